@@ -1,0 +1,5 @@
+"""`python -m lcm` is the `lcm` command."""
+
+from lcm.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Features to captions, with ONNX Runtime alone: decoding, the exported bundle, captioners."""

@@ -1,0 +1,59 @@
+"""The model card: what a person should know before using a bundle.
+
+Knows how the manifest reads as a page (Mitchell et al., "Model Cards for Model Reporting", 2019). Refuses to
+know anything that is not in the manifest.
+"""
+
+from lcm.captioning.bundle import Manifest
+
+METRIC_LABELS = {
+    "cider": "CIDEr",
+    "bleu_4": "BLEU-4",
+    "meteor": "METEOR",
+    "rouge_l": "ROUGE-L",
+    "wer": "WER, mean over references (smaller is better)",
+    "wer_best": "WER, best reference",
+    "length_ratio": "length ratio",
+    "distinct_captions": "distinct captions",
+    "copied_from_train": "copied from training",
+    "vocabulary_used": "share of the vocabulary used",
+}
+
+
+def write_model_card(manifest: Manifest) -> str:
+    """Return the card as Markdown."""
+    data, metrics = manifest.training_data, manifest.metrics
+    rows = "\n".join(
+        f"| {label} | {_number(metrics.get(name))} |" for name, label in METRIC_LABELS.items() if name in metrics
+    )
+    settings = "\n".join(f"- {name}: {value}" for name, value in manifest.training.items())
+    return f"""# {manifest.name}
+
+An image captioner of lcm. It writes one English-like sentence about a picture, in the words of the captions it
+was trained on.
+
+- model: {manifest.model}, vocabulary of {manifest.vocabulary_size} words
+- image encoder: {manifest.encoder.name}, frozen, {manifest.encoder.weights} weights
+- data: {data.get("source")}: {data.get("train_images")} train images, {data.get("train_captions")} captions
+- decoding: beam search of width {manifest.beam_width}, at most {manifest.max_words} words
+
+## Measured on the {metrics.get("split", "held-out")} split ({metrics.get("images", 0)} images)
+
+| metric | value |
+|---|---|
+{rows}
+
+## Training parameters
+
+{settings}
+
+## Limits
+
+It only knows what its training captions speak of, repeats their habits and biases (of whom and what they
+name, and how), states wrong things as surely as right ones, and cannot read text or recognise persons. Do not
+use it to decide about people. The licence of the training images and captions may limit what it is used for.
+"""
+
+
+def _number(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "not measured" if value is None else str(value)

@@ -1,0 +1,186 @@
+"""What can be set, and where things lie.
+
+Knows every parameter of the notebooks (one frozen dataclass a notebook), the layout of a run's folder
+and where lcm keeps its state. Refuses to know what the values are used for.
+"""
+
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from lcm.errors import ConfigError
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+SAMPLE = "sample"  # the data_dir that stands for the generated data set
+
+
+def resource(relative: str) -> Path:
+    """Return a file or folder that lcm ships, such as "notebooks" or "data/models/flickr8k".
+
+    A clone has it beside the package; an installed wheel carries it inside the package.
+    """
+    in_clone = PACKAGE_DIR.parent / relative
+    return in_clone if in_clone.exists() else PACKAGE_DIR / "shipped" / relative
+
+
+def home() -> Path:
+    """Return the state folder: LCM_HOME, else `data/` of the clone, else the user's data folder."""
+    if os.environ.get("LCM_HOME"):
+        return Path(os.environ["LCM_HOME"]).expanduser().resolve()
+    clone = PACKAGE_DIR.parent
+    if (clone / "pyproject.toml").exists():
+        return clone / "data"
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("lcm"))
+
+
+def cache_dir() -> Path:
+    """Return the folder of what can be made again: encoders and features."""
+    return home() / "cache"
+
+
+class Params:
+    """Mix-in for the frozen dataclasses below: built from a notebook's parameters, strictly."""
+
+    @classmethod
+    def from_params(cls, **params: Any) -> Self:
+        """Build from keyword arguments; raises ConfigError for a key that is not a field."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(params) - known)
+        if unknown:
+            raise ConfigError(
+                f"unknown parameter {', '.join(unknown)} for {cls.__name__}; choose from {', '.join(sorted(known))}"
+            )
+        return cls(**params)
+
+
+def positive(**values: float) -> None:
+    """Raise ConfigError for the first value that is not above zero."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ConfigError(f"{name} is {value!r}; it must be above zero")
+
+
+@dataclass(frozen=True)
+class PrepareConfig(Params):
+    """Parameters of 01_prepare: captions and images in, vocabulary and features out."""
+
+    run_dir: str  # folder of this run's files
+    data_dir: str = SAMPLE  # folder with images and captions, or "sample" for the generated data set
+    captions_file: str = ""  # caption file inside data_dir; empty: found by its content
+    encoder: str = "efficientnet_lite2"  # a name from lcm.encoding.encoders.ENCODERS
+    encoder_weights: str = "pretrained"  # "pretrained", or "random" (seeded, for tests without downloads)
+    word_embedding: str = "glove_6b_50d"  # "glove_6b_50d", or a GloVe text file
+    min_count: int = 5  # a word enters the vocabulary when train captions hold it at least this often
+    seed: int = 0  # for the vectors of words that the word embedding does not know
+
+    def __post_init__(self) -> None:
+        positive(min_count=self.min_count)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Params):
+    """Parameters of 02_train: vocabulary and features in, bundle out."""
+
+    run_dir: str  # folder of this run's files, as 01_prepare left it
+    model: str = "merge"  # a name from lcm.models.MODELS
+    epochs: int = 15  # passes over the training captions, at most
+    batch_size: int = 128  # captions a step; a labelled image mostly has five
+    learning_rate: float = 1e-3  # Adam's, at its highest; it falls to zero along a half cosine
+    patience: int = 5  # epochs without a better dev CIDEr before training stops
+    beam_width: int = 3  # of the beam search that scores each epoch on dev
+    max_words: int = 20  # longest caption that decoding may write, in words
+    seed: int = 0  # of weights, dropout and the order of batches
+
+    def __post_init__(self) -> None:
+        positive(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            patience=self.patience,
+            beam_width=self.beam_width,
+            max_words=self.max_words,
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Params):
+    """Parameters of 03_evaluate: bundle and held-out images in, metrics out."""
+
+    run_dir: str  # folder of this run's files, as 02_train left it
+    split: str = "dev"  # train, dev or test
+    beam_width: int = 3  # hypotheses kept at each step; 1 is greedy
+    max_words: int = 20  # longest caption that decoding may write, in words
+    gallery_images: int = 4  # images a row of the gallery of best, median and worst captions
+
+    def __post_init__(self) -> None:
+        positive(beam_width=self.beam_width, max_words=self.max_words, gallery_images=self.gallery_images)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run: how the notebooks hand work to each other."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | Path) -> Self:
+        """Return the run folder at `path`, made if it is not there."""
+        folder = cls(Path(path).resolve())
+        folder.figures.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def dataset(self) -> Path:
+        """Images with split and captions, one JSON object a line (01_prepare)."""
+        return self.path / "dataset.jsonl"
+
+    @property
+    def encoded_images(self) -> Path:
+        """Where each image's features lie in the cache (01_prepare)."""
+        return self.path / "encoded_images.json"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The words, one a line (01_prepare)."""
+        return self.path / "vocabulary.txt"
+
+    @property
+    def embedding(self) -> Path:
+        """Word vectors, [V, 50] float32 (01_prepare)."""
+        return self.path / "embedding.npy"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where training resumes (02_train)."""
+        return self.path / "checkpoint"
+
+    @property
+    def bundle(self) -> Path:
+        """The exported captioner (02_train)."""
+        return self.path / "bundle"
+
+    @property
+    def results(self) -> Path:
+        """Each held-out image with its caption and scores, one JSON object a line (03_evaluate)."""
+        return self.path / "results.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """Flat object of numbers and strings; every notebook adds its own keys."""
+        return self.path / "metrics.json"
+
+    def add_metrics(self, **values: float | str | None) -> None:
+        """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
+        known = json.loads(self.metrics.read_text(encoding="utf-8")) if self.metrics.exists() else {}
+        temporary = self.metrics.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(known | values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(self.metrics)
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the plots."""
+        return self.path / "figures"

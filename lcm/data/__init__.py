@@ -1,0 +1,1 @@
+"""Captions, words and images: everything between the user's files and arrays."""

@@ -1,0 +1,262 @@
+"""The only way an image enters lcm: bytes or a path in, RGB pixels out.
+
+Knows which formats are accepted and how large a picture may be, both told from the header before a pixel is decoded,
+and how any accepted picture becomes upright, opaque, 8-bit RGB: one resize, one filter, for training and serving alike.
+Refuses to know what the pixels are for, and what else a file holds: GPS, comments, colour profile, later frames.
+
+Scanners walk the segments of a file and hand Pillow the file without metadata, which can then neither refuse a good
+picture nor cost anything. Left to itself Pillow 13.0 takes 500 MB for a GIF comment of 12 MB, 2 s for 8 MB of JPEG
+comments, 160 MB for a GIF of 42 bytes before any check, and warns once for each damaged EXIF tag.
+"""
+
+import io
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from lcm.errors import BadImageError
+
+FORMATS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP"}  # what cameras write and browsers show
+MAX_PIXELS = 40_000_000  # 160 MB as Pillow holds them, at four bytes each
+MAX_JPEG_PIXELS = 64_000_000  # phones reach 50 million; an ordinary JPEG is decoded row by row at reduced size
+MAX_WEBP_PIXELS = 16_000_000  # 240 MB: Pillow's WebP reader takes 15 bytes a pixel, even for a file of 38 bytes
+MAX_ASPECT = 200  # long side over short; panoramas stay below 20, and a square holds nothing of a thread
+MAX_BYTES = 8 * MAX_PIXELS  # of a file on disk: 16-bit RGBA that is not compressed at all
+MAX_SEGMENTS = 20_000  # of a file; libpng's chunks of 8 KB make 160 MB of them, a hostile file has millions
+MAX_SCANS = 50  # of a JPEG; libjpeg's progressive files have 10, and one of 60 bytes costs 22 ms at MAX_PIXELS
+
+_SIGNATURES = {  # those in capitals are refused; people do send them, so the message can name them
+    "jpeg": rb"\xff\xd8\xff",  # MPO too: its first picture is an ordinary JPEG
+    "png": rb"\x89PNG\r\n\x1a\n",
+    "gif": rb"GIF8[79]a",
+    "webp": rb"RIFF[\s\S]{4}WEBP",
+    "HEIC or AVIF": rb"[\s\S]{4}ftyp",
+    "TIFF": rb"II\*\0|MM\0\*",
+    "BMP": rb"BM",
+    "SVG, XML or HTML": rb"\s*<",
+}
+_JPEG_FRAMES = {*range(0xC0, 0xD0), 0xDE} - {0xC4, 0xC8, 0xCC}  # T.81 table B.1, the markers with a picture's sides
+_JPEG_METADATA = {*range(0xE1, 0xF0), 0xFE} - {0xEE}  # APP0 (JFIF) and APP14 (Adobe) say how colours are stored
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]|\Z")  # FF 00 is data, FF FF filling, FF D0 to D7 part of a scan
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_TURNS = {  # EXIF 2.3, tag 0x0112: what makes the stored picture upright; 1 is upright already
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture, and the file without everything else."""
+
+    sides: tuple[int, int]  # width and height in pixels as stored, before EXIF turns the picture
+    stream: bytes  # what Pillow is given
+    exif: bytes = b""  # the EXIF block, unread
+    max_pixels: int = MAX_PIXELS  # how many this file may have
+
+
+def read_image(source: bytes | str | Path, size: int) -> np.ndarray:
+    """Return the whole picture as a square, uint8 [size, size, 3]: upright, on white, never cropped.
+
+    `source` is a file's content or its path. Raises BadImageError when it is not a picture that lcm accepts.
+    """
+    return np.array(_read(source, size))
+
+
+def open_image(source: bytes | str | Path) -> Image.Image:
+    """Return the picture at its own size in mode RGB, for people to look at; otherwise as read_image."""
+    return _read(source, None)
+
+
+def image_format(data: bytes) -> str:
+    """Return the key of FORMATS that `data` begins as, whatever its sender calls it; raises BadImageError for none."""
+    name = next((name for name, signature in _SIGNATURES.items() if re.match(signature, data)), "unknown kind")
+    if name in FORMATS:
+        return name
+    accepted = ", ".join(FORMATS.values())
+    raise BadImageError(f"received {len(data):,} bytes ({name}); {accepted} are accepted: save it as one of these")
+
+
+def _read(source: bytes | str | Path, size: int | None) -> Image.Image:
+    """Return the RGB picture as a square of `size`, or at its own size; a path's name leads an error's message."""
+    if isinstance(source, bytes):
+        return _place(*_decode(source, size), size)
+    try:
+        return _read(_read_file(Path(source)), size)
+    except BadImageError as error:
+        raise BadImageError(f"{Path(source).name!r}: {error}") from None
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        if not path.is_file():  # a pipe or a device might never end
+            raise BadImageError("no such file, or a folder; give the path of one picture")
+        if path.stat().st_size > MAX_BYTES:
+            raise BadImageError(f"received a file of over {MAX_BYTES:,} bytes, the most accepted: make it smaller")
+        return path.read_bytes()
+    except (OSError, ValueError):  # ValueError: the name holds a NUL
+        raise BadImageError("the file cannot be read; check its name and its permissions") from None
+
+
+def _decode(data: bytes, size: int | None) -> tuple[Image.Image, Image.Transpose | None]:
+    """Return the picture on white, in 8 bits, and the turn that makes it upright."""
+    name = image_format(data)
+    try:
+        header = _SCANNERS[name](data)
+        _check_limits(FORMATS[name], header)
+        image = Image.open(io.BytesIO(header.stream), formats=(name.upper(),))
+        if image.size != header.sides:
+            raise ValueError("Pillow sees other sides than those that were checked")
+        if size:  # JPEG decodes at 1/2, 1/4 or 1/8, down to twice what is wanted, so that the filter has its say
+            image.draft(None, (2 * size, 2 * size))
+        image.load()
+        turn = _read_turn(header.exif or image.info.get("exif", b""))  # WebP keeps its metadata: Pillow only copies it
+        return _flatten(image), turn
+    except BadImageError:
+        raise
+    except Exception:
+        # Decoders trip over a damaged file wherever they did not expect it: OSError, SyntaxError, ValueError, KeyError,
+        # struct.error, zlib.error, MemoryError and more. Pillow's messages hold memory addresses, so none is repeated.
+        raise BadImageError(
+            f"received a {FORMATS[name]} file ({len(data):,} bytes) that is damaged, cut short or of a rare kind; "
+            "only whole pictures are accepted: send it again, or save it anew in an image editor"
+        ) from None
+
+
+def _check_limits(label: str, header: Header) -> None:
+    (width, height), limit = header.sides, header.max_pixels
+    received = f"received a {label} picture of {width:,} x {height:,} pixels"
+    if width * height > limit:
+        raise BadImageError(f"{received}; at most {limit:,} pixels are accepted in such a file: make it smaller")
+    if max(header.sides) > MAX_ASPECT * min(header.sides):
+        raise BadImageError(f"{received}; one side may be at most {MAX_ASPECT} times the other: crop it")
+
+
+def _scan_jpeg(data: bytes) -> Header:
+    """Keep the tables and scans of the first picture, up to its end: after it comes an MPO's second one, or a film."""
+    kept, at, exif, frame, scans = [b"\xff\xd8"], 2, b"", b"", 0
+    for _ in range(MAX_SEGMENTS):
+        at = _JPEG_MARKER.search(data, at).start()
+        marker = data[at + 1]
+        if marker == 0xD9 and scans <= MAX_SCANS:
+            height, width = struct.unpack_from(">HH", frame, 5)
+            # Decoding at reduced size saves nothing when scans make Pillow hold the coefficients of the whole picture,
+            # or when a short side leaves nothing to reduce.
+            limit = MAX_JPEG_PIXELS if scans == 1 and min(width, height) > 2000 else MAX_PIXELS
+            return Header((width, height), b"".join([*kept, b"\xff\xd9"]), exif, limit)
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        if marker in _JPEG_FRAMES:
+            if frame or marker > 0xC2 or data[at + 4] != 8:
+                raise ValueError("only baseline and progressive, 8 bits")  # the rest browsers cannot show either
+            frame = data[at:end]
+        elif marker == 0xDA:
+            scans += 1
+            end = _JPEG_MARKER.search(data, end).start()
+        elif data[at + 4 : at + 10] == b"Exif\0\0":
+            exif = exif or data[at + 10 : end]
+        if marker not in _JPEG_METADATA:
+            kept.append(data[at:end])
+        at = end
+    raise ValueError("too many segments or scans")
+
+
+def _scan_png(data: bytes) -> Header:
+    """Keep the still picture; it is complete where the second frame of an animation begins."""
+    if data[8:16] != b"\0\0\0\x0dIHDR":
+        raise ValueError("no header")
+    kept, at, exif = [data[:33]], 33, b""
+    for _ in range(MAX_SEGMENTS):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length  # length, kind, content, checksum
+        if kind in (b"IEND", b"fdAT") and end <= len(data):
+            return Header(struct.unpack_from(">II", data, 16), b"".join([*kept, _PNG_END]), exif)
+        if kind in (b"PLTE", b"tRNS", b"IDAT"):
+            kept.append(data[at:end])
+        elif kind == b"eXIf":
+            exif = data[at + 8 : end - 4]
+        at = end
+    raise ValueError("too many chunks")
+
+
+def _scan_gif(data: bytes) -> Header:
+    """Find the first frame, which may reach over the screen's edge; what follows is not looked at."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at, in_extension = 13 + (6 << (flags & 7) if flags & 0x80 else 0), False
+    for _ in range(MAX_SEGMENTS):
+        if in_extension:  # blocks, each led by its length, up to an empty one
+            in_extension = data[at] > 0
+            at += 1 + data[at]
+        elif data[at] == 0x2C:
+            left, top, across, down = struct.unpack_from("<4H", data, at + 1)
+            return Header((max(width, left + across), max(height, top + down)), data)
+        else:
+            in_extension = data[at] == 0x21
+            at += 2 if in_extension else 1
+    raise ValueError("too many blocks")
+
+
+def _scan_webp(data: bytes) -> Header:
+    """Read the sides from whichever of the three headers is there; only libwebp walks the rest."""
+    if data[12:16] == b"VP8X":
+        sides = 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    elif data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        sides = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        width, height = struct.unpack_from("<HH", data, 26)
+        sides = width & 0x3FFF, height & 0x3FFF
+    return Header(sides, data, max_pixels=MAX_WEBP_PIXELS)
+
+
+_SCANNERS = {"jpeg": _scan_jpeg, "png": _scan_png, "gif": _scan_gif, "webp": _scan_webp}
+
+
+def _read_turn(exif: bytes) -> Image.Transpose | None:
+    """Return the turn that makes the picture upright; None too when EXIF is broken, which never refuses a picture."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = "<" if tiff[:2] == b"II" else ">"
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(order + "HH", tiff, entry)
+            if tag == 0x0112:  # kind 3 is a short, 4 a long
+                return _TURNS.get(struct.unpack_from(order + ("I" if kind == 4 else "H"), tiff, entry + 8)[0])
+    except struct.error:
+        pass
+    return None
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Return mode L, LA, RGB or RGBA, its colours as seen on white; an alpha that is left means nothing any more."""
+    if image.mode == "I;16":  # the high byte, as Pillow does for colour; for grey it makes all above 255 white
+        levels = np.asarray(image)
+        narrow = (levels >> 8).astype(np.uint8)
+        narrow[levels == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(narrow)
+    if image.has_transparency_data:
+        image = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+        image.paste("white", mask=ImageChops.invert(image.getchannel("A")))  # in place: saves 160 MB
+        return image
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+def _place(image: Image.Image, turn: Image.Transpose | None, size: int | None) -> Image.Image:
+    """Return mode RGB, turned and, when `size` is given, resized."""
+    whole = turn is None and image.mode in ("L", "RGB")  # faster; band by band, copies take a quarter of the memory
+    parts = [image] if whole else (image.getchannel(band) for band in image.getbands() if band != "A")
+    if turn is not None:
+        parts = (part.transpose(turn) for part in parts)
+    if size:
+        parts = (part.resize((size, size), Image.Resampling.BICUBIC) for part in parts)
+    first, *rest = parts
+    return (Image.merge("RGB", (first, *rest)) if rest else first).convert("RGB")

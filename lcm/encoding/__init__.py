@@ -1,0 +1,1 @@
+"""Images to features: frozen encoders as ONNX files, and the cache of what they gave."""

@@ -1,0 +1,55 @@
+"""The errors that users see, and the one way to look a name up in a table.
+
+Knows how a message should read: what was received, what is allowed, what to do next.
+Refuses to know where an error is shown; the command line and the service decide that.
+"""
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+
+class LcmError(Exception):
+    """Something the user can put right; its message is shown without a traceback."""
+
+
+class ConfigError(LcmError):
+    """A parameter, preset or name that lcm does not know or cannot use."""
+
+
+class DataError(LcmError):
+    """A data set that cannot be read, or has too little in it."""
+
+
+class BadImageError(LcmError):
+    """Bytes that are not an image lcm accepts."""
+
+
+class BundleError(LcmError):
+    """A bundle or an encoder that is missing, incomplete or altered."""
+
+
+def choose(table: Mapping[str, Value], name: str, kind: str) -> Value:
+    """Return `table[name]`; `kind` says in the message what the table holds ("encoder", "model").
+
+    Raises ConfigError naming the value received and the choices.
+    """
+    if name not in table:
+        raise ConfigError(f"unknown {kind} {name!r}; choose from {', '.join(table)}")
+    return table[name]
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import a heavy `module` where it is used; `extra` is the part of lcm that installs it.
+
+    Raises ConfigError with the install command when the module is missing.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise ConfigError(f"{module} is not installed; install it with: pip install 'lcm[{extra}]'") from error

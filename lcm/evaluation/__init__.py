@@ -1,0 +1,1 @@
+"""How good captions are, as numbers and as figures."""

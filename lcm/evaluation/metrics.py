@@ -1,0 +1,246 @@
+"""Scores of captions against what people wrote: WER, BLEU, METEOR, ROUGE-L, CIDEr, and how varied they are.
+
+Knows how several references become one number, and what each score is where there is little to score. Refuses
+to know images, models and how the captions came about.
+
+Hypotheses, references and train captions all pass through `lcm.data.vocabulary.standardise` before anything is
+compared. Published numbers use the Penn Treebank tokeniser of coco-caption instead, which keeps "d.c." one word
+where ours has two; on human captions of Flickr8k dev that moves CIDEr and METEOR by less than 0.001 and BLEU-4
+and ROUGE-L by less than 0.0001.
+
+Edge cases, everywhere the same: a reference that is empty once standardised is dropped; an image left without
+references is skipped and counted; an empty hypothesis is scored, as the worst there is (WER 1, the others 0);
+a score that cannot be computed is None, and `Scores.reasons` says why.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from statistics import fmean
+from typing import IO
+
+from lcm.data.vocabulary import standardise
+from lcm.errors import DataError, require
+
+BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
+METEOR_TIMEOUT_S = 300.0  # seen for 1,000 images on two cores: 7 to 11 s to start, then 3 s
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one set of captions is worth. Fractions, higher is better, unless a comment says otherwise."""
+
+    images: int  # images scored
+    skipped_images: int  # images without a usable reference
+    cider: float | None = None  # CIDEr-D as coco-caption reports it, 0 to 10: the field's 0.50 is 0.50 here
+    bleu_1: float | None = None  # of the whole set, single words, with brevity penalty
+    bleu_2: float | None = None  # ... words and pairs
+    bleu_3: float | None = None  # ... up to three words
+    bleu_4: float | None = None  # ... up to four words
+    meteor: float | None = None  # METEOR 1.5 of the whole set; knows English stems, synonyms and paraphrases
+    rouge_l: float | None = None  # longest common subsequence, beta 1.2, mean over images
+    wer: float | None = None  # lower is better, can pass 1; mean over references, then images: the headline
+    wer_best: float | None = None  # the same against each image's nearest reference
+    wer_first: float | None = None  # the same against each image's first reference
+    length_ratio: float | None = None  # words of all hypotheses / mean words of their references; 1 is best
+    distinct_captions: float | None = None  # different hypotheses / hypotheses
+    copied_from_train: float | None = None  # hypotheses that are also a train caption; neither good nor bad alone
+    vocabulary_used: float | None = None  # different words in hypotheses / words of the vocabulary
+    reasons: dict[str, str] = field(default_factory=dict)  # why a metric is None
+    # cider, bleu_4, meteor, wer, wer_best and words (length of the hypothesis), each a list along the images as
+    # given with None at a skipped one; a metric that is None has no list.
+    per_image: dict[str, list[float | None]] = field(default_factory=dict)
+
+    def as_metrics(self) -> dict[str, float | str | None]:
+        """Return the flat object for metrics.json: every metric, both counts, `<metric>_reason` where it is None."""
+        flat: dict[str, float | str | None] = {name: getattr(self, name) for name in METRICS}
+        flat |= {"images": self.images, "skipped_images": self.skipped_images}
+        return flat | {f"{name}_reason": reason for name, reason in self.reasons.items()}
+
+
+METRICS = tuple(each.name for each in fields(Scores) if each.default is None)
+
+Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one scorer found: values of the whole set, lists along the scored images, why a value is missing."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    per_image: dict[str, Sequence[float]] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def score(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    train_captions: Collection[str] = (),
+    vocabulary_size: int | None = None,
+    meteor: bool = True,
+) -> Scores:
+    """Score the model's caption of each image, `hypotheses[i]`, against its human ones, `references[i]`.
+
+    The headline WER is the mean over references, then over images: every reference counts, no caption gains by
+    one reference that happens to be near, and it is the number this project has always compared by.
+    `vocabulary_size` is in words, reserved ones left out; a captioner with words of its own can use more than all.
+    `meteor=False` saves the ten seconds that its Java process takes to start.
+    Raises DataError when the two do not have the same length.
+    """
+    if len(hypotheses) != len(references):
+        raise DataError(f"{len(hypotheses)} hypotheses for {len(references)} images with references; give one an image")
+    theirs = _usable(references)
+    ours = {place: [_words_joined(hypotheses[place])] for place in theirs}
+    skipped = len(references) - len(theirs)
+    if not theirs:
+        why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
+        return Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why))
+    parts = [
+        _cider(theirs, ours),
+        _bleu(theirs, ours),
+        _meteor(theirs, ours) if meteor else _Part(reasons={"meteor": "not asked for"}),
+        _rouge_l(theirs, ours),
+        _wer(theirs, ours),
+        _variety(theirs, ours, train_captions, vocabulary_size),
+    ]
+    return Scores(
+        images=len(theirs),
+        skipped_images=skipped,
+        **{name: float(value) for part in parts for name, value in part.values.items()},
+        reasons={name: why for part in parts for name, why in part.reasons.items()},
+        per_image={
+            name: _spread(dict(zip(theirs, values, strict=True)), len(references))
+            for part in parts
+            for name, values in part.per_image.items()
+        },
+    )
+
+
+def _usable(references: Sequence[Sequence[str]]) -> Captions:
+    """Return the references that hold a word, of the images that have any."""
+    joined = ([text for text in map(_words_joined, each) if text] for each in references)
+    return {place: usable for place, usable in enumerate(joined) if usable}
+
+
+def _words_joined(caption: str) -> str:
+    return " ".join(standardise(caption))
+
+
+def _spread(by_place: dict[int, float], images: int) -> list[float | None]:
+    return [float(by_place[place]) if place in by_place else None for place in range(images)]
+
+
+def _cider(references: Captions, hypotheses: Captions) -> _Part:
+    """CIDEr-D (Vedantam et al. 2015): n-grams weighted by how few images' references hold them, times 10."""
+    if len(references) < 2:
+        return _Part(reasons={"cider": "needs two images: over one alone every n-gram weighs log 1 = 0"})
+    value, each = require("pycocoevalcap.cider.cider", "evaluate").Cider().compute_score(references, hypotheses)
+    return _Part({"cider": value}, {"cider": each})
+
+
+def _bleu(references: Captions, hypotheses: Captions) -> _Part:
+    """BLEU (Papineni et al. 2002) of the whole set, closest reference length; an image's own only as bleu_4."""
+    scorer = require("pycocoevalcap.bleu.bleu", "evaluate").Bleu(len(BLEU))
+    values, each = scorer.compute_score(references, hypotheses, verbose=0)
+    return _Part(dict(zip(BLEU, values, strict=True)), {"bleu_4": each[-1]})
+
+
+def _rouge_l(references: Captions, hypotheses: Captions) -> _Part:
+    """ROUGE-L (Lin 2004) with the best precision and the best recall over the references."""
+    value, _ = require("pycocoevalcap.rouge.rouge", "evaluate").Rouge().compute_score(references, hypotheses)
+    return _Part({"rouge_l": value})
+
+
+def _wer(references: Captions, hypotheses: Captions) -> _Part:
+    """Word error rate of every hypothesis against every one of its references, in one batch of jiwer."""
+    pairs = [(text, *hypotheses[place]) for place, usable in references.items() for text in usable]
+    output = require("jiwer", "evaluate").process_words(*map(list, zip(*pairs, strict=True)))
+    rates = iter(
+        sum(
+            max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+            for chunk in alignment
+            if chunk.type != "equal"
+        )
+        / len(words)
+        for alignment, words in zip(output.alignments, output.references, strict=True)
+    )
+    by_image = [[next(rates) for _ in usable] for usable in references.values()]
+    means, bests = [fmean(each) for each in by_image], [min(each) for each in by_image]
+    first = fmean(each[0] for each in by_image)
+    return _Part({"wer": fmean(means), "wer_best": fmean(bests), "wer_first": first}, {"wer": means, "wer_best": bests})
+
+
+def _variety(
+    references: Captions, hypotheses: Captions, train_captions: Collection[str], vocabulary_size: int | None
+) -> _Part:
+    """How long the captions are, how many differ, how many are train captions, how many words they use."""
+    texts = [text for (text,) in hypotheses.values()]
+    lengths = [len(text.split()) for text in texts]
+    expected = [fmean(len(text.split()) for text in usable) for usable in references.values()]
+    values = {"length_ratio": sum(lengths) / sum(expected), "distinct_captions": len(set(texts)) / len(texts)}
+    reasons = {}
+    if train_captions:
+        known = {_words_joined(caption) for caption in train_captions} - {""}
+        values["copied_from_train"] = fmean(text in known for text in texts)
+    else:
+        reasons["copied_from_train"] = "no train captions were given"
+    if vocabulary_size:
+        values["vocabulary_used"] = len({word for text in texts for word in text.split()}) / vocabulary_size
+    else:
+        reasons["vocabulary_used"] = "no vocabulary was given"
+    return _Part(values, {"words": lengths}, reasons)
+
+
+def _meteor(references: Captions, hypotheses: Captions) -> _Part:
+    """METEOR 1.5 (Denkowski and Lavie 2014), from the Java program inside pycocoevalcap."""
+    if shutil.which("java") is None:
+        return _Part(reasons={"meteor": "Java is missing; METEOR is a Java program: install a Java runtime"})
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
+        try:
+            value, each = _ask_java(references, hypotheses, complaints)
+        except (OSError, ValueError) as error:
+            complaints.seek(0)
+            last_line = complaints.read().strip().rpartition("\n")[2]
+            return _Part(reasons={"meteor": f"METEOR's Java program failed: {last_line or error}"})
+    return _Part({"meteor": value}, {"meteor": each})
+
+
+def _ask_java(references: Captions, hypotheses: Captions, complaints: IO[str]) -> tuple[float, list[float]]:
+    """Return METEOR of the whole set and of each image; what Java writes to stderr goes to `complaints`.
+
+    Speaks to the jar with the options of pycocoevalcap's wrapper, but not through it: when Java ends early the
+    wrapper waits for ever, since it asks for its own lock again as it is deleted.
+    """
+    wrapper = require("pycocoevalcap.meteor.meteor", "evaluate")
+    java = subprocess.Popen(
+        ["java", "-Xmx2G", "-jar", wrapper.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"],
+        cwd=Path(wrapper.__file__).parent,  # the jar looks for its data beside itself
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        encoding="utf-8",
+    )
+    watchdog = threading.Timer(METEOR_TIMEOUT_S, java.kill)
+    watchdog.start()
+
+    def answer(question: str = "") -> str:
+        java.stdin.write(question)
+        java.stdin.flush()
+        if not (line := java.stdout.readline()):
+            raise ValueError(f"it ended early, or took more than {METEOR_TIMEOUT_S:.0f} s")
+        return line.strip()
+
+    try:
+        counts = [answer(" ||| ".join(["SCORE", *references[i], *hypotheses[i]]) + "\n") for i in references]
+        first = float(answer(" ||| ".join(["EVAL", *counts]) + "\n"))
+        *each, value = first, *(float(answer()) for _ in counts)
+        return value, each
+    finally:
+        watchdog.cancel()
+        java.kill()
+        java.communicate()

@@ -1,0 +1,1 @@
+"""Whole jobs: running notebooks, measuring speed."""

@@ -1,0 +1,194 @@
+"""Training: epochs over the captions, the best kept, resumable at every epoch's end.
+
+Knows optimisation, early stopping and what an epoch is worth. Refuses to know where batches come from and how
+a model is exported.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from lcm.config import TrainConfig
+from lcm.training.batches import Batch, CaptionBatches
+from lcm.training.checkpoint import load_checkpoint, save_checkpoint
+from lcm.training.loss import caption_loss
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training captions gave."""
+
+    epoch: int  # from 1
+    train_loss: float  # nats a word, dropout on
+    dev_loss: float | None  # nats a word; None without dev images
+    dev_cider: float | None  # None without dev images, or where it has no value
+    learning_rate: float  # at the end of the epoch
+    images_per_second: float  # training alone, without the scoring of dev
+    seconds: float  # the whole epoch
+
+
+@dataclass
+class History:
+    """All epochs so far, and which was the best."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    finished: bool = False
+
+    def is_better(self, candidate: Epoch) -> bool:
+        """Whether `candidate` beats the best epoch: by dev CIDEr, else dev loss, else (no dev) by being later."""
+        if not self.epochs:
+            return True
+        best = self.epochs[self.best_epoch - 1]
+        if candidate.dev_cider is not None and best.dev_cider is not None:
+            return candidate.dev_cider > best.dev_cider
+        if candidate.dev_loss is not None and best.dev_loss is not None:
+            return candidate.dev_loss < best.dev_loss
+        return True
+
+    def as_record(self) -> dict:
+        """Return plain numbers, for JSON and for plots."""
+        return {
+            "epochs": [asdict(one) for one in self.epochs],
+            "best_epoch": self.best_epoch,
+            "finished": self.finished,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict) -> "History":
+        """Read back what `as_record` gave."""
+        return cls([Epoch(**one) for one in record["epochs"]], record["best_epoch"], record["finished"])
+
+
+class Trainer:
+    """A model with its optimizer and the compiled steps, one a caption length."""
+
+    def __init__(self, model, learning_rate: float, total_steps: int):
+        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
+        self.model, self.optimizer = model, keras.optimizers.Adam(schedule)
+        self.optimizer.build(model.trainable_variables)
+        self._train_steps, self._dev_steps = {}, {}
+
+    @property
+    def variables(self) -> list:
+        """Everything that a resumed run needs: weights, dropout's random states, the optimizer's moments."""
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def train(self, batch: Batch) -> tf.Tensor:
+        """Take one step; returns the loss before it."""
+        return self._call(self._train_steps, self._train_step, batch)
+
+    def measure(self, batch: Batch) -> tf.Tensor:
+        """Return the loss of a batch, dropout off."""
+        return self._call(self._dev_steps, self._measure_step, batch)
+
+    def _call(self, compiled: dict, step: Callable, batch: Batch) -> tf.Tensor:
+        length = batch.inputs.shape[1]
+        if length not in compiled:
+            ids = tf.TensorSpec([None, length], tf.int32)
+            features = tf.TensorSpec([None, *batch.features.shape[1:]], tf.float32)
+            compiled[length] = tf.function(step, input_signature=[features, ids, ids])
+        return compiled[length](batch.features, batch.inputs, batch.targets)
+
+    def _train_step(self, features, inputs, targets):
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = caption_loss(self.model, features, inputs, targets, training=True)
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
+    def _measure_step(self, features, inputs, targets):
+        return caption_loss(self.model, features, inputs, targets, training=False)
+
+
+def fit(
+    model,
+    train: CaptionBatches,
+    dev: CaptionBatches | None,
+    dev_cider: Callable[[], float | None],
+    config: TrainConfig,
+    checkpoint: Path,
+) -> History:
+    """Train `model` until `config.epochs` or until dev stops improving, and leave it with the best weights.
+
+    `checkpoint` is a folder: a run that was killed goes on from its last whole epoch and ends as it would have
+    ended; one that has finished returns at once; one made with other parameters or data is started over.
+    """
+    trainer = Trainer(model, config.learning_rate, config.epochs * len(train))
+    recipe = _recipe(config, train)
+    history = _resume(trainer, checkpoint / "last.npz", recipe)
+    while not history.finished:
+        epoch = _run_epoch(trainer, train, dev, dev_cider, config, len(history.epochs) + 1)
+        if history.is_better(epoch):
+            save_checkpoint(checkpoint / "best.npz", model.get_weights(), {"epoch": epoch.epoch})
+            history.best_epoch = epoch.epoch
+        history.epochs.append(epoch)
+        waited = epoch.epoch - history.best_epoch
+        history.finished = epoch.epoch == config.epochs or waited >= config.patience
+        arrays = [variable.numpy() for variable in trainer.variables]
+        save_checkpoint(checkpoint / "last.npz", arrays, {"recipe": recipe, "history": history.as_record()})
+    best_weights, _ = load_checkpoint(checkpoint / "best.npz")
+    model.set_weights(best_weights)
+    return history
+
+
+def _recipe(config: TrainConfig, train: CaptionBatches) -> dict:
+    """What must be the same for a run to be resumed."""
+    parameters = {name: value for name, value in asdict(config).items() if name != "run_dir"}
+    return parameters | {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
+
+
+def _resume(trainer: Trainer, last: Path, recipe: dict) -> History:
+    stored = load_checkpoint(last)
+    if stored is None:
+        return History()
+    arrays, record = stored
+    if record["recipe"] != recipe:
+        print("The checkpoint was made with other parameters or data: training starts over.")
+        return History()
+    for variable, array in zip(trainer.variables, arrays, strict=True):
+        variable.assign(array)
+    return History.from_record(record["history"])
+
+
+def _run_epoch(
+    trainer: Trainer,
+    train: CaptionBatches,
+    dev: CaptionBatches | None,
+    dev_cider: Callable[[], float | None],
+    config: TrainConfig,
+    number: int,
+) -> Epoch:
+    started = time.perf_counter()
+    losses, positions = [], []
+    progress = tqdm(
+        train.epoch(config.seed, number), total=len(train), desc=f"epoch {number}/{config.epochs}", mininterval=1
+    )
+    for batch in progress:
+        losses.append(trainer.train(batch))
+        positions.append(batch.positions)
+    train_loss = _mean(losses, positions)
+    trained = time.perf_counter() - started
+    dev_loss = None
+    if dev is not None:
+        measured = [(trainer.measure(batch), batch.positions) for batch in dev.epoch(config.seed, 0)]
+        dev_loss = _mean(*zip(*measured, strict=True))
+    return Epoch(
+        epoch=number,
+        train_loss=train_loss,
+        dev_loss=dev_loss,
+        dev_cider=dev_cider() if dev is not None else None,
+        learning_rate=float(trainer.optimizer.learning_rate),
+        images_per_second=train.images / trained,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _mean(losses, positions) -> float:
+    """Return the mean loss a word, from the mean loss and the number of words of each batch."""
+    return sum(float(loss) * count for loss, count in zip(losses, positions, strict=True)) / sum(positions)

@@ -1,0 +1,947 @@
+"""Section E of the acceptance list at the image layer: the case id leads each test's name.
+
+Every file is made here, with Pillow or by hand. Expected pixels are worked out by hand or taken from a lossless twin.
+"""
+
+import gzip
+import io
+import os
+import pickle
+import random
+import struct
+import threading
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import GifImagePlugin, Image, PngImagePlugin, features
+
+from lcm.data import images
+from lcm.data.images import image_format, open_image, read_image
+from lcm.errors import BadImageError
+
+# A warning is a leak: Pillow warns of bombs, of broken EXIF and of malformed MPO.
+pytestmark = pytest.mark.filterwarnings("error")
+
+SIZE = 32  # side of the squares read here
+DAMAGED = "damaged, cut short or of a rare kind"
+
+# Files made by hand ---------------------------------------------------------------------------------------------------
+
+
+def encode(picture: Image.Image, file_format: str, **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, content: bytes = b"", checksum: int | None = None) -> bytes:
+    checksum = zlib.crc32(kind + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def png(width: int, height: int, depth: int = 8, colour: int = 0, rows: bytes = b"", before: bytes = b"") -> bytes:
+    """A PNG of these header fields; `rows` are the unpacked ones, each led by its filter type."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND")
+
+
+def with_chunk(data: bytes, *chunks: bytes) -> bytes:
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def with_segment(data: bytes, *segments: bytes) -> bytes:
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def with_exif(data: bytes, tiff: bytes) -> bytes:
+    """`data` (JPEG, PNG or WebP) with `tiff` as its EXIF block, whatever that holds."""
+    if data.startswith(b"\xff\xd8"):
+        return with_segment(data, segment(0xE1, b"Exif\0\0" + tiff))
+    if data.startswith(b"\x89PNG"):
+        return with_chunk(data, chunk(b"eXIf", tiff))
+    with Image.open(io.BytesIO(data)) as picture:
+        return encode(picture, "WEBP", lossless=True, exact=True, exif=tiff)
+
+
+def orientation(value: int, order: str = "<", kind: int = 3) -> bytes:
+    """A TIFF block of three tags, the orientation second, as a short (3) or a long (4)."""
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    number = struct.pack(order + "HH", value, 0) if kind == 3 else struct.pack(order + "I", value)
+    make, resolution = struct.pack(order + "HHI4s", 0x010F, 2, 4, b"abc\0"), struct.pack(order + "HHII", 0x128, 3, 1, 2)
+    entry = struct.pack(order + "HHI", 0x0112, kind, 1) + number
+    return mark + struct.pack(order + "IH", 8, 3) + make + entry + resolution + struct.pack(order + "I", 0)
+
+
+def jpeg_header(width: int, height: int, frame: int = 0xC0, bits: int = 8, scans: int = 1) -> bytes:
+    """A small JPEG whose header tells of a picture of these sides."""
+    data = encode(Image.new("L", (8, 8)), "JPEG")
+    at, scan = data.index(b"\xff\xc0"), data[data.index(b"\xff\xda") : -2]
+    data = data[:at] + struct.pack(">BBHBHH", 0xFF, frame, 11, bits, height, width) + data[at + 9 :]
+    return data[:-2] + scan * (scans - 1) + b"\xff\xd9"
+
+
+def gif_header(width: int, height: int, frame: tuple[int, int], before: bytes = b"") -> bytes:
+    screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
+    return screen + before + b"," + struct.pack("<4HB", 0, 0, *frame, 0) + b"\x02\x02\x44\x01\0;"
+
+
+def webp_header(width: int, height: int, kind: bytes = b"VP8X") -> bytes:
+    """A WebP of one chunk that tells of these sides and holds nothing."""
+    content = {
+        b"VP8X": bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"),
+        b"VP8L": b"\x2f" + struct.pack("<I", width - 1 | height - 1 << 14) + bytes(5),
+        b"VP8 ": b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", width, height),
+    }[kind]
+    return b"RIFF" + struct.pack("<I", len(content) + 12) + b"WEBP" + kind + struct.pack("<I", len(content)) + content
+
+
+def scene(width: int = 48, height: int = 36) -> Image.Image:
+    """A smooth picture in which no turn or mirror image equals another."""
+    across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    colours = np.stack([255 * across, 255 * down, 60 + 120 * across * down], axis=-1)
+    return Image.fromarray(colours.astype(np.uint8))
+
+
+def grey(levels: list[list[int]]) -> Image.Image:
+    return Image.fromarray(np.array(levels, np.uint8))
+
+
+SCENES = {  # one good file of each kind
+    "jpeg": lambda: encode(scene(), "JPEG", quality=90),
+    "jpeg-progressive": lambda: encode(scene(), "JPEG", quality=90, progressive=True),
+    "png": lambda: encode(scene(), "PNG"),
+    "png-palette": lambda: encode(scene().quantize(16), "PNG"),
+    "gif": lambda: encode(scene().quantize(16), "GIF"),
+    "webp": lambda: encode(scene(), "WEBP", quality=90),
+    "webp-lossless": lambda: encode(scene(), "WEBP", lossless=True),
+}
+
+
+# What is asked of every answer ----------------------------------------------------------------------------------------
+
+
+def refusal(source: bytes | str | Path) -> str:
+    """Return the message with which both readers refuse `source`; it is in plain words and hides Pillow."""
+    with pytest.raises(BadImageError) as caught:
+        read_image(source, SIZE)
+    with pytest.raises(BadImageError) as full:
+        open_image(source)
+    message = str(caught.value)
+    assert message == str(full.value)
+    for leak in ("0x", "PIL", "Pillow", "BytesIO", "object at", "Error"):
+        assert leak not in message
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    return message
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean absolute difference, in levels of 255."""
+    assert first.shape == second.shape
+    return float(np.abs(first.astype(int) - second).mean())
+
+
+def assert_same(first: bytes, second: bytes) -> None:
+    np.testing.assert_array_equal(read_image(first, SIZE), read_image(second, SIZE))
+    np.testing.assert_array_equal(np.asarray(open_image(first)), np.asarray(open_image(second)))
+
+
+def pixels(data: bytes) -> list:
+    return np.asarray(open_image(data)).tolist()
+
+
+class Cost:
+    """Wall time and growth of this process's peak memory inside a `with` block."""
+
+    def __enter__(self):
+        self._baseline = self._peak_mb(reset=True)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_):
+        self.seconds = time.perf_counter() - self._start
+        self.megabytes = self._peak_mb() - self._baseline
+
+    @staticmethod
+    def _peak_mb(reset: bool = False) -> float:
+        if not Path("/proc/self/clear_refs").exists():
+            return 0.0  # not Linux: time alone is held
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    """Fail as soon as Pillow is asked for anything; pytest.fail is no Exception, so nothing can swallow it."""
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a decoder was asked before the check"))
+
+
+# The contract ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SCENES)
+def test_reads_every_format_as_a_square_of_bytes(kind):
+    data = SCENES[kind]()
+    array = read_image(data, SIZE)
+    assert array.shape == (SIZE, SIZE, 3)
+    assert array.dtype == np.uint8
+    assert array.flags.writeable
+    expected = np.asarray(scene().resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    assert difference(array, expected) < 8  # sixteen colours differ by 6; another crop or turn by 40 and more
+    full = open_image(data)
+    assert (full.mode, full.size) == ("RGB", (48, 36))
+    assert image_format(data) == kind.split("-")[0]
+
+
+def test_never_crops():
+    """Red at the left, blue at the right, green between: all three bands survive, each in its third."""
+    stripes = np.zeros((10, 90, 3), np.uint8)
+    stripes[:, :30, 0], stripes[:, 30:60, 1], stripes[:, 60:, 2] = 255, 255, 255
+    array = read_image(encode(Image.fromarray(stripes), "PNG"), 9)
+    assert array[4, 1].tolist() == [255, 0, 0]
+    assert array[4, 4].tolist() == [0, 255, 0]
+    assert array[4, 7].tolist() == [0, 0, 255]
+
+
+def test_resize_is_antialiased():
+    """A checkerboard of single pixels becomes an even grey, not a pattern."""
+    board = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    array = read_image(encode(Image.fromarray(board.astype(np.uint8)), "PNG"), 8)
+    assert np.abs(array.astype(int) - 127.5).max() < 8
+
+
+def test_large_jpeg_decodes_at_reduced_size(monkeypatch):
+    """1600 x 1200 to 64: an eighth is 200 x 150, still twice 64; at its own size nothing is reduced."""
+    seen = []
+    flatten = images._flatten
+    monkeypatch.setattr(images, "_flatten", lambda image: seen.append(image.size) or flatten(image))
+    photo = scene(1600, 1200)
+    reduced = read_image(encode(photo, "JPEG", quality=95), 64)
+    exact = read_image(encode(photo, "PNG"), 64)
+    open_image(encode(photo, "JPEG"))
+    assert seen == [(200, 150), (1600, 1200), (1600, 1200)]
+    assert difference(reduced, exact) < 1
+
+
+def test_paths_and_bytes_give_the_same(tmp_path):
+    path = tmp_path / "photo.txt"  # the content decides, not the name
+    path.write_bytes(SCENES["jpeg"]())
+    expected = read_image(path.read_bytes(), SIZE)
+    np.testing.assert_array_equal(read_image(path, SIZE), expected)
+    np.testing.assert_array_equal(read_image(str(path), SIZE), expected)
+    assert open_image(path).size == (48, 36)
+
+
+def test_bad_path_is_refused_by_name(tmp_path, monkeypatch):
+    (tmp_path / "folder.jpg").mkdir()
+    assert "'gone.jpg': no such file" in refusal(tmp_path / "gone.jpg")
+    assert "'folder.jpg': no such file, or a folder" in refusal(str(tmp_path / "folder.jpg"))
+    assert "cannot be read" in refusal(tmp_path / ("x" * 5000))  # longer than a file system allows
+    assert "no such file" in refusal("nul\0byte.jpg")
+    (tmp_path / "text.jpg").write_text("hello")
+    assert "'text.jpg': received 5 bytes" in refusal(tmp_path / "text.jpg")
+    assert str(tmp_path) not in refusal(tmp_path / "text.jpg")
+    monkeypatch.setattr(images, "MAX_BYTES", 4)
+    assert "over 4 bytes" in refusal(tmp_path / "text.jpg")
+
+
+def test_unreadable_path_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "secret.jpg"
+    path.write_bytes(SCENES["jpeg"]())
+
+    def deny(_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    assert refusal(path).startswith("'secret.jpg': the file cannot be read")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert "no such file" in refusal(tmp_path / "pipe.jpg")
+
+
+# E01 to E09: what is refused ------------------------------------------------------------------------------------------
+
+
+def word_document() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("word/document.xml", "<w:document/>")
+    return file.getvalue()
+
+
+NOT_IMAGES = {
+    "empty": (b"", "0 bytes"),
+    "one-byte": (b"\xff", "1 bytes"),
+    "text": (b"hello", "5 bytes"),
+    "html": (b"<!doctype html><p>404", "SVG, XML or HTML"),
+    "noise": (random.Random(0).randbytes(5000), "5,000 bytes"),
+    "pickle": (pickle.dumps({"image": 1}), "unknown kind"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "unknown kind"),
+    "word": (word_document(), "unknown kind"),
+    "gzip": (gzip.compress(b"hello"), "unknown kind"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_IMAGES)
+def test_e01_no_image(name):
+    data, received = NOT_IMAGES[name]
+    message = refusal(data)
+    assert received in message
+    assert "JPEG, PNG, GIF, WebP are accepted" in message
+
+
+@pytest.mark.parametrize("kind", SCENES)
+def test_e02_cut_short(kind):
+    """Every beginning of a file is refused; of a GIF, every one that ends before its picture does."""
+    data = SCENES[kind]()
+    whole = len(data) - 4 if kind == "gif" else len(data)  # code, end of blocks and trailer follow a GIF's last pixel
+    for length in range(0, whole, 1 if whole < 1500 else 7):
+        with pytest.raises(BadImageError):
+            read_image(data[:length], SIZE)
+    assert DAMAGED in refusal(data[: whole // 2])
+
+
+HUGE = {  # beyond every limit of Pillow's
+    "png-1-bit": lambda: png(50_000, 50_000, depth=1),
+    "gif": lambda: gif_header(65535, 65535, (65535, 65535)),
+    "jpeg": lambda: jpeg_header(65535, 65535),
+    "webp": lambda: webp_header(16383, 16383, b"VP8L"),
+    "webp-extended": lambda: webp_header(1 << 24, 1 << 24),
+}
+POLITE = {  # where Pillow would only warn, or not even that
+    "png": lambda: png(8000, 8000, colour=2),
+    "png-over-the-limit": lambda: png(8001, 5000),
+    "gif-frame-beyond-screen": lambda: gif_header(10, 10, (13_000, 13_000), before=b"!\xf9\x04\x08\0\0\0\0"),
+    "gif-offset-frame": lambda: gif_header(9000, 9000, (1, 1)),
+    "jpeg": lambda: jpeg_header(8001, 8000),
+    "jpeg-progressive": lambda: jpeg_header(7000, 7000, frame=0xC2, scans=2),
+    "jpeg-thin": lambda: jpeg_header(65_500, 900),
+    "webp": lambda: webp_header(5000, 5000, b"VP8 "),
+    "webp-lossless": lambda: webp_header(4001, 4000, b"VP8L"),
+    "webp-extended": lambda: webp_header(4001, 4000),
+}
+
+
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize(
+    "make",
+    [*HUGE.values(), *POLITE.values()],
+    ids=[*(f"e03-{name}" for name in HUGE), *(f"e04-{name}" for name in POLITE)],
+)
+def test_bomb_is_refused_before_decoding(make):
+    data = make()
+    with Cost() as cost:
+        message = refusal(data)
+    assert "pixels are accepted in such a file: make it smaller" in message
+    assert cost.seconds < 0.5
+    assert cost.megabytes < 10
+
+
+def test_e03_full_bomb():
+    """All 50,000 x 50,000 pixels are there, in 300 kB."""
+    squeeze = zlib.compressobj(1)
+    row = bytes(6251 * 1000)
+    packed = b"".join([*(squeeze.compress(row) for _ in range(50)), squeeze.flush()])
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 1, 0, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", packed) + chunk(b"IEND")
+    with Cost() as cost:
+        message = refusal(data)
+    assert "received a PNG picture of 50,000 x 50,000 pixels; at most 40,000,000" in message
+    assert cost.seconds < 0.5
+    assert cost.megabytes < 10
+
+
+@pytest.mark.parametrize(
+    ("make", "limit"),
+    [
+        (lambda: png(8000, 5000), 40_000_000),
+        (lambda: gif_header(8000, 5000, (8000, 5000)), 40_000_000),
+        (lambda: jpeg_header(8000, 8000), 64_000_000),
+        (lambda: jpeg_header(8000, 5000, frame=0xC2, scans=2), 40_000_000),
+        (lambda: webp_header(4000, 4000), 16_000_000),
+    ],
+    ids=["png", "gif", "jpeg", "jpeg-progressive", "webp"],
+)
+def test_e04_the_limit_itself_is_allowed(make, limit):
+    header = images._SCANNERS[image_format(make())](make())
+    assert header.sides[0] * header.sides[1] == limit == header.max_pixels
+    images._check_limits("", header)
+
+
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize("sides", [(201, 1), (1, 201), (60_000, 1), (30_000, 149)])
+def test_e05_extreme_aspect(sides):
+    message = refusal(png(*sides))
+    assert f"{sides[0]:,} x {sides[1]:,} pixels; one side may be at most 200 times the other" in message
+
+
+@pytest.mark.parametrize("sides", [(200, 1), (1, 200), (2000, 10)])
+def test_e05_long_but_allowed(sides):
+    assert read_image(encode(Image.new("L", sides, 77), "PNG"), SIZE).tolist() == np.full((SIZE, SIZE, 3), 77).tolist()
+
+
+METADATA_BOMBS = {
+    "png-ztxt": ("png", lambda data: with_chunk(data, chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(64 << 20), 1)))),
+    "png-itxt": (
+        "png",
+        lambda data: with_chunk(data, chunk(b"iTXt", b"key\0\1\0\0\0" + zlib.compress(bytes(64 << 20), 1))),
+    ),
+    "png-iccp": ("png", lambda data: with_chunk(data, chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(64 << 20), 1)))),
+    "png-text": ("png", lambda data: with_chunk(data, *[chunk(b"tEXt", b"key\0" + bytes(1 << 20))] * 8)),
+    "jpeg-icc": (
+        "jpeg",
+        lambda data: with_segment(
+            data, *[segment(0xE2, b"ICC_PROFILE\0" + bytes([n, 255]) + bytes(65_000)) for n in range(1, 256)]
+        ),
+    ),
+    "jpeg-exif": (
+        "jpeg",
+        lambda data: with_segment(data, *[segment(0xE1, b"Exif\0\0" + b"II*\0\x08\0\0\0\xff\xff" * 6000)] * 99),
+    ),
+    "gif-comment": ("gif", lambda data: data[:61] + b"!\xfe" + (b"\xff" + bytes(255)) * 8000 + b"\0" + data[61:]),
+}
+
+
+@pytest.mark.parametrize("name", METADATA_BOMBS)
+def test_e06_metadata_bomb_costs_nothing(name):
+    kind, grow = METADATA_BOMBS[name]
+    data = grow(SCENES[kind]())
+    read_image(SCENES[kind](), SIZE)
+    with Cost() as cost:
+        array = read_image(data, SIZE)
+    np.testing.assert_array_equal(array, read_image(SCENES[kind](), SIZE))
+    assert cost.seconds < 0.5
+    assert cost.megabytes < 40  # the file itself, at most 16 MB, may be held twice
+
+
+MANY_PARTS = {  # each makes Pillow's own header reading take seconds or hundreds of MB
+    "png-chunks": lambda: with_chunk(SCENES["png"](), chunk(b"abCd") * 1_000_000),
+    "jpeg-comments": lambda: with_segment(SCENES["jpeg"](), b"\xff\xfe\0\2" * 3_000_000),
+    "jpeg-tables": lambda: with_segment(SCENES["jpeg"](), segment(0xDB, bytes(65)) * 150_000),
+    "jpeg-junk": lambda: with_segment(SCENES["jpeg"](), b"\0" * 12_000_000)[:-2],
+    "gif-blocks": lambda: gif_header(8, 8, (8, 8), before=b"!\xfe" + b"\1a" * 6_000_000 + b"\0"),
+    "gif-extensions": lambda: gif_header(8, 8, (8, 8), before=b"!\xfe\0" * 4_000_000),
+}
+
+
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize("name", MANY_PARTS)
+def test_e06_millions_of_parts(name):
+    data = MANY_PARTS[name]()
+    with Cost() as cost:
+        assert DAMAGED in refusal(data)
+    assert cost.seconds < 1  # for two readings
+    assert cost.megabytes < 40
+
+
+@pytest.mark.usefixtures("no_decoding")
+def test_e06_progressive_jpeg_of_many_scans():
+    """Each scan of 23 bytes makes the decoder go over the whole picture: 240 kB would keep it busy for minutes."""
+    assert DAMAGED in refusal(jpeg_header(6000, 6000, frame=0xC2, scans=51))
+    assert images._scan_jpeg(jpeg_header(6000, 6000, frame=0xC2, scans=50)).sides == (6000, 6000)
+
+
+ROW = b"\0\x80"  # of a grey PNG one pixel wide: filter type 0, level 128
+BAD_PNGS = {
+    "header-checksum": lambda: png(1, 1, rows=ROW).replace(
+        struct.pack(">I", zlib.crc32(png(1, 1)[12:29])), b"\0\0\0\0"
+    ),
+    "palette-checksum": lambda: png(1, 1, colour=3, rows=b"\0\0", before=chunk(b"PLTE", b"abc", checksum=1)),
+    "depth-3": lambda: png(1, 1, depth=3, rows=ROW),
+    "depth-0": lambda: png(1, 1, depth=0, rows=ROW),
+    "colour-1": lambda: png(1, 1, colour=1, rows=ROW),
+    "colour-9": lambda: png(1, 1, colour=9, rows=ROW),
+    "no-width": lambda: png(0, 1, rows=ROW),
+    "no-height": lambda: png(1, 0, rows=ROW),
+    "no-pixels": lambda: png(1, 1, rows=ROW).replace(chunk(b"IDAT", zlib.compress(ROW)), b""),
+    "few-pixels": lambda: png(1, 9, rows=ROW),
+    "no-zlib": lambda: png(1, 1).replace(chunk(b"IDAT", zlib.compress(b"")), chunk(b"IDAT", b"no zlib data")),
+    "wrong-length": lambda: with_chunk(png(1, 1, rows=ROW), b"\xff\xff\xff\xfftEXt"),
+    "no-header": lambda: b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", zlib.compress(ROW)) + chunk(b"IEND"),
+    "line-ends-changed": lambda: png(1, 1, rows=ROW).replace(b"\r\n", b"\n"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PNGS)
+def test_e07_bad_png(name):
+    assert pixels(png(1, 1, rows=ROW)) == [[[128, 128, 128]]]  # the same file without the fault
+    refusal(BAD_PNGS[name]())
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        chunk(b"tEXt", b"key\0value", checksum=1),
+        chunk(b"iCCP", b"name\0\7not compressed"),
+        chunk(b"gAMA", b"\0"),
+        chunk(b"cHRM", b"\0"),
+        chunk(b"pHYs", b"\0"),
+        chunk(b"acTL", b"\0"),
+        chunk(b"fcTL", bytes(26)),
+        chunk(b"\xc3\xa9XY"),
+    ],
+    ids=["text-checksum", "profile", "gamma", "colours", "density", "animation", "frame", "name"],
+)
+def test_e07_bad_metadata_never_refuses_a_good_png(bad):
+    assert_same(with_chunk(SCENES["png"](), bad), SCENES["png"]())
+
+
+@pytest.mark.parametrize("kind", SCENES)
+def test_e08_mutated_files_are_read_or_refused_quickly(kind):
+    """Seeded: bytes changed, dropped or doubled anywhere in a good file."""
+    chance = random.Random(kind)
+    good = SCENES[kind]()
+    refused = 0
+    for _ in range(150):
+        data = bytearray(good)
+        for _ in range(chance.choice([1, 1, 4, 20])):
+            at = chance.randrange(len(data))
+            data[at : at + chance.choice([1, 1, 0])] = chance.randbytes(chance.choice([0, 1, 1, 4]))
+        start = time.perf_counter()
+        try:
+            assert read_image(bytes(data), SIZE).shape == (SIZE, SIZE, 3)
+        except BadImageError as error:
+            assert "0x" not in str(error)
+            refused += 1
+        assert time.perf_counter() - start < 0.5
+    assert refused > 10
+
+
+FAMILY = [
+    OSError, ValueError, SyntaxError, struct.error, TypeError, EOFError, IndexError, OverflowError, ZeroDivisionError,
+    KeyError, AttributeError, MemoryError, zlib.error, RecursionError, AssertionError, NotImplementedError, UserWarning,
+    Image.DecompressionBombError, Image.DecompressionBombWarning, Image.UnidentifiedImageError,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", FAMILY, ids=lambda error: error.__name__)
+@pytest.mark.parametrize("where", ["open", "load"])
+def test_e09_every_exception_of_a_decoder(monkeypatch, where, error):
+    def trip(*_, **__):
+        raise error("cannot identify <_io.BytesIO object at 0x7f12>")
+
+    monkeypatch.setattr(*((Image, "open") if where == "open" else (PngImagePlugin.PngImageFile, "load")), trip)
+    message = refusal(SCENES["png"]())
+    assert message.startswith("received a PNG file (")
+    assert DAMAGED in message
+    assert "send it again" in message
+
+
+def test_e09_interrupts_pass(monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image, "open", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        read_image(SCENES["png"](), SIZE)
+
+
+# E10 to E19: what is read, and as what --------------------------------------------------------------------------------
+
+
+def frames(count: int = 3) -> list[Image.Image]:
+    """Pictures of few colours, the first one in 16 of them so that GIF holds it exactly."""
+    first = scene().quantize(16).convert("RGB")
+    return [first, *(Image.new("RGB", first.size, (80 * n % 256, 255 - n % 256, 9)) for n in range(1, count))]
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP"])
+def test_e10_first_frame_of_an_animation(file_format):
+    first, *rest = frames()
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    data = encode(first, file_format, save_all=True, append_images=rest, duration=100, **options)
+    with Image.open(io.BytesIO(data)) as animation:
+        assert animation.n_frames == 3
+    assert_same(data, encode(first, "PNG"))
+
+
+def test_e10_still_that_is_no_frame_of_its_animation():
+    """An APNG may keep a picture for readers that know no animation: that is what Pillow counts as frame 0."""
+    first, *rest = frames()
+    data = encode(first, "PNG", save_all=True, append_images=rest, default_image=True)
+    assert_same(data, encode(first, "PNG"))
+
+
+def repeat_gif_frame(data: bytes, count: int) -> bytes:
+    """The same first frame, then `count` - 1 of one pixel, then a frame that is a bomb."""
+    tiny = b"," + struct.pack("<4HB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\0"
+    bomb = b"," + struct.pack("<4HB", 0, 0, 65535, 65535, 0) + b"\x02\x02\x44\x01\0"
+    return data[:-1] + tiny * (count - 1) + bomb + b";"
+
+
+def test_e11_only_the_first_of_5000_gif_frames_is_looked_at(monkeypatch):
+    sought = []
+    seek = GifImagePlugin.GifImageFile._seek
+    monkeypatch.setattr(
+        GifImagePlugin.GifImageFile,
+        "_seek",
+        lambda self, frame, *rest: sought.append(frame) or seek(self, frame, *rest),
+    )
+    data = repeat_gif_frame(SCENES["gif"](), 5000)
+    with Cost() as cost:
+        assert_same(data, SCENES["gif"]())
+    assert set(sought) == {0}
+    assert cost.seconds < 0.5
+    assert cost.megabytes < 10
+
+
+def test_e11_only_the_first_of_30000_png_frames_is_looked_at():
+    frame = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 1, 48, 36, 0, 0, 1, 9, 0, 0))
+    frame += chunk(b"fdAT", struct.pack(">I", 2) + zlib.compress(bytes(1 << 20)))
+    control = chunk(b"acTL", struct.pack(">II", 30_001, 0))
+    control += chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 48, 36, 0, 0, 1, 9, 0, 0))
+    good = SCENES["png"]()
+    data = with_chunk(good, control)[:-12] + frame * 30_000 + chunk(b"IEND")
+    assert_same(data, good)
+
+
+def test_e11_webp_of_500_frames():
+    first, *rest = frames(500)
+    data = encode(first, "WEBP", save_all=True, append_images=rest, lossless=True, method=0)
+    with Cost() as cost:
+        array = read_image(data, SIZE)
+    np.testing.assert_array_equal(array, read_image(encode(first, "PNG"), SIZE))
+    assert cost.seconds < 0.5
+
+
+def test_e12_cmyk_jpeg_is_no_negative():
+    picture = scene()
+    array = read_image(encode(picture.convert("CMYK"), "JPEG", quality=95), SIZE)
+    assert difference(array, read_image(encode(picture, "PNG"), SIZE)) < 3  # the negative differs by 100
+
+
+def test_e12_ycck_jpeg():
+    """Adobe's other way: luma and chroma of the inverted inks. Y, Cb, Cr of (200, 40, 90) by ITU-T T.871 are
+    93.54, 126.00 and 203.94; the file stores them as they are and the black ink inverted, and Pillow inverts on saving.
+    """
+    inks = Image.new("CMYK", (16, 16), (255 - 94, 255 - 126, 255 - 204, 0))
+    data = encode(inks, "JPEG", quality=100)
+    adobe = data.index(b"Adobe")
+    assert data[adobe + 11] == 0
+    array = read_image(data[: adobe + 11] + b"\2" + data[adobe + 12 :], SIZE)
+    assert difference(array, np.full((SIZE, SIZE, 3), (200, 40, 90))) < 2
+
+
+LEVELS = np.linspace(0, 255, 48 * 36).reshape(36, 48).astype(np.uint8)
+
+
+@pytest.mark.parametrize("low", [0, 1], ids=["low-byte-0", "low-byte-same"])
+def test_e13_16_bit_grey_equals_its_8_bit_twin(low):
+    deep = LEVELS.astype(np.uint16) * (256 + low)
+    data = encode(Image.fromarray(deep), "PNG")
+    assert data[24] == 16
+    assert_same(data, encode(Image.fromarray(LEVELS), "PNG"))
+    assert 120 < read_image(data, SIZE).mean() < 135
+
+
+def test_e13_16_bit_colour_and_alpha_equal_their_8_bit_twins():
+    """Two pixels: (18, 52, 86) and (254, 220, 186), stored as 0x12FF 0x34FF 0x56FF and so on."""
+    deep = bytes([0, 18, 255, 52, 255, 86, 255, 254, 255, 220, 255, 186, 255])
+    assert pixels(png(2, 1, depth=16, colour=2, rows=deep)) == [[[18, 52, 86], [254, 220, 186]]]
+    grey_alpha = bytes([0, 18, 255, 255, 255, 18, 255, 0, 0])
+    assert pixels(png(2, 1, depth=16, colour=4, rows=grey_alpha)) == [[[18, 18, 18], [255, 255, 255]]]
+
+
+def test_e14_rgba_is_seen_on_white():
+    """Black at alpha 0, 51, 128, 255: 255 - alpha of white shines through. Red at alpha 102: 255, 153, 153."""
+    row = bytes([0, *(0, 0, 0, 0), *(0, 0, 0, 51), *(0, 0, 0, 128), *(0, 0, 0, 255), *(255, 0, 0, 102)])
+    data = png(5, 1, colour=6, rows=row)
+    expected = [[[255] * 3, [204] * 3, [127] * 3, [0] * 3, [255, 153, 153]]]
+    assert pixels(data) == expected
+    with Image.open(io.BytesIO(data)) as picture:
+        assert pixels(encode(picture, "WEBP", lossless=True, exact=True)) == expected
+
+
+def test_e14_grey_and_alpha():
+    """LA: 0 at alpha 0, 0 at 51, 100 at 255, 100 at 0."""
+    data = png(4, 1, colour=4, rows=bytes([0, 0, 0, 0, 51, 100, 255, 100, 0]))
+    assert pixels(data) == [[[255] * 3, [204] * 3, [100] * 3, [255] * 3]]
+
+
+PALETTE = chunk(b"PLTE", bytes([0, 0, 0, 255, 0, 0, 0, 0, 255]))  # black, red, blue
+
+
+def test_e14_palette_with_transparency():
+    indices = bytes([0, 0, 1, 2])
+    one_clear = png(3, 1, colour=3, rows=indices, before=PALETTE + chunk(b"tRNS", b"\0"))
+    assert pixels(one_clear) == [[[255, 255, 255], [255, 0, 0], [0, 0, 255]]]
+    graded = png(3, 1, colour=3, rows=indices, before=PALETTE + chunk(b"tRNS", bytes([51, 102])))
+    assert pixels(graded) == [[[204, 204, 204], [255, 153, 153], [0, 0, 255]]]
+    opaque = png(3, 1, colour=3, rows=indices, before=PALETTE)
+    assert pixels(opaque) == [[[0, 0, 0], [255, 0, 0], [0, 0, 255]]]
+
+
+def test_e14_gif_with_transparency():
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.putpixel((1, 0), 1)
+    assert pixels(encode(picture, "GIF", transparency=0)) == [[[255, 255, 255], [255, 0, 0]]]
+    assert pixels(encode(picture, "GIF")) == [[[0, 0, 0], [255, 0, 0]]]
+
+
+def test_e14_one_clear_level_or_colour():
+    """PNG names one transparent level or colour, in the file's own depth."""
+    assert pixels(png(2, 1, rows=b"\0\x0a\x14", before=chunk(b"tRNS", b"\0\x0a"))) == [[[255] * 3, [20] * 3]]
+    deep = png(2, 1, depth=16, rows=b"\0\x0a\x01\x0a\x02", before=chunk(b"tRNS", b"\x0a\x01"))
+    assert pixels(deep) == [[[255] * 3, [10] * 3]]
+    colour = png(2, 1, colour=2, rows=bytes([0, 1, 2, 3, 4, 5, 6]), before=chunk(b"tRNS", bytes([0, 1, 0, 2, 0, 3])))
+    assert pixels(colour) == [[[255] * 3, [4, 5, 6]]]
+    bits = png(2, 1, depth=1, rows=b"\0\x40", before=chunk(b"tRNS", b"\0\0"))
+    assert pixels(bits) == [[[255] * 3, [255] * 3]]
+
+
+def test_e14_white_is_there_before_the_resize():
+    """Half clear (over hidden black), half opaque white: all of it is white, with no dark seam."""
+    halves = np.zeros((16, 16, 4), np.uint8)
+    halves[:, 8:] = 255
+    assert read_image(encode(Image.fromarray(halves), "PNG"), 5).min() == 255
+
+
+UPRIGHT_OF = {  # EXIF 2.3, table 6: how the stored rows must be turned to stand upright
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: stored[::-1].swapaxes(0, 1),  # a quarter clockwise
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: stored.swapaxes(0, 1)[::-1],  # a quarter anticlockwise
+}
+
+
+@pytest.mark.parametrize("kind", ["png", "webp-lossless", "png-alpha", "png-grey"])
+@pytest.mark.parametrize("value", UPRIGHT_OF)
+def test_e15_orientation_equals_the_upright_picture(kind, value):
+    stored = scene()
+    if kind == "png-alpha":
+        stored.putalpha(Image.fromarray(LEVELS))
+    elif kind == "png-grey":
+        stored = Image.fromarray(LEVELS)
+    twin = Image.fromarray(np.ascontiguousarray(UPRIGHT_OF[value](np.asarray(stored))))
+    plain = encode(stored, "WEBP", lossless=True) if kind == "webp-lossless" else encode(stored, "PNG")
+    for tiff in (orientation(value), orientation(value, ">"), orientation(value, kind=4), orientation(value, ">", 4)):
+        assert_same(with_exif(plain, tiff), encode(twin, "PNG"))
+
+
+@pytest.mark.parametrize("value", UPRIGHT_OF)
+def test_e15_orientation_of_a_jpeg(value):
+    stored = scene()
+    twin = Image.fromarray(np.ascontiguousarray(UPRIGHT_OF[value](np.asarray(stored))))
+    array = read_image(with_exif(encode(stored, "JPEG", quality=95), orientation(value)), SIZE)
+    assert difference(array, read_image(encode(twin, "PNG"), SIZE)) < 2  # any other turn differs by 40 and more
+
+
+def test_e15_orientation_written_by_pillow_and_after_the_pixels():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    expected = encode(scene().transpose(Image.Transpose.ROTATE_270), "PNG")
+    assert_same(encode(scene(), "PNG", exif=exif), expected)
+    data = SCENES["png"]()
+    assert_same(data[:-12] + chunk(b"eXIf", orientation(6)) + data[-12:], expected)
+    assert open_image(encode(scene(), "JPEG", exif=exif)).size == (36, 48)
+    assert open_image(encode(scene(), "WEBP", exif=exif)).size == (36, 48)
+
+
+BROKEN_EXIF = {
+    "empty": b"",
+    "one-byte": b"I",
+    "text": b"no TIFF at all",
+    "header-only": b"II*\0\x08\0\0\0",
+    "offset-beyond": b"II*\0\xff\xff\xff\xff",
+    "offset-to-itself": b"II*\0\0\0\0\0",
+    "cut-short": orientation(6)[:30],
+    "count-too-high": b"II*\0\x08\0\0\0\xff\xff" + bytes(60),
+    "orientation-0": orientation(0),
+    "orientation-9": orientation(9),
+    "orientation-65535": orientation(65535, ">"),
+    "empty-resolution": b"II*\0\x08\0\0\0\x02\0" + struct.pack("<HHIIHHII", 0x11A, 5, 0, 0, 0x128, 3, 1, 2) + bytes(4),
+    "text-resolution": b"II*\0\x08\0\0\0\x02\0" + struct.pack("<HHIIHHII", 0x11A, 2, 0, 0, 0x128, 3, 1, 2) + bytes(4),
+    "values-beyond": b"II*\0\x08\0\0\0\x80\0"
+    + b"".join(struct.pack("<HHII", tag, 2, 1 << 30, 1 << 30) for tag in range(128)),
+    "zeros": bytes(60_000),
+}
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp-lossless"])
+@pytest.mark.parametrize("name", BROKEN_EXIF)
+def test_e16_broken_exif_never_refuses_a_good_picture(kind, name):
+    data = SCENES[kind]()
+    if kind == "jpeg":  # without JFIF's density Pillow would look for one in EXIF
+        data = data[:2] + data[4 + struct.unpack(">H", data[4:6])[0] :]
+    assert_same(with_exif(data, BROKEN_EXIF[name]), data)
+
+
+def test_e17_nothing_but_pixels_is_handed_on():
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0)})
+    xmp = b"<x:xmpmeta>GPSLatitude 52,31N</x:xmpmeta>"
+    for file_format in ("JPEG", "PNG", "WEBP"):
+        options = {"lossless": True} if file_format == "WEBP" else {}
+        plain = encode(scene(), file_format, **options)
+        comment = {"JPEG": {"comment": "at home"}, "PNG": {}, "WEBP": {}}[file_format]
+        data = encode(scene(), file_format, exif=exif, xmp=xmp, icc_profile=b"profile", **options, **comment)
+        assert len(data) > len(plain) + 100
+        assert_same(data, plain)
+        again = encode(open_image(data), file_format, **options)
+        assert b"GPSLatitude" not in again
+        assert b"at home" not in again
+        assert not open_image(data).getexif()
+
+
+def test_e18_smallest_pictures():
+    expected = np.full((SIZE, SIZE, 3), (9, 99, 199), np.uint8)
+    one = Image.new("RGB", (1, 1), (9, 99, 199))
+    np.testing.assert_array_equal(read_image(encode(one, "PNG"), SIZE), expected)
+    np.testing.assert_array_equal(read_image(encode(one, "WEBP", lossless=True), SIZE), expected)
+    np.testing.assert_array_equal(read_image(encode(one.quantize(2), "GIF"), SIZE), expected)
+    assert difference(read_image(encode(one, "JPEG", quality=100), SIZE), expected) < 3
+
+
+def test_e18_one_bit_and_grey():
+    """1 bit a pixel, 1 0 1 1: white, black, white, white. Grey stays grey in all three channels."""
+    assert pixels(png(4, 1, depth=1, rows=b"\0\xb0")) == [[[255] * 3, [0] * 3, [255] * 3, [255] * 3]]
+    assert pixels(png(4, 1, depth=2, rows=b"\0\x1b")) == [[[0] * 3, [85] * 3, [170] * 3, [255] * 3]]
+    assert pixels(encode(grey([[0, 7], [200, 255]]), "PNG")) == [[[0] * 3, [7] * 3], [[200] * 3, [255] * 3]]
+    flat = read_image(encode(Image.new("L", (20, 10), 77), "JPEG"), SIZE)
+    assert flat.shape == (SIZE, SIZE, 3)
+    assert set(flat.ravel().tolist()) == {77}
+
+
+def test_e18_thirteen_by_one():
+    ramp = grey([[20 * n for n in range(13)]])
+    array = read_image(encode(ramp, "PNG"), 13)
+    assert array[:, :, 0].tolist() == [[20 * n for n in range(13)]] * 13
+
+
+def test_e19_mpo_is_a_jpeg():
+    first, *rest = frames()
+    data = encode(first, "MPO", save_all=True, append_images=rest)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.format == "MPO"
+    assert image_format(data) == "jpeg"
+    assert_same(data, encode(first, "JPEG"))
+
+
+def test_e19_malformed_mpo_and_ultra_hdr():
+    data = SCENES["jpeg"]()
+    assert_same(with_segment(data, segment(0xE2, b"MPF\0no index at all")), data)
+    index = b"MM\0*\0\0\0\x08\0\1" + struct.pack(">HHII", 0xB001, 4, 1, 7) + bytes(4)
+    assert_same(with_segment(data, segment(0xE2, b"MPF\0" + index)), data)
+    gain_map = segment(0xE1, b'http://ns.adobe.com/xap/1.0/\0<x hdrgm:Version="1.0"/>')
+    assert_same(
+        with_segment(data, gain_map, segment(0xE2, b"MPF\0" + index)) + encode(Image.new("L", (9, 9)), "JPEG"), data
+    )
+
+
+# E20 to E25: rare kinds, disguises, stability -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize("frame", [0xC3, 0xC5, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCF, 0xDE])
+def test_e20_rare_jpeg_is_refused(frame):
+    """Lossless, hierarchical and arithmetic ones; browsers show none of them."""
+    assert DAMAGED in refusal(jpeg_header(8, 8, frame=frame))
+
+
+@pytest.mark.usefixtures("no_decoding")
+def test_e20_12_bit_jpeg_and_one_of_two_frames_are_refused():
+    assert DAMAGED in refusal(jpeg_header(8, 8, frame=0xC1, bits=12))
+    data = jpeg_header(8, 8)
+    at = data.index(b"\xff\xc0")
+    assert DAMAGED in refusal(data[: at + 13] + data[at:])
+
+
+def test_e20_extended_sequential_jpeg_is_read():
+    assert read_image(jpeg_header(8, 8, frame=0xC1), SIZE).shape == (SIZE, SIZE, 3)
+
+
+FOREIGN = {
+    "e21-svg": (b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>', "SVG"),
+    "e21-pdf": (b"%PDF-1.7\n1 0 obj", "unknown kind"),
+    "e21-eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run showpage", "unknown kind"),
+    "e21-psd": (b"8BPS\0\1" + bytes(40), "unknown kind"),
+    "e21-heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "HEIC or AVIF"),
+    "e22-avif": (b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miaf" + bytes(100), "HEIC or AVIF"),
+    "e22-looping-tiff": (b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 256, 3, 1, 9, 8), "TIFF"),
+    "e08-blp": (b"BLP2\1\0\0\0" + bytes(300), "unknown kind"),
+}
+WRITERS = {
+    "BMP": "BMP",
+    "TIFF": "TIFF",
+    "ICO": "",
+    "TGA": "",
+    "JPEG2000": "",
+    "PPM": "",
+    "PCX": "",
+    "DDS": "",
+    "SGI": "",
+}
+
+
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize("name", FOREIGN)
+def test_other_formats_are_refused_by_name(name):
+    data, kind = FOREIGN[name]
+    message = refusal(data)
+    assert kind in message
+    assert "JPEG, PNG, GIF, WebP are accepted" in message
+
+
+@pytest.mark.parametrize("file_format", WRITERS)
+def test_e21_e22_whole_pictures_of_other_formats_are_refused(file_format):
+    if file_format == "JPEG2000" and not features.check("jpg_2000"):
+        pytest.skip("this Pillow writes no JPEG 2000")
+    message = refusal(encode(scene(), file_format))
+    assert f"({WRITERS[file_format] or 'unknown kind'})" in message
+
+
+def test_e21_allowed_beginning_with_other_content_is_refused():
+    """The signature alone opens no other decoder."""
+    eps = FOREIGN["e21-eps"][0]
+    for kind in ("jpeg", "png", "gif", "webp"):
+        assert DAMAGED in refusal(SCENES[kind]()[:16] + eps)
+
+
+def test_e23_polyglots_are_the_picture():
+    jpeg, picture = SCENES["jpeg"](), SCENES["png"]()
+    script = b"<script>alert(1)</script>"
+    assert_same(with_segment(jpeg, segment(0xFE, script)), jpeg)
+    assert_same(jpeg + word_document(), jpeg)
+    assert_same(jpeg + SCENES["png"](), jpeg)
+    assert_same(picture + script, picture)
+    assert_same(with_chunk(picture, chunk(b"tEXt", b"k\0" + script)), picture)
+    assert image_format(jpeg + word_document()) == "jpeg"
+    assert image_format(picture + script) == "png"
+
+
+@pytest.mark.parametrize("sides", [(48, 36), (1300, 900)], ids=["small", "reduced"])
+def test_e24_same_picture_in_three_formats(sides):
+    picture = scene(*sides)
+    expected = read_image(encode(picture, "PNG"), SIZE)
+    np.testing.assert_array_equal(read_image(encode(picture, "WEBP", lossless=True, method=0), SIZE), expected)
+    assert difference(read_image(encode(picture, "JPEG", quality=95), SIZE), expected) < 1
+
+
+def test_e25_same_bytes_same_pixels_in_every_thread():
+    data = SCENES["jpeg"]()
+    answers = []
+    workers = [threading.Thread(target=lambda: answers.append(read_image(data, SIZE).tobytes())) for _ in range(20)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(answers) == 20
+    assert len(set(answers)) == 1
