@@ -65,7 +65,9 @@ def _run(options: argparse.Namespace) -> int:
 
     overrides = {name: parse_value(value) for name, value in options.overrides}
     folder = pipeline.run(pipeline.load_preset(options.params), overrides, options.out)
-    for name, value in pipeline.read_metrics(folder, SUMMARY).items():
+    metrics = folder.read_metrics()
+    for name in filter(metrics.__contains__, SUMMARY):
+        value = metrics[name]
         print(f"{name:>10}  {value:.3f}" if isinstance(value, float) else f"{name:>10}  {value}")
     print(f"Notebooks, HTML, figures, metrics.json and bundle: {folder.path}")
     return 0

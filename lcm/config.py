@@ -6,7 +6,7 @@ and where lcm keeps its state. Refuses to know what the values are used for.
 
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,15 +14,17 @@ from lcm.errors import ConfigError
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 SAMPLE = "sample"  # the data_dir that stands for the generated data set
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}  # of a parameter's value
 
 
 def resource(relative: str) -> Path:
     """Return a file or folder that lcm ships, such as "notebooks" or "data/models/flickr8k".
 
-    A clone has it beside the package; an installed wheel carries it inside the package.
+    An installed wheel carries it inside the package (beside it lie other packages, that may well be called
+    "notebooks"); a clone has it beside the package.
     """
-    in_clone = PACKAGE_DIR.parent / relative
-    return in_clone if in_clone.exists() else PACKAGE_DIR / "shipped" / relative
+    in_wheel = PACKAGE_DIR / "shipped" / relative
+    return in_wheel if in_wheel.exists() else PACKAGE_DIR.parent / relative
 
 
 def home() -> Path:
@@ -47,14 +49,26 @@ class Params:
 
     @classmethod
     def from_params(cls, **params: Any) -> Self:
-        """Build from keyword arguments; raises ConfigError for a key that is not a field."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(params) - known)
+        """Build from keyword arguments; raises ConfigError for an unknown or missing key and a wrong kind of value."""
+        known = {field.name: field for field in fields(cls)}
+        unknown = sorted(set(params) - set(known))
         if unknown:
             raise ConfigError(
                 f"unknown parameter {', '.join(unknown)} for {cls.__name__}; choose from {', '.join(sorted(known))}"
             )
+        for name, field in known.items():
+            if name in params:
+                check_kind(name, params[name], field.type)
+            elif field.default is MISSING:
+                raise ConfigError(f"{cls.__name__} needs the parameter {name}")
         return cls(**params)
+
+
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Raise ConfigError unless a parameter's value is of the kind that its field holds; a whole number is a number."""
+    is_bool, accepted = isinstance(value, bool), (int, float) if kind is float else kind
+    if is_bool != (kind is bool) or not isinstance(value, accepted):
+        raise ConfigError(f"{name} is {value!r}; it must be {KINDS[kind]}")
 
 
 def positive(**values: float) -> None:
@@ -90,6 +104,7 @@ class TrainConfig(Params):
     epochs: int = 15  # passes over the training captions, at most
     batch_size: int = 128  # captions a step; a labelled image mostly has five
     learning_rate: float = 1e-3  # Adam's, at its highest; it falls to zero along a half cosine
+    label_smoothing: float = 0.1  # share of each target that all words hold in equal parts; 0 to below 1
     patience: int = 5  # epochs without a better dev CIDEr before training stops
     beam_width: int = 3  # of the beam search that scores each epoch on dev
     max_words: int = 20  # longest caption that decoding may write, in words
@@ -104,6 +119,8 @@ class TrainConfig(Params):
             beam_width=self.beam_width,
             max_words=self.max_words,
         )
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing is {self.label_smoothing!r}; it must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -118,6 +135,18 @@ class EvaluateConfig(Params):
 
     def __post_init__(self) -> None:
         positive(beam_width=self.beam_width, max_words=self.max_words, gallery_images=self.gallery_images)
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig(Params):
+    """Parameters of 05_benchmark: vocabulary and features in, speeds out."""
+
+    run_dir: str  # folder of this run's files, as 01_prepare left it
+    batch_size: int = 128  # captions a step of ours
+    rounds: int = 5  # times that each side is measured; medians count
+
+    def __post_init__(self) -> None:
+        positive(batch_size=self.batch_size, rounds=self.rounds)
 
 
 @dataclass(frozen=True)
@@ -173,11 +202,15 @@ class RunFolder:
         """Flat object of numbers and strings; every notebook adds its own keys."""
         return self.path / "metrics.json"
 
+    def read_metrics(self) -> dict[str, float | str | None]:
+        """Return what the notebooks have added to metrics.json so far."""
+        return json.loads(self.metrics.read_text(encoding="utf-8")) if self.metrics.exists() else {}
+
     def add_metrics(self, **values: float | str | None) -> None:
         """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
-        known = json.loads(self.metrics.read_text(encoding="utf-8")) if self.metrics.exists() else {}
         temporary = self.metrics.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(known | values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(self.read_metrics() | values, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.metrics)
 
     @property

@@ -20,13 +20,13 @@ PACKAGE = ROOT / "lcm"
 ROOMS = {
     "errors": [],
     "config": [],
-    "data": ["vocabulary", "images", "formats", "splits", "samples", "captions"],
-    "encoding": ["conversion", "encoders", "store", "features"],
-    "captioning": ["decoding", "bundle", "captioners"],
-    "evaluation": ["metrics", "comparison", "plots"],
+    "data": ["formats", "splits", "captions", "vocabulary", "headers", "images", "scenery", "drawing", "samples", "sources"],
+    "encoding": ["conversion", "encoders", "store", "features", "prepared"],
+    "captioning": ["decoding", "bundle", "model_card", "captioners"],
+    "evaluation": ["metrics", "plots", "results"],
     "models": ["merge"],
     "training": ["batches", "checkpoint", "loss", "prefixes", "selection", "fit", "export"],
-    "operations": ["publishing", "pipeline", "benchmark"],
+    "operations": ["pipeline", "benchmark"],
     "cli": [],
 }
 DOORS = ["lcm", "lcm.__main__"]  # what users open; nothing inside may import them

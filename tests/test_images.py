@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 from PIL import GifImagePlugin, Image, PngImagePlugin, features
 
-from lcm.data import images
-from lcm.data.images import image_format, open_image, read_image
+from lcm.data import headers, images
+from lcm.data.headers import image_format
+from lcm.data.images import open_image, read_image
 from lcm.errors import BadImageError
 
 # A warning is a leak: Pillow warns of bombs, of broken EXIF and of malformed MPO.
@@ -95,11 +96,12 @@ def gif_header(width: int, height: int, frame: tuple[int, int], before: bytes = 
 
 def webp_header(width: int, height: int, kind: bytes = b"VP8X") -> bytes:
     """A WebP of one chunk that tells of these sides and holds nothing."""
-    content = {
-        b"VP8X": bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"),
-        b"VP8L": b"\x2f" + struct.pack("<I", width - 1 | height - 1 << 14) + bytes(5),
-        b"VP8 ": b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", width, height),
-    }[kind]
+    if kind == b"VP8X":
+        content = bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    elif kind == b"VP8L":
+        content = b"\x2f" + struct.pack("<I", width - 1 | height - 1 << 14) + bytes(5)
+    else:
+        content = b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", width, height)
     return b"RIFF" + struct.pack("<I", len(content) + 12) + b"WEBP" + kind + struct.pack("<I", len(content)) + content
 
 
@@ -117,6 +119,7 @@ def grey(levels: list[list[int]]) -> Image.Image:
 SCENES = {  # one good file of each kind
     "jpeg": lambda: encode(scene(), "JPEG", quality=90),
     "jpeg-progressive": lambda: encode(scene(), "JPEG", quality=90, progressive=True),
+    "jpeg-restarts": lambda: encode(scene(), "JPEG", quality=90, restart_marker_rows=1),
     "png": lambda: encode(scene(), "PNG"),
     "png-palette": lambda: encode(scene().quantize(16), "PNG"),
     "gif": lambda: encode(scene().quantize(16), "GIF"),
@@ -139,7 +142,7 @@ def refusal(source: bytes | str | Path) -> str:
     for leak in ("0x", "PIL", "Pillow", "BytesIO", "object at", "Error"):
         assert leak not in message
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
     return message
 
 
@@ -197,7 +200,7 @@ def test_reads_every_format_as_a_square_of_bytes(kind):
     assert array.dtype == np.uint8
     assert array.flags.writeable
     expected = np.asarray(scene().resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-    assert difference(array, expected) < 8  # sixteen colours differ by 6; another crop or turn by 40 and more
+    assert difference(array, expected) < 15  # sixteen colours differ by 13; a turn or mirror image by 40 and more
     full = open_image(data)
     assert (full.mode, full.size) == ("RGB", (48, 36))
     assert image_format(data) == kind.split("-")[0]
@@ -221,16 +224,23 @@ def test_resize_is_antialiased():
 
 
 def test_large_jpeg_decodes_at_reduced_size(monkeypatch):
-    """1600 x 1200 to 64: an eighth is 200 x 150, still twice 64; at its own size nothing is reduced."""
+    """1200 x 900 to 64: a quarter is 300 x 225, an eighth would be under twice 64; open_image reduces nothing."""
     seen = []
     flatten = images._flatten
     monkeypatch.setattr(images, "_flatten", lambda image: seen.append(image.size) or flatten(image))
-    photo = scene(1600, 1200)
+    photo = scene(1200, 900)
     reduced = read_image(encode(photo, "JPEG", quality=95), 64)
     exact = read_image(encode(photo, "PNG"), 64)
     open_image(encode(photo, "JPEG"))
-    assert seen == [(200, 150), (1600, 1200), (1600, 1200)]
+    assert seen == [(300, 225), (1200, 900), (1200, 900)]
     assert difference(reduced, exact) < 1
+
+
+def test_jpeg_scanner_passes_over_16_mb_of_pixels_at_once():
+    """A pattern that the regex engine cannot lead with FF takes 240 ms here and doubled the time of every photo."""
+    start = time.perf_counter()
+    assert headers._JPEG_MARKER.search(bytes(16 << 20) + b"\xff\xd9").start() == 16 << 20
+    assert time.perf_counter() - start < 0.12
 
 
 def test_paths_and_bytes_give_the_same(tmp_path):
@@ -376,7 +386,7 @@ def test_e03_full_bomb():
     ids=["png", "gif", "jpeg", "jpeg-progressive", "webp"],
 )
 def test_e04_the_limit_itself_is_allowed(make, limit):
-    header = images._SCANNERS[image_format(make())](make())
+    header = headers._SCANNERS[image_format(make())](make())
     assert header.sides[0] * header.sides[1] == limit == header.max_pixels
     images._check_limits("", header)
 
@@ -431,7 +441,7 @@ MANY_PARTS = {  # each makes Pillow's own header reading take seconds or hundred
     "png-chunks": lambda: with_chunk(SCENES["png"](), chunk(b"abCd") * 1_000_000),
     "jpeg-comments": lambda: with_segment(SCENES["jpeg"](), b"\xff\xfe\0\2" * 3_000_000),
     "jpeg-tables": lambda: with_segment(SCENES["jpeg"](), segment(0xDB, bytes(65)) * 150_000),
-    "jpeg-junk": lambda: with_segment(SCENES["jpeg"](), b"\0" * 12_000_000)[:-2],
+    "jpeg-junk": lambda: with_segment(SCENES["jpeg"](), segment(0xFE, b"") + bytes(12_000_000))[:-2],
     "gif-blocks": lambda: gif_header(8, 8, (8, 8), before=b"!\xfe" + b"\1a" * 6_000_000 + b"\0"),
     "gif-extensions": lambda: gif_header(8, 8, (8, 8), before=b"!\xfe\0" * 4_000_000),
 }
@@ -451,7 +461,7 @@ def test_e06_millions_of_parts(name):
 def test_e06_progressive_jpeg_of_many_scans():
     """Each scan of 23 bytes makes the decoder go over the whole picture: 240 kB would keep it busy for minutes."""
     assert DAMAGED in refusal(jpeg_header(6000, 6000, frame=0xC2, scans=51))
-    assert images._scan_jpeg(jpeg_header(6000, 6000, frame=0xC2, scans=50)).sides == (6000, 6000)
+    assert headers._scan_jpeg(jpeg_header(6000, 6000, frame=0xC2, scans=50)).sides == (6000, 6000)
 
 
 ROW = b"\0\x80"  # of a grey PNG one pixel wide: filter type 0, level 128
@@ -467,7 +477,6 @@ BAD_PNGS = {
     "no-width": lambda: png(0, 1, rows=ROW),
     "no-height": lambda: png(1, 0, rows=ROW),
     "no-pixels": lambda: png(1, 1, rows=ROW).replace(chunk(b"IDAT", zlib.compress(ROW)), b""),
-    "few-pixels": lambda: png(1, 9, rows=ROW),
     "no-zlib": lambda: png(1, 1).replace(chunk(b"IDAT", zlib.compress(b"")), chunk(b"IDAT", b"no zlib data")),
     "wrong-length": lambda: with_chunk(png(1, 1, rows=ROW), b"\xff\xff\xff\xfftEXt"),
     "no-header": lambda: b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", zlib.compress(ROW)) + chunk(b"IEND"),
@@ -479,6 +488,25 @@ BAD_PNGS = {
 def test_e07_bad_png(name):
     assert pixels(png(1, 1, rows=ROW)) == [[[128, 128, 128]]]  # the same file without the fault
     refusal(BAD_PNGS[name]())
+
+
+def test_e07_picture_without_pixels_is_not_called_too_long():
+    assert DAMAGED in refusal(png(0, 1))
+    assert DAMAGED in refusal(png(0, 0))
+
+
+def test_e07_filling_and_junk_between_jpeg_segments():
+    data = SCENES["jpeg"]()
+    assert_same(with_segment(data, segment(0xFE, b"x"), b"\xff\xff\xff"), data)
+    assert_same(with_segment(data, segment(0xFE, b"x"), b"\0junk"), data)
+
+
+def test_e07_gif_palette_that_looks_like_blocks():
+    """44, 33 and 59 begin a frame, an extension and the end of the file."""
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([44, 33, 59, 33, 44, 59])
+    picture.putpixel((1, 0), 1)
+    assert pixels(encode(picture, "GIF")) == [[[44, 33, 59], [33, 44, 59]]]
 
 
 @pytest.mark.parametrize(
@@ -500,6 +528,29 @@ def test_e07_bad_metadata_never_refuses_a_good_png(bad):
 
 
 @pytest.mark.parametrize("kind", SCENES)
+def test_e08_only_the_decoder_of_the_format_is_asked(monkeypatch, kind):
+    asked = []
+    opener = Image.open
+    monkeypatch.setattr(Image, "open", lambda file, **options: asked.append(options) or opener(file, **options))
+    read_image(SCENES[kind](), SIZE)
+    assert asked == [{"formats": (kind.split("-")[0].upper(),)}]
+
+
+def test_e08_sides_that_were_not_checked_are_refused(monkeypatch):
+    monkeypatch.setitem(headers._SCANNERS, "png", lambda data: headers.Header((47, 36), data))
+    assert DAMAGED in refusal(SCENES["png"]())
+
+
+def read_or_refuse(data: bytes) -> str:
+    """Return the message of the refusal, empty when there is none; any other exception passes."""
+    try:
+        assert read_image(data, SIZE).shape == (SIZE, SIZE, 3)
+    except BadImageError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("kind", SCENES)
 def test_e08_mutated_files_are_read_or_refused_quickly(kind):
     """Seeded: bytes changed, dropped or doubled anywhere in a good file."""
     chance = random.Random(kind)
@@ -511,12 +562,10 @@ def test_e08_mutated_files_are_read_or_refused_quickly(kind):
             at = chance.randrange(len(data))
             data[at : at + chance.choice([1, 1, 0])] = chance.randbytes(chance.choice([0, 1, 1, 4]))
         start = time.perf_counter()
-        try:
-            assert read_image(bytes(data), SIZE).shape == (SIZE, SIZE, 3)
-        except BadImageError as error:
-            assert "0x" not in str(error)
-            refused += 1
+        message = read_or_refuse(bytes(data))
         assert time.perf_counter() - start < 0.5
+        assert "0x" not in message
+        refused += message != ""
     assert refused > 10
 
 
@@ -624,10 +673,10 @@ def test_e12_cmyk_jpeg_is_no_negative():
 
 
 def test_e12_ycck_jpeg():
-    """Adobe's other way: luma and chroma of the inverted inks. Y, Cb, Cr of (200, 40, 90) by ITU-T T.871 are
-    93.54, 126.00 and 203.94; the file stores them as they are and the black ink inverted, and Pillow inverts on saving.
+    """Adobe's other way: luma and chroma of the inks, and black inverted. RGB (200, 40, 90) is inks (55, 215, 165, 0);
+    their Y, Cb and Cr by ITU-T T.871 are 161.46, 130.00 and 52.07. Pillow inverts all four on saving.
     """
-    inks = Image.new("CMYK", (16, 16), (255 - 94, 255 - 126, 255 - 204, 0))
+    inks = Image.new("CMYK", (16, 16), (255 - 161, 255 - 130, 255 - 52, 0))
     data = encode(inks, "JPEG", quality=100)
     adobe = data.index(b"Adobe")
     assert data[adobe + 11] == 0
@@ -784,21 +833,29 @@ def test_e16_broken_exif_never_refuses_a_good_picture(kind, name):
     assert_same(with_exif(data, BROKEN_EXIF[name]), data)
 
 
-def test_e17_nothing_but_pixels_is_handed_on():
-    exif = Image.Exif()
-    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0)})
-    xmp = b"<x:xmpmeta>GPSLatitude 52,31N</x:xmpmeta>"
-    for file_format in ("JPEG", "PNG", "WEBP"):
-        options = {"lossless": True} if file_format == "WEBP" else {}
-        plain = encode(scene(), file_format, **options)
-        comment = {"JPEG": {"comment": "at home"}, "PNG": {}, "WEBP": {}}[file_format]
-        data = encode(scene(), file_format, exif=exif, xmp=xmp, icc_profile=b"profile", **options, **comment)
-        assert len(data) > len(plain) + 100
-        assert_same(data, plain)
-        again = encode(open_image(data), file_format, **options)
-        assert b"GPSLatitude" not in again
-        assert b"at home" not in again
-        assert not open_image(data).getexif()
+@pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "webp-lossless"])
+def test_e17_nothing_but_pixels_is_handed_on(kind):
+    """GPS, XMP, comment and profile go in; neither pixels nor what is saved from them show any of it."""
+    secret = b"GPSLatitude 52,31N"
+    tiff = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x8825, 4, 1, 26) + bytes(4)
+    tiff += b"\x01\0" + struct.pack("<HHII", 2, 2, len(secret), 44) + bytes(4) + secret
+    plain = SCENES[kind]()
+    data = plain if kind == "gif" else with_exif(plain, tiff)
+    if kind == "jpeg":
+        xmp = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + secret)
+        data = with_segment(data, xmp, segment(0xFE, secret), segment(0xE2, b"ICC_PROFILE\0\1\1" + secret))
+    elif kind == "png":
+        profile = chunk(b"iCCP", b"name\0\0" + zlib.compress(secret))
+        data = with_chunk(data, profile, chunk(b"tEXt", b"Comment\0" + secret), chunk(b"iTXt", b"k\0\0\0\0\0" + secret))
+    elif kind == "gif":
+        data = data[:61] + b"!\xfe" + bytes([len(secret)]) + secret + b"\0" + data[61:]
+    assert secret in data
+    assert_same(data, plain)
+    picture = open_image(data)
+    assert not picture.info
+    assert not picture.getexif()
+    for file_format in ("JPEG", "PNG", "GIF", "WEBP"):
+        assert secret not in encode(picture, file_format)
 
 
 def test_e18_smallest_pictures():
@@ -857,6 +914,14 @@ def test_e20_rare_jpeg_is_refused(frame):
 
 
 @pytest.mark.usefixtures("no_decoding")
+def test_e20_jpeg_with_sides_of_its_own_beside_the_frame_is_refused():
+    hierarchy = segment(0xDE, struct.pack(">BHHBBBB", 8, 9999, 9999, 1, 1, 0x11, 0))
+    data = SCENES["jpeg"]()
+    at = data.index(b"\xff\xda")
+    assert DAMAGED in refusal(data[:at] + hierarchy + data[at:])
+
+
+@pytest.mark.usefixtures("no_decoding")
 def test_e20_12_bit_jpeg_and_one_of_two_frames_are_refused():
     assert DAMAGED in refusal(jpeg_header(8, 8, frame=0xC1, bits=12))
     data = jpeg_header(8, 8)
@@ -912,7 +977,7 @@ def test_e21_allowed_beginning_with_other_content_is_refused():
     """The signature alone opens no other decoder."""
     eps = FOREIGN["e21-eps"][0]
     for kind in ("jpeg", "png", "gif", "webp"):
-        assert DAMAGED in refusal(SCENES[kind]()[:16] + eps)
+        assert DAMAGED in refusal(SCENES[kind]()[:30] + eps)
 
 
 def test_e23_polyglots_are_the_picture():

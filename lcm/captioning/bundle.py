@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin, get_type_hints
 
 import numpy as np
 
@@ -59,8 +59,10 @@ class Manifest:
         """Read bundle.json; raises BundleError when there is none or it is not of this schema version."""
         try:
             record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}; train one with: lcm run") from error
+        except OSError as error:
+            raise BundleError(
+                f"{folder} is no bundle: no {MANIFEST} to read ({error.strerror}); train one with: lcm run"
+            ) from error
         except ValueError as error:
             raise BundleError(f"{folder / MANIFEST} is damaged: it is not JSON; export the bundle again") from error
         version = record.get("schema_version") if isinstance(record, dict) else None
@@ -70,9 +72,14 @@ class Manifest:
                 "export it again with this version, or update lcm"
             )
         try:
-            return cls(**record | {"encoder": EncoderIdentity.from_record(record["encoder"])})
-        except (TypeError, KeyError) as error:
+            manifest = cls(**record | {"encoder": EncoderIdentity.from_record(record["encoder"])})
+        except (TypeError, KeyError, ValueError) as error:
             raise BundleError(f"{folder / MANIFEST} is damaged ({error}); export the bundle again") from error
+        kinds = {name: get_origin(hint) or hint for name, hint in get_type_hints(cls).items()}
+        wrong = [name for name, kind in kinds.items() if not isinstance(getattr(manifest, name), kind)]
+        if wrong:
+            raise BundleError(f"{folder / MANIFEST} is damaged ({', '.join(wrong)}); export the bundle again")
+        return manifest
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:
@@ -108,7 +115,7 @@ class Bundle:
         if len(self.vocabulary) != self.manifest.vocabulary_size:
             raise BundleError(
                 f"{folder / VOCABULARY} has {len(self.vocabulary)} words and the model "
-                f"{self.manifest.vocabulary_size}; they are not from one export"
+                f"{self.manifest.vocabulary_size}: they are not from one export; export the bundle again"
             )
         providers = ["CPUExecutionProvider"]
         try:
@@ -116,7 +123,7 @@ class Bundle:
             self._step = onnxruntime.InferenceSession(folder / STEP_GRAPH, providers=providers)
         except Exception as error:  # onnxruntime has no common class of its own for what it raises
             raise BundleError(
-                f"{folder} holds a graph that ONNX Runtime cannot load ({type(error).__name__})"
+                f"{folder} holds a graph that ONNX Runtime cannot load ({type(error).__name__}); export it again"
             ) from error
         self._step_inputs = [entry.name for entry in self._step.get_inputs()]
 

@@ -4,18 +4,19 @@ Knows how to find a bundle with its encoder and how to turn features into captio
 files of results and metrics.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.decoding import decode_beam
 from lcm.config import resource
 from lcm.data.images import read_image
 from lcm.encoding.encoders import find_encoder
+from lcm.encoding.prepared import LabelledFeatures
 
 SHIPPED_BUNDLE = "data/models/flickr8k"
 IMAGES_AT_ONCE = 256  # bounds the memory of a beam search over many images
@@ -51,25 +52,25 @@ class BundleCaptioner:
     def describe(self, image: bytes | str | Path) -> Description:
         """Describe an image, given as its path or its bytes; raises BadImageError when it is not one."""
         pixels = read_image(image, self._encoder.spec.size)
-        kind = self._bundle.manifest.feature_kind
-        features = self._encoder.encode(pixels[None], (kind,))[kind]
-        (caption,) = write_captions(self._bundle, features)
+        manifest = self._bundle.manifest
+        features = self._encoder.encode(pixels[None], (manifest.feature_kind,))[manifest.feature_kind]
+        (caption,) = _captions_of(self._bundle, features, manifest.beam_width, manifest.max_words)
         return Description(caption, self.name)
 
 
-def write_captions(
-    bundle: Bundle, features: np.ndarray, beam_width: int | None = None, max_words: int | None = None
-) -> Iterator[str]:
-    """Yield the best caption for each image's features, [B, D] or [B, N, D], by the bundle's own beam search.
+def caption_features(bundle: Bundle, labelled: LabelledFeatures, beam_width: int, max_words: int) -> list[str]:
+    """Return the best caption of each image, from features that are encoded already, with a progress bar."""
+    captions = []
+    for start in tqdm(range(0, len(labelled), IMAGES_AT_ONCE), desc="caption", unit=f" x {IMAGES_AT_ONCE} images"):
+        features = labelled.read(slice(start, start + IMAGES_AT_ONCE))
+        captions += _captions_of(bundle, features, beam_width, max_words)
+    return captions
 
-    `beam_width` and `max_words` take the place of the bundle's.
-    """
-    beam_width = beam_width or bundle.manifest.beam_width
-    max_words = max_words or bundle.manifest.max_words
-    for start in range(0, len(features), IMAGES_AT_ONCE):
-        state = bundle.start(features[start : start + IMAGES_AT_ONCE])
-        for hypotheses in decode_beam(bundle.step, state, max_words, beam_width):
-            yield bundle.vocabulary.decode(hypotheses[0].token_ids)
+
+def _captions_of(bundle: Bundle, features: np.ndarray, beam_width: int, max_words: int) -> list[str]:
+    """Return a caption for each image's features, [B, D] or [B, N, D]."""
+    found = decode_beam(bundle.step, bundle.start(features), max_words, beam_width)
+    return [bundle.vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
 
 
 def load_captioner(bundle: str | Path | None = None) -> BundleCaptioner:

@@ -42,12 +42,15 @@ def decode_greedy(step: Step, state: State, max_words: int) -> list[Hypothesis]:
     written = np.zeros((images, 0), dtype=np.int64)  # [B, T]
     log_prob = np.zeros(images)
     last = np.full(images, START)
+    open_images = np.ones(images, dtype=bool)
     ended = np.zeros(images, dtype=bool)
-    while written.shape[1] < max_words and not ended.all():
+    while written.shape[1] < max_words and open_images.any():
         log_probs, state = _allowed(step, last, state)
-        last = np.where(ended, END, log_probs.argmax(1))
-        log_prob += np.where(ended, 0.0, log_probs[np.arange(images), last])
-        ended |= last == END
+        open_images &= np.isfinite(log_probs.max(1))  # the others stay as they are: nothing may follow
+        last = np.where(open_images, log_probs.argmax(1), END)
+        log_prob += np.where(open_images, log_probs.max(1), 0.0)
+        ended |= open_images & (last == END)
+        open_images &= ~ended
         written = np.column_stack([written, last])
     return [
         Hypothesis(tuple(int(word) for word in row if word != END), float(total), bool(done))
@@ -69,6 +72,8 @@ def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> li
     while written.shape[2] < max_words and len(active):
         log_probs, state = _allowed(step, last, state)
         beams, words, totals = _best_continuations(log_prob, log_probs, 2 * beam_width)
+        for row in np.flatnonzero(~np.isfinite(totals[:, 0])):  # nothing may follow
+            ended[active[row]] += _unended(written[row], log_prob[row])
         for row, slot in np.argwhere((words == END) & np.isfinite(totals)):
             beginning = tuple(written[row, beams[row, slot]].tolist())
             ended[active[row]].append(Hypothesis(beginning, float(totals[row, slot]), ended=True))
@@ -84,9 +89,7 @@ def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> li
         state = tuple(array[rows[open_images].ravel()] for array in state)
         last = written[:, :, -1].ravel()
     for row, image in enumerate(active):
-        for words, total in zip(written[row].tolist(), log_prob[row], strict=True):
-            if np.isfinite(total):
-                ended[image].append(Hypothesis(tuple(words), float(total), ended=False))
+        ended[image] += _unended(written[row], log_prob[row])
     return [sorted(hypotheses, key=lambda one: -one.score)[:beam_width] for hypotheses in ended]
 
 
@@ -120,6 +123,12 @@ def _going_on(
     order = np.argsort(-totals, axis=1, kind="stable")[:, :beam_width]
     beams, words, totals = (np.take_along_axis(array, order, axis=1) for array in (beams, words, totals))
     return beams, words, totals
+
+
+def _unended(written: np.ndarray, log_prob: np.ndarray) -> list[Hypothesis]:
+    """Return the beginnings of one image, [W, T], as captions without END."""
+    totals = zip(written.tolist(), log_prob.tolist(), strict=True)
+    return [Hypothesis(tuple(words), total, ended=False) for words, total in totals if np.isfinite(total)]
 
 
 def _can_improve(ended: list[Hypothesis], best_now: float, beam_width: int) -> bool:

@@ -1,10 +1,15 @@
 """The model card: what a person should know before using a bundle.
 
-Knows how the manifest reads as a page (Mitchell et al., "Model Cards for Model Reporting", 2019). Refuses to
-know anything that is not in the manifest.
+Knows how the manifest and its metrics read as a page, after Mitchell et al., "Model Cards for Model Reporting"
+(2019). Refuses to know anything that is not in the manifest.
 """
 
-from lcm.captioning.bundle import Manifest
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lcm.captioning.bundle import MODEL_CARD, Manifest, seal, verify
 
 METRIC_LABELS = {
     "cider": "CIDEr",
@@ -17,15 +22,14 @@ METRIC_LABELS = {
     "distinct_captions": "distinct captions",
     "copied_from_train": "copied from training",
     "vocabulary_used": "share of the vocabulary used",
+    "cider_shuffled": "CIDEr with the images shuffled",
+    "wer_best_shuffled": "WER, best reference, with the images shuffled",
 }
 
 
-def write_model_card(manifest: Manifest) -> str:
+def model_card(manifest: Manifest) -> str:
     """Return the card as Markdown."""
     data, metrics = manifest.training_data, manifest.metrics
-    rows = "\n".join(
-        f"| {label} | {_number(metrics.get(name))} |" for name, label in METRIC_LABELS.items() if name in metrics
-    )
     settings = "\n".join(f"- {name}: {value}" for name, value in manifest.training.items())
     return f"""# {manifest.name}
 
@@ -39,9 +43,7 @@ was trained on.
 
 ## Measured on the {metrics.get("split", "held-out")} split ({metrics.get("images", 0)} images)
 
-| metric | value |
-|---|---|
-{rows}
+{metrics_table(metrics)}
 
 ## Training parameters
 
@@ -53,6 +55,23 @@ It only knows what its training captions speak of, repeats their habits and bias
 name, and how), states wrong things as surely as right ones, and cannot read text or recognise persons. Do not
 use it to decide about people. The licence of the training images and captions may limit what it is used for.
 """
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> str:
+    """Return the main metrics as a Markdown table."""
+    rows = [f"| {label} | {_number(metrics[name])} |" for name, label in METRIC_LABELS.items() if name in metrics]
+    return "\n".join(["| metric | value |", "|---|---|", *rows])
+
+
+def add_evaluation(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
+
+    Raises BundleError when a file of the bundle is not what was exported: sealing it would make that good.
+    """
+    manifest = replace(Manifest.load(folder), metrics=dict(metrics))
+    verify(folder, manifest)
+    (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
+    seal(folder, manifest)
 
 
 def _number(value: object) -> str:

@@ -5,10 +5,12 @@ fit. Refuses to know pixels and words; caption formats are formats.py's, splits 
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Self
 
 from lcm.data import formats, splits
@@ -18,6 +20,9 @@ from lcm.errors import DataError
 KNOWN_CAPTION_FILES = ("captions.txt", "flickr8k.token.txt", "results.csv", "results_20130124.token", "captions.tsv")
 CAPTION_SUFFIXES = (".txt", ".csv", ".tsv", ".token")
 NAMES_SHOWN = 5  # of a list of file names in a message
+# What ReadReport counts, and of what it also keeps the names.
+COUNTS = ("rows", "repaired_rows", "unreadable_rows", "empty_captions")
+LISTS = ("missing_images", "images_without_captions", "ambiguous_images", "images_in_no_split")
 
 
 @dataclass(frozen=True)
@@ -42,28 +47,25 @@ class ReadReport:
     empty_captions: int = 0
     missing_images: tuple[str, ...] = ()  # names with captions but no image file
     images_without_captions: tuple[str, ...] = ()  # image files that no caption names
-    ambiguous_images: tuple[str, ...] = ()  # names that several folders hold; the shortest path was taken
+    ambiguous_images: tuple[str, ...] = ()  # names that fit several image files; the shortest path was taken
     images_in_no_split: tuple[str, ...] = ()  # the official lists do not name them
     split_rule: str = ""  # how the images got their splits
 
     def as_metrics(self) -> dict[str, int | str]:
         """Return the counts under the keys that metrics.json uses."""
-        lists = ("missing_images", "images_without_captions", "ambiguous_images", "images_in_no_split")
-        counts = ("rows", "repaired_rows", "unreadable_rows", "empty_captions")
         return {
             "captions_file": self.captions_file,
             "captions_format": self.format,
             "split_rule": self.split_rule,
-            **{name: getattr(self, name) for name in counts},
-            **{name: len(getattr(self, name)) for name in lists},
+            **{name: getattr(self, name) for name in COUNTS},
+            **{name: len(getattr(self, name)) for name in LISTS},
         }
 
     def __str__(self) -> str:
-        lines = [f"{name}: {value}" for name, value in self.as_metrics().items()]
-        for name in ("missing_images", "images_without_captions", "ambiguous_images", "images_in_no_split"):
-            if names := getattr(self, name):
-                lines.append(f"  {name.replace('_', ' ')}: {shorten(names)}")
-        return "\n".join(lines)
+        counts = [f"{name}: {value}" for name, value in self.as_metrics().items()]
+        lists = ((name, getattr(self, name)) for name in LISTS)
+        named = [f"  {name.replace('_', ' ')}: {shorten(names)}" for name, names in lists if names]
+        return "\n".join(counts + named)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ class Dataset:
 
     images: tuple[LabelledImage, ...]
     report: ReadReport = field(default_factory=lambda: ReadReport("", ""))
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The file of each image, by image_id."""
+        return {image.image_id: image.path for image in self.images}
+
+    def without(self, image_ids: Collection[str]) -> Self:
+        """Return the data set without some images, such as those that turned out to be unreadable."""
+        return replace(self, images=tuple(image for image in self.images if image.image_id not in image_ids))
 
     def of(self, split: str) -> list[LabelledImage]:
         """Return the images of one split; raises DataError for an unknown one."""
@@ -102,9 +113,10 @@ class Dataset:
 
 
 def shorten(names: Sequence[str]) -> str:
-    """Return the first names and how many more there are, for a message."""
+    """Return the first names and how many more there are, for a message that any terminal can print."""
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+    # A file name need not be text: Python reads its other bytes as surrogates, which print() refuses.
+    return ", ".join(names[:NAMES_SHOWN]).encode("utf-8", "backslashreplace").decode() + more
 
 
 def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
@@ -113,16 +125,14 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
     `captions_file` names the file inside the folder when its content is not enough to find it.
     Raises DataError when there is no folder, no captions file, or fewer than two images with captions.
     """
-    folder = folder.expanduser()
+    folder = folder.expanduser().resolve()
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; data_dir is a folder with images and a captions file, or 'sample'")
     captions_path = _find_captions_file(folder, captions_file)
     format_name, rows = formats.parse(captions_path)
-    captions: dict[str, list[str]] = defaultdict(list)
+    captions: dict[str, list[str]] = {}  # an image whose captions are all empty is named too
     for row in filter(None, rows):
-        captions[row.name]  # noqa: B018 - an image whose captions are all empty is still named
-        if row.caption:
-            captions[row.name].append(row.caption)
+        captions.setdefault(row.name, []).extend(filter(None, [row.caption]))
     found = _find_images(folder, captions_path.parent, captions)
     images = [LabelledImage(name, found.paths[name], "", tuple(captions[name])) for name in found.paths]
     images = [image for image in images if image.captions]
@@ -151,26 +161,26 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
 
 
 def _find_captions_file(folder: Path, captions_file: str) -> Path:
-    """Return the captions file of a data set: the one named, else a known name, else the only one by content."""
+    """Return the captions file of a data set: the one named, else a known name, else the only one by content.
+
+    Copies of one file count as one: Kaggle's Flickr30k holds everything twice.
+    """
     if captions_file:
-        path = folder / captions_file
-        if not path.is_file():
+        path = Path(os.path.normpath(folder / captions_file))
+        if not path.is_file() or not path.is_relative_to(folder):
             raise DataError(f"{folder} has no captions file {captions_file!r}; name one inside the folder")
         return path
-    texts = sorted(path for path in folder.rglob("*") if path.suffix.lower() in CAPTION_SUFFIXES and path.is_file())
-    for name in KNOWN_CAPTION_FILES:
-        for path in texts:
-            if path.name.lower() == name:
-                return path
+    texts = formats.find_files(folder, CAPTION_SUFFIXES)
     fitting = [path for path in texts if formats.detect(formats.read_lines(path))]
-    if len(fitting) == 1:
+    known = ([path for path in fitting if path.name.lower() == name] for name in KNOWN_CAPTION_FILES)
+    fitting = next(filter(None, known), fitting)
+    if len({path.read_bytes() for path in fitting}) == 1:
         return fitting[0]
     if fitting:
         choices = shorten([str(path.relative_to(folder)) for path in fitting])
         raise DataError(f"{folder} has several captions files ({choices}); name one with captions_file")
-    known = "\n".join(f"  - {entry.description}" for entry in formats.FORMATS.values())
     seen = shorten([path.name for path in texts]) or "no text file at all"
-    raise DataError(f"{folder} has no captions file (found {seen}). Formats:\n{known}")
+    raise DataError(f"{folder} has no captions file (found {seen}). Formats:\n{formats.describe()}")
 
 
 @dataclass(frozen=True)
@@ -182,23 +192,43 @@ class _FoundImages:
 
 
 def _find_images(folder: Path, captions_folder: Path, names: Iterable[str]) -> _FoundImages:
-    """Find each named image: at its path from the captions file, else by its bare name anywhere in the folder."""
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*"), key=lambda path: (len(path.parts), path)):
-        if path.suffix.lower() in formats.IMAGE_SUFFIXES and path.is_file():
-            by_name[path.name].append(path)
-    paths, missing, ambiguous = {}, [], []
-    for name in names:
-        places = by_name.get(PurePosixPath(name).name, [])
-        exact = captions_folder / name
-        if exact in places:
-            paths[name] = exact
-        elif places:
-            paths[name] = places[0]
-            if len(places) > 1:
-                ambiguous.append(name)
-        else:
-            missing.append(name)
-    named = {path.name for path in paths.values()}
-    without = [str(places[0].relative_to(folder)) for name, places in by_name.items() if name not in named]
-    return _FoundImages(paths, tuple(missing), tuple(ambiguous), tuple(without))
+    """Find the file of each name; a file that several names can only mean by their last parts is none of theirs."""
+    files = formats.find_files(folder, formats.IMAGE_SUFFIXES)
+    by_last_part: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_last_part[_parts(path)[-1]].append(path)
+    places = {name: _places(name, captions_folder, by_last_part) for name in names}
+    claims = Counter(found[0] for found in places.values() if found)
+    paths = {
+        name: found[0]
+        for name, found in places.items()
+        if found and (claims[found[0]] == 1 or _ends_with(found[0], name))
+    }
+    ambiguous = tuple(name for name in paths if len(places[name]) > 1)
+    used = {*paths.values(), *(path for name in ambiguous for path in places[name])}
+    return _FoundImages(
+        paths,
+        missing=tuple(name for name in places if name not in paths),
+        ambiguous=ambiguous,
+        without_captions=tuple(str(path.relative_to(folder)) for path in files if path not in used),
+    )
+
+
+def _places(name: str, captions_folder: Path, by_last_part: dict[str, list[Path]]) -> list[Path]:
+    """Return the files that a name can mean: at its path from the captions file, else at the end of any path.
+
+    Where no path ends with the whole name, its last part is enough: folders are often moved.
+    """
+    exact = Path(os.path.normpath(captions_folder / name))
+    places = by_last_part.get(_parts(exact)[-1], [])
+    return [exact] if exact in places else [path for path in places if _ends_with(path, name)] or places
+
+
+def _ends_with(path: Path, name: str) -> bool:
+    parts = _parts(PurePath(name))
+    return _parts(path)[-len(parts) :] == parts
+
+
+def _parts(path: PurePath) -> tuple[str, ...]:
+    """Return the parts of a path, composed (NFC): macOS writes the é of a file name as two characters."""
+    return PurePath(unicodedata.normalize("NFC", str(path))).parts

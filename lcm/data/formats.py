@@ -4,8 +4,9 @@ Knows the text formats in which data sets are handed around. Refuses to know ima
 a row is a name and a caption as written.
 """
 
+import codecs
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +37,16 @@ class CaptionFormat:
     has_header: Callable[[str], bool]  # whether a first line names the columns
 
 
-def _is_image_name(name: str) -> bool:
+def is_image_name(name: str) -> bool:
+    """Whether a name ends like that of an image."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _parse_csv(line: str) -> Row | None:
-    name, *caption = next(csv.reader([line]), [""])
+    try:
+        name, *caption = next(csv.reader([line]), [""])
+    except csv.Error:  # a field longer than the module's limit
+        return None
     return Row(name.strip(), ",".join(caption).strip()) if name.strip() and caption else None
 
 
@@ -64,7 +69,7 @@ TOKEN_LINE = regex.compile(r"(?P<name>[^\t]+)#\d+\t(?P<caption>.*)")
 
 def _parse_token(line: str) -> Row | None:
     match = TOKEN_LINE.fullmatch(line)
-    return Row(match["name"].strip(), match["caption"].strip()) if match else None
+    return Row(match["name"].strip(), match["caption"].strip()) if match and match["name"].strip() else None
 
 
 def _parse_tsv(line: str) -> Row | None:
@@ -86,16 +91,22 @@ def _is_pipe_header(line: str) -> bool:
 
 def _is_tsv_header(line: str) -> bool:
     columns = _columns(line, "\t")
-    return len(columns) == 2 and columns[1] in ("caption", "text") and not _is_image_name(columns[0])
+    return len(columns) == 2 and columns[1] in ("caption", "text") and not is_image_name(columns[0])
 
 
 def _is_token_file(lines: list[str]) -> bool:
-    return all(TOKEN_LINE.fullmatch(line) for line in lines)
+    return _most(bool(TOKEN_LINE.fullmatch(line)) for line in lines)
 
 
 def _is_tsv_file(lines: list[str]) -> bool:
     rows = lines[1:] if _is_tsv_header(lines[0]) else lines
-    return bool(rows) and all(line.count("\t") == 1 and _is_image_name(line.split("\t")[0].strip()) for line in rows)
+    return _most(line.count("\t") == 1 and is_image_name(line.split("\t")[0].strip()) for line in rows)
+
+
+def _most(fits: Iterable[bool]) -> bool:
+    """Whether more lines fit than do not: a few broken ones at the top of a file do not hide its format."""
+    fits = list(fits)
+    return 2 * sum(fits) > len(fits)
 
 
 FORMATS: dict[str, CaptionFormat] = {
@@ -115,7 +126,7 @@ FORMATS: dict[str, CaptionFormat] = {
         "lines of name#number TAB caption (Flickr8k.token.txt, results_20130124.token)",
         _is_token_file,
         _parse_token,
-        lambda line: False,
+        lambda _line: False,
     ),
     "tsv": CaptionFormat(
         "lines of image TAB caption, with or without the header image TAB caption",
@@ -126,18 +137,39 @@ FORMATS: dict[str, CaptionFormat] = {
 }
 
 
+def describe() -> str:
+    """Return the formats, one a line, for a message."""
+    return "\n".join(f"  - {known.description}" for known in FORMATS.values())
+
+
+def find_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the files anywhere in a folder with one of the suffixes, the shortest path first.
+
+    Hidden ones are left out: macOS puts a `._name` of its own beside each file that it packs.
+    """
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()]
+    visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    return sorted(visible, key=lambda path: (len(path.parts), path))
+
+
 def read_lines(path: Path) -> list[str]:
-    """Return the non-empty lines of a text file: UTF-8 or UTF-16 with or without BOM, else Windows-1252."""
+    """Return the non-empty lines of a text file: UTF-16 if it has a BOM, else UTF-8 with or without.
+
+    A line that is not UTF-8 is taken for Windows-1252; the others are not.
+    """
     data = path.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = data.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("cp1252", errors="replace")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16", errors="replace").encode()
     # Not str.splitlines: it would also cut captions at U+2028, U+0085 and other rare separators.
-    return [line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if line.strip()]
+    lines = data.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return [text for text in map(_decode, lines) if text.strip()]
+
+
+def _decode(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("cp1252", errors="replace")
 
 
 def detect(lines: list[str]) -> str | None:
@@ -155,8 +187,7 @@ def parse(path: Path) -> tuple[str, list[Row | None]]:
     name = detect(lines)
     if name is None:
         begins = repr(lines[0][:80]) if lines else "nothing: it is empty"
-        choices = "\n".join(f"  - {known.description}" for known in FORMATS.values())
-        raise DataError(f"{path.name} is in no format that lcm reads; it begins with {begins}. Formats:\n{choices}")
+        raise DataError(f"{path.name} is in no format that lcm reads; it begins with {begins}. Formats:\n{describe()}")
     known = FORMATS[name]
     body = lines[1:] if known.has_header(lines[0]) else lines
     return name, [known.parse(line) for line in body]

@@ -5,6 +5,7 @@ pixels: an image is its name.
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +17,9 @@ from lcm.errors import DataError
 SPLITS = ("train", "dev", "test")
 # Tenths of a data set without official lists.
 HASH_SHARES = {"train": 8, "dev": 1, "test": 1}
-LIST_NAME = regex.compile(r"(?<![a-z])(?P<split>train|dev|val|test)(?=$|[^a-z]|images)", regex.IGNORECASE)
+LIST_NAME = regex.compile(
+    r"(?<![a-z])(?P<split>train|dev|val|test)(?:ing|idation)?(?=$|[^a-z]|images)", regex.IGNORECASE
+)
 
 
 def read_lists(folder: Path, captions_path: Path) -> dict[str, str]:
@@ -25,13 +28,13 @@ def read_lists(folder: Path, captions_path: Path) -> dict[str, str]:
     Raises DataError for an image in two splits.
     """
     official: dict[str, str] = {}
-    for path in sorted(folder.rglob("*.txt")):
+    for path in formats.find_files(folder, (".txt",)):
         match = LIST_NAME.search(path.stem)
         if not match or path == captions_path:
             continue
         lines = [line.strip() for line in formats.read_lines(path)]
-        if any(separator in line for line in lines for separator in "\t,|"):
-            continue  # a table, not a list of names
+        if any(separator in line and not formats.is_image_name(line) for line in lines for separator in "\t,| "):
+            continue  # a table or prose, not a list of names
         split = match["split"].lower().replace("val", "dev")
         for name in map(bare_name, lines):
             if official.setdefault(name, split) != split:
@@ -41,8 +44,8 @@ def read_lists(folder: Path, captions_path: Path) -> dict[str, str]:
 
 def bare_name(name: str) -> str:
     """Return the name without folder and image suffix: the lists of some data sets leave the suffix out."""
-    path = PurePosixPath(name)
-    return path.stem if path.suffix.lower() in formats.IMAGE_SUFFIXES else path.name
+    path = PurePosixPath(unicodedata.normalize("NFC", name))
+    return path.stem if formats.is_image_name(path.name) else path.name
 
 
 def assign(image_ids: Sequence[str], official: dict[str, str]) -> tuple[dict[str, str], str]:
@@ -54,7 +57,7 @@ def assign(image_ids: Sequence[str], official: dict[str, str]) -> tuple[dict[str
     if official:
         assigned = {image_id: official.get(bare_name(image_id), "") for image_id in image_ids}
         if list(assigned.values()).count("train") < 2:
-            raise DataError("the split lists name fewer than two train images that have captions; correct or remove them")
+            raise DataError("the split lists name fewer than two train images with captions; correct or remove them")
         return assigned, "official lists"
     assigned = {image_id: hash_split(image_id) for image_id in image_ids}
     if list(assigned.values()).count("train") < 2:

@@ -22,10 +22,11 @@ from lcm.errors import DataError, choose, require
 PAD, START, END, UNKNOWN = range(4)
 RESERVED = ("<pad>", "<start>", "<end>", "<unknown>")  # written in this order at the head of vocabulary.txt
 
-# A word: letters with their marks, digits, inner hyphens ("t-shirt"); the English "'s" is a word of its own,
-# as in the Penn Treebank and in GloVe. All other punctuation only separates words.
-WORD = regex.compile(r"(?<=[\p{L}\p{N}])'s\b|[\p{L}\p{M}\p{N}]+(?:-[\p{L}\p{M}\p{N}]+)*")
-APOSTROPHES = str.maketrans("\u2019\u02bc\uff07", "'''")
+# A word: letters with their marks, digits, inner hyphens ("t-shirt") and the joiners U+200C and U+200D, with which
+# Persian, Sinhala and others spell; the English "'s" is a word of its own, as in the Penn Treebank and in GloVe.
+# All other punctuation only separates words. A mark alone is no word: emoji carry some.
+WORD = regex.compile(r"(?<=[\p{L}\p{M}\p{N}])'s\b|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[-\u200c\u200d][\p{L}\p{M}\p{N}]+)*")
+PLAIN = str.maketrans("\u2019\u02bc\uff07\u2010\u2011", "'''--")  # apostrophes and hyphens as typed
 
 
 def standardise(text: str) -> list[str]:
@@ -34,7 +35,7 @@ def standardise(text: str) -> list[str]:
     A language written without spaces gives one word a phrase; separate its words beforehand.
     """
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-    return WORD.findall(folded.translate(APOSTROPHES))
+    return WORD.findall(folded.translate(PLAIN))
 
 
 def join_words(words: Iterable[str]) -> str:
@@ -56,6 +57,11 @@ class Vocabulary:
         """Word to id."""
         return {word: token_id for token_id, word in enumerate(self.words)}
 
+    @property
+    def own_words(self) -> tuple[str, ...]:
+        """The words without the reserved ones."""
+        return self.words[len(RESERVED) :]
+
     def encode(self, caption: str) -> list[int]:
         """Return the ids of a caption between START and END; words outside the vocabulary become UNKNOWN."""
         return [START, *(self.ids.get(word, UNKNOWN) for word in standardise(caption)), END]
@@ -70,10 +76,12 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; raises DataError when the reserved words are not at its head."""
-        words = tuple(path.read_text(encoding="utf-8").splitlines())
+        """Read what `save` wrote; raises DataError when it cannot be that."""
+        words = tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
         if words[: len(RESERVED)] != RESERVED:
             raise DataError(f"{path.name} is not a vocabulary: it must begin with {', '.join(RESERVED)}, one a line")
+        if len(set(words)) < len(words) or any(not word or "\ufffd" in word for word in words):
+            raise DataError(f"{path.name} is damaged: a word is empty, written twice or not UTF-8; make it again")
         return cls(words)
 
 
@@ -120,17 +128,20 @@ def _glove_text(path: Path, wanted: Collection[str]) -> tuple[dict[str, int], np
     """Read the `wanted` words of a GloVe text file: a word and its numbers on each line, parted by spaces."""
     index: dict[str, int] = {}
     vectors: list[np.ndarray] = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             word, _, numbers = line.rstrip().partition(" ")
             if word not in wanted:
                 continue
-            vector = np.array(numbers.split(), dtype=np.float32)
+            try:
+                vector = np.array(numbers.split(), dtype=np.float32)
+            except ValueError:
+                continue  # a word with blanks in it, such as "at name@domain.com" in GloVe 840B
             if vectors and len(vector) != len(vectors[0]):
                 raise DataError(f"{path.name} line {number} has {len(vector)} numbers, others {len(vectors[0])}")
             index[word] = len(vectors)
             vectors.append(vector)
-    if not vectors:
+    if not vectors or not vectors[0].size:
         raise DataError(f"{path.name} holds none of the vocabulary's words; is it a GloVe text file?")
     return index, np.stack(vectors)
 
@@ -155,5 +166,5 @@ def build_word_vectors(vocabulary: Vocabulary, word_embedding: str, seed: int) -
         if word in index:
             matrix[token_id] = vectors[index[word]]
     matrix[PAD] = 0.0
-    without = tuple(word for word in vocabulary.words[len(RESERVED) :] if word not in index)
+    without = tuple(word for word in vocabulary.own_words if word not in index)
     return WordVectors(matrix, without)

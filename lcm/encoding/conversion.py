@@ -14,6 +14,8 @@ import os
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 from lcm.errors import BundleError, require
 
 RANDOM_SEED = 0  # of encoders with random weights, which tests use where nothing can be downloaded
@@ -46,8 +48,11 @@ def convert_efficientnet_lite(name: str, size: int, weights: str, onnx_path: Pat
     network_class = require("efficientnet_lite_pytorch", "encoder").EfficientNet
     architecture = name.replace("_", "-")
     if weights == "random":
-        torch.manual_seed(RANDOM_SEED)
         network, source = network_class.from_name(architecture), f"random weights, seed {RANDOM_SEED}".encode()
+        torch.manual_seed(RANDOM_SEED)
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d):  # as the package makes them, features fade to 1e-8
+                torch.nn.init.kaiming_normal_(layer.weight)
     else:
         file = lite_weights_file(name)
         with contextlib.redirect_stdout(io.StringIO()):  # the package prints that it loaded them
@@ -99,11 +104,17 @@ def convert_keras_application(name: str, size: int, weights: str, onnx_path: Pat
             f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__}); connect to the "
             "network once, or choose efficientnet_lite2, whose weights come with lcm"
         ) from error
+    for layer in network.layers:  # TensorFlow's tensors would become inputs of the graph, arrays are constants
+        if isinstance(layer, keras.layers.Normalization):
+            layer.mean, layer.variance = np.array(layer.mean), np.array(layer.variance)
+    normalise = keras.layers.Lambda(lambda pixels: module.preprocess_input(keras.ops.cast(pixels, "float32")))
     image = keras.Input((size, size, 3), dtype="uint8", name="image")
-    grid = network(module.preprocess_input(keras.ops.cast(image, "float32")))  # [B, side, side, D]
+    grid = network(normalise(image))  # [B, side, side, D]
     grid = keras.layers.Reshape((-1, grid.shape[-1]))(grid)  # [B, N, D]
     encoder = keras.Model(image, [keras.ops.mean(grid, axis=1), grid])
-    encoder.export(onnx_path, format="onnx", verbose=False)
+    encoder(np.zeros((1, size, size, 3), np.uint8))  # Keras exports only what has been called
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # Keras looks for np.object
+        encoder.export(onnx_path, format="onnx", verbose=False)
     digest = hashlib.sha256()
     for variable in network.weights:
         digest.update(variable.numpy().tobytes())

@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,7 +59,7 @@ class EncoderIdentity:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Read back what `dataclasses.asdict` made, from JSON; other keys are passed over."""
-        return cls(record["name"], record["weights"], record["source_sha256"], tuple(record["golden"]))
+        return cls(record["name"], record["weights"], record["source_sha256"], tuple(map(float, record["golden"])))
 
 
 class Encoder:
@@ -116,12 +115,12 @@ def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> En
     if weights not in WEIGHTS:
         raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(WEIGHTS)}")
     folder = cache_dir() / "encoders" / f"{name}-{weights}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not _is_complete(folder):
-            _make(name, spec, weights, folder)
-    record = json.loads((folder / "encoder.json").read_text())
-    return Encoder(folder / "encoder.onnx", EncoderIdentity.from_record(record), threads)
+    identity = _read_cached(folder)  # without the lock: a cache that is whole may be read-only
+    if identity is None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            identity = _read_cached(folder) or _make(name, spec, weights, folder)
+    return Encoder(folder / "encoder.onnx", identity, threads)
 
 
 def find_encoder(expected: EncoderIdentity, threads: int = 0) -> Encoder:
@@ -131,29 +130,37 @@ def find_encoder(expected: EncoderIdentity, threads: int = 0) -> Encoder:
     return encoder
 
 
-def _is_complete(folder: Path) -> bool:
-    """Whether the cached file is there and is what was written: a damaged one is made again."""
+def _read_cached(folder: Path) -> EncoderIdentity | None:
+    """Return whose file the folder holds; None when it is not what was written: a damaged one is made again."""
     try:
         record = json.loads((folder / "encoder.json").read_text())
-        return record["onnx_sha256"] == _sha256(folder / "encoder.onnx")
-    except (OSError, ValueError, KeyError):
-        return False
+        if record["onnx_sha256"] == _sha256(folder / "encoder.onnx"):
+            return EncoderIdentity.from_record(record)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
 
 
-def _make(name: str, spec: EncoderSpec, weights: str, folder: Path) -> None:
-    """Convert into a temporary folder and rename it: the cache holds whole encoders or none."""
+def _make(name: str, spec: EncoderSpec, weights: str, folder: Path) -> EncoderIdentity:
+    """Convert into a temporary folder and rename it: the cache holds whole encoders or none.
+
+    The caller holds the lock, so a temporary folder that is there is what a kill left.
+    """
     print(f"converting the encoder {name} to ONNX, once", file=sys.stderr)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    temporary = folder.with_name(f".{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
     try:
         onnx_path = temporary / "encoder.onnx"
         source_sha256 = spec.convert(name, spec.size, weights, onnx_path)
         fresh = Encoder(onnx_path, EncoderIdentity(name, weights, source_sha256, ()))
         golden = [round(float(value), 5) for value in golden_features(fresh)]
-        record = asdict(EncoderIdentity(name, weights, source_sha256, tuple(golden)))
-        record["onnx_sha256"] = _sha256(onnx_path)
+        identity = EncoderIdentity(name, weights, source_sha256, tuple(golden))
+        record = asdict(identity) | {"onnx_sha256": _sha256(onnx_path)}
         (temporary / "encoder.json").write_text(json.dumps(record, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
+        return identity
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -44,7 +44,7 @@ class EncodedImages:
 
         Raises DataError when the cache lacks an image.
         """
-        return open_store(self.encoder, kind).rows([self.keys[image_id] for image_id in image_ids])
+        return open_store(self.encoder, kind).rows([self.keys.get(image_id, "") for image_id in image_ids])
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -62,7 +62,7 @@ class EncodedImages:
 def open_store(encoder: EncoderIdentity, kind: str) -> FeatureStore:
     """Return the cache of one kind of feature of one encoder."""
     dtype = choose(DTYPES, kind, "kind of feature")
-    spec = ENCODERS[encoder.name]
+    spec = choose(ENCODERS, encoder.name, "encoder")
     shape = (spec.width,) if kind == "pooled" else (spec.positions, spec.width)
     return FeatureStore(_encoder_folder(encoder) / kind, shape, dtype)
 

@@ -4,6 +4,7 @@ Knows how the three are saved in a run's folder and joined again. Refuses to kno
 they are used for.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -12,7 +13,8 @@ import numpy as np
 
 from lcm.config import RunFolder
 from lcm.data.captions import Dataset, LabelledImage
-from lcm.data.vocabulary import Vocabulary
+from lcm.data.splits import SPLITS
+from lcm.data.vocabulary import Vocabulary, count_words, standardise
 from lcm.encoding.features import EncodedImages
 
 
@@ -31,6 +33,11 @@ class LabelledFeatures:
     def shape(self) -> tuple[int, ...]:
         """The shape of one image's features."""
         return self.store.shape[1:]
+
+    @property
+    def references(self) -> list[tuple[str, ...]]:
+        """The captions that people wrote, image by image."""
+        return [image.captions for image in self.images]
 
     def read(self, places: slice | np.ndarray) -> np.ndarray:
         """Return the features of some of the images, float32."""
@@ -53,6 +60,23 @@ class PreparedRun:
         images = self.dataset.of(split)
         store, rows = self.encoded.features([image.image_id for image in images], kind)
         return LabelledFeatures(images, rows, store)
+
+    def caption_lengths(self) -> dict[str, list[int]]:
+        """Return split -> the number of words of each of its captions."""
+        return {split: [len(standardise(text)) for text in self.dataset.captions_of(split)] for split in SPLITS}
+
+    def word_counts(self) -> Counter[str]:
+        """Return how often the train captions hold each word."""
+        return count_words(self.dataset.captions_of("train"))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the numbers of images, captions and words, under the keys of metrics.json."""
+        return {
+            **{f"{split}_images": len(self.dataset.of(split)) for split in SPLITS},
+            "train_captions": len(self.dataset.captions_of("train")),
+            "unreadable_images": len(self.encoded.unreadable),
+            "vocabulary_size": len(self.vocabulary),
+        }
 
     def save(self, folder: RunFolder) -> None:
         """Write all three into a run's folder."""

@@ -8,12 +8,12 @@ Text from captions is shown as it is: "$" starts no formula, and letters that no
 """
 
 import os
-import textwrap
-import unicodedata
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from lcm.errors import require
 
 DPI = 150
 # Okabe and Ito, "Color Universal Design" (2008), without the pale ones.
-BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+BLUE, VERMILION, GREEN, PURPLE = COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 INK, GREY, PALE = "#222222", "#6B6B6B", "#E4E4E4"
 # The first ships with matplotlib; the others, where installed, lend the letters that it lacks.
 FONTS = (
@@ -30,33 +30,26 @@ FONTS = (
     *("WenQuanYi Zen Hei", "Segoe UI", "Microsoft YaHei", "Nirmala UI", "PingFang SC", "Arial Unicode MS"),
 )
 STYLE = {
+    "font.size": 9,
+    "figure.facecolor": "white",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
     "axes.axisbelow": True,
-    "axes.edgecolor": GREY,
     "axes.grid": True,
-    "axes.labelcolor": GREY,
+    "grid.color": PALE,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
-    "figure.facecolor": "white",
-    "font.size": 9,
-    "grid.color": PALE,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "text.color": INK,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.major.size": 0,
-    "ytick.minor.size": 0,
+    **dict.fromkeys(("text.color", "axes.titlecolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), GREY),
+    **{f"{axis}tick.{kind}.size": 0 for axis in "xy" for kind in ("major", "minor")},
 }
 MAX_LENGTH_SHOWN = 60  # words; longer captions are counted at the right edge
-CELL_WIDTH, IMAGE_HEIGHT, GAP = 2.75, 2.0, 0.25  # of a gallery, inches
+CELL, GAP, TITLE, TEXT_GAP = 2.6, 0.3, 0.35, 0.07  # of a gallery, inches: an image's longer side, the rest above each
+LINE_SPACING = 1.25
 REFERENCES_SHOWN = 2
 
 
@@ -81,14 +74,15 @@ def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
         best_epoch = max(scored, key=lambda each: each["dev_cider"])["epoch"] if scored else None
     with _figure(9.5, 5.6) as figure:
         (loss, cider), (rate, speed) = figure.subplots(2, 2, sharex=True, height_ratios=(2, 1))
-        train_lines = [("train, dropout on", "train_loss", BLUE), ("dev", "dev_loss", VERMILION)]
-        _curves(loss, epochs, train_lines, "Loss", "nats a word", best_epoch)
-        _curves(cider, epochs, [("dev", "dev_cider", VERMILION)], "CIDEr", "CIDEr on dev", best_epoch)
-        _curves(rate, epochs, [("", "learning_rate", GREY)], "Learning rate", "at the epoch's end")
-        _curves(speed, epochs, [("", "images_per_second", GREY)], "Speed", "images a second")
+        _curves(loss, epochs, {"train_loss": BLUE, "dev_loss": VERMILION}, "Loss", "nats a word", best_epoch)
+        _curves(cider, epochs, {"dev_cider": VERMILION}, "CIDEr on dev", "CIDEr", best_epoch)
+        _curves(rate, epochs, {"learning_rate": GREY}, "Learning rate", "at the epoch's end")
+        _curves(speed, epochs, {"images_per_second": GREY}, "Speed", "images a second")
+        if loss.lines:
+            loss.legend([line.get_label().removesuffix("_loss") for line in loss.lines if line.get_label()[0] != "_"])
         for axes in (rate, speed):
             axes.set_xlabel("epoch")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * axes.dataLim.ymax if axes.lines else 1)
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     return figure
 
@@ -99,7 +93,7 @@ def caption_lengths(lengths_by_split: Mapping[str, Sequence[int]]):
         axes = figure.subplots()
         drawn = {split: np.asarray(lengths) for split, lengths in lengths_by_split.items() if len(lengths)}
         edges = np.arange(-0.5, min(max(map(np.max, drawn.values()), default=0), MAX_LENGTH_SHOWN) + 1)
-        for (split, lengths), colour in zip(drawn.items(), _colours(len(drawn)), strict=True):
+        for (split, lengths), colour in zip(drawn.items(), cycle(COLOURS), strict=False):
             counts, _ = np.histogram(lengths.clip(max=MAX_LENGTH_SHOWN), edges)
             label = f"{split}: {len(lengths):,} captions, median {np.median(lengths):g}, longest {lengths.max()}"
             axes.stairs(100 * counts / len(lengths), edges, color=colour, linewidth=1.6, label=_plain(label))
@@ -135,30 +129,21 @@ def word_frequencies(counts: Mapping[str, int], top: int = 30, min_count: int | 
 
 def gallery(rows: Sequence[tuple[str, Sequence[GalleryItem]]], score_name: str = "CIDEr"):
     """Draw rows of images, each row under its title, each image over its score, caption and references."""
-    rows = [(title, [(item, *_wrapped(item)) for item in items]) for title, items in rows if items]
-    text_heights = [max(_text_height(caption, below) for _, caption, below in items) for _, items in rows]
-    width = GAP + max((len(items) for _, items in rows), default=1) * (CELL_WIDTH + GAP)
-    height = max(GAP + sum(0.45 + IMAGE_HEIGHT + text + GAP for text in text_heights), 1.0)
-    with _figure(width, height, layout=None) as figure:
-        top = height - GAP
-        for (title, items), text_height in zip(rows, text_heights, strict=True):
-            figure.text(GAP / width, top / height, _plain(title), fontsize=12, fontweight="bold", va="top")
-            bottom = top - 0.35 - IMAGE_HEIGHT
-            for column, (item, caption, below) in enumerate(items):
-                left = GAP + column * (CELL_WIDTH + GAP)
-                box = (left / width, bottom / height, CELL_WIDTH / width, IMAGE_HEIGHT / height)
-                _show(figure.add_axes(box, anchor="SW"), item.image)
-                label = f"{score_name} {item.score:.2f}"
-                for text, drop, size, colour in (
-                    (label, 0.08, 8, BLUE),
-                    (caption, 0.26, 10, INK),
-                    (below, 0.32 + _lines_height(caption, 10), 8, GREY),
-                ):
-                    place = (left / width, (bottom - drop) / height)
-                    figure.text(*place, _plain(text), fontsize=size, color=colour, va="top", linespacing=1.25)
-            top = bottom - text_height - GAP - 0.1
-        if not rows:
-            figure.text(0.5, 0.5, "no images", color=GREY, ha="center", va="center")
+    with _figure(1, 1, layout=None) as figure:
+        drawn = [(title, [_cell(item, score_name) for item in items]) for title, items in rows if items]
+        heights = [(max(cell.image_height for cell in row), max(cell.text_height for cell in row)) for _, row in drawn]
+        columns = max((len(row) for _, row in drawn), default=1)
+        height = GAP + sum(TITLE + image + text + GAP for image, text in heights)
+        figure.set_size_inches(GAP + columns * (CELL + GAP), height)
+        top = height - GAP  # inches above the figure's lower edge
+        for (title, row), (image_height, text_height) in zip(drawn, heights, strict=True):
+            _write(figure, title, GAP, top, fontsize=12, fontweight="bold")
+            top -= TITLE + image_height
+            for column, cell in enumerate(row):
+                _draw(figure, cell, GAP + column * (CELL + GAP), top)
+            top -= text_height + GAP
+        if not drawn:
+            _note(figure.add_axes((0, 0, 1, 1), frameon=False), "no images")
     return figure
 
 
@@ -184,6 +169,8 @@ def _figure(width: float, height: float, layout: str | None = "constrained") -> 
     fonts = {"font.family": [name for name in FONTS if name in installed]}
     with matplotlib.rc_context(STYLE | fonts), _boxes_for_missing_letters():
         figure = require("matplotlib.figure", "evaluate").Figure((width, height), layout=layout)
+        if layout:
+            figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # inches
         yield figure
         figure.draw_without_rendering()  # ticks are made on the first drawing, which must still know the style
 
@@ -202,30 +189,24 @@ def _plain(text: str) -> str:
 
 def _note(axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, color=GREY, ha="center", va="center")
+    axes.set_yticks([])
 
 
-def _colours(count: int) -> list[str]:
-    return [(BLUE, VERMILION, GREEN, PURPLE)[i % 4] for i in range(count)]
-
-
-def _curves(axes, epochs, lines, title: str, unit: str, best_epoch: int | None = None) -> None:
-    """Draw `lines` (label, key, colour) over the epochs, those with values only, and mark the best epoch."""
+def _curves(axes, epochs, colours: Mapping[str, str], title: str, unit: str, best_epoch: int | None = None) -> None:
+    """Draw the keys of `colours` over the epochs, where they have a value, and mark the best epoch on dev's."""
     axes.set_title(title)
     axes.set_ylabel(unit)
-    for label, key, colour in lines:
-        points = [(each["epoch"], each[key]) for each in epochs if each[key] is not None]
+    for key, colour in colours.items():
+        points = {each["epoch"]: each[key] for each in epochs if each[key] is not None}
         if points:
-            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
-        at_best = [value for epoch, value in points if epoch == best_epoch]
-        if at_best and key.startswith("dev"):
-            axes.plot(best_epoch, at_best[0], "o", color=colour, markersize=9, fillstyle="none", markeredgewidth=1.6)
-            text = f"best: epoch {best_epoch}, {at_best[0]:.3f}"
-            axes.annotate(text, (best_epoch, at_best[0]), (0, 9), textcoords="offset points", color=colour, ha="center")
-            axes.margins(y=0.15)
+            axes.plot(points.keys(), points.values(), color=colour, marker="o", markersize=3, label=key)
+        if key.startswith("dev") and best_epoch in points:
+            best = points[best_epoch]
+            axes.plot(best_epoch, best, "o", color=colour, markersize=9, fillstyle="none", markeredgewidth=1.6)
+            text = f"best epoch {best_epoch}: {best:.3f}"
+            axes.set_title(text, loc="right", color=colour, fontsize=9, fontweight="normal")
     if not axes.lines:
         _note(axes, "not measured")
-    elif len(lines) > 1:
-        axes.legend()
 
 
 def _bars(axes, ranked: Sequence[tuple[str, int]]) -> None:
@@ -235,6 +216,7 @@ def _bars(axes, ranked: Sequence[tuple[str, int]]) -> None:
     axes.set_yticks(places, [_plain(word if len(word) <= 20 else word[:19] + "…") for word in words], color=INK)
     axes.set_ylim(len(words) - 0.4, -0.6)
     axes.set_xlabel("times in the captions")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
@@ -242,49 +224,92 @@ def _bars(axes, ranked: Sequence[tuple[str, int]]) -> None:
 
 def _ranks(axes, counts: np.ndarray, min_count: int | None) -> None:
     """Draw falling `counts` against rank, both logarithmic."""
-    axes.loglog(np.arange(1, len(counts) + 1), counts, color=BLUE)
+    axes.loglog(np.arange(1, len(counts) + 1), counts, color=BLUE, marker="o" if len(counts) < 20 else "")
     axes.set_xlabel("rank of the word")
     axes.set_ylabel("times in the captions")
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis, largest in ((axes.xaxis, len(counts)), (axes.yaxis, counts[0])):
+        axis.get_major_locator().set_params(subs=(1,) if largest >= 100 else (1, 2, 5))
         axis.set_major_formatter("{x:,.0f}")
         axis.set_minor_formatter("")
-    facts = f"{counts.sum():,} words, {len(counts):,} different\n{np.sum(counts == 1):,} of them occur once"
+    facts = f"words: {counts.sum():,}\ndifferent words: {len(counts):,}\noccurring once: {np.sum(counts == 1):,}"
     axes.text(0.98, 0.97, facts, transform=axes.transAxes, color=GREY, ha="right", va="top", linespacing=1.5)
     if min_count is not None:
         kept = counts >= min_count
         share = counts[kept].sum() / counts.sum()
         text = f"min_count {min_count}: {kept.sum():,} words kept, {share:.1%} of the text"
         axes.axhline(min_count, color=VERMILION, linewidth=1.2, linestyle="--")
-        axes.text(1.1, min_count * 0.9, text, color=VERMILION, va="top")
+        axes.text(1, min_count * 0.92, text, color=VERMILION, va="top")
 
 
-def _wrapped(item: GalleryItem) -> tuple[str, str]:
-    """Return the caption and the references below it as lines that fit a cell."""
-    references = [_wrap(f"“{text}”", 40) for text in item.references[:REFERENCES_SHOWN]]
-    return _wrap(item.caption or "(empty)", 31), "\n".join(references)
+@dataclass(frozen=True)
+class _Cell:
+    """One image of a gallery, ready to draw; heights in inches."""
+
+    pixels: np.ndarray  # [H, W, 3] or [H, W]
+    texts: list[tuple[str, float, str]]  # below the image: lines, size in points, colour
+
+    @property
+    def image_height(self) -> float:
+        return min(CELL, CELL * self.pixels.shape[0] / self.pixels.shape[1])
+
+    @property
+    def text_height(self) -> float:
+        return sum(_height(lines, size) for lines, size, _ in self.texts)
 
 
-def _wrap(text: str, width: int) -> str:
-    """Break text into lines of `width` letters at most, half as many of the wide ones of Chinese or Japanese."""
-    wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return textwrap.fill(text, width // 2 if wide else width)
+def _cell(item: GalleryItem, score_name: str) -> _Cell:
+    quoted = [(f"“{text}”", 8, GREY) for text in item.references[:REFERENCES_SHOWN]]
+    texts = [(f"{score_name} {item.score:.2f}", 8, BLUE), (item.caption or "(empty)", 10, INK), *quoted]
+    return _Cell(_pixels(item.image), [(_wrap(text, size), size, colour) for text, size, colour in texts])
 
 
-def _lines_height(text: str, size: float) -> float:
-    """Return the height in inches of lines of text in points."""
-    return (text.count("\n") + 1) * size * 1.25 * 1.17 / 72  # 1.17: DejaVu Sans from descender to ascender
+def _pixels(image: "str | Path | bytes | np.ndarray") -> np.ndarray:
+    """Return pixels as they are, those of an image file no larger than a cell can show."""
+    if isinstance(image, np.ndarray):
+        return image
+    from lcm.data.images import open_image
+
+    opened = open_image(image)
+    opened.thumbnail((2 * DPI * CELL, 2 * DPI * CELL))
+    return np.asarray(opened)
 
 
-def _text_height(caption: str, below: str) -> float:
-    return 0.32 + _lines_height(caption, 10) + _lines_height(below, 8)
+def _wrap(text: str, size: float) -> str:
+    """Break text into lines no wider than a cell, as measured; a word wider than that is broken anywhere."""
+    measure = require("matplotlib.textpath", "evaluate").text_to_path.get_text_width_height_descent
+    font = require("matplotlib.font_manager", "evaluate").FontProperties(size=size)
+
+    def fits(line: str) -> bool:
+        return measure(line, font, ismath=False)[0] <= 72 * CELL
+
+    lines = [""]
+    for word in re.sub(r" +([.,;:!?])", r"\1", text).split():  # Flickr8k parts punctuation from words
+        for place, piece in enumerate([word] if fits(word) else word):
+            longer = lines[-1] + (" " if lines[-1] and place == 0 else "") + piece
+            if fits(longer):
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+    return "\n".join(lines).strip("\n")
 
 
-def _show(axes, image) -> None:
-    """Show pixels or an image file whole, without ticks."""
-    if not isinstance(image, np.ndarray):
-        from lcm.data.images import open_image
+def _height(lines: str, size: float) -> float:
+    """Return the height of lines of text with the gap above them; a line of DejaVu Sans is 1.17 of its size high."""
+    return TEXT_GAP + (lines.count("\n") + 1) * LINE_SPACING * 1.17 * size / 72
 
-        image = open_image(image)
-        image.thumbnail((3 * DPI * CELL_WIDTH, 3 * DPI * IMAGE_HEIGHT))
-    axes.imshow(image, cmap="gray")
+
+def _write(figure, text: str, left: float, top: float, **style) -> None:
+    """Write text with its upper left corner at inches from the figure's lower left corner."""
+    width, height = figure.get_size_inches()
+    figure.text(left / width, top / height, _plain(text), va="top", linespacing=LINE_SPACING, **style)
+
+
+def _draw(figure, cell: _Cell, left: float, top: float) -> None:
+    """Show a cell's whole image above `top`, its texts below."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((left / width, top / height, CELL / width, cell.image_height / height), anchor="SW")
+    axes.imshow(cell.pixels, cmap="gray")
     axes.set_axis_off()
+    for lines, size, colour in cell.texts:
+        _write(figure, lines, left, top - TEXT_GAP, fontsize=size, color=colour)
+        top -= _height(lines, size)

@@ -17,15 +17,20 @@ from lcm.models.merge import Merge
 MODELS = {"merge": Merge}
 
 
-def build_model(name: str, feature_dim: int, word_vectors: np.ndarray, seed: int) -> Merge:
+def feature_kind(name: str) -> str:
+    """Return the kind of features, "pooled" or "grid", that a model reads."""
+    return choose(MODELS, name, "model").feature_kind
+
+
+def build_model(name: str, feature_shape: tuple[int, ...], word_vectors: np.ndarray, seed: int) -> Merge:
     """Return a model of MODELS with fresh weights, the same for the same `seed`.
 
-    `feature_dim` is the number of values of an image feature, `word_vectors` [V, E] are copied in, one row a
-    word. Raises ConfigError for an unknown name.
+    `feature_shape` is that of one image's features, `word_vectors` [V, E] are copied in, one row a word.
+    Raises ConfigError for an unknown name.
     """
     keras.utils.set_random_seed(seed)
     vocabulary_size, embedding_dim = word_vectors.shape
-    model = choose(MODELS, name, "model")(feature_dim, vocabulary_size, embedding_dim)
-    model((np.zeros((1, feature_dim), np.float32), np.zeros((1, 1), np.int32)))
+    model = choose(MODELS, name, "model")(feature_shape[-1], vocabulary_size, embedding_dim)
+    model((np.zeros((1, *feature_shape), np.float32), np.zeros((1, 1), np.int32)))  # gives the layers their weights
     model.word_embedding.set_weights([word_vectors])
     return model

@@ -5,11 +5,10 @@ the notebooks do.
 """
 
 import contextlib
-import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -133,11 +132,3 @@ def _write_html(executed: Path) -> None:
     exporter = require("nbconvert", "notebooks").HTMLExporter(embed_images=True)
     html, _ = exporter.from_filename(str(executed))
     executed.with_suffix(".html").write_text(html, encoding="utf-8")
-
-
-def read_metrics(folder: RunFolder, names: Sequence[str]) -> dict[str, Any]:
-    """Return some of a run's metrics, those that are there."""
-    if not folder.metrics.exists():
-        return {}
-    metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
-    return {name: metrics[name] for name in names if name in metrics}

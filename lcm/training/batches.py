@@ -35,7 +35,7 @@ class Batch:
 
 
 class CaptionBatches:
-    """All captions of some images, in batches by length."""
+    """All captions of some images, in batches by length; without images, no batches."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class CaptionBatches:
         self._labelled, self._batch_size = labelled, batch_size
         self._places = np.array([place for place, _ in encoded], dtype=np.int64)  # of the image of each caption
         self._token_ids = [np.array(ids[: MAX_CAPTION_WORDS + 2], dtype=np.int32) for _, ids in encoded]
-        self.buckets = make_buckets(np.array([len(ids) - 1 for ids in self._token_ids]), batch_size)
+        self.buckets = make_buckets(np.array([len(ids) - 1 for ids in self._token_ids], dtype=np.int64), batch_size)
 
     @property
     def lengths(self) -> list[int]:
@@ -67,7 +67,7 @@ class CaptionBatches:
 
     def fingerprint(self) -> str:
         """Return a hash of all captions as ids, in order: other data or another vocabulary give another."""
-        return hashlib.sha256(np.concatenate(self._token_ids).tobytes()).hexdigest()
+        return hashlib.sha256(b"".join(ids.tobytes() for ids in self._token_ids)).hexdigest()
 
     def epoch(self, seed: int, number: int) -> Iterator[Batch]:
         """Yield every caption once, in an order that `seed` and the epoch's `number` decide."""
@@ -103,7 +103,7 @@ def make_buckets(lengths: np.ndarray, batch_size: int) -> dict[int, np.ndarray]:
     waiting = np.zeros(0, dtype=np.int64)
     for length in np.unique(rounded).tolist():
         waiting = np.concatenate([waiting, np.flatnonzero(rounded == length)])
-        if len(waiting) >= least or length == rounded.max():
+        if len(waiting) >= least or length == rounded.max(initial=0):
             buckets[length] = waiting
             waiting = np.zeros(0, dtype=np.int64)
     return buckets

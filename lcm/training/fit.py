@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 
 import keras
 import tensorflow as tf
@@ -24,7 +25,7 @@ class Epoch:
     """What one pass over the training captions gave."""
 
     epoch: int  # from 1
-    train_loss: float  # nats a word, dropout on
+    train_loss: float  # nats a word, dropout and label smoothing on
     dev_loss: float | None  # nats a word; None without dev images
     dev_cider: float | None  # None without dev images, or where it has no value
     learning_rate: float  # at the end of the epoch
@@ -59,6 +60,16 @@ class History:
             "finished": self.finished,
         }
 
+    def as_metrics(self) -> dict[str, float | None]:
+        """Return what a run is known by, under the keys of metrics.json."""
+        return {
+            "epochs": len(self.epochs),
+            "best_epoch": self.best_epoch,
+            "best_dev_cider": self.epochs[self.best_epoch - 1].dev_cider,
+            "train_images_per_second": median(one.images_per_second for one in self.epochs),
+            "train_seconds": sum(one.seconds for one in self.epochs),
+        }
+
     @classmethod
     def from_record(cls, record: dict) -> "History":
         """Read back what `as_record` gave."""
@@ -68,9 +79,11 @@ class History:
 class Trainer:
     """A model with its optimizer and the compiled steps, one a caption length."""
 
-    def __init__(self, model, learning_rate: float, total_steps: int):
+    def __init__(self, model, learning_rate: float, total_steps: int, label_smoothing: float = 0.0):
+        """Compile nothing yet; the learning rate falls from its highest to zero over `total_steps`."""
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
         self.model, self.optimizer = model, keras.optimizers.Adam(schedule)
+        self.label_smoothing = label_smoothing
         self.optimizer.build(model.trainable_variables)
         self._train_steps, self._dev_steps = {}, {}
 
@@ -98,18 +111,18 @@ class Trainer:
     def _train_step(self, features, inputs, targets):
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            loss = caption_loss(self.model, features, inputs, targets, training=True)
+            loss = caption_loss(self.model, features, inputs, targets, True, self.label_smoothing)
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 
     def _measure_step(self, features, inputs, targets):
-        return caption_loss(self.model, features, inputs, targets, training=False)
+        return caption_loss(self.model, features, inputs, targets, False)
 
 
 def fit(
     model,
     train: CaptionBatches,
-    dev: CaptionBatches | None,
+    dev: CaptionBatches,
     dev_cider: Callable[[], float | None],
     config: TrainConfig,
     checkpoint: Path,
@@ -119,7 +132,7 @@ def fit(
     `checkpoint` is a folder: a run that was killed goes on from its last whole epoch and ends as it would have
     ended; one that has finished returns at once; one made with other parameters or data is started over.
     """
-    trainer = Trainer(model, config.learning_rate, config.epochs * len(train))
+    trainer = Trainer(model, config.learning_rate, config.epochs * len(train), config.label_smoothing)
     recipe = _recipe(config, train)
     history = _resume(trainer, checkpoint / "last.npz", recipe)
     while not history.finished:
@@ -159,7 +172,7 @@ def _resume(trainer: Trainer, last: Path, recipe: dict) -> History:
 def _run_epoch(
     trainer: Trainer,
     train: CaptionBatches,
-    dev: CaptionBatches | None,
+    dev: CaptionBatches,
     dev_cider: Callable[[], float | None],
     config: TrainConfig,
     number: int,
@@ -175,14 +188,14 @@ def _run_epoch(
     train_loss = _mean(losses, positions)
     trained = time.perf_counter() - started
     dev_loss = None
-    if dev is not None:
+    if len(dev):
         measured = [(trainer.measure(batch), batch.positions) for batch in dev.epoch(config.seed, 0)]
         dev_loss = _mean(*zip(*measured, strict=True))
     return Epoch(
         epoch=number,
         train_loss=train_loss,
         dev_loss=dev_loss,
-        dev_cider=dev_cider() if dev is not None else None,
+        dev_cider=dev_cider() if len(dev) else None,
         learning_rate=float(trainer.optimizer.learning_rate),
         images_per_second=train.images / trained,
         seconds=time.perf_counter() - started,

@@ -11,30 +11,43 @@ import tensorflow as tf
 from lcm.data.vocabulary import PAD
 
 
-@tf.custom_gradient
-def cross_entropy(logits: tf.Tensor, targets: tf.Tensor):
-    """Return the mean over P of -log softmax(logits)[target]; `logits` is [P, V], `targets` [P].
+def cross_entropy(logits: tf.Tensor, targets: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+    """Return the mean over P of the cross entropy of softmax(logits) with the targets; [P, V] and [P].
 
-    The same value and gradient as TensorFlow's sparse_softmax_cross_entropy_with_logits, whose CPU kernel
-    takes twice as long: the softmax is kept, and its gradient is softmax - one_hot.
+    `smoothing` is the share of the target that all words hold in equal parts (Szegedy et al., "Rethinking the
+    Inception Architecture", 2016, section 7). Without it, value and gradient are those of TensorFlow's
+    sparse_softmax_cross_entropy_with_logits, whose CPU kernel takes twice as long: here the softmax is kept, and
+    its gradient is softmax - target.
     """
-    positions = tf.shape(targets)[0]
-    probabilities = tf.nn.softmax(logits)
-    places = tf.stack([tf.range(positions), targets], axis=1)  # [P, 2]
-    loss = -tf.reduce_mean(tf.math.log(tf.gather_nd(probabilities, places) + 1e-30))
 
-    def gradient(upstream):
-        share = upstream / tf.cast(positions, logits.dtype)
-        return tf.tensor_scatter_nd_sub(probabilities * share, places, tf.fill([positions], share)), None
+    @tf.custom_gradient
+    def mean_loss(logits):
+        positions = tf.shape(targets)[0]
+        probabilities = tf.nn.softmax(logits)
+        places = tf.stack([tf.range(positions), targets], axis=1)  # [P, 2]
+        loss = -tf.reduce_mean(tf.math.log(tf.gather_nd(probabilities, places) + 1e-30))
+        if smoothing:
+            target_logits = tf.gather_nd(logits, places)
+            loss += smoothing * tf.reduce_mean(target_logits - tf.reduce_mean(logits, axis=1))
 
-    return loss, gradient
+        def gradient(upstream):
+            share = upstream / tf.cast(positions, logits.dtype)
+            towards = tf.fill([positions], (1.0 - smoothing) * share)
+            spread = probabilities * share
+            if smoothing:
+                spread -= smoothing * share / tf.cast(tf.shape(logits)[1], logits.dtype)
+            return tf.tensor_scatter_nd_sub(spread, places, towards)
+
+        return loss, gradient
+
+    return mean_loss(logits)
 
 
-def caption_loss(model, features, inputs, targets, training: bool) -> tf.Tensor:
+def caption_loss(model, features, inputs, targets, training: bool, smoothing: float = 0.0) -> tf.Tensor:
     """Return the model's mean loss over the real positions of a batch; the softmax is taken at no other.
 
     `features` [B, F], `inputs` and `targets` [B, T]; PAD in `targets` marks what is not a position.
     """
     hidden = model.hidden(features, inputs, training=training)  # [B, T, D]
     real = tf.where(targets != PAD)  # [P, 2]
-    return cross_entropy(model.logits(tf.gather_nd(hidden, real)), tf.gather_nd(targets, real))
+    return cross_entropy(model.logits(tf.gather_nd(hidden, real)), tf.gather_nd(targets, real), smoothing)

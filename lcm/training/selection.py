@@ -32,7 +32,6 @@ def make_dev_scorer(
 ) -> Callable[[], float | None]:
     """Return a function that gives the model's CIDEr on `dev` as it now is; None where it has no value."""
     step = keras_step(model)
-    references = [image.captions for image in dev.images]
 
     def dev_cider() -> float | None:
         captions = []
@@ -41,6 +40,6 @@ def make_dev_scorer(
             state = tuple(array.numpy() for array in model.start(features))
             found = decode_beam(step, state, max_words, beam_width)
             captions += [vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
-        return score(captions, references, meteor=False).cider
+        return score(captions, dev.references, meteor=False).cider
 
     return dev_cider

@@ -1,0 +1,92 @@
+"""The `lcm` command: what it prints, and that bad input ends in one line and exit code 1."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from lcm import __version__
+from lcm.captioning.captioners import SHIPPED_BUNDLE
+from lcm.cli import main, parse_value
+from lcm.config import resource
+
+PHOTOS = sorted(resource("reports/examples").glob("*.jpg"))
+
+
+def test_values_are_numbers_where_they_look_like_numbers():
+    texts = ["3", "0.5", "1e-3", "true", "null", "merge", "../shared/flickr8k", "[1]", '{"a": 1}', "nan"]
+    assert [parse_value(text) for text in texts[:-1]] == [
+        3,
+        0.5,
+        0.001,
+        True,
+        None,
+        "merge",
+        "../shared/flickr8k",
+        "[1]",
+        '{"a": 1}',
+    ]
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == f"lcm {__version__}"
+
+
+def test_the_shipped_model_captions_the_example_photos(capsys):
+    assert main(["caption", "--json", *map(str, PHOTOS)]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["image"] for answer in answers] == list(map(str, PHOTOS))
+    assert len(PHOTOS) >= 3
+    for answer in answers:
+        assert len(answer["caption"].split()) >= 4
+        assert answer["model"].startswith(json.loads((resource(SHIPPED_BUNDLE) / "bundle.json").read_text())["name"])
+
+
+def test_the_same_photo_always_gets_the_same_caption(capsys):
+    main(["caption", str(PHOTOS[0]), str(PHOTOS[0])])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+
+
+def test_a_bad_image_is_named_and_the_others_are_captioned(tmp_path, capsys):
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    missing = tmp_path / "missing.jpg"
+    assert main(["caption", str(tmp_path / "broken.jpg"), str(missing), str(PHOTOS[0])]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{PHOTOS[0]}: ")
+    assert "broken.jpg" in captured.err
+    assert "missing.jpg" in captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--params", "flickr9k"], "unknown preset 'flickr9k'; choose from flickr30k, flickr8k, original"),
+        (["run", "--params", "sample", "-p", "epoch", "3"], "did you mean 'epochs'?"),
+        (["run", "--params", "sample", "-p", "run_dir", "x"], "unknown parameter 'run_dir'"),
+        (["caption", "--bundle", "nowhere", "x.jpg"], "nowhere is no bundle"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(arguments, said, capsys):
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("lcm: ")
+    assert said in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+
+
+def test_captioning_loads_no_training_framework(tmp_path):
+    Image.new("RGB", (64, 48), "green").save(tmp_path / "green.png")
+    code = (
+        "import sys; from lcm.cli import main; code = main(['caption', sys.argv[1]]); "
+        "loaded = {'tensorflow', 'keras', 'torch', 'matplotlib', 'pandas'} & set(sys.modules); "
+        "sys.exit(f'loaded {loaded}' if loaded else code)"
+    )
+    load = [sys.executable, "-c", code, str(tmp_path / "green.png")]
+    subprocess.run(load, check=True, capture_output=True)  # converts the encoder where it is not there yet
+    assert subprocess.run(load, check=False, capture_output=True, text=True).returncode == 0

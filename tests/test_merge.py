@@ -1,0 +1,108 @@
+"""The merge model: its size, its two ways of running, and the original's loss."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcm.data.vocabulary import END, PAD, START
+from lcm.models import build_model
+from lcm.training.loss import caption_loss
+from lcm.training.prefixes import build_prefix_model, prefix_examples
+
+VOCABULARY_SIZE, FEATURE_DIM = 23, 12
+
+
+@pytest.fixture(scope="module")
+def model():
+    vectors = np.random.default_rng(0).normal(size=(VOCABULARY_SIZE, 50)).astype(np.float32)
+    return build_model("merge", (FEATURE_DIM,), vectors, seed=3)
+
+
+def ids(*words: int) -> np.ndarray:
+    return np.array([words], dtype=np.int32)
+
+
+def random_features(images: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(images, FEATURE_DIM)).astype(np.float32)
+
+
+def test_it_has_exactly_the_parameters_of_the_original():
+    # 2048*256+256 image, 4*256*(50+256+1) LSTM, 256*256+256 dense, 256*5352+5352 softmax, 5352*50 word embedding
+    model = build_model("merge", (2048,), np.zeros((5352, 50), np.float32), seed=0)
+    assert model.count_params() == 2_547_768
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 2_547_768 - 5352 * 50
+
+
+def test_the_same_seed_gives_the_same_weights():
+    vectors = np.zeros((9, 50), np.float32)
+    first, same, other = (build_model("merge", (4,), vectors, seed).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_word_by_word_gives_what_the_whole_caption_gives(model):
+    features = random_features(2)
+    token_ids = np.array([[START, 5, 9, 17], [START, 21, 4, 4]], dtype=np.int32)
+    whole = np.log(model((features, token_ids)).numpy())
+    state = model.start(features)
+    for position in range(token_ids.shape[1]):
+        log_probs, state = model.step(token_ids[:, position], state)
+        np.testing.assert_allclose(log_probs, whole[:, position], atol=1e-5)
+
+
+def test_the_loss_is_that_of_one_prefix_at_a_time(model):
+    """All next words in one pass, dropout off, against the original's padded prefixes and one-hot targets."""
+    captions = [[START, 5, 9, 17, 4, END], [START, 21, END], [START, 8, 8, 8, END]]
+    features = random_features(len(captions))
+    inputs = np.full((3, 5), PAD, dtype=np.int32)
+    targets = np.full((3, 5), PAD, dtype=np.int32)
+    prefixes, next_words, repeated = [], [], []
+    for row, token_ids in enumerate(captions):
+        inputs[row, : len(token_ids) - 1] = token_ids[:-1]
+        targets[row, : len(token_ids) - 1] = token_ids[1:]
+        some_prefixes, some_words = prefix_examples(token_ids, longest=5, vocabulary_size=VOCABULARY_SIZE)
+        prefixes.append(some_prefixes)
+        next_words.append(some_words)
+        repeated.append(np.tile(features[row], (len(some_prefixes), 1)))
+    ours = float(caption_loss(model, features, inputs, targets, training=False))
+    reference = build_prefix_model(model).evaluate(
+        (np.concatenate(repeated), np.concatenate(prefixes)), np.concatenate(next_words), batch_size=99, verbose=0
+    )
+    assert ours == pytest.approx(reference, abs=1e-5)
+
+
+def test_prefixes_are_padded_in_front():
+    prefixes, next_words = prefix_examples([START, 7, END], longest=4, vocabulary_size=9)
+    assert prefixes.tolist() == [[0, 0, 0, START], [0, 0, START, 7]]
+    assert next_words.argmax(1).tolist() == [7, END]
+
+
+def test_padding_adds_nothing_to_the_loss(model):
+    features = random_features(1)
+    short = caption_loss(model, features, ids(START, 6), ids(6, END), training=False)
+    padded = caption_loss(model, features, ids(START, 6, PAD, PAD), ids(6, END, PAD, PAD), training=False)
+    assert float(short) == pytest.approx(float(padded), abs=1e-6)
+
+
+def test_saved_and_loaded_it_answers_the_same(model, tmp_path):
+    model.save(tmp_path / "merge.keras")
+    loaded = keras.models.load_model(tmp_path / "merge.keras")
+    assert loaded.get_config()["vocabulary_size"] == VOCABULARY_SIZE
+    inputs = (random_features(2), np.array([[START, 5], [START, 6]], dtype=np.int32))
+    np.testing.assert_allclose(loaded(inputs), model(inputs), atol=1e-6)
+
+
+def test_dropout_is_on_in_training_only(model):
+    features, token_ids = random_features(1), ids(START, 5)
+    hidden = [model.hidden(features, token_ids, training=training).numpy() for training in (False, False, True, True)]
+    assert np.array_equal(hidden[0], hidden[1])
+    assert not np.array_equal(hidden[2], hidden[3])
+
+
+def test_the_word_embedding_is_frozen_and_gets_no_gradient(model):
+    with tf.GradientTape() as tape:
+        loss = caption_loss(model, random_features(1), ids(START, 6), ids(6, END), training=True)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(gradient is not None for gradient in gradients)
+    assert "word_embedding" not in {variable.path.split("/")[-2] for variable in model.trainable_variables}

@@ -1,0 +1,174 @@
+"""The main job: the preset `sample` as `make run` runs it, and what users get wrong."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from lcm.data.samples import generate
+from PIL import Image
+
+from lcm.captioning.bundle import Bundle, Manifest, verify
+from lcm.captioning.captioners import load_captioner
+from lcm.config import RunFolder, home
+from lcm.errors import ConfigError, LcmError
+from lcm.operations.pipeline import Preset, load_preset, notebook_parameters, preset_names, run
+
+NOTEBOOKS = ("01_prepare", "02_train", "03_evaluate")
+
+
+@pytest.fixture(scope="session")
+def sample_run(tmp_path_factory) -> RunFolder:
+    """The embedded default, whole: generated images, real encoder, trained and evaluated."""
+    return run(load_preset("sample"), {}, tmp_path_factory.mktemp("runs") / "sample")
+
+
+def make_data_set(folder, images: int, captions: int = 5) -> None:
+    folder.mkdir()
+    lines = []
+    for number in range(images):
+        name = f"{number}.png"
+        colour = ("red", "blue", "green")[number % 3]
+        Image.new("RGB", (32, 32), colour).save(folder / name)
+        lines += [f"{name}\ta {colour} square" for _ in range(captions)]
+    (folder / "captions.tsv").write_text("image\tcaption\n" + "\n".join(lines) + "\n")
+
+
+def quick(data_dir, **parameters) -> dict:
+    """Parameters of a run of some seconds, without anything pretrained."""
+    return {
+        "data_dir": str(data_dir),
+        "encoder": "efficientnet_lite0",
+        "encoder_weights": "random",
+        "min_count": 1,
+        "epochs": 2,
+        "batch_size": 4,
+    } | parameters
+
+
+# The whole sample
+
+
+def test_the_sample_is_captioned_as_people_would(sample_run):
+    """Held-out combinations of colour and shape: WER at most 0.15, and far worse with the images shuffled."""
+    metrics = sample_run.read_metrics()
+    assert metrics["wer_best"] <= 0.15
+    assert metrics["wer_best_shuffled"] >= metrics["wer_best"] + 0.25
+
+
+def test_metrics_are_flat_numbers_and_strings(sample_run):
+    metrics = sample_run.read_metrics()
+    assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())
+    for name in ("cider", "bleu_1", "bleu_4", "rouge_l", "wer", "wer_best", "wer_first", "length_ratio"):
+        assert isinstance(metrics[name], float), name
+    assert metrics["meteor"] is not None or metrics["meteor_reason"]
+    assert metrics["split"] == "dev"
+    assert metrics["data_source"] == "sample"
+
+
+def test_a_run_leaves_notebooks_html_and_figures(sample_run):
+    for notebook in NOTEBOOKS:
+        executed = json.loads((sample_run.path / f"{notebook}.ipynb").read_text())
+        assert all(cell.get("execution_count") for cell in executed["cells"] if cell["cell_type"] == "code")
+        assert "<html" in (sample_run.path / f"{notebook}.html").read_text()
+    for figure in ("learning_curves", "caption_lengths", "word_frequencies", "gallery"):
+        with Image.open(sample_run.figures / f"{figure}.png") as image:
+            assert min(image.size) > 200
+
+
+def test_the_training_notebook_shows_the_model(sample_run):
+    html = (sample_run.path / "02_train.html").read_text()
+    assert "word_embedding" in html
+    assert "Total params" in html
+
+
+def test_the_bundle_knows_its_data_and_metrics(sample_run):
+    manifest = Manifest.load(sample_run.bundle)
+    verify(sample_run.bundle, manifest)
+    metrics = sample_run.read_metrics()
+    assert manifest.metrics["cider"] == metrics["cider"]
+    assert manifest.training_data["source"] == "sample"
+    assert manifest.training_data["train_images"] == metrics["train_images"]
+    assert f"{metrics['cider']:.3f}" in (sample_run.bundle / "MODEL_CARD.md").read_text()
+
+
+def test_the_run_s_captioner_says_what_03_evaluate_wrote(sample_run):
+    results = [json.loads(line) for line in sample_run.results.read_text().splitlines()]
+    captioner = load_captioner(sample_run.bundle)
+    for result in results[:5]:
+        assert captioner.describe(result["path"]).caption == result["caption"]
+
+
+def test_captions_hold_no_reserved_word(sample_run):
+    captions = [json.loads(line)["caption"] for line in sample_run.results.read_text().splitlines()]
+    assert all(captions)
+    assert not any(re.search(r"<\w+>", caption) for caption in captions)
+
+
+# Small data sets
+
+
+def test_two_images_train_and_what_cannot_be_measured_is_null_with_a_reason(tmp_path):
+    make_data_set(tmp_path / "photos", 2)
+    folder = run(load_preset("sample"), quick(tmp_path / "photos"), tmp_path / "run")
+    metrics = folder.read_metrics()
+    assert metrics["train_images"] == 2
+    for name in ("cider", "wer", "bleu_4", "meteor"):
+        assert metrics[name] is None
+        assert metrics[f"{name}_reason"]
+    assert Bundle(folder.bundle).manifest.metrics["cider"] is None
+
+
+def test_one_image_is_a_clear_error(tmp_path):
+    make_data_set(tmp_path / "photos", 1)
+    with pytest.raises(LcmError, match=r"01_prepare stopped: .*1 image with captions, and training needs two"):
+        run(load_preset("sample"), quick(tmp_path / "photos"), tmp_path / "run")
+    assert "training needs two" in (tmp_path / "run" / "01_prepare.html").read_text()
+
+
+# Presets and parameters
+
+
+def test_every_preset_loads_and_sets_known_parameters_only():
+    assert preset_names() == sorted(["flickr30k", "flickr8k", "original", "sample", "benchmark"])
+    for name in preset_names():
+        preset = load_preset(name)
+        known = {parameter for notebook in preset.notebooks for parameter in notebook_parameters(notebook)}
+        assert set(preset.parameters) <= known
+
+
+def test_the_original_s_settings():
+    parameters = load_preset("original").parameters
+    assert (parameters["encoder"], parameters["model"], parameters["epochs"]) == ("resnet50", "merge", 15)
+    assert parameters["batch_size"] == 5 * 5  # five images with five captions each
+    assert parameters["min_count"] == 11  # more than 10 times
+
+
+def test_a_preset_can_be_a_file_of_one_s_own(tmp_path):
+    (tmp_path / "mine.yaml").write_text("notebooks: [03_evaluate]\nparameters: {split: test}\n")
+    assert load_preset(str(tmp_path / "mine.yaml")) == Preset("mine", ("03_evaluate",), {"split": "test"})
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "parameters: {}\n", "notebooks: [\n", "notebooks: 3\n"])
+def test_a_file_that_is_no_preset_is_refused(text, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="is no preset; it needs"):
+        load_preset(str(tmp_path / "mine.yaml"))
+
+
+def test_an_unknown_parameter_stops_the_run_before_it_starts(tmp_path):
+    with pytest.raises(ConfigError, match=r"unknown parameter 'epoch'; did you mean 'epochs'\?"):
+        run(load_preset("sample"), {"epoch": 3}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_notebook_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="unknown notebook '09_fly'; choose from 01_prepare"):
+        run(Preset("mine", ("09_fly",), {}), {}, tmp_path / "run")
+
+
+def test_the_sample_lies_where_raw_data_do(sample_run):
+    assert generate(home() / "raw" / "sample").is_dir()
+    paths = {json.loads(line)["path"] for line in sample_run.dataset.read_text().splitlines()}
+    assert all(path.startswith(str(home() / "raw" / "sample")) for path in paths)
+    assert np.load(sample_run.embedding).shape == (sample_run.read_metrics()["vocabulary_size"], 50)

@@ -1,0 +1,111 @@
+"""The README is true: its commands run, its names exist, its numbers are those of the shipped model."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lcm.data.samples import generate
+
+from lcm.captioning.bundle import Manifest
+from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
+from lcm.config import home
+from lcm.data.captions import read_dataset
+from lcm.encoding.encoders import ENCODERS
+from lcm.models import MODELS
+from lcm.operations.pipeline import load_preset, notebook_parameters, preset_names
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBERED = ("01_prepare", "02_train", "03_evaluate")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands(program: str) -> list[list[str]]:
+    lines = (shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines())
+    return [words for words in lines if words and words[0] == program]
+
+
+def test_make_targets_exist():
+    named = {words[1] for words in commands("make")} | set(re.findall(r"`make (\w+)`", README))
+    assert {"run", "test", "setup", "lab"} <= named
+    for target in named:
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_commands_for_one_s_own_images_run_as_shown(tmp_path):
+    """A folder `photos` as a user would have it; every `lcm` line of the first sections, in order."""
+    sample = generate(home() / "raw" / "sample")
+    (tmp_path / "photos").mkdir()
+    lines = []
+    for image in read_dataset(sample).images[:30]:
+        shutil.copy(image.path, tmp_path / "photos")
+        lines += [f"{image.path.name}\t{caption}\n" for caption in image.captions]
+    (tmp_path / "photos" / "captions.tsv").write_text("".join(lines))
+    shutil.copy(read_dataset(sample).images[0].path, tmp_path / "photos" / "beach.jpg")
+    shown = commands("lcm")
+    assert [words[1] for words in shown] == ["run", "caption", "caption"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for words in shown:
+        line = " ".join(shlex.quote(word) if "*" not in word else word for word in words)
+        done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 31
+    left = {path.name for path in (tmp_path / "reports" / "runs" / "photos").iterdir()}
+    promised = set(re.findall(r"`([\w.]+/?)`", README[README.index("| file | what") : README.index("From Python")]))
+    assert {name.rstrip("/") for name in promised} <= left
+
+
+def test_the_python_example_runs():
+    (code,) = blocks("python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) >= 4
+
+
+def test_the_captioned_photo_is_captioned_so():
+    photo, caption = re.search(r"`lcm caption (\S+)` → \*(.+?)\*", README).groups()
+    assert load_captioner().describe(ROOT / photo).caption == caption
+
+
+def test_every_preset_encoder_and_model_is_named():
+    for name in (*preset_names(), *ENCODERS, *MODELS):
+        assert f"`{name}`" in README, name
+
+
+def test_the_parameter_table_is_that_of_the_notebooks():
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", README[README.index("| parameter |") :], flags=re.MULTILINE))
+    expected = {}
+    for notebook in NUMBERED:
+        expected |= {name: value for name, value in notebook_parameters(notebook).items() if name != "run_dir"}
+    assert {name: value.strip('"') for name, value in rows.items()} == {
+        name: str(value).strip('"') for name, value in expected.items()
+    }
+
+
+def test_the_numbers_are_the_shipped_model_s():
+    metrics = Manifest.load(ROOT / SHIPPED_BUNDLE).metrics
+    table = README[README.index("## Numbers") : README.index("## How it works")]
+    row = next(line for line in table.splitlines() if line.startswith("| merge"))
+    shown = [float(value) for value in re.findall(r"\d+\.\d+", row)]
+    expected = [metrics[name] for name in ("cider", "bleu_4", "meteor", "rouge_l", "wer", "wer_best")]
+    assert shown == [round(value, 3) for value in expected]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_name_notebooks_that_are_there(name):
+    for notebook in load_preset(name).notebooks:
+        assert (ROOT / "notebooks" / f"{notebook}.ipynb").exists()
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target

@@ -1,0 +1,301 @@
+"""Training: loss, batches, resume, early stopping, export."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcm.captioning.bundle import Bundle
+from lcm.captioning.decoding import decode_beam
+from lcm.config import RunFolder, TrainConfig
+from lcm.data.captions import Dataset, LabelledImage
+from lcm.data.vocabulary import END, PAD, START, build_vocabulary
+from lcm.encoding.encoders import EncoderIdentity
+from lcm.encoding.features import EncodedImages
+from lcm.encoding.prepared import LabelledFeatures, PreparedRun
+from lcm.errors import DataError
+from lcm.models import build_model
+from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches, make_buckets
+from lcm.training.checkpoint import load_checkpoint, save_checkpoint
+from lcm.training.export import export_bundle
+from lcm.training.fit import Epoch, History, fit
+from lcm.training.loss import cross_entropy
+from lcm.training.selection import keras_step, make_dev_scorer
+
+COLOURS, THINGS = ("red", "green", "blue", "white"), ("dog", "cat", "horse", "boat", "tree")
+
+
+def toy_world() -> tuple[LabelledFeatures, PreparedRun]:
+    """Twenty images whose features say outright which colour and thing they show."""
+    images, features = [], []
+    for i, colour in enumerate(COLOURS):
+        for j, thing in enumerate(THINGS):
+            captions = (f"a {colour} {thing}", f"there is a {colour} {thing} in the picture")
+            images.append(LabelledImage(f"{colour}-{thing}.jpg", Path(f"{colour}-{thing}.jpg"), "train", captions))
+            features.append(np.concatenate([np.eye(4)[i], np.eye(5)[j]]))
+    store = np.array(features, dtype=np.float32)
+    dataset = Dataset(tuple(images))
+    vocabulary = build_vocabulary(dataset.captions_of("train"), 1)
+    encoder = EncoderIdentity("efficientnet_lite0", "random", "0" * 64, ())
+    prepared = PreparedRun(dataset, vocabulary, EncodedImages(encoder, {}, {}))
+    return LabelledFeatures(images, np.arange(len(images)), store), prepared
+
+
+def train_toy(checkpoint: Path, **parameters) -> tuple[object, History, LabelledFeatures, PreparedRun]:
+    labelled, prepared = toy_world()
+    config = TrainConfig(run_dir="", **({"epochs": 4, "batch_size": 8, "learning_rate": 0.01} | parameters))
+    vectors = np.random.default_rng(0).normal(size=(len(prepared.vocabulary), 50)).astype(np.float32)
+    model = build_model("merge", labelled.shape, vectors, config.seed)
+    batches = CaptionBatches(labelled, prepared.vocabulary, config.batch_size)
+    scorer = make_dev_scorer(model, labelled, prepared.vocabulary, beam_width=2, max_words=10)
+    history = fit(model, batches, batches, scorer, config, checkpoint)
+    return model, history, labelled, prepared
+
+
+# Loss
+
+
+def test_cross_entropy_and_its_gradient_are_tensorflows():
+    random = np.random.default_rng(0)
+    logits = tf.constant(random.normal(0, 5, (7, 11)), tf.float32)
+    targets = tf.constant(random.integers(0, 11, 7), tf.int32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        ours = 3.0 * cross_entropy(logits, targets)
+        theirs = 3.0 * tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits))
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    np.testing.assert_allclose(tape.gradient(ours, logits), tape.gradient(theirs, logits), atol=1e-6)
+
+
+def test_smoothed_cross_entropy_and_its_gradient_are_keras():
+    random = np.random.default_rng(0)
+    logits = tf.constant(random.normal(0, 3, (7, 11)), tf.float32)
+    targets = random.integers(0, 11, 7)
+    keras_loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        ours = cross_entropy(logits, tf.constant(targets, tf.int32), smoothing=0.1)
+        theirs = keras_loss(tf.one_hot(targets, 11), logits)
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    np.testing.assert_allclose(tape.gradient(ours, logits), tape.gradient(theirs, logits), atol=1e-6)
+
+
+def test_cross_entropy_of_a_word_held_impossible_is_finite():
+    logits = tf.constant([[1e4, -1e4]])
+    assert np.isfinite(float(cross_entropy(logits, tf.constant([1]))))
+
+
+# Batches
+
+
+def test_every_caption_is_in_one_batch_of_each_epoch():
+    labelled, prepared = toy_world()
+    batches = CaptionBatches(labelled, prepared.vocabulary, batch_size=7)
+    expected = sorted(tuple(prepared.vocabulary.encode(text)) for image in labelled.images for text in image.captions)
+    for number in (1, 2):
+        epoch = list(batches.epoch(0, number))
+        assert len(epoch) == len(batches)
+        read = [
+            (*row_inputs[row_targets != PAD].tolist(), row_targets[row_targets != PAD][-1])
+            for batch in epoch
+            for row_inputs, row_targets in zip(batch.inputs, batch.targets, strict=True)
+        ]
+        assert sorted(read) == expected
+
+
+def test_a_batch_carries_the_features_of_its_captions():
+    labelled, prepared = toy_world()
+    for batch in CaptionBatches(labelled, prepared.vocabulary, batch_size=7).epoch(0, 1):
+        for features, targets in zip(batch.features, batch.targets, strict=True):
+            words = prepared.vocabulary.decode(targets).split()
+            assert COLOURS[features[:4].argmax()] in words
+            assert THINGS[features[4:].argmax()] in words
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    labelled, prepared = toy_world()
+
+    def order(seed: int, number: int) -> list:
+        batches = CaptionBatches(labelled, prepared.vocabulary, batch_size=7)
+        return [batch.targets.tolist() for batch in batches.epoch(seed, number)]
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
+
+
+def test_buckets_hold_each_caption_once_padded_to_the_longest():
+    lengths = np.array([3] * 40 + [4] * 40 + [7] * 5 + [30])
+    buckets = make_buckets(lengths, batch_size=16)
+    assert sorted(np.concatenate(list(buckets.values())).tolist()) == list(range(86))
+    # 3 and 4 round up to 4; 7 rounds to 8 and is too rare for a bucket of its own, so it joins the longest
+    assert {length: len(members) for length, members in buckets.items()} == {4: 80, 30: 6}
+
+
+def test_no_captions_make_no_batches():
+    labelled, prepared = toy_world()
+    empty = CaptionBatches(LabelledFeatures([], np.zeros(0, int), labelled.store), prepared.vocabulary, 8)
+    assert len(empty) == 0
+    assert list(empty.epoch(0, 1)) == []
+
+
+def test_a_caption_too_long_is_cut_and_has_no_end_to_learn():
+    labelled, prepared = toy_world()
+    long = LabelledImage("long.jpg", Path("long.jpg"), "train", (" ".join(["dog"] * 500),))
+    batches = CaptionBatches(LabelledFeatures([long], np.array([0]), labelled.store), prepared.vocabulary, 8)
+    (batch,) = batches.epoch(0, 1)
+    assert batches.cut_captions == 1
+    assert batch.positions == MAX_CAPTION_WORDS + 1
+    assert batch.inputs[0, 0] == START
+    assert END not in batch.targets
+
+
+# Fit
+
+
+def test_it_learns_to_caption_and_leaves_the_best_weights(tmp_path):
+    model, history, labelled, prepared = train_toy(tmp_path, epochs=40, patience=40)
+    assert history.epochs[-1].train_loss < 0.5 * history.epochs[0].train_loss
+    state = tuple(array.numpy() for array in model.start(labelled.read(slice(None))))
+    found = decode_beam(keras_step(model), state, max_words=10, beam_width=2)
+    captions = [prepared.vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
+    right = sum(caption in image.captions for caption, image in zip(captions, labelled.images, strict=True))
+    assert right >= 18
+
+
+def test_early_stopping_waits_as_long_as_patience_says(tmp_path):
+    _, history, *_ = train_toy(tmp_path, epochs=30, patience=2, learning_rate=1e-9)
+    assert len(history.epochs) - history.best_epoch == 2
+    assert history.finished
+
+
+def test_a_finished_run_is_not_trained_again_and_other_parameters_start_over(tmp_path, capsys):
+    _, first, *_ = train_toy(tmp_path, epochs=2)
+    _, again, *_ = train_toy(tmp_path, epochs=2)
+    assert again.epochs == first.epochs
+    _, other, *_ = train_toy(tmp_path, epochs=2, learning_rate=0.02)
+    assert "starts over" in capsys.readouterr().out
+    assert other.epochs[0].train_loss != first.epochs[0].train_loss
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+import lcm.training.fit as fit_module
+from tests.test_training import train_toy
+
+whole = fit_module._run_epoch
+
+def killed_in_the_third_epoch(trainer, train, dev, dev_cider, config, number):
+    if number == 3:
+        for place, batch in enumerate(train.epoch(config.seed, number)):
+            trainer.train(batch)
+            if place == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+    return whole(trainer, train, dev, dev_cider, config, number)
+
+fit_module._run_epoch = killed_in_the_third_epoch
+train_toy(Path(sys.argv[1]))
+"""
+
+
+def test_killed_and_resumed_it_ends_like_an_uninterrupted_run(tmp_path):
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-c", KILLED_RUN, str(tmp_path / "killed")]
+    assert subprocess.run(command, cwd=root, capture_output=True, timeout=120).returncode == -signal.SIGKILL
+    _, record = load_checkpoint(tmp_path / "killed" / "last.npz")
+    assert len(record["history"]["epochs"]) == 2
+    resumed, resumed_history, *_ = train_toy(tmp_path / "killed")
+    whole, whole_history, *_ = train_toy(tmp_path / "whole")
+    for ours, theirs in zip(resumed_history.epochs, whole_history.epochs, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-5)
+        assert ours.dev_cider == pytest.approx(theirs.dev_cider, abs=1e-5)
+    for ours, theirs in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_without_dev_images_the_last_epoch_is_the_best(tmp_path):
+    labelled, prepared = toy_world()
+    config = TrainConfig(run_dir="", epochs=3, batch_size=8, patience=1)
+    model = build_model("merge", labelled.shape, np.zeros((len(prepared.vocabulary), 50), np.float32), 0)
+    batches = CaptionBatches(labelled, prepared.vocabulary, 8)
+    empty = CaptionBatches(LabelledFeatures([], np.zeros(0, int), labelled.store), prepared.vocabulary, 8)
+    history = fit(model, batches, empty, lambda: None, config, tmp_path)
+    assert history.best_epoch == len(history.epochs) == 3
+    assert history.epochs[0].dev_loss is None
+    assert history.as_metrics()["best_dev_cider"] is None
+
+
+def test_cider_decides_over_loss():
+    def epoch(number: int, dev_cider: float | None, dev_loss: float) -> Epoch:
+        return Epoch(number, 1.0, dev_loss, dev_cider, 0.1, 1.0, 1.0)
+
+    history = History([epoch(1, 0.5, 2.0)], best_epoch=1)
+    assert history.is_better(epoch(2, 0.6, 3.0))
+    assert not history.is_better(epoch(2, 0.4, 1.0))
+    assert History([epoch(1, None, 2.0)], best_epoch=1).is_better(epoch(2, None, 1.9))
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+    arrays = [np.arange(6.0).reshape(2, 3), np.array(7, dtype=np.int64)]
+    save_checkpoint(tmp_path / "a.npz", arrays, {"epoch": 3})
+    read, record = load_checkpoint(tmp_path / "a.npz")
+    assert record == {"epoch": 3}
+    assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(arrays, read, strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_no_checkpoint_is_none_and_a_damaged_one_is_an_error(tmp_path):
+    assert load_checkpoint(tmp_path / "a.npz") is None
+    (tmp_path / "a.npz").write_bytes(b"not a zip archive")
+    with pytest.raises(DataError, match=r"damaged.*remove it"):
+        load_checkpoint(tmp_path / "a.npz")
+
+
+# Export
+
+
+def test_the_bundle_answers_as_keras_does(tmp_path):
+    model, _, labelled, prepared = train_toy(tmp_path / "checkpoint")
+    run = RunFolder.at(tmp_path / "run")
+    config = TrainConfig(run_dir=str(run.path))
+    manifest = export_bundle(model, prepared, config, run)
+    bundle = Bundle(run.bundle)
+    assert bundle.manifest == manifest
+    assert manifest.name.startswith("merge-")
+    features = labelled.read(slice(None))
+    ours, theirs = bundle.start(features), model.start(features)
+    step = keras_step(model)
+    token_ids = np.full(len(features), START)
+    for _ in range(4):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+        our_log_probs, ours = bundle.step(token_ids, ours)
+        their_log_probs, theirs = step(token_ids, tuple(np.asarray(array) for array in theirs))
+        np.testing.assert_allclose(our_log_probs, their_log_probs, atol=1e-4)
+        token_ids = our_log_probs.argmax(1)
+
+
+def test_an_export_takes_the_place_of_the_old_one_and_leaves_nothing_else(tmp_path):
+    model, _, _, prepared = train_toy(tmp_path / "checkpoint", epochs=1)
+    run = RunFolder.at(tmp_path / "run")
+    run.bundle.mkdir()
+    (run.bundle / "old.onnx").write_text("old")
+    export_bundle(model, prepared, TrainConfig(run_dir=str(run.path)), run)
+    assert sorted(path.name for path in run.bundle.iterdir()) == [
+        "bundle.json",
+        "start.onnx",
+        "step.onnx",
+        "vocabulary.txt",
+    ]
+    assert {path.name for path in run.path.iterdir()} == {"bundle", "figures"}
+    assert json.loads((run.bundle / "bundle.json").read_text())["vocabulary_size"] == len(prepared.vocabulary)
