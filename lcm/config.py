@@ -106,7 +106,7 @@ class TrainConfig(Params):
     learning_rate: float = 1e-3  # Adam's, at its highest; it falls to zero along a half cosine
     label_smoothing: float = 0.1  # share of each target that all words hold in equal parts; 0 to below 1
     patience: int = 5  # epochs without a better dev CIDEr before training stops
-    beam_width: int = 3  # of the beam search that scores each epoch on dev
+    beam_width: int = 5  # of the beam search that scores each epoch on dev
     max_words: int = 20  # longest caption that decoding may write, in words
     seed: int = 0  # of weights, dropout and the order of batches
 
@@ -129,7 +129,7 @@ class EvaluateConfig(Params):
 
     run_dir: str  # folder of this run's files, as 02_train left it
     split: str = "dev"  # train, dev or test
-    beam_width: int = 3  # hypotheses kept at each step; 1 is greedy
+    beam_width: int = 5  # hypotheses kept at each step
     max_words: int = 20  # longest caption that decoding may write, in words
     gallery_images: int = 4  # images a row of the gallery of best, median and worst captions
 

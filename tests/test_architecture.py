@@ -24,7 +24,7 @@ ROOMS = {
     "encoding": ["conversion", "encoders", "store", "features", "prepared"],
     "captioning": ["decoding", "bundle", "model_card", "captioners"],
     "evaluation": ["metrics", "plots", "results"],
-    "models": ["merge"],
+    "models": ["quiet", "merge"],
     "training": ["batches", "checkpoint", "loss", "prefixes", "selection", "fit", "export"],
     "operations": ["pipeline", "benchmark"],
     "cli": [],

@@ -246,7 +246,7 @@ def test_file_names_as_macos_writes_them(tmp_path):
     assert decomposed != "été.jpg"
     make_folder(
         tmp_path,
-        {"captions.txt": csv_of("été.jpg", "1.jpg"), "train.txt": "été\n1.jpg\n"},
+        {"captions.txt": csv_of("été.jpg", "1.jpg"), "train.txt": unicodedata.normalize("NFD", "été\n1.jpg\n")},
         f"Images/{decomposed}",
         "Images/1.jpg",
     )
@@ -447,12 +447,12 @@ def test_lists_that_leave_nothing_to_train_on(tmp_path):
 )
 def test_other_text_files_are_no_lists(tmp_path, name, text):
     make_folder(tmp_path, {"captions.txt": TWO, name: text}, "1.jpg", "2.jpg")
-    assert splits.read_lists(tmp_path, tmp_path / "captions.txt") == {}
+    assert splits.read_lists(tmp_path) == {}
 
 
 def test_lists_may_name_images_with_blanks_and_commas(tmp_path):
     make_folder(tmp_path, {"train.txt": "my dog, Rex.jpg\nmy cat.jpg\n"})
-    assert splits.read_lists(tmp_path, tmp_path / "captions.txt") == {"my dog, Rex": "train", "my cat": "train"}
+    assert splits.read_lists(tmp_path) == {"my dog, Rex": "train", "my cat": "train"}
 
 
 def test_a_captions_file_is_no_list(tmp_path):

@@ -91,6 +91,14 @@ def test_search_goes_on_while_a_beginning_scores_better_than_what_has_ended():
     assert hypotheses == [Hypothesis((A, A), log(0.55), ended=True)]
 
 
+def test_every_place_in_the_beam_counts_not_only_the_first():
+    # After two steps B has ended at log 0.6 / 2 ** 0.7 = -0.314 and A at log 0.08 / 2 ** 0.7 = -1.555; A-C stands
+    # between them, at log 0.32 / 2 ** 0.7 = -0.701, and takes the second place.
+    step = step_over(tree({(): {A: 0.4, B: 0.6}, (A,): {END: 0.2, C: 0.8}}))
+    (hypotheses,) = decode_beam(step, state_of(0), 20, beam_width=2)
+    assert hypotheses == [Hypothesis((B,), log(0.6), ended=True), Hypothesis((A, C), log(0.32), ended=True)]
+
+
 def test_score_is_normalised_by_length_and_end_counts():
     # 3 ** 0.7 = e ** (0.7 * 1.0986) = 2.1577
     assert LENGTH_POWER == 0.7
@@ -116,8 +124,9 @@ def test_a_caption_that_never_ends_keeps_all_its_words():
     def distribution(_image, words):
         return tree({words: {A + len(words) % 3: 1.0}})(0, words)
 
-    for hypothesis in decode_both(distribution, max_words=5):
-        assert hypothesis == Hypothesis((A, B, C, A, B), log(1.0), ended=False)
+    expected = Hypothesis((A, B, C, A, B), log(1.0), ended=False)
+    assert decode_both(distribution, max_words=5) == [expected, expected]
+    assert decode_beam(step_over(distribution), state_of(0), 5, beam_width=3) == [[expected]]
 
 
 def test_the_step_that_reaches_max_words_may_still_end():

@@ -77,14 +77,14 @@ def test_tsv_with_header(tmp_path, header):
 @pytest.mark.parametrize("name", FILES)
 def test_encodings_and_line_ends(tmp_path, name, encoding, newline):
     text, rows = FILES[name]
-    text, last_row = text.replace("A dog", "Là-bas, un été", 1), rows[-1]
+    text, last_row = text.replace("A dog", "Là-bas, un œuf", 1), rows[-1]
     text = text.replace("\n", newline)
     if encoding == "utf-16-be-bom":
         text, encoding = "\ufeff" + text, "utf-16-be"
     found, read = formats.parse(write(tmp_path, text, encoding=encoding))
     assert found == name
     assert len(read) == len(rows)
-    assert read[0].caption.startswith("Là-bas, un été")
+    assert read[0].caption.startswith("Là-bas, un œuf")
     assert read[-1] == last_row
 
 
@@ -149,6 +149,21 @@ def test_an_empty_caption_is_a_row(tmp_path, name, line):
     assert read[-1] == Row("1.jpg", "")
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("flickr8k_csv", " 1.jpg , A dog . "),
+        ("flickr30k_pipes", " 1.jpg | 0 |  A dog . "),
+        ("flickr30k_pipes", " 1.jpg |  4   A dog . "),
+        ("token", " 1.jpg #0\t A dog . "),
+        ("tsv", " 1.jpg \t A dog . "),
+    ],
+)
+def test_blanks_around_names_and_captions(tmp_path, name, line):
+    row = formats.parse(write(tmp_path, FILES[name][0] + line))[1][-1]
+    assert (row.name, row.caption) == ("1.jpg", "A dog .")
+
+
 def test_an_open_quote_costs_only_its_line(tmp_path):
     path = write(tmp_path, 'image,caption\n1.jpg,"A dog\n2.jpg,A cat\n')
     assert formats.parse(path)[1] == [Row("1.jpg", "A dog"), Row("2.jpg", "A cat")]
@@ -168,6 +183,8 @@ def test_an_open_quote_costs_only_its_line(tmp_path):
         "name,age\nAnn,7\n",
         "1.jpg\t2.jpg#2\t1\t1\t2\n" * 3,  # Flickr8k's ExpertAnnotations.txt
         "1.jpg\t2.jpg#2\t0.5\t1\t2\n" * 3,  # Flickr8k's CrowdFlowerAnnotations.txt
+        "Some notes\n1.jpg\tA dog .\nand more\n",
+        "Some notes\n1.jpg#0\tA dog .\nand more\n",
         "\x00\x05\x16\x07\x00\x02Mac OS X\x00",
     ],
 )

@@ -156,6 +156,15 @@ def test_a_caption_too_long_is_cut_and_has_no_end_to_learn():
     assert END not in batch.targets
 
 
+def test_captions_without_words_are_counted_and_not_learned():
+    labelled, prepared = toy_world()
+    image = LabelledImage("a.jpg", Path("a.jpg"), "train", ("...", "a red dog", "\N{DOG FACE}"))
+    batches = CaptionBatches(LabelledFeatures([image], np.array([0]), labelled.store), prepared.vocabulary, 8)
+    (batch,) = batches.epoch(0, 1)
+    assert batches.wordless_captions == 2
+    assert len(batch.inputs) == 1
+
+
 # Fit
 
 

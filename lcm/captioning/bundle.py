@@ -19,7 +19,7 @@ import numpy as np
 from lcm.captioning.decoding import State
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.encoders import EncoderIdentity
-from lcm.errors import BundleError
+from lcm.errors import BundleError, DataError
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -111,7 +111,10 @@ class Bundle:
 
         self.manifest = Manifest.load(folder)
         verify(folder, self.manifest)
-        self.vocabulary = Vocabulary.load(folder / VOCABULARY)
+        try:
+            self.vocabulary = Vocabulary.load(folder / VOCABULARY)
+        except (DataError, UnicodeDecodeError) as error:
+            raise BundleError(f"{folder / VOCABULARY} is no vocabulary ({error}); export the bundle again") from error
         if len(self.vocabulary) != self.manifest.vocabulary_size:
             raise BundleError(
                 f"{folder / VOCABULARY} has {len(self.vocabulary)} words and the model "

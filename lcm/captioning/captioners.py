@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.decoding import decode_beam

@@ -142,7 +142,7 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
             f"least; {captions_path.name} names {len(captions)}, of which {len(found.missing)} have no image file"
         )
     names = [image.image_id for image in images]
-    split_of, note = splits.assign(names, splits.read_lists(folder, captions_path))
+    split_of, note = splits.assign(names, splits.read_lists(folder))
     images = [replace(image, split=split_of[image.image_id]) for image in images]
     report = ReadReport(
         captions_file=str(captions_path.relative_to(folder)),

@@ -161,7 +161,7 @@ def read_lines(path: Path) -> list[str]:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = data.decode("utf-16", errors="replace").encode()
     # Not str.splitlines: it would also cut captions at U+2028, U+0085 and other rare separators.
-    lines = data.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    lines = data.removeprefix(codecs.BOM_UTF8).replace(b"\r", b"\n").split(b"\n")
     return [text for text in map(_decode, lines) if text.strip()]
 
 

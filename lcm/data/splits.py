@@ -22,7 +22,7 @@ LIST_NAME = regex.compile(
 )
 
 
-def read_lists(folder: Path, captions_path: Path) -> dict[str, str]:
+def read_lists(folder: Path) -> dict[str, str]:
     """Return bare image name -> split from the official lists, text files of one name a line.
 
     Raises DataError for an image in two splits.
@@ -30,7 +30,7 @@ def read_lists(folder: Path, captions_path: Path) -> dict[str, str]:
     official: dict[str, str] = {}
     for path in formats.find_files(folder, (".txt",)):
         match = LIST_NAME.search(path.stem)
-        if not match or path == captions_path:
+        if not match:
             continue
         lines = [line.strip() for line in formats.read_lines(path)]
         if any(separator in line and not formats.is_image_name(line) for line in lines for separator in "\t,| "):

@@ -18,7 +18,7 @@ from typing import Self
 
 import numpy as np
 from filelock import FileLock
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lcm.config import cache_dir
 from lcm.data.images import read_image

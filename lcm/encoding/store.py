@@ -50,6 +50,7 @@ class FeatureStore:
         """Add rows [len(keys), *shape]; keys that are there already are passed over."""
         with self._rows_path.open("ab") as file:
             for key, row in zip(keys, rows, strict=True):
+                assert row.shape == self.shape, "a row of another shape would shift all later ones"
                 if key not in self._index:
                     file.write(np.ascontiguousarray(row, self.dtype).tobytes())
                     self._index[key] = len(self._index)

@@ -2,11 +2,12 @@
 
 Knows how a figure should look: one restrained style, colours that the colour-blind can tell apart, units on every
 axis. Refuses to know where numbers come from, and pyplot: each function returns a Figure of its own, in no window
-and no global list, and `save` writes it.
+and no global list; a notebook shows it and `save` writes it.
 
 Text from captions is shown as it is: "$" starts no formula, and letters that no installed font has become boxes.
 """
 
+import io
 import os
 import re
 import warnings
@@ -30,26 +31,15 @@ FONTS = (
     *("WenQuanYi Zen Hei", "Segoe UI", "Microsoft YaHei", "Nirmala UI", "PingFang SC", "Arial Unicode MS"),
 )
 STYLE = {
-    "font.size": 9,
-    "figure.facecolor": "white",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": PALE,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
+    **{"font.size": 9, "legend.frameon": False, "lines.linewidth": 1.8, "axes.grid": True, "axes.axisbelow": True},
+    **{"axes.titlelocation": "left", "axes.titlepad": 10, "axes.titlesize": 11, "axes.titleweight": "bold"},
+    **{"axes.spines.right": False, "axes.spines.top": False, "figure.facecolor": "white", "grid.color": PALE},
     **dict.fromkeys(("text.color", "axes.titlecolor"), INK),
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), GREY),
     **{f"{axis}tick.{kind}.size": 0 for axis in "xy" for kind in ("major", "minor")},
 }
 MAX_LENGTH_SHOWN = 60  # words; longer captions are counted at the right edge
-CELL, GAP, TITLE, TEXT_GAP = 2.6, 0.3, 0.35, 0.07  # of a gallery, inches: an image's longer side, the rest above each
-LINE_SPACING = 1.25
+CELL, GAP, TITLE, TEXT_GAP = 2.6, 0.3, 0.35, 0.08  # of a gallery, inches: an image's longer side, space above each
 REFERENCES_SHOWN = 2
 
 
@@ -64,14 +54,11 @@ class GalleryItem:
 
 
 def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
-    """Draw loss, dev CIDEr, learning rate and speed of each epoch, the best one marked.
+    """Draw loss, dev CIDEr, learning rate and speed of each epoch, and mark `best_epoch` where it is given.
 
     Each of `epochs` has epoch (from 1), train_loss and dev_loss (nats a word), dev_cider, learning_rate and
-    images_per_second; None where not measured. Without `best_epoch` the best is the one of highest dev CIDEr.
+    images_per_second; None where not measured.
     """
-    if best_epoch is None:
-        scored = [each for each in epochs if each["dev_cider"] is not None]
-        best_epoch = max(scored, key=lambda each: each["dev_cider"])["epoch"] if scored else None
     with _figure(9.5, 5.6) as figure:
         (loss, cider), (rate, speed) = figure.subplots(2, 2, sharex=True, height_ratios=(2, 1))
         _curves(loss, epochs, {"train_loss": BLUE, "dev_loss": VERMILION}, "Loss", "nats a word", best_epoch)
@@ -79,7 +66,7 @@ def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
         _curves(rate, epochs, {"learning_rate": GREY}, "Learning rate", "at the epoch's end")
         _curves(speed, epochs, {"images_per_second": GREY}, "Speed", "images a second")
         if loss.lines:
-            loss.legend([line.get_label().removesuffix("_loss") for line in loss.lines if line.get_label()[0] != "_"])
+            loss.legend()
         for axes in (rate, speed):
             axes.set_xlabel("epoch")
             axes.set_ylim(0, 1.1 * axes.dataLim.ymax if axes.lines else 1)
@@ -92,16 +79,15 @@ def caption_lengths(lengths_by_split: Mapping[str, Sequence[int]]):
     with _figure(8, 4) as figure:
         axes = figure.subplots()
         drawn = {split: np.asarray(lengths) for split, lengths in lengths_by_split.items() if len(lengths)}
-        edges = np.arange(-0.5, min(max(map(np.max, drawn.values()), default=0), MAX_LENGTH_SHOWN) + 1)
+        longest = max((lengths.max() for lengths in drawn.values()), default=0)
+        edges = np.arange(-0.5, min(longest, MAX_LENGTH_SHOWN) + 1)
         for (split, lengths), colour in zip(drawn.items(), cycle(COLOURS), strict=False):
-            counts, _ = np.histogram(lengths.clip(max=MAX_LENGTH_SHOWN), edges)
+            shares = np.histogram(lengths.clip(max=MAX_LENGTH_SHOWN), edges)[0] * 100 / len(lengths)
             label = f"{split}: {len(lengths):,} captions, median {np.median(lengths):g}, longest {lengths.max()}"
-            axes.stairs(100 * counts / len(lengths), edges, color=colour, linewidth=1.6, label=_plain(label))
-            axes.stairs(100 * counts / len(lengths), edges, color=colour, fill=True, alpha=0.07)
-        cut = any(lengths.max() > MAX_LENGTH_SHOWN for lengths in drawn.values())
-        axes.set_title("Caption lengths")
-        axes.set_xlabel("words a caption" + (f" ({MAX_LENGTH_SHOWN} stands for all longer ones)" if cut else ""))
-        axes.set_ylabel("% of the split's captions")
+            axes.stairs(shares, edges, color=colour, linewidth=1.6, label=_plain(label))
+            axes.stairs(shares, edges, color=colour, fill=True, alpha=0.07)
+        beyond = f" ({MAX_LENGTH_SHOWN} stands for all longer ones)" if longest > MAX_LENGTH_SHOWN else ""
+        axes.set(title="Caption lengths", xlabel=f"words a caption{beyond}", ylabel="% of the split's captions")
         axes.grid(visible=False, axis="x")
         axes.margins(x=0.01)
         axes.legend(loc="upper right") if drawn else _note(axes, "no captions")
@@ -111,13 +97,13 @@ def caption_lengths(lengths_by_split: Mapping[str, Sequence[int]]):
 def word_frequencies(counts: Mapping[str, int], top: int = 30, min_count: int | None = None):
     """Draw the `top` most frequent words, and how often a word occurs against its rank.
 
-    `min_count`, when given, is drawn as the line above which a word is in the vocabulary.
+    `min_count`, when given, is drawn as the line from which a word is in the vocabulary.
     """
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     with _figure(10, max(3.2, 1.2 + 0.17 * min(top, len(ranked)))) as figure:
         words, ranks = figure.subplots(1, 2, width_ratios=(1, 1.25))
-        words.set_title("Most frequent words")
-        ranks.set_title("All words by rank")
+        words.set(title="Most frequent words", xlabel="times in the captions")
+        ranks.set(title="All words by rank", xlabel="rank of the word", ylabel="times in the captions")
         if ranked:
             _bars(words, ranked[:top])
             _ranks(ranks, np.array([count for _, count in ranked]), min_count)
@@ -130,35 +116,43 @@ def word_frequencies(counts: Mapping[str, int], top: int = 30, min_count: int | 
 def gallery(rows: Sequence[tuple[str, Sequence[GalleryItem]]], score_name: str = "CIDEr"):
     """Draw rows of images, each row under its title, each image over its score, caption and references."""
     with _figure(1, 1, layout=None) as figure:
-        drawn = [(title, [_cell(item, score_name) for item in items]) for title, items in rows if items]
+        drawn = [
+            (_text(figure, title, 12, INK, fontweight="bold"), [_cell(figure, item, score_name) for item in items])
+            for title, items in rows
+            if items
+        ]
         heights = [(max(cell.image_height for cell in row), max(cell.text_height for cell in row)) for _, row in drawn]
-        columns = max((len(row) for _, row in drawn), default=1)
-        height = GAP + sum(TITLE + image + text + GAP for image, text in heights)
-        figure.set_size_inches(GAP + columns * (CELL + GAP), height)
+        height = GAP + sum(TITLE + image + text + GAP for image, text in heights or [(0, 0)])
+        figure.set_size_inches(GAP + max((len(row) for _, row in drawn), default=1) * (CELL + GAP), height)
         top = height - GAP  # inches above the figure's lower edge
         for (title, row), (image_height, text_height) in zip(drawn, heights, strict=True):
-            _write(figure, title, GAP, top, fontsize=12, fontweight="bold")
+            _place(title, GAP, top)
             top -= TITLE + image_height
             for column, cell in enumerate(row):
                 _draw(figure, cell, GAP + column * (CELL + GAP), top)
             top -= text_height + GAP
         if not drawn:
-            _note(figure.add_axes((0, 0, 1, 1), frameon=False), "no images")
+            _place(_text(figure, "no images", 9, GREY), GAP, top)
     return figure
 
 
 def save(figure, path: str | Path) -> Path:
-    """Write the figure as PNG, whole or not at all; returns the path, for a notebook to show."""
+    """Write the figure as PNG, whole or not at all; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _boxes_for_missing_letters():
-            figure.savefig(unfinished, format="png", dpi=DPI, metadata={"Software": None})
+        unfinished.write_bytes(_png(figure))
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
     return path
+
+
+def _png(figure) -> bytes:
+    with io.BytesIO() as buffer, _boxes_for_missing_letters():
+        figure.savefig(buffer, format="png", dpi=DPI)
+        return buffer.getvalue()
 
 
 @contextmanager
@@ -169,6 +163,7 @@ def _figure(width: float, height: float, layout: str | None = "constrained") -> 
     fonts = {"font.family": [name for name in FONTS if name in installed]}
     with matplotlib.rc_context(STYLE | fonts), _boxes_for_missing_letters():
         figure = require("matplotlib.figure", "evaluate").Figure((width, height), layout=layout)
+        figure._repr_png_ = lambda: _png(figure)  # Jupyter shows only pyplot's figures by itself
         if layout:
             figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # inches
         yield figure
@@ -188,34 +183,33 @@ def _plain(text: str) -> str:
 
 
 def _note(axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, color=GREY, ha="center", va="center")
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, color=GREY, ha="center", va="center", backgroundcolor="white")
     axes.set_yticks([])
 
 
 def _curves(axes, epochs, colours: Mapping[str, str], title: str, unit: str, best_epoch: int | None = None) -> None:
     """Draw the keys of `colours` over the epochs, where they have a value, and mark the best epoch on dev's."""
-    axes.set_title(title)
-    axes.set_ylabel(unit)
+    axes.set(title=title, ylabel=unit)
     for key, colour in colours.items():
         points = {each["epoch"]: each[key] for each in epochs if each[key] is not None}
         if points:
-            axes.plot(points.keys(), points.values(), color=colour, marker="o", markersize=3, label=key)
+            label = key.removesuffix("_loss")
+            axes.plot(points.keys(), points.values(), color=colour, marker="o", markersize=3, label=label)
         if key.startswith("dev") and best_epoch in points:
             best = points[best_epoch]
             axes.plot(best_epoch, best, "o", color=colour, markersize=9, fillstyle="none", markeredgewidth=1.6)
-            text = f"best epoch {best_epoch}: {best:.3f}"
-            axes.set_title(text, loc="right", color=colour, fontsize=9, fontweight="normal")
+            note = f"best epoch {best_epoch}: {best:.3f}"
+            axes.set_title(note, loc="right", color=colour, fontsize=9, fontweight="normal")
     if not axes.lines:
         _note(axes, "not measured")
 
 
 def _bars(axes, ranked: Sequence[tuple[str, int]]) -> None:
     words, counts = zip(*ranked, strict=True)
-    places = range(len(words))
-    axes.barh(places, counts, color=BLUE, height=0.7)
-    axes.set_yticks(places, [_plain(word if len(word) <= 20 else word[:19] + "…") for word in words], color=INK)
+    axes.barh(range(len(words)), counts, color=BLUE, height=0.7)
+    labels = [_plain(word if len(word) <= 20 else word[:19] + "…") for word in words]
+    axes.set_yticks(range(len(words)), labels, color=INK)
     axes.set_ylim(len(words) - 0.4, -0.6)
-    axes.set_xlabel("times in the captions")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(visible=False, axis="y")
@@ -225,8 +219,6 @@ def _bars(axes, ranked: Sequence[tuple[str, int]]) -> None:
 def _ranks(axes, counts: np.ndarray, min_count: int | None) -> None:
     """Draw falling `counts` against rank, both logarithmic."""
     axes.loglog(np.arange(1, len(counts) + 1), counts, color=BLUE, marker="o" if len(counts) < 20 else "")
-    axes.set_xlabel("rank of the word")
-    axes.set_ylabel("times in the captions")
     for axis, largest in ((axes.xaxis, len(counts)), (axes.yaxis, counts[0])):
         axis.get_major_locator().set_params(subs=(1,) if largest >= 100 else (1, 2, 5))
         axis.set_major_formatter("{x:,.0f}")
@@ -234,19 +226,18 @@ def _ranks(axes, counts: np.ndarray, min_count: int | None) -> None:
     facts = f"words: {counts.sum():,}\ndifferent words: {len(counts):,}\noccurring once: {np.sum(counts == 1):,}"
     axes.text(0.98, 0.97, facts, transform=axes.transAxes, color=GREY, ha="right", va="top", linespacing=1.5)
     if min_count is not None:
-        kept = counts >= min_count
-        share = counts[kept].sum() / counts.sum()
-        text = f"min_count {min_count}: {kept.sum():,} words kept, {share:.1%} of the text"
+        kept = counts[counts >= min_count]
+        note = f"min_count {min_count}: {len(kept):,} words kept, {kept.sum() / counts.sum():.1%} of the text"
         axes.axhline(min_count, color=VERMILION, linewidth=1.2, linestyle="--")
-        axes.text(1, min_count * 0.92, text, color=VERMILION, va="top")
+        axes.text(1, min_count * 0.92, note, color=VERMILION, va="top")
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """One image of a gallery, ready to draw; heights in inches."""
+    """One image of a gallery, ready to be placed; heights in inches."""
 
     pixels: np.ndarray  # [H, W, 3] or [H, W]
-    texts: list[tuple[str, float, str]]  # below the image: lines, size in points, colour
+    texts: list  # matplotlib's Text, from the one right below the image to the lowest
 
     @property
     def image_height(self) -> float:
@@ -254,13 +245,13 @@ class _Cell:
 
     @property
     def text_height(self) -> float:
-        return sum(_height(lines, size) for lines, size, _ in self.texts)
+        return sum(_height(text) for text in self.texts)
 
 
-def _cell(item: GalleryItem, score_name: str) -> _Cell:
+def _cell(figure, item: GalleryItem, score_name: str) -> _Cell:
     quoted = [(f"“{text}”", 8, GREY) for text in item.references[:REFERENCES_SHOWN]]
     texts = [(f"{score_name} {item.score:.2f}", 8, BLUE), (item.caption or "(empty)", 10, INK), *quoted]
-    return _Cell(_pixels(item.image), [(_wrap(text, size), size, colour) for text, size, colour in texts])
+    return _Cell(_pixels(item.image), [_text(figure, *text) for text in texts])
 
 
 def _pixels(image: "str | Path | bytes | np.ndarray") -> np.ndarray:
@@ -280,7 +271,7 @@ def _wrap(text: str, size: float) -> str:
     font = require("matplotlib.font_manager", "evaluate").FontProperties(size=size)
 
     def fits(line: str) -> bool:
-        return measure(line, font, ismath=False)[0] <= 72 * CELL
+        return measure(line, font, ismath=False)[0] <= 72 * 0.97 * CELL
 
     lines = [""]
     for word in re.sub(r" +([.,;:!?])", r"\1", text).split():  # Flickr8k parts punctuation from words
@@ -293,15 +284,21 @@ def _wrap(text: str, size: float) -> str:
     return "\n".join(lines).strip("\n")
 
 
-def _height(lines: str, size: float) -> float:
-    """Return the height of lines of text with the gap above them; a line of DejaVu Sans is 1.17 of its size high."""
-    return TEXT_GAP + (lines.count("\n") + 1) * LINE_SPACING * 1.17 * size / 72
+def _text(figure, text: str, size: float, colour: str, **style):
+    """Add text as wide as a cell at most, still to be placed; a row's title is the same."""
+    lines = _plain(_wrap(text, size))
+    return figure.text(0, 0, lines, fontsize=size, color=colour, va="top", linespacing=1.25, **style)
 
 
-def _write(figure, text: str, left: float, top: float, **style) -> None:
-    """Write text with its upper left corner at inches from the figure's lower left corner."""
-    width, height = figure.get_size_inches()
-    figure.text(left / width, top / height, _plain(text), va="top", linespacing=LINE_SPACING, **style)
+def _height(text) -> float:
+    """Return the height of a text with the gap above it, in inches; scripts differ."""
+    return TEXT_GAP + text.get_window_extent().height / text.get_figure().dpi
+
+
+def _place(text, left: float, top: float) -> None:
+    """Put a text's upper left corner at inches from the figure's lower left corner."""
+    width, height = text.get_figure().get_size_inches()
+    text.set_position((left / width, top / height))
 
 
 def _draw(figure, cell: _Cell, left: float, top: float) -> None:
@@ -310,6 +307,6 @@ def _draw(figure, cell: _Cell, left: float, top: float) -> None:
     axes = figure.add_axes((left / width, top / height, CELL / width, cell.image_height / height), anchor="SW")
     axes.imshow(cell.pixels, cmap="gray")
     axes.set_axis_off()
-    for lines, size, colour in cell.texts:
-        _write(figure, lines, left, top - TEXT_GAP, fontsize=size, color=colour)
-        top -= _height(lines, size)
+    for text in cell.texts:
+        _place(text, left, top - TEXT_GAP)
+        top -= _height(text)

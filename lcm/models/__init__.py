@@ -4,9 +4,10 @@ Knows how to build a model by name and give it word vectors. Refuses to know dat
 A model has: `feature_kind`, `settings`, `hidden`, `logits`, `call`, `start` and `step`, as merge.py shows.
 """
 
-import os
+# ruff: noqa: E402 - TensorFlow is imported first, quietly
+from lcm.models.quiet import import_tensorflow
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported; warnings and errors stay
+import_tensorflow()
 
 import keras
 import numpy as np

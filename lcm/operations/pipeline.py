@@ -111,6 +111,7 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunFolder) ->
                 progress_bar=False,
                 stdout_file=sys.stderr,
                 stderr_file=sys.stderr,
+                extra_arguments=["--log-level=ERROR"],  # the kernel warns that it talks over a local port
             )
     except papermill.PapermillExecutionError as error:
         raise LcmError(f"{notebook} stopped: {error.evalue or error.ename}\nThe whole run is in {executed}") from error
@@ -129,6 +130,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _write_html(executed: Path) -> None:
-    exporter = require("nbconvert", "notebooks").HTMLExporter(embed_images=True)
+    nbconvert = require("nbconvert", "notebooks")
+    one_line_a_bar = nbconvert.preprocessors.CoalesceStreamsPreprocessor()  # of a progress bar, only its last state
+    exporter = nbconvert.HTMLExporter(embed_images=True, preprocessors=[one_line_a_bar])
     html, _ = exporter.from_filename(str(executed))
     executed.with_suffix(".html").write_text(html, encoding="utf-8")

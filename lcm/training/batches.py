@@ -49,6 +49,8 @@ class CaptionBatches:
             for place, image in enumerate(labelled.images)
             for caption in image.captions
         ]
+        self.wordless_captions = sum(len(ids) == 2 for _, ids in encoded)  # only punctuation: START and END
+        encoded = [(place, ids) for place, ids in encoded if len(ids) > 2]
         self.images = len(labelled)
         self.cut_captions = sum(len(ids) > MAX_CAPTION_WORDS + 2 for _, ids in encoded)
         self._labelled, self._batch_size = labelled, batch_size

@@ -7,6 +7,7 @@ training and decoding.
 import hashlib
 import shutil
 import tempfile
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -71,4 +72,5 @@ def _graphs(model) -> tuple[keras.Model, keras.Model]:
 
 def _export_graph(graph: keras.Model, path: Path) -> None:
     graph([np.zeros((1, *entry.shape[1:]), entry.dtype) for entry in graph.inputs])  # Keras exports what was called
-    graph.export(path, format="onnx", verbose=False)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of Keras's tf2onnx bridge, on numpy
+        graph.export(path, format="onnx", verbose=False)

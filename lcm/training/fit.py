@@ -12,7 +12,7 @@ from statistics import median
 
 import keras
 import tensorflow as tf
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lcm.config import TrainConfig
 from lcm.training.batches import Batch, CaptionBatches
@@ -31,6 +31,10 @@ class Epoch:
     learning_rate: float  # at the end of the epoch
     images_per_second: float  # training alone, without the scoring of dev
     seconds: float  # the whole epoch
+
+    def __str__(self) -> str:
+        cider = "" if self.dev_cider is None else f", dev CIDEr {self.dev_cider:.3f}"
+        return f"epoch {self.epoch}: loss {self.train_loss:.3f}, {self.images_per_second:.0f} images/s{cider}"
 
 
 @dataclass
@@ -141,6 +145,7 @@ def fit(
             save_checkpoint(checkpoint / "best.npz", model.get_weights(), {"epoch": epoch.epoch})
             history.best_epoch = epoch.epoch
         history.epochs.append(epoch)
+        print(epoch, flush=True)
         waited = epoch.epoch - history.best_epoch
         history.finished = epoch.epoch == config.epochs or waited >= config.patience
         arrays = [variable.numpy() for variable in trainer.variables]

@@ -1,0 +1,439 @@
+"""Bundles: whole or refused, never code; and the captions they write, worked out by hand.
+
+The tiny captioner of tiny_graphs.py names the strongest of an image's mean colours.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_graphs import (
+    BLUE,
+    RED,
+    SIZE,
+    VOCABULARY,
+    WIDTH,
+    A,
+    TinyConversion,
+    log_prob_table,
+    save_bundle,
+    tiny_manifest,
+    tiny_spec,
+)
+
+import lcm
+from lcm.captioning import captioners
+from lcm.captioning.bundle import SCHEMA_VERSION, Bundle, Manifest, verify
+from lcm.captioning.captioners import BundleCaptioner, Description, caption_features, load_captioner
+from lcm.captioning.model_card import add_evaluation, metrics_table, model_card
+from lcm.data.images import read_image
+from lcm.data.vocabulary import RESERVED, START
+from lcm.encoding.encoders import ENCODERS, EncoderIdentity, load_encoder
+from lcm.encoding.prepared import LabelledFeatures
+from lcm.errors import BadImageError, BundleError, LcmError
+
+METRICS = {"split": "dev", "images": 12, "cider": 0.5219, "meteor": None, "meteor_reason": "Java is missing"}
+
+
+@pytest.fixture
+def encoder(tmp_path, monkeypatch) -> EncoderIdentity:
+    """The tiny encoder, converted in a cache of its own."""
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(ENCODERS, "tiny", tiny_spec(TinyConversion()))
+    return load_encoder("tiny").identity
+
+
+@pytest.fixture
+def folder(tmp_path, encoder) -> Path:
+    return save_bundle(tmp_path / "bundle", encoder)
+
+
+@pytest.fixture
+def evaluated(folder) -> Path:
+    add_evaluation(folder, METRICS)
+    return folder
+
+
+def change_manifest(folder: Path, **changes) -> None:
+    record = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(record | changes))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# Load, start, step
+
+
+def test_the_manifest_is_read_as_it_was_sealed(folder, encoder):
+    manifest = Bundle(folder).manifest
+    names = ["start.onnx", "step.onnx", "vocabulary.txt"]
+    assert manifest == tiny_manifest(encoder, files={name: sha256(folder / name) for name in names})
+    assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", *names]
+    assert manifest.schema_version == SCHEMA_VERSION == 1
+    assert Bundle(folder).vocabulary == VOCABULARY
+
+
+def test_start_makes_a_state_of_each_image_s_features(folder):
+    features = np.zeros((3, WIDTH))
+    features[[0, 1, 2], [2, 0, 1]] = 1.0
+    for given in (features, features.astype(np.float16), features.astype(np.float32)):
+        (state,) = Bundle(folder).start(given)
+        assert state.tolist() == [[2], [0], [1]]
+
+
+def test_step_looks_the_next_word_up(folder):
+    bundle = Bundle(folder)
+    log_probs, state = bundle.step(np.array([START, A, A]), (np.array([[0], [0], [2]]),))
+    np.testing.assert_array_equal(log_probs, log_prob_table()[[0, 0, 2], [START, A, A]])
+    assert log_probs.argmax(1).tolist() == [A, RED, BLUE]
+    assert [array.tolist() for array in state] == [[[0], [0], [2]]]
+
+
+# Damage
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut_in_half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md"])
+@pytest.mark.parametrize(
+    "damage", [flip_a_bit, cut_in_half, lambda path: os.truncate(path, 0), Path.unlink, replace_by_folder]
+)
+def test_a_damaged_file_is_refused_by_name(name, damage, evaluated):
+    Bundle(evaluated)
+    damage(evaluated / name)
+    with pytest.raises(BundleError, match=rf"{name}.*(copy|export).*again"):
+        Bundle(evaluated)
+
+
+@pytest.mark.parametrize("damage", [cut_in_half, lambda path: os.truncate(path, 0)])
+def test_a_damaged_manifest_is_refused(damage, folder):
+    damage(folder / "bundle.json")
+    with pytest.raises(BundleError, match=r"bundle.json is damaged: it is not JSON; export the bundle again"):
+        Bundle(folder)
+
+
+def test_a_bit_of_the_manifest_is_refused_or_harmless_but_never_a_traceback(tmp_path, encoder):
+    """A metric that reads 0.53 for 0.52 cannot be noticed; whatever breaks the format or a hash must be."""
+    folder = save_bundle(tmp_path / "bundle", replace(encoder, golden=encoder.golden[:2]))
+    content = (folder / "bundle.json").read_bytes()
+    refused = 0
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        (folder / "bundle.json").write_bytes(changed)
+        try:
+            verify(folder, Manifest.load(folder))
+        except BundleError:
+            refused += 1
+    assert refused > len(content) / 2
+
+
+@pytest.mark.parametrize("kind", ["absent", "a file", "empty", "bundle.json is a folder"])
+def test_what_is_no_bundle_says_how_to_make_one(kind, tmp_path):
+    place = tmp_path / "place"
+    if kind == "a file":
+        place.write_text("x")
+    elif kind != "absent":
+        place.mkdir()
+    if kind == "bundle.json is a folder":
+        (place / "bundle.json").mkdir()
+    with pytest.raises(BundleError, match=r"place is no bundle.*bundle.json.*; train one with: lcm run"):
+        Bundle(place)
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\x00", b"weights", pickle.dumps({"schema_version": 1})])
+def test_a_manifest_that_is_not_json_is_refused(content, folder):
+    (folder / "bundle.json").write_bytes(content)
+    with pytest.raises(BundleError, match=r"is not JSON; export the bundle again"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_schema_version_is_refused(version, folder):
+    change_manifest(folder, schema_version=version)
+    with pytest.raises(BundleError, match=rf"schema version {version!r} and this lcm reads 1; .*or update lcm"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "1", '"bundle"', "{}"])
+def test_json_of_another_kind_has_no_schema_version(content, folder):
+    (folder / "bundle.json").write_text(content)
+    with pytest.raises(BundleError, match="schema version None"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": 3},  # an unknown field
+        {"files": None},
+        {"files": ["start.onnx"]},
+        {"metrics": []},
+        {"vocabulary_size": "9"},
+        {"beam_width": 2.5},
+        {"max_words": None},
+        {"feature_kind": 1},
+        {"name": {}},
+        {"encoder": "tiny"},
+        {"encoder": {"name": "tiny"}},
+        {"encoder": {"name": "tiny", "weights": "random", "source_sha256": "0", "golden": "none"}},
+        {"encoder": {"name": "tiny", "weights": "random", "source_sha256": "0", "golden": None}},
+    ],
+)
+def test_a_manifest_with_wrong_fields_is_refused(changes, folder):
+    change_manifest(folder, **changes)
+    with pytest.raises(BundleError, match=r"bundle.json is damaged \(.+\); export the bundle again"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["vocabulary_size", "encoder", "beam_width", "name"])
+def test_a_manifest_that_lacks_a_field_is_refused(name, folder):
+    record = json.loads((folder / "bundle.json").read_text())
+    del record[name]
+    (folder / "bundle.json").write_text(json.dumps(record))
+    with pytest.raises(BundleError, match=rf"is damaged \(.*{name}.*export the bundle again"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt"])
+def test_a_file_without_hash_is_refused(name, folder):
+    files = dict(Manifest.load(folder).files)
+    del files[name]
+    change_manifest(folder, files=files)
+    with pytest.raises(BundleError, match=f"lacks {name}"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("place", ["../outside.txt", "folder/inside.txt", "{absolute}"])
+def test_a_file_with_a_path_is_refused(place, folder):
+    outside = folder.parent / "outside.txt"
+    outside.write_text("secret")
+    (folder / "folder").mkdir()
+    (folder / "folder" / "inside.txt").write_text("secret")
+    place = place.format(absolute=outside)
+    assert (folder / place).is_file()
+    change_manifest(folder, files=Manifest.load(folder).files | {place: sha256(outside)})
+    with pytest.raises(BundleError, match=re.escape(place)):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "missing.onnx", "nul\0byte"])
+def test_a_listed_file_that_is_none_is_refused(name, folder):
+    change_manifest(folder, files=Manifest.load(folder).files | {name: "0" * 64})
+    with pytest.raises(BundleError, match="lacks"):
+        Bundle(folder)
+
+
+def test_a_vocabulary_of_another_length_is_refused(tmp_path, encoder):
+    words = "\n".join((*RESERVED, "a", "dog")) + "\n"
+    folder = save_bundle(tmp_path / "other", encoder, [("vocabulary.txt", words.encode())])
+    with pytest.raises(BundleError, match=r"has 6 words and the model 9: they are not from one export; export"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("content", [b"dog\ncat\n", b"", b"\xff\xfe\xfd"])
+def test_what_is_no_vocabulary_is_refused(content, tmp_path, encoder):
+    folder = save_bundle(tmp_path / "other", encoder, [("vocabulary.txt", content)])
+    with pytest.raises(BundleError, match=r"is no vocabulary .*export the bundle again"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["start.onnx", "step.onnx"])
+@pytest.mark.parametrize("content", [b"", b"no graph at all"])
+def test_a_graph_that_cannot_be_loaded_is_refused(name, content, tmp_path, encoder):
+    folder = save_bundle(tmp_path / "other", encoder, [(name, content)])
+    with pytest.raises(BundleError, match=r"graph that ONNX Runtime cannot load .*export it again"):
+        Bundle(folder)
+
+
+class Payload:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt"])
+def test_a_pickle_put_in_place_is_never_loaded(name, tmp_path, encoder):
+    trace = tmp_path / "was loaded"
+    content = pickle.dumps(Payload(trace))
+    pickle.loads(content)
+    assert trace.exists(), "the payload works"
+    trace.unlink()
+    folder = save_bundle(tmp_path / "pickled", encoder, [(name, content)])  # its hash is the right one
+    with pytest.raises(BundleError):
+        BundleCaptioner(folder)
+    assert not trace.exists()
+
+
+def test_files_that_are_not_listed_are_not_touched(folder, tmp_path):
+    trace = tmp_path / "was loaded"
+    (folder / "model.pkl").write_bytes(pickle.dumps(Payload(trace)))
+    assert BundleCaptioner(folder).name == "tiny-1"
+    assert not trace.exists()
+
+
+# Evaluation and model card
+
+
+def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
+    add_evaluation(folder, METRICS)
+    manifest = Bundle(folder).manifest
+    assert manifest == tiny_manifest(encoder, metrics=METRICS, files=manifest.files)
+    assert set(manifest.files) == {"start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md"}
+    assert (folder / "MODEL_CARD.md").read_text() == model_card(manifest)
+    add_evaluation(folder, {"cider": 0.75})
+    assert Bundle(folder).manifest.metrics == {"cider": 0.75}
+    assert "0.750" in (folder / "MODEL_CARD.md").read_text()
+    assert len(list(folder.iterdir())) == 5
+
+
+def test_an_evaluation_does_not_make_a_damaged_bundle_good(evaluated):
+    flip_a_bit(evaluated / "step.onnx")
+    before = (evaluated / "bundle.json").read_bytes()
+    with pytest.raises(BundleError, match=r"step.onnx is not what was exported"):
+        add_evaluation(evaluated, {"cider": 9.0})
+    assert (evaluated / "bundle.json").read_bytes() == before
+    assert "9.0" not in (evaluated / "MODEL_CARD.md").read_text()
+
+
+def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
+    card = model_card(tiny_manifest(encoder, metrics=METRICS))
+    assert card.startswith("# tiny-1\n")
+    assert "| CIDEr | 0.522 |" in card
+    assert "| METEOR | not measured |" in card
+    assert "BLEU" not in card
+    assert "Measured on the dev split (12 images)" in card
+    assert "image encoder: tiny, frozen, pretrained weights" in card
+    assert "squares: 3 train images, 12 captions" in card
+    assert "vocabulary of 9 words" in card
+    assert "beam search of width 2, at most 5 words" in card
+    assert "- epochs: 7\n- learning_rate: 0.5" in card
+
+
+def test_the_metrics_table_has_a_row_for_each_known_metric():
+    table = metrics_table({"wer": 0.12345, "bleu_4": 1.0, "cider": None, "split": "dev", "odd": 2})
+    assert table.splitlines() == [
+        "| metric | value |",
+        "|---|---|",
+        "| CIDEr | not measured |",
+        "| BLEU-4 | 1.000 |",
+        "| WER, mean over references (smaller is better) | 0.123 |",
+    ]
+
+
+# Captioners
+
+
+def make_picture(path: Path, colour: tuple[int, int, int] | str) -> Path:
+    Image.new("RGB", (40, 24), colour).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("colour", "caption"),
+    [((200, 90, 10), "a red square"), ((10, 120, 40), "a green square"), ((60, 0, 61), "a blue square")],
+)
+def test_it_says_what_was_worked_out_by_hand(colour, caption, folder, tmp_path):
+    picture = make_picture(tmp_path / "picture.png", colour)
+    captioner = load_captioner(folder)
+    assert captioner.describe(picture) == Description(caption, "tiny-1")
+    assert captioner.describe(str(picture)).caption == caption
+    assert captioner.describe(picture.read_bytes()).caption == caption
+    assert captioner.name == "tiny-1"
+
+
+def test_it_writes_as_many_words_as_the_manifest_allows(tmp_path, encoder):
+    picture = make_picture(tmp_path / "picture.png", "red")
+    captions = [
+        load_captioner(save_bundle(tmp_path / f"words{words}", encoder, max_words=words)).describe(picture).caption
+        for words in (1, 2, 3)
+    ]
+    assert captions == ["a", "a red", "a red square"]
+
+
+def test_it_may_be_asked_for_grid_features(tmp_path, encoder, monkeypatch):
+    folder = save_bundle(tmp_path / "grid", encoder, feature_kind="grid")
+    seen = []
+    monkeypatch.setattr(captioners, "_captions_of", lambda _bundle, features, *_: seen.append(features) or ["x"])
+    load_captioner(folder).describe(make_picture(tmp_path / "picture.png", (255, 0, 51)))
+    np.testing.assert_allclose(seen[0][0, :, :3], [[1.0, 0.0, 0.2]] * 4, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n half"])
+def test_what_is_no_image_is_refused(content, folder, tmp_path):
+    captioner = load_captioner(folder)
+    with pytest.raises(BadImageError):
+        captioner.describe(content)
+    (tmp_path / "picture.png").write_bytes(content)
+    with pytest.raises(BadImageError, match=r"picture.png"):
+        captioner.describe(tmp_path / "picture.png")
+    with pytest.raises(BadImageError):
+        captioner.describe(tmp_path / "missing.png")
+
+
+def test_another_encoder_than_the_model_s_is_refused(tmp_path, encoder):
+    other = replace(encoder, golden=tuple(value + 0.01 for value in encoder.golden), source_sha256="a" * 64)
+    folder = save_bundle(tmp_path / "other", other)
+    with pytest.raises(BundleError, match=r"gives other features .*000000000000 here, aaaaaaaaaaaa there"):
+        load_captioner(folder)
+
+
+def test_a_model_s_encoder_that_lcm_does_not_know_is_refused(tmp_path, encoder):
+    folder = save_bundle(tmp_path / "other", replace(encoder, name="vgg16"))
+    with pytest.raises(LcmError, match="unknown encoder 'vgg16'; choose from efficientnet_lite2"):
+        load_captioner(folder)
+
+
+def test_many_images_get_what_each_would_get_alone(folder, tmp_path, monkeypatch):
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (9, 8, 7), (7, 8, 9)]
+    pictures = [make_picture(tmp_path / f"{place}.png", colour) for place, colour in enumerate(colours)]
+    pooled = load_encoder("tiny").encode(np.stack([read_image(path, SIZE) for path in pictures]))["pooled"]
+    rows = np.array([4, 0, 1, 2, 3])
+    labelled = LabelledFeatures([None] * 5, rows, pooled)
+    bundle = Bundle(folder)
+    expected = [load_captioner(folder).describe(pictures[row]).caption for row in rows]
+    assert len(set(expected)) == 3
+    for at_once in (2, 5, 256):
+        monkeypatch.setattr(captioners, "IMAGES_AT_ONCE", at_once)
+        assert caption_features(bundle, labelled, beam_width=2, max_words=5) == expected
+    assert caption_features(bundle, labelled, beam_width=1, max_words=2)[0] == "a blue"
+    assert caption_features(bundle, LabelledFeatures([], rows[:0], pooled), beam_width=2, max_words=5) == []
+
+
+def test_without_a_folder_it_is_the_shipped_bundle(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(captioners, "resource", lambda name: asked.append(name) or folder)
+    assert lcm.load_captioner().name == "tiny-1"
+    assert asked == ["data/models/flickr8k"]
+    assert lcm.load_captioner(str(folder)).name == "tiny-1"
+
+
+def test_a_description_is_plain_data(folder, tmp_path):
+    description = load_captioner(folder).describe(make_picture(tmp_path / "picture.png", "blue"))
+    assert asdict(description) == {"caption": "a blue square", "model": "tiny-1"}

@@ -1,0 +1,255 @@
+"""Parameters, folders, and the notebooks whose parameters they are."""
+
+import ast
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import papermill
+import pytest
+
+from lcm import config as config_module
+from lcm.config import (
+    BenchmarkConfig,
+    EvaluateConfig,
+    PrepareConfig,
+    RunFolder,
+    TrainConfig,
+    cache_dir,
+    home,
+    resource,
+)
+from lcm.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = {
+    "01_prepare": PrepareConfig,
+    "02_train": TrainConfig,
+    "03_evaluate": EvaluateConfig,
+    "05_benchmark": BenchmarkConfig,
+}
+
+
+# Parameters
+
+
+@pytest.mark.parametrize("config_class", CONFIGS.values())
+def test_the_folder_of_the_run_is_enough(config_class):
+    assert config_class.from_params(run_dir="here") == config_class("here")
+
+
+def test_given_values_take_the_place_of_defaults():
+    config = TrainConfig.from_params(run_dir="here", epochs=3, learning_rate=0.5)
+    assert (config.run_dir, config.epochs, config.learning_rate) == ("here", 3, 0.5)
+    assert config.batch_size == TrainConfig("here").batch_size
+
+
+@pytest.mark.parametrize("config_class", CONFIGS.values())
+def test_an_unknown_parameter_is_refused_with_the_choices(config_class):
+    with pytest.raises(ConfigError, match="unknown parameter epoch, lerning_rate for") as error:
+        config_class.from_params(run_dir="here", lerning_rate=1.0, epoch=3)
+    assert config_class.__name__ in str(error.value)
+    assert all(field.name in str(error.value).partition("choose from")[2] for field in fields(config_class))
+
+
+def test_the_folder_of_the_run_has_no_default():
+    with pytest.raises(ConfigError, match="PrepareConfig needs the parameter run_dir"):
+        PrepareConfig.from_params()
+
+
+@pytest.mark.parametrize(
+    ("config_class", "name"),
+    [
+        (PrepareConfig, "min_count"),
+        *(
+            (TrainConfig, name)
+            for name in ("epochs", "batch_size", "learning_rate", "patience", "beam_width", "max_words")
+        ),
+        *((EvaluateConfig, name) for name in ("beam_width", "max_words", "gallery_images")),
+        *((BenchmarkConfig, name) for name in ("batch_size", "rounds")),
+    ],
+)
+@pytest.mark.parametrize("value", [0, -1])
+def test_counts_and_rates_are_above_zero(config_class, name, value):
+    with pytest.raises(ConfigError, match=rf"^{name} is {value}; it must be above zero$"):
+        config_class.from_params(run_dir="here", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("epochs", "3", "a whole number"),
+        ("epochs", 2.5, "a whole number"),
+        ("epochs", True, "a whole number"),
+        ("seed", None, "a whole number"),
+        ("learning_rate", "1e-3", "a number"),
+        ("learning_rate", True, "a number"),
+        ("model", 3, "text"),
+        ("model", ["merge"], "text"),
+        ("run_dir", None, "text"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(name, value, kind):
+    with pytest.raises(ConfigError) as error:
+        TrainConfig.from_params(**{"run_dir": "here", name: value})
+    assert str(error.value) == f"{name} is {value!r}; it must be {kind}"
+
+
+def test_a_whole_number_is_a_number():
+    assert TrainConfig.from_params(run_dir="here", learning_rate=1).learning_rate == 1
+
+
+def test_not_a_number_is_not_above_zero():
+    with pytest.raises(ConfigError, match="learning_rate is nan"):
+        TrainConfig.from_params(run_dir="here", learning_rate=float("nan"))
+
+
+@pytest.mark.parametrize("value", [-0.1, 1, 1.5, float("nan")])
+def test_label_smoothing_is_a_share(value):
+    assert TrainConfig.from_params(run_dir="here", label_smoothing=0).label_smoothing == 0
+    with pytest.raises(ConfigError, match=r"label_smoothing is .*; it must be at least 0 and below 1"):
+        TrainConfig.from_params(run_dir="here", label_smoothing=value)
+
+
+def test_a_config_does_not_change():
+    with pytest.raises(FrozenInstanceError):
+        TrainConfig("here").epochs = 3
+
+
+# The parameters cell of each numbered notebook
+
+
+def test_every_numbered_notebook_has_a_config():
+    assert {path.stem for path in (ROOT / "notebooks").glob("0*.ipynb")} == set(CONFIGS)
+
+
+@pytest.mark.parametrize(("notebook", "config_class"), CONFIGS.items())
+def test_a_notebook_s_parameters_are_its_config_s_fields_with_equal_defaults(notebook, config_class):
+    found = papermill.inspect_notebook(ROOT / "notebooks" / f"{notebook}.ipynb")
+    assert list(found) == [field.name for field in fields(config_class)]
+    defaults = {name: ast.literal_eval(one["default"]) for name, one in found.items() if name != "run_dir"}
+    expected = {field.name: field.default for field in fields(config_class) if field.name != "run_dir"}
+    assert defaults == expected
+    assert {name: type(value) for name, value in defaults.items()} == {n: type(v) for n, v in expected.items()}
+    assert [name for name, one in found.items() if not one["help"].strip()] == []
+
+
+@pytest.mark.parametrize("notebook", CONFIGS)
+def test_a_notebook_hands_every_parameter_to_its_config(notebook):
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    (call,) = (
+        node
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".from_params")
+    )
+    assert ast.unparse(call.func) == f"{CONFIGS[notebook].__name__}.from_params"
+    handed = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    assert handed == {field.name: field.name for field in fields(CONFIGS[notebook])}
+
+
+# Where things lie
+
+
+def test_home_is_what_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "state"))
+    assert home() == tmp_path / "state"
+    assert cache_dir() == tmp_path / "state" / "cache"
+    monkeypatch.setenv("LCM_HOME", "~/state")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert home() == tmp_path / "state"
+    monkeypatch.setenv("LCM_HOME", "state")
+    monkeypatch.chdir(tmp_path)
+    assert home() == tmp_path / "state"
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_home_of_a_clone_is_its_data_folder(empty, monkeypatch, tmp_path):
+    monkeypatch.delenv("LCM_HOME", raising=False)
+    if empty:
+        monkeypatch.setenv("LCM_HOME", "")
+    monkeypatch.chdir(tmp_path)
+    assert home() == ROOT / "data"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="XDG folders are Linux's")
+def test_home_of_an_installed_package_is_the_user_s_data_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("LCM_HOME", raising=False)
+    monkeypatch.setattr(config_module, "PACKAGE_DIR", tmp_path / "site-packages" / "lcm")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
+    assert home() == tmp_path / "user" / "lcm"
+
+
+def test_what_lcm_ships_lies_beside_the_package_in_a_clone():
+    assert resource("notebooks/params") == ROOT / "notebooks" / "params"
+    assert resource("nothing/of the kind") == ROOT / "nothing" / "of the kind"
+
+
+def test_what_lcm_ships_lies_in_the_installed_package_whatever_others_put_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(config_module, "PACKAGE_DIR", tmp_path / "lcm")
+    (tmp_path / "lcm" / "shipped" / "notebooks").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    assert resource("notebooks") == tmp_path / "lcm" / "shipped" / "notebooks"
+
+
+# A run's folder
+
+
+def test_a_run_folder_is_made_and_holds_all_its_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder.at("runs/first")
+    assert folder.path == tmp_path / "runs" / "first"
+    assert folder.figures.is_dir()
+    places = [
+        value
+        for name in dir(RunFolder)
+        if isinstance(getattr(RunFolder, name), property)
+        for value in [getattr(folder, name)]
+    ]
+    assert len(set(places)) == len(places) >= 9
+    assert {place.parent for place in places} == {folder.path}
+    assert RunFolder.at(folder.path) == folder
+
+
+def test_metrics_are_merged(tmp_path):
+    folder = RunFolder.at(tmp_path)
+    assert folder.read_metrics() == {}
+    folder.add_metrics(cider=0.5, split="dev", meteor=None)
+    folder.add_metrics(cider=0.75, images=3, data_source="été")
+    expected = {"cider": 0.75, "split": "dev", "meteor": None, "images": 3, "data_source": "été"}
+    assert folder.read_metrics() == expected
+    assert json.loads(folder.metrics.read_text(encoding="utf-8")) == expected
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "figures"}
+
+
+def test_metrics_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch):
+    folder = RunFolder.at(tmp_path)
+    folder.add_metrics(cider=0.5)
+    write_text = Path.write_text
+
+    def full_disk(path: Path, text: str, **options) -> None:
+        write_text(path, text[: len(text) // 2], **options)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            folder.add_metrics(cider=0.75)
+    assert folder.read_metrics() == {"cider": 0.5}
+    with pytest.raises(TypeError):
+        folder.add_metrics(cider={1, 2})
+    assert folder.read_metrics() == {"cider": 0.5}
+
+
+def test_who_reads_the_metrics_never_sees_half_of_them(tmp_path):
+    folder = RunFolder.at(tmp_path)
+    folder.add_metrics(text="x" * 200_000, number=0)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [folder.add_metrics(number=number) for number in range(40)])
+        while not writing.done():
+            assert len(folder.read_metrics()["text"]) == 200_000
+        writing.result()
+    assert folder.read_metrics()["number"] == 39

@@ -1,0 +1,571 @@
+"""Features: encoded once each, found again by content, and whole after a kill."""
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_graphs import SIZE, TinyConversion, tiny_spec
+
+from lcm.config import RunFolder
+from lcm.data.captions import Dataset, LabelledImage
+from lcm.data.images import read_image
+from lcm.data.vocabulary import RESERVED, Vocabulary
+from lcm.encoding import features as features_module
+from lcm.encoding import store as store_module
+from lcm.encoding.encoders import ENCODERS, EncoderIdentity, EncoderSpec, load_encoder
+from lcm.encoding.features import CHUNK_IMAGES, EncodedImages, encode_images, open_store
+from lcm.encoding.prepared import LabelledFeatures, PreparedRun
+from lcm.encoding.store import KEY_BYTES, FeatureStore
+from lcm.errors import ConfigError, DataError
+
+FAKE = EncoderIdentity("fake", "random", "f" * 64, ())
+FAKE_SPEC = EncoderSpec(size=4, positions=2, width=3, convert=None)
+ROW_BYTES = 3 * 4  # a pooled row of the fake: three float32
+
+
+class FakeEncoder:
+    """Gives mean colours, divided by 7 so that half precision cannot hold them; counts the images it is given."""
+
+    identity, spec = FAKE, FAKE_SPEC
+
+    def __init__(self):
+        self.images = 0
+        self._lock = threading.Lock()
+
+    def encode(self, images: np.ndarray, kinds: Iterable[str] = ("pooled",)) -> dict[str, np.ndarray]:
+        with self._lock:
+            self.images += len(images)
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == (4, 4, 3)
+        grid = images.reshape(-1, 2, 8, 3).mean(2, dtype=np.float32) / 7  # [B, 2, 3]
+        values = {"pooled": grid.mean(1), "grid": grid}
+        return {kind: values[kind] for kind in kinds}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty cache, and the fake in the table of encoders."""
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(ENCODERS, "fake", FAKE_SPEC)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def cache(home) -> Path:
+    """Where the fake's pooled rows lie."""
+    return home / "cache" / "features" / "fake-ffffffffffff" / "pooled"
+
+
+def make_images(folder: Path, count: int, first: int = 0) -> dict[str, Path]:
+    """Draw images that all differ; returns image_id -> file."""
+    folder.mkdir(exist_ok=True)
+    paths = {}
+    for number in range(first, first + count):
+        path = folder / f"{number}.png"
+        pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        paths[f"{number}.png"] = path
+    return paths
+
+
+@pytest.fixture
+def paths(tmp_path) -> dict[str, Path]:
+    return make_images(tmp_path / "images", 20)
+
+
+def assert_rows_are_right(encoded: EncodedImages, paths: dict[str, Path], kind: str = "pooled", tolerance: float = 0):
+    store, rows = encoded.features(list(paths), kind)
+    for row, path in zip(rows, paths.values(), strict=True):
+        direct = FakeEncoder().encode(read_image(path, 4)[None], (kind,))[kind][0]
+        np.testing.assert_allclose(store[row], direct, rtol=tolerance)
+
+
+def key_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# Rows
+
+
+def test_rows_are_what_the_encoder_gives(paths):
+    encoded = encode_images(paths, FakeEncoder())
+    assert encoded.encoder == FAKE
+    assert encoded.unreadable == {}
+    assert encoded.keys == {image_id: key_of(path) for image_id, path in paths.items()}
+    assert_rows_are_right(encoded, paths)
+    store, rows = encoded.features(list(paths), "pooled")
+    assert store.shape == (20, 3)
+    assert store.dtype == np.float32
+    assert isinstance(store, np.memmap)
+    assert rows.tolist() == list(range(20))
+    assert encoded.features(["7.png", "3.png", "7.png"], "pooled")[1].tolist() == [7, 3, 7]
+
+
+def test_a_grid_is_kept_in_half_precision(paths):
+    encoded = encode_images(paths, FakeEncoder(), ("grid",))
+    store, _ = encoded.features(list(paths), "grid")
+    assert store.shape == (20, 2, 3)
+    assert store.dtype == np.float16
+    assert_rows_are_right(encoded, paths, "grid", tolerance=2**-11)  # half the distance of two float16 numbers
+
+
+def test_both_kinds_in_one_pass(paths):
+    encoder = FakeEncoder()
+    encoded = encode_images(paths, encoder, ("pooled", "grid"))
+    assert encoder.images == 20
+    assert_rows_are_right(encoded, paths)
+    assert_rows_are_right(encoded, paths, "grid", tolerance=2**-11)
+
+
+def test_a_real_encoder_s_rows_are_what_it_gives_directly(tmp_path, monkeypatch):
+    monkeypatch.setitem(ENCODERS, "tiny", tiny_spec(TinyConversion()))
+    encoder = load_encoder("tiny", threads=1)
+    paths = make_images(tmp_path / "images", 20)
+    encoded = encode_images(paths, encoder, ("pooled", "grid"), workers=4)
+    direct = encoder.encode(np.stack([read_image(path, SIZE) for path in paths.values()]), ("pooled", "grid"))
+    for kind, tolerance in (("pooled", 1e-5), ("grid", 2e-3)):
+        store, rows = encoded.features(list(paths), kind)
+        np.testing.assert_allclose(store[rows], direct[kind], atol=tolerance)
+
+
+def test_the_same_bytes_share_a_row(paths):
+    encoder = FakeEncoder()
+    paths = paths | {"again.png": paths["0.png"], "copy.png": paths["0.png"].with_name("copy.png")}
+    paths["copy.png"].write_bytes(paths["0.png"].read_bytes())
+    encoded = encode_images(paths, encoder)
+    assert encoded.keys["copy.png"] == encoded.keys["again.png"] == encoded.keys["0.png"]
+    store, rows = encoded.features(["0.png", "copy.png", "again.png"], "pooled")
+    assert rows.tolist() == [0, 0, 0]
+    assert len(store) == 20
+
+
+def test_the_same_bytes_in_one_chunk_are_encoded_once(paths):
+    encoder = FakeEncoder()
+    encode_images({"a": paths["0.png"], "b": paths["0.png"]}, encoder)
+    assert encoder.images == 1
+
+
+def test_a_picture_that_changed_under_its_name_gets_a_row_of_its_own(paths, tmp_path):
+    encode_images(paths, FakeEncoder())
+    paths["0.png"].write_bytes(make_images(tmp_path / "other", 1, first=99)["99.png"].read_bytes())
+    encoder = FakeEncoder()
+    encoded = encode_images(paths, encoder)
+    assert encoder.images == 1
+    assert_rows_are_right(encoded, paths)
+
+
+def test_what_is_in_the_cache_is_not_encoded_again(paths, tmp_path, cache):
+    first = encode_images(paths, FakeEncoder())
+    rows = (cache / "rows.bin").read_bytes()
+    encoder = FakeEncoder()
+    assert encode_images(paths, encoder) == first
+    assert encoder.images == 0
+    assert (cache / "rows.bin").read_bytes() == rows
+
+    more = paths | make_images(tmp_path / "images", 3, first=20)
+    encoded = encode_images(more, encoder)
+    assert encoder.images == 3
+    assert_rows_are_right(encoded, more)
+    assert (cache / "rows.bin").read_bytes()[: len(rows)] == rows
+
+
+def test_a_kind_that_is_asked_for_later_joins_the_other(paths, cache):
+    encode_images(paths, FakeEncoder())
+    rows = (cache / "rows.bin").read_bytes()
+    encoded = encode_images(paths, FakeEncoder(), ("pooled", "grid"))
+    assert (cache / "rows.bin").read_bytes() == rows
+    assert_rows_are_right(encoded, paths)
+    assert_rows_are_right(encoded, paths, "grid", tolerance=2**-11)
+
+
+def test_each_encoder_has_a_cache_of_its_own(paths):
+    encode_images(paths, FakeEncoder())
+    other = FakeEncoder()
+    other.identity = EncoderIdentity("fake", "random", "e" * 64, ())
+    encode_images(paths, other)
+    assert other.images == 20
+
+
+def test_no_images_are_no_error(capsys):
+    encoded = encode_images({}, FakeEncoder())
+    assert encoded == EncodedImages(FAKE, {}, {})
+    store, rows = encoded.features([], "pooled")
+    assert store.shape == (0, 3)
+    assert len(rows) == 0
+    assert "encode" in capsys.readouterr().err
+
+
+def test_progress_counts_every_image(paths, capsys):
+    encode_images(paths | {"again.png": paths["0.png"]}, FakeEncoder())
+    assert "21/21" in capsys.readouterr().err
+
+
+# Workers
+
+
+class SlowAtFirst(FakeEncoder):
+    """Takes longer for the first chunks, so that workers finish in another order than they started."""
+
+    def encode(self, images, kinds=("pooled",)):
+        time.sleep(max(0.0, 0.05 - 0.005 * self.images / CHUNK_IMAGES))
+        return super().encode(images, kinds)
+
+
+def test_the_cache_does_not_depend_on_the_number_of_workers(tmp_path, monkeypatch):
+    paths = make_images(tmp_path / "images", 70)
+    found = []
+    for workers in (1, 4):
+        monkeypatch.setenv("LCM_HOME", str(tmp_path / f"workers{workers}"))
+        encoded = encode_images(paths, SlowAtFirst(), workers=workers)
+        folder = tmp_path / f"workers{workers}" / "cache" / "features" / "fake-ffffffffffff" / "pooled"
+        found.append((encoded, (folder / "keys.txt").read_bytes(), (folder / "rows.bin").read_bytes()))
+    assert found[0] == found[1]
+
+
+class Stuck(FakeEncoder):
+    """Takes half a second for the chunk with a certain image, then looks how far the others ran ahead of it."""
+
+    def __init__(self, image: np.ndarray):
+        super().__init__()
+        self.image, self.calls, self.ahead = image, 0, 0
+
+    def encode(self, images, kinds=("pooled",)):
+        with self._lock:
+            self.calls += 1
+        if (images == self.image).all((1, 2, 3)).any():
+            time.sleep(0.5)
+            self.ahead = self.calls
+        return super().encode(images, kinds)
+
+
+def test_few_chunks_are_in_memory_however_many_images(tmp_path):
+    paths = make_images(tmp_path / "images", 30 * CHUNK_IMAGES)
+    encoder = Stuck(read_image(paths["0.png"], 4))
+    encode_images(paths, encoder, workers=2)
+    assert encoder.calls == 30
+    assert 2 <= encoder.ahead <= 2 * 2 + 1  # twice the workers, and the one that is waited for
+
+
+def test_two_at_once_take_turns(paths):
+    encoders = [SlowAtFirst(), SlowAtFirst()]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda encoder: encode_images(paths, encoder, workers=1), encoders))
+    assert sum(encoder.images for encoder in encoders) == 20
+    assert found[0] == found[1]
+    assert_rows_are_right(found[0], paths)
+
+
+# Kills
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from lcm.encoding import store
+from lcm.encoding.encoders import ENCODERS
+from lcm.encoding.features import encode_images
+from test_features import FAKE_SPEC, FakeEncoder
+
+class Killer(FakeEncoder):
+    calls = 0
+
+    def encode(self, images, kinds=("pooled",)):
+        self.calls += 1
+        if self.calls == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(images, kinds)
+
+ENCODERS["fake"] = FAKE_SPEC
+store.ROWS_BETWEEN_SYNCS = 16
+folder = Path(sys.argv[1])
+encode_images({f"{n}.png": folder / f"{n}.png" for n in range(80)}, Killer(), workers=1)
+"""
+
+
+def test_after_a_kill_only_the_rest_is_encoded(tmp_path, home, cache):
+    paths = make_images(tmp_path / "images", 80)
+    command = [sys.executable, "-c", KILLED_RUN, str(tmp_path / "images")]
+    environment = os.environ | {"LCM_HOME": str(home)}
+    killed = subprocess.run(command, cwd=Path(__file__).parent, env=environment, capture_output=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    kept = len((cache / "keys.txt").read_text().split())
+    assert 16 <= kept < 80
+    encoder = FakeEncoder()
+    encoded = encode_images(paths, encoder)
+    assert encoder.images == 80 - kept
+    assert_rows_are_right(encoded, paths)
+
+
+def append(content: bytes):
+    def change(path: Path) -> None:
+        with path.open("ab") as file:
+            file.write(content)
+
+    return change
+
+
+def cut(count: int):
+    return lambda path: os.truncate(path, path.stat().st_size - count)
+
+
+@pytest.mark.parametrize(
+    ("name", "tear", "lost"),
+    [
+        ("rows.bin", append(b"half"), 0),  # a row torn in the middle
+        ("rows.bin", append(b"x" * 3 * ROW_BYTES), 0),  # whole rows whose keys were not written
+        ("keys.txt", append(b"0123456789abcdef"), 0),  # a key torn in the middle
+        ("keys.txt", append(("a" * 64 + "\n").encode()), 0),  # a key whose row did not arrive
+        ("keys.txt", cut(30), 1),
+        ("keys.txt", cut(1), 1),  # only its line feed is missing
+        ("keys.txt", cut(2 * KEY_BYTES), 2),
+        ("rows.bin", cut(5), 1),
+        ("rows.bin", cut(ROW_BYTES + 5), 2),
+        ("rows.bin", Path.unlink, 20),
+        ("keys.txt", Path.unlink, 20),
+    ],
+)
+def test_torn_files_cost_no_more_than_what_is_torn(name, tear, lost, paths, tmp_path, cache):
+    encode_images(paths, FakeEncoder())
+    tear(cache / name)
+    whole = dict(list(paths.items())[: 20 - lost])
+    if whole:
+        assert_rows_are_right(EncodedImages(FAKE, {name: key_of(path) for name, path in whole.items()}, {}), whole)
+    more = paths | make_images(tmp_path / "images", 2, first=20)
+    encoder = FakeEncoder()
+    encoded = encode_images(more, encoder)
+    assert encoder.images == lost + 2
+    assert_rows_are_right(encoded, more)
+    assert (cache / "rows.bin").stat().st_size == 22 * ROW_BYTES
+    assert (cache / "keys.txt").stat().st_size == 22 * KEY_BYTES
+
+
+def test_rows_are_on_disk_before_the_keys_that_name_them(paths, cache, monkeypatch):
+    """At each moment that the keys file has grown, its rows are there."""
+    monkeypatch.setattr(store_module, "ROWS_BETWEEN_SYNCS", 1)
+    synced = []
+
+    def look(_number: int) -> None:
+        keys = len((cache / "keys.txt").read_text().split()) if (cache / "keys.txt").exists() else 0
+        synced.append((keys, (cache / "rows.bin").stat().st_size // ROW_BYTES))
+
+    monkeypatch.setattr(store_module.os, "fsync", look)
+    encode_images(paths, FakeEncoder(), workers=1)
+    assert synced[0] == (0, CHUNK_IMAGES)
+    assert all(keys <= rows for keys, rows in synced)
+    assert synced[-1] == (20, 20)
+
+
+def test_a_long_run_syncs_now_and_then(paths, cache, monkeypatch):
+    monkeypatch.setattr(store_module, "ROWS_BETWEEN_SYNCS", 2 * CHUNK_IMAGES)
+    seen = []
+
+    class Watching(FakeEncoder):
+        def encode(self, images, kinds=("pooled",)):
+            seen.append(len((cache / "keys.txt").read_text().split()))
+            return super().encode(images, kinds)
+
+    encode_images(make_images(paths["0.png"].parent, 80), Watching(), workers=1)
+    assert seen[0] == 0
+    assert max(seen) >= 4 * CHUNK_IMAGES
+    assert {count % (2 * CHUNK_IMAGES) for count in seen} == {0}
+
+
+# Unreadable images
+
+
+@pytest.fixture
+def hundred(tmp_path) -> dict[str, Path]:
+    return make_images(tmp_path / "images", 100)
+
+
+def test_one_in_a_hundred_is_listed_and_left_out(hundred):
+    hundred["31.png"].write_bytes(hundred["31.png"].read_bytes()[:50])
+    encoded = encode_images(hundred, FakeEncoder())
+    assert list(encoded.unreadable) == ["31.png"]
+    assert "damaged" in encoded.unreadable["31.png"]
+    assert "31.png" not in encoded.keys
+    readable = {image_id: path for image_id, path in hundred.items() if image_id != "31.png"}
+    assert list(encoded.keys) == list(readable)
+    assert_rows_are_right(encoded, readable)
+    with pytest.raises(DataError, match="lacks 1 of 2 images; run 01_prepare again"):
+        encoded.features(["30.png", "31.png"], "pooled")
+
+
+def test_a_missing_file_is_unreadable_too(hundred):
+    hundred["5.png"].unlink()
+    encoded = encode_images(hundred, FakeEncoder())
+    assert list(encoded.unreadable) == ["5.png"]
+    assert "No such file" in encoded.unreadable["5.png"]
+
+
+def test_more_are_an_error_that_names_them(hundred):
+    hundred["5.png"].unlink()
+    hundred["31.png"].write_text("a caption, not a picture")
+    with pytest.raises(DataError, match=r"2 of 100 images cannot be read, more than 1%") as error:
+        encode_images(hundred, FakeEncoder())
+    assert re.findall(r"^  - (\d+\.png): .+", str(error.value), re.MULTILINE) == ["5.png", "31.png"]
+
+
+def test_the_error_names_ten_at_most_and_the_others_are_kept(hundred):
+    for number in range(15):
+        hundred[f"{number}.png"].write_bytes(b"")
+    with pytest.raises(DataError, match="15 of 100") as error:
+        encode_images(hundred, FakeEncoder())
+    assert str(error.value).count("  - ") == 10
+    encoder = FakeEncoder()
+    encode_images({image_id: path for image_id, path in hundred.items() if path.stat().st_size}, encoder)
+    assert encoder.images == 0
+
+
+def test_a_chunk_of_nothing_but_unreadable_images(hundred, monkeypatch):
+    monkeypatch.setattr(features_module, "MAX_UNREADABLE", 0.5)
+    for number in range(2 * CHUNK_IMAGES):
+        hundred[f"{number}.png"].unlink()
+    encoded = encode_images(hundred, FakeEncoder())
+    assert len(encoded.unreadable) == 2 * CHUNK_IMAGES
+    assert_rows_are_right(encoded, {image_id: hundred[image_id] for image_id in encoded.keys})
+
+
+# The store itself
+
+
+def test_an_unknown_key_is_an_error(tmp_path):
+    store = FeatureStore(tmp_path / "store", (2,), np.float32)
+    store.recover()
+    store.append(["a" * 64], np.ones((1, 2)))
+    store.sync()
+    with pytest.raises(DataError, match="the feature cache lacks 2 of 3 images; run 01_prepare again"):
+        store.rows(["a" * 64, "b" * 64, "c" * 64])
+    assert "a" * 64 in store
+    assert "b" * 64 not in store
+
+
+def test_a_key_that_is_there_keeps_its_row(tmp_path):
+    store = FeatureStore(tmp_path / "store", (2,), np.float32)
+    store.recover()
+    store.append(["a" * 64, "b" * 64, "a" * 64], np.array([[1, 1], [2, 2], [3, 3]]))
+    store.append(["b" * 64, "c" * 64], np.array([[4, 4], [5, 5]]))
+    store.sync()
+    for opened in (store, FeatureStore(tmp_path / "store", (2,), np.float32)):
+        rows, places = opened.rows(["c" * 64, "a" * 64, "b" * 64])
+        assert rows[places].tolist() == [[5, 5], [1, 1], [2, 2]]
+        assert len(rows) == 3
+
+
+def test_another_process_s_rows_are_seen_after_recover(tmp_path):
+    mine, other = (FeatureStore(tmp_path / "store", (1,), np.float32) for _ in range(2))
+    other.recover()
+    other.append(["a" * 64], np.array([[1]]))
+    other.sync()
+    assert "a" * 64 not in mine
+    mine.recover()
+    mine.append(["b" * 64], np.array([[2]]))
+    mine.sync()
+    rows, places = FeatureStore(tmp_path / "store", (1,), np.float32).rows(["a" * 64, "b" * 64])
+    assert rows[places].tolist() == [[1], [2]]
+
+
+def test_a_row_of_another_shape_cannot_enter(tmp_path):
+    store = FeatureStore(tmp_path / "store", (2,), np.float32)
+    with pytest.raises(AssertionError, match="shape"):
+        store.append(["a" * 64], np.ones((1, 3)))
+
+
+# What a run keeps
+
+
+def test_encoded_images_are_read_as_they_were_saved(tmp_path):
+    encoder = EncoderIdentity("fake", "random", "f" * 64, (0.5, -1.25))
+    encoded = EncodedImages(encoder, {"été/é.png": "a" * 64}, {"b.png": "damaged"})
+    encoded.save(tmp_path / "encoded.json")
+    assert EncodedImages.load(tmp_path / "encoded.json") == encoded
+
+
+def test_a_run_that_was_not_prepared_says_so(tmp_path):
+    with pytest.raises(DataError, match=r"encoded_images.json is not there; run 01_prepare"):
+        PreparedRun.load(RunFolder.at(tmp_path))
+
+
+def test_unknown_images_kinds_and_encoders_are_errors(paths):
+    encoded = encode_images(paths, FakeEncoder())
+    with pytest.raises(DataError, match="lacks 1 of 1 images"):
+        encoded.features(["nobody.png"], "pooled")
+    with pytest.raises(ConfigError, match="unknown kind of feature 'both'; choose from pooled, grid"):
+        encoded.features(["0.png"], "both")
+    with pytest.raises(ConfigError, match="unknown encoder 'gone'; choose from"):
+        open_store(EncoderIdentity("gone", "random", "f" * 64, ()), "pooled")
+
+
+@pytest.fixture
+def prepared(paths) -> PreparedRun:
+    splits = ["train"] * 10 + ["dev"] * 5 + ["test"] * 4 + [""]
+    images = tuple(
+        LabelledImage(image_id, path, split, ("A red dog.", f"Dog {image_id} runs"))
+        for (image_id, path), split in zip(paths.items(), splits, strict=True)
+    )
+    return PreparedRun(Dataset(images), Vocabulary((*RESERVED, "dog", "été")), encode_images(paths, FakeEncoder()))
+
+
+def test_a_prepared_run_is_read_as_it_was_saved(prepared, tmp_path):
+    folder = RunFolder.at(tmp_path / "run")
+    prepared.save(folder)
+    loaded = PreparedRun.load(folder)
+    assert loaded.dataset.images == prepared.dataset.images
+    assert loaded.vocabulary == prepared.vocabulary
+    assert loaded.encoded == prepared.encoded
+    assert loaded.sizes() == prepared.sizes()
+
+
+def test_a_split_s_images_come_with_their_features(prepared):
+    dev = prepared.labelled_features("dev", "pooled")
+    assert [image.image_id for image in dev.images] == [f"{number}.png" for number in range(10, 15)]
+    assert len(dev) == 5
+    assert dev.shape == (3,)
+    assert dev.references[1] == ("A red dog.", "Dog 11.png runs")
+    expected = FakeEncoder().encode(np.stack([read_image(image.path, 4) for image in dev.images]))["pooled"]
+    np.testing.assert_array_equal(dev.read(slice(None)), expected)
+    np.testing.assert_array_equal(dev.read(slice(1, 3)), expected[1:3])
+    np.testing.assert_array_equal(dev.read(np.array([4, 0, 4])), expected[[4, 0, 4]])
+
+
+def test_a_split_s_features_are_float32_whatever_the_cache_holds(paths):
+    encoded = encode_images(paths, FakeEncoder(), ("grid",))
+    store, rows = encoded.features(list(paths), "grid")
+    labelled = LabelledFeatures([], rows, store)
+    assert labelled.shape == (2, 3)
+    assert labelled.read(slice(2)).dtype == np.float32
+    assert not isinstance(labelled.read(slice(2)), np.memmap)
+
+
+def test_an_unknown_split_is_an_error(prepared):
+    with pytest.raises(DataError, match="unknown split 'valid'; choose from train, dev, test"):
+        prepared.labelled_features("valid", "pooled")
+
+
+def test_sizes_count_images_captions_and_words(prepared):
+    assert prepared.sizes() == {
+        "train_images": 10,
+        "dev_images": 5,
+        "test_images": 4,
+        "train_captions": 20,
+        "unreadable_images": 0,
+        "vocabulary_size": 6,
+    }
+    assert prepared.word_counts()["dog"] == 20
+    assert {split: len(lengths) for split, lengths in prepared.caption_lengths().items()} == {
+        "train": 20,
+        "dev": 10,
+        "test": 8,
+    }
+    assert prepared.caption_lengths()["dev"][:2] == [3, 4]  # "a red dog", "dog 10 png runs"
