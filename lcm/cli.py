@@ -82,7 +82,7 @@ def _caption(options: argparse.Namespace) -> int:
         try:
             description = captioner.describe(image)
         except BadImageError as error:
-            print(f"lcm: {image}: {error}", file=sys.stderr)
+            print(f"lcm: {error}", file=sys.stderr)
             failed = True
             continue
         if options.json:

@@ -209,7 +209,9 @@ class RunFolder:
     def add_metrics(self, **values: float | str | None) -> None:
         """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
         temporary = self.metrics.with_suffix(f".{os.getpid()}")
-        text = json.dumps(self.read_metrics() | values, indent=1, ensure_ascii=False)
+        outdated = {f"{name}_reason" for name in values}  # a reason lasts as long as the null that it explains
+        known = {name: value for name, value in self.read_metrics().items() if name not in outdated}
+        text = json.dumps(known | values, indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.metrics)
 

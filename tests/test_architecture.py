@@ -20,8 +20,8 @@ PACKAGE = ROOT / "lcm"
 ROOMS = {
     "errors": [],
     "config": [],
-    "data": ["formats", "splits", "captions", "vocabulary", "headers", "images", "scenery", "drawing", "samples", "sources"],
-    "encoding": ["conversion", "encoders", "store", "features", "prepared"],
+    "data": "formats splits captions vocabulary headers images scenery drawing samples sources".split(),
+    "encoding": ["conversion", "runtime", "encoders", "store", "features", "prepared"],
     "captioning": ["decoding", "bundle", "model_card", "captioners"],
     "evaluation": ["metrics", "plots", "results"],
     "models": ["quiet", "merge"],

@@ -1,6 +1,8 @@
 """The `lcm` command: what it prints, and that bad input ends in one line and exit code 1."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ from PIL import Image
 from lcm import __version__
 from lcm.captioning.captioners import SHIPPED_BUNDLE
 from lcm.cli import main, parse_value
-from lcm.config import resource
+from lcm.config import home, resource
 
 PHOTOS = sorted(resource("reports/examples").glob("*.jpg"))
 
@@ -90,3 +92,12 @@ def test_captioning_loads_no_training_framework(tmp_path):
     load = [sys.executable, "-c", code, str(tmp_path / "green.png")]
     subprocess.run(load, check=True, capture_output=True)  # converts the encoder where it is not there yet
     assert subprocess.run(load, check=False, capture_output=True, text=True).returncode == 0
+
+
+def test_captioning_reports_to_nobody(tmp_path):
+    """ONNX Runtime keeps a device id and a data base of its use in the home folder unless told not to."""
+    shutil.copytree(home() / "cache" / "encoders", tmp_path / "state" / "cache" / "encoders")
+    environment = os.environ | {"HOME": str(tmp_path), "LCM_HOME": str(tmp_path / "state")}
+    command = [sys.executable, "-m", "lcm", "caption", str(PHOTOS[0])]
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]

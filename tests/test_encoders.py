@@ -74,13 +74,22 @@ def lite0(lite0_home, monkeypatch) -> Encoder:
     return load_encoder("efficientnet_lite0", "random")
 
 
-def torch_module(name: str, size: int, weights: str, monkeypatch):
-    """Convert, but keep what would be exported; returns it with the hash of its weights."""
+def torch_network(name: str, size: int, weights: str, monkeypatch):
+    """Convert, but keep the network instead of exporting it; returns it with the hash of its weights."""
     torch = pytest.importorskip("torch")
     kept = []
-    monkeypatch.setattr(torch.onnx, "export", lambda module, *_, **__: kept.append(module))
+    monkeypatch.setattr(torch.onnx, "export", lambda module, *_, **__: kept.append(module.network))
     source_sha256 = conversion.convert_efficientnet_lite(name, size, weights, Path("never_written.onnx"))
     return kept[0], source_sha256
+
+
+def lite_features(network, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute in torch what an EfficientNet-Lite encoder should give."""
+    torch = pytest.importorskip("torch")
+    scaled = (images.transpose(0, 3, 1, 2).astype(np.float32) - 127) / 128
+    with torch.no_grad():
+        maps = network.eval().extract_features(torch.from_numpy(scaled)).numpy()  # [B, D, side, side]
+    return {"pooled": maps.mean((2, 3)), "grid": maps.reshape(*maps.shape[:2], -1).swapaxes(1, 2)}
 
 
 # The table
@@ -173,20 +182,17 @@ def test_a_batch_gives_what_its_images_give_one_by_one(lite0):
 
 
 def test_the_seed_alone_decides_the_random_weights(lite0, monkeypatch):
-    torch = pytest.importorskip("torch")
     images = noise(2, 224)
-    again, source_sha256 = torch_module("efficientnet_lite0", 224, "random", monkeypatch)
-    with torch.no_grad():
-        pooled, grid = again.eval()(torch.from_numpy(images))
     features = lite0.encode(images, ("pooled", "grid"))
-    np.testing.assert_allclose(features["pooled"], pooled, atol=1e-4)
-    np.testing.assert_allclose(features["grid"], grid, atol=2e-3)  # up to 6, and random layers amplify rounding
+    again, source_sha256 = torch_network("efficientnet_lite0", 224, "random", monkeypatch)
+    expected = lite_features(again, images)
+    np.testing.assert_allclose(features["pooled"], expected["pooled"], atol=2e-4)
+    np.testing.assert_allclose(features["grid"], expected["grid"], atol=2e-3)  # up to 6; random layers amplify rounding
     assert source_sha256 == lite0.identity.source_sha256
 
     monkeypatch.setattr(conversion, "RANDOM_SEED", 1)
-    other, other_sha256 = torch_module("efficientnet_lite0", 224, "random", monkeypatch)
-    with torch.no_grad():
-        assert np.abs(other.eval()(torch.from_numpy(images))[0].numpy() - features["pooled"]).max() > 0.1
+    other, other_sha256 = torch_network("efficientnet_lite0", 224, "random", monkeypatch)
+    assert np.abs(lite_features(other, images)["pooled"] - features["pooled"]).max() > 0.1
     assert other_sha256 != source_sha256
 
 
@@ -207,7 +213,7 @@ def test_a_cached_encoder_needs_no_torch(lite0_home, monkeypatch):
 
 def test_the_pretrained_default_agrees_with_torch_and_is_the_one_recorded():
     """In the cache that the notebooks use: whichever test comes first converts it."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="converting an encoder needs torch: pip install 'lcm[encoder]'")
     encoder = load_encoder("efficientnet_lite2")
     assert encoder.identity.source_sha256 == LITE2_SOURCE
     recorded = [LITE2_GOLDEN.get(place, 0.0) for place in range(GOLDEN_VALUES)]
@@ -219,14 +225,11 @@ def test_the_pretrained_default_agrees_with_torch_and_is_the_one_recorded():
     with contextlib.redirect_stdout(None):
         network = EfficientNet.from_pretrained(
             "efficientnet-lite2", weights_path=str(conversion.lite_weights_file("efficientnet_lite2"))
-        ).eval()
+        )
     images = np.concatenate([golden_image(260), noise(1, 260)])
-    scaled = (images.astype(np.float32) - 127) / 128
-    with torch.no_grad():
-        grid = network.extract_features(torch.from_numpy(scaled.transpose(0, 3, 1, 2))).numpy()  # [B, D, 9, 9]
-    features = encoder.encode(images, ("pooled", "grid"))
-    np.testing.assert_allclose(features["grid"], grid.reshape(2, 1280, 81).swapaxes(1, 2), atol=1e-4)
-    np.testing.assert_allclose(features["pooled"], grid.mean((2, 3)), atol=1e-4)
+    features, expected = encoder.encode(images, ("pooled", "grid")), lite_features(network, images)
+    np.testing.assert_allclose(features["pooled"], expected["pooled"], atol=1e-4)
+    np.testing.assert_allclose(features["grid"], expected["grid"], atol=1e-4)
 
 
 # keras.applications

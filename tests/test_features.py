@@ -197,6 +197,14 @@ def test_each_encoder_has_a_cache_of_its_own(paths):
     assert other.images == 20
 
 
+@pytest.mark.parametrize("count", [1, CHUNK_IMAGES, CHUNK_IMAGES + 1])
+def test_no_image_is_lost_where_chunks_end(count, tmp_path):
+    paths = make_images(tmp_path / "images", count)
+    encoded = encode_images(paths, FakeEncoder())
+    assert len(encoded.keys) == count
+    assert_rows_are_right(encoded, paths)
+
+
 def test_no_images_are_no_error(capsys):
     encoded = encode_images({}, FakeEncoder())
     assert encoded == EncodedImages(FAKE, {}, {})

@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from lcm.data.samples import generate
 from PIL import Image
 
 from lcm.captioning.bundle import Bundle, Manifest, verify
 from lcm.captioning.captioners import load_captioner
 from lcm.config import RunFolder, home
+from lcm.data.samples import generate
 from lcm.errors import ConfigError, LcmError
 from lcm.operations.pipeline import Preset, load_preset, notebook_parameters, preset_names, run
 

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from lcm.data.samples import generate
 
 from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
 from lcm.config import home
 from lcm.data.captions import read_dataset
+from lcm.data.samples import generate
 from lcm.encoding.encoders import ENCODERS
 from lcm.models import MODELS
 from lcm.operations.pipeline import load_preset, notebook_parameters, preset_names

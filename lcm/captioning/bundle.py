@@ -19,6 +19,7 @@ import numpy as np
 from lcm.captioning.decoding import State
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.encoders import EncoderIdentity
+from lcm.encoding.runtime import open_session
 from lcm.errors import BundleError, DataError
 
 SCHEMA_VERSION = 1
@@ -107,23 +108,20 @@ class Bundle:
 
     def __init__(self, folder: Path):
         """Verify and load; raises BundleError when anything is off."""
-        import onnxruntime
-
         self.manifest = Manifest.load(folder)
         verify(folder, self.manifest)
         try:
             self.vocabulary = Vocabulary.load(folder / VOCABULARY)
-        except (DataError, UnicodeDecodeError) as error:
+        except DataError as error:
             raise BundleError(f"{folder / VOCABULARY} is no vocabulary ({error}); export the bundle again") from error
         if len(self.vocabulary) != self.manifest.vocabulary_size:
             raise BundleError(
                 f"{folder / VOCABULARY} has {len(self.vocabulary)} words and the model "
                 f"{self.manifest.vocabulary_size}: they are not from one export; export the bundle again"
             )
-        providers = ["CPUExecutionProvider"]
         try:
-            self._start = onnxruntime.InferenceSession(folder / START_GRAPH, providers=providers)
-            self._step = onnxruntime.InferenceSession(folder / STEP_GRAPH, providers=providers)
+            self._start = open_session(folder / START_GRAPH)
+            self._step = open_session(folder / STEP_GRAPH)
         except Exception as error:  # onnxruntime has no common class of its own for what it raises
             raise BundleError(
                 f"{folder} holds a graph that ONNX Runtime cannot load ({type(error).__name__}); export it again"

@@ -66,9 +66,12 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
 def add_evaluation(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
 
+    `beam_width` and `max_words` among them become the bundle's own: it captions as it was measured.
     Raises BundleError when a file of the bundle is not what was exported: sealing it would make that good.
     """
-    manifest = replace(Manifest.load(folder), metrics=dict(metrics))
+    manifest = Manifest.load(folder)
+    decoding = {name: metrics[name] for name in ("beam_width", "max_words") if name in metrics}
+    manifest = replace(manifest, metrics=dict(metrics), **decoding)
     verify(folder, manifest)
     (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
     seal(folder, manifest)

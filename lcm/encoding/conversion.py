@@ -18,6 +18,7 @@ import numpy as np
 
 from lcm.errors import BundleError, require
 
+PREPROCESSING = 1  # counts up when the same picture and weights would give other features: resizing, normalisation
 RANDOM_SEED = 0  # of encoders with random weights, which tests use where nothing can be downloaded
 
 LITE_WEIGHTS = {  # package and class that carry the ImageNet weights

@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from lcm.config import cache_dir
 from lcm.encoding import conversion
+from lcm.encoding.runtime import open_session
 from lcm.errors import BundleError, ConfigError, choose
 
 FEATURE_KINDS = ("pooled", "grid")  # the order of the ONNX outputs
@@ -67,13 +68,9 @@ class Encoder:
 
     def __init__(self, onnx_path: Path, identity: EncoderIdentity, threads: int = 0):
         """Load the file; `threads` is the number of cores one call uses (0: all)."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
         self.identity = identity
         self.spec = ENCODERS[identity.name]
-        self._session = onnxruntime.InferenceSession(onnx_path, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(onnx_path, threads)
         self._outputs = dict(zip(FEATURE_KINDS, (out.name for out in self._session.get_outputs()), strict=True))
 
     def encode(self, images: np.ndarray, kinds: Sequence[str] = ("pooled",)) -> dict[str, np.ndarray]:
@@ -114,7 +111,7 @@ def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> En
     spec = choose(ENCODERS, name, "encoder")
     if weights not in WEIGHTS:
         raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(WEIGHTS)}")
-    folder = cache_dir() / "encoders" / f"{name}-{weights}"
+    folder = cache_dir() / "encoders" / f"{name}-{weights}-v{conversion.PREPROCESSING}"
     identity = _read_cached(folder)  # without the lock: a cache that is whole may be read-only
     if identity is None:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lcm.config import cache_dir
 from lcm.data.images import read_image
+from lcm.encoding.conversion import PREPROCESSING
 from lcm.encoding.encoders import ENCODERS, Encoder, EncoderIdentity
 from lcm.encoding.store import FeatureStore
 from lcm.errors import BadImageError, DataError, choose
@@ -68,7 +69,7 @@ def open_store(encoder: EncoderIdentity, kind: str) -> FeatureStore:
 
 
 def _encoder_folder(encoder: EncoderIdentity) -> Path:
-    return cache_dir() / "features" / f"{encoder.name}-{encoder.source_sha256[:12]}"
+    return cache_dir() / "features" / f"{encoder.name}-{encoder.source_sha256[:12]}-v{PREPROCESSING}"
 
 
 def encode_images(
@@ -92,14 +93,16 @@ def encode_images(
     ):
         for store in stores.values():
             store.recover()
-        for chunk in _map_in_order(work, _parts(list(paths.items())), workers):
-            for kind, store in stores.items():
-                store.append(chunk.keys, chunk.features[kind])
-            encoded.keys.update(chunk.key_of)
-            encoded.unreadable.update(chunk.unreadable)
-            progress.update(len(chunk.key_of) + len(chunk.unreadable))
-        for store in stores.values():
-            store.sync()
+        try:
+            for chunk in _map_in_order(work, _parts(list(paths.items())), workers):
+                for kind, store in stores.items():
+                    store.append(chunk.keys, chunk.features[kind])
+                encoded.keys.update(chunk.key_of)
+                encoded.unreadable.update(chunk.unreadable)
+                progress.update(len(chunk.key_of) + len(chunk.unreadable))
+        finally:  # an interrupted run keeps what it has
+            for store in stores.values():
+                store.sync()
     _check_unreadable(encoded.unreadable, len(paths))
     return encoded
 

@@ -100,6 +100,7 @@ def _refuse_unknown(parameters: Mapping[str, Any], known: set[str]) -> None:
 
 def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunFolder) -> None:
     papermill = require("papermill", "notebooks")
+    dead_kernel = require("nbclient.exceptions", "notebooks").DeadKernelError
     executed = folder.path / f"{notebook}.ipynb"
     try:
         with _quiet():
@@ -115,6 +116,8 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunFolder) ->
             )
     except papermill.PapermillExecutionError as error:
         raise LcmError(f"{notebook} stopped: {error.evalue or error.ename}\nThe whole run is in {executed}") from error
+    except dead_kernel as error:
+        raise LcmError(f"{notebook} stopped: its process ended, mostly for want of memory; see {executed}") from error
     finally:
         if executed.exists():
             _write_html(executed)

@@ -1,0 +1,22 @@
+"""ONNX Runtime: the one way that lcm opens a graph.
+
+Knows the session's options, and that ONNX Runtime reports its use to its makers unless it is told not to. Refuses to
+know what a graph computes.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+def open_session(path: Path, threads: int = 0) -> "onnxruntime.InferenceSession":
+    """Load a graph for the processor; `threads` is the number of cores one call uses (0: all)."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is imported
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

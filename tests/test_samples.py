@@ -1,0 +1,223 @@
+"""The generated data set: what is planned, what is held out, and what lies on the disk."""
+
+import os
+from collections import Counter, defaultdict
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lcm.data import samples
+from lcm.data.drawing import AMOUNTS, COLOURS, THINGS
+from lcm.data.samples import COMPANIONS, FAMILIES, MANIFEST, Scene, generate, plan_scenes, write_captions
+from lcm.data.scenery import PLACES
+from lcm.data.vocabulary import standardise
+
+IMAGES = 60
+SPLITS = ("train", "dev", "test")
+
+
+def words_of(scenes: list[Scene]) -> Counter[str]:
+    return Counter(word for scene in scenes for caption in write_captions(scene) for word in standardise(caption))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def read_rows(folder: Path) -> dict[str, list[str]]:
+    """Return the captions of each image, as they stand in captions.tsv."""
+    header, *lines = (folder / "captions.tsv").read_text().splitlines()
+    assert header == "image\tcaption"
+    rows = defaultdict(list)
+    for line in lines:
+        name, caption = line.split("\t")
+        rows[name].append(caption)
+    return rows
+
+
+def read_split(folder: Path, split: str) -> list[str]:
+    return (folder / f"{split}Images.txt").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def plan() -> list[Scene]:
+    """The scenes of the data set at its default size."""
+    return plan_scenes()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    return generate(tmp_path_factory.mktemp("samples") / "sample", images=IMAGES)
+
+
+# The plan, at its full size, without a picture drawn
+
+
+def test_a_plan_is_a_matter_of_its_arguments(plan):
+    assert plan_scenes() == plan
+    assert plan_scenes(seed=1) != plan
+    assert len(plan) == len(set(plan)) == samples.IMAGES == 1200
+
+
+def test_the_language_is_rich_enough(plan):
+    captions = {caption for scene in plan for caption in write_captions(scene)}
+    assert len(captions) >= 200
+    assert len(words_of(plan)) >= 60
+
+
+def test_each_scene_has_five_different_captions(plan):
+    assert len(FAMILIES) == 5
+    assert all(len(set(write_captions(scene))) == 5 for scene in plan)
+
+
+def test_captions_are_plain_english():
+    lone = Scene("umbrella", "red", "small", "sea", "tree")
+    three = Scene("car", "blue", "three", "snow", "")
+    assert write_captions(lone) == [
+        "a small red umbrella next to a tree on the sea",
+        "there is a red umbrella on the sea",
+        "at the water we see one small parasol",
+        "a single umbrella next to a tree on the sea",
+        "a blue ocean with a small umbrella",
+    ]
+    assert write_captions(three) == [
+        "three blue cars in the snow",
+        "there are three blue cars in the snow",
+        "on a winter day we see a row of vehicles",
+        "several cars in the snow",
+        "a snowy plain with three cars",
+    ]
+
+
+def test_articles_fit_the_words_after_them(plan):
+    for scene in plan:
+        for caption in write_captions(scene):
+            words = caption.split()
+            for article, word in pairwise(words):
+                assert (article, word[0] in "aeiou") not in {("a", True), ("an", False)}, caption
+
+
+def test_splits_are_roughly_eight_to_one_to_one(plan):
+    shares = {split: count / len(plan) for split, count in Counter(scene.split for scene in plan).items()}
+    assert set(shares) == set(SPLITS)
+    assert 0.7 <= shares["train"] <= 0.85
+    assert min(shares["dev"], shares["test"]) >= 0.08
+
+
+def test_train_never_shows_a_held_out_combination(plan):
+    combinations = {split: {(scene.thing, scene.place) for scene in plan if scene.split == split} for split in SPLITS}
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        assert not combinations[one] & combinations[other]
+    for held_out in (combinations["dev"], combinations["test"]):
+        assert Counter(thing for thing, _ in held_out) == dict.fromkeys(THINGS, 1)
+        assert {place for _, place in held_out} == set(PLACES)
+
+
+def test_train_shows_everything_else_often(plan):
+    shown = [scene for scene in plan if scene.split == "train"]
+    for field, table in {
+        "thing": THINGS,
+        "colour": COLOURS,
+        "amount": AMOUNTS,
+        "place": PLACES,
+        "companion": COMPANIONS,
+    }.items():
+        counts = Counter(getattr(scene, field) for scene in shown)
+        assert set(counts) == set(table)
+        assert min(counts.values()) >= 50, field
+
+
+def test_every_held_out_word_is_frequent_in_train(plan):
+    known = words_of([scene for scene in plan if scene.split == "train"])
+    held_out = words_of([scene for scene in plan if scene.split != "train"])
+    assert min(known[word] for word in held_out) >= 20
+
+
+# The folder
+
+
+def test_the_folder_holds_images_captions_and_splits(small):
+    rows = read_rows(small)
+    images = sorted(path.name for path in (small / "images").iterdir())
+    assert len(images) == IMAGES
+    assert sorted(rows) == images
+    assert all(len(captions) == 5 for captions in rows.values())
+    names = [name for split in SPLITS for name in read_split(small, split)]
+    assert sorted(names) == images  # disjoint, and nothing left over
+
+
+def test_captions_and_splits_belong_to_the_planned_scene(small):
+    rows = read_rows(small)
+    split_of = {name: split for split in SPLITS for name in read_split(small, split)}
+    for (name, captions), scene in zip(sorted(rows.items()), plan_scenes(IMAGES), strict=True):
+        assert captions == write_captions(scene)
+        assert split_of[name] == scene.split
+
+
+def test_pictures_are_square_and_differ(small):
+    pictures = set()
+    for path in (small / "images").iterdir():
+        with Image.open(path) as image:
+            assert (image.mode, image.size) == ("RGB", (256, 256))
+            pictures.add(image.tobytes())
+    assert len(pictures) == IMAGES
+
+
+def test_same_arguments_same_bytes_and_another_seed_others(tmp_path):
+    one = generate(tmp_path / "one", images=12)
+    same = generate(tmp_path / "same", images=12)
+    other = generate(tmp_path / "other", images=12, seed=1)
+    assert contents(one) == contents(same)
+    assert read_rows(one) != read_rows(other)
+
+
+def test_a_second_call_does_nothing(small, monkeypatch):
+    monkeypatch.setattr(samples, "draw_scene", None)  # drawing would fail
+    before = {path: path.stat().st_mtime_ns for path in small.rglob("*")}
+    assert generate(small, images=IMAGES) == small
+    assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
+
+
+def test_other_arguments_make_the_folder_anew(tmp_path):
+    folder = generate(tmp_path / "sample", images=12)
+    generate(folder, images=10)
+    assert len(list((folder / "images").iterdir())) == 10
+
+
+def test_a_folder_without_its_manifest_is_made_anew(tmp_path):
+    folder = generate(tmp_path / "sample", images=10)
+    whole = contents(folder)
+    (folder / MANIFEST).unlink()
+    (folder / "images" / "0003.jpg").unlink()
+    assert contents(generate(folder, images=10)) == whole
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, OSError])
+def test_an_interruption_leaves_no_half_folder(tmp_path, monkeypatch, reason):
+    draw, drawn = samples.draw_scene, []
+
+    def interrupted(**scene):
+        drawn.append(scene)
+        if len(drawn) == 5:
+            raise reason
+        return draw(**scene)
+
+    monkeypatch.setattr(samples, "draw_scene", interrupted)
+    with pytest.raises(reason):
+        generate(tmp_path / "sample", images=10)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden leftovers count
+
+
+def test_an_interruption_spares_the_folder_that_was_there(tmp_path, monkeypatch):
+    folder = generate(tmp_path / "sample", images=10)
+    whole = contents(folder)
+
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(samples, "draw_scene", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate(folder, images=12)
+    assert contents(folder) == whole
