@@ -6,6 +6,7 @@ and where lcm keeps its state. Refuses to know what the values are used for.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -63,6 +64,18 @@ class Params:
                 raise ConfigError(f"{cls.__name__} needs the parameter {name}")
         return cls(**params)
 
+    @classmethod
+    def from_notebook(cls, variables: Mapping[str, Any]) -> Self:
+        """Build from a notebook's variables, `globals()`, by the names of the fields.
+
+        Raises ConfigError for a field that the notebook does not set.
+        """
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in variables]
+        if missing:
+            raise ConfigError(f"the notebook does not set {', '.join(missing)}; run its parameters cell first")
+        return cls.from_params(**{name: variables[name] for name in names})
+
 
 def check_kind(name: str, value: Any, kind: type) -> None:
     """Raise ConfigError unless a parameter's value is of the kind that its field holds; a whole number is a number."""
@@ -101,10 +114,10 @@ class TrainConfig(Params):
 
     run_dir: str  # folder of this run's files, as 01_prepare left it
     model: str = "merge"  # a name from lcm.models.MODELS
-    epochs: int = 15  # passes over the training captions, at most
+    epochs: int = 10  # passes over the training captions, at most
     batch_size: int = 128  # captions a step; a labelled image mostly has five
     learning_rate: float = 1e-3  # Adam's, at its highest; it falls to zero along a half cosine
-    label_smoothing: float = 0.1  # share of each target that all words hold in equal parts; 0 to below 1
+    label_smoothing: float = 0.0  # share of each target that all words hold in equal parts; 0 to below 1
     patience: int = 5  # epochs without a better dev CIDEr before training stops
     beam_width: int = 5  # of the beam search that scores each epoch on dev
     max_words: int = 20  # longest caption that decoding may write, in words

@@ -20,7 +20,10 @@ PACKAGE = ROOT / "lcm"
 ROOMS = {
     "errors": [],
     "config": [],
-    "data": "formats splits captions vocabulary headers images scenery drawing samples sources".split(),
+    "data": [
+        *("formats", "splits", "captions", "vocabulary", "headers", "images"),
+        *("scenery", "drawing", "samples", "sources"),
+    ],
     "encoding": ["conversion", "runtime", "encoders", "store", "features", "prepared"],
     "captioning": ["decoding", "bundle", "model_card", "captioners"],
     "evaluation": ["metrics", "plots", "results"],

@@ -4,7 +4,7 @@ import ast
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, asdict, fields
 from pathlib import Path
 
 import papermill
@@ -140,14 +140,17 @@ def test_a_notebook_s_parameters_are_its_config_s_fields_with_equal_defaults(not
 def test_a_notebook_hands_every_parameter_to_its_config(notebook):
     cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    (call,) = (
-        node
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".from_params")
-    )
-    assert ast.unparse(call.func) == f"{CONFIGS[notebook].__name__}.from_params"
-    handed = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-    assert handed == {field.name: field.name for field in fields(CONFIGS[notebook])}
+    assert f"config = {CONFIGS[notebook].__name__}.from_notebook(globals())" in code
+
+
+def test_a_config_takes_its_fields_from_a_notebook_and_nothing_else():
+    variables = {**asdict(EvaluateConfig(run_dir="here")), "split": "test", "unrelated": 3}
+    assert EvaluateConfig.from_notebook(variables) == EvaluateConfig(run_dir="here", split="test")
+
+
+def test_a_notebook_without_its_parameters_cell_is_told_so():
+    with pytest.raises(ConfigError, match=r"does not set run_dir, .*run its parameters cell first"):
+        EvaluateConfig.from_notebook({"split": "dev"})
 
 
 # Where things lie

@@ -82,10 +82,11 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_whole_and_saved_without_a_warning(name, tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         figure = FIGURES[name]()
         path = plots.save(figure, tmp_path / "new folder" / "figure.png")
+    assert warned == []
     with plots._style():
         assert_nothing_cut(figure, path)
     with Image.open(path) as image:
@@ -165,6 +166,14 @@ def test_dollar_signs_are_no_formula(caption):
     figure = plots.gallery([("", [GalleryItem(PIXELS, caption, [], 0)])])
     drawn = figure.texts[-1]
     assert drawn._preprocess_math(drawn.get_text()) == (caption, False)  # what is drawn; False: as plain text
+
+
+def test_gallery_grows_with_its_rows_and_columns(tmp_path):
+    item = GalleryItem(PIXELS, "a dog", [], 0.5)  # 2.6 inches wide and 1.95 high, 0.3 between columns
+    with Image.open(plots.save(plots.gallery([("Best", [item] * 3)] * 2), tmp_path / "gallery.png")) as image:
+        width, height = np.array(image.size) / 150
+    assert width == pytest.approx(3 * 2.6 + 2 * 0.3 + 2 * 0.15, abs=0.1)
+    assert height > 2 * 1.95 + 2 * 0.15
 
 
 def test_gallery_opens_image_files_upright(tmp_path):

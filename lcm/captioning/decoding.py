@@ -19,7 +19,7 @@ Step = Callable[[np.ndarray, State], tuple[np.ndarray, State]]  # ids [R], state
 NEVER_WRITTEN = (PAD, START, UNKNOWN)
 # A caption's score is its log-probability / length ** LENGTH_POWER, after Wu et al., "Google's Neural Machine
 # Translation System" (2016), equation 14: 0 favours short captions, 1 is the mean of its words.
-LENGTH_POWER = 0.7
+LENGTH_POWER = 0.9
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ PAD, START, END, UNKNOWN = range(4)
 RESERVED = ("<pad>", "<start>", "<end>", "<unknown>")  # written in this order at the head of vocabulary.txt
 
 # A word: letters with their marks, digits, inner hyphens ("t-shirt") and the joiners U+200C and U+200D, with which
-# Persian, Sinhala and others spell; the English "'s" is a word of its own, as in the Penn Treebank and in GloVe.
-# All other punctuation only separates words. A mark alone is no word: emoji carry some.
-WORD = regex.compile(r"(?<=[\p{L}\p{M}\p{N}])'s\b|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[-\u200c\u200d][\p{L}\p{M}\p{N}]+)*")
+# Persian, Sinhala and others spell; the English "'s" is a word of its own, as in the Penn Treebank and in GloVe, and
+# some data sets have it parted already ("the water 's edge"). All other punctuation only separates words. A mark alone
+# is no word: emoji carry some.
+WORD = regex.compile(r"(?<=[\p{L}\p{M}\p{N}] ?)'s\b|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[-\u200c\u200d][\p{L}\p{M}\p{N}]+)*")
 PLAIN = str.maketrans("\u2019\u02bc\uff07\u2010\u2011", "'''--")  # apostrophes and hyphens as typed
 
 
