@@ -114,10 +114,11 @@ class TrainConfig(Params):
 
     run_dir: str  # folder of this run's files, as 01_prepare left it
     model: str = "merge"  # a name from lcm.models.MODELS
-    epochs: int = 10  # passes over the training captions, at most
+    epochs: int = 12  # passes over the training captions, at most
     batch_size: int = 128  # captions a step; a labelled image mostly has five
     learning_rate: float = 1e-3  # Adam's, at its highest; it falls to zero along a half cosine
     label_smoothing: float = 0.0  # share of each target that all words hold in equal parts; 0 to below 1
+    averaged_epochs: int = 3  # latest epochs whose mean weights are scored on dev and kept; 1: no average
     patience: int = 5  # epochs without a better dev CIDEr before training stops
     beam_width: int = 5  # of the beam search that scores each epoch on dev
     max_words: int = 20  # longest caption that decoding may write, in words
@@ -128,6 +129,7 @@ class TrainConfig(Params):
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            averaged_epochs=self.averaged_epochs,
             patience=self.patience,
             beam_width=self.beam_width,
             max_words=self.max_words,

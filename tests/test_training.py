@@ -199,17 +199,17 @@ from pathlib import Path
 import lcm.training.fit as fit_module
 from tests.test_training import train_toy
 
-whole = fit_module._run_epoch
+whole = fit_module._train_epoch
 
-def killed_in_the_third_epoch(trainer, train, dev, dev_cider, config, number):
+def killed_in_the_third_epoch(trainer, train, config, number):
     if number == 3:
         for place, batch in enumerate(train.epoch(config.seed, number)):
             trainer.train(batch)
             if place == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-    return whole(trainer, train, dev, dev_cider, config, number)
+    return whole(trainer, train, config, number)
 
-fit_module._run_epoch = killed_in_the_third_epoch
+fit_module._train_epoch = killed_in_the_third_epoch
 train_toy(Path(sys.argv[1]))
 """
 
@@ -241,9 +241,28 @@ def test_without_dev_images_the_last_epoch_is_the_best(tmp_path):
     assert history.as_metrics()["best_dev_cider"] is None
 
 
+def test_what_is_kept_is_the_mean_of_the_latest_epochs(tmp_path):
+    """One epoch each time: the mean of the weights after epochs 2 and 3 is what averaging two keeps after 3."""
+    runs = {}
+    for averaged in (1, 2):
+        captured = runs[averaged] = []
+        labelled, prepared = toy_world()
+        config = TrainConfig(run_dir="", epochs=3, batch_size=8, averaged_epochs=averaged)
+        vectors = np.random.default_rng(0).normal(size=(len(prepared.vocabulary), 50)).astype(np.float32)
+        model = build_model("merge", labelled.shape, vectors, 0)
+        batches = CaptionBatches(labelled, prepared.vocabulary, 8)
+
+        def capture(model=model, captured=captured) -> None:
+            captured.append(model.get_weights())
+
+        fit(model, batches, batches, capture, config, tmp_path / str(averaged))
+    for kept, second, third in zip(runs[2][2], runs[1][1], runs[1][2], strict=True):
+        np.testing.assert_allclose(kept, (second + third) / 2, atol=1e-6)
+
+
 def test_cider_decides_over_loss():
     def epoch(number: int, dev_cider: float | None, dev_loss: float) -> Epoch:
-        return Epoch(number, 1.0, dev_loss, dev_cider, 0.1, 1.0, 1.0)
+        return Epoch(number, 1.0, 0.1, 1.0, dev_loss, dev_cider)
 
     history = History([epoch(1, 0.5, 2.0)], best_epoch=1)
     assert history.is_better(epoch(2, 0.6, 3.0))

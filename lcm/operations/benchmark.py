@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 
+from lcm.config import TrainConfig
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
 from lcm.errors import DataError
@@ -72,7 +73,7 @@ def measure_training(
     captions_per_image = sum(len(image.captions) for image in labelled.images) / len(labelled)
     model = build_model("merge", labelled.shape, word_vectors, seed=0)
     reference = build_prefix_model(model)
-    trainer = Trainer(model, 1e-3, 100_000)
+    trainer = Trainer(model, TrainConfig(run_dir="", model="merge"), total_steps=100_000)
     for length in batches.buckets:  # compile every length before the clock runs
         trainer.train(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[1] == length))
     stream = prefix_batches(labelled, vocabulary)

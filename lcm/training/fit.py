@@ -5,12 +5,15 @@ a model is exported.
 """
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -26,11 +29,10 @@ class Epoch:
 
     epoch: int  # from 1
     train_loss: float  # nats a word, dropout and label smoothing on
-    dev_loss: float | None  # nats a word; None without dev images
-    dev_cider: float | None  # None without dev images, or where it has no value
     learning_rate: float  # at the end of the epoch
     images_per_second: float  # training alone, without the scoring of dev
-    seconds: float  # the whole epoch
+    dev_loss: float | None  # nats a word, of the averaged weights; None without dev images
+    dev_cider: float | None  # of the averaged weights; None without dev images, or where it has no value
 
     def __str__(self) -> str:
         cider = "" if self.dev_cider is None else f", dev CIDEr {self.dev_cider:.3f}"
@@ -71,7 +73,6 @@ class History:
             "best_epoch": self.best_epoch,
             "best_dev_cider": self.epochs[self.best_epoch - 1].dev_cider,
             "train_images_per_second": median(one.images_per_second for one in self.epochs),
-            "train_seconds": sum(one.seconds for one in self.epochs),
         }
 
     @classmethod
@@ -83,18 +84,46 @@ class History:
 class Trainer:
     """A model with its optimizer and the compiled steps, one a caption length."""
 
-    def __init__(self, model, learning_rate: float, total_steps: int, label_smoothing: float = 0.0):
+    def __init__(self, model, config: TrainConfig, total_steps: int):
         """Compile nothing yet; the learning rate falls from its highest to zero over `total_steps`."""
-        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
+        schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps)
         self.model, self.optimizer = model, keras.optimizers.Adam(schedule)
-        self.label_smoothing = label_smoothing
         self.optimizer.build(model.trainable_variables)
+        self.label_smoothing = config.label_smoothing
+        self._recent: deque[list[np.ndarray]] = deque(maxlen=config.averaged_epochs)  # weights after each epoch
         self._train_steps, self._dev_steps = {}, {}
 
     @property
-    def variables(self) -> list:
-        """Everything that a resumed run needs: weights, dropout's random states, the optimizer's moments."""
-        return [*self.model.variables, *self.optimizer.variables]
+    def _variables(self) -> list:
+        return [*self.model.variables, *self.optimizer.variables]  # dropout's random states and moments among them
+
+    @property
+    def state(self) -> list[np.ndarray]:
+        """Everything that a resumed run needs."""
+        recent = [array for weights in self._recent for array in weights]
+        return [*(variable.numpy() for variable in self._variables), *recent]
+
+    def restore(self, state: Sequence[np.ndarray]) -> None:
+        """Go back to a `state`."""
+        variables = self._variables
+        for variable, array in zip(variables, state, strict=False):
+            variable.assign(array)
+        recent, size = state[len(variables) :], len(self.model.weights)
+        self._recent.extend(recent[start : start + size] for start in range(0, len(recent), size))
+
+    def remember(self) -> None:
+        """Let the weights as they are now count in the average."""
+        self._recent.append(self.model.get_weights())
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the model the mean weights of the latest epochs for a while: they caption better than any one alone."""
+        own = self.model.get_weights()
+        self.model.set_weights([np.mean(same, axis=0) for same in zip(*self._recent, strict=True)])
+        try:
+            yield
+        finally:
+            self.model.set_weights(own)
 
     def train(self, batch: Batch) -> tf.Tensor:
         """Take one step; returns the loss before it."""
@@ -136,20 +165,21 @@ def fit(
     `checkpoint` is a folder: a run that was killed goes on from its last whole epoch and ends as it would have
     ended; one that has finished returns at once; one made with other parameters or data is started over.
     """
-    trainer = Trainer(model, config.learning_rate, config.epochs * len(train), config.label_smoothing)
+    trainer = Trainer(model, config, config.epochs * len(train))
     recipe = _recipe(config, train)
     history = _resume(trainer, checkpoint / "last.npz", recipe)
     while not history.finished:
-        epoch = _run_epoch(trainer, train, dev, dev_cider, config, len(history.epochs) + 1)
-        if history.is_better(epoch):
-            save_checkpoint(checkpoint / "best.npz", model.get_weights(), {"epoch": epoch.epoch})
-            history.best_epoch = epoch.epoch
+        number = len(history.epochs) + 1
+        trained = _train_epoch(trainer, train, config, number)
+        with trainer.averaged():
+            epoch = Epoch(number, *trained, *_measure(trainer, dev, dev_cider))
+            if history.is_better(epoch):
+                save_checkpoint(checkpoint / "best.npz", model.get_weights(), {"epoch": number})
+                history.best_epoch = number
         history.epochs.append(epoch)
         print(epoch, flush=True)
-        waited = epoch.epoch - history.best_epoch
-        history.finished = epoch.epoch == config.epochs or waited >= config.patience
-        arrays = [variable.numpy() for variable in trainer.variables]
-        save_checkpoint(checkpoint / "last.npz", arrays, {"recipe": recipe, "history": history.as_record()})
+        history.finished = number == config.epochs or number - history.best_epoch >= config.patience
+        save_checkpoint(checkpoint / "last.npz", trainer.state, {"recipe": recipe, "history": history.as_record()})
     best_weights, _ = load_checkpoint(checkpoint / "best.npz")
     model.set_weights(best_weights)
     return history
@@ -169,19 +199,14 @@ def _resume(trainer: Trainer, last: Path, recipe: dict) -> History:
     if record["recipe"] != recipe:
         print("The checkpoint was made with other parameters or data: training starts over.")
         return History()
-    for variable, array in zip(trainer.variables, arrays, strict=True):
-        variable.assign(array)
+    trainer.restore(arrays)
     return History.from_record(record["history"])
 
 
-def _run_epoch(
-    trainer: Trainer,
-    train: CaptionBatches,
-    dev: CaptionBatches,
-    dev_cider: Callable[[], float | None],
-    config: TrainConfig,
-    number: int,
-) -> Epoch:
+def _train_epoch(
+    trainer: Trainer, train: CaptionBatches, config: TrainConfig, number: int
+) -> tuple[float, float, float]:
+    """Train on every caption once; returns loss, learning rate at the end, and images a second."""
     started = time.perf_counter()
     losses, positions = [], []
     progress = tqdm(
@@ -191,20 +216,19 @@ def _run_epoch(
         losses.append(trainer.train(batch))
         positions.append(batch.positions)
     train_loss = _mean(losses, positions)
-    trained = time.perf_counter() - started
-    dev_loss = None
-    if len(dev):
-        measured = [(trainer.measure(batch), batch.positions) for batch in dev.epoch(config.seed, 0)]
-        dev_loss = _mean(*zip(*measured, strict=True))
-    return Epoch(
-        epoch=number,
-        train_loss=train_loss,
-        dev_loss=dev_loss,
-        dev_cider=dev_cider() if len(dev) else None,
-        learning_rate=float(trainer.optimizer.learning_rate),
-        images_per_second=train.images / trained,
-        seconds=time.perf_counter() - started,
-    )
+    images_per_second = train.images / (time.perf_counter() - started)
+    trainer.remember()
+    return train_loss, float(trainer.optimizer.learning_rate), images_per_second
+
+
+def _measure(
+    trainer: Trainer, dev: CaptionBatches, dev_cider: Callable[[], float | None]
+) -> tuple[float | None, float | None]:
+    """Return loss and CIDEr on dev with the weights as they are, None without dev images."""
+    if not len(dev):
+        return None, None
+    measured = [(trainer.measure(batch), batch.positions) for batch in dev.epoch(0, 0)]
+    return _mean(*zip(*measured, strict=True)), dev_cider()
 
 
 def _mean(losses, positions) -> float:
