@@ -114,10 +114,11 @@ class TrainConfig(Params):
 
     run_dir: str  # folder of this run's files, as 01_prepare left it
     model: str = "merge"  # a name from lcm.models.MODELS
-    epochs: int = 12  # passes over the training captions, at most
+    epochs: int = 11  # passes over the training captions, at most
     batch_size: int = 128  # captions a step; a labelled image mostly has five
     learning_rate: float = 1e-3  # Adam's, at its highest; it falls to zero along a half cosine
     label_smoothing: float = 0.0  # share of each target that all words hold in equal parts; 0 to below 1
+    word_dropout: float = 0.15  # share of the words before the next one that training hides; 0 to below 1
     averaged_epochs: int = 3  # latest epochs whose mean weights are scored on dev and kept; 1: no average
     patience: int = 5  # epochs without a better dev CIDEr before training stops
     beam_width: int = 5  # of the beam search that scores each epoch on dev
@@ -134,8 +135,9 @@ class TrainConfig(Params):
             beam_width=self.beam_width,
             max_words=self.max_words,
         )
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label_smoothing is {self.label_smoothing!r}; it must be at least 0 and below 1")
+        for name in ("label_smoothing", "word_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lcm import __version__
-from lcm.captioning.captioners import SHIPPED_BUNDLE
+from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
 from lcm.cli import main, parse_value
 from lcm.config import home, resource
 
@@ -96,6 +96,7 @@ def test_captioning_loads_no_training_framework(tmp_path):
 
 def test_captioning_reports_to_nobody(tmp_path):
     """ONNX Runtime keeps a device id and a data base of its use in the home folder unless told not to."""
+    load_captioner()  # converts the encoder where it is not there yet
     shutil.copytree(home() / "cache" / "encoders", tmp_path / "state" / "cache" / "encoders")
     environment = os.environ | {"HOME": str(tmp_path), "LCM_HOME": str(tmp_path / "state")}
     command = [sys.executable, "-m", "lcm", "caption", str(PHOTOS[0])]

@@ -15,7 +15,7 @@ from lcm.captioning.bundle import Bundle
 from lcm.captioning.decoding import decode_beam
 from lcm.config import RunFolder, TrainConfig
 from lcm.data.captions import Dataset, LabelledImage
-from lcm.data.vocabulary import END, PAD, START, build_vocabulary
+from lcm.data.vocabulary import END, PAD, START, UNKNOWN, build_vocabulary
 from lcm.encoding.encoders import EncoderIdentity
 from lcm.encoding.features import EncodedImages
 from lcm.encoding.prepared import LabelledFeatures, PreparedRun
@@ -163,6 +163,22 @@ def test_captions_without_words_are_counted_and_not_learned():
     (batch,) = batches.epoch(0, 1)
     assert batches.wordless_captions == 2
     assert len(batch.inputs) == 1
+
+
+def test_word_dropout_hides_inputs_and_never_targets():
+    labelled, prepared = toy_world()
+    plain = CaptionBatches(labelled, prepared.vocabulary, 8)
+    some = CaptionBatches(labelled, prepared.vocabulary, 8, word_dropout=0.5)
+    words = hidden = 0
+    assert sum(batch.targets.sum() for batch in some.epoch(0, 1)) == sum(b.targets.sum() for b in plain.epoch(0, 1))
+    for batch in some.epoch(0, 1):
+        assert (batch.inputs[:, 0] == START).all()
+        shifted = np.column_stack([batch.inputs[:, 1:], np.full(len(batch.inputs), PAD)])
+        changed = (shifted != batch.targets) & (batch.targets != END) & (batch.targets != PAD)
+        assert (shifted[changed] == UNKNOWN).all()
+        words += np.count_nonzero((batch.targets != END) & (batch.targets != PAD))
+        hidden += np.count_nonzero(changed)
+    assert 0.35 < hidden / words < 0.65
 
 
 # Fit

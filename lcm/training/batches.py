@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcm.data.vocabulary import PAD, Vocabulary
+from lcm.data.vocabulary import PAD, RESERVED, UNKNOWN, Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
 
 MAX_CAPTION_WORDS = 50  # of a training caption; what is longer is cut, and then has no END to learn
@@ -42,8 +42,14 @@ class CaptionBatches:
         labelled: LabelledFeatures,
         vocabulary: Vocabulary,
         batch_size: int,
+        word_dropout: float = 0.0,
     ):
-        """Encode the captions of all the images; `batch_size` counts captions."""
+        """Encode the captions of all the images; `batch_size` counts captions.
+
+        `word_dropout` is the share of words that inputs (never targets) hide as UNKNOWN, other ones each epoch
+        (Bowman et al., "Generating Sentences from a Continuous Space", 2016): the image has to tell what the words
+        before do not.
+        """
         encoded = [
             (place, vocabulary.encode(caption))
             for place, image in enumerate(labelled.images)
@@ -53,7 +59,7 @@ class CaptionBatches:
         encoded = [(place, ids) for place, ids in encoded if len(ids) > 2]
         self.images = len(labelled)
         self.cut_captions = sum(len(ids) > MAX_CAPTION_WORDS + 2 for _, ids in encoded)
-        self._labelled, self._batch_size = labelled, batch_size
+        self._labelled, self._batch_size, self._word_dropout = labelled, batch_size, word_dropout
         self._places = np.array([place for place, _ in encoded], dtype=np.int64)  # of the image of each caption
         self._token_ids = [np.array(ids[: MAX_CAPTION_WORDS + 2], dtype=np.int32) for _, ids in encoded]
         self.buckets = make_buckets(np.array([len(ids) - 1 for ids in self._token_ids], dtype=np.int64), batch_size)
@@ -80,13 +86,17 @@ class CaptionBatches:
             for part in np.array_split(random.permutation(members), _parts(len(members), self._batch_size))
         ]
         for place in random.permutation(len(planned)):
-            yield self._batch(*planned[place])
+            yield self._batch(*planned[place], random)
 
-    def _batch(self, length: int, members: np.ndarray) -> Batch:
+    def _batch(self, length: int, members: np.ndarray, random: np.random.Generator) -> Batch:
         token_ids = np.full((len(members), length + 1), PAD, dtype=np.int32)
         for row, member in enumerate(members):
             token_ids[row, : len(self._token_ids[member])] = self._token_ids[member]
-        return Batch(self._labelled.read(self._places[members]), token_ids[:, :-1], token_ids[:, 1:])
+        inputs, targets = token_ids[:, :-1], token_ids[:, 1:]
+        if self._word_dropout:
+            hidden = (random.random(inputs.shape) < self._word_dropout) & (inputs >= len(RESERVED))
+            inputs = np.where(hidden, UNKNOWN, inputs)
+        return Batch(self._labelled.read(self._places[members]), inputs.astype(np.int32), targets)
 
 
 def _parts(members: int, batch_size: int) -> int:
