@@ -306,7 +306,7 @@ def test_an_encoder_is_converted_once(tiny, encoders_folder):
     assert tiny.calls == 1
     assert first.identity == second.identity == EncoderIdentity("tiny", "pretrained", "0" * 64, first.identity.golden)
     assert len(first.identity.golden) == GOLDEN_VALUES
-    assert {path.name for path in encoders_folder.iterdir()} == {"tiny-pretrained", "tiny-pretrained.lock"}
+    assert {path.name for path in encoders_folder.iterdir()} == {"tiny-pretrained-v1", "tiny-pretrained-v1.lock"}
     load_encoder("tiny", "random")
     assert tiny.calls == 2
 
@@ -316,7 +316,7 @@ def test_the_cached_folder_is_readable_as_the_user_s_umask_has_it(tiny, encoders
     assert tiny.calls == 1
     umask = os.umask(0)
     os.umask(umask)
-    assert stat.S_IMODE((encoders_folder / "tiny-pretrained").stat().st_mode) == 0o777 & ~umask
+    assert stat.S_IMODE((encoders_folder / "tiny-pretrained-v1").stat().st_mode) == 0o777 & ~umask
 
 
 def flip_a_bit(path: Path) -> None:
@@ -345,7 +345,7 @@ def drop_golden(path: Path) -> None:
 )
 def test_a_damaged_cached_encoder_is_made_again(name, damage, tiny, encoders_folder):
     whole = load_encoder("tiny").identity
-    damage(encoders_folder / "tiny-pretrained" / name)
+    damage(encoders_folder / "tiny-pretrained-v1" / name)
     again = load_encoder("tiny")
     assert tiny.calls == 2
     assert again.identity == whole
@@ -357,7 +357,7 @@ def test_a_damaged_cached_encoder_is_made_again(name, damage, tiny, encoders_fol
 def test_a_whole_cache_is_read_without_its_lock(tiny, encoders_folder):
     """As it must be where the cache is read-only, or another process converts for long."""
     load_encoder("tiny")
-    with ThreadPoolExecutor(1) as pool, FileLock(encoders_folder / "tiny-pretrained.lock"):
+    with ThreadPoolExecutor(1) as pool, FileLock(encoders_folder / "tiny-pretrained-v1.lock"):
         waiting = pool.submit(load_encoder, "tiny")
         assert waiting.result(timeout=20).identity.name == "tiny"
     assert tiny.calls == 1
@@ -400,10 +400,10 @@ load_encoder("tiny")
 
 def test_a_killed_conversion_leaves_no_encoder_and_the_next_one_clears_up(tiny, encoders_folder, tmp_path):
     assert run_python(KILLED_CONVERSION, tmp_path).wait(timeout=60) == -signal.SIGKILL
-    assert not (encoders_folder / "tiny-pretrained").exists()
+    assert not (encoders_folder / "tiny-pretrained-v1").exists()
     load_encoder("tiny")
     assert tiny.calls == 1
-    assert {path.name for path in encoders_folder.iterdir()} == {"tiny-pretrained", "tiny-pretrained.lock"}
+    assert {path.name for path in encoders_folder.iterdir()} == {"tiny-pretrained-v1", "tiny-pretrained-v1.lock"}
 
 
 SIMULTANEOUS_CONVERSIONS = """

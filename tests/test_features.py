@@ -64,7 +64,7 @@ def home(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def cache(home) -> Path:
     """Where the fake's pooled rows lie."""
-    return home / "cache" / "features" / "fake-ffffffffffff" / "pooled"
+    return home / "cache" / "features" / "fake-ffffffffffff-v1" / "pooled"
 
 
 def make_images(folder: Path, count: int, first: int = 0) -> dict[str, Path]:
@@ -236,7 +236,7 @@ def test_the_cache_does_not_depend_on_the_number_of_workers(tmp_path, monkeypatc
     for workers in (1, 4):
         monkeypatch.setenv("LCM_HOME", str(tmp_path / f"workers{workers}"))
         encoded = encode_images(paths, SlowAtFirst(), workers=workers)
-        folder = tmp_path / f"workers{workers}" / "cache" / "features" / "fake-ffffffffffff" / "pooled"
+        folder = tmp_path / f"workers{workers}" / "cache" / "features" / "fake-ffffffffffff-v1" / "pooled"
         found.append((encoded, (folder / "keys.txt").read_bytes(), (folder / "rows.bin").read_bytes()))
     assert found[0] == found[1]
 
