@@ -6,7 +6,6 @@ search and Keras. Nothing in a bundle is code: ONNX graphs, text and JSON, never
 Shapes: B images, R rows in a beam search, V words. States are tuples of arrays, one row an image or beam.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ import numpy as np
 
 from lcm.captioning.decoding import State
 from lcm.data.vocabulary import Vocabulary
-from lcm.encoding.encoders import EncoderIdentity
+from lcm.encoding.encoders import EncoderIdentity, file_sha256
 from lcm.encoding.runtime import open_session
 from lcm.errors import BundleError, DataError
 
@@ -86,7 +85,7 @@ class Manifest:
 def seal(folder: Path, manifest: Manifest) -> Manifest:
     """Write bundle.json last, with the hash of every other file; what has no bundle.json is no bundle."""
     files = {
-        path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name in (*REQUIRED_FILES, MODEL_CARD)
+        path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name in (*REQUIRED_FILES, MODEL_CARD)
     }
     sealed = replace(manifest, files=files)
     sealed.save(folder)
@@ -99,7 +98,7 @@ def verify(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         if name not in manifest.files or Path(name).name != name or not path.is_file():
             raise BundleError(f"the bundle {folder} lacks {name}; copy it again or export it again")
-        if _sha256(path) != manifest.files[name]:
+        if file_sha256(path) != manifest.files[name]:
             raise BundleError(f"{path} is not what was exported (its sha256 differs); copy or export the bundle again")
 
 
@@ -138,8 +137,3 @@ class Bundle:
         values = (token_ids.astype(np.int32), *state)
         log_probs, *next_state = self._step.run(None, dict(zip(self._step_inputs, values, strict=True)))
         return log_probs, tuple(next_state)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,9 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from lcm.captioning.bundle import Bundle
-from lcm.captioning.decoding import decode_beam
+from lcm.captioning.decoding import State, decode_beam
 from lcm.config import resource
 from lcm.data.images import read_image
+from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.encoders import find_encoder
 from lcm.encoding.prepared import LabelledFeatures
 
@@ -40,6 +41,20 @@ class Captioner(Protocol):
         ...
 
 
+class Decoder(Protocol):
+    """What turns features into words: a bundle, or a model in training."""
+
+    vocabulary: Vocabulary
+
+    def start(self, features: np.ndarray) -> State:
+        """Return the state before the first word."""
+        ...
+
+    def step(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Return log-probabilities of the next word, and the next state."""
+        ...
+
+
 class BundleCaptioner:
     """A bundle with its encoder: the whole way from a picture to its caption, in ONNX Runtime alone."""
 
@@ -58,19 +73,22 @@ class BundleCaptioner:
         return Description(caption, self.name)
 
 
-def caption_features(bundle: Bundle, labelled: LabelledFeatures, beam_width: int, max_words: int) -> list[str]:
-    """Return the best caption of each image, from features that are encoded already, with a progress bar."""
+def caption_features(
+    decoder: Decoder, labelled: LabelledFeatures, beam_width: int, max_words: int, progress: bool = True
+) -> list[str]:
+    """Return the best caption of each image, from features that are encoded already."""
     captions = []
-    for start in tqdm(range(0, len(labelled), IMAGES_AT_ONCE), desc="caption", unit=f" x {IMAGES_AT_ONCE} images"):
+    starts = range(0, len(labelled), IMAGES_AT_ONCE)
+    for start in tqdm(starts, desc="caption", unit=f" x {IMAGES_AT_ONCE} images", disable=not progress):
         features = labelled.read(slice(start, start + IMAGES_AT_ONCE))
-        captions += _captions_of(bundle, features, beam_width, max_words)
+        captions += _captions_of(decoder, features, beam_width, max_words)
     return captions
 
 
-def _captions_of(bundle: Bundle, features: np.ndarray, beam_width: int, max_words: int) -> list[str]:
+def _captions_of(decoder: Decoder, features: np.ndarray, beam_width: int, max_words: int) -> list[str]:
     """Return a caption for each image's features, [B, D] or [B, N, D]."""
-    found = decode_beam(bundle.step, bundle.start(features), max_words, beam_width)
-    return [bundle.vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
+    found = decode_beam(decoder.step, decoder.start(features), max_words, beam_width)
+    return [decoder.vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
 
 
 def load_captioner(bundle: str | Path | None = None) -> BundleCaptioner:

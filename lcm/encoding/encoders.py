@@ -131,7 +131,7 @@ def _read_cached(folder: Path) -> EncoderIdentity | None:
     """Return whose file the folder holds; None when it is not what was written: a damaged one is made again."""
     try:
         record = json.loads((folder / "encoder.json").read_text())
-        if record["onnx_sha256"] == _sha256(folder / "encoder.onnx"):
+        if record["onnx_sha256"] == file_sha256(folder / "encoder.onnx"):
             return EncoderIdentity.from_record(record)
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -153,7 +153,7 @@ def _make(name: str, spec: EncoderSpec, weights: str, folder: Path) -> EncoderId
         fresh = Encoder(onnx_path, EncoderIdentity(name, weights, source_sha256, ()))
         golden = [round(float(value), 5) for value in golden_features(fresh)]
         identity = EncoderIdentity(name, weights, source_sha256, tuple(golden))
-        record = asdict(identity) | {"onnx_sha256": _sha256(onnx_path)}
+        record = asdict(identity) | {"onnx_sha256": file_sha256(onnx_path)}
         (temporary / "encoder.json").write_text(json.dumps(record, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
@@ -162,6 +162,7 @@ def _make(name: str, spec: EncoderSpec, weights: str, folder: Path) -> EncoderId
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

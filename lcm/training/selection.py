@@ -8,12 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from lcm.captioning.decoding import Step, decode_beam
+from lcm.captioning.captioners import caption_features
+from lcm.captioning.decoding import State, Step
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
 from lcm.evaluation.metrics import score
-
-IMAGES_AT_ONCE = 256  # bounds the memory of a beam search
 
 
 def keras_step(model) -> Step:
@@ -27,19 +26,25 @@ def keras_step(model) -> Step:
     return step
 
 
+class KerasDecoder:
+    """A Keras model that writes captions as it now is, as a bundle does."""
+
+    def __init__(self, model, vocabulary: Vocabulary):
+        self.vocabulary, self.step, self._model = vocabulary, keras_step(model), model
+
+    def start(self, features: np.ndarray) -> State:
+        """Return the state before the first word."""
+        return tuple(array.numpy() for array in self._model.start(tf.constant(features)))
+
+
 def make_dev_scorer(
     model, dev: LabelledFeatures, vocabulary: Vocabulary, beam_width: int, max_words: int
 ) -> Callable[[], float | None]:
     """Return a function that gives the model's CIDEr on `dev` as it now is; None where it has no value."""
-    step = keras_step(model)
+    decoder = KerasDecoder(model, vocabulary)
 
     def dev_cider() -> float | None:
-        captions = []
-        for start in range(0, len(dev), IMAGES_AT_ONCE):
-            features = tf.constant(dev.read(slice(start, start + IMAGES_AT_ONCE)))
-            state = tuple(array.numpy() for array in model.start(features))
-            found = decode_beam(step, state, max_words, beam_width)
-            captions += [vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
+        captions = caption_features(decoder, dev, beam_width, max_words, progress=False)
         return score(captions, dev.references, meteor=False).cider
 
     return dev_cider
