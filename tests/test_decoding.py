@@ -1,4 +1,4 @@
-"""Greedy and beam search over hand-made distributions; no model anywhere.
+"""Greedy and beam search and nucleus sampling over hand-made distributions; no model anywhere.
 
 Ids 4, 5, … are words. A fake step knows its images and all that was written so far from its state alone, so that
 a state row which does not follow its beam gives other probabilities, and wrong captions.
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lcm.captioning import decoding
-from lcm.captioning.decoding import Hypothesis, decode_beam, decode_greedy
+from lcm.captioning.decoding import Hypothesis, decode_beam, decode_greedy, decode_nucleus
 from lcm.data.vocabulary import END, PAD, START, UNKNOWN
 
 A, B, C = 4, 5, 6
@@ -165,6 +165,7 @@ def test_what_the_step_returns_is_left_as_it_is():
     fixed = np.log(np.full((1, 7), 1 / 7, np.float32))
     decode_greedy(lambda _ids, state: (fixed, state), (np.zeros((1, 1)),), 3)
     decode_beam(lambda ids, state: (np.repeat(fixed, len(ids), 0), state), (np.zeros((1, 1)),), 3, 2)
+    decode_nucleus(lambda _ids, state: (fixed, state), (np.zeros((1, 1)),), 3, [0])
     assert (fixed == np.log(np.float32(1 / 7))).all()
 
 
@@ -294,3 +295,137 @@ def test_no_images():
     step = step_over(random_distribution(0, 7))
     assert decode_greedy(step, state_of(), 5) == []
     assert decode_beam(step, state_of(), 5, 3) == []
+
+
+# Nucleus sampling
+
+
+def always(probabilities: dict):
+    """Return a distribution that is the same after all beginnings."""
+    return lambda _image, words: tree({words: probabilities})(0, words)
+
+
+def first_words(probabilities: dict, nucleus: float, samples: int = 4000) -> dict[int, float]:
+    """Return how often each word comes first, END too, as a share of many samples."""
+    numbers = range(samples)
+    (hypotheses,) = decode_nucleus(step_over(always(probabilities)), state_of(0), 1, numbers, nucleus)
+    words = [one.token_ids[0] if one.token_ids else END for one in hypotheses]
+    return {word: words.count(word) / samples for word in set(words)}
+
+
+def test_the_draws_of_a_sample_are_those_of_its_number():
+    # default_rng(0) gives 0.637, 0.270 and default_rng(1) 0.512, 0.950. Nucleus 0.7 holds A and B, at 0.5 / 0.8 = 0.625
+    # and 0.375: a draw below 0.625 is A, another B.
+    step = step_over(always({A: 0.5, B: 0.3, C: 0.2}))
+    (hypotheses,) = decode_nucleus(step, state_of(0), 2, [0, 1], nucleus=0.7)
+    assert hypotheses == [
+        Hypothesis((B, A), log(0.3, 0.5), ended=False),
+        Hypothesis((A, B), log(0.5, 0.3), ended=False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("nucleus", "words"), [(0.1, {B}), (0.39, {B}), (0.41, {A, B}), (0.69, {A, B}), (0.71, {A, B, END}), (0.91, None)]
+)
+def test_the_nucleus_is_the_smallest_set_that_reaches_the_probability(nucleus, words):
+    probabilities = {A: 0.3, B: 0.4, C: 0.1, END: 0.2}  # added up from the highest: 0.4, 0.7, 0.9, 1
+    assert set(first_words(probabilities, nucleus, samples=300)) == (words or set(probabilities))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.2])
+def test_words_come_as_often_as_their_share_of_the_nucleus_says(scale):
+    # 0.4 + 0.3 < 0.75 <= 0.4 + 0.3 + 0.2, so the shares are 4, 3 and 2 of 9, and C never comes. Three standard
+    # deviations of a share of 4/9 over 4000 samples are 3 * sqrt(0.247 / 4000) = 0.024.
+    probabilities = {A: 0.3, END: 0.4, B: 0.2, C: 0.1}
+    reserved = {PAD: 0.5, START: 0.3, UNKNOWN: 0.2}  # take most of the probability, and none of the nucleus
+    given = {word: probability * scale for word, probability in probabilities.items()}
+    given |= {word: probability * (1 - scale) for word, probability in reserved.items()}
+    found = first_words(given, 0.75)
+    assert found == {
+        END: pytest.approx(4 / 9, abs=0.024),
+        A: pytest.approx(3 / 9, abs=0.024),
+        B: pytest.approx(2 / 9, abs=0.024),
+    }
+
+
+def test_the_whole_nucleus_is_the_distribution():
+    probabilities = {A: 0.55, B: 0.05, C: 0.1, END: 0.3}
+    found = first_words(probabilities | {UNKNOWN: 0.0}, nucleus=1.0)
+    assert found == {word: pytest.approx(share, abs=0.024) for word, share in probabilities.items()}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_smallest_nucleus_is_greedy(seed):
+    step = step_over(random_distribution(seed, 9))
+    greedy = decode_greedy(step, state_of(3, 4), 6)
+    for one, sampled in zip(greedy, decode_nucleus(step, state_of(3, 4), 6, range(5), nucleus=1e-9), strict=True):
+        assert [(each.token_ids, each.ended) for each in sampled] == [(one.token_ids, one.ended)] * 5
+        assert [each.log_prob for each in sampled] == pytest.approx([one.log_prob] * 5)
+
+
+def test_equally_probable_words_fall_into_the_nucleus_in_the_order_of_their_ids():
+    assert set(first_words({A: 0.25, B: 0.25, C: 0.25, END: 0.25}, 0.6, samples=100)) == {END, A, B}
+
+
+@pytest.mark.parametrize("nucleus", [0.6, 0.8, 1.0])
+def test_samples_are_as_probable_as_they_say(nucleus):
+    distribution = random_distribution(4, 10)
+    found = decode_nucleus(step_over(distribution), state_of(2, 6), 5, range(30), nucleus)
+    for image, hypotheses in zip((2, 6), found, strict=True):
+        assert len(hypotheses) == 30
+        for hypothesis in hypotheses:
+            ids = (*hypothesis.token_ids, END) if hypothesis.ended else hypothesis.token_ids
+            assert not {PAD, START, UNKNOWN, END}.intersection(hypothesis.token_ids)
+            assert len(hypothesis.token_ids) == 5 or hypothesis.ended
+            probabilities = [distribution(image, ids[:t])[token_id] for t, token_id in enumerate(ids)]
+            assert hypothesis.log_prob == log(*probabilities)
+    assert len({one.token_ids for one in found[0]}) > 5
+    assert {one.ended for one in found[0]} == {True, False}
+
+
+def test_an_image_gets_the_same_samples_in_any_company():
+    step, images = step_over(random_distribution(0, 12)), (7, 0, 3, 12, 5, 1)
+    together = decode_nucleus(step, state_of(*images), 6, range(4))
+    for image, hypotheses in zip(images, together, strict=True):
+        assert decode_nucleus(step, state_of(image), 6, range(4)) == [hypotheses]
+        assert decode_nucleus(step, state_of(image), 6, [2]) == [[hypotheses[2]]]
+        assert decode_nucleus(step, state_of(image), 6, [3, 0]) == [[hypotheses[3], hypotheses[0]]]
+    assert len({hypotheses[0].token_ids for hypotheses in together}) > 3  # not all the same
+    assert len({len(one.token_ids) for hypotheses in together for one in hypotheses}) > 2  # nor of one length
+
+
+def test_like_images_get_like_samples():
+    one, other = decode_nucleus(step_over(always({A: 0.5, B: 0.3, END: 0.2})), state_of(0, 1), 6, range(10))
+    assert one == other
+
+
+def test_room_for_more_words_changes_none_of_those_before():
+    step = step_over(random_distribution(5, 9))
+    (short,), (long,) = (decode_nucleus(step, state_of(0), words, range(20)) for words in (3, 8))
+    assert [one.token_ids for one in short] == [one.token_ids[:3] for one in long]
+
+
+def test_a_sample_that_never_ends_keeps_all_its_words():
+    (hypotheses,) = decode_nucleus(step_over(always({A: 1.0})), state_of(0), 5, range(2))
+    assert hypotheses == [Hypothesis((A,) * 5, log(1.0), ended=False)] * 2
+
+
+@pytest.mark.parametrize("probability", [0.0, math.nan])
+def test_no_sample_where_nothing_may_be_written_at_all(probability):
+    step = step_over(always(dict.fromkeys(range(7), probability)))
+    (hypotheses,) = decode_nucleus(step, state_of(0), 5, range(2))
+    assert hypotheses == [Hypothesis((), 0.0, ended=False)] * 2
+
+
+def test_a_dead_end_does_not_stop_other_samples_or_images():
+    garden = {(): {A: 0.5, B: 0.5}, (A,): {UNKNOWN: 1.0}, (B,): {C: 1.0}}
+    step = step_over(lambda image, words: tree(garden if image else {(): {PAD: 1.0}})(image, words))
+    found = decode_nucleus(step, state_of(1, 0, 1), 20, [0, 2])  # which draw 0.637: B, and 0.262: A
+    whole, lost = Hypothesis((B, C), log(0.5), ended=True), Hypothesis((A,), log(0.5), ended=False)
+    assert found == [[whole, lost], [Hypothesis((), 0.0, ended=False)] * 2, [whole, lost]]
+
+
+def test_no_images_or_no_numbers():
+    step = step_over(random_distribution(0, 7))
+    assert decode_nucleus(step, state_of(), 5, range(3)) == []
+    assert decode_nucleus(step, state_of(0, 1), 5, []) == [[], []]
