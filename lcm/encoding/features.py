@@ -8,10 +8,7 @@ Shapes: R rows in the cache, N grid positions, D numbers in a feature.
 
 import hashlib
 import json
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -24,6 +21,7 @@ from lcm.config import cache_dir
 from lcm.data.images import read_image
 from lcm.encoding.conversion import PREPROCESSING
 from lcm.encoding.encoders import ENCODERS, Encoder, EncoderIdentity
+from lcm.encoding.parallel import map_in_order
 from lcm.encoding.store import FeatureStore
 from lcm.errors import BadImageError, DataError, choose
 
@@ -80,7 +78,6 @@ def encode_images(
     `paths` maps image_id to file. `workers` threads (0: one a core) share `encoder`, which should use one
     thread a call. Unreadable images are left out and listed; DataError when they are more than MAX_UNREADABLE.
     """
-    workers = workers or os.cpu_count() or 1
     stores = {kind: open_store(encoder.identity, kind) for kind in kinds}
     encoded = EncodedImages(encoder.identity, {}, {})
 
@@ -94,7 +91,7 @@ def encode_images(
         for store in stores.values():
             store.recover()
         try:
-            for chunk in _map_in_order(work, _parts(list(paths.items())), workers):
+            for chunk in map_in_order(work, paths.items(), CHUNK_IMAGES, workers):
                 for kind, store in stores.items():
                     store.append(chunk.keys, chunk.features[kind])
                 encoded.keys.update(chunk.key_of)
@@ -133,23 +130,6 @@ def _encode_chunk(part: Sequence[tuple[str, Path]], encoder: Encoder, stores: Ma
         return _Chunk([], {kind: np.empty(0) for kind in stores}, key_of, unreadable)
     features = encoder.encode(np.stack(list(arrays.values())), tuple(stores))
     return _Chunk(list(arrays), features, key_of, unreadable)
-
-
-def _parts(items: Sequence[tuple[str, Path]]) -> Iterator[Sequence[tuple[str, Path]]]:
-    for start in range(0, len(items), CHUNK_IMAGES):
-        yield items[start : start + CHUNK_IMAGES]
-
-
-def _map_in_order(work: Callable[[Sequence], _Chunk], parts: Iterable[Sequence], workers: int) -> Iterator[_Chunk]:
-    """Yield `work(part)` in order, a few parts ahead of the reader: memory stays flat however many there are."""
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = deque()
-        for part in parts:
-            ahead.append(pool.submit(work, part))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def _check_unreadable(unreadable: Mapping[str, str], images: int) -> None:

@@ -1,0 +1,110 @@
+"""Work in threads: every result, in order, a few ahead and no more."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lcm.encoding.parallel import map_in_order
+
+
+class Source:
+    """Gives 0, 1, 2, … and counts how many were taken."""
+
+    def __init__(self, count: int):
+        self.count, self.taken = count, 0
+
+    def __iter__(self) -> Iterator[int]:
+        for item in range(self.count):
+            self.taken += 1
+            yield item
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 23])
+@pytest.mark.parametrize("part_size", [1, 4, 100])
+def test_all_parts_come_in_order_whole_but_for_the_last(workers, count, part_size):
+    parts = list(map_in_order(list, range(count), part_size, workers))
+    assert parts == [list(range(count))[start : start + part_size] for start in range(0, count, part_size)]
+
+
+def test_a_part_that_takes_long_is_not_overtaken():
+    def work(part):
+        time.sleep(0.02 if part[0] % 3 == 0 else 0)
+        return part[0]
+
+    assert list(map_in_order(work, range(12), 1, workers=4)) == list(range(12))
+
+
+def test_the_work_is_shared_among_threads():
+    together = threading.Barrier(3, timeout=10)  # passes only when three threads are in it at once
+    assert list(map_in_order(lambda part: together.wait() >= 0 and part[0], range(3), 1, workers=3)) == [0, 1, 2]
+
+
+def test_without_a_number_there_is_a_thread_for_each_core(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    together = threading.Barrier(3, timeout=10)
+    assert len(list(map_in_order(lambda _part: together.wait(), range(3), 1))) == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)  # where it is not known
+    assert list(map_in_order(sum, range(3), 2)) == [1, 2]
+
+
+def test_the_caller_s_thread_does_none_of_it():
+    threads = set(map_in_order(lambda _part: threading.get_ident(), range(5), 1, workers=1))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize(("workers", "part_size"), [(1, 1), (1, 8), (3, 2)])
+def test_no_more_than_a_few_parts_are_read_ahead(workers, part_size):
+    source = Source(10_000)
+    results = map_in_order(len, source, part_size, workers)
+    assert source.taken == 0  # nothing before the reader asks
+    ahead = []
+    for number in range(1, 50):
+        next(results)
+        ahead.append(source.taken // part_size - number)
+    assert set(ahead) == {2 * workers}
+    results.close()
+    assert source.taken == (49 + 2 * workers) * part_size
+
+
+def test_an_error_in_the_work_comes_in_its_place():
+    def work(part):
+        if part == [2]:
+            raise ValueError("two")
+        return part[0]
+
+    results = map_in_order(work, range(5), 1, workers=2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="two"):
+        next(results)
+    assert list(results) == []
+
+
+def test_an_error_in_the_source_reaches_the_reader():
+    def source():
+        yield from (0, 1)
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(map_in_order(len, source(), 1, workers=1))
+
+
+def test_a_reader_that_stops_early_does_not_wait_for_what_has_not_begun():
+    begun, held = [], threading.Event()
+
+    def work(part):
+        begun.append(part[0])
+        if part[0] == 1:
+            held.wait(10)
+
+    results = map_in_order(work, range(100), 1, workers=1)
+    next(results)
+    threading.Timer(0.1, held.set).start()
+    results.close()
+    assert held.is_set()  # it waited for the part under way
+    assert begun in ([0], [0, 1])
+    assert all("ThreadPool" not in thread.name for thread in threading.enumerate())
