@@ -1,53 +1,42 @@
-"""Bundles: whole or refused, never code; and the captions they write, worked out by hand.
-
-The tiny captioner of tiny_graphs.py names the strongest of an image's mean colours.
-"""
+"""Bundles: whole or refused, never code; with a tag scorer's files and without."""
 
 import hashlib
 import json
 import os
 import pickle
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from tiny_graphs import (
     BLUE,
     RED,
-    SIZE,
+    TAGGER,
     VOCABULARY,
     WIDTH,
     A,
-    TinyConversion,
     log_prob_table,
     save_bundle,
     tiny_manifest,
-    tiny_spec,
+    use_tiny_encoder,
 )
 
-import lcm
-from lcm.captioning import captioners
-from lcm.captioning.bundle import SCHEMA_VERSION, Bundle, Manifest, verify
-from lcm.captioning.captioners import BundleCaptioner, Description, caption_features, load_captioner
+from lcm.captioning.bundle import REQUIRED_FILES, SCHEMA_VERSION, Bundle, Manifest, required_files, seal, verify
+from lcm.captioning.captioners import BundleCaptioner, load_captioner
 from lcm.captioning.model_card import add_evaluation, metrics_table, model_card
-from lcm.data.images import read_image
 from lcm.data.vocabulary import RESERVED, START
-from lcm.encoding.encoders import ENCODERS, EncoderIdentity, load_encoder
-from lcm.encoding.prepared import LabelledFeatures
-from lcm.errors import BadImageError, BundleError, LcmError
+from lcm.encoding.encoders import EncoderIdentity
+from lcm.errors import BundleError
 
+TAG_FILES = ["tag_image.onnx", "tag_text.onnx", "tag_vectors.npy", "tag_word_rows.npy", "tag_words.txt"]
 METRICS = {"split": "dev", "images": 12, "cider": 0.5219, "meteor": None, "meteor_reason": "Java is missing"}
 
 
 @pytest.fixture
 def encoder(tmp_path, monkeypatch) -> EncoderIdentity:
-    """The tiny encoder, converted in a cache of its own."""
-    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
-    monkeypatch.setitem(ENCODERS, "tiny", tiny_spec(TinyConversion()))
-    return load_encoder("tiny").identity
+    return use_tiny_encoder(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -56,7 +45,9 @@ def folder(tmp_path, encoder) -> Path:
 
 
 @pytest.fixture
-def evaluated(folder) -> Path:
+def tagged(tmp_path, encoder) -> Path:
+    """A bundle with everything: a tag scorer and a model card."""
+    folder = save_bundle(tmp_path / "tagged", encoder, tagger=TAGGER)
     add_evaluation(folder, METRICS)
     return folder
 
@@ -116,15 +107,15 @@ def replace_by_folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md"])
+@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md", *TAG_FILES])
 @pytest.mark.parametrize(
     "damage", [flip_a_bit, cut_in_half, lambda path: os.truncate(path, 0), Path.unlink, replace_by_folder]
 )
-def test_a_damaged_file_is_refused_by_name(name, damage, evaluated):
-    Bundle(evaluated)
-    damage(evaluated / name)
+def test_a_damaged_file_is_refused_by_name(name, damage, tagged):
+    Bundle(tagged)
+    damage(tagged / name)
     with pytest.raises(BundleError, match=rf"{name}.*(copy|export).*again"):
-        Bundle(evaluated)
+        Bundle(tagged)
 
 
 @pytest.mark.parametrize("damage", [cut_in_half, lambda path: os.truncate(path, 0)])
@@ -196,6 +187,9 @@ def test_json_of_another_kind_has_no_schema_version(content, folder):
         {"max_words": None},
         {"feature_kind": 1},
         {"name": {}},
+        {"tagger": None},
+        {"tagger": ["tiny-tags"]},
+        {"tagger": "tiny-tags"},
         {"encoder": "tiny"},
         {"encoder": {"name": "tiny"}},
         {"encoder": {"name": "tiny", "weights": "random", "source_sha256": "0", "golden": "none"}},
@@ -217,13 +211,13 @@ def test_a_manifest_that_lacks_a_field_is_refused(name, folder):
         Bundle(folder)
 
 
-@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt"])
-def test_a_file_without_hash_is_refused(name, folder):
-    files = dict(Manifest.load(folder).files)
+@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt", *TAG_FILES])
+def test_a_file_without_hash_is_refused(name, tagged):
+    files = dict(Manifest.load(tagged).files)
     del files[name]
-    change_manifest(folder, files=files)
+    change_manifest(tagged, files=files)
     with pytest.raises(BundleError, match=f"lacks {name}"):
-        Bundle(folder)
+        Bundle(tagged)
 
 
 @pytest.mark.parametrize("place", ["../outside.txt", "folder/inside.txt", "{absolute}"])
@@ -278,14 +272,14 @@ class Payload:
         return Path.touch, (self.trace,)
 
 
-@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt"])
+@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt", *TAG_FILES])
 def test_a_pickle_put_in_place_is_never_loaded(name, tmp_path, encoder):
     trace = tmp_path / "was loaded"
     content = pickle.dumps(Payload(trace))
     pickle.loads(content)
     assert trace.exists(), "the payload works"
     trace.unlink()
-    folder = save_bundle(tmp_path / "pickled", encoder, [(name, content)])  # its hash is the right one
+    folder = save_bundle(tmp_path / "pickled", encoder, [(name, content)], tagger=TAGGER)  # its hash is the right one
     with pytest.raises(BundleError):
         BundleCaptioner(folder)
     assert not trace.exists()
@@ -296,6 +290,45 @@ def test_files_that_are_not_listed_are_not_touched(folder, tmp_path):
     (folder / "model.pkl").write_bytes(pickle.dumps(Payload(trace)))
     assert BundleCaptioner(folder).name == "tiny-1"
     assert not trace.exists()
+
+
+# The tag scorer's files
+
+
+def test_a_bundle_with_tag_scorer_needs_its_files_too(encoder):
+    assert required_files(tiny_manifest(encoder)) == REQUIRED_FILES
+    assert sorted(required_files(tiny_manifest(encoder, tagger=TAGGER))) == sorted([*REQUIRED_FILES, *TAG_FILES])
+
+
+def test_tag_files_are_sealed_and_kept_by_an_evaluation(tagged, encoder):
+    manifest = Bundle(tagged).manifest
+    names = {"start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md", *TAG_FILES}
+    assert manifest == tiny_manifest(encoder, tagger=TAGGER, metrics=METRICS, files=manifest.files)
+    assert manifest.files == {name: sha256(tagged / name) for name in names}
+
+
+def test_tag_files_without_tag_scorer_are_not_touched(folder, encoder):
+    for name in TAG_FILES:
+        (folder / name).write_bytes(b"left by an older export")
+    assert seal(folder, tiny_manifest(encoder)).files.keys() == set(REQUIRED_FILES)
+    assert load_captioner(folder).tag_scorer is None
+
+
+def test_a_manifest_written_before_there_were_tags_has_no_tag_scorer(folder):
+    record = json.loads((folder / "bundle.json").read_text())
+    del record["tagger"]
+    (folder / "bundle.json").write_text(json.dumps(record))
+    assert Bundle(folder).manifest.tagger == {}
+    assert load_captioner(folder).tag_scorer is None
+
+
+@pytest.mark.parametrize(
+    "tagger", [{"name": "tiny-tags"}, {"scale": 1}, TAGGER | {"scale": "warm"}, TAGGER | {"scale": [1]}]
+)
+def test_a_tag_scorer_that_the_manifest_does_not_describe_is_refused(tagger, tagged):
+    change_manifest(tagged, tagger=tagger)
+    with pytest.raises(BundleError, match=r"tag scorer that cannot be loaded \(\w+\); export it again"):
+        load_captioner(tagged)
 
 
 # Evaluation and model card
@@ -313,13 +346,14 @@ def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
     assert len(list(folder.iterdir())) == 5
 
 
-def test_an_evaluation_does_not_make_a_damaged_bundle_good(evaluated):
-    flip_a_bit(evaluated / "step.onnx")
-    before = (evaluated / "bundle.json").read_bytes()
-    with pytest.raises(BundleError, match=r"step.onnx is not what was exported"):
-        add_evaluation(evaluated, {"cider": 9.0})
-    assert (evaluated / "bundle.json").read_bytes() == before
-    assert "9.0" not in (evaluated / "MODEL_CARD.md").read_text()
+@pytest.mark.parametrize("name", ["step.onnx", "tag_vectors.npy"])
+def test_an_evaluation_does_not_make_a_damaged_bundle_good(name, tagged):
+    flip_a_bit(tagged / name)
+    before = (tagged / "bundle.json").read_bytes()
+    with pytest.raises(BundleError, match=rf"{name} is not what was exported"):
+        add_evaluation(tagged, {"cider": 9.0})
+    assert (tagged / "bundle.json").read_bytes() == before
+    assert "9.0" not in (tagged / "MODEL_CARD.md").read_text()
 
 
 def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
@@ -345,95 +379,3 @@ def test_the_metrics_table_has_a_row_for_each_known_metric():
         "| BLEU-4 | 1.000 |",
         "| WER, mean over references (smaller is better) | 0.123 |",
     ]
-
-
-# Captioners
-
-
-def make_picture(path: Path, colour: tuple[int, int, int] | str) -> Path:
-    Image.new("RGB", (40, 24), colour).save(path)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("colour", "caption"),
-    [((200, 90, 10), "a red square"), ((10, 120, 40), "a green square"), ((60, 0, 61), "a blue square")],
-)
-def test_it_says_what_was_worked_out_by_hand(colour, caption, folder, tmp_path):
-    picture = make_picture(tmp_path / "picture.png", colour)
-    captioner = load_captioner(folder)
-    assert captioner.describe(picture) == Description(caption, "tiny-1")
-    assert captioner.describe(str(picture)).caption == caption
-    assert captioner.describe(picture.read_bytes()).caption == caption
-    assert captioner.name == "tiny-1"
-
-
-def test_it_writes_as_many_words_as_the_manifest_allows(tmp_path, encoder):
-    picture = make_picture(tmp_path / "picture.png", "red")
-    captions = [
-        load_captioner(save_bundle(tmp_path / f"words{words}", encoder, max_words=words)).describe(picture).caption
-        for words in (1, 2, 3)
-    ]
-    assert captions == ["a", "a red", "a red square"]
-
-
-def test_it_may_be_asked_for_grid_features(tmp_path, encoder, monkeypatch):
-    folder = save_bundle(tmp_path / "grid", encoder, feature_kind="grid")
-    seen = []
-    monkeypatch.setattr(captioners, "_captions_of", lambda _bundle, features, *_: seen.append(features) or ["x"])
-    load_captioner(folder).describe(make_picture(tmp_path / "picture.png", (255, 0, 51)))
-    np.testing.assert_allclose(seen[0][0, :, :3], [[1.0, 0.0, 0.2]] * 4, atol=1e-6)
-
-
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n half"])
-def test_what_is_no_image_is_refused(content, folder, tmp_path):
-    captioner = load_captioner(folder)
-    with pytest.raises(BadImageError):
-        captioner.describe(content)
-    (tmp_path / "picture.png").write_bytes(content)
-    with pytest.raises(BadImageError, match=r"picture.png"):
-        captioner.describe(tmp_path / "picture.png")
-    with pytest.raises(BadImageError):
-        captioner.describe(tmp_path / "missing.png")
-
-
-def test_another_encoder_than_the_model_s_is_refused(tmp_path, encoder):
-    other = replace(encoder, golden=tuple(value + 0.01 for value in encoder.golden), source_sha256="a" * 64)
-    folder = save_bundle(tmp_path / "other", other)
-    with pytest.raises(BundleError, match=r"gives other features .*000000000000 here, aaaaaaaaaaaa there"):
-        load_captioner(folder)
-
-
-def test_a_model_s_encoder_that_lcm_does_not_know_is_refused(tmp_path, encoder):
-    folder = save_bundle(tmp_path / "other", replace(encoder, name="vgg16"))
-    with pytest.raises(LcmError, match="unknown encoder 'vgg16'; choose from efficientnet_lite2"):
-        load_captioner(folder)
-
-
-def test_many_images_get_what_each_would_get_alone(folder, tmp_path, monkeypatch):
-    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (9, 8, 7), (7, 8, 9)]
-    pictures = [make_picture(tmp_path / f"{place}.png", colour) for place, colour in enumerate(colours)]
-    pooled = load_encoder("tiny").encode(np.stack([read_image(path, SIZE) for path in pictures]))["pooled"]
-    rows = np.array([4, 0, 1, 2, 3])
-    labelled = LabelledFeatures([None] * 5, rows, pooled)
-    bundle = Bundle(folder)
-    expected = [load_captioner(folder).describe(pictures[row]).caption for row in rows]
-    assert len(set(expected)) == 3
-    for at_once in (2, 5, 256):
-        monkeypatch.setattr(captioners, "IMAGES_AT_ONCE", at_once)
-        assert caption_features(bundle, labelled, beam_width=2, max_words=5) == expected
-    assert caption_features(bundle, labelled, beam_width=1, max_words=2)[0] == "a blue"
-    assert caption_features(bundle, LabelledFeatures([], rows[:0], pooled), beam_width=2, max_words=5) == []
-
-
-def test_without_a_folder_it_is_the_shipped_bundle(folder, monkeypatch):
-    asked = []
-    monkeypatch.setattr(captioners, "resource", lambda name: asked.append(name) or folder)
-    assert lcm.load_captioner().name == "tiny-1"
-    assert asked == ["data/models/flickr8k"]
-    assert lcm.load_captioner(str(folder)).name == "tiny-1"
-
-
-def test_a_description_is_plain_data(folder, tmp_path):
-    description = load_captioner(folder).describe(make_picture(tmp_path / "picture.png", "blue"))
-    assert asdict(description) == {"caption": "a blue square", "model": "tiny-1"}

@@ -1,21 +1,30 @@
-"""Tiny ONNX graphs whose answers are known by hand: an encoder that sees mean colours, a captioner that names one."""
+"""Tiny ONNX graphs whose answers are known by hand: an encoder that sees mean colours, a captioner that names one.
 
-from collections.abc import Sequence
+And a dual encoder that knows how far a picture is red, green and blue: a word's vector is its colour.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
-from lcm.captioning import bundle
+from lcm.captioning import bundle, dual_encoder
 from lcm.data.vocabulary import END, RESERVED, START, Vocabulary
-from lcm.encoding.encoders import EncoderIdentity, EncoderSpec
+from lcm.encoding.encoders import ENCODERS, EncoderIdentity, EncoderSpec, load_encoder
 
 SIZE, POSITIONS, WIDTH = 8, 4, 64
 VOCABULARY = Vocabulary((*RESERVED, "a", "square", "red", "green", "blue"))
 A, SQUARE, RED, GREEN, BLUE = range(4, 9)
 IMPOSSIBLE = -30.0  # log-probability of what the captioner does not write
+# The table of the tag scorer: what is red, green and blue of a word's vector, and what is learned beyond that.
+TAG_WORDS = {"red": (1, 0, 0, 0), "green": (0, 1, 0, 0), "blue": (0, 0, 1, 0), "square": (0, 0, 0, 1)}
+TAG_SCALE = float(np.log(4))  # cosine 1 has four times the share of cosine 0
+TAGGER = {"name": "tiny-tags", "scale": TAG_SCALE, "word_embedding": "not installed", "embedding_dim": 3}
 
 
 def save_graph(path: Path, nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> None:
@@ -69,6 +78,18 @@ def tiny_spec(conversion) -> EncoderSpec:
     return EncoderSpec(SIZE, POSITIONS, WIDTH, conversion)
 
 
+def use_tiny_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> EncoderIdentity:
+    """Make the tiny encoder the one named "tiny", converted in a cache of its own."""
+    monkeypatch.setenv("LCM_HOME", str(folder / "home"))
+    monkeypatch.setitem(ENCODERS, "tiny", tiny_spec(TinyConversion()))
+    return load_encoder("tiny").identity
+
+
+def make_picture(path: Path, colour: tuple[int, int, int] | str) -> Path:
+    Image.new("RGB", (40, 24), colour).save(path)
+    return path
+
+
 def log_prob_table() -> np.ndarray:
     """Return log-probabilities [3 colours, V last words, V next words]: "a <colour> square", each word with 0.5."""
     size = len(VOCABULARY)
@@ -76,6 +97,15 @@ def log_prob_table() -> np.ndarray:
     for place, colour in enumerate((RED, GREEN, BLUE)):
         for last, following in ((START, A), (A, colour), (colour, SQUARE), (SQUARE, END)):
             table[place, last, following] = np.log(0.5)
+    return table
+
+
+def varied_table() -> np.ndarray:
+    """As log_prob_table, but of the beginnings "a" and "a <colour>" one in three goes on with "square" and END."""
+    table = log_prob_table()
+    for place, colour in enumerate((RED, GREEN, BLUE)):
+        table[place, A, [colour, SQUARE]] = np.log([0.4, 0.2])
+        table[place, colour, [SQUARE, END]] = np.log([0.4, 0.2])
     return table
 
 
@@ -90,7 +120,7 @@ def save_start(path: Path) -> None:
     save_graph(path, nodes, inputs, outputs, constants)
 
 
-def save_step(path: Path) -> None:
+def save_step(path: Path, table: np.ndarray | None = None) -> None:
     """Look the log-probabilities up under colour and last word; the state stays what it is."""
     nodes = [
         helper.make_node("Cast", ["token_ids"], ["ids"], to=TensorProto.INT64),
@@ -99,10 +129,52 @@ def save_step(path: Path) -> None:
         helper.make_node("GatherND", ["table", "places"], ["log_probs"]),
         helper.make_node("Identity", ["state"], ["next_state"]),
     ]
-    constants = {"one": np.array([1]), "table": log_prob_table()}
+    constants = {"one": np.array([1]), "table": log_prob_table() if table is None else table}
     inputs = [tensor("token_ids", TensorProto.INT32), tensor("state", TensorProto.INT64, 1)]
     outputs = [tensor("log_probs", TensorProto.FLOAT, len(VOCABULARY)), tensor("next_state", TensorProto.INT64, 1)]
     save_graph(path, nodes, inputs, outputs, constants)
+
+
+def save_image_tower(path: Path) -> None:
+    """The first three features, mean red, green and blue, and a 0, as a unit vector [B, 4]."""
+    nodes = [helper.make_node("MatMul", ["features", "first_three"], ["colours"]), *_normalise("colours", "vectors")]
+    first_three = np.zeros((WIDTH, 4), np.float32)
+    first_three[:3, :3] = np.eye(3)
+    constants = {"first_three": first_three, "axis": np.array([1]), "tiny": np.float32(1e-6)}
+    inputs, outputs = [tensor("features", TensorProto.FLOAT, WIDTH)], [tensor("vectors", TensorProto.FLOAT, 4)]
+    save_graph(path, nodes, inputs, outputs, constants)
+
+
+def save_text_tower(path: Path) -> None:
+    """The sum of the rows [B, T, 4] that count [B, T], as a unit vector [B, 4]."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["counted", "last"], ["column"]),
+        helper.make_node("Mul", ["rows", "column"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "axis"], ["sums"], keepdims=0),
+        *_normalise("sums", "vectors"),
+    ]
+    inputs = [tensor("rows", TensorProto.FLOAT, "words", 4), tensor("counted", TensorProto.FLOAT, "words")]
+    constants = {"last": np.array([2]), "axis": np.array([1]), "tiny": np.float32(1e-6)}
+    save_graph(path, nodes, inputs, [tensor("vectors", TensorProto.FLOAT, 4)], constants)
+
+
+def _normalise(name: str, result: str) -> list:
+    """Divide [B, 4] by its length; needs the constants `axis` and `tiny`, for black has no length."""
+    return [
+        helper.make_node("ReduceL2", [name, "axis"], ["length"]),
+        helper.make_node("Max", ["length", "tiny"], ["divisor"]),
+        helper.make_node("Div", [name, "divisor"], [result]),
+    ]
+
+
+def save_tag_files(folder: Path, words: Mapping[str, Sequence[float]] = TAG_WORDS) -> None:
+    """Write the files of a tag scorer whose table gives each word its vector; its rows are the same."""
+    save_image_tower(folder / dual_encoder.IMAGE_TOWER)
+    save_text_tower(folder / dual_encoder.TEXT_TOWER)
+    (folder / dual_encoder.WORDS).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    rows = np.array(list(words.values()), np.float16).reshape(len(words), 4)
+    np.save(folder / dual_encoder.WORD_ROWS, rows)
+    np.save(folder / dual_encoder.WORD_VECTORS, rows)
 
 
 def tiny_manifest(encoder: EncoderIdentity, **changes) -> bundle.Manifest:
@@ -122,11 +194,16 @@ def tiny_manifest(encoder: EncoderIdentity, **changes) -> bundle.Manifest:
 
 
 def save_bundle(folder: Path, encoder: EncoderIdentity, files: Sequence[tuple[str, bytes]] = (), **changes) -> Path:
-    """Write a whole bundle; `files` replace its own before it is sealed, `changes` its manifest's fields."""
+    """Write a whole bundle; `files` replace its own before it is sealed, `changes` its manifest's fields.
+
+    With tagger=TAGGER it has a tag scorer.
+    """
     folder.mkdir()
     save_start(folder / bundle.START_GRAPH)
     save_step(folder / bundle.STEP_GRAPH)
     VOCABULARY.save(folder / bundle.VOCABULARY)
+    if changes.get("tagger"):
+        save_tag_files(folder)
     for name, content in files:
         (folder / name).write_bytes(content)
     bundle.seal(folder, tiny_manifest(encoder, **changes))

@@ -1,7 +1,7 @@
 """The bundle: a trained captioner as a folder of plain files.
 
 Knows the format, writes it, verifies it and runs its two graphs with ONNX Runtime. Refuses to know images,
-search and Keras. Nothing in a bundle is code: ONNX graphs, text and JSON, never a pickle.
+search, tags and Keras. Nothing in a bundle is code: ONNX graphs, arrays, text and JSON, never a pickle.
 
 Shapes: B images, R rows in a beam search, V words. States are tuples of arrays, one row an image or beam.
 """
@@ -15,6 +15,7 @@ from typing import Any, Self, get_origin, get_type_hints
 
 import numpy as np
 
+from lcm.captioning import dual_encoder
 from lcm.captioning.decoding import State
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.encoders import EncoderIdentity, file_sha256
@@ -44,6 +45,7 @@ class Manifest:
     encoder: EncoderIdentity
     beam_width: int  # decoding that the metrics were measured with, and captions are written with
     max_words: int
+    tagger: Mapping[str, Any] = field(default_factory=dict)  # what DualEncoder needs; empty: no tag scorer
     files: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of 03_evaluate
     schema_version: int = SCHEMA_VERSION
@@ -82,11 +84,15 @@ class Manifest:
         return manifest
 
 
+def required_files(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of the files that a bundle must have."""
+    return (*REQUIRED_FILES, *(dual_encoder.FILES if manifest.tagger else ()))
+
+
 def seal(folder: Path, manifest: Manifest) -> Manifest:
     """Write bundle.json last, with the hash of every other file; what has no bundle.json is no bundle."""
-    files = {
-        path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name in (*REQUIRED_FILES, MODEL_CARD)
-    }
+    names = {*required_files(manifest), MODEL_CARD}
+    files = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name in names}
     sealed = replace(manifest, files=files)
     sealed.save(folder)
     return sealed
@@ -94,7 +100,7 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
 
 def verify(folder: Path, manifest: Manifest) -> None:
     """Raise BundleError unless every file is there and is what was written."""
-    for name in {*REQUIRED_FILES, *manifest.files}:
+    for name in {*required_files(manifest), *manifest.files}:
         path = folder / name
         if name not in manifest.files or Path(name).name != name or not path.is_file():
             raise BundleError(f"the bundle {folder} lacks {name}; copy it again or export it again")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from lcm.captioning.captioners import caption_features
 from lcm.captioning.decoding import State, Step
+from lcm.captioning.writing import caption_features
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
 from lcm.evaluation.metrics import score
@@ -45,6 +45,6 @@ def make_dev_scorer(
 
     def dev_cider() -> float | None:
         captions = caption_features(decoder, dev, beam_width, max_words, progress=False)
-        return score(captions, dev.references, meteor=False).cider
+        return score([best for best, *_ in captions], dev.references, meteor=False).cider
 
     return dev_cider

@@ -1,0 +1,90 @@
+"""Tags: key words of the captions, each with its share of how well they fit the image.
+
+Knows what a tag scorer is, and how its cosines become shares. Refuses to know how vectors come about: a scorer
+gives them, the dual encoder of a bundle or CLIP.
+
+A score is a share among the candidates, not of the image's area, and no probability of its own: a softmax over the
+candidates says how much better one fits than the others. Alone, any candidate has 1.
+
+Shapes: B images, K candidates, D numbers in a vector.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from lcm.data.images import open_image
+from lcm.data.keywords import candidates
+from lcm.data.vocabulary import standardise
+
+Tag = tuple[str, float]  # word, score
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image as tag scorers see it: its features, and where to read it anew."""
+
+    source: bytes | str | Path
+    features: Mapping[str, np.ndarray]  # kind -> features; "pooled" [D] is always among them
+
+    def open(self) -> Image.Image:
+        """Return the picture, in mode RGB and at its own size."""
+        return open_image(self.source)
+
+
+class TagScorer(Protocol):
+    """A zero-shot image-text model: images and texts become vectors, and a cosine says how well two fit."""
+
+    name: str
+    scale: float  # what cosines are multiplied by before the softmax: one over the model's own temperature
+
+    def image_vector(self, photo: Photo) -> np.ndarray:
+        """Return the image as a unit vector, [D] float32."""
+        ...
+
+    def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Return each text as a unit vector, [K, D] float32; a text that it cannot read is all zeros."""
+        ...
+
+    def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Return the texts that it cannot read."""
+        ...
+
+
+def shares(cosines: np.ndarray, scale: float) -> np.ndarray:
+    """Return the softmax of `scale` times the cosines [..., K] over the last axis, float64."""
+    logits = scale * np.asarray(cosines, np.float64)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def rank(scorer: TagScorer, image_vector: np.ndarray, texts: Sequence[str]) -> tuple[Tag, ...]:
+    """Return the different texts with their shares, best first, equal ones in the order given.
+
+    Texts that the scorer does not know are left out.
+    """
+    unknown = set(scorer.unknown(texts))
+    known = [text for text in texts if text not in unknown]
+    if not known:
+        return ()
+    scores = shares(scorer.text_vectors(known) @ image_vector, scorer.scale)
+    order = np.argsort(-scores, kind="stable")
+    return tuple((known[place], float(scores[place])) for place in order)
+
+
+def tag_candidates(captions: Sequence[str], labels: Sequence[str] | None = None) -> list[str]:
+    """Return what an image's tags are chosen from: the user's `labels`, else the content words of all its captions.
+
+    Labels that differ only in case or punctuation are one, as first written. Captions without any content word give
+    none.
+    """
+    if labels is None:
+        return candidates(captions)
+    different: dict[str, str] = {}
+    for label in labels:
+        different.setdefault(" ".join(standardise(label)) or label, label)
+    return list(different.values())

@@ -1,0 +1,361 @@
+"""Captioners: from pictures to captions and tags, one or many, all worked out by hand.
+
+The tiny captioner of tiny_graphs.py names the strongest of an image's mean colours, its tag scorer knows all three.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_graphs import TAGGER, make_picture, save_bundle, save_step, use_tiny_encoder, varied_table
+
+import lcm
+from lcm.captioning import captioners, decoding
+from lcm.captioning.captioners import MAX_SAMPLES, SAMPLES, BundleCaptioner, Description, load_captioner
+from lcm.captioning.tagging import TagScorer
+from lcm.data.images import open_image
+from lcm.encoding.encoders import EncoderIdentity
+from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
+
+
+@pytest.fixture(autouse=True)
+def length_power(monkeypatch):
+    monkeypatch.setattr(decoding, "LENGTH_POWER", 0.9)
+
+
+@pytest.fixture
+def encoder(tmp_path, monkeypatch) -> EncoderIdentity:
+    return use_tiny_encoder(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def folder(tmp_path, encoder) -> Path:
+    """A bundle that writes one caption a colour, without tag scorer."""
+    return save_bundle(tmp_path / "bundle", encoder)
+
+
+@pytest.fixture
+def tagged(tmp_path, encoder) -> Path:
+    """A bundle with tag scorer that writes three captions a colour: "a red square", "a square" and "a red"."""
+    save_step(tmp_path / "varied.onnx", varied_table())
+    step = ("step.onnx", (tmp_path / "varied.onnx").read_bytes())
+    return save_bundle(tmp_path / "tagged", encoder, [step], tagger=TAGGER)
+
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+@pytest.fixture
+def pictures(tmp_path) -> dict[str, Path]:
+    return {name: make_picture(tmp_path / f"{name}.png", colour) for name, colour in COLOURS.items()}
+
+
+# One image
+
+
+@pytest.mark.parametrize(
+    ("colour", "caption"),
+    [((200, 90, 10), "a red square"), ((10, 120, 40), "a green square"), ((60, 0, 61), "a blue square")],
+)
+def test_it_says_what_was_worked_out_by_hand(colour, caption, folder, tmp_path):
+    picture = make_picture(tmp_path / "picture.png", colour)
+    captioner = load_captioner(folder)
+    assert captioner.describe(picture) == Description(caption, (caption,), (), "tiny-1")
+    assert captioner.describe(str(picture)).caption == caption
+    assert captioner.describe(picture.read_bytes()).caption == caption
+    assert captioner.name == "tiny-1"
+
+
+def test_tags_are_the_content_words_of_all_captions_with_their_shares(tagged, pictures):
+    # At scale ln 4, cosine 1 of "red" has four parts and cosine 0 of "square" one.
+    description = load_captioner(tagged).describe(pictures["red"])
+    assert description.caption == description.english_captions[0] == "a red square"
+    assert sorted(description.english_captions[1:]) == ["a red", "a square"]
+    assert description.tags == (("red", pytest.approx(0.8)), ("square", pytest.approx(0.2)))
+
+
+def test_a_description_is_plain_data(tagged, pictures):
+    description = load_captioner(tagged).describe(pictures["blue"], samples=0, labels=["blue", "green"])
+    assert asdict(description) == {
+        "caption": "a blue square",
+        "english_captions": ("a blue square",),
+        "tags": (("blue", pytest.approx(0.8)), ("green", pytest.approx(0.2))),
+        "model": "tiny-1",
+    }
+
+
+@pytest.mark.parametrize("samples", range(5))
+def test_as_many_captions_as_asked_for_as_far_as_there_are_different_ones(samples, tagged, pictures):
+    captions = load_captioner(tagged).describe(pictures["green"], samples).english_captions
+    assert captions[0] == "a green square"
+    assert len(captions) == len(set(captions)) == 1 + min(samples, 2)
+    assert set(captions) <= {"a green square", "a square", "a green"}
+
+
+def test_without_a_number_there_are_five_samples(tagged, pictures, monkeypatch):
+    asked = []
+    monkeypatch.setattr(captioners, "add_samples", lambda _bundle, _features, best, *rest: asked.append(rest) or [best])
+    load_captioner(tagged).describe(pictures["red"])
+    assert asked == [(5, 5)]  # samples and the manifest's max_words
+    assert SAMPLES == 5
+
+
+@pytest.mark.parametrize("samples", [-1, MAX_SAMPLES + 1])
+def test_a_wrong_number_of_samples_is_refused(samples, tagged, pictures):
+    with pytest.raises(ConfigError, match=rf"samples is {samples}; it must be 0 to 10"):
+        load_captioner(tagged).describe(pictures["red"], samples)
+
+
+def test_labels_take_the_place_of_the_caption_s_words(tagged, pictures):
+    # Cosines with green: 0, 1 and 0.5 ** 0.5, so 1, 4 and 2.665 parts of 7.665.
+    captioner, labels = load_captioner(tagged), ["blue", "Green", "xyzzy", "green square"]
+    description = captioner.describe(pictures["green"], 2, labels)
+    assert description.tags == (
+        ("Green", pytest.approx(0.5218, abs=1e-4)),
+        ("green square", pytest.approx(0.3477, abs=1e-4)),
+        ("blue", pytest.approx(0.1305, abs=1e-4)),
+    )
+    assert len(description.english_captions) == 3  # they come as they are asked for
+    assert captioner.unknown_labels(labels) == ("xyzzy",)
+    assert captioner.describe(pictures["green"], labels=["xyzzy"]).tags == ()
+
+
+def test_no_label_at_all_is_refused(tagged, pictures):
+    with pytest.raises(ConfigError, match="labels is empty; give at least one word, or leave labels out"):
+        load_captioner(tagged).describe(pictures["red"], labels=[])
+
+
+def test_a_caption_without_content_words_gets_tags_from_the_others(tagged, pictures, monkeypatch):
+    captions = [["it is the one", "a blue", "in the middle"]]
+    monkeypatch.setattr(captioners, "add_samples", lambda *_: captions)
+    description = load_captioner(tagged).describe(pictures["blue"])
+    assert description.caption == "it is the one"
+    assert description.tags == (("blue", 1.0),)
+    captions[0] = ["it is the one", ""]
+    assert load_captioner(tagged).describe(pictures["blue"]).tags == ()
+
+
+@pytest.mark.parametrize("colour", ["black", "white", (1, 0, 0)])
+def test_tags_of_any_picture_are_sorted_finite_and_sum_to_one(colour, tagged, tmp_path):
+    labels = ["red", "green", "blue", "square", "red square"]
+    tags = load_captioner(tagged).describe(make_picture(tmp_path / "picture.png", colour), labels=labels).tags
+    scores = [score for _, score in tags]
+    assert {word for word, _ in tags} == set(labels)
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1)
+
+
+def test_a_bundle_without_tag_scorer_gives_no_tags(folder, pictures):
+    captioner = load_captioner(folder)
+    assert captioner.tag_scorer is None
+    assert captioner.describe(pictures["red"]).tags == ()
+    assert captioner.describe(pictures["red"], labels=["red"]).tags == ()
+    assert captioner.unknown_labels(["red", "blue"]) == ("red", "blue")
+
+
+def test_tags_can_be_switched_off(tagged, pictures):
+    captioner = load_captioner(tagged, tagger="none")
+    assert captioner.tag_scorer is None
+    assert captioner.describe(pictures["red"]).tags == ()
+
+
+def test_an_unknown_tagger_is_refused(tagged):
+    with pytest.raises(ConfigError, match=r"unknown tagger 'glove'; choose from dual_encoder, clip, none, or give"):
+        load_captioner(tagged, tagger="glove")
+
+
+def test_a_tagger_that_the_bundle_lacks_is_refused(folder):
+    with pytest.raises(BundleError, match="was trained without a tag scorer"):
+        load_captioner(folder, tagger="dual_encoder")
+
+
+def test_it_writes_as_many_words_as_the_manifest_allows(tmp_path, encoder, pictures):
+    captions = [
+        load_captioner(save_bundle(tmp_path / f"words{words}", encoder, max_words=words)).describe(pictures["red"])
+        for words in (1, 2, 3)
+    ]
+    assert [one.caption for one in captions] == ["a", "a red", "a red square"]
+
+
+def test_the_writer_may_ask_for_grid_features_and_tags_still_get_the_pooled_ones(tmp_path, encoder, monkeypatch):
+    folder = save_bundle(tmp_path / "grid", encoder, feature_kind="grid", tagger=TAGGER)
+    seen = []
+    monkeypatch.setattr(captioners, "best_captions", lambda _bundle, features, *_: seen.append(features) or ["a red"])
+    monkeypatch.setattr(captioners, "add_samples", lambda _bundle, _features, best, *_: [best])
+    description = load_captioner(folder).describe(
+        make_picture(tmp_path / "picture.png", (255, 0, 51)), 0, ["red", "green"]
+    )
+    np.testing.assert_allclose(seen[0][0, :, :3], [[1.0, 0.0, 0.2]] * 4, atol=1e-6)
+    # The cosine with red is 1 / 1.04 ** 0.5 = 0.9806, and 4 ** 0.9806 = 3.894 parts of 4.894.
+    assert description.tags[0] == ("red", pytest.approx(0.7957, abs=1e-4))
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n half"])
+def test_what_is_no_image_is_refused(content, folder, tmp_path):
+    captioner = load_captioner(folder)
+    with pytest.raises(BadImageError):
+        captioner.describe(content)
+    (tmp_path / "picture.png").write_bytes(content)
+    with pytest.raises(BadImageError, match=r"picture.png"):
+        captioner.describe(tmp_path / "picture.png")
+    with pytest.raises(BadImageError):
+        captioner.describe(tmp_path / "missing.png")
+
+
+# Many images
+
+
+@pytest.fixture
+def small_parts(monkeypatch) -> None:
+    """Two images a part, two parts a batch, so that few images make many."""
+    monkeypatch.setattr(captioners, "PART", 2)
+    monkeypatch.setattr(captioners, "BATCH", 2)
+
+
+@pytest.fixture
+def mixed(tmp_path, pictures) -> list:
+    """Eleven images: paths, bytes and texts, one twice, and four that are none: at both ends and a part of two."""
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    red, green, blue = pictures.values()
+    grey = make_picture(tmp_path / "grey.png", "grey")
+    good = [red, str(green), blue.read_bytes(), red, make_picture(tmp_path / "dim.png", (9, 8, 7)), grey, green]
+    return [bad, *good[:3], b"", tmp_path / "missing.png", *good[3:], str(bad)]
+
+
+def answers_alone(captioner: BundleCaptioner, images: list, *arguments) -> list[Description | BadImageError]:
+    def alone(image):
+        try:
+            return captioner.describe(image, *arguments)
+        except BadImageError as error:
+            return error
+
+    return [alone(image) for image in images]
+
+
+def captions_of(answer: Description | BadImageError) -> tuple[str, ...] | str:
+    return answer.english_captions if isinstance(answer, Description) else str(answer)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("arguments", [(), (0,), (2, ["red", "green square", "xyzzy"])])
+def test_many_images_get_what_each_gets_alone(workers, arguments, tagged, mixed):
+    captioner = load_captioner(tagged)
+    images, found = zip(*captioner.describe_many(mixed, *arguments, workers=workers), strict=True)
+    expected = answers_alone(captioner, mixed, *arguments)
+    assert list(images) == mixed
+    assert [captions_of(one) for one in found] == [captions_of(one) for one in expected]
+    bad = [place for place, one in enumerate(found) if isinstance(one, BadImageError)]
+    assert bad == [0, 4, 5, 10]
+    for one, alone in zip(found, expected, strict=True):
+        if isinstance(one, Description):
+            assert [word for word, _ in one.tags] == [word for word, _ in alone.tags]
+            assert dict(one.tags) == pytest.approx(dict(alone.tags))
+    assert len({one.caption for one in found if isinstance(one, Description)}) == 3
+
+
+def test_parts_and_batches_as_they_are_change_nothing(tagged, mixed, monkeypatch):
+    captioner = load_captioner(tagged)
+    together = [captions_of(one) for _, one in captioner.describe_many(mixed * 10)]
+    monkeypatch.setattr(captioners, "PART", 1)
+    monkeypatch.setattr(captioners, "BATCH", 1)
+    assert together == [captions_of(one) for _, one in captioner.describe_many(mixed)] * 10
+
+
+def test_an_image_is_bad_in_its_own_place_and_says_why(tagged, tmp_path, pictures):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    images = [pictures["red"], tmp_path / "bad.png", pictures["blue"]]
+    first, bad, last = (answer for _, answer in load_captioner(tagged).describe_many(images))
+    assert (first.caption, last.caption) == ("a red square", "a blue square")
+    assert isinstance(bad, BadImageError)
+    assert "bad.png" in str(bad)
+
+
+def test_no_images_and_only_bad_ones(tagged):
+    captioner = load_captioner(tagged)
+    assert list(captioner.describe_many([])) == []
+    assert [type(answer) for _, answer in captioner.describe_many([b"", b"x"])] == [BadImageError] * 2
+
+
+class LateScorer(TagScorer):
+    """Opens the picture once more, as CLIP does, after it was read and while someone removes it."""
+
+    name, scale = "late", 1.0
+
+    def image_vector(self, photo):
+        Path(photo.source).unlink()
+        return np.zeros(1) if open_image(photo.source) else None
+
+    def text_vectors(self, texts):
+        return np.zeros((len(texts), 1))
+
+    def unknown(self, _texts):
+        return ()
+
+
+def test_an_image_that_goes_while_it_is_looked_at_stops_nothing(tagged, pictures):
+    captioner = load_captioner(tagged)
+    captioner.tag_scorer = LateScorer()
+    assert [type(answer) for _, answer in captioner.describe_many(pictures.values())] == [BadImageError] * 3
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_are_taken_as_answers_are_given(workers, folder, pictures):
+    """Taken may be a batch of 4 that is not yet answered, and parts of 2 ahead: 2 a worker and the one in hand."""
+    taken = 0
+
+    def source() -> Iterator[Path]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield pictures["red"]
+
+    answers = load_captioner(folder).describe_many(source(), samples=0, workers=workers)
+    assert taken == 0
+    for given, _ in enumerate(islice(answers, 100), 1):
+        assert taken - given <= 4 + 2 * (2 * workers + 1)
+    answers.close()
+    assert taken < 150
+
+
+@pytest.mark.parametrize("arguments", [{"samples": 11}, {"labels": ()}])
+def test_many_images_are_refused_for_what_one_is(arguments, folder, pictures):
+    with pytest.raises(ConfigError):
+        list(load_captioner(folder).describe_many(pictures.values(), **arguments))
+
+
+# Which bundle, which encoder
+
+
+def test_another_encoder_than_the_model_s_is_refused(tmp_path, encoder):
+    other = replace(encoder, golden=tuple(value + 0.01 for value in encoder.golden), source_sha256="a" * 64)
+    folder = save_bundle(tmp_path / "other", other)
+    with pytest.raises(BundleError, match=r"gives other features .*000000000000 here, aaaaaaaaaaaa there"):
+        load_captioner(folder)
+
+
+def test_a_model_s_encoder_that_lcm_does_not_know_is_refused(tmp_path, encoder):
+    folder = save_bundle(tmp_path / "other", replace(encoder, name="vgg16"))
+    with pytest.raises(LcmError, match="unknown encoder 'vgg16'; choose from efficientnet_lite2"):
+        load_captioner(folder)
+
+
+def test_without_a_folder_it_is_the_shipped_bundle(tagged, monkeypatch):
+    asked = []
+    monkeypatch.setattr(captioners, "resource", lambda name: asked.append(name) or tagged)
+    assert lcm.load_captioner().name == "tiny-1"
+    assert asked == ["data/models/flickr8k"]
+    assert lcm.load_captioner(str(tagged)).tag_scorer.name == "tiny-tags"
+
+
+def test_the_number_of_threads_reaches_the_encoder(folder, monkeypatch):
+    asked, find = [], captioners.find_encoder
+    monkeypatch.setattr(captioners, "find_encoder", lambda identity, threads: asked.append(threads) or find(identity))
+    load_captioner(folder, threads=3)
+    load_captioner(folder)
+    assert asked == [3, 0]
