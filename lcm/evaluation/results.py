@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lcm.captioning.tagging import Tag
 from lcm.data.captions import LabelledImage
 from lcm.evaluation.metrics import Scores, score
+from lcm.evaluation.pages import PagePhoto, evenly
 from lcm.evaluation.plots import GalleryItem
 
 
@@ -22,20 +24,40 @@ class ImageResult:
     caption: str
     references: tuple[str, ...]
     scores: dict[str, float | None]  # metric -> value
+    english_captions: tuple[str, ...]  # the sentences that the tags were made from; the first is the caption
+    tags: tuple[Tag, ...]
 
 
-def collect_results(images: Sequence[LabelledImage], captions: Sequence[str], scores: Scores) -> list[ImageResult]:
-    """Return one result an image, in the order of `images`."""
+def best_of(captions: Sequence[Sequence[str]]) -> list[str]:
+    """Return the best caption of each image: its first."""
+    return [best for best, *_ in captions]
+
+
+def collect_results(
+    images: Sequence[LabelledImage],
+    captions: Sequence[Sequence[str]],
+    tags: Sequence[tuple[Tag, ...]],
+    scores: Scores,
+) -> list[ImageResult]:
+    """Return one result an image, in the order of `images`; `scores` are those of the best captions."""
     return [
         ImageResult(
             image.image_id,
             str(image.path),
-            caption,
+            written[0],
             image.captions,
             {name: values[place] for name, values in scores.per_image.items()},
+            tuple(written),
+            tuple(its_tags),
         )
-        for place, (image, caption) in enumerate(zip(images, captions, strict=True))
+        for place, (image, written, its_tags) in enumerate(zip(images, captions, tags, strict=True))
     ]
+
+
+def pick_page(results: Sequence[ImageResult], count: int) -> list[PagePhoto]:
+    """Return `count` results, evenly spaced along the split, for a page with their tags."""
+    picked = (results[place] for place in evenly(count, len(results)))
+    return [PagePhoto(one.path, one.english_captions, one.tags) for one in picked]
 
 
 def save_results(results: Sequence[ImageResult], path: Path) -> None:

@@ -1,0 +1,109 @@
+"""Bootstrap intervals: worked by hand where the resamples can be counted, from theory and from SciPy where not."""
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from lcm.errors import ConfigError, DataError
+from lcm.evaluation.resampling import Interval, bootstrap_difference, bootstrap_mean
+
+
+def normal_values(images, mean=0.0):
+    return mean + np.random.default_rng(7).standard_normal(images)
+
+
+def test_two_images_by_hand():
+    # Drawn twice with replacement, 0 and 1 have the means 0, 1/2, 1/2 and 1: a quarter of the resamples at either end.
+    assert bootstrap_mean([0, 1], level=0.95) == Interval(0.5, 0.0, 1.0)
+    assert bootstrap_mean([0, 1], level=0.40) == Interval(0.5, 0.5, 0.5)
+
+
+def test_equal_images_leave_no_doubt():
+    interval = bootstrap_mean([0.1] * 30)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_interval_of_many_images_is_that_of_the_normal_distribution():
+    values = normal_values(1000, mean=3.0)
+    interval = bootstrap_mean(values)
+    half = 1.96 * values.std() / math.sqrt(1000)  # the central limit theorem
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.15 * half)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.15 * half)
+
+
+def test_numbers_are_those_of_scipy():
+    # scipy 1.17.1: bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
+    interval = bootstrap_mean([1, 2, 4, 8, 16])
+    assert (interval.value, interval.low, interval.high) == pytest.approx((6.2, 2.0, 11.4))
+    # ... with confidence_level=0.8, n_resamples=500 and rng=np.random.default_rng(3)
+    interval = bootstrap_mean([1, 2, 4, 8, 16], resamples=500, level=0.8, seed=3)
+    assert (interval.low, interval.high) == pytest.approx((3.0, 9.6))
+
+
+def test_blocks_do_not_change_the_numbers(monkeypatch):
+    values = normal_values(11)
+    whole = bootstrap_mean(values)
+    monkeypatch.setattr("lcm.evaluation.resampling.BLOCK_DRAWS", 35)  # three resamples at a time, two left at the end
+    assert bootstrap_mean(values) == whole
+    monkeypatch.setattr("lcm.evaluation.resampling.BLOCK_DRAWS", 1)  # fewer draws than images: still one resample
+    assert bootstrap_mean(values) == whole
+
+
+def test_seed_decides():
+    values = normal_values(50)
+    assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
+
+
+def test_more_level_is_a_wider_interval():
+    narrow, wide = (bootstrap_mean(normal_values(50), level=level) for level in (0.5, 0.99))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_difference_is_paired():
+    # Images differ a lot, ours is a little better on every one: paired there is no doubt, unpaired nothing is seen.
+    theirs = 100 * normal_values(40)
+    difference = bootstrap_difference(theirs + 0.25, theirs)
+    assert (difference.value, difference.low, difference.high) == pytest.approx((0.25, 0.25, 0.25))
+    assert bootstrap_mean(theirs).low < bootstrap_mean(theirs + 0.25).low < bootstrap_mean(theirs).high
+
+
+def test_difference_by_hand():
+    # 3 - 1 and 1 - 5: as with two images above, the ends are the two differences.
+    assert bootstrap_difference([3, 1], [1, 5]) == Interval(-1.0, -4.0, 2.0)
+
+
+def test_memory_is_bounded():
+    values = normal_values(10_000)  # 2,000 resamples of them at once would be 160 MB of places and as much of values
+    tracemalloc.start()
+    bootstrap_mean(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, math.inf])
+def test_missing_values_are_refused(missing):
+    with pytest.raises(DataError, match=r"value 1 of 3 is .*leave out"):
+        bootstrap_mean([0.5, missing, 0.5])
+    with pytest.raises(DataError, match="value 1 of 3"):
+        bootstrap_difference([0.5, 0.5, 0.5], [0.5, missing, 0.5])
+
+
+@pytest.mark.parametrize("values", [[], [0.5]])
+def test_too_few_values_are_refused(values):
+    with pytest.raises(DataError, match="at least two images"):
+        bootstrap_mean(values)
+
+
+def test_different_lengths_are_refused():
+    with pytest.raises(DataError, match="2 values against 1"):
+        bootstrap_difference([1, 2], [1])
+
+
+@pytest.mark.parametrize("wrong", [{"level": 0}, {"level": 1}, {"level": 95}, {"resamples": 0}])
+def test_unusable_parameters_are_refused(wrong):
+    with pytest.raises(ConfigError, match="level"):
+        bootstrap_mean([1, 2], **wrong)
