@@ -49,9 +49,24 @@ def test_the_shipped_model_captions_the_example_photos(capsys):
 
 
 def test_the_same_photo_always_gets_the_same_caption(capsys):
-    main(["caption", str(PHOTOS[0]), str(PHOTOS[0])])
-    first, second = capsys.readouterr().out.splitlines()
-    assert first == second
+    shown = []
+    for others in ([], PHOTOS[1:]):
+        main(["caption", str(PHOTOS[0]), str(PHOTOS[0]), *map(str, others)])
+        shown.append([line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{PHOTOS[0]}: ")])
+    assert shown[0] == shown[1]
+    assert len(shown[0]) == 1, "given twice, it is captioned once"
+
+
+def test_a_folder_is_captioned_as_its_photos_are(tmp_path, capsys):
+    assert main(["caption", str(PHOTOS[0].parent), "--json"]) == 0
+    whole = capsys.readouterr().out
+    assert main(["caption", *map(str, PHOTOS), "--json"]) == 0
+    assert capsys.readouterr().out == whole
+    out = tmp_path / "photos.jsonl"
+    assert main(["caption", str(PHOTOS[0].parent), "--out", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert {row.pop("settings").split(", ")[0] for row in rows} == {"samples 5"}
+    assert rows == [json.loads(line) for line in whole.splitlines()]
 
 
 def test_a_bad_image_is_named_and_the_others_are_captioned(tmp_path, capsys):
@@ -75,6 +90,10 @@ def test_a_bad_image_is_named_and_the_others_are_captioned(tmp_path, capsys):
         (["run", "--params", "sample", "-p", "epoch", "3"], "did you mean 'epochs'?"),
         (["run", "--params", "sample", "-p", "run_dir", "x"], "unknown parameter 'run_dir'"),
         (["caption", "--bundle", "nowhere", "x.jpg"], "nowhere is no bundle"),
+        (["caption", "--tagger", "clap", "x.jpg"], "unknown tagger 'clap'; choose from dual_encoder, clip, none"),
+        (["caption", "--samples", "12", "x.jpg"], "--samples is 12; it must be 0 to 10"),
+        (["caption", "--labels", "nowhere.txt", "x.jpg"], "the labels file nowhere.txt cannot be read"),
+        (["caption", "--out", "x.xlsx", "x.jpg"], "--out is 'x.xlsx'; its name must end in .csv or .jsonl"),
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments, said, capsys):
