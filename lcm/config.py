@@ -123,6 +123,9 @@ class TrainConfig(Params):
     patience: int = 5  # epochs without a better dev CIDEr before training stops
     beam_width: int = 5  # of the beam search that scores each epoch on dev
     max_words: int = 20  # longest caption that decoding may write, in words
+    tagger: str = "dual_encoder"  # tag scorer to train with the captioner, or "none"
+    tagger_epochs: int = 30  # passes over the training images, one caption each, for the tag scorer
+    word_embedding: str = "glove_6b_50d"  # what the tag scorer reads words with: as in 01_prepare
     seed: int = 0  # of weights, dropout and the order of batches
 
     def __post_init__(self) -> None:
@@ -134,6 +137,7 @@ class TrainConfig(Params):
             patience=self.patience,
             beam_width=self.beam_width,
             max_words=self.max_words,
+            tagger_epochs=self.tagger_epochs,
         )
         for name in ("label_smoothing", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
@@ -148,6 +152,7 @@ class EvaluateConfig(Params):
     split: str = "dev"  # train, dev or test
     beam_width: int = 5  # hypotheses kept at each step
     max_words: int = 20  # longest caption that decoding may write, in words
+    samples: int = 5  # captions drawn beside the best one, for tags
     gallery_images: int = 4  # images a row of the gallery of best, median and worst captions
 
     def __post_init__(self) -> None:

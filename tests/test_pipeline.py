@@ -11,6 +11,7 @@ from lcm.captioning.bundle import Bundle, Manifest, verify
 from lcm.captioning.captioners import load_captioner
 from lcm.config import RunFolder, home
 from lcm.data.samples import generate
+from lcm.data.vocabulary import RESERVED
 from lcm.errors import ConfigError, LcmError
 from lcm.operations.pipeline import Preset, load_preset, notebook_parameters, preset_names, run
 
@@ -43,6 +44,7 @@ def quick(data_dir, **parameters) -> dict:
         "min_count": 1,
         "epochs": 2,
         "batch_size": 4,
+        "tagger_epochs": 2,
     } | parameters
 
 
@@ -59,7 +61,9 @@ def test_the_sample_is_captioned_as_people_would(sample_run):
 def test_metrics_are_flat_numbers_and_strings(sample_run):
     metrics = sample_run.read_metrics()
     assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())
-    for name in ("cider", "bleu_1", "bleu_4", "rouge_l", "wer", "wer_best", "wer_first", "length_ratio"):
+    captions = ("cider", "bleu_1", "bleu_4", "rouge_l", "wer", "wer_best", "wer_first", "length_ratio")
+    tags = ("tagger_loss", "tag_map", "tag_precision_5", "recall_1_image_to_text", "recall_10_text_to_image")
+    for name in (*captions, *tags):
         assert isinstance(metrics[name], float), name
     assert metrics["meteor"] is not None or metrics["meteor_reason"]
     assert metrics["split"] == "dev"
@@ -71,6 +75,7 @@ def test_a_run_leaves_notebooks_html_and_figures(sample_run):
         executed = json.loads((sample_run.path / f"{notebook}.ipynb").read_text())
         assert all(cell.get("execution_count") for cell in executed["cells"] if cell["cell_type"] == "code")
         assert "<html" in (sample_run.path / f"{notebook}.html").read_text()
+    assert (sample_run.path / "photos.html").read_text().count("<figure>") == 10
     for figure in ("learning_curves", "caption_lengths", "word_frequencies", "gallery"):
         with Image.open(sample_run.figures / f"{figure}.png") as image:
             assert min(image.size) > 200
@@ -113,10 +118,40 @@ def test_two_images_train_and_what_cannot_be_measured_is_null_with_a_reason(tmp_
     folder = run(load_preset("sample"), quick(tmp_path / "photos"), tmp_path / "run")
     metrics = folder.read_metrics()
     assert metrics["train_images"] == 2
-    for name in ("cider", "wer", "bleu_4", "meteor"):
+    for name in ("cider", "wer", "bleu_4", "meteor", "tag_map"):
         assert metrics[name] is None
         assert metrics[f"{name}_reason"]
-    assert Bundle(folder.bundle).manifest.metrics["cider"] is None
+    assert isinstance(metrics["tagger_loss"], float)
+    manifest = Bundle(folder.bundle).manifest
+    assert manifest.metrics["cider"] is None
+    assert manifest.tagger["words"] == metrics["vocabulary_size"] - len(RESERVED)
+
+
+def test_a_few_images_are_tagged_by_the_bundle_s_scorer_and_without_one_not_at_all(tmp_path):
+    """The second run has the first one's folder: it only trains and evaluates anew."""
+    make_data_set(tmp_path / "photos", 9)
+    for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
+        (tmp_path / "photos" / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
+    folder = run(load_preset("sample"), quick(tmp_path / "photos"), tmp_path / "run")
+    metrics = folder.read_metrics()
+    for name in ("recall_1_image_to_text", "recall_10_text_to_image", "tag_map", "tag_map_over_caption_order"):
+        assert isinstance(metrics[name], float), name
+    assert metrics["unseen_words"] == 0
+    captioner = load_captioner(folder.bundle)
+    for result in map(json.loads, folder.results.read_text().splitlines()):
+        description = captioner.describe(result["path"])
+        assert list(description.english_captions) == result["english_captions"]
+        assert [word for word, _ in result["tags"]] == [word for word, _ in description.tags]
+        shares = [score for _, score in description.tags]
+        assert [score for _, score in result["tags"]] == pytest.approx(shares, abs=1e-5)
+    assert (folder.path / "photos.html").read_text().count("<figure>") == 3
+
+    again = Preset("again", ("02_train", "03_evaluate"), {})
+    parameters = quick(tmp_path / "photos", tagger="none")
+    without = run(again, {name: parameters[name] for name in ("epochs", "batch_size", "tagger")}, folder.path)
+    assert Bundle(without.bundle).manifest.tagger == {}
+    assert without.read_metrics()["tag_map_reason"] == "the bundle has no tag scorer"
+    assert all(json.loads(line)["tags"] == [] for line in without.results.read_text().splitlines())
 
 
 def test_one_image_is_a_clear_error(tmp_path):

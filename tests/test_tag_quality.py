@@ -225,7 +225,7 @@ def test_table_shows_a_loss_too_small_to_see_as_none():
 def test_too_few_images_give_a_reason_instead_of_numbers(images, comparison):
     few = compare_tags(TAGS[:images], CAPTIONS[:images], REFERENCES[:images], TRAIN_COUNTS)
     metrics = few.as_metrics()
-    assert metrics.pop("tag_reason") == few.as_table() == few.reason
+    assert metrics.pop("tag_map_reason") == few.as_table() == few.reason
     assert f"{images} of {images} images have a gold tag" in few.reason
     assert (metrics.pop("tag_images"), metrics.pop("tag_skipped_images")) == (images, 0)
     assert set(metrics.values()) == {None}

@@ -1,9 +1,11 @@
-"""Training: loss, batches, resume, early stopping, export."""
+"""Training the captioner: loss, batches, resume, early stopping; and the export of captioner and tagger."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -11,21 +13,28 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcm.captioning.bundle import Bundle
+from lcm.captioning import dual_encoder
+from lcm.captioning.bundle import Bundle, Manifest
 from lcm.captioning.decoding import decode_beam
+from lcm.captioning.scorers import load_tag_scorer
+from lcm.captioning.tagging import Photo
 from lcm.config import RunFolder, TrainConfig
 from lcm.data.captions import Dataset, LabelledImage
 from lcm.data.vocabulary import END, PAD, START, UNKNOWN, build_vocabulary
+from lcm.data.word_vectors import find_vectors
 from lcm.encoding.encoders import EncoderIdentity
 from lcm.encoding.features import EncodedImages
 from lcm.encoding.prepared import LabelledFeatures, PreparedRun
+from lcm.encoding.runtime import open_session
 from lcm.errors import DataError
-from lcm.models import build_model
+from lcm.models import build_model, build_tagger
 from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches, make_buckets
 from lcm.training.checkpoint import load_checkpoint, save_checkpoint
+from lcm.training.contrastive import TrainedTagger
 from lcm.training.export import export_bundle
 from lcm.training.fit import Epoch, History, fit
 from lcm.training.loss import cross_entropy
+from lcm.training.pairs import build_word_table
 from lcm.training.selection import keras_step, make_dev_scorer
 
 COLOURS, THINGS = ("red", "green", "blue", "white"), ("dog", "cat", "horse", "boat", "tree")
@@ -307,16 +316,49 @@ def test_no_checkpoint_is_none_and_a_damaged_one_is_an_error(tmp_path):
 
 # Export
 
+CAPTIONER_FILES = ["bundle.json", "start.onnx", "step.onnx", "vocabulary.txt"]
+HALF = 2e-3  # how far a number near 1 may be off in float16
 
-def test_the_bundle_answers_as_keras_does(tmp_path):
-    model, _, labelled, prepared = train_toy(tmp_path / "checkpoint")
-    run = RunFolder.at(tmp_path / "run")
-    config = TrainConfig(run_dir=str(run.path))
-    manifest = export_bundle(model, prepared, config, run)
-    bundle = Bundle(run.bundle)
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle with a tagger, and the models that it was made from."""
+
+    run: RunFolder
+    model: object
+    tagger: TrainedTagger
+    labelled: LabelledFeatures
+    prepared: PreparedRun
+    manifest: Manifest
+
+    @property
+    def scorer(self) -> dual_encoder.DualEncoder:
+        return load_tag_scorer(None, self.run.bundle, self.manifest)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Exported:
+    folder = tmp_path_factory.mktemp("exported")
+    model, _, labelled, prepared = train_toy(folder / "checkpoint")
+    tagger = make_tagger(labelled, prepared)
+    run = RunFolder.at(folder / "run")
+    manifest = export_bundle(model, tagger, prepared, TrainConfig(run_dir=str(run.path)), run)
+    return Exported(run, model, tagger, labelled, prepared, manifest)
+
+
+def make_tagger(labelled: LabelledFeatures, prepared: PreparedRun, word_embedding: str = "glove_6b_50d"):
+    """A tagger as it is before training, but for its scales."""
+    table = build_word_table(labelled, prepared.vocabulary, word_embedding)
+    model = build_tagger("dual_encoder", labelled.read(slice(None)), table.vectors, table.learned, seed=0)
+    model.log_scales.assign(np.log([20.0, 30.0]))
+    return TrainedTagger(model, table, [])
+
+
+def test_the_bundle_answers_as_keras_does(exported):
+    model, manifest, bundle = exported.model, exported.manifest, Bundle(exported.run.bundle)
     assert bundle.manifest == manifest
     assert manifest.name.startswith("merge-")
-    features = labelled.read(slice(None))
+    features = exported.labelled.read(slice(None))
     ours, theirs = bundle.start(features), model.start(features)
     step = keras_step(model)
     token_ids = np.full(len(features), START)
@@ -329,17 +371,100 @@ def test_the_bundle_answers_as_keras_does(tmp_path):
         token_ids = our_log_probs.argmax(1)
 
 
-def test_an_export_takes_the_place_of_the_old_one_and_leaves_nothing_else(tmp_path):
-    model, _, _, prepared = train_toy(tmp_path / "checkpoint", epochs=1)
+def test_the_image_tower_answers_as_keras_does(exported):
+    features = np.random.default_rng(0).normal(size=(7, *exported.labelled.shape)).astype(np.float32)
+    expected = exported.tagger.model.image_tower(features)
+    for part in (slice(0, 1), slice(0, 7)):
+        np.testing.assert_allclose(exported.scorer.image_vectors(features[part]), expected[part], atol=1e-5)
+    np.testing.assert_allclose(
+        exported.scorer.image_vector(Photo("a.jpg", {"pooled": features[3]})), expected[3], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("texts", [1, 3])
+@pytest.mark.parametrize("words", [1, 2, 9, 30])
+def test_the_text_tower_answers_as_keras_does(exported, texts, words):
+    random = np.random.default_rng(words)
+    width = exported.tagger.model.rows(np.array([[1]])).shape[-1]
+    rows = random.normal(size=(texts, words, width)).astype(np.float32)
+    counted = np.ones((texts, words), np.float32)
+    counted[-1, max(1, words // 2) :] = 0
+    tower = open_session(exported.run.bundle / dual_encoder.TEXT_TOWER)
+    names = [entry.name for entry in tower.get_inputs()]
+    (vectors,) = tower.run(None, dict(zip(names, (rows, counted), strict=True)))
+    np.testing.assert_allclose(vectors, exported.tagger.model.text_tower(rows, counted), atol=1e-5)
+
+
+def test_the_bundle_s_scorer_reads_words_and_sentences_as_keras_does(exported):
+    table = exported.tagger.table
+    texts = [*table.words[: table.learned], "red dog", "There is a WHITE tree, a blue boat in the picture!"]
+    vectors = exported.scorer.text_vectors(texts)
+    expected = np.concatenate([exported.tagger.model.read(np.array([table.encode(text)])) for text in texts])
+    np.testing.assert_allclose(vectors, expected, atol=HALF)
+    assert exported.scorer.unknown(texts) == ()
+
+
+def test_the_bundle_s_scorer_reads_what_only_the_word_embedding_knows(exported):
+    """ "wolf" is in no caption: its row is its vector and zeros."""
+    found = find_vectors(["wolf"], "glove_6b_50d")["wolf"]
+    row = np.zeros((1, 1, exported.tagger.model.rows(np.array([[1]])).shape[-1]), np.float32)
+    row[0, 0, : len(found)] = found
+    expected = exported.tagger.model.text_tower(row, np.ones((1, 1), np.float32))
+    np.testing.assert_allclose(exported.scorer.text_vectors(["Wolf"]), expected, atol=1e-5)
+    assert exported.scorer.unknown(["wolf", "qwrtzpx"]) == ("qwrtzpx",)
+
+
+def test_the_manifest_tells_of_the_tagger(exported):
+    assert exported.manifest.tagger == {
+        "name": "dual_encoder",
+        "scale": pytest.approx(30),  # of single words: they are what is tagged with
+        "sentence_scale": pytest.approx(20),
+        "word_embedding": "glove_6b_50d",
+        "embedding_dim": 50,
+        "width": 512,
+        "words": exported.tagger.table.learned,
+    }
+    assert exported.scorer.scale == pytest.approx(30)
+    assert sorted(exported.manifest.files) == sorted({*CAPTIONER_FILES, *dual_encoder.FILES} - {"bundle.json"})
+    assert json.loads((exported.run.bundle / "bundle.json").read_text())["vocabulary_size"] == len(
+        exported.prepared.vocabulary
+    )
+
+
+def test_key_words_outside_the_vocabulary_are_in_the_bundle_s_table(exported, tmp_path):
+    """ "dogs" is in the vocabulary, "dog" is what images are tagged with."""
+    images = [replace(image, captions=("two dogs run",)) for image in exported.labelled.images]
+    labelled = replace(exported.labelled, images=images)
+    prepared = replace(exported.prepared, vocabulary=build_vocabulary(["dogs"], 1))
+    tagger, run = make_tagger(labelled, prepared), RunFolder.at(tmp_path)
+    manifest = export_bundle(exported.model, tagger, prepared, TrainConfig(run_dir=""), run)
+    scorer = load_tag_scorer(None, run.bundle, manifest)
+    assert (run.bundle / dual_encoder.WORDS).read_text().split() == ["dogs", "dog"]
+    assert tagger.table.words == ("dogs", "dog", "run", "two")
+    expected = tagger.model.read(np.array([[1], [2]]))
+    np.testing.assert_allclose(scorer.text_vectors(["dogs", "dog"]), expected, atol=HALF)
+
+
+def test_a_tagger_that_learned_without_word_vectors_knows_its_own_words_alone(exported, tmp_path):
+    embedding = tmp_path / "glove.txt"
+    embedding.write_text("wolf 0.1 0.2 0.3\n")
+    tagger, run = make_tagger(exported.labelled, exported.prepared, str(embedding)), RunFolder.at(tmp_path)
+    config = TrainConfig(run_dir="", word_embedding=str(embedding))
+    manifest = export_bundle(exported.model, tagger, exported.prepared, config, run)
+    assert load_tag_scorer(None, run.bundle, manifest).unknown(["dog", "wolf"]) == ("wolf",)
+
+
+def test_an_export_takes_the_place_of_the_old_one_and_leaves_nothing_else(exported, tmp_path):
+    """First without a tagger, in place of one with a tagger and a stray file; then with one again."""
     run = RunFolder.at(tmp_path / "run")
     run.bundle.mkdir()
     (run.bundle / "old.onnx").write_text("old")
-    export_bundle(model, prepared, TrainConfig(run_dir=str(run.path)), run)
-    assert sorted(path.name for path in run.bundle.iterdir()) == [
-        "bundle.json",
-        "start.onnx",
-        "step.onnx",
-        "vocabulary.txt",
-    ]
+    shutil.copytree(exported.run.bundle, run.bundle, dirs_exist_ok=True)
+    manifest = export_bundle(exported.model, None, exported.prepared, TrainConfig(run_dir=str(run.path)), run)
+    assert sorted(path.name for path in run.bundle.iterdir()) == CAPTIONER_FILES
     assert {path.name for path in run.path.iterdir()} == {"bundle", "figures"}
-    assert json.loads((run.bundle / "bundle.json").read_text())["vocabulary_size"] == len(prepared.vocabulary)
+    assert manifest.tagger == {}
+    assert Bundle(run.bundle).manifest == manifest
+    assert load_tag_scorer(None, run.bundle, manifest) is None
+    export_bundle(exported.model, exported.tagger, exported.prepared, TrainConfig(run_dir=str(run.path)), run)
+    assert sorted(path.name for path in run.bundle.iterdir()) == sorted([*CAPTIONER_FILES, *dual_encoder.FILES])

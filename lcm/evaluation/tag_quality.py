@@ -71,7 +71,7 @@ class TagComparison:
 
         With M for tag_map and tag_precision_5, and B for each name of BASELINES: the scorer's `M`, the baseline's
         `M_B`, the scorer's minus the baseline's `M_over_B`; each with `…_low` and `…_high`, the ends of its interval.
-        Also tag_images and tag_skipped_images. Where there are no orders all are None, and tag_reason says why.
+        Also tag_images and tag_skipped_images. Where there are no orders all are None, and tag_map_reason says why.
         """
         flat: dict[str, float | str | None] = {}
         for measure in MEASURES:
@@ -80,7 +80,7 @@ class TagComparison:
                 flat |= _flat(f"tag_{measure}_{name}", self._interval(name, "means", measure))
                 flat |= _flat(f"tag_{measure}_over_{name}", self._interval(name, "scorer_over", measure))
         flat |= {"tag_images": self.images, "tag_skipped_images": self.skipped_images}
-        return flat | ({"tag_reason": self.reason} if self.reason else {})
+        return flat | ({"tag_map_reason": self.reason} if self.reason else {})
 
     def as_table(self) -> str:
         """Return a Markdown table with a line an order, or the reason why there is none.

@@ -1,7 +1,8 @@
-"""Keras builders of the captioning models, one entry each; needs TensorFlow.
+"""Keras builders of captioning models and taggers, one entry each; needs TensorFlow.
 
 Knows how to build a model by name and give it word vectors. Refuses to know data and training.
-A model has: `feature_kind`, `settings`, `hidden`, `logits`, `call`, `start` and `step`, as merge.py shows.
+A captioning model has `feature_kind`, `settings`, `hidden`, `logits`, `call`, `start` and `step`, as merge.py shows;
+a tagger what dual_encoder.py shows.
 """
 
 # ruff: noqa: E402 - TensorFlow is imported first, quietly
@@ -13,9 +14,14 @@ import keras
 import numpy as np
 
 from lcm.errors import choose
+from lcm.models.dual_encoder import DualEncoder
 from lcm.models.merge import Merge
 
 MODELS = {"merge": Merge}
+TAGGERS = {"dual_encoder": DualEncoder, "none": None}
+# Of a feature, as a share of the mean over all features: of ten images, some features hardly vary or not at all, and
+# another image's would be divided by next to nothing and drown all others. In 8,000 photos the least has 0.03.
+LEAST_VARIANCE = 0.01
 
 
 def feature_kind(name: str) -> str:
@@ -34,4 +40,24 @@ def build_model(name: str, feature_shape: tuple[int, ...], word_vectors: np.ndar
     model = choose(MODELS, name, "model")(feature_shape[-1], vocabulary_size, embedding_dim)
     model((np.zeros((1, *feature_shape), np.float32), np.zeros((1, 1), np.int32)))  # gives the layers their weights
     model.word_embedding.set_weights([word_vectors])
+    return model
+
+
+def build_tagger(
+    name: str, features: np.ndarray, word_vectors: np.ndarray, learned_words: int, seed: int
+) -> DualEncoder:
+    """Return a tagger of TAGGERS with fresh weights, the same for the same `seed`; "none" has none to build.
+
+    `features` [images, F] are those it will be trained with, for their mean and spread; `word_vectors` [W, E] are
+    copied in, one row a word, of which the first `learned_words` get a learned part. Raises ConfigError for an unknown
+    name.
+    """
+    keras.utils.set_random_seed(seed)
+    table_size, embedding_dim = word_vectors.shape
+    model = choose(TAGGERS, name, "tagger")(features.shape[1], table_size, learned_words, embedding_dim)
+    model((np.zeros((1, features.shape[1]), np.float32), np.ones((1, 1), np.int32)))  # gives the layers their weights
+    variance = features.var(axis=0)
+    model.mean.assign(features.mean(axis=0))
+    model.spread.assign(np.sqrt(np.maximum(variance, LEAST_VARIANCE * variance.mean() or 1.0)))
+    model.pretrained.set_weights([np.vstack([np.zeros((1, embedding_dim), np.float32), word_vectors])])
     return model

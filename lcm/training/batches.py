@@ -17,6 +17,7 @@ from lcm.encoding.prepared import LabelledFeatures
 
 MAX_CAPTION_WORDS = 50  # of a training caption; what is longer is cut, and then has no END to learn
 LENGTH_STEP = 2  # lengths are rounded up to a multiple of it
+FINGERPRINT_IMAGES = 16  # about so many, evenly spaced: enough to tell encoders apart
 MIN_BUCKET_SHARE = 0.03  # of the captions; a rarer length joins the next longer one: each costs a compiled graph
 
 
@@ -74,8 +75,12 @@ class CaptionBatches:
         return sum(_parts(len(members), self._batch_size) for members in self.buckets.values())
 
     def fingerprint(self) -> str:
-        """Return a hash of all captions as ids, in order: other data or another vocabulary give another."""
-        return hashlib.sha256(b"".join(ids.tobytes() for ids in self._token_ids)).hexdigest()
+        """Return a hash of all captions as ids, in order, and of some features.
+
+        Other data, another vocabulary or another encoder give another.
+        """
+        some = self._labelled.read(np.arange(0, self.images, max(1, self.images // FINGERPRINT_IMAGES)))
+        return hashlib.sha256(b"".join([*(ids.tobytes() for ids in self._token_ids), some.tobytes()])).hexdigest()
 
     def epoch(self, seed: int, number: int) -> Iterator[Batch]:
         """Yield every caption once, in an order that `seed` and the epoch's `number` decide."""

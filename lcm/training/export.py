@@ -1,7 +1,7 @@
-"""From a trained Keras model to a bundle.
+"""From trained Keras models to a bundle.
 
-Knows how Keras becomes the two ONNX graphs of the format that captioning/bundle.py defines. Refuses to know
-training and decoding.
+Knows how Keras becomes the ONNX graphs of the formats that captioning/bundle.py and captioning/dual_encoder.py
+define. Refuses to know training and decoding.
 """
 
 import hashlib
@@ -10,17 +10,25 @@ import tempfile
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from lcm.captioning import bundle
+from lcm.captioning import bundle, dual_encoder
 from lcm.config import RunFolder, TrainConfig
 from lcm.encoding.prepared import PreparedRun
+from lcm.encoding.runtime import open_session
+from lcm.training.contrastive import TrainedTagger
 
 
-def export_bundle(model, prepared: PreparedRun, config: TrainConfig, run: RunFolder) -> bundle.Manifest:
-    """Write `model` as the run's bundle, atomically, in place of one that is there; returns the manifest."""
+def export_bundle(
+    model, tagger: TrainedTagger | None, prepared: PreparedRun, config: TrainConfig, run: RunFolder
+) -> bundle.Manifest:
+    """Write `model` with its tag scorer as the run's bundle, atomically, in place of one that is there.
+
+    Returns the manifest.
+    """
     folder = run.bundle
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
@@ -29,7 +37,8 @@ def export_bundle(model, prepared: PreparedRun, config: TrainConfig, run: RunFol
         _export_graph(start, temporary / bundle.START_GRAPH)
         _export_graph(step, temporary / bundle.STEP_GRAPH)
         prepared.vocabulary.save(temporary / bundle.VOCABULARY)
-        sealed = bundle.seal(temporary, _describe(model, prepared, config, run))
+        settings = _export_tagger(tagger, config.word_embedding, temporary) if tagger else {}
+        sealed = bundle.seal(temporary, _describe(model, tagger, settings, prepared, config, run))
         bundle.verify(temporary, sealed)
         temporary.chmod(0o755)  # mkdtemp's folder is private, a bundle is to be shared
         shutil.rmtree(folder, ignore_errors=True)
@@ -39,9 +48,17 @@ def export_bundle(model, prepared: PreparedRun, config: TrainConfig, run: RunFol
     return sealed
 
 
-def _describe(model, prepared: PreparedRun, config: TrainConfig, run: RunFolder) -> bundle.Manifest:
-    """Return the manifest of a model that has just been trained."""
-    digest = hashlib.sha256(b"".join(array.tobytes() for array in model.get_weights())).hexdigest()
+def _describe(
+    model,
+    tagger: TrainedTagger | None,
+    settings: dict[str, Any],
+    prepared: PreparedRun,
+    config: TrainConfig,
+    run: RunFolder,
+) -> bundle.Manifest:
+    """Return the manifest of a model and a tagger, with its `settings`, that have just been trained."""
+    weights = [*model.get_weights(), *(tagger.model.get_weights() if tagger else ())]
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in weights)).hexdigest()
     training = {name: value for name, value in asdict(config).items() if name != "run_dir"}
     return bundle.Manifest(
         name=f"{config.model}-{digest[:8]}",
@@ -54,6 +71,7 @@ def _describe(model, prepared: PreparedRun, config: TrainConfig, run: RunFolder)
         encoder=prepared.encoded.encoder,
         beam_width=config.beam_width,
         max_words=config.max_words,
+        tagger=settings,
     )
 
 
@@ -70,7 +88,37 @@ def _graphs(model) -> tuple[keras.Model, keras.Model]:
     return start, keras.Model([token_ids, *state_inputs], [log_probs, *next_state])
 
 
+def _export_tagger(tagger: TrainedTagger, word_embedding: str, folder: Path) -> dict[str, Any]:
+    """Write the two towers with the table of words that serving knows without the word embedding.
+
+    Returns the manifest's settings.
+    """
+    model, table = tagger.model, tagger.table
+    features = keras.Input((model.settings["feature_dim"],), name="features")
+    _export_graph(keras.Model([features], [model.image_tower(features)]), folder / dual_encoder.IMAGE_TOWER)
+    width = model.settings["embedding_dim"] + model.settings["learned_dim"]
+    rows, counted = keras.Input((None, width), name="rows"), keras.Input((None,), name="counted")
+    _export_graph(keras.Model([rows, counted], [model.text_tower(rows, counted)]), folder / dual_encoder.TEXT_TOWER)
+    words = list(dict.fromkeys([*table.words[: table.learned], *table.key_words]))
+    ids = np.array([[table.ids[word]] for word in words], np.int32)
+    (folder / dual_encoder.WORDS).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    np.save(folder / dual_encoder.WORD_ROWS, np.asarray(model.rows(ids))[:, 0].astype(np.float16))
+    np.save(folder / dual_encoder.WORD_VECTORS, np.asarray(model.read(ids)).astype(np.float16))
+    sentence_scale, word_scale = np.exp(model.log_scales.numpy()).tolist()
+    return {
+        "name": "dual_encoder",
+        "scale": word_scale,
+        "sentence_scale": sentence_scale,
+        "word_embedding": word_embedding,
+        "embedding_dim": model.settings["embedding_dim"],
+        "width": model.settings["width"],
+        "words": len(words),
+    }
+
+
 def _export_graph(graph: keras.Model, path: Path) -> None:
-    graph([np.zeros((1, *entry.shape[1:]), entry.dtype) for entry in graph.inputs])  # Keras exports what was called
+    shapes = [[size or 1 for size in entry.shape] for entry in graph.inputs]
+    graph([np.zeros(shape, entry.dtype) for shape, entry in zip(shapes, graph.inputs, strict=True)])  # else no export
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of Keras's tf2onnx bridge, on numpy
         graph.export(path, format="onnx", verbose=False)
+    open_session(path)  # what has no counterpart in ONNX is exported all the same, and only logged

@@ -5,15 +5,12 @@ a model is exported.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -21,6 +18,7 @@ from lcm.config import TrainConfig
 from lcm.training.batches import Batch, CaptionBatches
 from lcm.training.checkpoint import load_checkpoint, save_checkpoint
 from lcm.training.loss import caption_loss
+from lcm.training.state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -88,42 +86,9 @@ class Trainer:
         """Compile nothing yet; the learning rate falls from its highest to zero over `total_steps`."""
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps)
         self.model, self.optimizer = model, keras.optimizers.Adam(schedule)
-        self.optimizer.build(model.trainable_variables)
+        self.state = TrainingState(model, self.optimizer, config.averaged_epochs)
         self.label_smoothing = config.label_smoothing
-        self._recent: deque[list[np.ndarray]] = deque(maxlen=config.averaged_epochs)  # weights after each epoch
         self._train_steps, self._dev_steps = {}, {}
-
-    @property
-    def _variables(self) -> list:
-        return [*self.model.variables, *self.optimizer.variables]  # dropout's random states and moments among them
-
-    @property
-    def state(self) -> list[np.ndarray]:
-        """Everything that a resumed run needs."""
-        recent = [array for weights in self._recent for array in weights]
-        return [*(variable.numpy() for variable in self._variables), *recent]
-
-    def restore(self, state: Sequence[np.ndarray]) -> None:
-        """Go back to a `state`."""
-        variables = self._variables
-        for variable, array in zip(variables, state, strict=False):
-            variable.assign(array)
-        recent, size = state[len(variables) :], len(self.model.weights)
-        self._recent.extend(recent[start : start + size] for start in range(0, len(recent), size))
-
-    def remember(self) -> None:
-        """Let the weights as they are now count in the average."""
-        self._recent.append(self.model.get_weights())
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Give the model the mean weights of the latest epochs for a while: they caption better than any one alone."""
-        own = self.model.get_weights()
-        self.model.set_weights([np.mean(same, axis=0) for same in zip(*self._recent, strict=True)])
-        try:
-            yield
-        finally:
-            self.model.set_weights(own)
 
     def train(self, batch: Batch) -> tf.Tensor:
         """Take one step; returns the loss before it."""
@@ -171,7 +136,7 @@ def fit(
     while not history.finished:
         number = len(history.epochs) + 1
         trained = _train_epoch(trainer, train, config, number)
-        with trainer.averaged():
+        with trainer.state.averaged():
             epoch = Epoch(number, *trained, *_measure(trainer, dev, dev_cider))
             if history.is_better(epoch):
                 save_checkpoint(checkpoint / "best.npz", model.get_weights(), {"epoch": number})
@@ -179,15 +144,18 @@ def fit(
         history.epochs.append(epoch)
         print(epoch, flush=True)
         history.finished = number == config.epochs or number - history.best_epoch >= config.patience
-        save_checkpoint(checkpoint / "last.npz", trainer.state, {"recipe": recipe, "history": history.as_record()})
+        save_checkpoint(
+            checkpoint / "last.npz", trainer.state.arrays, {"recipe": recipe, "history": history.as_record()}
+        )
     best_weights, _ = load_checkpoint(checkpoint / "best.npz")
     model.set_weights(best_weights)
     return history
 
 
 def _recipe(config: TrainConfig, train: CaptionBatches) -> dict:
-    """What must be the same for a run to be resumed."""
-    parameters = {name: value for name, value in asdict(config).items() if name != "run_dir"}
+    """What must be the same for a run to be resumed: all parameters but the tagger's, and the data."""
+    others = {"run_dir", "tagger", "tagger_epochs", "word_embedding"}
+    parameters = {name: value for name, value in asdict(config).items() if name not in others}
     return parameters | {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
 
 
@@ -199,7 +167,7 @@ def _resume(trainer: Trainer, last: Path, recipe: dict) -> History:
     if record["recipe"] != recipe:
         print("The checkpoint was made with other parameters or data: training starts over.")
         return History()
-    trainer.restore(arrays)
+    trainer.state.restore(arrays)
     return History.from_record(record["history"])
 
 
@@ -217,7 +185,7 @@ def _train_epoch(
         positions.append(batch.positions)
     train_loss = _mean(losses, positions)
     images_per_second = train.images / (time.perf_counter() - started)
-    trainer.remember()
+    trainer.state.remember()
     return train_loss, float(trainer.optimizer.learning_rate), images_per_second
 
 

@@ -1,0 +1,181 @@
+"""The dual encoder: unit vectors that depend on the image or the text alone, and what is learned of which word."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcm.errors import ConfigError
+from lcm.models import build_tagger
+from lcm.models.dual_encoder import DualEncoder
+
+FEATURE_DIM, TABLE_SIZE, LEARNED_WORDS, EMBEDDING_DIM, LEARNED_DIM, WIDTH = 6, 9, 5, 4, 7, 16
+WORD_VECTORS = np.random.default_rng(0).normal(size=(TABLE_SIZE, EMBEDDING_DIM)).astype(np.float32)
+FEATURES = np.random.default_rng(1).normal(2, 3, size=(30, FEATURE_DIM)).astype(np.float32)
+
+
+def ids(*texts: list[int]) -> np.ndarray:
+    """Texts as word ids, 0 where a text is over."""
+    longest = max(map(len, texts))
+    return np.array([text + [0] * (longest - len(text)) for text in texts], dtype=np.int32)
+
+
+def small(**settings) -> DualEncoder:
+    """A small dual encoder; no dropout but what is asked for."""
+    keras.utils.set_random_seed(0)
+    none = dict.fromkeys(("image_dropout", "text_dropout", "learned_dropout", "word_dropout"), 0.0)
+    model = DualEncoder(FEATURE_DIM, TABLE_SIZE, LEARNED_WORDS, EMBEDDING_DIM, LEARNED_DIM, WIDTH, **(none | settings))
+    model((FEATURES[:1], ids([1])))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> DualEncoder:
+    return build_tagger("dual_encoder", FEATURES, WORD_VECTORS, LEARNED_WORDS, seed=3)
+
+
+# Vectors
+
+
+def test_images_and_texts_become_unit_vectors_of_one_width(model):
+    images, texts = model((FEATURES[:3], ids([1], [2, 9], [4, 4, 8, 6])))
+    assert images.shape == texts.shape == (3, model.settings["width"])
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-6)
+
+
+def test_a_text_s_vector_depends_neither_on_padding_nor_on_company(model):
+    alone = [model.read(ids(text)) for text in ([5], [1, 2, 3], [9, 6])]
+    together = model.read(ids([5], [1, 2, 3], [9, 6], [8] * 20))
+    np.testing.assert_allclose(np.concatenate(alone), together[:3], atol=1e-6)
+
+
+def test_a_text_s_vector_depends_on_every_word_and_on_their_order(model):
+    texts = model.read(ids([1, 2, 3], [3, 2, 1], [1, 2, 4], [1, 2], [2, 3])).numpy()
+    cosines = texts @ texts.T
+    assert (cosines[~np.eye(len(texts), dtype=bool)] < 0.999).all()
+
+
+def test_an_image_s_vector_depends_on_the_image_alone(model):
+    together = model.image_tower(FEATURES)
+    np.testing.assert_allclose(model.image_tower(FEATURES[7:8])[0], together[7], atol=1e-6)
+    assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+# Rows
+
+
+def test_a_word_s_row_is_its_vector_and_what_was_learned_of_it(model):
+    every = np.arange(1, TABLE_SIZE + 1)
+    rows = model.rows(every[None])[0].numpy()
+    np.testing.assert_array_equal(rows[:, :EMBEDDING_DIM], WORD_VECTORS)
+    learned = rows[:, EMBEDDING_DIM:]
+    assert (learned[:LEARNED_WORDS] != 0).all()
+    assert (learned[LEARNED_WORDS:] == 0).all()
+
+
+def test_training_hides_the_learned_part_of_a_word_whole_or_not_at_all():
+    model = small(learned_dropout=0.5)
+    word_ids = np.full((1, 200), 3, np.int32)
+    learned = model.rows(word_ids, training=True)[0, :, EMBEDDING_DIM:].numpy()
+    shown = model.rows(word_ids)[0, 0, EMBEDDING_DIM:].numpy()
+    hidden = (learned == 0).all(axis=1)
+    assert 60 < np.count_nonzero(hidden) < 140
+    np.testing.assert_array_equal(learned[~hidden], np.tile(shown, (np.count_nonzero(~hidden), 1)))
+
+
+# Training and serving
+
+
+def test_word_dropout_hides_words_but_never_the_first():
+    model = small(word_dropout=0.999)
+    one_word = model.read(ids([3]))
+    np.testing.assert_allclose(model.read(ids([3]), training=True), one_word, atol=1e-6)
+    # of 200 times 3 other words one in a thousand is kept
+    left = model.read(ids(*[[3, 1, 2, 8]] * 200), training=True).numpy() @ one_word[0].numpy()
+    assert np.count_nonzero(left > 1 - 1e-5) >= 190
+
+
+def test_a_hidden_word_is_as_if_there_were_none():
+    model = small(word_dropout=0.5)
+    possible = model.read(ids([3, 1, 2], [3, 0, 2], [3, 1, 0], [3, 0, 0])).numpy()
+    read = model.read(ids(*[[3, 1, 2]] * 100), training=True).numpy()
+    matches = read @ possible.T > 1 - 1e-5
+    assert (matches.sum(axis=1) == 1).all()
+    assert (matches.sum(axis=0) >= 10).all()  # 25 of each are expected
+
+
+@pytest.mark.parametrize("kind", ["image_dropout", "text_dropout", "learned_dropout", "word_dropout"])
+def test_dropout_is_on_in_training_only(kind):
+    model = small(**{kind: 0.5})
+    inputs = (FEATURES[:8], ids(*[[1, 2, 3, 4]] * 8))
+
+    def vectors(training: bool) -> np.ndarray:
+        return np.stack(model(inputs, training=training))
+
+    assert np.array_equal(vectors(False), vectors(False))
+    assert not np.array_equal(vectors(True), vectors(True))
+    which = 0 if kind == "image_dropout" else 1
+    assert np.array_equal(vectors(True)[1 - which], vectors(False)[1 - which])
+
+
+def test_the_pretrained_vectors_are_frozen_and_all_else_gets_a_gradient(model):
+    with tf.GradientTape() as tape:
+        images, texts = model((FEATURES[:2], ids([1, 2], [3])), training=True)
+        loss = tf.reduce_sum(images * texts) * tf.reduce_sum(model.log_scales)
+    assert all(gradient is not None for gradient in tape.gradient(loss, model.trainable_variables))
+    names = [variable.path for variable in model.trainable_variables]
+    assert not any(name.split("/")[-1] in ("mean", "spread") or "pretrained" in name for name in names)
+    # image and text dense, two filters (a kernel and a bias each), the learned vectors, the scales
+    assert len(names) == 4 * 2 + 2
+
+
+# Building
+
+
+def test_the_same_seed_gives_the_same_weights():
+    first, same, other = (
+        build_tagger("dual_encoder", FEATURES, WORD_VECTORS, LEARNED_WORDS, seed).get_weights() for seed in (1, 1, 2)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_features_are_normalised_by_mean_and_spread(model):
+    normalised = model.normalise(FEATURES).numpy()
+    np.testing.assert_allclose(normalised.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(normalised.std(axis=0), 1, atol=1e-5)
+
+
+def test_a_feature_that_hardly_varies_in_training_does_not_drown_the_others():
+    """Variances of 1 and 0, so 0.5 in the mean: the second counts as 0.005, and 6 is 1 / sqrt(0.005) from its mean."""
+    few = build_tagger("dual_encoder", np.array([[0.0, 5.0], [2.0, 5.0]]), WORD_VECTORS, LEARNED_WORDS, seed=0)
+    np.testing.assert_allclose(few.normalise(np.array([[2.0, 6.0]], np.float32)), [[1, 200**0.5]], rtol=1e-5)
+    same = build_tagger("dual_encoder", np.array([[1.0, 5.0], [1.0, 5.0]]), WORD_VECTORS, LEARNED_WORDS, seed=0)
+    np.testing.assert_allclose(same.normalise(np.array([[2.0, 3.0]], np.float32)), [[1, -2]], rtol=1e-5)
+
+
+def test_an_unknown_tagger_is_refused():
+    with pytest.raises(ConfigError, match="unknown tagger 'clop'; choose from dual_encoder, none"):
+        build_tagger("clop", FEATURES, WORD_VECTORS, LEARNED_WORDS, seed=0)
+
+
+# Keeping
+
+
+def test_its_config_makes_the_same_model_again():
+    model = small(text_dropout=0.4)
+    again = DualEncoder.from_config(model.get_config())
+    assert again.get_config() == model.get_config()
+    assert again.text_dropout.rate == 0.4
+    again((FEATURES[:1], ids([1])))
+    assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
+
+
+def test_saved_and_loaded_it_answers_the_same(model, tmp_path):
+    model.save(tmp_path / "tagger.keras")
+    loaded = keras.models.load_model(tmp_path / "tagger.keras")
+    assert loaded.settings == model.settings
+    inputs = (FEATURES[:3], ids([1], [2, 9], [4, 4, 8, 6]))
+    for ours, theirs in zip(loaded(inputs), model(inputs), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
