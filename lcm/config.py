@@ -166,9 +166,10 @@ class BenchmarkConfig(Params):
     run_dir: str  # folder of this run's files, as 01_prepare left it
     batch_size: int = 128  # captions a step of ours
     rounds: int = 5  # times that each side is measured; medians count
+    tagged_images: int = 100  # dev images that are described with and without tags
 
     def __post_init__(self) -> None:
-        positive(batch_size=self.batch_size, rounds=self.rounds)
+        positive(batch_size=self.batch_size, rounds=self.rounds, tagged_images=self.tagged_images)
 
 
 @dataclass(frozen=True)

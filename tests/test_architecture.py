@@ -21,15 +21,19 @@ ROOMS = {
     "errors": [],
     "config": [],
     "data": [
-        *("formats", "splits", "captions", "vocabulary", "headers", "images"),
-        *("scenery", "drawing", "samples", "sources"),
+        *("formats", "splits", "captions", "vocabulary", "word_vectors", "keywords", "headers", "images"),
+        *("labels", "listing", "scenery", "drawing", "samples", "sources"),
     ],
-    "encoding": ["conversion", "runtime", "encoders", "store", "features", "prepared"],
-    "captioning": ["decoding", "bundle", "model_card", "captioners"],
-    "evaluation": ["metrics", "plots", "results"],
-    "models": ["quiet", "merge"],
-    "training": ["batches", "checkpoint", "loss", "prefixes", "selection", "fit", "export"],
-    "operations": ["pipeline", "benchmark"],
+    "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "features", "prepared"],
+    "captioning": [
+        *("decoding", "tagging", "dual_encoder", "clip", "bundle", "model_card", "scorers", "writing", "captioners"),
+    ],
+    "evaluation": ["metrics", "resampling", "retrieval", "tag_quality", "tag_report", "plots", "pages", "results"],
+    "models": ["quiet", "merge", "dual_encoder"],
+    "training": [
+        *("batches", "checkpoint", "state", "loss", "prefixes", "selection", "fit", "pairs", "contrastive", "export"),
+    ],
+    "operations": ["pipeline", "benchmark", "answers", "folder"],
     "cli": [],
 }
 DOORS = ["lcm", "lcm.__main__"]  # what users open; nothing inside may import them

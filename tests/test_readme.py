@@ -13,6 +13,7 @@ import pytest
 
 from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
+from lcm.captioning.scorers import TAG_SCORERS
 from lcm.config import home
 from lcm.data.captions import read_dataset
 from lcm.data.samples import generate
@@ -52,14 +53,21 @@ def test_the_commands_for_one_s_own_images_run_as_shown(tmp_path):
     (tmp_path / "photos" / "captions.tsv").write_text("".join(lines))
     shutil.copy(read_dataset(sample).images[0].path, tmp_path / "photos" / "beach.jpg")
     shown = commands("lcm")
-    assert [words[1] for words in shown] == ["run", "caption", "caption"]
+    assert [words[1] for words in shown] == ["run", "caption", "caption", "caption", "caption"]
+    (tmp_path / "labels.txt").write_text("boat\nforest\nzebra\n")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    printed = []
     for words in shown:
         line = " ".join(shlex.quote(word) if "*" not in word else word for word in words)
         done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
+        printed.append(done.stdout)
+    answers = [json.loads(line) for line in printed[2].splitlines()]
     assert len(answers) == 31
+    assert len((tmp_path / "photos.csv").read_text().splitlines()) == 1 + 31
+    labelled = [json.loads(line) for line in (tmp_path / "photos.jsonl").read_text().splitlines()]
+    assert len(labelled) == 31
+    assert all({word for word, _ in answer["tags"]} == {"boat", "forest", "zebra"} for answer in labelled)
     left = {path.name for path in (tmp_path / "reports" / "runs" / "photos").iterdir()}
     promised = set(re.findall(r"`([\w.]+/?)`", README[README.index("| file | what") : README.index("From Python")]))
     assert {name.rstrip("/") for name in promised} <= left
@@ -76,8 +84,8 @@ def test_the_captioned_photo_is_captioned_so():
     assert load_captioner().describe(ROOT / photo).caption == caption
 
 
-def test_every_preset_encoder_and_model_is_named():
-    for name in (*preset_names(), *ENCODERS, *MODELS):
+def test_every_preset_encoder_model_and_tagger_is_named():
+    for name in (*preset_names(), *ENCODERS, *MODELS, *TAG_SCORERS):
         assert f"`{name}`" in README, name
 
 
@@ -98,6 +106,25 @@ def test_the_numbers_are_the_shipped_model_s():
     shown = [float(value) for value in re.findall(r"\d+\.\d+", row)]
     expected = [metrics[name] for name in ("cider", "bleu_4", "meteor", "rouge_l", "wer", "wer_best")]
     assert shown == [round(value, 3) for value in expected]
+
+
+def test_the_numbers_of_tags_are_the_shipped_model_s():
+    metrics = Manifest.load(ROOT / SHIPPED_BUNDLE).metrics
+    table = README[README.index("## Numbers") : README.index("## How it works")]
+    rows = {
+        "| dual_encoder": "",
+        "| how many of": "_votes",
+        "| as the captions": "_caption_order",
+        "| how often": "_frequency",
+        "| the best possible": "_upper_bound",
+    }
+    for beginning, order in rows.items():
+        row = next(line for line in table.splitlines() if line.startswith(beginning))
+        expected = [metrics[f"tag_map{order}"], metrics[f"tag_precision_5{order}"]]
+        assert [float(value) for value in re.findall(r"\d+\.\d+", row)] == [round(value, 3) for value in expected]
+    for name in ("recall_10_image_to_text", "recall_10_text_to_image", "unseen_words_auc"):
+        assert f"{metrics[name]:.3f}" in table, name
+    assert f"({metrics['unseen_words']} words" in table
 
 
 @pytest.mark.parametrize("name", preset_names())

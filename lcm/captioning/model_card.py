@@ -24,6 +24,13 @@ METRIC_LABELS = {
     "vocabulary_used": "share of the vocabulary used",
     "cider_shuffled": "CIDEr with the images shuffled",
     "wer_best_shuffled": "WER, best reference, with the images shuffled",
+    "tag_map": "tags, mean average precision",
+    "tag_map_frequency": "the same words by their frequency in training",
+    "tag_map_upper_bound": "the same words in the best order",
+    "tag_precision_5": "tags, precision at 5",
+    "recall_10_image_to_text": "retrieval, recall@10, image to text",
+    "recall_10_text_to_image": "retrieval, recall@10, text to image",
+    "unseen_words_auc": "words that training never saw, AUC",
 }
 
 
@@ -34,11 +41,12 @@ def model_card(manifest: Manifest) -> str:
     return f"""# {manifest.name}
 
 An image captioner of lcm. It writes one English-like sentence about a picture, in the words of the captions it
-was trained on.
+was trained on, and scores key words against the picture.
 
 - model: {manifest.model}, vocabulary of {manifest.vocabulary_size} words
 - image encoder: {manifest.encoder.name}, frozen, {manifest.encoder.weights} weights
 - data: {data.get("source")}: {data.get("train_images")} train images, {data.get("train_captions")} captions
+- tags: {_tagger(manifest)}
 - decoding: beam search of width {manifest.beam_width}, at most {manifest.max_words} words
 
 ## Measured on the {metrics.get("split", "held-out")} split ({metrics.get("images", 0)} images)
@@ -55,6 +63,11 @@ It only knows what its training captions speak of, repeats their habits and bias
 name, and how), states wrong things as surely as right ones, and cannot read text or recognise persons. Do not
 use it to decide about people. The licence of the training images and captions may limit what it is used for.
 """
+
+
+def _tagger(manifest: Manifest) -> str:
+    tagger = manifest.tagger
+    return f"{tagger.get('name')} over {tagger.get('word_embedding')}" if tagger else "none"
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:

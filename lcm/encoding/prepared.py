@@ -7,6 +7,7 @@ they are used for.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -33,6 +34,11 @@ class LabelledFeatures:
     def shape(self) -> tuple[int, ...]:
         """The shape of one image's features."""
         return self.store.shape[1:]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The image files, in order."""
+        return [image.path for image in self.images]
 
     @property
     def references(self) -> list[tuple[str, ...]]:

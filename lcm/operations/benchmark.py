@@ -4,11 +4,13 @@ Knows how to time fairly. Refuses to know what the reference is made of; that is
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from statistics import median
 
+from lcm.captioning.captioners import BundleCaptioner, load_captioner
 from lcm.config import TrainConfig
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
@@ -29,6 +31,11 @@ class SpeedRatio:
     def ratio(self) -> float:
         """How many times faster ours is: the ratio of the medians."""
         return median(self.ours) / median(self.reference)
+
+    @property
+    def extra_ms(self) -> float:
+        """How many milliseconds an image ours takes beyond the reference, by the medians."""
+        return 1000 / median(self.ours) - 1000 / median(self.reference)
 
     def as_metrics(self, prefix: str) -> dict[str, float]:
         """Return medians, ratio and the ratio's range over the rounds, for metrics.json."""
@@ -90,3 +97,18 @@ def measure_training(
         return REFERENCE_STEPS * IMAGES_PER_STEP
 
     return time_in_turn(train_ours, train_reference, rounds)
+
+
+def measure_tags(images: Sequence[Path], rounds: int) -> SpeedRatio:
+    """Return images a second that the shipped captioner describes with tags and, as the reference, without.
+
+    Both write the best caption and five samples. Raises DataError without images.
+    """
+    if not images:
+        raise DataError("there are no images to describe; run 01_prepare on a data set with a dev split")
+    with_tags, without = load_captioner(), load_captioner(tagger="none")
+
+    def describe(captioner: BundleCaptioner) -> int:
+        return sum(1 for image in images if captioner.describe(image))
+
+    return time_in_turn(lambda: describe(with_tags), lambda: describe(without), rounds)
