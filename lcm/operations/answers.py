@@ -78,8 +78,11 @@ def _write_csv(image: str, description: Description, settings: str) -> bytes:
 
 
 def _read_csv(line: bytes) -> Made:
-    csv.field_size_limit(MAX_ROW_BYTES)  # the module's own is smaller than a thousand labels' scores
-    image, _, _, _, model, settings = next(csv.reader([line.decode("utf-8")], strict=True))
+    usual = csv.field_size_limit(MAX_ROW_BYTES)  # the usual one, of all readers, is less than a thousand labels' scores
+    try:
+        image, _, _, _, model, settings = next(csv.reader([line.decode("utf-8")], strict=True))
+    finally:
+        csv.field_size_limit(usual)
     image = _ESCAPE.sub(lambda found: found[0].encode().decode("unicode_escape"), image)
     return PurePath(image).as_posix(), model, settings
 
