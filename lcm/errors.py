@@ -32,6 +32,22 @@ class BundleError(LcmError):
     """A bundle or an encoder that is missing, incomplete or altered."""
 
 
+class StoreError(LcmError):
+    """Contributions that cannot be kept or read just now; nothing was stored."""
+
+
+class StoreBusyError(StoreError):
+    """Another process holds the store; the same request may succeed a little later."""
+
+
+class StoreFullError(StoreError):
+    """There is no space left for a contribution."""
+
+
+class StoreDamagedError(StoreError):
+    """A store that is not what was written; it is never repaired by deleting."""
+
+
 def choose(table: Mapping[str, Value], name: str, kind: str) -> Value:
     """Return `table[name]`; `kind` says in the message what the table holds ("encoder", "model").
 

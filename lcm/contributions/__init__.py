@@ -1,0 +1,1 @@
+"""Contributions: images with captions that users send, kept until they are revoked."""

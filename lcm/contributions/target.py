@@ -1,0 +1,191 @@
+"""A folder somewhere else that objects are put into: a bucket, a container, another disk.
+
+Knows how fsspec's drivers write: how an object becomes visible whole, what tells a missing object from a missing
+bucket, and that a driver may hang. Refuses to know what the objects are and when to try again.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Any
+
+from lcm.contributions.address import Address, TargetError
+
+LIMIT_S = 300.0  # for one operation: the largest image through 1 Mbit/s takes 170 s
+READ_BACK_BYTES = 65_536  # an object up to this size is compared by content after it was sent, a larger one by size
+MARKER, MARKER_TEXT = "README.txt", b"Contributions to an lcm service, copied by the service; do not edit.\n"
+PART = ".part"  # ends the name of an object that is not whole yet
+_HINTS = {
+    PermissionError: "check the credentials and what they allow",
+    FileNotFoundError: "is the bucket, container or folder there?",
+}
+
+
+class Target:
+    """The folder behind an address. One operation at a time; each may raise TargetError, and may be done again."""
+
+    def __init__(
+        self, address: Address, *, limit_s: float = LIMIT_S, connect: Callable[[], tuple[Any, str]] | None = None
+    ):
+        """Open nothing yet; `connect` (for tests) returns a file system and the folder in it."""
+        self.address, self.limit_s = address, limit_s
+        self._connect = connect or address.connect
+        self._fs, self._root = None, ""
+        self._found = False  # whether the target was there once
+        self._thread: threading.Thread | None = None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether an operation that was given up on still runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def put(self, name: str, data: bytes) -> None:
+        """Make the object `name` hold the data; it is never seen in part, and sent only if it is not there already."""
+        self._limited(self._put, name, data)
+
+    def delete(self, name: str) -> None:
+        """Remove the object `name`, if it is there."""
+        self._limited(self._delete, name)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size of every object, by name."""
+        return self._limited(self._sizes)
+
+    def read(self, name: str) -> bytes:
+        """Return what the object `name` holds."""
+        return self._limited(lambda: self._call("cat_file", self._path(name)))
+
+    # Jobs: each runs in a thread of its own
+
+    def _put(self, name: str, data: bytes) -> None:
+        path = self._path(name, find=True)
+        if self._holds(path, data):
+            return
+        self._write(path, data)
+        if not self._holds(path, data):
+            raise TargetError(f"{name} did not arrive whole")
+
+    def _delete(self, name: str) -> None:
+        path = self._path(name, find=True)
+        self._remove(path)
+        if not self._is_object_store:
+            self._remove(path + PART)
+
+    def _sizes(self) -> dict[str, int]:
+        root = self._path("")
+        self._fs.invalidate_cache()
+        found = self._call("find", root.rstrip("/"), detail=True)
+        return {path[len(root) :] if path.startswith(root) else path: info["size"] for path, info in found.items()}
+
+    # What jobs are made of
+
+    def _path(self, name: str, find: bool = False) -> str:
+        """Return the driver's name of an object; `find` makes sure, once, that the target is there for writing."""
+        if self._fs is None:
+            self._fs, self._root = self._connect()
+        if find and not self._found:
+            if not self._is_object_store:
+                self._call("makedirs", self._root or "/", exist_ok=True)
+            self._write(f"{self._root}/{MARKER}", MARKER_TEXT)
+            self._found = True
+        return f"{self._root}/{name}"
+
+    @property
+    def _is_object_store(self) -> bool:
+        """Whether one call writes a whole object. In fsspec such stores are asynchronous; making a folder in one may
+        make a bucket, and moving is copying.
+        """
+        return self._fs.async_impl or self.address.protocol == "memory"
+
+    def _call(self, method: str, *args: Any, **options: Any) -> Any:
+        """Call the driver; a coroutine is cancelled after the time limit, anything else cannot be."""
+        if not self._fs.async_impl:
+            return getattr(self._fs, method)(*args, **options)
+        from fsspec.asyn import sync
+
+        return sync(self._fs.loop, getattr(self._fs, f"_{method}"), *args, timeout=self.limit_s, **options)
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        """Return whether the object is there with this content, or at least, where reading costs, with this size."""
+        self._fs.invalidate_cache()
+        try:
+            if self._call("info", path)["size"] != len(data):
+                return False
+            cheap = len(data) <= READ_BACK_BYTES or self.address.is_disk or self.address.protocol == "memory"
+            return not cheap or self._call("cat_file", path) == data
+        except FileNotFoundError:
+            return False
+
+    def _write(self, path: str, data: bytes) -> None:
+        if self._is_object_store:
+            self._call("pipe_file", path, data)
+            return
+        self._confirm()  # making the folders below would hide that the disk is not mounted any more
+        folder, part = path.rpartition("/")[0], path + PART
+        self._call("makedirs", folder, exist_ok=True)
+        with self._fs.open(part, "wb") as file:
+            file.write(data)
+            if self.address.is_disk:
+                file.flush()
+                os.fsync(file.fileno())
+        self._call("mv", part, path)
+        self._sync(folder)
+
+    def _remove(self, path: str) -> None:
+        try:
+            self._call("rm_file", path)
+        except FileNotFoundError:
+            self._confirm()
+        else:
+            self._sync(path.rpartition("/")[0])
+
+    def _confirm(self) -> None:
+        """Raise FileNotFoundError unless the target is there: in a bucket that is not, nothing was ever removed."""
+        if self._is_object_store:
+            self._call("pipe_file", f"{self._root}/{MARKER}", MARKER_TEXT)
+        elif not self._call("isdir", self._root or "/"):
+            raise FileNotFoundError(f"{self.address.name} is gone")
+
+    def _sync(self, folder: str) -> None:
+        """Force a folder's names to disk, where the target is one; its parent's too, for it may be new."""
+        if self.address.is_disk and hasattr(os, "O_DIRECTORY"):
+            for path in (folder, str(Path(folder).parent)):
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def _limited(self, job: Callable[..., Any], *args: Any) -> Any:
+        """Do a job in a thread of its own and wait for it up to the limit; its errors become TargetErrors.
+
+        A job that was given up on may still write when the network comes back. So none starts before it has ended.
+        """
+        if self.hangs:
+            raise TargetError("an earlier operation has not come back yet")
+        outcome: Future = Future()
+        self._thread = threading.Thread(target=_run, args=(outcome, job, args), name="lcm-mirror-target", daemon=True)
+        self._thread.start()
+        if not wait([outcome], self.limit_s).done:
+            raise TargetError(f"no answer within {self.limit_s:g} s")
+        self._thread.join()
+        error = outcome.exception()
+        if error is None:
+            return outcome.result()
+        if self._fs is not None and not self._fs.async_impl:
+            self._fs = None  # a broken connection stays broken; asynchronous drivers make their own anew
+        raise error if isinstance(error, TargetError) else TargetError(self._explain(error)) from None
+
+    def _explain(self, error: BaseException) -> str:
+        text = ": ".join(filter(None, (type(error).__name__, self.address.redact(str(error)))))
+        hints = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
+        return f"{text} ({hints[0]})" if hints else text
+
+
+def _run(outcome: Future, job: Callable[..., Any], args: tuple) -> None:
+    try:
+        outcome.set_result(job(*args))
+    except BaseException as error:  # asyncio's CancelledError among them; whoever waits raises it again
+        outcome.set_exception(error)

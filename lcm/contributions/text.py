@@ -1,0 +1,87 @@
+"""Captions and languages as people send them: the one rule for what is kept.
+
+Knows which characters a caption may hold and how two captions are told to be the same. Refuses to know images and
+where captions are stored.
+"""
+
+import unicodedata
+
+import regex
+
+from lcm.errors import DataError
+
+MAX_CHARACTERS = 1000  # of a cleaned caption; marks are not counted: Thai and Hindi words are half marks
+MAX_SENT = 4000  # characters as sent, marks and invisible ones too; this bounds marks piled upon a letter
+ENGLISH = "en"
+
+_SHAPERS = r"\u200c\u200d\p{Variation_Selector}"  # joiners and selectors: invisible, and part of how others look
+# Invisible otherwise: controls, and what Unicode says to draw nothing for: zero-width spaces, bidi controls, tag
+# characters, fillers. Annotation marks and the code points that are no characters are invisible as well.
+_HIDDEN = regex.compile(
+    rf"(?V1)[[\p{{Cc}}\p{{Default_Ignorable_Code_Point}}\p{{Noncharacter_Code_Point}}\ufff9-\ufffb]--[{_SHAPERS}]]+"
+)
+_SHAPED = regex.compile(rf"(?P<seen>[^\s{_SHAPERS}])?(?P<run>[{_SHAPERS}]+)(?=(?P<next>\S)?)")
+_MEANINGFUL = regex.compile(
+    r"(?!\u2800)[\p{L}\p{N}\p{S}\p{Extended_Pictographic}\u20e3]"
+)  # U+2800 is blank, U+20E3 a key
+_SURROGATE = regex.compile(r"[\ud800-\udfff]")
+_MARKS = regex.compile(r"\p{M}+")
+_LANGUAGE = regex.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8}){0,3}")  # BCP 47 without its rare forms
+
+
+def clean_caption(sent: str) -> str:
+    """Return a caption as it is kept: NFC, one line, every run of white space one space, nothing invisible in it.
+
+    Zero-width joiners stay between two visible characters, a variation selector stays after one: emoji and Persian
+    are spelt with them. Cleaning what is clean changes nothing. Raises DataError for text that is no valid Unicode,
+    has no letter, digit or symbol, or is longer than MAX_CHARACTERS.
+    """
+    return clean_text(sent, "caption")
+
+
+def clean_text(sent: str, name: str) -> str:
+    """Return any other text by the rule of captions; `name` says in an error's message what it is."""
+    if not isinstance(sent, str):
+        raise DataError(f"the {name} must be text; received {type(sent).__name__}")
+    if len(sent) > MAX_SENT:
+        raise _too_long(name, len(sent))
+    if _SURROGATE.search(sent):
+        raise DataError(f"the {name} holds half of a character (a lone surrogate); send it as valid Unicode")
+    visible = _HIDDEN.sub("", _fold(sent))  # folded first: line feeds and tabs are controls
+    text = unicodedata.normalize("NFC", _fold(_SHAPED.sub(_keep_shaper, visible)))
+    if not _MEANINGFUL.search(text):
+        raise DataError(f"the {name} holds no letter, digit or symbol; write it in words")
+    length = len(_MARKS.sub("", text))
+    if length > MAX_CHARACTERS:
+        raise _too_long(name, length)
+    return text
+
+
+def _too_long(name: str, length: int) -> DataError:
+    return DataError(f"the {name} has {length:,} characters; 1 to {MAX_CHARACTERS:,} are kept: shorten it")
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _keep_shaper(found: regex.Match) -> str:
+    """Return what stays of a run of shapers: one selector behind what it selects, one joiner between two."""
+    if not found["seen"]:
+        return ""
+    joiners = [character for character in found["run"] if character in "\u200c\u200d"]
+    selector = "" if found["run"][0] in joiners else found["run"][0]
+    return found["seen"] + selector + (joiners[0] if joiners and found["next"] else "")
+
+
+def clean_language(sent: str) -> str:
+    """Return a language's code in lower case ("en", "pt-br"); raises DataError when it is none."""
+    code = sent.strip().lower().replace("_", "-") if isinstance(sent, str) else ""
+    if not _LANGUAGE.fullmatch(code):
+        raise DataError(f"received the language {ascii(sent)[:40]}; send a code such as 'en' or 'pt-br'")
+    return code
+
+
+def is_english(language: str) -> bool:
+    """Whether captions of this language can train already; the others wait for their translation."""
+    return language.partition("-")[0] == ENGLISH
