@@ -1,0 +1,115 @@
+"""What HTTP asks of every request, whichever route it is for.
+
+Knows bodies with their content types, the token, web origins (CORS), the headers of every reply, and how an error
+becomes `{"error": "…"}`. Refuses to know what a request is about.
+"""
+
+import hmac
+import secrets
+import time
+
+from flask import Flask, Response, current_app, g, jsonify, request
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+
+from lcm.errors import LcmError
+from lcm.service.refusals import HTTP_MESSAGES, UnauthorisedError, WrongTypeError, refusal_of
+from lcm.service.request_log import log_mistake, log_request
+from lcm.service.settings import Settings
+
+HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+OWN = ("Confidence", "Known", "Model", "Model-Version", "Request-Id", "Source")
+READABLE = ", ".join(["Retry-After", *(f"X-LCM-{name}" for name in OWN)])  # by pages of other origins
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")  # what the log shows as it is
+PREFLIGHT_S = 600  # how long a browser may remember what is allowed
+
+
+def install(app: Flask, settings: Settings, guarded: set[str]) -> None:
+    """Put on an app what every request gets; `guarded` are the endpoints that ask for the token, if there is one."""
+    # One byte more than is taken: Werkzeug cuts a stream of unknown length there, and the byte tells that it was cut.
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body + 1, PROPAGATE_EXCEPTIONS=False, DEBUG=False)
+    app.url_map.merge_slashes = False  # no redirects
+    app.log_exception = lambda exc_info: log_mistake(g.request_id, exc_info[1])
+
+    @app.before_request
+    def begin() -> None:
+        g.started, g.request_id, g.reason = time.perf_counter(), secrets.token_hex(8), ""
+        if request.environ.get("PATH_INFO", "").startswith("//"):  # which Werkzeug takes for one slash
+            raise NotFound
+        if settings.token and request.endpoint in guarded and request.method != "OPTIONS":
+            check_token(request.headers.get("Authorization", ""), settings.token)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers.update(HEADERS | {"X-LCM-Request-Id": g.request_id})
+        if request.method == "OPTIONS" and response.status_code == 200:
+            response.status_code = 204
+            del response.headers["Content-Type"]
+        if settings.origins:
+            allow_origin(response, settings.origins)
+        route = request.url_rule.rule if request.url_rule else "(no such route)"
+        method = request.method if request.method in METHODS else "(other method)"
+        log_request(g.request_id, method, route, response.status_code, time.perf_counter() - g.started, g.reason)
+        return response
+
+    app.register_error_handler(LcmError, refuse)
+    app.register_error_handler(HTTPException, refuse_http)
+
+
+def read_body() -> bytes:
+    """Return the request's body; raises WrongTypeError unless it is plain JSON in UTF-8."""
+    charset = request.mimetype_params.get("charset", "utf-8")
+    if request.mimetype != "application/json" or charset.lower() not in ("utf-8", "utf8"):
+        raise WrongTypeError("send the body as JSON in UTF-8, with the header Content-Type: application/json")
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        raise WrongTypeError("send the body as it is, without the header Content-Encoding: no compression is read")
+    body = request.get_data(cache=False)
+    if len(body) >= current_app.config["MAX_CONTENT_LENGTH"]:
+        raise RequestEntityTooLarge
+    return body
+
+
+def check_token(header: str, token: str) -> None:
+    """Raise UnauthorisedError unless an Authorization header carries the token.
+
+    Bytes are compared, in constant time: `compare_digest` takes no text beyond ASCII.
+    """
+    kind, _, sent = header.partition(" ")
+    is_right = hmac.compare_digest(sent.strip().encode("utf-8", "surrogatepass"), token.encode("ascii"))
+    if kind.lower() != "bearer" or not is_right:
+        raise UnauthorisedError("this service asks for a token; send the header Authorization: Bearer and the token")
+
+
+def allow_origin(response: Response, origins: tuple[str, ...]) -> None:
+    """Tell a browser that a page of one of these origins may read the reply, and what it may send."""
+    response.vary.add("Origin")
+    origin = request.headers.get("Origin", "")
+    if origin not in origins:
+        return
+    response.headers["Access-Control-Allow-Origin"] = origin
+    response.headers["Access-Control-Expose-Headers"] = READABLE
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "")
+        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+        response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_S)
+
+
+def refuse(error: LcmError) -> Response:
+    """Answer an error of lcm; what went wrong here goes to the log, not to the client."""
+    refusal = refusal_of(error)
+    g.reason = type(error).__name__ + (f": {error}" if refusal.message else "")
+    response = jsonify(error=refusal.message or str(error))
+    response.status_code = refusal.status
+    if refusal.retry_after_s:
+        response.headers["Retry-After"] = str(refusal.retry_after_s)
+    if refusal.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def refuse_http(error: HTTPException) -> Response:
+    """Answer what HTTP itself refuses, and our own mistakes, with the headers that belong to it."""
+    g.reason = type(error).__name__
+    response = error.get_response()  # with Allow, where it is about methods
+    response.data = jsonify(error=HTTP_MESSAGES.get(error.code, error.name)).data
+    response.mimetype = "application/json"
+    return response

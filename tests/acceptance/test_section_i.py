@@ -1,0 +1,329 @@
+"""Section I of the acceptance list, loading and inference: I01, I09, I10, I15, and G03 as far as it needs no socket.
+
+The case id leads each test's name.
+"""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from service_client import Caller, MemoryStore, caption_body, make_tiny_bundle, question_body, settings_for, wait_until
+
+from lcm.captioning.captioners import BundleCaptioner, Description
+from lcm.encoding.encoders import file_sha256
+from lcm.errors import DataError
+from lcm.service import model_watch
+from serve import create_app
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def from_folder(tmp_path, monkeypatch):
+    """Make a service that loads its model from a folder, with the tiny encoder at hand; stopped at the end."""
+    monkeypatch.setattr(model_watch, "POLL_S", 0.02)
+    made = []
+    bundle = make_tiny_bundle(tmp_path, monkeypatch, "made")
+
+    def make(**changes) -> tuple[Caller, Path]:
+        store = MemoryStore()
+        app = create_app(settings_for(tmp_path, **changes), store=store)
+        made.append(app)
+        return Caller(app, store), bundle
+
+    yield make
+    for app in made:
+        app.extensions["lcm"].watch.stop()
+
+
+def assert_not_ready(caller: Caller) -> None:
+    reply = caller.post("/learning-model", question_body())
+    assert reply.status_code == 503
+    assert int(reply.headers["Retry-After"]) > 0
+    assert "no model is loaded yet" in reply.json["error"]
+    health = caller.send("GET", "/healthz")
+    assert (health.status_code, health.json["ready"], health.json["model"]) == (503, False, None)
+    assert caller.send("GET", "/").status_code == 200
+    caller.answers("/caption", caption_body())
+
+
+def test_i01_ready_when_a_model_arrives(from_folder, tmp_path):
+    caller, bundle = from_folder(bundle=str(tmp_path / "later"))
+    assert_not_ready(caller)
+    bundle.rename(tmp_path / "later")
+    wait_until(lambda: caller.client.get("/healthz").status_code == 200)
+    reply = caller.post("/learning-model", question_body())
+    assert reply.json["captions"] == ["a red square"]
+    assert re.fullmatch(r"[0-9a-f]{12}", reply.headers["X-LCM-Model-Version"])
+    assert reply.headers["X-LCM-Source"] == "bundle"
+
+
+def test_i01_model_that_arrives_file_by_file(from_folder, tmp_path, caplog):
+    caller, bundle = from_folder(bundle=str(tmp_path / "later"))
+    (tmp_path / "later").mkdir()
+    for path in sorted(bundle.iterdir()):  # bundle.json first
+        half = path.read_bytes()[: path.stat().st_size // 2]
+        (tmp_path / "later" / path.name).write_bytes(half)
+        time.sleep(0.05)
+        assert caller.client.get("/healthz").status_code == 503
+        shutil.copy(path, tmp_path / "later")
+    wait_until(lambda: caller.client.get("/healthz").status_code == 200)
+    assert all("\n" not in record.getMessage() for record in caplog.records if "no model" in record.getMessage())
+
+
+def test_i01_model_named_by_current(from_folder, tmp_path):
+    models = tmp_path / "home" / "models"
+    models.mkdir(parents=True)
+    (models / "current").symlink_to(models / "v2")
+    caller, bundle = from_folder()
+    assert_not_ready(caller)
+    shutil.move(bundle, models / "v2")
+    wait_until(lambda: caller.client.get("/healthz").status_code == 200)
+
+
+def test_find_bundle(tmp_path):
+    settings = settings_for(tmp_path)
+    assert model_watch.find_bundle(settings) == ROOT / "data/models/flickr8k"
+    models = settings.home / "models"
+    models.mkdir(parents=True)
+    (models / "current").write_text("v7\n")
+    assert model_watch.find_bundle(settings) == models / "v7"
+    (models / "current").write_text("../../etc")
+    assert model_watch.find_bundle(settings) == models / "etc"
+    (models / "current").unlink()
+    (models / "current").symlink_to("v8")
+    assert model_watch.find_bundle(settings) == models / "v8"
+    assert model_watch.find_bundle(settings_for(tmp_path, bundle=str(tmp_path / "b"))) == tmp_path / "b"
+
+
+def test_i01_one_line_for_one_failure(from_folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(model_watch, "RETRY_S", 0.0)
+    caller, _ = from_folder(bundle=str(tmp_path / "nowhere"))
+    tries = []
+    watch = caller.app.extensions["lcm"].watch
+    monkeypatch.setattr(watch, "_load", lambda load=watch._load: tries.append(1) or load())
+    wait_until(lambda: len(tries) > 3)
+    assert len([record for record in caplog.records if record.getMessage().startswith("no model: ")]) == 1
+
+
+def test_i04_a_model_is_tried_out_before_it_answers(from_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(BundleCaptioner, "describe", lambda *_: Description("a", ("a",), (("a", float("nan")),), "m"))
+    caller, _ = from_folder(bundle=str(make_tiny_bundle_again(tmp_path)))
+    assert_not_ready(caller)
+
+
+def test_i09_keeps_serving_when_its_folder_vanishes(from_folder, tmp_path):
+    bundle = make_tiny_bundle_again(tmp_path)
+    caller, _ = from_folder(bundle=str(bundle))
+    expected = caller.answers("/learning-model", question_body(labels=["red", "blue"]))
+    shutil.rmtree(bundle)
+    time.sleep(0.1)
+    assert caller.answers("/learning-model", question_body(labels=["red", "blue"])) == expected
+    assert caller.send("GET", "/healthz").status_code == 200
+
+
+def make_tiny_bundle_again(folder: Path) -> Path:
+    """A copy of the bundle that `from_folder` made."""
+    return Path(shutil.copytree(folder / "made", folder / "copy"))
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize(
+    "name", ["bundle.json", "vocabulary.txt", "step.onnx", "tag_vectors.npy", "model.pkl", "model.pt"]
+)
+def test_i10_pickles_are_refused(from_folder, tmp_path, name):
+    """Even sealed with its hash, nothing of a bundle is ever unpickled."""
+    bundle, touched = make_tiny_bundle_again(tmp_path), tmp_path / "touched"
+    payload = pickle.dumps(Payload(touched))
+    (bundle / name).write_bytes(payload)
+    if name not in ("bundle.json", "model.pkl", "model.pt"):
+        reseal(bundle, name)
+    caller, _ = from_folder(bundle=str(bundle))
+    if name.startswith("model."):
+        assert (
+            caller.send("GET", "/healthz").status_code == 200
+        )  # a stray file beside the bundle's own is not looked at
+    else:
+        assert_not_ready(caller)
+    assert not touched.exists()
+
+
+def reseal(bundle: Path, name: str) -> None:
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest["files"][name] = file_sha256(bundle / name)
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+
+
+class Odd:
+    """A captioner that does what it is told to."""
+
+    name = "odd-1"
+
+    def __init__(self, act):
+        self.act = act
+
+    def describe(self, *_):
+        return self.act()
+
+
+GOOD_DESCRIPTION = Description("a dog", ("a dog", "a cat"), (("dog", 0.75), ("cat", 0.25)), "odd-1")
+
+
+def description(**changes) -> Description:
+    return replace(GOOD_DESCRIPTION, **changes)
+
+
+BROKEN = {
+    "nan": description(tags=(("dog", float("nan")),)),
+    "infinite": description(tags=(("dog", float("inf")),)),
+    "negative": description(tags=(("dog", 1.5), ("cat", -0.5))),
+    "order": description(tags=(("dog", 0.25), ("cat", 0.75))),
+    "sum": description(tags=(("dog", 0.5), ("cat", 0.4))),
+    "twice": description(tags=(("dog", 0.5), ("dog", 0.5))),
+    "no-captions": description(english_captions=()),
+    "other-caption": description(caption="a bird"),
+    "no-text": description(caption=None, english_captions=(None,)),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_i15_a_broken_answer_never_leaves(service, name):
+    odd = Odd(lambda: BROKEN[name])
+    caller = service(odd)
+    message = caller.refuses("/learning-model", question_body(), 500, follow_up=False)
+    assert "something went wrong in the service" in message
+    odd.act = lambda: GOOD_DESCRIPTION
+    caller.answers("/learning-model", question_body())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("s3cr3t /work"),
+        MemoryError(),
+        KeyError("s3cr3t"),
+        RecursionError(),
+        SystemExit(3),
+        DataError("/x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_i15_inference_raises(service, error, caplog):
+    def trip():
+        raise error
+
+    odd = Odd(trip)
+    caller = service(odd, predictions=1, queue=0)
+    for _ in range(3):
+        reply = caller.post("/learning-model", question_body(), follow_up=False)
+        assert reply.status_code == 500
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert reply.headers["X-LCM-Request-Id"] in text
+    assert "s3cr3t" not in text
+    renamed = {"SystemExit": "RuntimeError", "DataError": "BrokenAnswerError"}
+    assert renamed.get(type(error).__name__, type(error).__name__) in text
+    assert "in trip" in text or isinstance(error, DataError | SystemExit), "the traceback says where"
+    odd.act = lambda: GOOD_DESCRIPTION
+    caller.answers("/learning-model", question_body())
+
+
+def test_i15_inference_hangs(service):
+    """Ten in a row, with room for one: each is given up in time, and none takes its place with it for good."""
+    go_on = threading.Event()
+    odd = Odd(lambda: go_on.wait(60) and GOOD_DESCRIPTION)
+    caller = service(odd, predictions=1, queue=0, time_limit_s=0.1)
+    replies = [caller.post("/learning-model", question_body(), follow_up=False) for _ in range(10)]
+    assert [reply.status_code for reply in replies] == [504] * 8 + [429] * 2, "more hanging threads are not made"
+    assert all("Retry-After" in reply.headers for reply in replies)
+    caller.answers("/caption", caption_body(), follow_up=False)
+    odd.act = lambda: GOOD_DESCRIPTION
+    go_on.set()
+    wait_until(lambda: caller.client.post("/learning-model", json=question_body()).status_code == 200)
+    caller.answers("/learning-model", question_body())
+
+
+def test_i15_one_hang_costs_one_answer(service):
+    odd = Odd(lambda: time.sleep(3))
+    caller = service(odd, predictions=1, queue=0, time_limit_s=0.1)
+    assert caller.post("/learning-model", question_body(), follow_up=False).status_code == 504
+    odd.act = lambda: GOOD_DESCRIPTION
+    caller.answers("/learning-model", question_body())
+
+
+def test_g03_more_than_can_wait_is_refused_at_once(service):
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def slow():
+        begun.release()
+        go_on.wait(20)
+        return GOOD_DESCRIPTION
+
+    caller = service(Odd(slow), predictions=2, queue=1)
+    statuses = []
+
+    def ask():
+        statuses.append(caller.client.post("/learning-model", json=question_body()).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert begun.acquire(timeout=5)
+    assert begun.acquire(timeout=5)
+    pool = caller.app.extensions["lcm"].predictions
+    wait_until(lambda: pool._waiting == 1)
+    reply = caller.post("/learning-model", question_body(), follow_up=False)
+    assert reply.status_code == 429
+    assert int(reply.headers["Retry-After"]) > 0
+    caller.answers("/caption", caption_body(), follow_up=False)  # G04: contributions need not wait
+    assert caller.client.get("/healthz").status_code == 200
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert statuses == [200] * 3
+
+
+def test_g01_more_contributions_than_can_wait_are_refused_at_once(service):
+    """What is decoded and stored at once is bounded too; predictions need not wait for it."""
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    class SlowStore(MemoryStore):
+        def add(self, *arguments, **options):
+            begun.release()
+            go_on.wait(20)
+            return super().add(*arguments, **options)
+
+    caller = service(store=SlowStore(), predictions=1, queue=1)
+    statuses = []
+
+    def send(caption):
+        statuses.append(caller.client.post("/caption", json=caption_body(caption=caption)).status_code)
+
+    threads = [threading.Thread(target=send, args=(caption,)) for caption in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    assert begun.acquire(timeout=5)
+    intake = caller.app.extensions["lcm"].intake
+    wait_until(lambda: intake._waiting == 1)
+    assert "a little later" in caller.refuses("/caption", caption_body(caption="three"), 429)
+    caller.answers("/learning-model", question_body())
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert statuses == [200, 200]
+    caller.answers("/caption", caption_body(caption="three"))
