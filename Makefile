@@ -6,7 +6,7 @@
 # names; the pinned version is then taken from there.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run notebooks test lint lab clean distclean
+.PHONY: help setup run notebooks test lint lab serve clean distclean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,6 +52,9 @@ lint: $(READY) ## check style, format, and that notebooks carry no outputs
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
+
+serve: $(READY) ## serve captions, tags and corrections over HTTP
+	$(BIN)/lcm serve $(ARGS)
 
 # Data that cannot be made again stays: your images, contributions, and trained or shipped models.
 clean: ## remove caches, the generated sample and runs; never images, contributions or models

@@ -24,6 +24,10 @@ ROOMS = {
         *("formats", "splits", "captions", "vocabulary", "word_vectors", "keywords", "headers", "images"),
         *("labels", "listing", "scenery", "drawing", "samples", "sources"),
     ],
+    "contributions": [
+        *("text", "redaction", "address", "target", "records", "failures", "files", "database", "outbox", "reader"),
+        *("store", "copying", "exchange", "backup", "layout", "mirror"),
+    ],
     "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "features", "prepared"],
     "captioning": [
         *("decoding", "tagging", "dual_encoder", "clip", "bundle", "model_card", "scorers", "writing", "captioners"),
@@ -34,12 +38,16 @@ ROOMS = {
         *("batches", "checkpoint", "state", "loss", "prefixes", "selection", "fit", "pairs", "contrastive", "export"),
     ],
     "operations": ["pipeline", "benchmark", "answers", "folder"],
-    "cli": [],
+    "service": [
+        *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
+        *("model_watch", "state", "web", "parsing", "connections", "supervisor", "server"),
+    ],
+    "cli": ["printing", "run", "caption", "serve", "contributions"],
 }
 DOORS = ["lcm", "lcm.__main__"]  # what users open; nothing inside may import them
 ORDER = [f"lcm.{room}.{module}".rstrip(".") for room, modules in ROOMS.items() for module in [*modules, ""]] + DOORS
 
-LIGHT_ROOMS = ["errors", "config", "data", "encoding", "captioning", "evaluation"]
+LIGHT_ROOMS = ["errors", "config", "data", "contributions", "encoding", "captioning", "evaluation", "service"]
 HEAVY = ["tensorflow", "keras", "torch"]
 MAX_MODULE_LINES = 250
 MAX_FUNCTION_LINES = 45

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,24 +15,28 @@ import pytest
 from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
 from lcm.captioning.scorers import TAG_SCORERS
-from lcm.config import home
+from lcm.config import cache_dir, home
 from lcm.data.captions import read_dataset
 from lcm.data.samples import generate
 from lcm.encoding.encoders import ENCODERS
 from lcm.models import MODELS
 from lcm.operations.pipeline import load_preset, notebook_parameters, preset_names
+from lcm.service.settings import settings_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NUMBERED = ("01_prepare", "02_train", "03_evaluate")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+OWN_IMAGES, SERVICE = README[: README.index("## The service")], README[README.index("## The service") :]
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def commands(program: str) -> list[list[str]]:
-    lines = (shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines())
+    lines = (shlex.split(line, comments=True) for block in blocks("bash", OWN_IMAGES) for line in block.splitlines())
     return [words for words in lines if words and words[0] == program]
 
 
@@ -73,6 +78,57 @@ def test_the_commands_for_one_s_own_images_run_as_shown(tmp_path):
     assert {name.rstrip("/") for name in promised} <= left
 
 
+def test_the_service_answers_as_shown(tmp_path):
+    """The lines of the service's section, each in a shell, while `lcm serve` runs."""
+    shutil.copy(ROOT / "reports" / "examples" / "astronaut.jpg", tmp_path / "photo.jpg")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    (block,) = blocks("bash", SERVICE)
+    serve, *lines = block.replace("|\n", "| ").strip().splitlines()
+    assert serve == "lcm serve"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LCM_")} | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "LCM_HOME": str(tmp_path / "state"),
+        "LCM_CACHE": str(cache_dir()),
+        "LCM_PORT": port,
+    }
+    service = subprocess.Popen(serve.split(), cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert any(f"serving on http://127.0.0.1:{port}" in line for line in iter(service.stderr.readline, ""))
+        printed = [
+            subprocess.run(
+                line.replace(":8000", f":{port}"),
+                shell=True,
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+            ).stdout
+            for line in lines
+        ]
+    finally:
+        service.terminate()
+        assert service.wait(30) == 0
+    health, description, kept, listed = printed
+    assert json.loads(health)["ready"]
+    assert set(json.loads(description)) == {"tags", "captions", "english_captions"}
+    assert json.loads(kept) == {"status": "success", "id": 1}
+    assert listed.startswith("1\t")
+    assert listed.endswith("\tan astronaut before a flag\n")
+
+
+def test_every_setting_of_the_service_is_in_the_table():
+    rows = re.findall(r"^\| `(LCM_\w+)` \| (.*) \| (.*) \|$", SERVICE, flags=re.MULTILINE)
+    assert [row for row in rows if row[0] != "LCM_CACHE"] == settings_table()
+
+
+def test_every_action_on_contributions_is_named():
+    shown = subprocess.run([sys.executable, "-m", "lcm", "contributions", "--help"], capture_output=True, text=True)
+    for action in re.findall(r"^    (\w+) ", shown.stdout, flags=re.MULTILINE):
+        assert re.search(rf"`[^`]*\b{action}\b[^`]*`", SERVICE), action
+
+
 def test_the_python_example_runs():
     (code,) = blocks("python")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -90,7 +146,8 @@ def test_every_preset_encoder_model_and_tagger_is_named():
 
 
 def test_the_parameter_table_is_that_of_the_notebooks():
-    rows = dict(re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", README[README.index("| parameter |") :], flags=re.MULTILINE))
+    table = README[README.index("| parameter |") : README.index("Encoders: ")]
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", table, flags=re.MULTILINE))
     expected = {}
     for notebook in NUMBERED:
         expected |= {name: value for name, value in notebook_parameters(notebook).items() if name != "run_dir"}
