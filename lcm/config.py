@@ -41,7 +41,7 @@ def home() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder of what can be made again, encoders and features: LCM_CACHE, else `cache` in the state folder."""
+    """Return the folder of what can be made again, encoders and features: LCM_CACHE, else `cache` in home()."""
     if os.environ.get("LCM_CACHE"):
         return Path(os.environ["LCM_CACHE"]).expanduser().resolve()
     return home() / "cache"
