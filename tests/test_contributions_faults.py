@@ -323,7 +323,7 @@ def assert_refused(store: ContributionStore) -> None:
     before = files_of(store.folder)
     for _ in range(2):
         with pytest.raises(
-            StoreDamagedError, match=r"is damaged \(.+\); nothing in it was changed: restore a backup"
+            StoreDamagedError, match=r"is damaged \(.+\); nothing in it was deleted: restore a backup"
         ) as error:
             ContributionStore(store.folder, outbox=True)
         assert "\n" not in str(error.value)
@@ -423,21 +423,20 @@ def test_h09_an_old_database_under_newer_images(store, monkeypatch):
     assert_refused(store)
 
 
-def test_h09_a_journal_of_another_store_is_no_harm_or_is_told(filled, tmp_path):
+@pytest.mark.parametrize(("rows", "harmful"), [(10, False), (80, True)])
+def test_h09_a_journal_of_another_store_is_told_when_it_did_harm(rows, harmful, filled, tmp_path):
+    """SQLite cannot tell whose journal it is, and puts the other store's pages back; ignores one that is not whole."""
     other = ContributionStore(tmp_path / "other")
-    for number in range(80):
+    for number in range(rows):
         other.add(picture(number), f"{number} another store's long, long caption")
-    journal = hot_journal(other)
-    whole = files_of(filled.folder)
-    (filled.folder / "contributions.sqlite-journal").write_bytes(journal)
-    try:
-        opened = ContributionStore(filled.folder)
-    except StoreDamagedError:
-        return
-    assert {name: data for name, data in files_of(opened.folder).items() if "sqlite" not in name} == {
-        name: data for name, data in whole.items() if "sqlite" not in name
-    }
-    assert opened.check().sound
+    (filled.folder / "contributions.sqlite-journal").write_bytes(hot_journal(other))
+    before = image_files(filled) if not harmful else None
+    if harmful:
+        with pytest.raises(StoreDamagedError):
+            ContributionStore(filled.folder)
+    else:
+        assert ContributionStore(filled.folder).check().sound
+        assert image_files(filled) == before
 
 
 def hot_journal(store: ContributionStore) -> bytes:
@@ -592,7 +591,7 @@ def test_h10_opening_waits_for_no_writer_unless_there_is_something_to_sweep(stor
     with held(store, "IMMEDIATE"):
         start = time.monotonic()
         assert ContributionStore(store.folder).get(1)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 3
 
 
 def test_a_store_is_busy_not_damaged_when_it_cannot_be_opened(store, monkeypatch):

@@ -5,6 +5,7 @@ Knows arguments, what is printed and exit codes. Refuses to know how contributio
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,9 +47,10 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _open(options: argparse.Namespace) -> "ContributionStore":
+    """Open the store; where the service mirrors it, what is done here is mirrored too."""
     from lcm.contributions.store import ContributionStore
 
-    return ContributionStore(options.store)
+    return ContributionStore(options.store, outbox=bool(os.environ.get("LCM_STORE_URL")))
 
 
 def _list(options: argparse.Namespace) -> int:

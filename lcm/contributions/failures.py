@@ -67,6 +67,6 @@ def busy(folder: Path) -> StoreBusyError:
 def damaged(folder: Path, found: str) -> StoreDamagedError:
     """Return the error for a store that is not what was written; `found` says how."""
     return StoreDamagedError(
-        f"the contribution store {folder} is damaged ({found}); nothing in it was changed: restore a backup with "
+        f"the contribution store {folder} is damaged ({found}); nothing in it was deleted: restore a backup with "
         "`lcm contributions restore BACKUP --replace`, which keeps the damaged files aside"
     )
