@@ -40,7 +40,7 @@ ROOMS = {
     "operations": ["pipeline", "benchmark", "answers", "folder"],
     "service": [
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
-        *("model_watch", "state", "web", "parsing", "connections", "supervisor", "server"),
+        *("model_watch", "state", "web", "parsing", "connections", "memory", "supervisor", "server"),
     ],
     "cli": ["printing", "run", "caption", "serve", "contributions"],
 }

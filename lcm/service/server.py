@@ -23,6 +23,7 @@ from waitress.task import ThreadedTaskDispatcher
 from lcm.errors import ConfigError
 from lcm.service import request_log
 from lcm.service.connections import TOO_BUSY, Bodies, Channel, Limits
+from lcm.service.memory import give_memory_back
 from lcm.service.parsing import MAX_HEADERS
 from lcm.service.supervisor import Supervisor
 
@@ -56,6 +57,7 @@ def run(make_app: Callable[[], Any], settings: ServerSettings, limits: Limits | 
     parent = os.getpid()
 
     def work(be_ready: Callable[[], None]) -> int:
+        give_memory_back()
         stop = StopSignal()
         server = Server(make_app(), listener, settings, limits)
         stop.wake = server.pull_trigger

@@ -1,0 +1,32 @@
+"""Memory that is given back, where the C library can be told."""
+
+import ctypes
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from lcm.service import memory
+
+IS_GLIBC = platform.libc_ver()[0] == "glibc"
+
+
+def test_the_c_library_takes_both_limits():
+    script = "from lcm.service.memory import give_memory_back; print(give_memory_back())"
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert printed == f"{IS_GLIBC}\n"
+
+
+@pytest.mark.parametrize("error", [OSError, TypeError])
+def test_where_there_is_no_such_library_nothing_happens(monkeypatch, error):
+    def refuse(_name):
+        raise error
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    assert memory.give_memory_back() is False
+
+
+def test_a_library_without_the_function_is_left_alone(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
+    assert memory.give_memory_back() is False
