@@ -96,6 +96,21 @@ def test_a_backup_can_be_put_back(lcm, store, tmp_path):
     assert [one.caption for one in ContributionStore(store.folder).contributions()][:2] == ["an astronaut", "a cat"]
 
 
+def test_what_was_revoked_after_the_backup_stays_revoked(lcm, store, tmp_path):
+    lcm("backup", tmp_path / "backup")
+    lcm("revoke", "2", "--reason", "asked to")
+    code, printed, _ = lcm("restore", tmp_path / "backup", "--replace")
+    assert code == 0
+    assert "2 was revoked after the backup and is so again" in printed
+    assert str(store.folder / "replaced-1") in printed
+    assert [one.id for one in ContributionStore(store.folder).contributions()] == [1, 3]
+
+
+def test_the_folder_of_an_export_is_taken_in_whole(lcm, tmp_path):
+    lcm("export", tmp_path / "out")
+    assert lcm("import", tmp_path / "out", folder=tmp_path / "other")[1] == "3 added, 0 there already, 0 refused\n"
+
+
 def test_what_is_done_here_is_mirrored_where_the_service_mirrors(lcm, store, monkeypatch):
     monkeypatch.setenv("LCM_STORE_URL", "memory://mirror")
     assert lcm("list")[0] == 0

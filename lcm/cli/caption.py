@@ -30,9 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     argument(
         "--labels", type=Path, metavar="FILE", help="score these labels, one a line, not the words of the captions"
     )
-    argument(
-        "--tagger", metavar="NAME", help="what scores tags: dual_encoder, clip, none, … (default: the bundle's)"
-    )
+    argument("--tagger", metavar="NAME", help="what scores tags: dual_encoder, clip, none, … (default: the bundle's)")
     argument("--bundle", type=Path, metavar="DIR", help="captioner to use (default: the shipped one)")
     argument("--json", action="store_true", help="print one JSON object a line")
     argument("--out", type=Path, metavar="FILE", help="write to a .csv or .jsonl file; goes on where it was stopped")

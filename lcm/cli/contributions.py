@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     action("export", _export, "write images and captions.tsv, a data set for lcm run").add_argument("folder", type=Path)
     importing = action("import", _import, "add the pairs of a captions file")
-    importing.add_argument("captions_file", type=Path, help="lines of image TAB caption")
+    importing.add_argument("captions_file", type=Path, help="lines of image TAB caption; or the folder of an export")
     importing.add_argument("--images", type=Path, metavar="DIR", help="folder of the images (default: the file's)")
     revoking = action("revoke", _revoke, "take one away for good; a line about it stays")
     revoking.add_argument("id", type=int)
@@ -72,13 +72,18 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from lcm.contributions.exchange import import_contributions
+    from lcm.contributions.exchange import COLUMNS, import_contributions
 
-    done = import_contributions(_open(options), options.captions_file, options.images)
-    for refusal in done.refused:
+    given = options.captions_file
+    exported = [given / name for name in COLUMNS if (given / name).is_file()]
+    store = _open(options)
+    done = [import_contributions(store, path, options.images) for path in exported or [given]]
+    refused = [refusal for one in done for refusal in one.refused]
+    for refusal in refused:
         print_line(f"line {refusal.line}, {refusal.image}: {refusal.reason}")
-    print_line(f"{done.added} added, {done.known} there already, {len(done.refused)} refused")
-    return 1 if done.refused else 0
+    added, known = sum(one.added for one in done), sum(one.known for one in done)
+    print_line(f"{added} added, {known} there already, {len(refused)} refused")
+    return 1 if refused else 0
 
 
 def _revoke(options: argparse.Namespace) -> int:
@@ -109,6 +114,10 @@ def _restore(options: argparse.Namespace) -> int:
 
     done = restore(options.folder, options.store, options.replace)
     print_line(f"{done.contributions} contributions with {done.images} images are back")
+    for number in done.revoked_again:
+        print_line(f"{number} was revoked after the backup and is so again")
+    if done.aside:
+        print_line(f"what was there lies in {done.aside}; remove it when it is not needed")
     return 0
 
 

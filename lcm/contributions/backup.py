@@ -7,6 +7,7 @@ A backup is a folder with `images/` and `backup.sqlite`: no store has that, so n
 """
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from lcm.contributions.database import DATABASE, Database
 from lcm.contributions.failures import damaged, explained
 from lcm.contributions.files import IMAGES, sync_folder, write_mark
 from lcm.contributions.reader import StoreReader
+from lcm.contributions.records import Revocation
 from lcm.contributions.store import ContributionStore
 from lcm.data.captions import shorten
-from lcm.errors import ConfigError, StoreBusyError
+from lcm.errors import ConfigError, StoreBusyError, StoreError
 
 BACKUP = "backup.sqlite"
 SNAPSHOT = f".{BACKUP}.tmp"
@@ -33,6 +35,8 @@ class Backup:
     contributions: int
     images: int
     left_out: tuple[int, ...]  # ids of contributions whose image is missing or altered: in the store, and so in here
+    aside: Path | None = None  # at a restore: where the store that was there lies now
+    revoked_again: tuple[int, ...] = ()  # at a restore: ids that were revoked after the backup, and stay so
 
 
 def back_up(store: StoreReader, folder: str | Path) -> Backup:
@@ -73,7 +77,8 @@ def _copy_database(store: StoreReader, path: Path) -> None:
 def restore(backup: str | Path, folder: str | Path | None = None, replace: bool = False) -> Backup:
     """Put a backup where there is no store, or with `replace` in the place of one, whose files are put aside.
 
-    Stop the service first: what it stores meanwhile lands in the store that is put aside. Raises ConfigError for a
+    Stop the service first: what it stores meanwhile lands in the store that is put aside. What was revoked there after
+    the backup is revoked again. Raises ConfigError for a
     folder that is no backup and for a store that is in the way, StoreDamagedError when the backup is not sound.
     """
     source = Path(backup).expanduser().resolve()
@@ -86,17 +91,29 @@ def restore(backup: str | Path, folder: str | Path | None = None, replace: bool 
     if not checked.sound:
         numbers = [str(number) for number in sorted(checked.missing + checked.altered)]
         raise damaged(source, f"the images of contributions {shorten(numbers)} are missing or altered")
+    revocations = _revocations(target)
     with explained(target):
-        _make_room(target, replace)
+        aside = _make_room(target, replace)
         (target / IMAGES).mkdir(mode=0o700)
     copied = copy_images(reader, reader.contributions(), target)
     _place_database(source / BACKUP, target)
-    ContributionStore(target)
-    return Backup(checked.contributions, copied.images, copied.left_out)
+    store = ContributionStore(target)
+    back = [gone for gone in revocations if (one := store.get(gone.id)) and one.image_sha256 == gone.image_sha256]
+    for gone in back:
+        store.revoke(gone.id, gone.reason)
+    numbers = tuple(gone.id for gone in back)
+    return Backup(checked.contributions - len(back), copied.images, copied.left_out, aside, numbers)
 
 
-def _make_room(target: Path, replace: bool) -> None:
-    """Leave no store in the folder: put aside, in a sub-folder, all that one consists of."""
+def _revocations(folder: Path) -> list[Revocation]:
+    """Return what was revoked in the store that is there; nothing where there is none, or none that can be read."""
+    with suppress(StoreError):
+        return StoreReader(folder).revocations()
+    return []
+
+
+def _make_room(target: Path, replace: bool) -> Path | None:
+    """Leave no store in the folder: put aside, in a sub-folder, all that one consists of; returns the sub-folder."""
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     there = sorted(path for path in target.iterdir() if not path.name.startswith("replaced-"))
     if there and not replace:
@@ -107,6 +124,7 @@ def _make_room(target: Path, replace: bool) -> None:
     for path in there:
         path.rename(aside / path.name)
     sync_folder(target)
+    return aside if there else None
 
 
 def _place_database(backup: Path, target: Path) -> None:

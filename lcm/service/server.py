@@ -83,7 +83,8 @@ def listen(host: str, port: int) -> socket.socket:
         is_name = isinstance(error, socket.gaierror | UnicodeError)
         reason = "there is no such host" if is_name else os.strerror(error.errno).lower()
         raise ConfigError(
-            f"cannot listen on {where}: {reason}; end what listens there, or choose another host or port"
+            f"cannot listen on {where}: {reason}; end what listens there, or choose another by --host and --port "
+            "(LCM_HOST, LCM_PORT; port 0 takes any free one)"
         ) from error
 
 

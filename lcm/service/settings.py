@@ -95,7 +95,7 @@ class Settings:
         known = {PREFIX + one.name.upper(): one for one in fields(cls)}
         given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
         for name in sorted(set(given) - set(known) - NOT_OF_THE_SERVICE):
-            raise ConfigError(f"unknown setting {_escaped(name)}; {_hint(name, list(known))}")
+            raise ConfigError(f"unknown setting {_escaped(name)}; {_hint(name, [*known, 'LCM_CACHE'])}")
         kinds = get_type_hints(cls)
         values = {
             one.name: _parse(name, given[name].strip(), kinds[one.name])
