@@ -1,10 +1,9 @@
 """What can be set, and where things lie.
 
-Knows every parameter of the notebooks (one frozen dataclass a notebook), the layout of a run's folder
-and where lcm keeps its state. Refuses to know what the values are used for.
+Knows every parameter of the notebooks (one frozen dataclass a notebook) and where lcm keeps its state. Refuses to know
+what the values are used for.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -102,12 +101,16 @@ class PrepareConfig(Params):
     captions_file: str = ""  # caption file inside data_dir; empty: found by its content
     encoder: str = "efficientnet_lite2"  # a name from lcm.encoding.encoders.ENCODERS
     encoder_weights: str = "pretrained"  # "pretrained", or "random" (seeded, for tests without downloads)
+    features: str = "pooled"  # "pooled", or "grid", which the transformer needs; grid includes pooled
+    views: int = 0  # further views of each train image to encode: random crops, half of them mirrored
     word_embedding: str = "glove_6b_50d"  # "glove_6b_50d", or a GloVe text file
     min_count: int = 5  # a word enters the vocabulary when train captions hold it at least this often
     seed: int = 0  # for the vectors of words that the word embedding does not know
 
     def __post_init__(self) -> None:
         positive(min_count=self.min_count)
+        if self.views < 0:
+            raise ConfigError(f"views is {self.views!r}; it must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -119,15 +122,23 @@ class TrainConfig(Params):
     epochs: int = 11  # passes over the training captions, at most
     batch_size: int = 128  # captions a step; a labelled image mostly has five
     learning_rate: float = 1e-3  # Adam's, at its highest; it falls to zero along a half cosine
+    warm_up: float = 0.0  # share of all steps in which the learning rate rises to its highest; 0 to below 1
     label_smoothing: float = 0.0  # share of each target that all words hold in equal parts; 0 to below 1
     word_dropout: float = 0.15  # share of the words before the next one that training hides; 0 to below 1
+    view_share: float = 0.8  # share of the images that training sees in a further view, where 01_prepare encoded some
     averaged_epochs: int = 3  # latest epochs whose mean weights are scored on dev and kept; 1: no average
     patience: int = 5  # epochs without a better dev CIDEr before training stops
     beam_width: int = 5  # of the beam search that scores each epoch on dev
     max_words: int = 20  # longest caption that decoding may write, in words
+    reinforce_epochs: int = 0  # of self-critical training after the first stage: passes over the images; 0: none
+    reinforce_learning_rate: float = 1e-5  # Adam's, all the time
+    reinforce_temperature: float = 0.6  # of the sampled words: lower ones follow the model's best words more closely
+    reinforce_images: int = 16  # images a step
+    reinforce_samples: int = 5  # captions that the model writes about each image of a step, at least 2
     tagger: str = "dual_encoder"  # tag scorer to train with the captioner, or "none"
     tagger_epochs: int = 30  # passes over the training images, one caption each, for the tag scorer
     word_embedding: str = "glove_6b_50d"  # what the tag scorer reads words with: as in 01_prepare
+    export_attention: bool = False  # whether the bundle can tell where the model looked at each word; transformer only
     seed: int = 0  # of weights, dropout and the order of batches
 
     def __post_init__(self) -> None:
@@ -139,11 +150,21 @@ class TrainConfig(Params):
             patience=self.patience,
             beam_width=self.beam_width,
             max_words=self.max_words,
+            reinforce_learning_rate=self.reinforce_learning_rate,
+            reinforce_temperature=self.reinforce_temperature,
+            reinforce_images=self.reinforce_images,
             tagger_epochs=self.tagger_epochs,
         )
-        for name in ("label_smoothing", "word_dropout"):
+        for name in ("warm_up", "label_smoothing", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and below 1")
+        if not 0 <= self.view_share <= 1:
+            raise ConfigError(f"view_share is {self.view_share!r}; it must be 0 to 1")
+        if self.reinforce_epochs < 0 or self.reinforce_samples < 2:
+            raise ConfigError(
+                f"reinforce_epochs is {self.reinforce_epochs!r} and reinforce_samples {self.reinforce_samples!r}; they "
+                "must be at least 0 and at least 2"
+            )
 
 
 @dataclass(frozen=True)
@@ -154,11 +175,19 @@ class EvaluateConfig(Params):
     split: str = "dev"  # train, dev or test
     beam_width: int = 5  # hypotheses kept at each step
     max_words: int = 20  # longest caption that decoding may write, in words
+    match_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
     samples: int = 5  # captions drawn beside the best one, for tags
     gallery_images: int = 4  # images a row of the gallery of best, median and worst captions
+    page_photos: int = 50  # photos on the page of photos with captions and tags
 
     def __post_init__(self) -> None:
-        positive(beam_width=self.beam_width, max_words=self.max_words, gallery_images=self.gallery_images)
+        positive(**{name: getattr(self, name) for name in ("beam_width", "max_words", "gallery_images", "page_photos")})
+        if self.match_weight < 0:
+            raise ConfigError(f"match_weight is {self.match_weight!r}; it must be at least 0")
+
+    def as_metrics(self) -> dict[str, float | str]:
+        """Return what the metrics hold for: which images, and how captions were chosen."""
+        return {name: getattr(self, name) for name in ("split", "beam_width", "max_words", "match_weight")}
 
 
 @dataclass(frozen=True)
@@ -172,75 +201,3 @@ class BenchmarkConfig(Params):
 
     def __post_init__(self) -> None:
         positive(batch_size=self.batch_size, rounds=self.rounds, tagged_images=self.tagged_images)
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The files of one run: how the notebooks hand work to each other."""
-
-    path: Path
-
-    @classmethod
-    def at(cls, path: str | Path) -> Self:
-        """Return the run folder at `path`, made if it is not there."""
-        folder = cls(Path(path).resolve())
-        folder.figures.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    @property
-    def dataset(self) -> Path:
-        """Images with split and captions, one JSON object a line (01_prepare)."""
-        return self.path / "dataset.jsonl"
-
-    @property
-    def encoded_images(self) -> Path:
-        """Where each image's features lie in the cache (01_prepare)."""
-        return self.path / "encoded_images.json"
-
-    @property
-    def vocabulary(self) -> Path:
-        """The words, one a line (01_prepare)."""
-        return self.path / "vocabulary.txt"
-
-    @property
-    def embedding(self) -> Path:
-        """Word vectors, [V, 50] float32 (01_prepare)."""
-        return self.path / "embedding.npy"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where training resumes (02_train)."""
-        return self.path / "checkpoint"
-
-    @property
-    def bundle(self) -> Path:
-        """The exported captioner (02_train)."""
-        return self.path / "bundle"
-
-    @property
-    def results(self) -> Path:
-        """Each held-out image with its caption and scores, one JSON object a line (03_evaluate)."""
-        return self.path / "results.jsonl"
-
-    @property
-    def metrics(self) -> Path:
-        """Flat object of numbers and strings; every notebook adds its own keys."""
-        return self.path / "metrics.json"
-
-    def read_metrics(self) -> dict[str, float | str | None]:
-        """Return what the notebooks have added to metrics.json so far."""
-        return json.loads(self.metrics.read_text(encoding="utf-8")) if self.metrics.exists() else {}
-
-    def add_metrics(self, **values: float | str | None) -> None:
-        """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
-        temporary = self.metrics.with_suffix(f".{os.getpid()}")
-        outdated = {f"{name}_reason" for name in values}  # a reason lasts as long as the null that it explains
-        known = {name: value for name, value in self.read_metrics().items() if name not in outdated}
-        text = json.dumps(known | values, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self.metrics)
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the plots."""
-        return self.path / "figures"

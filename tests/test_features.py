@@ -1,6 +1,7 @@
 """Features: encoded once each, found again by content, and whole after a kill."""
 
 import hashlib
+import json
 import os
 import re
 import signal
@@ -17,7 +18,6 @@ import pytest
 from PIL import Image
 from tiny_graphs import SIZE, TinyConversion, tiny_spec
 
-from lcm.config import RunFolder
 from lcm.data.captions import Dataset, LabelledImage
 from lcm.data.images import read_image
 from lcm.data.vocabulary import RESERVED, Vocabulary
@@ -25,9 +25,11 @@ from lcm.encoding import features as features_module
 from lcm.encoding import store as store_module
 from lcm.encoding.encoders import ENCODERS, EncoderIdentity, EncoderSpec, load_encoder
 from lcm.encoding.features import CHUNK_IMAGES, EncodedImages, encode_images, open_store
-from lcm.encoding.prepared import LabelledFeatures, PreparedRun
+from lcm.encoding.prepared import LabelledFeatures, PreparedRun, encode_dataset
 from lcm.encoding.store import KEY_BYTES, FeatureStore
+from lcm.encoding.views import read_keys, view_keys
 from lcm.errors import ConfigError, DataError
+from lcm.run_folder import RunFolder
 
 FAKE = EncoderIdentity("fake", "random", "f" * 64, ())
 FAKE_SPEC = EncoderSpec(size=4, positions=2, width=3, convert=None)
@@ -85,7 +87,7 @@ def paths(tmp_path) -> dict[str, Path]:
 
 
 def assert_rows_are_right(encoded: EncodedImages, paths: dict[str, Path], kind: str = "pooled", tolerance: float = 0):
-    store, rows = encoded.features(list(paths), kind)
+    store, (rows,) = encoded.features(list(paths), kind)
     for row, path in zip(rows, paths.values(), strict=True):
         direct = FakeEncoder().encode(read_image(path, 4)[None], (kind,))[kind][0]
         np.testing.assert_allclose(store[row], direct, rtol=tolerance)
@@ -104,12 +106,12 @@ def test_rows_are_what_the_encoder_gives(paths):
     assert encoded.unreadable == {}
     assert encoded.keys == {image_id: key_of(path) for image_id, path in paths.items()}
     assert_rows_are_right(encoded, paths)
-    store, rows = encoded.features(list(paths), "pooled")
+    store, (rows,) = encoded.features(list(paths), "pooled")
     assert store.shape == (20, 3)
     assert store.dtype == np.float32
     assert isinstance(store, np.memmap)
     assert rows.tolist() == list(range(20))
-    assert encoded.features(["7.png", "3.png", "7.png"], "pooled")[1].tolist() == [7, 3, 7]
+    assert encoded.features(["7.png", "3.png", "7.png"], "pooled")[1].tolist() == [[7, 3, 7]]
 
 
 def test_a_grid_is_kept_in_half_precision(paths):
@@ -135,7 +137,7 @@ def test_a_real_encoder_s_rows_are_what_it_gives_directly(tmp_path, monkeypatch)
     encoded = encode_images(paths, encoder, ("pooled", "grid"), workers=4)
     direct = encoder.encode(np.stack([read_image(path, SIZE) for path in paths.values()]), ("pooled", "grid"))
     for kind, tolerance in (("pooled", 1e-5), ("grid", 2e-3)):
-        store, rows = encoded.features(list(paths), kind)
+        store, (rows,) = encoded.features(list(paths), kind)
         np.testing.assert_allclose(store[rows], direct[kind], atol=tolerance)
 
 
@@ -145,7 +147,7 @@ def test_the_same_bytes_share_a_row(paths):
     paths["copy.png"].write_bytes(paths["0.png"].read_bytes())
     encoded = encode_images(paths, encoder)
     assert encoded.keys["copy.png"] == encoded.keys["again.png"] == encoded.keys["0.png"]
-    store, rows = encoded.features(["0.png", "copy.png", "again.png"], "pooled")
+    store, (rows,) = encoded.features(["0.png", "copy.png", "again.png"], "pooled")
     assert rows.tolist() == [0, 0, 0]
     assert len(store) == 20
 
@@ -208,7 +210,7 @@ def test_no_image_is_lost_where_chunks_end(count, tmp_path):
 def test_no_images_are_no_error(capsys):
     encoded = encode_images({}, FakeEncoder())
     assert encoded == EncodedImages(FAKE, {}, {})
-    store, rows = encoded.features([], "pooled")
+    store, (rows,) = encoded.features([], "pooled")
     assert store.shape == (0, 3)
     assert len(rows) == 0
     assert "encode" in capsys.readouterr().err
@@ -389,6 +391,128 @@ def test_a_long_run_syncs_now_and_then(paths, cache, monkeypatch):
     assert {count % (2 * CHUNK_IMAGES) for count in seen} == {0}
 
 
+# Views
+
+
+def assert_views_are_right(encoded: EncodedImages, paths: dict[str, Path], views: int, kind: str = "pooled"):
+    """Each row is what the encoder gives for the whole picture (first) or for a view, by itself."""
+    store, rows = encoded.features(list(paths), kind, views)
+    assert rows.shape == (1 + views, len(paths))
+    for of_image, path in zip(rows.T, paths.values(), strict=True):
+        pictures = read_keys(path.read_bytes(), 4, key_of(path), view_keys(key_of(path), views))
+        direct = FakeEncoder().encode(pictures, (kind,))[kind].astype(store.dtype)
+        np.testing.assert_array_equal(store[of_image], direct)
+
+
+def some_of(paths: dict[str, Path], views: int, first: int = 0, count: int = 5) -> dict[str, int]:
+    return dict.fromkeys(list(paths)[first : first + count], views)
+
+
+@pytest.mark.parametrize("kinds", [("pooled",), ("pooled", "grid")])
+def test_views_have_rows_of_their_own_in_every_kind(kinds, paths):
+    encoder = FakeEncoder()
+    encoded = encode_images(paths, encoder, kinds, views=dict.fromkeys(paths, 3))
+    assert encoder.images == 20 * 4
+    assert encoded.views == dict.fromkeys(paths, 3)
+    for kind in kinds:
+        assert_views_are_right(encoded, paths, 3, kind)
+        store, rows = encoded.features(list(paths), kind, 3)
+        assert len({store[row].tobytes() for row in rows.ravel()}) == 20 * 4
+
+
+def test_only_the_images_that_are_named_get_views(paths, capsys):
+    encoder = FakeEncoder()
+    encoded = encode_images(paths, encoder, views=some_of(paths, 2, first=3) | {"0.png": 0, "nobody.png": 2})
+    assert encoder.images == 20 + 5 * 2
+    assert "30/30" in capsys.readouterr().err
+    assert encoded.views == some_of(paths, 2, first=3)
+    assert_rows_are_right(encoded, paths)
+    assert_views_are_right(encoded, {name: paths[name] for name in encoded.views}, 2)
+    with pytest.raises(DataError, match="the feature cache lacks 2 of 3 images; run 01_prepare again"):
+        encoded.features(["0.png"], "pooled", 2)
+
+
+def test_views_that_are_asked_for_later_join_the_others(paths, cache):
+    encode_images(paths, FakeEncoder())
+    encode_images(paths, FakeEncoder(), views=dict.fromkeys(paths, 1))
+    rows = (cache / "rows.bin").read_bytes()
+    encoder = FakeEncoder()
+    encoded = encode_images(paths, encoder, views=dict.fromkeys(paths, 3))
+    assert encoder.images == 20 * 2
+    assert (cache / "rows.bin").read_bytes()[: len(rows)] == rows
+    assert_views_are_right(encoded, paths, 3)
+    again = encode_images(paths, encoder, views=dict.fromkeys(paths, 2))
+    assert encoder.images == 20 * 2
+    assert again.views == dict.fromkeys(paths, 2)
+
+
+def test_the_same_bytes_share_their_views_too(paths):
+    encoder = FakeEncoder()
+    encoded = encode_images({"a": paths["0.png"], "b": paths["0.png"]}, encoder, views={"a": 2, "b": 2})
+    assert encoder.images == 3
+    assert encoded.features(["a", "b"], "pooled", 2)[1].tolist() == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_progress_counts_images_and_views(paths, capsys):
+    views = some_of(paths, 4)
+    encode_images(paths, FakeEncoder(), views=views)
+    assert f"{20 + 5 * 4}/{20 + 5 * 4}" in capsys.readouterr().err
+    encode_images(paths, FakeEncoder(), views=views)  # all in the cache
+    assert "40/40" in capsys.readouterr().err
+
+
+def test_the_encoder_gets_no_more_at_once_for_many_views(paths):
+    sizes = []
+
+    class Watching(FakeEncoder):
+        def encode(self, images, kinds=("pooled",)):
+            sizes.append(len(images))
+            return super().encode(images, kinds)
+
+    encoded = encode_images(paths, Watching(), views=dict.fromkeys(paths, 7))
+    assert max(sizes) == CHUNK_IMAGES
+    assert sum(sizes) == 20 * 8
+    assert_views_are_right(encoded, paths, 7)
+
+
+class Failing(FakeEncoder):
+    """Fails once it has encoded that many images."""
+
+    def __init__(self, after: int):
+        super().__init__()
+        self.after = after
+
+    def encode(self, images, kinds=("pooled",)):
+        if self.images >= self.after:
+            raise MemoryError("no more")
+        return super().encode(images, kinds)
+
+
+@pytest.mark.parametrize("after", [0, 50, 120])
+def test_an_interrupted_run_with_views_ends_with_the_same_bytes(after, tmp_path, monkeypatch):
+    paths = make_images(tmp_path / "images", 40)
+    views, kinds, found = dict.fromkeys(list(paths)[5:], 4), ("pooled", "grid"), []
+    for name, workers in (("whole", 1), ("interrupted", 3)):
+        monkeypatch.setenv("LCM_HOME", str(tmp_path / name))
+        if name == "interrupted":
+            with pytest.raises(MemoryError):
+                encode_images(paths, Failing(after), kinds, workers=1, views=views)
+        encoder = FakeEncoder()
+        encoded = encode_images(paths, encoder, kinds, workers=workers, views=views)
+        files = sorted((tmp_path / name / "cache" / "features").rglob("*.*"))
+        found.append((encoded, [path.read_bytes() for path in files if path.is_file()]))
+    assert found[0] == found[1]
+    assert len(found[0][1]) == 4
+    assert encoder.images < 40 + 35 * 4 or after == 0  # the rest only
+
+
+def test_an_unreadable_image_has_no_views(hundred, capsys):
+    hundred["31.png"].write_bytes(hundred["31.png"].read_bytes()[:50])
+    encoded = encode_images(hundred, FakeEncoder(), views=some_of(hundred, 2, first=30))
+    assert list(encoded.views) == ["30.png", "32.png", "33.png", "34.png"]
+    assert "110/110" in capsys.readouterr().err
+
+
 # Unreadable images
 
 
@@ -495,8 +619,17 @@ def test_a_row_of_another_shape_cannot_enter(tmp_path):
 
 def test_encoded_images_are_read_as_they_were_saved(tmp_path):
     encoder = EncoderIdentity("fake", "random", "f" * 64, (0.5, -1.25))
-    encoded = EncodedImages(encoder, {"été/é.png": "a" * 64}, {"b.png": "damaged"})
+    encoded = EncodedImages(encoder, {"été/é.png": "a" * 64}, {"b.png": "damaged"}, {"été/é.png": 4})
     encoded.save(tmp_path / "encoded.json")
+    assert EncodedImages.load(tmp_path / "encoded.json") == encoded
+
+
+def test_a_run_from_before_there_were_views_has_none(tmp_path):
+    encoded = EncodedImages(FAKE, {"a.png": "a" * 64}, {})
+    encoded.save(tmp_path / "encoded.json")
+    record = json.loads((tmp_path / "encoded.json").read_text())
+    del record["views"]
+    (tmp_path / "encoded.json").write_text(json.dumps(record))
     assert EncodedImages.load(tmp_path / "encoded.json") == encoded
 
 
@@ -515,14 +648,24 @@ def test_unknown_images_kinds_and_encoders_are_errors(paths):
         open_store(EncoderIdentity("gone", "random", "f" * 64, ()), "pooled")
 
 
-@pytest.fixture
-def prepared(paths) -> PreparedRun:
+def label(paths: dict[str, Path]) -> Dataset:
     splits = ["train"] * 10 + ["dev"] * 5 + ["test"] * 4 + [""]
-    images = tuple(
+    images = (
         LabelledImage(image_id, path, split, ("A red dog.", f"Dog {image_id} runs"))
         for (image_id, path), split in zip(paths.items(), splits, strict=True)
     )
-    return PreparedRun(Dataset(images), Vocabulary((*RESERVED, "dog", "été")), encode_images(paths, FakeEncoder()))
+    return Dataset(tuple(images))
+
+
+def prepare(paths: dict[str, Path], features: str = "pooled", views: int = 0) -> PreparedRun:
+    dataset = label(paths)
+    encoded = encode_dataset(dataset, FakeEncoder(), features, views)
+    return PreparedRun(dataset, Vocabulary((*RESERVED, "dog", "été")), encoded)
+
+
+@pytest.fixture
+def prepared(paths) -> PreparedRun:
+    return prepare(paths)
 
 
 def test_a_prepared_run_is_read_as_it_was_saved(prepared, tmp_path):
@@ -549,11 +692,90 @@ def test_a_split_s_images_come_with_their_features(prepared):
 
 def test_a_split_s_features_are_float32_whatever_the_cache_holds(paths):
     encoded = encode_images(paths, FakeEncoder(), ("grid",))
-    store, rows = encoded.features(list(paths), "grid")
+    store, (rows,) = encoded.features(list(paths), "grid")
     labelled = LabelledFeatures([], rows, store)
     assert labelled.shape == (2, 3)
     assert labelled.read(slice(2)).dtype == np.float32
     assert not isinstance(labelled.read(slice(2)), np.memmap)
+
+
+@pytest.mark.parametrize(("features", "kinds"), [("pooled", ["pooled"]), ("grid", ["grid", "pooled"])])
+def test_a_run_encodes_what_its_model_reads_and_what_the_tagger_reads(features, kinds, paths, cache):
+    prepared = prepare(paths, features)
+    assert sorted(path.name for path in cache.parent.iterdir() if path.is_dir()) == kinds
+    for kind in kinds:
+        assert len(prepared.labelled_features("train", kind).store) == 20
+
+
+def test_an_unknown_kind_of_features_is_refused_before_anything_is_encoded(paths, home):
+    with pytest.raises(ConfigError, match="unknown kind of features 'both'; choose from pooled, grid"):
+        encode_dataset(label(paths), FakeEncoder(), "both")
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_kind_that_was_not_encoded_says_what_to_do(split, prepared):
+    with pytest.raises(
+        DataError, match=r"the feature cache lacks (10|5) of \1 images; run 01_prepare again with features=grid$"
+    ):
+        prepared.labelled_features(split, "grid")
+
+
+def test_pooled_features_that_are_gone_need_no_other_parameter(prepared, cache):
+    (cache / "rows.bin").unlink()
+    with pytest.raises(DataError, match=r"lacks 5 of 5 images; run 01_prepare again$"):
+        prepared.labelled_features("dev", "pooled")
+
+
+@pytest.mark.parametrize("kind", ["pooled", "grid"])
+def test_only_train_images_have_views(kind, paths, cache):
+    prepared = prepare(paths, "grid", views=4)
+    assert prepared.encoded.views == dict.fromkeys(list(paths)[:10], 4)
+    assert [prepared.labelled_features(split, kind).views for split in ("train", "dev", "test")] == [4, 0, 0]
+    assert len((cache / "keys.txt").read_text().split()) == 20 + 10 * 4
+
+
+def test_without_views_train_images_have_none_either(prepared):
+    assert prepared.encoded.views == {}
+    assert prepared.labelled_features("train", "pooled").views == 0
+
+
+@pytest.mark.parametrize("kind", ["pooled", "grid"])
+def test_each_place_is_read_in_the_view_that_is_asked_for(kind, paths, tmp_path):
+    folder = RunFolder.at(tmp_path / "run")
+    prepare(paths, "grid", views=4).save(folder)
+    train = PreparedRun.load(folder).labelled_features("train", kind)
+    places, views = np.array([3, 0, 9, 3, 7]), np.array([0, 4, 1, 3, 2])
+    expected = []
+    for place, view in zip(places, views, strict=True):
+        data = train.images[place].path.read_bytes()
+        key = hashlib.sha256(data).hexdigest()
+        picture = read_keys(data, 4, key, [view_keys(key, 4)[view]])
+        expected.append(FakeEncoder().encode(picture, (kind,))[kind][0])
+    found = train.read(places, views)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=2**-11 if kind == "grid" else 0)
+    np.testing.assert_array_equal(train.read(places, np.zeros(5, int)), train.read(places))
+    np.testing.assert_array_equal(
+        train.read(slice(2, 4), np.array([1, 2])), train.read(np.array([2, 3]), np.array([1, 2]))
+    )
+    with pytest.raises(IndexError):
+        train.read(places, np.full(5, 5))
+
+
+def test_features_without_views_are_read_as_they_are(prepared):
+    dev = prepared.labelled_features("dev", "pooled")
+    np.testing.assert_array_equal(dev.read(np.array([4, 0]), np.zeros(2, int)), dev.read(np.array([4, 0])))
+    with pytest.raises(IndexError):
+        dev.read(np.array([4, 0]), np.array([0, 1]))
+
+
+def test_a_split_without_images_has_no_views(paths):
+    dataset = Dataset(label(paths).images[10:])
+    prepared = PreparedRun(dataset, Vocabulary(RESERVED), encode_dataset(dataset, FakeEncoder(), views=2))
+    train = prepared.labelled_features("train", "pooled")
+    assert (len(train), train.views) == (0, 0)
+    assert train.read(slice(None)).shape == (0, 3)
 
 
 def test_an_unknown_split_is_an_error(prepared):

@@ -7,6 +7,7 @@ Formats and sizes are told by headers.py before a pixel is decoded.
 
 import io
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,20 +34,36 @@ def read_image(source: bytes | str | Path, size: int) -> np.ndarray:
 
     `source` is a file's content or its path. Raises BadImageError when it is not a picture that lcm accepts.
     """
-    return np.array(_read(source, size))
+    return np.array(_read(source, size, size))
+
+
+def read_views(source: bytes | str | Path, size: int, boxes: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
+    """Return parts of the picture, each as read_image returns the whole, uint8 [len(boxes), size, size, 3].
+
+    A box is left, top, right and bottom in shares of the upright picture's sides, 0 to 1. The file is decoded once.
+    """
+    picture = _read(source, size, None)
+    views = np.empty((len(boxes), size, size, 3), np.uint8)
+    for view, box in zip(views, boxes, strict=True):
+        pixels = tuple(share * side for share, side in zip(box, picture.size * 2, strict=True))
+        view[:] = picture.resize((size, size), Image.Resampling.BICUBIC, pixels)
+    return views
 
 
 def open_image(source: bytes | str | Path) -> Image.Image:
     """Return the picture at its own size in mode RGB, for people to look at; otherwise as read_image."""
-    return _read(source, None)
+    return _read(source, None, None)
 
 
-def _read(source: bytes | str | Path, size: int | None) -> Image.Image:
-    """Return the RGB picture as a square of `size`, or at its own size; a path's name leads an error's message."""
+def _read(source: bytes | str | Path, wanted: int | None, size: int | None) -> Image.Image:
+    """Return the RGB picture as a square of `size`, or at its own size; a path's name leads an error's message.
+
+    Where only a square of `wanted` will be made of it, its own size may come out smaller, but not below twice that.
+    """
     if isinstance(source, bytes):
-        return _place(*_decode(source, size), size)
+        return _place(*_decode(source, wanted), size)
     try:
-        return _read(_read_file(Path(source)), size)
+        return _read(_read_file(Path(source)), wanted, size)
     except BadImageError as error:
         raise BadImageError(f"{Path(source).name!r}: {error}") from None
 
@@ -62,7 +79,7 @@ def _read_file(path: Path) -> bytes:
         raise BadImageError("the file cannot be read; check its name and its permissions") from None
 
 
-def _decode(data: bytes, size: int | None) -> tuple[Image.Image, Image.Transpose | None]:
+def _decode(data: bytes, wanted: int | None) -> tuple[Image.Image, Image.Transpose | None]:
     """Return the picture on white, in 8 bits, and the turn that makes it upright."""
     name = image_format(data)
     try:
@@ -71,8 +88,8 @@ def _decode(data: bytes, size: int | None) -> tuple[Image.Image, Image.Transpose
         image = Image.open(io.BytesIO(header.stream), formats=(name.upper(),))
         if image.size != header.sides:
             raise ValueError("Pillow sees other sides than those that were checked")
-        if size:  # JPEG decodes at 1/2, 1/4 or 1/8, down to twice what is wanted, so that the filter has its say
-            image.draft(None, (2 * size, 2 * size))
+        if wanted:  # JPEG decodes at 1/2, 1/4 or 1/8, down to twice what is wanted, so that the filter has its say
+            image.draft(None, (2 * wanted, 2 * wanted))
         image.load()
         turn = _read_turn(header.exif or image.info.get("exif", b""))  # WebP keeps its metadata: Pillow only copies it
         return _flatten(image), turn

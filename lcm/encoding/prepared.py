@@ -1,22 +1,36 @@
 """What 01_prepare leaves for training and evaluation: labelled images, vocabulary and features, found together.
 
-Knows how the three are saved in a run's folder and joined again. Refuses to know how they were made and what
-they are used for.
+Knows which features a run has encoded, and how the three are saved in its folder and joined again. Refuses to know
+how each is made and what they are used for.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from lcm.config import RunFolder
 from lcm.data.captions import Dataset, LabelledImage
 from lcm.data.splits import SPLITS
 from lcm.data.vocabulary import Vocabulary, count_words, standardise
-from lcm.encoding.features import EncodedImages
+from lcm.encoding.encoders import Encoder
+from lcm.encoding.features import EncodedImages, encode_images
+from lcm.errors import choose
+from lcm.run_folder import RunFolder
+
+KINDS_OF = {"pooled": ("pooled",), "grid": ("pooled", "grid")}  # what is encoded for a model; the tagger reads pooled
+
+
+def encode_dataset(dataset: Dataset, encoder: Encoder, features: str = "pooled", views: int = 0) -> EncodedImages:
+    """Encode all images once, and `views` further views of each train image, as encode_images does.
+
+    `features` is the kind that the model reads; raises ConfigError for an unknown one.
+    """
+    kinds = choose(KINDS_OF, features, "kind of features")
+    viewed = dict.fromkeys((image.image_id for image in dataset.of("train")), views)
+    return encode_images(dataset.paths, encoder, kinds, views=viewed)
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,7 @@ class LabelledFeatures:
     images: Sequence[LabelledImage]
     rows: np.ndarray  # [len(images)] int64, places in `store`
     store: np.ndarray  # memory-mapped [R, D] or [R, N, D]
+    view_rows: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))  # [views, len(images)], as rows
 
     def __len__(self) -> int:
         return len(self.images)
@@ -34,6 +49,11 @@ class LabelledFeatures:
     def shape(self) -> tuple[int, ...]:
         """The shape of one image's features."""
         return self.store.shape[1:]
+
+    @property
+    def views(self) -> int:
+        """The number of further views of each image."""
+        return len(self.view_rows)
 
     @property
     def paths(self) -> list[Path]:
@@ -45,9 +65,26 @@ class LabelledFeatures:
         """The captions that people wrote, image by image."""
         return [image.captions for image in self.images]
 
-    def read(self, places: slice | np.ndarray) -> np.ndarray:
-        """Return the features of some of the images, float32."""
-        return np.asarray(self.store[self.rows[places]], np.float32)
+    def draw_views(self, count: int, share: float, random: np.random.Generator) -> np.ndarray | None:
+        """Return for each of `count` images which view to read: a further one for about a `share` of them.
+
+        Where there are none, nothing is drawn.
+        """
+        if not (share and self.views):
+            return None
+        views = random.integers(1, self.views + 1, count)
+        return np.where(random.random(count) < share, views, 0)
+
+    def read(self, places: slice | np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
+        """Return the features of some of the images, float32.
+
+        `views` [len(places)] says which view of each: 0 the image as it is (all, without `views`), 1 to self.views a
+        further one.
+        """
+        if views is None:
+            return np.asarray(self.store[self.rows[places]], np.float32)
+        rows = np.vstack([self.rows, *self.view_rows])  # [1 + self.views, len(images)]
+        return np.asarray(self.store[rows[views, np.arange(len(self))[places]]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -59,13 +96,15 @@ class PreparedRun:
     encoded: EncodedImages
 
     def labelled_features(self, split: str, kind: str) -> LabelledFeatures:
-        """Return the images of a split with their features of a kind ("pooled" or "grid").
+        """Return the images of a split with their features of a kind ("pooled" or "grid"), and those of their views.
 
-        Raises DataError for an unknown split, or when the cache lacks an image.
+        Raises DataError for an unknown split, or when the cache lacks an image or this kind of features.
         """
         images = self.dataset.of(split)
-        store, rows = self.encoded.features([image.image_id for image in images], kind)
-        return LabelledFeatures(images, rows, store)
+        image_ids = [image.image_id for image in images]
+        views = min((self.encoded.views.get(image_id, 0) for image_id in image_ids), default=0)
+        store, (rows, *view_rows) = self.encoded.features(image_ids, kind, views)
+        return LabelledFeatures(images, rows, store, np.array(view_rows, np.int64).reshape(views, len(images)))
 
     def caption_lengths(self) -> dict[str, list[int]]:
         """Return split -> the number of words of each of its captions."""

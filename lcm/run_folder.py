@@ -1,0 +1,82 @@
+"""The folder of a run: which file each notebook leaves where, for the next one.
+
+Knows names and how metrics.json is added to. Refuses to know what else is in the files.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run: how the notebooks hand work to each other."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | Path) -> Self:
+        """Return the run folder at `path`, made if it is not there."""
+        folder = cls(Path(path).resolve())
+        folder.figures.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def dataset(self) -> Path:
+        """Images with split and captions, one JSON object a line (01_prepare)."""
+        return self.path / "dataset.jsonl"
+
+    @property
+    def encoded_images(self) -> Path:
+        """Where each image's features lie in the cache (01_prepare)."""
+        return self.path / "encoded_images.json"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The words, one a line (01_prepare)."""
+        return self.path / "vocabulary.txt"
+
+    @property
+    def embedding(self) -> Path:
+        """Word vectors, [V, 50] float32 (01_prepare)."""
+        return self.path / "embedding.npy"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where training resumes (02_train)."""
+        return self.path / "checkpoint"
+
+    @property
+    def bundle(self) -> Path:
+        """The exported captioner (02_train)."""
+        return self.path / "bundle"
+
+    @property
+    def results(self) -> Path:
+        """Each held-out image with its caption and scores, one JSON object a line (03_evaluate)."""
+        return self.path / "results.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """Flat object of numbers and strings; every notebook adds its own keys."""
+        return self.path / "metrics.json"
+
+    def read_metrics(self) -> dict[str, float | str | None]:
+        """Return what the notebooks have added to metrics.json so far."""
+        return json.loads(self.metrics.read_text(encoding="utf-8")) if self.metrics.exists() else {}
+
+    def add_metrics(self, **values: float | str | None) -> None:
+        """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
+        temporary = self.metrics.with_suffix(f".{os.getpid()}")
+        outdated = {f"{name}_reason" for name in values}  # a reason lasts as long as the null that it explains
+        known = {name: value for name, value in self.read_metrics().items() if name not in outdated}
+        text = json.dumps(known | values, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(self.metrics)
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the plots."""
+        return self.path / "figures"

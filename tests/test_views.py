@@ -1,0 +1,248 @@
+"""Views: which part of a picture each shows, decided by its key alone, and how it looks."""
+
+import hashlib
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcm.data import images
+from lcm.data.images import open_image, read_image, read_views
+from lcm.encoding import views as views_module
+from lcm.encoding.views import MAX_STRETCH, VIEW_AREA, View, read_keys, view_keys
+from lcm.errors import BadImageError
+
+SIZE = 32
+KEY = hashlib.sha256(b"a picture").hexdigest()
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+MANY = [View.of(key) for key in view_keys(KEY, 4000)[1:]]
+
+
+def key_of(*draws: float) -> str:
+    """The key whose view is made from these five numbers, 0 to below 1."""
+    return "".join(f"{int(draw * 2**32):08x}" for draw in (*draws, 0, 0, 0))
+
+
+def encode(picture: Image.Image, file_format: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def slopes(width: int = 400, height: int = 300) -> Image.Image:
+    """Red tells how far a pixel is to the right, green how far it is down."""
+    across, down = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    colours = np.stack([255 * across, 255 * down, np.full_like(down, 90)], axis=-1)
+    return Image.fromarray(colours.round().astype(np.uint8))
+
+
+def turned(picture: Image.Image, orientation: int, turn: Image.Transpose) -> bytes:
+    """A file that is stored turned, with the EXIF orientation that makes it upright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(picture.transpose(turn), exif=exif)
+
+
+# Keys
+
+
+def test_the_keys_of_views_are_hashes_of_the_image_s_key_and_their_number():
+    expected = [hashlib.sha256(f"{KEY} view {number} policy 1".encode()).hexdigest() for number in (1, 2)]
+    assert view_keys(KEY, 2) == [KEY, *expected]
+    assert view_keys(KEY, 0) == [KEY]
+
+
+def test_more_views_leave_the_first_as_they_are():
+    assert view_keys(KEY, 9)[:5] == view_keys(KEY, 4)
+
+
+def test_each_view_of_each_image_has_a_key_of_its_own():
+    keys = [key for image in range(50) for key in view_keys(f"{image:064x}", 20)]
+    assert len(set(keys)) == 50 * 21
+
+
+def test_another_policy_gives_other_keys(monkeypatch):
+    before = view_keys(KEY, 3)
+    monkeypatch.setattr(views_module, "POLICY", 2)
+    assert set(before) & set(view_keys(KEY, 3)) == {KEY}
+
+
+# What a view shows
+
+
+def test_the_same_key_gives_the_same_view_and_others_give_others():
+    assert [View.of(key) for key in view_keys(KEY, 4000)[1:]] == MANY
+    assert len({view.box for view in MANY}) == 4000
+
+
+@pytest.mark.parametrize(
+    ("draws", "box", "mirrored"),
+    [
+        # area 0.8, as wide as high against the picture: sides of 0.8944, in the middle
+        ((0.5, 0.5, 0.5, 0.5, 0.5), (0.0528, 0.0528, 0.9472, 0.9472), False),
+        # area 0.6, 3/4 as wide: 0.6708 x 0.8944, in the upper left corner
+        ((0, 0, 0, 0, 0), (0, 0, 0.6708, 0.8944), True),
+        # area 0.6, nearly 4/3 as wide: 0.8944 x 0.6708, at the right, in the middle
+        ((0, 1 - 2**-30, 1 - 2**-30, 0.5, 0.75), (0.1056, 0.1646, 1, 0.8354), False),
+        # area 0.9, as narrow as fits: the whole height, 0.9 of the width
+        ((0.75, 0, 0.5, 0.5, 0.25), (0.05, 0, 0.95, 1), True),
+        # nearly all of it
+        ((1 - 2**-30, 0, 0.5, 0.5, 0.25), (0, 0, 1, 1), True),
+    ],
+)
+def test_views_worked_out_by_hand(draws, box, mirrored):
+    view = View.of(key_of(*draws))
+    assert view.box == pytest.approx(box, abs=1e-4)
+    assert view.mirrored is mirrored
+
+
+def test_area_and_sides_keep_their_limits_and_use_them():
+    left, top, right, bottom = np.array([view.box for view in MANY]).T
+    areas, stretches = (right - left) * (bottom - top), (right - left) / (bottom - top)
+    assert min(left.min(), top.min()) >= 0
+    assert max(right.max(), bottom.max()) <= 1
+    assert VIEW_AREA[0] - 1e-9 <= areas.min() < 0.605
+    assert 0.995 < areas.max() <= VIEW_AREA[1]
+    assert areas.mean() == pytest.approx(0.8, abs=0.01)  # evenly between 0.6 and 1
+    assert 1 / MAX_STRETCH - 1e-9 <= stretches.min() < 0.76
+    assert 1.31 < stretches.max() <= MAX_STRETCH + 1e-9
+    assert np.log(stretches).mean() == pytest.approx(0, abs=0.01)  # wider as often as narrower
+
+
+def test_positions_are_even_and_no_corner_is_left_out():
+    boxes = np.array([view.box for view in MANY])
+    free = 1 - (boxes[:, 2:] - boxes[:, :2])
+    shares = (boxes[:, :2] / free)[free.min(axis=1) > 0.01]  # of the free space, how much is left of it and above it
+    assert shares.mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.02)
+    assert shares.min() < 0.01
+    assert shares.max() > 0.99
+    assert abs(np.corrcoef(shares.T)[0, 1]) < 0.06
+
+
+def test_half_of_them_are_mirrored_whatever_else_they_show():
+    mirrored = np.array([view.mirrored for view in MANY])
+    assert mirrored.mean() == pytest.approx(0.5, abs=0.03)
+    right_half = np.array([view.box[0] + view.box[2] > 1 for view in MANY])
+    assert mirrored[right_half].mean() == pytest.approx(0.5, abs=0.04)
+
+
+# How it looks
+
+
+def test_a_view_shows_its_part_of_the_picture_as_a_square():
+    """The outermost pixels' middles lie half a pixel inside the box."""
+    key = next(key for key in view_keys(KEY, 20)[1:] if not View.of(key).mirrored)
+    left, top, right, bottom = View.of(key).box
+    (shown,) = read_keys(encode(slopes()), SIZE, KEY, [key])
+    assert shown.shape == (SIZE, SIZE, 3)
+    assert shown.dtype == np.uint8
+    half_x, half_y = (right - left) / (2 * SIZE), (bottom - top) / (2 * SIZE)
+    red, green = shown[..., 0] / 255, shown[..., 1] / 255
+    # An edge pixel's filter is cut off at the box, which shifts it by under half a pixel of the square.
+    assert red[:, 0].mean() == pytest.approx(left + half_x, abs=half_x)
+    assert red[:, -1].mean() == pytest.approx(right - half_x, abs=half_x)
+    assert green[0].mean() == pytest.approx(top + half_y, abs=half_y)
+    assert green[-1].mean() == pytest.approx(bottom - half_y, abs=half_y)
+    assert red[:, SIZE // 2 - 1 : SIZE // 2 + 1].mean() == pytest.approx((left + right) / 2, abs=0.005)
+
+
+def test_a_mirrored_view_is_its_part_with_left_and_right_exchanged():
+    key = next(key for key in view_keys(KEY, 20)[1:] if View.of(key).mirrored)
+    data = encode(slopes())
+    (shown,) = read_keys(data, SIZE, KEY, [key])
+    (upright,) = read_views(data, SIZE, [View.of(key).box])
+    np.testing.assert_array_equal(shown, upright[:, ::-1])
+    assert shown[0, 0, 0] > shown[0, -1, 0]  # red falls to the right
+    assert shown[0, 0, 1] < shown[-1, 0, 1]  # green still grows downwards
+
+
+def test_each_key_gets_its_own_picture_in_any_order_and_company():
+    data, keys = encode(slopes()), view_keys(KEY, 5)
+    together = read_keys(data, SIZE, KEY, keys)
+    assert together.shape == (6, SIZE, SIZE, 3)
+    np.testing.assert_array_equal(together[0], read_image(data, SIZE))
+    np.testing.assert_array_equal(read_keys(data, SIZE, KEY, keys[::-1])[::-1], together)
+    for key, picture in zip(keys, together, strict=True):
+        np.testing.assert_array_equal(read_keys(data, SIZE, KEY, [key])[0], picture)
+    assert len({picture.tobytes() for picture in together}) == 6
+
+
+FILES = {
+    "jpeg": lambda: encode(slopes(), "JPEG", quality=90),
+    "large jpeg": lambda: encode(slopes(1200, 900), "JPEG", quality=90),
+    "grey": lambda: encode(slopes().convert("L")),
+    "transparent": lambda: encode(Image.merge("RGBA", (*slopes().split(), slopes().getchannel("R")))),
+    "palette": lambda: encode(slopes().quantize(16), "GIF"),
+    "turned": lambda: turned(slopes(), 6, Image.Transpose.ROTATE_90),
+    "small": lambda: encode(slopes(20, 30)),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_the_box_of_the_whole_picture_gives_what_read_image_gives(kind):
+    data = FILES[kind]()
+    np.testing.assert_array_equal(read_views(data, SIZE, [WHOLE])[0], read_image(data, SIZE))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [
+        (2, Image.Transpose.FLIP_LEFT_RIGHT),
+        (3, Image.Transpose.ROTATE_180),
+        (6, Image.Transpose.ROTATE_90),
+        (8, Image.Transpose.ROTATE_270),
+    ],
+)
+def test_views_are_of_the_upright_picture(orientation, turn):
+    keys = view_keys(KEY, 3)
+    stored, upright = turned(slopes(), orientation, turn), encode(slopes())
+    np.testing.assert_array_equal(read_keys(stored, SIZE, KEY, keys), read_keys(upright, SIZE, KEY, keys))
+
+
+def test_a_part_is_cut_from_the_file_s_own_pixels():
+    """Stripes that are lost in the whole square are sharp in a view of a quarter of the width."""
+    stripes = np.tile(np.repeat([0, 255], 2), 64)[None].repeat(64, 0).astype(np.uint8)  # two pixels each, of 256
+    whole, part = read_views(encode(Image.fromarray(stripes)), 64, [WHOLE, (0.25, 0, 0.5, 1)])
+    assert np.ptp(whole[:, 2:-2].astype(int)) < 20
+    assert np.ptp(part.astype(int)) > 200
+
+
+def test_a_file_is_decoded_once_for_all_its_views(monkeypatch):
+    """And a JPEG of 1200 x 900 at a quarter, as for the whole square: an eighth would be under twice 64 pixels."""
+    seen = []
+    flatten = images._flatten
+    monkeypatch.setattr(images, "_flatten", lambda image: seen.append(image.size) or flatten(image))
+    read_keys(encode(slopes(1200, 900), "JPEG"), 64, KEY, view_keys(KEY, 4))
+    assert seen == [(300, 225)]
+
+
+def test_paths_are_read_and_refused_as_whole_pictures_are(tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(encode(slopes()))
+    np.testing.assert_array_equal(read_views(path, SIZE, [WHOLE])[0], read_image(path, SIZE))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(BadImageError) as whole:
+        read_image(path, SIZE)
+    with pytest.raises(BadImageError) as parts:
+        read_views(path, SIZE, [WHOLE])
+    assert str(parts.value) == str(whole.value)
+
+
+def test_views_of_real_photos_are_their_crops(flickr8k):
+    for path in sorted((flickr8k / "images").iterdir())[:5]:
+        data = path.read_bytes()
+        own_key = hashlib.sha256(data).hexdigest()
+        keys = view_keys(own_key, 4)
+        shown = read_keys(data, 260, own_key, keys)
+        np.testing.assert_array_equal(shown[0], read_image(data, 260))
+        photo = open_image(data)
+        for key, picture in zip(keys[1:], shown[1:], strict=True):
+            view = View.of(key)
+            corners = [share * side for share, side in zip(view.box, photo.size * 2, strict=True)]
+            box = (*map(math.floor, corners[:2]), *map(math.ceil, corners[2:]))  # whole pixels
+            crop = np.asarray(photo.crop(box).resize((260, 260), Image.Resampling.BICUBIC)).astype(int)
+            own, other = (crop[:, ::-1], crop) if view.mirrored else (crop, crop[:, ::-1])
+            distances = [np.abs(one - picture).mean() for one in (own, other, shown[0].astype(int))]
+            assert distances[0] < 0.5 * min(distances[1:])
