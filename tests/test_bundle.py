@@ -25,6 +25,8 @@ from tiny_graphs import (
 
 from lcm.captioning.bundle import REQUIRED_FILES, SCHEMA_VERSION, Bundle, Manifest, required_files, seal, verify
 from lcm.captioning.captioners import BundleCaptioner, load_captioner
+from lcm.captioning.confidence import Calibration
+from lcm.captioning.decoding import State
 from lcm.captioning.model_card import add_evaluation, metrics_table, model_card
 from lcm.data.vocabulary import RESERVED, START
 from lcm.encoding.encoders import EncoderIdentity
@@ -69,24 +71,48 @@ def test_the_manifest_is_read_as_it_was_sealed(folder, encoder):
     names = ["start.onnx", "step.onnx", "vocabulary.txt"]
     assert manifest == tiny_manifest(encoder, files={name: sha256(folder / name) for name in names})
     assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", *names]
-    assert manifest.schema_version == SCHEMA_VERSION == 1
+    assert manifest.schema_version == SCHEMA_VERSION == 2
     assert Bundle(folder).vocabulary == VOCABULARY
 
 
-def test_start_makes_a_state_of_each_image_s_features(folder):
+def test_how_captions_are_chosen_and_how_sure_they_are_is_read_as_it_was_sealed(tmp_path, encoder):
+    changes = {"match_weight": 0.25, "calibration": {"slope": 4.5, "intercept": 3.0}, "tagger": TAGGER}
+    manifest = Manifest.load(save_bundle(tmp_path / "bundle", encoder, **changes))
+    assert (manifest.match_weight, manifest.calibration) == (0.25, {"slope": 4.5, "intercept": 3.0})
+    assert Calibration.from_record(manifest.calibration) == Calibration(4.5, 3.0)
+
+
+def test_a_whole_number_is_a_weight(tmp_path, encoder):
+    folder = save_bundle(tmp_path / "bundle", encoder, match_weight=1, tagger=TAGGER)  # as -p match_weight 1 gives it
+    assert '"match_weight": 1,' in (folder / "bundle.json").read_text()
+    assert Manifest.load(folder).match_weight == 1
+
+
+def test_a_manifest_without_weight_and_calibration_has_none(folder, encoder):
+    record = json.loads((folder / "bundle.json").read_text())
+    del record["match_weight"], record["calibration"]
+    (folder / "bundle.json").write_text(json.dumps(record))
+    manifest = Manifest.load(folder)
+    assert manifest == tiny_manifest(encoder, files=manifest.files, match_weight=0.0, calibration={})
+
+
+def test_start_makes_a_state_of_one_text_of_each_image_s_features(folder):
     features = np.zeros((3, WIDTH))
     features[[0, 1, 2], [2, 0, 1]] = 1.0
     for given in (features, features.astype(np.float16), features.astype(np.float32)):
-        (state,) = Bundle(folder).start(given)
-        assert state.tolist() == [[2], [0], [1]]
+        state = Bundle(folder).start(given)
+        assert [array.tolist() for array in state.images] == [[[2], [0], [1]]]
+        assert [array.tolist() for array in state.rows] == [[[[0.0]]] * 3]
 
 
 def test_step_looks_the_next_word_up(folder):
     bundle = Bundle(folder)
-    log_probs, state = bundle.step(np.array([START, A, A]), (np.array([[0], [0], [2]]),))
-    np.testing.assert_array_equal(log_probs, log_prob_table()[[0, 0, 2], [START, A, A]])
-    assert log_probs.argmax(1).tolist() == [A, RED, BLUE]
-    assert [array.tolist() for array in state] == [[[0], [0], [2]]]
+    before = State((np.array([[0], [2]]),), (np.zeros((2, 2, 1), np.float32),))
+    log_probs, state = bundle.step(np.array([[START, A], [A, A]]), before)
+    np.testing.assert_array_equal(log_probs, log_prob_table()[[[0, 0], [2, 2]], [[START, A], [A, A]]])
+    assert log_probs.argmax(2).tolist() == [[A, RED], [BLUE, BLUE]]
+    assert state.images is before.images
+    assert [array.tolist() for array in state.rows] == [[[[1.0], [1.0]], [[1.0], [1.0]]]]
 
 
 # Damage
@@ -161,10 +187,10 @@ def test_a_manifest_that_is_not_json_is_refused(content, folder):
         Bundle(folder)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_schema_version_is_refused(version, folder):
     change_manifest(folder, schema_version=version)
-    with pytest.raises(BundleError, match=rf"schema version {version!r} and this lcm reads 1; .*or update lcm"):
+    with pytest.raises(BundleError, match=rf"schema version {version!r} and this lcm reads 2; .*or update lcm"):
         Bundle(folder)
 
 
@@ -187,6 +213,12 @@ def test_json_of_another_kind_has_no_schema_version(content, folder):
         {"max_words": None},
         {"feature_kind": 1},
         {"name": {}},
+        {"match_weight": "0.5"},
+        {"match_weight": None},
+        {"match_weight": [0.5]},
+        {"calibration": None},
+        {"calibration": [4.5, 3.0]},
+        {"calibration": 4.5},
         {"tagger": None},
         {"tagger": ["tiny-tags"]},
         {"tagger": "tiny-tags"},
@@ -346,6 +378,24 @@ def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
     assert len(list(folder.iterdir())) == 5
 
 
+def test_a_bundle_captions_as_it_was_measured(tagged):
+    add_evaluation(tagged, METRICS | {"beam_width": 4, "max_words": 7, "match_weight": 0.5}, Calibration(4.5, 3.0))
+    manifest = Bundle(tagged).manifest
+    assert (manifest.beam_width, manifest.max_words, manifest.match_weight) == (4, 7, 0.5)
+    assert manifest.calibration == {"slope": 4.5, "intercept": 3.0}
+    assert "width 4, at most 7 words, chosen by" in (tagged / "MODEL_CARD.md").read_text()
+
+
+def test_an_evaluation_keeps_what_it_does_not_measure(tagged):
+    add_evaluation(tagged, METRICS | {"match_weight": 0.5}, Calibration(4.5, 3.0))
+    add_evaluation(tagged, {"split": "test", "cider": 0.75})  # of the test split there is no curve
+    manifest = Manifest.load(tagged)
+    assert (manifest.match_weight, manifest.calibration) == (0.5, {"slope": 4.5, "intercept": 3.0})
+    add_evaluation(tagged, {"match_weight": 0.0}, Calibration(1.0, -2.0))
+    manifest = Manifest.load(tagged)
+    assert (manifest.match_weight, manifest.calibration) == (0.0, {"slope": 1.0, "intercept": -2.0})
+
+
 @pytest.mark.parametrize("name", ["step.onnx", "tag_vectors.npy"])
 def test_an_evaluation_does_not_make_a_damaged_bundle_good(name, tagged):
     flip_a_bit(tagged / name)
@@ -366,8 +416,14 @@ def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
     assert "image encoder: tiny, frozen, pretrained weights" in card
     assert "squares: 3 train images, 12 captions" in card
     assert "vocabulary of 9 words" in card
-    assert "beam search of width 2, at most 5 words" in card
+    assert "- decoding: beam search of width 2, at most 5 words\n" in card
     assert "- epochs: 7\n- learning_rate: 0.5" in card
+
+
+def test_the_card_says_how_captions_are_chosen(encoder):
+    card = model_card(tiny_manifest(encoder, metrics=METRICS, match_weight=0.5))
+    chosen = "chosen by log-probability a word + 0.5 x the tag scorer's cosine"
+    assert f"- decoding: beam search of width 2, at most 5 words, {chosen}\n" in card
 
 
 def test_the_metrics_table_has_a_row_for_each_known_metric():

@@ -1,7 +1,8 @@
 """Greedy and beam search and nucleus sampling over hand-made distributions; no model anywhere.
 
 Ids 4, 5, … are words. A fake step knows its images and all that was written so far from its state alone, so that
-a state row which does not follow its beam gives other probabilities, and wrong captions.
+a state row which does not follow its beam gives other probabilities, and wrong captions; so does an image's array
+that does not follow its image.
 """
 
 import itertools
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from lcm.captioning import decoding
-from lcm.captioning.decoding import Hypothesis, decode_beam, decode_greedy, decode_nucleus
+from lcm.captioning.decoding import Hypothesis, State, decode_beam, decode_greedy, decode_nucleus, empty_rows
 from lcm.data.vocabulary import END, PAD, START, UNKNOWN
 
 A, B, C = 4, 5, 6
@@ -24,23 +25,26 @@ def length_power(monkeypatch):
 
 
 def step_over(distribution):
-    """Return a step that gives log `distribution(image, words)`; its state is [image, START, words…] in two forms."""
+    """Return a step that gives log `distribution(image, words)`; its rows are [image, START, words…] in two forms."""
 
     def step(ids, state):
-        histories, doubled = state  # [R, T], [R, T, 2]
-        assert ids.shape == (len(histories),)
-        np.testing.assert_array_equal(doubled, np.stack([histories, 2 * histories], axis=2))
-        histories = np.column_stack([histories, ids])
+        (images,), (histories, doubled) = state.images, state.rows  # [B, 1], [B, W, T], [B, W, T, 2]
+        assert ids.shape == histories.shape[:2]
+        np.testing.assert_array_equal(doubled, np.stack([histories, 2 * histories], axis=3))
+        np.testing.assert_array_equal(histories[:, :, 0], np.repeat(images, ids.shape[1], axis=1))
+        histories = np.concatenate([histories, ids[:, :, None]], axis=2)
+        found = [[distribution(text[0], tuple(text[2:])) for text in texts] for texts in histories.tolist()]
         with np.errstate(divide="ignore"):
-            log_probs = np.log([distribution(row[0], tuple(row[2:])) for row in histories.tolist()])
-        return log_probs.astype(np.float32), (histories, np.stack([histories, 2 * histories], axis=2))
+            log_probs = np.log(np.array(found, np.float32))
+        return log_probs, State(state.images, (histories, np.stack([histories, 2 * histories], axis=3)))
 
     return step
 
 
-def state_of(*images: int):
-    rows = np.array(images, dtype=np.int64).reshape(-1, 1)
-    return rows, np.stack([rows, 2 * rows], axis=2)
+def state_of(*images: int) -> State:
+    numbers = np.array(images, dtype=np.int64).reshape(-1, 1)  # [B, 1]
+    rows = numbers[:, :, None]  # [B, 1, 1]
+    return State((numbers,), (rows, np.stack([rows, 2 * rows], axis=3)))
 
 
 def tree(branches: dict, size=7):
@@ -65,6 +69,74 @@ def decode_both(distribution, max_words=20, beam_width=3) -> list[Hypothesis]:
 
 def log(*probabilities: float) -> float:
     return pytest.approx(sum(map(math.log, probabilities)), rel=1e-6)
+
+
+# States
+
+
+def test_rows_before_the_first_word_are_zeros_and_what_grows_is_empty():
+    one, cache = empty_rows(3, [(5,), (None, 2)])
+    assert (one.shape, cache.shape) == ((3, 1, 5), (3, 1, 0, 2))
+    assert not one.any()
+    assert one.dtype == cache.dtype == np.float32
+
+
+NUMBERED = State((np.arange(3), np.arange(6).reshape(3, 2)), (np.arange(12).reshape(3, 4), np.zeros((3, 4, 0, 5))))
+
+
+@pytest.mark.parametrize("chosen", [[2, 0], np.array([2, 0])])
+def test_a_state_is_of_the_images_chosen_by_place(chosen):
+    state = NUMBERED.of_images(chosen)
+    assert len(state) == 2
+    assert [array.tolist() for array in state.images] == [[2, 0], [[4, 5], [0, 1]]]
+    assert state.rows[0].tolist() == [[8, 9, 10, 11], [0, 1, 2, 3]]
+    assert state.rows[1].shape == (2, 4, 0, 5)
+
+
+def test_a_state_is_of_the_images_chosen_by_mask():
+    state = NUMBERED.of_images(np.array([False, True, False]))
+    assert [array.tolist() for array in state.images] == [[1], [[2, 3]]]
+    assert state.rows[0].tolist() == [[4, 5, 6, 7]]
+    assert len(NUMBERED.of_images(np.zeros(3, dtype=bool))) == 0
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2], np.ones(3, dtype=bool)])
+def test_nothing_is_copied_where_all_images_stay(chosen):
+    assert NUMBERED.of_images(chosen) is NUMBERED
+    assert NUMBERED.of_images([0, 2, 1]).images[0].tolist() == [0, 2, 1]
+
+
+def test_texts_are_chosen_of_each_image_and_its_own_arrays_stay_as_they_are():
+    state = NUMBERED.of_texts(np.array([[3, 3, 0], [0, 1, 2], [2, 1, 1]]))
+    assert state.rows[0].tolist() == [[3, 3, 0], [4, 5, 6], [10, 9, 9]]
+    assert state.rows[1].shape == (3, 3, 0, 5)
+    assert state.images is NUMBERED.images
+
+
+def images_seen(decode) -> list[np.ndarray]:
+    """Return the array of images that each step of a decoding of three images read, of which image 1 ends at once."""
+    step, seen = step_over(lambda image, words: tree({(): {END: 1.0}} if image == 1 else PATH)(image, words)), []
+
+    def watched(ids, state):
+        seen.append(state.images[0])
+        assert ids.shape[0] == len(state)
+        return step(ids, state)
+
+    decode(watched, state_of(0, 1, 2))
+    return seen
+
+
+PATH = {(): {A: 0.6, B: 0.4}, (A,): {A: 0.5, B: 0.5}, (B,): {A: 0.5, B: 0.5}}  # all captions have two words
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [lambda step, state: decode_beam(step, state, 20, 2), lambda step, state: decode_nucleus(step, state, 20, [0, 1])],
+)
+def test_an_image_s_arrays_are_held_once_and_leave_with_it(decode):
+    first, second, third = images_seen(decode)
+    assert [first.tolist(), second.tolist()] == [[[0], [1], [2]], [[0], [2]]]
+    assert third is second  # not copied, though each image has two texts
 
 
 # By hand
@@ -162,10 +234,11 @@ def test_padding_start_and_unknown_are_never_written(beam_width):
 
 
 def test_what_the_step_returns_is_left_as_it_is():
-    fixed = np.log(np.full((1, 7), 1 / 7, np.float32))
-    decode_greedy(lambda _ids, state: (fixed, state), (np.zeros((1, 1)),), 3)
-    decode_beam(lambda ids, state: (np.repeat(fixed, len(ids), 0), state), (np.zeros((1, 1)),), 3, 2)
-    decode_nucleus(lambda _ids, state: (fixed, state), (np.zeros((1, 1)),), 3, [0])
+    fixed = np.log(np.full((1, 1, 7), 1 / 7, np.float32))
+    state = State((np.zeros((1, 1)),), (np.zeros((1, 1)),))
+    decode_greedy(lambda _ids, state: (fixed, state), state, 3)
+    decode_beam(lambda ids, state: (np.repeat(fixed, ids.shape[1], 1), state), state, 3, 2)
+    decode_nucleus(lambda _ids, state: (fixed, state), state, 3, [0])
     assert (fixed == np.log(np.float32(1 / 7))).all()
 
 
@@ -392,6 +465,20 @@ def test_an_image_gets_the_same_samples_in_any_company():
         assert decode_nucleus(step, state_of(image), 6, [3, 0]) == [[hypotheses[3], hypotheses[0]]]
     assert len({hypotheses[0].token_ids for hypotheses in together}) > 3  # not all the same
     assert len({len(one.token_ids) for hypotheses in together for one in hypotheses}) > 2  # nor of one length
+
+
+def test_an_image_is_worked_on_until_all_its_samples_have_ended():
+    # Samples 0 and 2 draw 0.637 and 0.262 first, of A and B in halves: B, which ends, and A, which goes on.
+    step, widths = step_over(tree({(): {A: 0.5, B: 0.5}, (A,): {C: 1.0}, (A, C): {C: 1.0}})), []
+
+    def watched(ids, state):
+        widths.append(ids.tolist())
+        return step(ids, state)
+
+    (hypotheses,) = decode_nucleus(watched, state_of(0), 20, [0, 2], nucleus=1.0)
+    assert [one.token_ids for one in hypotheses] == [(B,), (A, C, C)]
+    assert hypotheses[0].log_prob == log(0.5)
+    assert widths == [[[START, START]], [[B, A]], [[END, C]], [[END, C]]]
 
 
 def test_like_images_get_like_samples():

@@ -20,7 +20,18 @@ def model():
 
 
 def ids(*words: int) -> np.ndarray:
-    return np.array([words], dtype=np.int32)
+    return np.array([[words]], dtype=np.int32)  # [1, 1, T]
+
+
+def several_texts() -> np.ndarray:
+    """Three texts [2, 3, 4] of each of two images."""
+    return np.array(
+        [
+            [[START, 5, 9, 17], [START, 21, 4, 4], [START, 6, 6, 6]],
+            [[START, 5, 9, 17], [START, 8, PAD, PAD], [PAD, PAD, PAD, PAD]],
+        ],
+        dtype=np.int32,
+    )
 
 
 def random_features(images: int) -> np.ndarray:
@@ -41,26 +52,41 @@ def test_the_same_seed_gives_the_same_weights():
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+def test_it_reads_words_by_the_vectors_it_is_given():
+    vectors = np.random.default_rng(0).normal(size=(9, 50)).astype(np.float32)
+    assert np.array_equal(build_model("merge", (4,), vectors, seed=1).word_embedding(np.arange(9)), vectors)
+
+
 def test_word_by_word_gives_what_the_whole_caption_gives(model):
-    features = random_features(2)
-    token_ids = np.array([[START, 5, 9, 17], [START, 21, 4, 4]], dtype=np.int32)
+    features, token_ids = random_features(2), several_texts()
     whole = np.log(model((features, token_ids)).numpy())
-    state = model.start(features)
-    for position in range(token_ids.shape[1]):
-        log_probs, state = model.step(token_ids[:, position], state)
-        np.testing.assert_allclose(log_probs, whole[:, position], atol=1e-5)
+    images, rows = model.start(features), [np.zeros((2, 3, *shape), np.float32) for shape in model.row_shapes]
+    for position in range(token_ids.shape[2]):
+        log_probs, rows = model.step(token_ids[:, :, position], images, rows)
+        np.testing.assert_allclose(log_probs, whole[:, :, position], atol=1e-5)
+
+
+def test_each_text_of_an_image_is_read_by_itself(model):
+    features, token_ids = random_features(2), several_texts()
+    whole = model.hidden(features, token_ids)
+    assert whole.shape == (2, 3, 4, 256)
+    for image, text in np.ndindex(2, 3):
+        alone = model.hidden(features[[image]], token_ids[[image], text][:, None])
+        np.testing.assert_allclose(alone[0, 0], whole[image, text], atol=1e-6)
+    assert np.abs(whole[0, 0] - whole[1, 0]).max() > 0.1
 
 
 def test_the_loss_is_that_of_one_prefix_at_a_time(model):
     """All next words in one pass, dropout off, against the original's padded prefixes and one-hot targets."""
     captions = [[START, 5, 9, 17, 4, END], [START, 21, END], [START, 8, 8, 8, END]]
-    features = random_features(len(captions))
-    inputs = np.full((3, 5), PAD, dtype=np.int32)
-    targets = np.full((3, 5), PAD, dtype=np.int32)
+    features = random_features(2)
+    inputs = np.full((2, 2, 5), PAD, dtype=np.int32)  # two captions of the first image, one of the second
+    targets = np.full((2, 2, 5), PAD, dtype=np.int32)
     prefixes, next_words, repeated = [], [], []
-    for row, token_ids in enumerate(captions):
-        inputs[row, : len(token_ids) - 1] = token_ids[:-1]
-        targets[row, : len(token_ids) - 1] = token_ids[1:]
+    for place, token_ids in enumerate(captions):
+        row, text = divmod(place, 2)
+        inputs[row, text, : len(token_ids) - 1] = token_ids[:-1]
+        targets[row, text, : len(token_ids) - 1] = token_ids[1:]
         some_prefixes, some_words = prefix_examples(token_ids, longest=5, vocabulary_size=VOCABULARY_SIZE)
         prefixes.append(some_prefixes)
         next_words.append(some_words)
@@ -89,7 +115,8 @@ def test_saved_and_loaded_it_answers_the_same(model, tmp_path):
     model.save(tmp_path / "merge.keras")
     loaded = keras.models.load_model(tmp_path / "merge.keras")
     assert loaded.get_config()["vocabulary_size"] == VOCABULARY_SIZE
-    inputs = (random_features(2), np.array([[START, 5], [START, 6]], dtype=np.int32))
+    assert loaded.feature_shape == model.feature_shape == (FEATURE_DIM,)
+    inputs = (random_features(2), np.array([[[START, 5]], [[START, 6]]], dtype=np.int32))
     np.testing.assert_allclose(loaded(inputs), model(inputs), atol=1e-6)
 
 

@@ -110,28 +110,42 @@ def varied_table() -> np.ndarray:
 
 
 def save_start(path: Path) -> None:
-    """The state is the strongest of the first three features: 0 red, 1 green, 2 blue."""
+    """What is held of an image is the strongest of its first three features: 0 red, 1 green, 2 blue."""
     nodes = [
         helper.make_node("Slice", ["features", "zero", "three", "one"], ["colours"]),
-        helper.make_node("ArgMax", ["colours"], ["state"], axis=1, keepdims=1),
+        helper.make_node("ArgMax", ["colours"], ["colour"], axis=1, keepdims=1),
     ]
     constants = {"zero": np.array([0]), "three": np.array([3]), "one": np.array([1])}
-    inputs, outputs = [tensor("features", TensorProto.FLOAT, WIDTH)], [tensor("state", TensorProto.INT64, 1)]
+    inputs, outputs = [tensor("features", TensorProto.FLOAT, WIDTH)], [tensor("colour", TensorProto.INT64, 1)]
     save_graph(path, nodes, inputs, outputs, constants)
 
 
 def save_step(path: Path, table: np.ndarray | None = None) -> None:
-    """Look the log-probabilities up under colour and last word; the state stays what it is."""
+    """Look the log-probabilities up under colour and last word; a text's row counts its words."""
     nodes = [
         helper.make_node("Cast", ["token_ids"], ["ids"], to=TensorProto.INT64),
-        helper.make_node("Unsqueeze", ["ids", "one"], ["column"]),
-        helper.make_node("Concat", ["state", "column"], ["places"], axis=1),
+        helper.make_node("Shape", ["ids"], ["texts"]),
+        helper.make_node("Expand", ["image_0", "texts"], ["colours"]),  # [B, W]
+        helper.make_node("Unsqueeze", ["colours", "last"], ["colour_column"]),
+        helper.make_node("Unsqueeze", ["ids", "last"], ["id_column"]),
+        helper.make_node("Concat", ["colour_column", "id_column"], ["places"], axis=2),
         helper.make_node("GatherND", ["table", "places"], ["log_probs"]),
-        helper.make_node("Identity", ["state"], ["next_state"]),
+        helper.make_node("Add", ["row_0", "one"], ["next_row"]),
     ]
-    constants = {"one": np.array([1]), "table": log_prob_table() if table is None else table}
-    inputs = [tensor("token_ids", TensorProto.INT32), tensor("state", TensorProto.INT64, 1)]
-    outputs = [tensor("log_probs", TensorProto.FLOAT, len(VOCABULARY)), tensor("next_state", TensorProto.INT64, 1)]
+    constants = {
+        "last": np.array([2]),
+        "one": np.float32(1),
+        "table": log_prob_table() if table is None else table,
+    }
+    inputs = [
+        tensor("token_ids", TensorProto.INT32, "texts"),
+        tensor("image_0", TensorProto.INT64, 1),
+        tensor("row_0", TensorProto.FLOAT, "texts", 1),
+    ]
+    outputs = [
+        tensor("log_probs", TensorProto.FLOAT, "texts", len(VOCABULARY)),
+        tensor("next_row", TensorProto.FLOAT, "texts", 1),
+    ]
     save_graph(path, nodes, inputs, outputs, constants)
 
 

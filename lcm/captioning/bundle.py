@@ -1,9 +1,10 @@
 """The bundle: a trained captioner as a folder of plain files.
 
-Knows the format, writes it, verifies it and runs its two graphs with ONNX Runtime. Refuses to know images,
+Knows the format, writes it, verifies it and runs its graphs with ONNX Runtime. Refuses to know images,
 search, tags and Keras. Nothing in a bundle is code: ONNX graphs, arrays, text and JSON, never a pickle.
 
-Shapes: B images, R rows in a beam search, V words. States are tuples of arrays, one row an image or beam.
+Shapes: B images, W texts of each image, V words. The start graph gives what is known of the images; the step graph
+takes that as image_0, image_1, … and what is known of the texts as row_0, row_1, …
 """
 
 import json
@@ -16,16 +17,17 @@ from typing import Any, Self, get_origin, get_type_hints
 import numpy as np
 
 from lcm.captioning import dual_encoder
-from lcm.captioning.decoding import State
+from lcm.captioning.decoding import State, empty_rows
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.encoders import EncoderIdentity, file_sha256
 from lcm.encoding.runtime import open_session
 from lcm.errors import BundleError, DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "bundle.json"
-START_GRAPH = "start.onnx"  # image features -> the state before the first word
-STEP_GRAPH = "step.onnx"  # last ids and state -> log-probabilities of the next word and the next state
+START_GRAPH = "start.onnx"  # image features -> what every step reads of the images, arrays [B, ...]
+STEP_GRAPH = "step.onnx"  # last ids [B, W], images and rows [B, W, ...] -> log-probabilities [B, W, V], next rows
+ATTENTION_GRAPH = "attention.onnx"  # features, ids [B, W, T] from START on -> where the model looked, [B, W, T, N]
 VOCABULARY = "vocabulary.txt"
 MODEL_CARD = "MODEL_CARD.md"
 REQUIRED_FILES = (START_GRAPH, STEP_GRAPH, VOCABULARY)
@@ -45,7 +47,10 @@ class Manifest:
     encoder: EncoderIdentity
     beam_width: int  # decoding that the metrics were measured with, and captions are written with
     max_words: int
+    match_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
+    calibration: Mapping[str, Any] = field(default_factory=dict)  # what Calibration needs; empty: no confidence
     tagger: Mapping[str, Any] = field(default_factory=dict)  # what DualEncoder needs; empty: no tag scorer
+    attention: bool = False  # whether the bundle tells where the model looked at each word
     files: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of 03_evaluate
     schema_version: int = SCHEMA_VERSION
@@ -78,6 +83,7 @@ class Manifest:
         except (TypeError, KeyError, ValueError) as error:
             raise BundleError(f"{folder / MANIFEST} is damaged ({error}); export the bundle again") from error
         kinds = {name: get_origin(hint) or hint for name, hint in get_type_hints(cls).items()}
+        kinds = {name: (int, float) if kind is float else kind for name, kind in kinds.items()}  # a whole number is one
         wrong = [name for name, kind in kinds.items() if not isinstance(getattr(manifest, name), kind)]
         if wrong:
             raise BundleError(f"{folder / MANIFEST} is damaged ({', '.join(wrong)}); export the bundle again")
@@ -86,7 +92,8 @@ class Manifest:
 
 def required_files(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the files that a bundle must have."""
-    return (*REQUIRED_FILES, *(dual_encoder.FILES if manifest.tagger else ()))
+    attention = (ATTENTION_GRAPH,) if manifest.attention else ()
+    return (*REQUIRED_FILES, *attention, *(dual_encoder.FILES if manifest.tagger else ()))
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:
@@ -127,19 +134,41 @@ class Bundle:
         try:
             self._start = open_session(folder / START_GRAPH)
             self._step = open_session(folder / STEP_GRAPH)
+            self._attention = open_session(folder / ATTENTION_GRAPH) if self.manifest.attention else None
         except Exception as error:  # onnxruntime has no common class of its own for what it raises
             raise BundleError(
                 f"{folder} holds a graph that ONNX Runtime cannot load ({type(error).__name__}); export it again"
             ) from error
-        self._step_inputs = [entry.name for entry in self._step.get_inputs()]
+        shapes = {entry.name: entry.shape[2:] for entry in self._step.get_inputs() if entry.name.startswith("row_")}
+        self._row_shapes = [
+            tuple(size if isinstance(size, int) else None for size in shapes[f"row_{place}"])  # None: it grows
+            for place in range(len(shapes))
+        ]
 
     def start(self, features: np.ndarray) -> State:
-        """Return the state before the first word from features [B, D] or [B, N, D]."""
+        """Return the state before the first word, of one text an image, from features [B, D] or [B, N, D]."""
         (entry,) = self._start.get_inputs()
-        return tuple(self._start.run(None, {entry.name: np.asarray(features, np.float32)}))
+        images = self._start.run(None, {entry.name: np.asarray(features, np.float32)})
+        return State(tuple(images), empty_rows(len(features), self._row_shapes))
 
     def step(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Return log-probabilities [R, V] of the word after `token_ids` [R], and the next state."""
-        values = (token_ids.astype(np.int32), *state)
-        log_probs, *next_state = self._step.run(None, dict(zip(self._step_inputs, values, strict=True)))
-        return log_probs, tuple(next_state)
+        """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next state."""
+        inputs = {"token_ids": token_ids.astype(np.int32)}
+        inputs |= {f"image_{place}": array for place, array in enumerate(state.images)}
+        inputs |= {f"row_{place}": array for place, array in enumerate(state.rows)}
+        log_probs, *rows = self._step.run(None, inputs)
+        return log_probs, State(state.images, tuple(rows))
+
+    def attention(self, features: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
+        """Return how much the model looked where as it wrote the word after each id: [B, W, T, N], each row sums to 1.
+
+        From features [B, N, F] and ids [B, W, T], START first. Raises BundleError where the bundle cannot tell.
+        """
+        if self._attention is None:
+            raise BundleError(
+                f"the bundle {self.manifest.name} cannot tell where its model looked: no {ATTENTION_GRAPH}; train one "
+                "that can with: lcm run -p features grid -p model transformer -p export_attention true"
+            )
+        inputs = {"features": np.asarray(features, np.float32), "token_ids": token_ids.astype(np.int32)}
+        (weights,) = self._attention.run(None, inputs)
+        return weights

@@ -3,18 +3,44 @@
 Knows greedy and beam search and nucleus sampling over a step function, for many images at once. Refuses to know
 models and vocabularies: a step takes the last ids and a state, and gives log-probabilities and the next state.
 
-Shapes: B images, W beam width, S samples an image, V words in the vocabulary, T words so far, R rows of a state.
+Shapes: B images, W texts that are being written of each image (beams or samples), V words in the vocabulary, T words
+so far, S samples an image, R texts in all.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from lcm.data.vocabulary import END, PAD, START, UNKNOWN
 
-State = tuple[np.ndarray, ...]  # each array's first axis is that of the ids
-Step = Callable[[np.ndarray, State], tuple[np.ndarray, State]]  # ids [R], state -> log-probs [R, V], next state
+
+@dataclass(frozen=True)
+class State:
+    """What decoding knows so far: of each image, and of each text that is being written about it."""
+
+    images: tuple[np.ndarray, ...]  # each [B, ...]; a step only reads them
+    rows: tuple[np.ndarray, ...]  # each [B, W, ...]; a step replaces them
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images[0])
+
+    def of_images(self, chosen: np.ndarray) -> Self:
+        """Return the state of some images, by place or by mask [B]; where these are all, it is not copied."""
+        every = np.arange(len(self))
+        if np.array_equal(every[chosen], every):
+            return self
+        return type(self)(tuple(array[chosen] for array in self.images), tuple(array[chosen] for array in self.rows))
+
+    def of_texts(self, chosen: np.ndarray) -> Self:
+        """Return the state with other texts of each image: `chosen` [B, W'] are places among the W there are."""
+        every = np.arange(len(self))[:, None]
+        return type(self)(self.images, tuple(array[every, chosen] for array in self.rows))
+
+
+Step = Callable[[np.ndarray, State], tuple[np.ndarray, State]]  # ids [B, W], state -> log-probs [B, W, V], next state
 
 NEVER_WRITTEN = (PAD, START, UNKNOWN)
 # A caption's score is its log-probability / length ** LENGTH_POWER, after Wu et al., "Google's Neural Machine
@@ -32,44 +58,60 @@ class Hypothesis:
     ended: bool  # False: END was not reached within max_words; no word is cut for it
 
     @property
+    def length(self) -> int:
+        """The number of words, END counted."""
+        return max(len(self.token_ids) + self.ended, 1)
+
+    @property
     def score(self) -> float:
-        """The log-probability, normalised by length; END counts as a word."""
-        return self.log_prob / max(len(self.token_ids) + self.ended, 1) ** LENGTH_POWER
+        """The log-probability, normalised by length."""
+        return self.log_prob / self.length**LENGTH_POWER
+
+    @property
+    def mean_log_prob(self) -> float:
+        """The log-probability a word, in nats."""
+        return self.log_prob / self.length
+
+
+def empty_rows(images: int, shapes: Sequence[tuple[int | None, ...]]) -> tuple[np.ndarray, ...]:
+    """Return the rows [B, 1, *shape] of a state before the first word, zeros.
+
+    None is an axis that grows with the words written, as a cache of keys does: it is 0 long.
+    """
+    return tuple(np.zeros((images, 1, *(size or 0 for size in shape)), np.float32) for shape in shapes)
 
 
 def decode_greedy(step: Step, state: State, max_words: int) -> list[Hypothesis]:
-    """Write the most probable word at each step; returns one hypothesis an image, one image a row of `state`."""
-    images = len(state[0])
+    """Write the most probable word at each step, from a state of one text an image; returns one hypothesis an image."""
+    images = len(state)
     written = np.zeros((images, 0), dtype=np.int64)  # [B, T]
     log_prob = np.zeros(images)
     last = np.full(images, START)
     open_images = np.ones(images, dtype=bool)
     ended = np.zeros(images, dtype=bool)
     while written.shape[1] < max_words and open_images.any():
-        log_probs, state = _allowed(step, last, state)
-        open_images &= np.isfinite(log_probs.max(1))  # the others stay as they are: nothing may follow
-        last = np.where(open_images, log_probs.argmax(1), END)
-        log_prob += np.where(open_images, log_probs.max(1), 0.0)
+        log_probs, state = _allowed(step, last[:, None], state)
+        best = log_probs[:, 0].max(1)  # [B]
+        open_images &= np.isfinite(best)  # the others stay as they are: nothing may follow
+        last = np.where(open_images, log_probs[:, 0].argmax(1), END)
+        log_prob += np.where(open_images, best, 0.0)
         ended |= open_images & (last == END)
         open_images &= ~ended
         written = np.column_stack([written, last])
-    return [
-        Hypothesis(tuple(int(word) for word in row if word != END), float(total), bool(done))
-        for row, total, done in zip(written, log_prob, ended, strict=True)
-    ]
+    return [_hypothesis(*text) for text in zip(written, log_prob, ended, strict=True)]
 
 
 def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> list[list[Hypothesis]]:
-    """Keep the `beam_width` most probable beginnings at each step, one image a row of `state`.
+    """Keep the `beam_width` most probable beginnings at each step, from a state of one text an image.
 
     Returns up to `beam_width` hypotheses an image, best score first. An image is done when its hypotheses that
     have ended all score at least as well as its beginnings do so far.
     """
-    ended: list[list[Hypothesis]] = [[] for _ in state[0]]
+    ended: list[list[Hypothesis]] = [[] for _ in range(len(state))]
     active = np.arange(len(ended))  # images that still have something to write
     written = np.zeros((len(ended), 1, 0), dtype=np.int64)  # [B, W, T]
     log_prob = np.zeros((len(ended), 1))  # [B, W]
-    last = np.full(len(ended), START)
+    last = np.full((len(ended), 1), START)
     while written.shape[2] < max_words and len(active):
         log_probs, state = _allowed(step, last, state)
         beams, words, totals = _best_continuations(log_prob, log_probs, 2 * beam_width)
@@ -80,15 +122,14 @@ def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> li
             ended[active[row]].append(Hypothesis(beginning, float(totals[row, slot]), ended=True))
         beams, words, log_prob = _going_on(beams, words, totals, beam_width)
         kept = np.take_along_axis(written, beams[:, :, None], axis=1)
-        rows = beams + np.arange(len(active))[:, None] * written.shape[1]  # of the state
         written = np.concatenate([kept, words[:, :, None]], axis=2)
         best_now = log_prob.max(1) / written.shape[2] ** LENGTH_POWER
         open_images = np.array(
             [_can_improve(ended[image], best_now[row], beam_width) for row, image in enumerate(active)]
         )
         active, written, log_prob = active[open_images], written[open_images], log_prob[open_images]
-        state = tuple(array[rows[open_images].ravel()] for array in state)
-        last = written[:, :, -1].ravel()
+        state = state.of_images(open_images).of_texts(beams[open_images])
+        last = written[:, :, -1]
     for row, image in enumerate(active):
         ended[image] += _unended(written[row], log_prob[row])
     return [sorted(hypotheses, key=lambda one: -one.score)[:beam_width] for hypotheses in ended]
@@ -97,38 +138,40 @@ def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> li
 def decode_nucleus(
     step: Step, state: State, max_words: int, numbers: Sequence[int], nucleus: float = NUCLEUS
 ) -> list[list[Hypothesis]]:
-    """Draw a caption for each of the `numbers`, one image a row of `state`; returns len(numbers) an image, in order.
+    """Draw a caption for each of the `numbers`, from a state of one text an image; returns them in order, by image.
 
     Each word is drawn among the fewest words that together have the probability `nucleus` (Holtzman et al., "The
     Curious Case of Neural Text Degeneration", 2020). A sample's number seeds its draws, the same for every image:
-    an image's samples depend on nothing but the image.
+    an image's samples depend on nothing but the image. It is worked on until all its samples have ended.
     """
-    samples, images = len(numbers), len(state[0])
+    samples, images = len(numbers), len(state)
     if not samples:
         return [[] for _ in range(images)]
     draws = np.stack([np.random.default_rng(number).random(max_words) for number in numbers])  # [S, max_words]
-    state = tuple(np.repeat(array, samples, axis=0) for array in state)  # [R = B * S, ...]
-    written = np.full((images * samples, max_words), END)
-    log_prob = np.zeros(images * samples)
-    ended = np.zeros(images * samples, dtype=bool)
-    rows = np.arange(images * samples)  # those that still have something to write
-    last = np.full(len(rows), START)
+    state = state.of_texts(np.zeros((images, samples), dtype=np.int64))
+    written = np.full((images, samples, max_words), END)
+    log_prob = np.zeros((images, samples))
+    ended = np.zeros((images, samples), dtype=bool)
+    active = np.arange(images)  # those that still have something to write
+    last = np.full((images, samples), START)
     for place in range(max_words):
-        if not len(rows):
+        if not len(active):
             break
         log_probs, state = _allowed(step, last, state)
-        possible = np.isfinite(log_probs.max(1))  # else nothing may follow
-        last = np.where(possible, _draw(log_probs, draws[rows % samples, place], nucleus), END)
-        log_prob[rows] += np.where(possible, log_probs[np.arange(len(rows)), last], 0.0)
-        written[rows, place] = last
-        ended[rows] = possible & (last == END)
-        going_on = last != END
-        rows, last, state = rows[going_on], last[going_on], tuple(array[going_on] for array in state)
-    hypotheses = [
-        Hypothesis(tuple(int(word) for word in row if word != END), float(total), bool(done))
-        for row, total, done in zip(written, log_prob, ended, strict=True)
+        possible = (last != END) & np.isfinite(log_probs.max(2))  # else nothing may follow
+        rows, texts = np.nonzero(possible)  # each [R]
+        words = _draw(log_probs[rows, texts], draws[texts, place], nucleus)
+        log_prob[active[rows], texts] += log_probs[rows, texts, words]
+        last = np.full(last.shape, END)
+        last[rows, texts] = words
+        written[active, :, place] = last
+        ended[active] |= possible & (last == END)
+        going_on = (last != END).any(1)
+        active, last, state = active[going_on], last[going_on], state.of_images(going_on)
+    return [
+        [_hypothesis(*text) for text in zip(*of_image, strict=True)]
+        for of_image in zip(written, log_prob, ended, strict=True)
     ]
-    return [hypotheses[start : start + samples] for start in range(0, len(hypotheses), samples)]
 
 
 def _draw(log_probs: np.ndarray, draws: np.ndarray, nucleus: float) -> np.ndarray:
@@ -147,17 +190,21 @@ def _allowed(step: Step, last: np.ndarray, state: State) -> tuple[np.ndarray, St
     """Take a step and rule out the ids that no caption may hold."""
     log_probs, state = step(last, state)
     log_probs = np.array(log_probs)
-    log_probs[:, NEVER_WRITTEN] = -np.inf
+    log_probs[..., NEVER_WRITTEN] = -np.inf
     return log_probs, state
+
+
+def _hypothesis(written: np.ndarray, log_prob: float, ended: bool) -> Hypothesis:
+    """Return a text as a caption; `written` [T] holds END from where it is over."""
+    return Hypothesis(tuple(written[written != END].tolist()), float(log_prob), bool(ended))
 
 
 def _best_continuations(
     log_prob: np.ndarray, log_probs: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the `count` best (beam, word, total log-probability) of each image, each [B, count], best first."""
-    images, width = log_prob.shape
-    vocabulary_size = log_probs.shape[1]
-    totals = (log_prob.reshape(-1, 1) + log_probs).reshape(images, width * vocabulary_size)
+    images, width, vocabulary_size = log_probs.shape
+    totals = (log_prob[:, :, None] + log_probs).reshape(images, width * vocabulary_size)
     count = min(count, totals.shape[1])
     best = np.argpartition(-totals, count - 1, axis=1)[:, :count]
     order = np.argsort(-np.take_along_axis(totals, best, axis=1), axis=1, kind="stable")

@@ -1,8 +1,18 @@
 """Keras builders of captioning models and taggers, one entry each; needs TensorFlow.
 
 Knows how to build a model by name and give it word vectors. Refuses to know data and training.
-A captioning model has `feature_kind`, `settings`, `hidden`, `logits`, `call`, `start` and `step`, as merge.py shows;
-a tagger what dual_encoder.py shows.
+A captioning model works on several texts of each image at once: what it finds out about an image it holds once, for
+all of them. merge.py shows what it has:
+
+- `feature_kind` ("pooled" or "grid"), `captions_together` (whether training batches hold all captions of an image,
+  which pays where an image costs much), `settings`, `feature_shape`, and `row_shapes` of what it remembers of a text,
+  where None is an axis that grows with the words;
+- `take_word_vectors`, to use pretrained ones as it likes;
+- `hidden`, `logits` and `call`, over whole texts;
+- `start` and `step`, word by word: `start` gives what is held of the images, `step` the rows, which begin as zeros;
+- `attention`, where it looks at a grid: how much it looked where as it wrote each word, as transformer.py has it.
+
+A tagger has what dual_encoder.py shows.
 """
 
 # ruff: noqa: E402 - TensorFlow is imported first, quietly
@@ -16,8 +26,9 @@ import numpy as np
 from lcm.errors import choose
 from lcm.models.dual_encoder import DualEncoder
 from lcm.models.merge import Merge
+from lcm.models.transformer import Transformer
 
-MODELS = {"merge": Merge}
+MODELS = {"merge": Merge, "transformer": Transformer}
 TAGGERS = {"dual_encoder": DualEncoder, "none": None}
 # Of a feature, as a share of the mean over all features: of ten images, some features hardly vary or not at all, and
 # another image's would be divided by next to nothing and drown all others. In 8,000 photos the least has 0.03.
@@ -29,17 +40,17 @@ def feature_kind(name: str) -> str:
     return choose(MODELS, name, "model").feature_kind
 
 
-def build_model(name: str, feature_shape: tuple[int, ...], word_vectors: np.ndarray, seed: int) -> Merge:
+def build_model(name: str, feature_shape: tuple[int, ...], word_vectors: np.ndarray, seed: int) -> keras.Model:
     """Return a model of MODELS with fresh weights, the same for the same `seed`.
 
-    `feature_shape` is that of one image's features, `word_vectors` [V, E] are copied in, one row a word.
+    `feature_shape` is that of one image's features; `word_vectors` [V, E], one row a word, are the model's to use.
     Raises ConfigError for an unknown name.
     """
     keras.utils.set_random_seed(seed)
     vocabulary_size, embedding_dim = word_vectors.shape
-    model = choose(MODELS, name, "model")(feature_shape[-1], vocabulary_size, embedding_dim)
-    model((np.zeros((1, *feature_shape), np.float32), np.zeros((1, 1), np.int32)))  # gives the layers their weights
-    model.word_embedding.set_weights([word_vectors])
+    model = choose(MODELS, name, "model")(feature_shape, vocabulary_size, embedding_dim)
+    model((np.zeros((1, *feature_shape), np.float32), np.zeros((1, 1, 1), np.int32)))  # gives the layers their weights
+    model.take_word_vectors(word_vectors)
     return model
 
 

@@ -4,8 +4,11 @@ Knows its layers and how they run over whole captions or word by word. Refuses t
 files. From Tanti, Gatt and Camilleri, "Where to put the image in an image caption generator" (2018), in the
 sizes of the project that lcm descends from.
 
-Shapes: B captions, T positions, F numbers in the image features, E in a word vector, D width, V words.
+Shapes: B images, W texts of each image, T positions, F numbers in the image features, E in a word vector, D width,
+V words.
 """
+
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -22,20 +25,21 @@ class Merge(keras.Model):
     """
 
     feature_kind = "pooled"
+    captions_together = False  # one dense layer is all that an image costs
 
     def __init__(
         self,
-        feature_dim: int,
+        feature_shape: Sequence[int],
         vocabulary_size: int,
         embedding_dim: int = 50,
         width: int = 256,
         dropout: float = 0.3,
         **keras_options,
     ):
-        """Make the layers; `feature_dim` is F, `width` is D. The word embedding is frozen."""
+        """Make the layers; `feature_shape` is (F,), `width` is D. The word embedding is frozen."""
         super().__init__(**keras_options)
         self.settings = {
-            "feature_dim": feature_dim,
+            "feature_shape": list(feature_shape),
             "vocabulary_size": vocabulary_size,
             "embedding_dim": embedding_dim,
             "width": width,
@@ -55,36 +59,49 @@ class Merge(keras.Model):
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """The shape of one image's features."""
-        return (self.settings["feature_dim"],)
+        return tuple(self.settings["feature_shape"])
+
+    @property
+    def row_shapes(self) -> tuple[tuple[int | None, ...], ...]:
+        """The shapes of what a step remembers of a text: the LSTM's hidden and cell state."""
+        return ((self.settings["width"],),) * 2
 
     def get_config(self) -> dict:
         return super().get_config() | self.settings
 
+    def take_word_vectors(self, word_vectors) -> None:
+        """Read words as pretrained vectors [V, E], for good."""
+        self.word_embedding.set_weights([word_vectors])
+
     def hidden(self, features: Tensor, token_ids: Tensor, training: bool = False) -> Tensor:
-        """Return what is known at each position, [B, T, D], from features [B, F] and the words before, [B, T]."""
+        """Return what is known at each position, [B, W, T, D], from features [B, F] and the words before, [B, W, T]."""
         image = self.image_dense(self.image_dropout(features, training=training))  # [B, D]
-        words = self.word_dropout(self.word_embedding(token_ids), training=training)  # [B, T, E]
-        return self.lstm(words) + image[:, None, :]
+        words = self.word_dropout(self.word_embedding(token_ids), training=training)  # [B, W, T, E]
+        read = self.lstm(ops.reshape(words, (-1, *words.shape[2:])))  # [B * W, T, D]
+        read = ops.reshape(read, (-1, ops.shape(token_ids)[1], *read.shape[1:]))  # [B, W, T, D]
+        return read + image[:, None, None, :]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return unnormalised log-probabilities of the next word, [..., V], from hidden [..., D]."""
         return self.output_dense(self.merged_dense(hidden))
 
     def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
-        """Return the probabilities of the next word at each position, [B, T, V], from (features, token_ids)."""
+        """Return the probabilities of the next word at each position, [B, W, T, V], from (features, token_ids)."""
         features, token_ids = inputs
         return ops.softmax(self.logits(self.hidden(features, token_ids, training)))
 
     def start(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Return the state before the first word, of arrays [B, D], from features [B, F]."""
-        image = self.image_dense(features)
-        nothing = ops.zeros_like(image)
-        return image, nothing, nothing
+        """Return what steps read of the images, one array [B, D], from features [B, F]."""
+        return (self.image_dense(features),)
 
-    def step(self, token_ids: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return log-probabilities [B, V] of the word after `token_ids` [B], and the next state."""
-        image, memory_hidden, memory_cell = state
-        read, (memory_hidden, memory_cell) = self.lstm.cell(
-            self.word_embedding(token_ids), [memory_hidden, memory_cell]
-        )
-        return ops.log_softmax(self.logits(read + image)), (image, memory_hidden, memory_cell)
+    def step(
+        self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next rows [B, W, D]."""
+        (image,) = images
+        words, *memory = (
+            ops.reshape(array, (-1, array.shape[-1])) for array in (self.word_embedding(token_ids), *rows)
+        )  # [B * W, E], twice [B * W, D]
+        _, memory = self.lstm.cell(words, memory)
+        memory_hidden, memory_cell = (ops.reshape(array, ops.shape(rows[0])) for array in memory)  # [B, W, D]
+        return ops.log_softmax(self.logits(memory_hidden + image[:, None, :])), (memory_hidden, memory_cell)

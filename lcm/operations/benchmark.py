@@ -82,7 +82,7 @@ def measure_training(
     reference = build_prefix_model(model)
     trainer = Trainer(model, TrainConfig(run_dir="", model="merge"), total_steps=100_000)
     for length in batches.buckets:  # compile every length before the clock runs
-        trainer.train(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[1] == length))
+        trainer.train(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
     stream = prefix_batches(labelled, vocabulary)
 
     def train_ours() -> int:

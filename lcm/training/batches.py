@@ -1,9 +1,9 @@
 """Batches: captions of like length together, so that little of a batch is padding.
 
-Knows how captions and feature rows become arrays, in an order that depends on seed and epoch alone. Refuses
-to know models and losses.
+Knows how captions and features become arrays, in an order that depends on seed and epoch alone: in rows of an image
+with one of its captions, or with all of them. Refuses to know models and losses.
 
-Shapes: B captions in a batch, T positions, F numbers (or N x F) in an image's features.
+Shapes: B rows of a batch, W captions of a row, T positions.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ from lcm.encoding.prepared import LabelledFeatures
 MAX_CAPTION_WORDS = 50  # of a training caption; what is longer is cut, and then has no END to learn
 LENGTH_STEP = 2  # lengths are rounded up to a multiple of it
 FINGERPRINT_IMAGES = 16  # about so many, evenly spaced: enough to tell encoders apart
-MIN_BUCKET_SHARE = 0.03  # of the captions; a rarer length joins the next longer one: each costs a compiled graph
+MIN_BUCKET_SHARE = 0.03  # of all rows; a rarer length joins the next longer one: each costs a compiled graph
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Captions of one bucket with the features of their images."""
+    """Rows of one bucket: captions with the features of their images."""
 
-    features: np.ndarray  # [B, F]
-    inputs: np.ndarray  # [B, T] int32: START and the words
-    targets: np.ndarray  # [B, T] int32: the words and END; PAD where the caption is over
+    features: np.ndarray  # [B, ...]
+    inputs: np.ndarray  # [B, W, T] int32: START and the words
+    targets: np.ndarray  # [B, W, T] int32: the words and END; PAD where the caption is over, or where there is none
 
     @property
     def positions(self) -> int:
@@ -44,26 +44,38 @@ class CaptionBatches:
         vocabulary: Vocabulary,
         batch_size: int,
         word_dropout: float = 0.0,
+        together: bool = False,
+        view_share: float = 0.0,
     ):
         """Encode the captions of all the images; `batch_size` counts captions.
 
         `word_dropout` is the share of words that inputs (never targets) hide as UNKNOWN, other ones each epoch
         (Bowman et al., "Generating Sentences from a Continuous Space", 2016): the image has to tell what the words
         before do not.
+
+        `together`: a row holds all captions of an image, else one. W is then the largest number of captions of an
+        image in the batch, not in all the data: an image with very many should pad its own batch only.
+
+        `view_share` is the share of rows whose features are those of a further view of the image, drawn each epoch.
         """
-        encoded = [
-            (place, vocabulary.encode(caption))
-            for place, image in enumerate(labelled.images)
-            for caption in image.captions
-        ]
-        self.wordless_captions = sum(len(ids) == 2 for _, ids in encoded)  # only punctuation: START and END
-        encoded = [(place, ids) for place, ids in encoded if len(ids) > 2]
+        encoded = [[vocabulary.encode(caption) for caption in image.captions] for image in labelled.images]
+        self.wordless_captions = sum(len(ids) == 2 for texts in encoded for ids in texts)  # START and END alone
+        self.cut_captions = sum(len(ids) > MAX_CAPTION_WORDS + 2 for texts in encoded for ids in texts)
         self.images = len(labelled)
-        self.cut_captions = sum(len(ids) > MAX_CAPTION_WORDS + 2 for _, ids in encoded)
-        self._labelled, self._batch_size, self._word_dropout = labelled, batch_size, word_dropout
-        self._places = np.array([place for place, _ in encoded], dtype=np.int64)  # of the image of each caption
-        self._token_ids = [np.array(ids[: MAX_CAPTION_WORDS + 2], dtype=np.int32) for _, ids in encoded]
-        self.buckets = make_buckets(np.array([len(ids) - 1 for ids in self._token_ids], dtype=np.int64), batch_size)
+        self._labelled, self._word_dropout, self._view_share = labelled, word_dropout, view_share
+        kept = [
+            (place, [np.array(ids[: MAX_CAPTION_WORDS + 2], dtype=np.int32) for ids in texts if len(ids) > 2])
+            for place, texts in enumerate(encoded)
+        ]
+        if not together:
+            kept = [(place, [ids]) for place, texts in kept for ids in texts]
+        kept = [(place, texts) for place, texts in kept if texts]
+        self._places = np.array([place for place, _ in kept], dtype=np.int64)  # of each row's image
+        self._texts = [texts for _, texts in kept]  # each row's captions as ids
+        captions = sum(map(len, self._texts))
+        self._batch_rows = max(1, round(batch_size * len(kept) / max(captions, 1)))
+        longest = [max(map(len, texts)) - 1 for texts in self._texts]
+        self.buckets = make_buckets(np.array(longest, dtype=np.int64), self._batch_rows)
 
     @property
     def lengths(self) -> list[int]:
@@ -72,7 +84,7 @@ class CaptionBatches:
 
     def __len__(self) -> int:
         """Number of batches an epoch."""
-        return sum(_parts(len(members), self._batch_size) for members in self.buckets.values())
+        return sum(_parts(len(members), self._batch_rows) for members in self.buckets.values())
 
     def fingerprint(self) -> str:
         """Return a hash of all captions as ids, in order, and of some features.
@@ -80,7 +92,8 @@ class CaptionBatches:
         Other data, another vocabulary or another encoder give another.
         """
         some = self._labelled.read(np.arange(0, self.images, max(1, self.images // FINGERPRINT_IMAGES)))
-        return hashlib.sha256(b"".join([*(ids.tobytes() for ids in self._token_ids), some.tobytes()])).hexdigest()
+        token_ids = [ids.tobytes() for texts in self._texts for ids in texts]
+        return hashlib.sha256(b"".join([*token_ids, some.tobytes()])).hexdigest()
 
     def epoch(self, seed: int, number: int) -> Iterator[Batch]:
         """Yield every caption once, in an order that `seed` and the epoch's `number` decide."""
@@ -88,31 +101,35 @@ class CaptionBatches:
         planned = [
             (length, part)
             for length, members in sorted(self.buckets.items())
-            for part in np.array_split(random.permutation(members), _parts(len(members), self._batch_size))
+            for part in np.array_split(random.permutation(members), _parts(len(members), self._batch_rows))
         ]
         for place in random.permutation(len(planned)):
             yield self._batch(*planned[place], random)
 
     def _batch(self, length: int, members: np.ndarray, random: np.random.Generator) -> Batch:
-        token_ids = np.full((len(members), length + 1), PAD, dtype=np.int32)
+        width = max(len(self._texts[member]) for member in members)
+        token_ids = np.full((len(members), width, length + 1), PAD, dtype=np.int32)
         for row, member in enumerate(members):
-            token_ids[row, : len(self._token_ids[member])] = self._token_ids[member]
-        inputs, targets = token_ids[:, :-1], token_ids[:, 1:]
+            for place, ids in enumerate(self._texts[member]):
+                token_ids[row, place, : len(ids)] = ids
+        inputs, targets = token_ids[..., :-1], token_ids[..., 1:]
         if self._word_dropout:
             hidden = (random.random(inputs.shape) < self._word_dropout) & (inputs >= len(RESERVED))
             inputs = np.where(hidden, UNKNOWN, inputs)
-        return Batch(self._labelled.read(self._places[members]), inputs.astype(np.int32), targets)
+        places = self._places[members]
+        views = self._labelled.draw_views(len(places), self._view_share, random)
+        return Batch(self._labelled.read(places, views), inputs.astype(np.int32), targets)
 
 
-def _parts(members: int, batch_size: int) -> int:
-    return -(-members // batch_size)
+def _parts(members: int, rows: int) -> int:
+    return -(-members // rows)
 
 
 def make_buckets(lengths: np.ndarray, batch_size: int) -> dict[int, np.ndarray]:
-    """Return padded length -> places of the captions padded to it, each caption in one bucket.
+    """Return padded length -> places of the rows padded to it, each row in one bucket.
 
-    `lengths` [captions] are in positions. A bucket holds at least a full batch and MIN_BUCKET_SHARE of the
-    captions, but for the last.
+    `lengths` [rows] are in positions, of a row's longest caption; `batch_size` counts rows. A bucket holds at least a
+    full batch and MIN_BUCKET_SHARE of all rows, but for the last.
     """
     rounded = -(-lengths // LENGTH_STEP) * LENGTH_STEP
     least = max(batch_size, MIN_BUCKET_SHARE * len(lengths))

@@ -3,7 +3,7 @@
 Knows how to take it in few passes over the logits, which are by far the largest array of a step. Refuses to
 know models and optimizers.
 
-Shapes: P real positions of a batch, V words, D width.
+Shapes: B images, W texts of each image, T positions, P real positions of a batch, V words, D width.
 """
 
 import tensorflow as tf
@@ -46,8 +46,8 @@ def cross_entropy(logits: tf.Tensor, targets: tf.Tensor, smoothing: float = 0.0)
 def caption_loss(model, features, inputs, targets, training: bool, smoothing: float = 0.0) -> tf.Tensor:
     """Return the model's mean loss over the real positions of a batch; the softmax is taken at no other.
 
-    `features` [B, F], `inputs` and `targets` [B, T]; PAD in `targets` marks what is not a position.
+    `features` [B, ...], `inputs` and `targets` [B, W, T]; PAD in `targets` marks what is not a position.
     """
-    hidden = model.hidden(features, inputs, training=training)  # [B, T, D]
-    real = tf.where(targets != PAD)  # [P, 2]
+    hidden = model.hidden(features, inputs, training=training)  # [B, W, T, D]
+    real = tf.where(targets != PAD)  # [P, 3]
     return cross_entropy(model.logits(tf.gather_nd(hidden, real)), tf.gather_nd(targets, real), smoothing)

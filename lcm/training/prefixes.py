@@ -50,7 +50,7 @@ def prefix_batches(
 def build_prefix_model(model: Merge) -> keras.Model:
     """Return the original's graph with a copy of `model`'s weights, compiled as it was: one next word a prefix."""
     settings = model.settings
-    features = keras.Input((settings["feature_dim"],))
+    features = keras.Input(model.feature_shape)
     prefixes = keras.Input((None,), dtype="int32")
     dropout, width = settings["dropout"], settings["width"]
     image_dense = keras.layers.Dense(width, activation="relu")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from lcm.captioning.decoding import State, Step
+from lcm.captioning.decoding import State, Step, empty_rows
 from lcm.captioning.writing import caption_features
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
@@ -19,9 +19,10 @@ def keras_step(model) -> Step:
     """Return the decoding step of a Keras model, compiled."""
     compiled = tf.function(model.step, reduce_retracing=True)
 
-    def step(token_ids: np.ndarray, state: tuple[np.ndarray, ...]):
-        log_probs, next_state = compiled(tf.constant(token_ids, tf.int32), tuple(map(tf.constant, state)))
-        return log_probs.numpy(), tuple(array.numpy() for array in next_state)
+    def step(token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        images, rows = (tuple(map(tf.constant, arrays)) for arrays in (state.images, state.rows))
+        log_probs, next_rows = compiled(tf.constant(token_ids, tf.int32), images, rows)
+        return log_probs.numpy(), State(state.images, tuple(array.numpy() for array in next_rows))
 
     return step
 
@@ -33,8 +34,9 @@ class KerasDecoder:
         self.vocabulary, self.step, self._model = vocabulary, keras_step(model), model
 
     def start(self, features: np.ndarray) -> State:
-        """Return the state before the first word."""
-        return tuple(array.numpy() for array in self._model.start(tf.constant(features)))
+        """Return the state before the first word, of one text an image."""
+        images = tuple(array.numpy() for array in self._model.start(tf.constant(features)))
+        return State(images, empty_rows(len(features), self._model.row_shapes))
 
 
 def make_dev_scorer(
@@ -44,7 +46,7 @@ def make_dev_scorer(
     decoder = KerasDecoder(model, vocabulary)
 
     def dev_cider() -> float | None:
-        captions = caption_features(decoder, dev, beam_width, max_words, progress=False)
+        captions, _ = caption_features(decoder, dev, beam_width, max_words, progress=False)
         return score([best for best, *_ in captions], dev.references, meteor=False).cider
 
     return dev_cider

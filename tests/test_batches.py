@@ -1,0 +1,199 @@
+"""Batches: one caption a row or all captions of an image, and features of its further views. No model anywhere."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from lcm.data.captions import LabelledImage
+from lcm.data.vocabulary import END, PAD, START, UNKNOWN, build_vocabulary
+from lcm.encoding.prepared import LabelledFeatures
+from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches
+
+WORDS = [f"w{chr(97 + place)}" for place in range(20)]
+VOCABULARY = build_vocabulary(WORDS, 1)
+
+
+@dataclass
+class Labelled:
+    """Images with `lengths` of captions, in words; an image's features are its number and the view they are from."""
+
+    lengths: list[list[int]]
+    views: int = 0
+    seen: list[list[int]] = field(default_factory=list)  # the views of each batch; none without views
+
+    def __post_init__(self):
+        words = np.random.default_rng(0)
+        self.images = [
+            LabelledImage(str(place), None, "train", tuple(" ".join(words.choice(WORDS, length)) for length in lengths))
+            for place, lengths in enumerate(self.lengths)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    draw_views = LabelledFeatures.draw_views
+
+    def read(self, places: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
+        if views is not None:
+            self.seen.append(views.tolist())
+        return np.stack([places, np.zeros_like(places) if views is None else views], axis=1).astype(np.float32)
+
+
+def make(labelled: Labelled, batch_size: int, **options) -> CaptionBatches:
+    return CaptionBatches(labelled, VOCABULARY, batch_size, together=True, **options)
+
+
+def learned(batches: CaptionBatches) -> list[tuple[int, tuple[int, ...]]]:
+    """Return the image and the ids, START and END among them, of every caption of an epoch, sorted."""
+    return sorted(
+        (int(features[0]), (START, *targets[targets != PAD].tolist()))
+        for batch in batches.epoch(0, 1)
+        for features, texts in zip(batch.features, batch.targets, strict=True)
+        for targets in texts
+        if (targets != PAD).any()
+    )
+
+
+MIXED = [[3, 5, 2], [4], [], [7, 7, 1, 2, 3], [0, 0], [0, 6], [2, 2], [9]] * 5
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_every_caption_comes_once_with_the_features_of_its_image(together, batch_size):
+    labelled = Labelled(MIXED)
+    batches = CaptionBatches(labelled, VOCABULARY, batch_size, together=together)
+    assert learned(batches) == sorted(
+        (place, tuple(VOCABULARY.encode(caption)))
+        for place, image in enumerate(labelled.images)
+        for caption in image.captions
+        if caption
+    )
+    assert batches.wordless_captions == 15
+    assert len(list(batches.epoch(0, 1))) == len(batches)
+
+
+def test_captions_of_an_image_are_together_in_one_batch():
+    seen = [int(image) for batch in make(Labelled(MIXED), 8).epoch(0, 1) for image in batch.features[:, 0]]
+    assert sorted(seen) == [place for place, lengths in enumerate(MIXED) if any(lengths)]
+
+
+def test_a_batch_by_hand():
+    """Image 0 has captions of 1 and 3 words, image 1 has none with words, image 2 one of 2."""
+    labelled = Labelled([[1, 3], [0], [2]])
+    (batch,) = make(labelled, 3).epoch(0, 1)
+    by_image = dict(zip(batch.features[:, 0].tolist(), zip(batch.inputs, batch.targets, strict=True), strict=True))
+    texts = (*labelled.images[0].captions, *labelled.images[2].captions)
+    first, second, third = (VOCABULARY.encode(text)[1:-1] for text in texts)
+    assert by_image.keys() == {0, 2}
+    assert by_image[0][0].tolist() == [[START, *first, END, PAD], [START, *second]]
+    assert by_image[0][1].tolist() == [[*first, END, PAD, PAD], [*second, END]]
+    assert by_image[2][0].tolist() == [[START, *third, END], [PAD] * 4]
+    assert by_image[2][1].tolist() == [[*third, END, PAD], [PAD] * 4]
+    assert batch.positions == 2 + 4 + 3
+    assert batch.inputs.dtype == batch.targets.dtype == np.int32
+
+
+@pytest.mark.parametrize(("batch_size", "images"), [(1, 1), (5, 1), (15, 3), (17, 3), (18, 4), (1000, 40)])
+def test_a_batch_holds_about_as_many_captions_as_its_size_says(batch_size, images):
+    batches = make(Labelled([[4] * 5] * 40), batch_size)
+    assert max(len(batch.inputs) for batch in batches.epoch(0, 1)) == images
+
+
+def test_the_mean_number_of_captions_is_that_of_images_with_words():
+    batches = make(Labelled([[4] * 5] * 40 + [[0]] * 60), 15)
+    assert max(len(batch.inputs) for batch in batches.epoch(0, 1)) == 3
+
+
+def test_images_are_in_the_bucket_of_their_longest_caption():
+    batches = make(Labelled([[1, 3]] * 10 + [[7, 1]] * 10), 4)
+    assert batches.lengths == [4, 8]
+    assert {length: sorted(members) for length, members in batches.buckets.items()} == {
+        4: list(range(10)),
+        8: list(range(10, 20)),
+    }
+    assert {batch.inputs.shape[1:] for batch in batches.epoch(0, 1)} == {(2, 4), (2, 8)}
+
+
+def test_an_image_with_many_captions_pads_its_own_batch_only():
+    batches = make(Labelled([[2]] * 30 + [[2] * 12]), 4)
+    widths = [batch.inputs.shape[1] for batch in batches.epoch(0, 1)]
+    assert sorted(widths)[-2:] == [1, 12]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_caption_too_long_is_cut(together):
+    batches = CaptionBatches(Labelled([[60, 2]]), VOCABULARY, 9, together=together)
+    assert batches.cut_captions == 1
+    assert sum(batch.positions for batch in batches.epoch(0, 1)) == MAX_CAPTION_WORDS + 1 + 3
+
+
+def test_the_data_have_one_fingerprint_however_they_are_batched():
+    alone, together = (CaptionBatches(Labelled(MIXED), VOCABULARY, 4, together=kind) for kind in (False, True))
+    other = make(Labelled([*MIXED, [1]]), 4)
+    assert alone.fingerprint() == together.fingerprint() != other.fingerprint()
+
+
+def test_nothing_to_learn_makes_no_batches():
+    for labelled in (Labelled([]), Labelled([[0], []])):
+        assert len(make(labelled, 4)) == 0
+        assert list(make(labelled, 4).epoch(0, 1)) == []
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    def order(seed: int, number: int) -> list:
+        batches = make(Labelled([[3, 3]] * 20, views=3), 4, word_dropout=0.3, view_share=0.5)
+        return [(batch.features.tolist(), batch.inputs.tolist()) for batch in batches.epoch(seed, number)]
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
+
+
+def test_one_caption_a_row_comes_in_the_order_it_always_came_in():
+    """Worked out from the rule: buckets in turn are permuted and parted, then the parts; then word dropout draws."""
+    labelled = Labelled([[3], [3], [6], [6], [6], [3]])
+    captions = [VOCABULARY.encode(image.captions[0]) for image in labelled.images]
+    random = np.random.default_rng((5, 2))
+    parts = [
+        (length, part)
+        for length, members in ((4, [0, 1, 5]), (8, [2, 3, 4]))
+        for part in np.array_split(random.permutation(members), 2)
+    ]
+    expected = []
+    for place in random.permutation(4):
+        length, members = parts[place]
+        rows = np.array([captions[member] + [PAD] * (length + 1 - len(captions[member])) for member in members])
+        hidden = random.random((len(members), length)) < 0.4
+        expected.append(np.where(hidden & (rows[:, :-1] > UNKNOWN), UNKNOWN, rows[:, :-1]).tolist())
+    batches = CaptionBatches(labelled, VOCABULARY, 2, word_dropout=0.4)
+    assert [batch.inputs[:, 0].tolist() for batch in batches.epoch(5, 2)] == expected
+
+
+# Views
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_share_of_the_rows_is_read_from_further_views(together):
+    labelled = Labelled([[2, 2]] * 600, views=3)
+    batches = CaptionBatches(labelled, VOCABULARY, 40, together=together, view_share=0.6)
+    views = np.concatenate([batch.features[:, 1] for batch in batches.epoch(0, 1)]).astype(int)
+    shares = np.bincount(views, minlength=4) / (600 if together else 1200)
+    assert shares == pytest.approx([0.4, 0.2, 0.2, 0.2], abs=0.06)  # 3 standard deviations of 0.4 over 600
+
+
+def test_all_rows_or_none_are_read_from_further_views():
+    for share, views in ((0.0, {0}), (1.0, {1, 2})):
+        batches = make(Labelled([[2, 2]] * 50, views=2), 10, view_share=share)
+        assert {int(view) for batch in batches.epoch(0, 1) for view in batch.features[:, 1]} == views
+
+
+@pytest.mark.parametrize(("views", "share"), [(0, 0.5), (3, 0.0)])
+def test_without_views_nothing_is_drawn_for_them(views, share):
+    labelled = Labelled([[3, 3]] * 20, views=views)
+    plain, same = (
+        [batch.inputs.tolist() for batch in make(labelled, 4, word_dropout=0.3, view_share=each).epoch(0, 1)]
+        for each in (0.0, share)
+    )
+    assert plain == same
+    assert labelled.seen == []
