@@ -15,13 +15,13 @@ from lcm.config import (
     BenchmarkConfig,
     EvaluateConfig,
     PrepareConfig,
-    RunFolder,
     TrainConfig,
     cache_dir,
     home,
     resource,
 )
 from lcm.errors import ConfigError
+from lcm.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {
@@ -65,9 +65,18 @@ def test_the_folder_of_the_run_has_no_default():
         (PrepareConfig, "min_count"),
         *(
             (TrainConfig, name)
-            for name in ("epochs", "batch_size", "learning_rate", "patience", "beam_width", "max_words")
+            for name in (
+                "epochs",
+                "batch_size",
+                "learning_rate",
+                "averaged_epochs",
+                "patience",
+                "beam_width",
+                "max_words",
+            )
         ),
-        *((EvaluateConfig, name) for name in ("beam_width", "max_words", "gallery_images")),
+        *((TrainConfig, name) for name in ("reinforce_learning_rate", "reinforce_images", "tagger_epochs")),
+        *((EvaluateConfig, name) for name in ("beam_width", "max_words", "gallery_images", "page_photos")),
         *((BenchmarkConfig, name) for name in ("batch_size", "rounds")),
     ],
 )
@@ -106,11 +115,44 @@ def test_not_a_number_is_not_above_zero():
         TrainConfig.from_params(run_dir="here", learning_rate=float("nan"))
 
 
+def test_there_may_be_no_views_but_not_fewer():
+    assert [PrepareConfig.from_params(run_dir="here", views=views).views for views in (0, 4)] == [0, 4]
+    with pytest.raises(ConfigError, match=r"^views is -1; it must be at least 0$"):
+        PrepareConfig.from_params(run_dir="here", views=-1)
+
+
+@pytest.mark.parametrize("name", ["warm_up", "label_smoothing", "word_dropout"])
 @pytest.mark.parametrize("value", [-0.1, 1, 1.5, float("nan")])
-def test_label_smoothing_is_a_share(value):
-    assert TrainConfig.from_params(run_dir="here", label_smoothing=0).label_smoothing == 0
-    with pytest.raises(ConfigError, match=r"label_smoothing is .*; it must be at least 0 and below 1"):
-        TrainConfig.from_params(run_dir="here", label_smoothing=value)
+def test_a_share_of_what_is_left_out_is_below_1(name, value):
+    assert getattr(TrainConfig.from_params(run_dir="here", **{name: 0}), name) == 0
+    with pytest.raises(ConfigError, match=rf"{name} is .*; it must be at least 0 and below 1"):
+        TrainConfig.from_params(run_dir="here", **{name: value})
+
+
+def test_all_images_may_be_seen_in_another_view_or_none():
+    assert [TrainConfig.from_params(run_dir="here", view_share=share).view_share for share in (0, 1)] == [0, 1]
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ConfigError, match=r"view_share is .*; it must be 0 to 1"):
+            TrainConfig.from_params(run_dir="here", view_share=value)
+
+
+def test_self_critical_training_may_be_left_out_and_else_compares_captions():
+    config = TrainConfig.from_params(run_dir="here", reinforce_epochs=0, reinforce_samples=2)
+    assert (config.reinforce_epochs, config.reinforce_samples) == (0, 2)
+    for name, value in (("reinforce_epochs", -1), ("reinforce_samples", 1)):
+        with pytest.raises(ConfigError, match=rf"{name}.* {value}.*they must be at least 0 and at least 2"):
+            TrainConfig.from_params(run_dir="here", **{name: value})
+
+
+def test_a_weight_may_be_0_but_not_below():
+    assert [EvaluateConfig.from_params(run_dir="here", match_weight=w).match_weight for w in (0, 1, 0.5)] == [0, 1, 0.5]
+    with pytest.raises(ConfigError, match=r"^match_weight is -0.5; it must be at least 0$"):
+        EvaluateConfig.from_params(run_dir="here", match_weight=-0.5)
+
+
+def test_metrics_hold_what_a_bundle_takes_over_from_its_evaluation():
+    config = EvaluateConfig(run_dir="here", split="test", beam_width=3, max_words=9, match_weight=0.5)
+    assert config.as_metrics() == {"split": "test", "beam_width": 3, "max_words": 9, "match_weight": 0.5}
 
 
 def test_a_config_does_not_change():

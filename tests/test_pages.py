@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lcm.errors import BadImageError
-from lcm.evaluation.pages import TAGS_SHOWN, THUMBNAIL, PagePhoto, evenly, photo_cards, photo_page
+from lcm.evaluation.pages import SURE, TAGS_SHOWN, THUMBNAIL, PagePhoto, evenly, photo_cards, photo_page
 
 VOID = {"meta", "img"}
 EVIL = "</p></title><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -141,6 +141,18 @@ def test_pictures_are_small_and_keep_their_shape(size, small, tmp_path):
         assert (shown(image).format, shown(image).size) == ("JPEG", small)
 
 
+@pytest.mark.parametrize("size", [(240, 240), (320, 320), (480, 360), (1500, 1000)])
+def test_a_page_of_fifty_photos_stays_small_however_much_they_show(size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    with io.BytesIO() as buffer:
+        Image.fromarray(noise).save(buffer, "PNG")
+        photo = PagePhoto(buffer.getvalue(), ["a caption"] * 6, [("word", 0.1)] * TAGS_SHOWN, 0.5)
+    page = photo_page("x", [photo])
+    assert 50 * len(page) < 3_000_000
+    (image,) = Reader(page).all("img")
+    assert min(shown(image).size) >= 160  # small, but there to be seen
+
+
 def test_where_a_photo_was_taken_is_not_shown(tmp_path):
     exif = Image.Exif()
     exif[0x010E] = "in my garden"
@@ -148,6 +160,30 @@ def test_where_a_photo_was_taken_is_not_shown(tmp_path):
     assert b"my garden" in (tmp_path / "photo.jpg").read_bytes()
     (image,) = Reader(photo_cards([PagePhoto(tmp_path / "photo.jpg", ["x"], ())])).all("img")
     assert b"my garden" not in base64.b64decode(image["src"].partition(",")[2])
+
+
+@pytest.mark.parametrize(
+    ("confidence", "said"),
+    [
+        (0.8349, "83 %"),
+        (0.5, "50 %"),
+        (0.9951, "over 99 %"),
+        (1.0, "over 99 %"),
+        (0.9949, "99 %"),
+        (0.006, "1 %"),
+        (0.0049, "under 1 %"),
+        (0.0, "under 1 %"),
+    ],
+)
+def test_a_card_says_how_sure_its_caption_is_and_the_page_once_what_that_means(confidence, said):
+    photos = [PagePhoto(picture_bytes(), ["a dog", "two dogs"], (), confidence), photo_of("a cat")]
+    page = Reader(photo_page("x", [*photos, *photos]))
+    assert page.text_of("small") == [SURE, *[f"{said} sure of every word"] * 2]
+    assert page.text_of("p") == ["a dog", "a cat"] * 2
+
+
+def test_without_confidences_nothing_is_said_of_them():
+    assert Reader(photo_page("x", [photo_of("a cat")])).all("small") == []
 
 
 def test_what_is_no_picture_is_refused():

@@ -2,20 +2,18 @@
 
 import subprocess
 import sys
-import warnings
 
-import numpy as np
 import pytest
-from PIL import Image
+from figure_checks import assert_whole, texts_of
 
 from lcm.evaluation import plots
-from lcm.evaluation.plots import GalleryItem
 
 EPOCHS = [
     {
         "epoch": epoch,
         "train_loss": 5.0 / epoch,
         "dev_loss": 4.0 / epoch,
+        "train_reward": None,
         "dev_cider": 0.5 - abs(epoch - 7) / 20,
         "learning_rate": 1e-3 / epoch,
         "images_per_second": 480.0,
@@ -23,38 +21,11 @@ EPOCHS = [
     }
     for epoch in range(1, 10)
 ]
-PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-CAPTIONS = [
-    "a dog runs through the snow",
-    "a $5 bill, $3 more and \\$ on x_1^2 and {braces}",
-    "$x$",
-    "$",
-    "",
-    "一只黑色的狗在草地上跑步并且追逐一个红色的球在阳光下" * 3,
-    "كلب أسود يركض على العشب",
-    "काला कुत्ता दौड़ रहा है और लाल गेंद का पीछा कर रहा है",
-    "w" * 200,
-    "a man\nwith\ta line break",
+REWARDED = [
+    each | {"train_loss": None, "dev_loss": None, "train_reward": 0.6 + each["epoch"] / 50, "learning_rate": 1e-5}
+    for each in EPOCHS
 ]
-
-
-def texts_of(figure):
-    """Everything a figure says, as it is drawn."""
-    return [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
-
-
-def assert_nothing_cut(figure, path):
-    """The rim of the picture is white, and texts that stand alone do not overlap."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("L"))
-    assert min(rim.min() for rim in (pixels[:9], pixels[-9:], pixels[:, :9], pixels[:, -9:])) == 255
-    boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
-    for place, box in enumerate(boxes):
-        assert not any(box.overlaps(other.padded(-1)) for other in boxes[:place])
-
-
-def items(captions=CAPTIONS):
-    return [GalleryItem(PIXELS, caption, [caption, caption], 0.5) for caption in captions]
+BINS = [(0.1, 0.05, 100), (0.4, 0.6, 100), (0.5, 0.5, 101)]
 
 
 def without(epochs, *keys):
@@ -66,6 +37,8 @@ FIGURES = {
     "curves of the last epoch": lambda: plots.learning_curves(EPOCHS, best_epoch=9),
     "curves of one epoch": lambda: plots.learning_curves(EPOCHS[:1], 1),
     "curves without dev": lambda: plots.learning_curves(without(EPOCHS, "dev_loss", "dev_cider"), 9),
+    "curves of rewards": lambda: plots.learning_curves(REWARDED, best_epoch=7),
+    "curves of rewards without dev": lambda: plots.learning_curves(without(REWARDED, "dev_cider")[:1], 1),
     "curves of nothing": lambda: plots.learning_curves([]),
     "lengths": lambda: plots.caption_lengths({"train": [3, 8, 8, 9, 12], "dev": [7, 8], "test": []}),
     "lengths, long": lambda: plots.caption_lengths({"a $plit": [5, 2000]}),
@@ -75,23 +48,16 @@ FIGURES = {
     "odd words": lambda: plots.word_frequencies({"$": 3, "$x$": 2, "собака": 2, "狗": 1, "w" * 99: 1}, min_count=9),
     "one word": lambda: plots.word_frequencies({"dog": 1}),
     "no words": lambda: plots.word_frequencies({}),
-    "gallery": lambda: plots.gallery([("Best $", items()), ("Worst", items(CAPTIONS[:1])), ("Empty", [])]),
-    "gallery of nothing": lambda: plots.gallery([]),
+    "reliability": lambda: plots.reliability(BINS),
+    "reliability, sure and right": lambda: plots.reliability([(0.99, 1.0, 1)]),
+    "reliability, never right": lambda: plots.reliability([(0.01, 0.0, 7), (0.01, 0.0, 8)]),
+    "reliability of nothing": lambda: plots.reliability([]),
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_whole_and_saved_without_a_warning(name, tmp_path):
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        figure = FIGURES[name]()
-        path = plots.save(figure, tmp_path / "new folder" / "figure.png")
-    assert warned == []
-    with plots._style():
-        assert_nothing_cut(figure, path)
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+    assert_whole(FIGURES[name], tmp_path)
 
 
 # Learning curves
@@ -105,6 +71,18 @@ def test_learning_curves_draw_the_numbers():
     assert list(cider.lines[0].get_xdata()) == list(range(1, 10))
     assert cider.get_title(loc="right") == "best epoch 7: 0.500"
     assert [axes.get_ylim()[0] for axes in (rate, speed)] == [0, 0]
+
+
+def test_learning_curves_of_the_second_stage_draw_rewards_in_place_of_losses():
+    reward, cider, *_ = plots.learning_curves(REWARDED, best_epoch=7).axes
+    assert (reward.get_title(loc="left"), reward.get_ylabel()) == ("Reward", "CIDEr-D of samples")
+    (line,) = reward.lines
+    assert list(line.get_ydata()) == [each["train_reward"] for each in REWARDED]
+    assert reward.get_legend() is None
+    assert cider.get_title(loc="right") == "best epoch 7: 0.500"
+    loss, *_ = plots.learning_curves(EPOCHS, best_epoch=7).axes
+    assert (loss.get_title(loc="left"), loss.get_ylabel()) == ("Loss", "nats a word")
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["train", "dev"]
 
 
 def test_learning_curves_leave_out_what_was_not_measured():
@@ -143,56 +121,28 @@ def test_word_frequencies_rank_the_words():
     assert "min_count 2: 3 words kept, 92.9% of the text" in said  # 13 of 14
 
 
-# Gallery
+# Confidence
 
 
-def test_gallery_says_what_was_written():
-    item = GalleryItem(PIXELS, "a dog runs", ["A dog runs .", "Dogs .", "a third one"], 1.234)
-    figure = plots.gallery([("Best captions", [item])], "CIDEr")
-    assert [text.get_text() for text in figure.texts] == [
-        *("Best captions", "CIDEr 1.23", "a dog runs", "“A dog runs.”", "“Dogs.”"),
-    ]
-    assert np.array_equal(figure.axes[0].images[0].get_array(), PIXELS)
+def test_reliability_draws_the_bins_against_the_line_where_they_should_be():
+    (axes,) = plots.reliability(BINS).axes
+    line, points = axes.lines
+    assert list(line.get_xdata()) == list(line.get_ydata())
+    assert list(points.get_xdata()) == pytest.approx([10, 40, 50])
+    assert list(points.get_ydata()) == pytest.approx([5, 60, 50])
+    assert axes.get_xlim() == axes.get_ylim()
+    assert axes.get_ylim()[1] > axes.collections[0].get_segments()[1][1, 1] > 60  # the highest interval is in sight
+    # right: 5 + 60 + 50.5 of 301
+    assert {"301 captions, 38.4% right", "a bin of 100 to 101, 95 % interval"} <= set(texts_of(axes))
 
 
-def test_long_captions_are_broken_and_lose_no_letter():
-    figure = plots.gallery([("", items([CAPTIONS[5], CAPTIONS[8], "a dog " * 30]))])
-    said = ["".join(text.get_text().split()) for text in figure.texts]
-    assert {CAPTIONS[5], CAPTIONS[8], "adog" * 30} <= set(said)
-
-
-@pytest.mark.parametrize("caption", ["a $5 bill and $3", "$x^2$", "\\$", "$"])
-def test_dollar_signs_are_no_formula(caption):
-    figure = plots.gallery([("", [GalleryItem(PIXELS, caption, [], 0)])])
-    drawn = figure.texts[-1]
-    assert drawn._preprocess_math(drawn.get_text()) == (caption, False)  # what is drawn; False: as plain text
-
-
-def test_gallery_grows_with_its_rows_and_columns(tmp_path):
-    item = GalleryItem(PIXELS, "a dog", [], 0.5)  # 2.6 inches wide and 1.95 high, 0.3 between columns
-    with Image.open(plots.save(plots.gallery([("Best", [item] * 3)] * 2), tmp_path / "gallery.png")) as image:
-        width, height = np.array(image.size) / 150
-    assert width == pytest.approx(3 * 2.6 + 2 * 0.3 + 2 * 0.15, abs=0.1)
-    assert height > 2 * 1.95 + 2 * 0.15
-
-
-def test_gallery_opens_image_files_upright(tmp_path):
-    path = tmp_path / "photo.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    Image.new("RGB", (3000, 1000), "red").save(path, exif=exif)
-    figure = plots.gallery([("", [GalleryItem(path, "red", [], 0), GalleryItem(path.read_bytes(), "red", [], 0)])])
-    shapes = [axes.images[0].get_array().shape for axes in figure.axes]
-    assert shapes == [(780, 260, 3)] * 2  # upright, and no larger than two pixels for each one printed
-
-
-def test_gallery_shows_whole_images():
-    wide, tall = np.zeros((10, 100, 3), np.uint8), np.zeros((100, 10), np.uint8)
-    figure = plots.gallery([("", [GalleryItem(pixels, "a", [], 0) for pixels in (wide, tall)])])
-    figure.draw_without_rendering()
-    inches = [axes.get_window_extent().size / figure.dpi for axes in figure.axes]
-    assert inches[0] == pytest.approx((2.6, 0.26))
-    assert inches[1] == pytest.approx((0.26, 2.6))
+def test_reliability_shows_how_sure_each_share_is():
+    # Wilson's interval of 5 in 100 is 2.15 % to 11.18 %, that of 1 in 1 is 20.65 % to 100 % (Newcombe 1998, method 3).
+    for observed, captions, low, high in ((0.05, 100, 2.15, 11.18), (1.0, 1, 20.65, 100.0)):
+        (axes,) = plots.reliability([(0.1, observed, captions)]).axes
+        (bar,) = axes.collections[0].get_segments()
+        assert bar[:, 1] == pytest.approx([low, high], abs=0.01)
+    assert f"a bin of {captions}, 95 % interval" in texts_of(axes)
 
 
 # Saving, showing

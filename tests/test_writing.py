@@ -8,7 +8,9 @@ from tiny_graphs import SIZE, make_picture, save_bundle, use_tiny_encoder
 
 from lcm.captioning import decoding, writing
 from lcm.captioning.bundle import Bundle
-from lcm.captioning.writing import add_samples, best_captions, caption_features
+from lcm.captioning.choosing import Chooser
+from lcm.captioning.decoding import State
+from lcm.captioning.writing import Written, add_samples, best_captions, caption_features
 from lcm.data.images import read_image
 from lcm.data.vocabulary import END, RESERVED, UNKNOWN, Vocabulary
 from lcm.encoding.encoders import load_encoder
@@ -25,27 +27,32 @@ def settings(monkeypatch):
 
 
 class Writer:
-    """Writes what tables say: beginning -> {word: probability}; other beginnings end. An image is its table's number.
+    """Writes what tables say: beginning -> {word: probability}; other beginnings end. An image's first
+    feature is its table's number.
 
-    Counts the rows that it starts and the first steps that it takes.
+    Counts the images that it starts and the texts of the first steps that it takes.
     """
 
     vocabulary = Vocabulary((*RESERVED, "a", "dog", "cat", "runs", "'s"))
 
     def __init__(self, *tables: dict):
-        self.tables, self.started, self.rows_at_first_step = tables, [], []
+        self.tables, self.started, self.texts_at_first_step = tables, [], []
 
     def start(self, features):
         self.started.append(len(features))
-        return (features.astype(np.int64),)  # [B, 1]: which image
+        return State((features[:, :1].astype(np.int64),), (np.zeros((len(features), 1, 0), np.int64),))  # which image
 
     def step(self, token_ids, state):
-        (histories,) = state  # [R, 1 + ids so far]
-        if histories.shape[1] == 1:
-            self.rows_at_first_step.append(len(histories))
-        histories = np.column_stack([histories, token_ids])
+        (images,), (histories,) = state.images, state.rows  # [B, 1], [B, W, ids so far]
+        if histories.shape[2] == 0:
+            self.texts_at_first_step.append(token_ids.size)
+        histories = np.concatenate([histories, token_ids[:, :, None]], axis=2)
+        found = [
+            [self._probabilities(image, ids[1:]) for ids in texts]
+            for (image,), texts in zip(images.tolist(), histories.tolist(), strict=True)
+        ]
         with np.errstate(divide="ignore"):
-            return np.log([self._probabilities(row[0], row[2:]) for row in histories.tolist()]), (histories,)
+            return np.log(found), State(state.images, (histories,))
 
     def _probabilities(self, image: int, ids: list[int]) -> list[float]:
         following = self.tables[image].get(self.vocabulary.decode(ids), {END_WORD: 1.0})
@@ -58,7 +65,11 @@ def features_of(*images: int) -> np.ndarray:
 
 def write(writer: Writer, samples: int, images=(0,), max_words: int = 5) -> list[list[str]]:
     features = features_of(*images)
-    return add_samples(writer, features, best_captions(writer, features, 3, max_words), samples, max_words)
+    return add_samples(writer, features, best_texts(writer, features, 3, max_words), samples, max_words)
+
+
+def best_texts(*arguments) -> list[str]:
+    return [one.text for one in best_captions(*arguments)]
 
 
 # "dog" comes first more often, but the best caption is "cat", at log 0.45 / 2 ** 0.7 = -0.49: "dog" alone is at
@@ -69,8 +80,15 @@ SURE = {"": {"a": 1.0}, "a": {"dog": 1.0}}
 
 
 def test_the_best_caption_is_what_beam_search_finds():
-    assert best_captions(Writer(CAT, SURE), features_of(0, 1, 0), 3, 5) == ["cat", "a dog", "cat"]
-    assert best_captions(Writer(CAT), features_of(0), beam_width=1, max_words=1) == ["dog"]
+    assert best_texts(Writer(CAT, SURE), features_of(0, 1, 0), 3, 5) == ["cat", "a dog", "cat"]
+    assert best_texts(Writer(CAT), features_of(0), 1, 1) == ["dog"]
+
+
+def test_a_caption_comes_with_its_log_probability_a_word():
+    # END counts where it was written: "cat" END at 0.45, "a dog" END at 1, and "dog" at 0.55, cut before END.
+    expected = [Written("cat", pytest.approx(math.log(0.45) / 2)), Written("a dog", pytest.approx(0))]
+    assert best_captions(Writer(CAT, SURE), features_of(0, 1), 3, 5) == expected
+    assert best_captions(Writer(CAT), features_of(0), 1, 1) == [Written("dog", pytest.approx(math.log(0.55)))]
 
 
 def test_samples_come_after_the_best_caption_in_the_order_of_their_numbers():
@@ -83,7 +101,7 @@ def test_samples_come_after_the_best_caption_in_the_order_of_their_numbers():
 def test_a_sample_like_the_best_caption_is_drawn_again_with_the_next_number():
     writer = Writer(CAT)
     assert write(writer, 1) == [["cat", "dog runs"]]
-    assert writer.rows_at_first_step == [1, 1, 1]  # the beam's, sample 0, sample 1
+    assert writer.texts_at_first_step == [1, 1, 1]  # the beam's, sample 0, sample 1
 
 
 def test_captions_are_never_more_than_asked_for():
@@ -101,7 +119,7 @@ def test_no_samples_take_no_step_beyond_the_beam_s():
 def test_a_model_that_is_sure_is_not_asked_for_ever():
     writer = Writer(SURE)
     assert write(writer, 3) == [["a dog"]]
-    assert writer.rows_at_first_step == [1, 3, 3, 3, 3]  # the beam's, then four rounds of three
+    assert writer.texts_at_first_step == [1, 3, 3, 3, 3]  # the beam's, then four rounds of three
     assert writing.ROUNDS == 4
 
 
@@ -139,7 +157,78 @@ def test_an_image_gets_the_same_captions_in_any_company():
 def test_only_images_that_lack_captions_are_asked_again():
     writer = Writer(CAT, SURE)
     write(writer, 2, (0, 1, 0))
-    assert writer.rows_at_first_step == [3, 6, 6, 2, 2]  # after two rounds both images 0 have all
+    assert writer.texts_at_first_step == [3, 6, 6, 2, 2]  # after two rounds both images 0 have all
+
+
+# With a chooser
+
+
+class LastChooser:
+    """Chooses each image's last candidate, and keeps what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def choose(self, pooled, candidates, scores):
+        self.asked.append((pooled, candidates, scores))
+        return [len(each) - 1 for each in candidates]
+
+
+# Scores of CAT's candidates, and log-probabilities a word: END counts.
+CAT_FOUND = {
+    "cat": (math.log(0.45) / 2**0.7, math.log(0.45) / 2),
+    "dog runs": (math.log(0.275) / 3**0.7, math.log(0.275) / 3),
+    "dog": (math.log(0.275) / 2**0.7, math.log(0.275) / 2),
+}
+
+
+def test_a_chooser_is_given_the_beam_s_candidates_best_first_and_decides():
+    chooser, features = LastChooser(), features_of(0, 1)
+    found = best_captions(Writer(CAT, SURE), features, 3, 5, chooser)
+    assert found == [Written("dog", pytest.approx(CAT_FOUND["dog"][1])), Written("a dog", pytest.approx(0))]
+    ((pooled, candidates, scores),) = chooser.asked
+    assert pooled is features
+    assert candidates == [list(CAT_FOUND), ["a dog"]]
+    assert scores == [pytest.approx([score for score, _ in CAT_FOUND.values()]), [pytest.approx(0)]]
+
+
+class Ends:
+    """Fits an image to texts by their last word: features 1, 0 to "dog", and 0, 1 to "runs"."""
+
+    def image_vectors(self, pooled):
+        return pooled[:, 1:]
+
+    def text_vectors(self, texts):
+        return np.array([(text.endswith("dog"), text.endswith("runs")) for text in texts], np.float32)
+
+
+def test_the_caption_depends_on_how_much_the_fit_weighs():
+    features = np.array([[0, 1, 0], [0, 0, 1]], np.float32)  # both of CAT, then the vectors
+    lacking = {text: CAT_FOUND["cat"][0] - score for text, (score, _) in CAT_FOUND.items()}  # 0, 0.11, 0.30
+    expected = {0.0: ["cat", "cat"], 1.01 * lacking["dog runs"]: ["cat", "dog runs"], 10.0: ["dog", "dog runs"]}
+    for weight, texts in expected.items():
+        found = best_captions(Writer(CAT), features, 3, 5, Chooser(Ends(), weight))
+        assert [one.text for one in found] == texts
+        assert [one.mean_log_prob for one in found] == pytest.approx([CAT_FOUND[text][1] for text in texts])
+    assert best_texts(Writer(CAT), features, 3, 5) == expected[0.0]
+
+
+def test_a_chooser_sees_the_mean_of_a_grid():
+    class GridWriter(Writer):
+        def start(self, features):
+            return super().start(features[:, 0])
+
+    chooser = LastChooser()
+    grid = np.array([[[0, 2], [3, 0], [6, 1]], [[1, 5], [1, 6], [1, 7]]], np.float32)
+    assert best_texts(GridWriter(CAT, SURE), grid, 3, 5, chooser) == ["dog", "a dog"]
+    ((pooled, *_),) = chooser.asked
+    assert pooled.tolist() == [[3, 1], [1, 6]]
+
+
+def test_a_chooser_is_not_asked_about_nothing():
+    chooser = LastChooser()
+    assert best_captions(Writer(CAT), features_of(), 3, 5, chooser) == []
+    assert chooser.asked == []
 
 
 # From features that are encoded already
@@ -154,14 +243,27 @@ def labelled(features: np.ndarray, rows: np.ndarray) -> LabelledFeatures:
 def test_features_are_captioned_in_the_order_of_their_rows(at_once, samples, monkeypatch):
     monkeypatch.setattr(writing, "IMAGES_AT_ONCE", at_once)
     writer, rows = Writer(CAT, SURE), np.array([1, 0, 0, 1, 0])
-    found = caption_features(writer, labelled(features_of(0, 1), rows), 3, 5, samples, progress=False)
+    found, mean_log_probs = caption_features(writer, labelled(features_of(0, 1), rows), 3, 5, samples, progress=False)
     assert found == write(writer, samples, rows)
+    assert mean_log_probs == pytest.approx([0 if row else CAT_FOUND["cat"][1] for row in rows])
     assert math.ceil(5 / at_once) * (2 if samples else 1) + (2 if samples else 1) == len(writer.started)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 256])
+def test_a_chooser_chooses_among_the_captions_of_encoded_features(at_once, monkeypatch):
+    monkeypatch.setattr(writing, "IMAGES_AT_ONCE", at_once)
+    chooser, rows = LastChooser(), np.array([1, 0, 0])
+    writer, features = Writer(CAT, SURE), labelled(features_of(0, 1), rows)
+    found, mean_log_probs = caption_features(writer, features, 3, 5, 2, chooser, progress=False)
+    assert found == [["a dog"], ["dog", "cat", "dog runs"], ["dog", "cat", "dog runs"]]  # the chosen one, then samples
+    assert mean_log_probs == pytest.approx([0, CAT_FOUND["dog"][1], CAT_FOUND["dog"][1]])
+    assert len(chooser.asked) == math.ceil(3 / at_once)
 
 
 def test_no_features_give_no_captions(capfd):
     writer = Writer(CAT)
-    assert caption_features(writer, labelled(features_of(0), np.array([], int)), 3, 5, 2, progress=False) == []
+    nothing = labelled(features_of(0), np.array([], int))
+    assert caption_features(writer, nothing, 3, 5, 2, LastChooser(), progress=False) == ([], [])
     assert writer.started == []
     assert capfd.readouterr().err == ""
 
@@ -171,6 +273,8 @@ def test_a_bundle_captions_features_as_it_captions_pictures(tmp_path, monkeypatc
     colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (9, 8, 7), (7, 8, 9)]
     pictures = [make_picture(tmp_path / f"{place}.png", colour) for place, colour in enumerate(colours)]
     pooled = load_encoder("tiny").encode(np.stack([read_image(path, SIZE) for path in pictures]))["pooled"]
-    found = caption_features(bundle, labelled(pooled, np.array([4, 0, 1, 2, 3])), 2, 5, progress=False)
+    found, _ = caption_features(bundle, labelled(pooled, np.array([4, 0, 1, 2, 3])), 2, 5, progress=False)
     assert found == [["a blue square"], ["a red square"], ["a green square"], ["a blue square"], ["a red square"]]
-    assert caption_features(bundle, labelled(pooled, np.array([4])), 1, max_words=2, progress=False) == [["a blue"]]
+    found, mean_log_probs = caption_features(bundle, labelled(pooled, np.array([4])), 1, max_words=2, progress=False)
+    assert found == [["a blue"]]
+    assert mean_log_probs == pytest.approx([math.log(0.5)])

@@ -4,23 +4,24 @@ Knows how to find a bundle with its encoder and its tag scorer, and how pictures
 Refuses to know HTTP, files of results and metrics.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from lcm.captioning.bundle import Bundle
-from lcm.captioning.scorers import load_tag_scorer
+from lcm.captioning.bundle import MANIFEST, Bundle
+from lcm.captioning.confidence import Calibration
+from lcm.captioning.scorers import load_chooser, load_tag_scorer
 from lcm.captioning.tagging import Photo, Tag, rank, tag_candidates
-from lcm.captioning.writing import add_samples, best_captions
+from lcm.captioning.writing import Written, add_samples, best_captions
 from lcm.config import resource
 from lcm.data.images import read_image
 from lcm.encoding.encoders import find_encoder
 from lcm.encoding.parallel import map_in_order
-from lcm.errors import BadImageError, ConfigError
+from lcm.errors import BadImageError, BundleError, ConfigError
 
 SHIPPED_BUNDLE = "data/models/flickr8k"
 SAMPLES = 5  # captions beside the best one, as many as BLIP's service gives
@@ -39,6 +40,7 @@ class Description:
     english_captions: tuple[str, ...]  # the sentences that the tags were made from; the first is the caption
     tags: tuple[Tag, ...]  # (word, score), best first; a score is the share among the candidates, all sum to 1
     model: str  # name of the captioner and its version
+    confidence: float | None = None  # probability that people would use all its content words; None: not calibrated
 
 
 class Captioner(Protocol):
@@ -86,6 +88,8 @@ class BundleCaptioner:
         self._encoder = find_encoder(self._bundle.manifest.encoder, threads)
         self.name = self._bundle.manifest.name
         self.tag_scorer = load_tag_scorer(tagger, folder, self._bundle.manifest)
+        self._chooser = load_chooser(folder, self._bundle.manifest, self.tag_scorer)
+        self._calibration = _load_calibration(folder, self._bundle.manifest.calibration)
 
     def describe(self, image: Source, samples: int = SAMPLES, labels: Sequence[str] | None = None) -> Description:
         """Return caption, other captions and tags of an image, given as its path or its bytes.
@@ -141,21 +145,34 @@ class BundleCaptioner:
     ) -> Iterator[tuple[Source, Description | BadImageError]]:
         """Yield each image of a batch with its description or its error."""
         good = [one for one in batch if one.error is None]
-        captions = iter(self._captions(np.stack([one.features for one in good]), samples) if good else ())
+        written = iter(self._write(np.stack([one.features for one in good]), samples) if good else ())
         for one in batch:
-            yield one.source, one.error or self._description(next(captions), one.tag_vector, labels)
+            yield one.source, one.error or self._description(*next(written), one.tag_vector, labels)
 
-    def _captions(self, features: np.ndarray, samples: int) -> list[list[str]]:
-        """Return each image's captions, the best first, from its features [B, D] or [B, N, D]."""
+    def _write(self, features: np.ndarray, samples: int) -> Iterator[tuple[Written, list[str]]]:
+        """Yield each image's best caption and all its captions, from its features [B, D] or [B, N, D]."""
         manifest = self._bundle.manifest
-        best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words)
-        return add_samples(self._bundle, features, best, samples, manifest.max_words)
+        best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._chooser)
+        texts = [one.text for one in best]
+        yield from zip(best, add_samples(self._bundle, features, texts, samples, manifest.max_words), strict=True)
 
     def _description(
-        self, captions: Sequence[str], tag_vector: np.ndarray | None, labels: Sequence[str] | None
+        self, best: Written, captions: Sequence[str], tag_vector: np.ndarray | None, labels: Sequence[str] | None
     ) -> Description:
         tags = rank(self.tag_scorer, tag_vector, tag_candidates(captions, labels)) if self.tag_scorer else ()
-        return Description(captions[0], tuple(captions), tags, self.name)
+        confidence = self._calibration.confidence(best.mean_log_prob) if self._calibration else None
+        return Description(best.text, tuple(captions), tags, self.name, confidence)
+
+
+def _load_calibration(folder: Path, record: Mapping[str, Any]) -> Calibration | None:
+    """Return the curve that a manifest's `calibration` holds, None for an empty one; raises BundleError for another."""
+    try:
+        return Calibration.from_record(record) if record else None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BundleError(
+            f"{folder / MANIFEST} holds a calibration that is damaged ({type(error).__name__}: {error}); export or "
+            "evaluate the bundle again"
+        ) from error
 
 
 def load_captioner(bundle: str | Path | None = None, tagger: str | None = None, threads: int = 0) -> BundleCaptioner:

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lcm.captioning.bundle import MODEL_CARD, Manifest, seal, verify
+from lcm.captioning.confidence import Calibration
+
+DECODING = ("beam_width", "max_words", "match_weight")
 
 METRIC_LABELS = {
     "cider": "CIDEr",
@@ -22,6 +25,12 @@ METRIC_LABELS = {
     "distinct_captions": "distinct captions",
     "copied_from_train": "copied from training",
     "vocabulary_used": "share of the vocabulary used",
+    "bad_endings": "captions that break off",
+    "bad_endings_people": "people's captions that break off",
+    "repeated_words": "captions that repeat words",
+    "repeated_words_people": "people's captions that repeat words",
+    "most_frequent_caption": "share of the one most frequent caption",
+    "most_frequent_caption_people": "share of people's most frequent caption",
     "cider_shuffled": "CIDEr with the images shuffled",
     "wer_best_shuffled": "WER, best reference, with the images shuffled",
     "tag_map": "tags, mean average precision",
@@ -30,6 +39,9 @@ METRIC_LABELS = {
     "tag_precision_5": "tags, precision at 5",
     "recall_10_image_to_text": "retrieval, recall@10, image to text",
     "recall_10_text_to_image": "retrieval, recall@10, text to image",
+    "captions_right": "captions of which people used every content word",
+    "confidence_auc": "confidence, AUC of right against wrong captions",
+    "confidence_ece": "confidence, calibration error",
     "unseen_words_auc": "words that training never saw, AUC",
 }
 
@@ -47,7 +59,7 @@ was trained on, and scores key words against the picture.
 - image encoder: {manifest.encoder.name}, frozen, {manifest.encoder.weights} weights
 - data: {data.get("source")}: {data.get("train_images")} train images, {data.get("train_captions")} captions
 - tags: {_tagger(manifest)}
-- decoding: beam search of width {manifest.beam_width}, at most {manifest.max_words} words
+- decoding: beam search of width {manifest.beam_width}, at most {manifest.max_words} words{_choice(manifest)}
 
 ## Measured on the {metrics.get("split", "held-out")} split ({metrics.get("images", 0)} images)
 
@@ -70,21 +82,28 @@ def _tagger(manifest: Manifest) -> str:
     return f"{tagger.get('name')} over {tagger.get('word_embedding')}" if tagger else "none"
 
 
+def _choice(manifest: Manifest) -> str:
+    weight = manifest.match_weight
+    return f", chosen by log-probability a word + {weight:g} x the tag scorer's cosine" if weight else ""
+
+
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Return the main metrics as a Markdown table."""
     rows = [f"| {label} | {_number(metrics[name])} |" for name, label in METRIC_LABELS.items() if name in metrics]
     return "\n".join(["| metric | value |", "|---|---|", *rows])
 
 
-def add_evaluation(folder: Path, metrics: Mapping[str, Any]) -> None:
+def add_evaluation(folder: Path, metrics: Mapping[str, Any], calibration: Calibration | None = None) -> None:
     """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
 
-    `beam_width` and `max_words` among them become the bundle's own: it captions as it was measured.
-    Raises BundleError when a file of the bundle is not what was exported: sealing it would make that good.
+    `beam_width`, `max_words` and `match_weight` among them become the bundle's own: it captions as it was measured, and
+    with the confidence that was fitted. Raises BundleError when a file of the bundle is not what was exported: sealing
+    it would make that good.
     """
     manifest = Manifest.load(folder)
-    decoding = {name: metrics[name] for name in ("beam_width", "max_words") if name in metrics}
-    manifest = replace(manifest, metrics=dict(metrics), **decoding)
+    decoding = {name: metrics[name] for name in DECODING if name in metrics}
+    record = calibration.as_record() if calibration else manifest.calibration
+    manifest = replace(manifest, metrics=dict(metrics), calibration=record, **decoding)
     verify(folder, manifest)
     (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
     seal(folder, manifest)

@@ -1,6 +1,7 @@
 """Tag scorers by name: the table.
 
-Knows which tag scorers there are and which one a captioner gets. Refuses to know how they score.
+Knows which tag scorers there are, which one a captioner gets, and which one helps to choose captions. Refuses to know
+how they score.
 """
 
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from lcm.captioning import clip
 from lcm.captioning.bundle import Manifest
+from lcm.captioning.choosing import Chooser
 from lcm.captioning.dual_encoder import DualEncoder
 from lcm.captioning.tagging import TagScorer
 from lcm.errors import BundleError, ConfigError
@@ -48,3 +50,22 @@ def load_tag_scorer(tagger: str | None, folder: Path, manifest: Manifest) -> Tag
         f"unknown tagger {tagger!r}; choose from {', '.join(TAG_SCORERS)}, or give the name (owner/name) or the "
         "folder of a CLIP checkpoint"
     )
+
+
+def load_chooser(
+    folder: Path, manifest: Manifest, loaded: TagScorer | None = None, weight: float | None = None
+) -> Chooser | None:
+    """Return what chooses among the beam's captions: the bundle's own tag scorer, whichever one scores the tags.
+
+    `loaded` saves loading it twice where it is the one; `weight` stands in for the manifest's. None for weight 0.
+    Raises BundleError when the bundle carries no tag scorer.
+    """
+    weight = manifest.match_weight if weight is None else weight
+    if not weight:
+        return None
+    if not manifest.tagger:
+        raise BundleError(
+            f"{folder} was trained without a tag scorer, which match_weight {weight:g} asks; train with -p tagger "
+            f"{BUNDLED}, or evaluate with -p match_weight 0"
+        )
+    return Chooser(loaded if isinstance(loaded, DualEncoder) else _bundled(folder, manifest), weight)

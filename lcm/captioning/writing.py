@@ -1,17 +1,19 @@
 """Sentences: from image features to captions in words.
 
-Knows that the best caption is found by beam search, and that others are drawn from the model. Refuses to know
-pictures, files and tags.
+Knows that the best caption is found by beam search, perhaps with a chooser's help, and that others are drawn from the
+model. Refuses to know pictures, files and tags.
 
-Shapes: B images, features [B, D] or [B, N, D].
+Shapes: B images, features [B, D] or [B, N, D], W texts of each image, V words.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
+from lcm.captioning.choosing import Chooser
 from lcm.captioning.decoding import State, decode_beam, decode_nucleus
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
@@ -26,18 +28,36 @@ class Decoder(Protocol):
     vocabulary: Vocabulary
 
     def start(self, features: np.ndarray) -> State:
-        """Return the state before the first word."""
+        """Return the state before the first word, of one text an image."""
         ...
 
     def step(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Return log-probabilities of the next word, and the next state."""
+        """Return log-probabilities [B, W, V] of the word after each text's last, [B, W], and the next state."""
         ...
 
 
-def best_captions(decoder: Decoder, features: np.ndarray, beam_width: int, max_words: int) -> list[str]:
-    """Return the best caption that beam search finds for each image."""
+@dataclass(frozen=True)
+class Written:
+    """A caption in words, and how probable the model found them."""
+
+    text: str
+    mean_log_prob: float  # nats a word, END counted
+
+
+def best_captions(
+    decoder: Decoder, features: np.ndarray, beam_width: int, max_words: int, chooser: Chooser | None = None
+) -> list[Written]:
+    """Return the best caption that beam search finds for each image: the most probable, or what `chooser` chooses."""
     found = decode_beam(decoder.step, decoder.start(features), max_words, beam_width)
-    return [decoder.vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
+    texts = [[decoder.vocabulary.decode(one.token_ids) for one in hypotheses] for hypotheses in found]
+    best = [0] * len(found)
+    if chooser and found:
+        pooled = features if features.ndim == 2 else features.mean(1)  # as encoders do: a mean over the grid
+        best = chooser.choose(pooled, texts, [[one.score for one in hypotheses] for hypotheses in found])
+    return [
+        Written(each[place], hypotheses[place].mean_log_prob)
+        for each, hypotheses, place in zip(texts, found, best, strict=True)
+    ]
 
 
 def add_samples(
@@ -57,7 +77,7 @@ def add_samples(
         if not lacking:
             break
         numbers = range(first, first + samples)
-        drawn = decode_nucleus(decoder.step, tuple(array[lacking] for array in state), max_words, numbers)
+        drawn = decode_nucleus(decoder.step, state.of_images(lacking), max_words, numbers)
         for place, hypotheses in zip(lacking, drawn, strict=True):
             texts = [decoder.vocabulary.decode(one.token_ids) for one in hypotheses if one.ended]
             different = dict.fromkeys([*captions[place], *filter(None, texts)])
@@ -71,13 +91,18 @@ def caption_features(
     beam_width: int,
     max_words: int,
     samples: int = 0,
+    chooser: Chooser | None = None,
     progress: bool = True,
-) -> list[list[str]]:
-    """Return each image's captions, the best first, then `samples` others, from features that are encoded already."""
-    captions = []
+) -> tuple[list[list[str]], list[float]]:
+    """Caption images from features that are encoded already.
+
+    Returns each image's captions, the best first, then `samples` others, and the mean log-probability of each best one.
+    """
+    captions, mean_log_probs = [], []
     starts = range(0, len(labelled), IMAGES_AT_ONCE)
     for start in tqdm(starts, desc="caption", unit=f" x {IMAGES_AT_ONCE} images", disable=not progress):
         features = labelled.read(slice(start, start + IMAGES_AT_ONCE))
-        best = best_captions(decoder, features, beam_width, max_words)
-        captions += add_samples(decoder, features, best, samples, max_words)
-    return captions
+        best = best_captions(decoder, features, beam_width, max_words, chooser)
+        mean_log_probs += [one.mean_log_prob for one in best]
+        captions += add_samples(decoder, features, [one.text for one in best], samples, max_words)
+    return captions, mean_log_probs

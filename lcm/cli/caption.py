@@ -100,6 +100,7 @@ def _write(
 
 def _show(image: str, description: "Description", as_json: bool) -> None:
     """Print what is said of an image."""
+    from lcm.captioning.confidence import percent
     from lcm.operations.answers import as_record, escape
 
     if as_json:
@@ -108,7 +109,8 @@ def _show(image: str, description: "Description", as_json: bool) -> None:
         text = json.dumps(as_record(image, description), ensure_ascii=not is_utf8)
         print_line(text.encode("utf-8", "backslashreplace").decode())
         return
-    print_line(f"{escape(image)}: {escape(description.caption)}")
+    sure = "" if description.confidence is None else f" ({percent(description.confidence)} sure)"
+    print_line(f"{escape(image)}: {escape(description.caption)}{sure}")
     if description.tags:
         shown = ", ".join(f"{escape(word)} {score:.2f}" for word, score in description.tags[:TAGS_SHOWN])
         print_line(f"    {shown}" + ", …" * (len(description.tags) > TAGS_SHOWN))

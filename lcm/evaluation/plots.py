@@ -1,9 +1,9 @@
-"""Every figure of the project, drawn from plain numbers.
+"""Figures of plain numbers, and the style of every figure.
 
 Knows how a figure should look: one restrained style, colours that the colour-blind can tell apart, units on every
 axis. Refuses to know where numbers come from, and pyplot: each function returns a Figure of its own, in no window
 and no global list; a notebook shows it and `save` writes it. Captions are shown as they are: "$" starts no formula,
-and letters that no installed font has become boxes.
+and letters that no installed font has become boxes. Figures that show photos are in `lcm.evaluation.pictures`.
 """
 
 import io
@@ -12,7 +12,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,41 +36,35 @@ STYLE = {
 }
 ASIDE = {"loc": "right", "fontsize": 9, "fontweight": "normal"}  # a second title, for a fact
 MAX_LENGTH_SHOWN = 60  # words; longer captions are counted at the right edge
-CELL, GAP, TEXT_GAP = 2.6, 0.3, 0.08  # of a gallery, inches: an image's longer side, space around it and below texts
-
-
-@dataclass(frozen=True)
-class GalleryItem:
-    """One image of a gallery with the model's caption."""
-
-    image: str | Path | bytes | np.ndarray  # file, its content, or pixels [H, W, 3] uint8
-    caption: str  # the model's
-    references: Sequence[str]  # people's; the first two are shown
-    score: float
 
 
 def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
-    """Draw loss, dev CIDEr, learning rate and speed of each epoch, and mark `best_epoch` where it is given.
+    """Draw loss or reward, dev CIDEr, learning rate and speed of each epoch, and mark `best_epoch` where it is given.
 
-    Each has epoch (from 1), train_loss, dev_loss, dev_cider, learning_rate, images_per_second; None if not measured.
+    Each has epoch (from 1), train_loss, dev_loss, train_reward (of the second stage, which is drawn in place of the
+    losses), dev_cider, learning_rate and images_per_second; None if not measured.
     """
-    with _figure(9.5, 5.6) as figure:
-        (loss, cider), (rate, speed) = figure.subplots(2, 2, sharex=True, height_ratios=(2, 1))
-        _curves(loss, epochs, {"train_loss": BLUE, "dev_loss": VERMILION}, "Loss", "nats a word", best_epoch)
+    with empty_figure(9.5, 5.6) as figure:
+        (first, cider), (rate, speed) = figure.subplots(2, 2, sharex=True, height_ratios=(2, 1))
+        if any(each["train_reward"] is not None for each in epochs):
+            _curves(first, epochs, {"train_reward": BLUE}, "Reward", "CIDEr-D of samples")
+        else:
+            _curves(first, epochs, {"train_loss": BLUE, "dev_loss": VERMILION}, "Loss", "nats a word", best_epoch)
+            first.legend(*first.get_legend_handles_labels())
         _curves(cider, epochs, {"dev_cider": VERMILION}, "CIDEr on dev", "CIDEr", best_epoch)
         _curves(rate, epochs, {"learning_rate": GREY}, "Learning rate", "at the epoch's end")
         _curves(speed, epochs, {"images_per_second": GREY}, "Speed", "images a second")
-        loss.legend(*loss.get_legend_handles_labels())
         for axes in (rate, speed):
             axes.set_xlabel("epoch")
             axes.set_ylim(0, 1.1 * axes.dataLim.ymax if axes.lines else 1)
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+            axes.yaxis.set_major_formatter("{x:g}")  # no power of ten of their own above the axis
     return figure
 
 
 def caption_lengths(lengths_by_split: Mapping[str, Sequence[int]]):
     """Draw how long captions are, in words, as a share of each split's captions."""
-    with _figure(8, 4) as figure:
+    with empty_figure(8, 4) as figure:
         axes = figure.subplots()
         drawn = {split: np.asarray(lengths) for split, lengths in lengths_by_split.items() if len(lengths)}
         longest = max((lengths.max() for lengths in drawn.values()), default=0)
@@ -90,7 +83,7 @@ def caption_lengths(lengths_by_split: Mapping[str, Sequence[int]]):
 def word_frequencies(counts: Mapping[str, int], top: int = 30, min_count: int | None = None):
     """Draw the `top` most frequent words, and all by rank; `min_count` is where the vocabulary begins."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    with _figure(10, max(3.2, 1.2 + 0.17 * min(top, len(ranked)))) as figure:
+    with empty_figure(10, max(3.2, 1.2 + 0.17 * min(top, len(ranked)))) as figure:
         words, ranks = figure.subplots(1, 2, width_ratios=(1, 1.25))
         words.set(title="Most frequent words", xlabel="times in the captions")
         ranks.set(title="All words by rank", xlabel="rank of the word", ylabel="times in the captions")
@@ -100,19 +93,19 @@ def word_frequencies(counts: Mapping[str, int], top: int = 30, min_count: int | 
     return figure
 
 
-def gallery(rows: Sequence[tuple[str, Sequence[GalleryItem]]], score_name: str = "CIDEr"):
-    """Draw rows of images, each row under its title, each image over its score, caption and references."""
-    # The figure is an inch by an inch, so that its fractions are inches; a saved one ends where the drawing ends.
-    with _figure(1, 1, layout=None) as figure:
-        top = 0.0
-        for title, items in rows:
-            shown = [_pixels(item.image) for item in items]
-            if shown:
-                top = _write(figure, title, 0, top, 12, INK, fontweight="bold") - max(map(_height, shown))
-                cells = zip(items, shown, range(len(items)), strict=True)
-                top = min(_draw(figure, *cell, top, score_name) for cell in cells) - GAP
-        if not figure.axes:
-            _write(figure, "no images", 0, top, 9, GREY)
+def reliability(bins: Sequence[tuple[float, float, int]]):
+    """Draw how many captions are right against how many should be, of bins of captions of about the same confidence.
+
+    Each is (mean confidence, share that is right, number of captions). Bars are 95 % intervals of the share (Wilson
+    1927): what as many other captions of the same quality could have given.
+    """
+    with empty_figure(5.4, 5) as figure:
+        axes = figure.subplots()
+        axes.set(title="Confidence", xlabel="confidence, mean of the bin (%)", ylabel="captions that are right (%)")
+        if bins:
+            _shares(axes, *(np.array(column, float) for column in zip(*bins, strict=True)))
+        else:
+            _note(axes, "not measured")
     return figure
 
 
@@ -143,7 +136,7 @@ def _style() -> Iterator[None]:
 
 
 @contextmanager
-def _figure(width: float, height: float, layout: str | None = "constrained") -> Iterator:
+def empty_figure(width: float, height: float, layout: str | None = "constrained") -> Iterator:
     """Give an empty figure, in inches, to draw on in the project's style."""
     with _style():
         figure = require("matplotlib.figure", "evaluate").Figure((width, height), dpi=DPI, layout=layout)
@@ -171,6 +164,22 @@ def _curves(axes, epochs, colours: Mapping[str, str], title: str, unit: str, bes
         _note(axes, "not measured")
 
 
+def _shares(axes, predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray) -> None:
+    """Draw shares [bins] with their intervals on the line where they should be; both axes alike, from zero."""
+    z = 1.96  # 95 % of the normal distribution
+    centre = (observed + z**2 / (2 * counts)) / (1 + z**2 / counts)
+    half = z * np.sqrt(observed * (1 - observed) / counts + z**2 / (4 * counts**2)) / (1 + z**2 / counts)
+    end = min(1.02, 1.05 * max(predicted.max(), (centre + half).max())) * 100
+    axes.plot((0, end), (0, end), color=GREY, linewidth=1.2, linestyle="--", label="as sure as right")
+    axes.vlines(predicted * 100, (centre - half) * 100, (centre + half) * 100, color=BLUE, linewidth=1.2, alpha=0.5)
+    few, many = counts.min(), counts.max()
+    each = f"{few:,.0f}" if few == many else f"{few:,.0f} to {many:,.0f}"
+    axes.plot(predicted * 100, observed * 100, "o", color=BLUE, markersize=5, label=f"a bin of {each}, 95 % interval")
+    axes.set_title(f"{counts.sum():,.0f} captions, {(counts @ observed) / counts.sum():.1%} right", color=GREY, **ASIDE)
+    axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
+    axes.legend()
+
+
 def _bars(axes, ranked: Sequence[tuple[str, int]]) -> None:
     words, counts = zip(*ranked, strict=True)
     axes.barh(range(len(words)), counts, color=BLUE, height=0.7)
@@ -195,56 +204,3 @@ def _ranks(axes, counts: np.ndarray, min_count: int | None) -> None:
         axes.axhline(min_count, color=VERMILION, linewidth=1.2, linestyle="--")
         axes.text(1, min_count * 0.92, note, color=VERMILION, va="top")
     axes.set(xlim=(0.8, None), ylim=(0.8, None))
-
-
-def _pixels(image: str | Path | bytes | np.ndarray) -> np.ndarray:
-    """Return pixels as they are, those of an image file no larger than a cell can show."""
-    if not isinstance(image, np.ndarray):
-        from lcm.data.images import open_image
-
-        image = open_image(image)
-        image.thumbnail((2 * DPI * CELL, 2 * DPI * CELL))
-    return np.asarray(image)
-
-
-def _wrap(text: str, size: float) -> str:
-    """Break text into lines no wider than a cell, as measured; a word wider than that is broken anywhere."""
-    paths = require("matplotlib.textpath", "evaluate").text_to_path
-    font = require("matplotlib.font_manager", "evaluate").FontProperties(size=size)
-
-    def fits(line: str) -> bool:
-        return paths.get_text_width_height_descent(line, font, ismath=False)[0] <= 72 * 0.97 * CELL
-
-    lines = [""]
-    for word in re.sub(r" +([.,;:!?])", r"\1", text).split():  # Flickr8k parts punctuation from words
-        for piece in [f" {word}"] if fits(word) else [" ", *word]:
-            if fits((lines[-1] + piece).strip()):
-                lines[-1] += piece
-            else:
-                lines.append(piece)
-    return "\n".join(line.strip() for line in lines)
-
-
-def _height(pixels: np.ndarray) -> float:
-    """Return how high an image is shown, in inches."""
-    return min(CELL, CELL * pixels.shape[0] / pixels.shape[1])
-
-
-def _write(figure, text: str, left: float, top: float, size: float, colour: str, **style) -> float:
-    """Write text as wide as a cell at most; returns where the next thing below it may begin."""
-    lines = _wrap(text, size)
-    written = figure.text(left, top, lines, fontsize=size, color=colour, va="top", linespacing=1.25, **style)
-    return top - written.get_window_extent().height / figure.dpi - TEXT_GAP
-
-
-def _draw(figure, item: GalleryItem, pixels: np.ndarray, column: int, top: float, score_name: str) -> float:
-    """Show a whole image above `top` and its texts below; returns where they end."""
-    left = column * (CELL + GAP)
-    axes = figure.add_axes((left, top, CELL, _height(pixels)), anchor="SW")
-    axes.imshow(pixels, cmap="gray")
-    axes.set_axis_off()
-    top = _write(figure, f"{score_name} {item.score:.2f}", left, top - TEXT_GAP, 8, BLUE)
-    top = _write(figure, item.caption or "(empty)", left, top, 10, INK)
-    for reference in item.references[:2]:
-        top = _write(figure, f"“{reference}”", left, top, 8, GREY)
-    return top

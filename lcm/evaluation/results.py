@@ -12,7 +12,7 @@ from lcm.captioning.tagging import Tag
 from lcm.data.captions import LabelledImage
 from lcm.evaluation.metrics import Scores, score
 from lcm.evaluation.pages import PagePhoto, evenly
-from lcm.evaluation.plots import GalleryItem
+from lcm.evaluation.pictures import GalleryItem
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class ImageResult:
     scores: dict[str, float | None]  # metric -> value
     english_captions: tuple[str, ...]  # the sentences that the tags were made from; the first is the caption
     tags: tuple[Tag, ...]
+    confidence: float | None = None  # of the caption, where the model's is calibrated
 
 
 def best_of(captions: Sequence[Sequence[str]]) -> list[str]:
@@ -38,8 +39,10 @@ def collect_results(
     captions: Sequence[Sequence[str]],
     tags: Sequence[tuple[Tag, ...]],
     scores: Scores,
+    confidences: Sequence[float] | None = None,
 ) -> list[ImageResult]:
-    """Return one result an image, in the order of `images`; `scores` are those of the best captions."""
+    """Return one result an image, in the order of `images`; `scores` and `confidences` are of the best captions."""
+    sure = confidences if confidences is not None else [None] * len(images)
     return [
         ImageResult(
             image.image_id,
@@ -49,15 +52,16 @@ def collect_results(
             {name: values[place] for name, values in scores.per_image.items()},
             tuple(written),
             tuple(its_tags),
+            confidence,
         )
-        for place, (image, written, its_tags) in enumerate(zip(images, captions, tags, strict=True))
+        for place, (image, written, its_tags, confidence) in enumerate(zip(images, captions, tags, sure, strict=True))
     ]
 
 
 def pick_page(results: Sequence[ImageResult], count: int) -> list[PagePhoto]:
     """Return `count` results, evenly spaced along the split, for a page with their tags."""
     picked = (results[place] for place in evenly(count, len(results)))
-    return [PagePhoto(one.path, one.english_captions, one.tags) for one in picked]
+    return [PagePhoto(one.path, one.english_captions, one.tags, one.confidence) for one in picked]
 
 
 def save_results(results: Sequence[ImageResult], path: Path) -> None:

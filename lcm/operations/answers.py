@@ -3,11 +3,12 @@ r"""The file of answers: a row an image, only appended to, so that a kill costs 
 Knows how descriptions lie in CSV and in JSON Lines, its own file from anyone else's, and where a kill cut it. Refuses
 to know how images are found and captioned.
 
-Both formats hold image, caption, tags, english_captions, model and settings, one line a row, in UTF-8 without BOM.
-JSON Lines: scores are rounded to 6 digits; a byte of a file name that is not UTF-8 is a lone surrogate ("\udcff").
-CSV: tags as `dog 0.3812; grass 0.2104`, those that would be 0.0000 left out; captions joined by ` | `. In any cell a
-backslash begins an escape: `\\` is a backslash, `\n` a line feed, `\udcff` the byte ff that is not UTF-8. No cell
-begins like a formula (= + - @), which spreadsheets would run: a path gets `./` in front, any other text `'`.
+Both formats hold image, caption, confidence, tags, english_captions, model and settings, one line a row, in UTF-8
+without BOM. JSON Lines: confidence, null where there is none, and scores have 6 digits at most; a byte of a file name
+that is not UTF-8 is a lone surrogate ("\udcff"). CSV: confidence has 4 digits, or its cell is empty; tags are as in
+`dog 0.3812; grass 0.2104`, those that would be 0.0000 left out; captions are joined by ` | `. In any cell a backslash
+begins an escape: `\\` is a backslash, `\n` a line feed, `\udcff` the byte ff that is not UTF-8. No cell begins like a
+formula (= + - @), which spreadsheets would run: a path gets `./` in front, any other text `'`.
 """
 
 import csv
@@ -26,7 +27,7 @@ from filelock import FileLock, Timeout
 from lcm.captioning.captioners import Description
 from lcm.errors import ConfigError, DataError
 
-COLUMNS = ("image", "caption", "tags", "english_captions", "model", "settings")
+COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
 ROWS_BETWEEN_SYNCS = 512  # what a power cut can cost
 MAX_ROW_BYTES = 1 << 24  # ten thousand tags of a hundred characters fit; anyone else's file may be one endless line
 _ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -46,6 +47,7 @@ def as_record(image: str, description: Description) -> dict[str, Any]:
     return {
         "image": image,
         "caption": description.caption,
+        "confidence": None if description.confidence is None else round(description.confidence, 6),
         "english_captions": list(description.english_captions),
         "tags": [[word, round(score, 6)] for word, score in description.tags],
         "model": description.model,
@@ -70,9 +72,10 @@ def _cell(text: str, before: str = "'") -> str:
 
 
 def _write_csv(image: str, description: Description, settings: str) -> bytes:
+    sure = "" if description.confidence is None else f"{description.confidence:.4f}"
     tags = [f"{word} {score:.4f}" for word, score in description.tags if score >= 0.00005]
-    texts = description.caption, "; ".join(tags), " | ".join(description.english_captions), description.model, settings
-    line = io.StringIO()
+    said = description.caption, sure, "; ".join(tags), " | ".join(description.english_captions)
+    texts, line = [*said, description.model, settings], io.StringIO()
     csv.writer(line, lineterminator="\n").writerow([_cell(image, "./"), *map(_cell, texts)])
     return line.getvalue().encode()
 
@@ -80,7 +83,7 @@ def _write_csv(image: str, description: Description, settings: str) -> bytes:
 def _read_csv(line: bytes) -> Made:
     usual = csv.field_size_limit(MAX_ROW_BYTES)  # the usual one, of all readers, is less than a thousand labels' scores
     try:
-        image, _, _, _, model, settings = next(csv.reader([line.decode("utf-8")], strict=True))
+        image, _, _, _, _, model, settings = next(csv.reader([line.decode("utf-8")], strict=True))
     finally:
         csv.field_size_limit(usual)
     image = _ESCAPE.sub(lambda found: found[0].encode().decode("unicode_escape"), image)
@@ -204,9 +207,7 @@ class AnswerFile:
             image, *made = self._format.read(line)
         except (ValueError, RecursionError, csv.Error):
             self._refuse(number)
-        ours = [self._model, self._settings]
-        if self._format.header:
-            ours = [*map(_cell, ours)]
+        ours = [_cell(text) if self._format.header else text for text in (self._model, self._settings)]
         if made != ours:
             raise ConfigError(
                 f"{self._name} was made with other settings ({_differences(made, ours)}); choose another --out, or "

@@ -14,8 +14,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lcm.config import RunFolder, resource
+from lcm.config import resource
 from lcm.errors import ConfigError, LcmError, require
+from lcm.run_folder import RunFolder
 
 RUNS = Path("reports/runs")
 RUN_DIR = "run_dir"  # the parameter of every notebook that the runner sets

@@ -44,12 +44,11 @@ def _check_tags(tags: tuple[tuple[str, float], ...]) -> None:
 def as_headers(description: Description, version: str, source: str) -> dict[str, str]:
     """Return the X-LCM-… headers of a description.
 
-    Confidence is the best tag's score: the share of the tag scorer's belief that goes to it among the candidates. It is
-    no probability that the caption is right, and it is left out where there is no tag.
+    Confidence is the calibrated probability of `Description.confidence`; it is left out where there is none.
     """
     headers = {"X-LCM-Model": plain(description.model), "X-LCM-Model-Version": version, "X-LCM-Source": source}
-    if description.tags:
-        headers["X-LCM-Confidence"] = f"{description.tags[0][1]:.4f}"
+    if description.confidence is not None:
+        headers["X-LCM-Confidence"] = f"{description.confidence:.4f}"
     return headers
 
 
