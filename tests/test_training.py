@@ -1,4 +1,4 @@
-"""Training the captioner: loss, batches, resume, early stopping; and the export of captioner and tagger."""
+"""Training the captioner: loss, batches, the first stage and its resumption; and the export of captioner and tagger."""
 
 import json
 import shutil
@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from lcm.captioning import dual_encoder
 from lcm.captioning.bundle import Bundle, Manifest
-from lcm.captioning.decoding import decode_beam
 from lcm.captioning.scorers import load_tag_scorer
 from lcm.captioning.tagging import Photo
-from lcm.config import RunFolder, TrainConfig
+from lcm.captioning.writing import best_captions
+from lcm.config import TrainConfig
 from lcm.data.captions import Dataset, LabelledImage
 from lcm.data.vocabulary import END, PAD, START, UNKNOWN, build_vocabulary
 from lcm.data.word_vectors import find_vectors
@@ -26,16 +26,17 @@ from lcm.encoding.encoders import EncoderIdentity
 from lcm.encoding.features import EncodedImages
 from lcm.encoding.prepared import LabelledFeatures, PreparedRun
 from lcm.encoding.runtime import open_session
-from lcm.errors import DataError
 from lcm.models import build_model, build_tagger
+from lcm.run_folder import RunFolder
 from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches, make_buckets
-from lcm.training.checkpoint import load_checkpoint, save_checkpoint
+from lcm.training.checkpoint import load_checkpoint
 from lcm.training.contrastive import TrainedTagger
+from lcm.training.epochs import History
 from lcm.training.export import export_bundle
-from lcm.training.fit import Epoch, History, fit
+from lcm.training.fit import Trainer, fit
 from lcm.training.loss import cross_entropy
 from lcm.training.pairs import build_word_table
-from lcm.training.selection import keras_step, make_dev_scorer
+from lcm.training.selection import KerasDecoder, make_dev_scorer
 
 COLOURS, THINGS = ("red", "green", "blue", "white"), ("dog", "cat", "horse", "boat", "tree")
 
@@ -113,7 +114,7 @@ def test_every_caption_is_in_one_batch_of_each_epoch():
         read = [
             (*row_inputs[row_targets != PAD].tolist(), row_targets[row_targets != PAD][-1])
             for batch in epoch
-            for row_inputs, row_targets in zip(batch.inputs, batch.targets, strict=True)
+            for row_inputs, row_targets in zip(batch.inputs[:, 0], batch.targets[:, 0], strict=True)
         ]
         assert sorted(read) == expected
 
@@ -121,7 +122,7 @@ def test_every_caption_is_in_one_batch_of_each_epoch():
 def test_a_batch_carries_the_features_of_its_captions():
     labelled, prepared = toy_world()
     for batch in CaptionBatches(labelled, prepared.vocabulary, batch_size=7).epoch(0, 1):
-        for features, targets in zip(batch.features, batch.targets, strict=True):
+        for features, (targets,) in zip(batch.features, batch.targets, strict=True):
             words = prepared.vocabulary.decode(targets).split()
             assert COLOURS[features[:4].argmax()] in words
             assert THINGS[features[4:].argmax()] in words
@@ -161,7 +162,7 @@ def test_a_caption_too_long_is_cut_and_has_no_end_to_learn():
     (batch,) = batches.epoch(0, 1)
     assert batches.cut_captions == 1
     assert batch.positions == MAX_CAPTION_WORDS + 1
-    assert batch.inputs[0, 0] == START
+    assert batch.inputs[0, 0, 0] == START
     assert END not in batch.targets
 
 
@@ -181,8 +182,8 @@ def test_word_dropout_hides_inputs_and_never_targets():
     words = hidden = 0
     assert sum(batch.targets.sum() for batch in some.epoch(0, 1)) == sum(b.targets.sum() for b in plain.epoch(0, 1))
     for batch in some.epoch(0, 1):
-        assert (batch.inputs[:, 0] == START).all()
-        shifted = np.column_stack([batch.inputs[:, 1:], np.full(len(batch.inputs), PAD)])
+        assert (batch.inputs[..., 0] == START).all()
+        shifted = np.append(batch.inputs[..., 1:], np.full((len(batch.inputs), 1, 1), PAD), axis=2)
         changed = (shifted != batch.targets) & (batch.targets != END) & (batch.targets != PAD)
         assert (shifted[changed] == UNKNOWN).all()
         words += np.count_nonzero((batch.targets != END) & (batch.targets != PAD))
@@ -193,25 +194,36 @@ def test_word_dropout_hides_inputs_and_never_targets():
 # Fit
 
 
+def test_captions_of_an_image_together_are_learned_as_they_are_alone():
+    """Same words, same loss, whatever the number of captions of an image."""
+    labelled, prepared = toy_world()
+    images = [replace(image, captions=image.captions[: 1 + place % 2]) for place, image in enumerate(labelled.images)]
+    labelled = replace(labelled, images=images)
+    model = build_model("merge", labelled.shape, np.ones((len(prepared.vocabulary), 50), np.float32), 0)
+    trainer = Trainer(model, TrainConfig(run_dir=""), total_steps=10)
+    losses, widths = [], set()
+    for together in (False, True):
+        epoch = list(CaptionBatches(labelled, prepared.vocabulary, 2, together=together).epoch(0, 1))
+        measured = [(float(trainer.measure(batch)), batch.positions) for batch in epoch]
+        widths |= {batch.inputs.shape[1] for batch in epoch}
+        losses.append(np.average([loss for loss, _ in measured], weights=[count for _, count in measured]))
+    assert widths == {1, 2}
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
 def test_it_learns_to_caption_and_leaves_the_best_weights(tmp_path):
     model, history, labelled, prepared = train_toy(tmp_path, epochs=40, patience=40)
     assert history.epochs[-1].train_loss < 0.5 * history.epochs[0].train_loss
-    state = tuple(array.numpy() for array in model.start(labelled.read(slice(None))))
-    found = decode_beam(keras_step(model), state, max_words=10, beam_width=2)
-    captions = [prepared.vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
-    right = sum(caption in image.captions for caption, image in zip(captions, labelled.images, strict=True))
+    decoder = KerasDecoder(model, prepared.vocabulary)
+    captions = best_captions(decoder, labelled.read(slice(None)), beam_width=2, max_words=10)
+    right = sum(one.text in image.captions for one, image in zip(captions, labelled.images, strict=True))
     assert right >= 18
 
 
-def test_early_stopping_waits_as_long_as_patience_says(tmp_path):
-    _, history, *_ = train_toy(tmp_path, epochs=30, patience=2, learning_rate=1e-9)
-    assert len(history.epochs) - history.best_epoch == 2
-    assert history.finished
-
-
-def test_a_finished_run_is_not_trained_again_and_other_parameters_start_over(tmp_path, capsys):
+def test_other_parameters_start_over_but_not_those_of_other_stages(tmp_path, capsys):
     _, first, *_ = train_toy(tmp_path, epochs=2)
-    _, again, *_ = train_toy(tmp_path, epochs=2)
+    others = {"reinforce_epochs": 3, "reinforce_samples": 7, "tagger_epochs": 99, "export_attention": True}
+    _, again, *_ = train_toy(tmp_path, epochs=2, **others)
     assert again.epochs == first.epochs
     _, other, *_ = train_toy(tmp_path, epochs=2, learning_rate=0.02)
     assert "starts over" in capsys.readouterr().out
@@ -224,17 +236,17 @@ from pathlib import Path
 import lcm.training.fit as fit_module
 from tests.test_training import train_toy
 
-whole = fit_module._train_epoch
+whole = fit_module.Fitting.train_epoch
 
-def killed_in_the_third_epoch(trainer, train, config, number):
+def killed_in_the_third_epoch(stage, number):
     if number == 3:
-        for place, batch in enumerate(train.epoch(config.seed, number)):
-            trainer.train(batch)
+        for place, batch in enumerate(stage._train.epoch(0, number)):
+            stage._trainer.train(batch)
             if place == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-    return whole(trainer, train, config, number)
+    return whole(stage, number)
 
-fit_module._train_epoch = killed_in_the_third_epoch
+fit_module.Fitting.train_epoch = killed_in_the_third_epoch
 train_toy(Path(sys.argv[1]))
 """
 
@@ -254,64 +266,15 @@ def test_killed_and_resumed_it_ends_like_an_uninterrupted_run(tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_without_dev_images_the_last_epoch_is_the_best(tmp_path):
+def test_without_dev_images_nothing_is_measured(tmp_path):
     labelled, prepared = toy_world()
-    config = TrainConfig(run_dir="", epochs=3, batch_size=8, patience=1)
+    config = TrainConfig(run_dir="", epochs=2, batch_size=8, patience=1)
     model = build_model("merge", labelled.shape, np.zeros((len(prepared.vocabulary), 50), np.float32), 0)
     batches = CaptionBatches(labelled, prepared.vocabulary, 8)
     empty = CaptionBatches(LabelledFeatures([], np.zeros(0, int), labelled.store), prepared.vocabulary, 8)
-    history = fit(model, batches, empty, lambda: None, config, tmp_path)
-    assert history.best_epoch == len(history.epochs) == 3
-    assert history.epochs[0].dev_loss is None
-    assert history.as_metrics()["best_dev_cider"] is None
-
-
-def test_what_is_kept_is_the_mean_of_the_latest_epochs(tmp_path):
-    """One epoch each time: the mean of the weights after epochs 2 and 3 is what averaging two keeps after 3."""
-    runs = {}
-    for averaged in (1, 2):
-        captured = runs[averaged] = []
-        labelled, prepared = toy_world()
-        config = TrainConfig(run_dir="", epochs=3, batch_size=8, averaged_epochs=averaged)
-        vectors = np.random.default_rng(0).normal(size=(len(prepared.vocabulary), 50)).astype(np.float32)
-        model = build_model("merge", labelled.shape, vectors, 0)
-        batches = CaptionBatches(labelled, prepared.vocabulary, 8)
-
-        def capture(model=model, captured=captured) -> None:
-            captured.append(model.get_weights())
-
-        fit(model, batches, batches, capture, config, tmp_path / str(averaged))
-    for kept, second, third in zip(runs[2][2], runs[1][1], runs[1][2], strict=True):
-        np.testing.assert_allclose(kept, (second + third) / 2, atol=1e-6)
-
-
-def test_cider_decides_over_loss():
-    def epoch(number: int, dev_cider: float | None, dev_loss: float) -> Epoch:
-        return Epoch(number, 1.0, 0.1, 1.0, dev_loss, dev_cider)
-
-    history = History([epoch(1, 0.5, 2.0)], best_epoch=1)
-    assert history.is_better(epoch(2, 0.6, 3.0))
-    assert not history.is_better(epoch(2, 0.4, 1.0))
-    assert History([epoch(1, None, 2.0)], best_epoch=1).is_better(epoch(2, None, 1.9))
-
-
-# Checkpoints
-
-
-def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
-    arrays = [np.arange(6.0).reshape(2, 3), np.array(7, dtype=np.int64)]
-    save_checkpoint(tmp_path / "a.npz", arrays, {"epoch": 3})
-    read, record = load_checkpoint(tmp_path / "a.npz")
-    assert record == {"epoch": 3}
-    assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(arrays, read, strict=True))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
-
-
-def test_no_checkpoint_is_none_and_a_damaged_one_is_an_error(tmp_path):
-    assert load_checkpoint(tmp_path / "a.npz") is None
-    (tmp_path / "a.npz").write_bytes(b"not a zip archive")
-    with pytest.raises(DataError, match=r"damaged.*remove it"):
-        load_checkpoint(tmp_path / "a.npz")
+    history = fit(model, batches, empty, pytest.fail, config, tmp_path)
+    assert history.best_epoch == len(history.epochs) == 2
+    assert [(epoch.dev_loss, epoch.dev_cider) for epoch in history.epochs] == [(None, None)] * 2
 
 
 # Export
@@ -359,16 +322,16 @@ def test_the_bundle_answers_as_keras_does(exported):
     assert bundle.manifest == manifest
     assert manifest.name.startswith("merge-")
     features = exported.labelled.read(slice(None))
-    ours, theirs = bundle.start(features), model.start(features)
-    step = keras_step(model)
-    token_ids = np.full(len(features), START)
+    decoder = KerasDecoder(model, exported.prepared.vocabulary)
+    ours, theirs = bundle.start(features), decoder.start(features)
+    token_ids = np.full((len(features), 1), START)
     for _ in range(4):
-        for a, b in zip(ours, theirs, strict=True):
+        for a, b in zip((*ours.images, *ours.rows), (*theirs.images, *theirs.rows), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4)
         our_log_probs, ours = bundle.step(token_ids, ours)
-        their_log_probs, theirs = step(token_ids, tuple(np.asarray(array) for array in theirs))
+        their_log_probs, theirs = decoder.step(token_ids, theirs)
         np.testing.assert_allclose(our_log_probs, their_log_probs, atol=1e-4)
-        token_ids = our_log_probs.argmax(1)
+        token_ids = our_log_probs.argmax(2)
 
 
 def test_the_image_tower_answers_as_keras_does(exported):

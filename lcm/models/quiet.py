@@ -5,6 +5,7 @@ Refuses to know what TensorFlow is used for.
 """
 
 import os
+import warnings
 
 
 def import_tensorflow() -> None:
@@ -20,3 +21,4 @@ def import_tensorflow() -> None:
         os.close(shown)
         os.close(nowhere)
     tensorflow.get_logger().setLevel("ERROR")  # it warns of one graph a caption length, which is meant
+    warnings.filterwarnings("ignore", "You are using a softmax over axis")  # a first word that reads itself alone

@@ -34,5 +34,5 @@ def load_checkpoint(path: Path) -> tuple[list[np.ndarray], dict] | None:
         with np.load(path, allow_pickle=False) as stored:
             names = sorted(name for name in stored.files if name != "record")
             return [stored[name] for name in names], json.loads(str(stored["record"]))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # numpy and zipfile have no common class for what they raise
         raise DataError(f"the checkpoint {path} is damaged ({error}); remove it to train from the start") from error

@@ -16,11 +16,12 @@ import tensorflow as tf
 from keras import ops
 from tqdm import tqdm
 
-from lcm.config import RunFolder, TrainConfig
+from lcm.config import TrainConfig
 from lcm.encoding.prepared import PreparedRun
 from lcm.errors import choose
 from lcm.models import TAGGERS, build_tagger
 from lcm.models.dual_encoder import DualEncoder
+from lcm.run_folder import RunFolder
 from lcm.training.checkpoint import load_checkpoint, save_checkpoint
 from lcm.training.pairs import PairBatch, Pairs, WordTable, build_word_table
 from lcm.training.state import TrainingState
@@ -64,7 +65,7 @@ def train_tagger(prepared: PreparedRun, config: TrainConfig, run: RunFolder) -> 
         return None
     train = prepared.labelled_features("train", "pooled")
     table = build_word_table(train, prepared.vocabulary, config.word_embedding)
-    pairs = Pairs(train, table, IMAGES_PER_STEP)
+    pairs = Pairs(train, table, IMAGES_PER_STEP, config.view_share)
     model = build_tagger(config.tagger, pairs.features, table.vectors, table.learned, config.seed)
     return TrainedTagger(model, table, fit_dual_encoder(model, pairs, table, config, run.checkpoint / "tagger.npz"))
 
@@ -82,6 +83,7 @@ def fit_dual_encoder(
     recipe = {
         "epochs": config.tagger_epochs,
         "seed": config.seed,
+        "view_share": config.view_share if pairs.views else 0.0,
         "settings": model.settings,
         "fingerprint": pairs.fingerprint(),
     }

@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,25 @@ import keras
 import numpy as np
 
 from lcm.captioning import bundle, dual_encoder
-from lcm.config import RunFolder, TrainConfig
+from lcm.config import TrainConfig
 from lcm.encoding.prepared import PreparedRun
 from lcm.encoding.runtime import open_session
+from lcm.errors import ConfigError, choose
+from lcm.models import MODELS, TAGGERS
+from lcm.run_folder import RunFolder
 from lcm.training.contrastive import TrainedTagger
+from lcm.training.half import halve_weights
+
+
+def check_parameters(config: TrainConfig) -> None:
+    """Raise ConfigError, before any training, for what could not be exported after it."""
+    choose(TAGGERS, config.tagger, "tagger")
+    if config.export_attention and not hasattr(choose(MODELS, config.model, "model"), "attention"):
+        looking = ", ".join(name for name, model in MODELS.items() if hasattr(model, "attention"))
+        raise ConfigError(
+            f"export_attention is True and model is {config.model!r}, which looks at no grid; choose the model from "
+            f"{looking}, or leave it out"
+        )
 
 
 def export_bundle(
@@ -36,6 +52,8 @@ def export_bundle(
         start, step = _graphs(model)
         _export_graph(start, temporary / bundle.START_GRAPH)
         _export_graph(step, temporary / bundle.STEP_GRAPH)
+        if config.export_attention:
+            _export_graph(_attention_graph(model), temporary / bundle.ATTENTION_GRAPH)
         prepared.vocabulary.save(temporary / bundle.VOCABULARY)
         settings = _export_tagger(tagger, config.word_embedding, temporary) if tagger else {}
         sealed = bundle.seal(temporary, _describe(model, tagger, settings, prepared, config, run))
@@ -72,20 +90,43 @@ def _describe(
         beam_width=config.beam_width,
         max_words=config.max_words,
         tagger=settings,
+        attention=config.export_attention,
     )
 
 
 def _graphs(model) -> tuple[keras.Model, keras.Model]:
-    """Return `model.start` and `model.step` as models of their own, that share its weights."""
+    """Return `model.start` and `model.step` as models of their own, that share its weights; bundle.py names inputs."""
     features = keras.Input(model.feature_shape, name="features")
-    state = model.start(features)
-    start = keras.Model([features], list(state))
-    token_ids = keras.Input((), dtype="int32", name="token_ids")
-    state_inputs = tuple(
-        keras.Input(array.shape[1:], dtype=array.dtype, name=f"state_{place}") for place, array in enumerate(state)
+    start = keras.Model([features], list(_Method(model, model.start)((features,))))
+    token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+    images = tuple(
+        keras.Input(array.shape[1:], dtype=array.dtype, name=f"image_{place}")
+        for place, array in enumerate(start.outputs)
     )
-    log_probs, next_state = model.step(token_ids, state_inputs)
-    return start, keras.Model([token_ids, *state_inputs], [log_probs, *next_state])
+    rows = tuple(keras.Input((None, *shape), name=f"row_{place}") for place, shape in enumerate(model.row_shapes))
+    log_probs, next_rows = _Method(model, model.step)((token_ids, images, rows))
+    return start, keras.Model([token_ids, *images, *rows], [log_probs, *next_rows])
+
+
+def _attention_graph(model) -> keras.Model:
+    """Return `model.attention` as a model of its own."""
+    features = keras.Input(model.feature_shape, name="features")
+    token_ids = keras.Input((None, None), dtype="int32", name="token_ids")
+    return keras.Model([features, token_ids], [_Method(model, model.attention)((features, token_ids))])
+
+
+class _Method(keras.layers.Layer):
+    """A model's method as a layer: within it the numbers of images and texts can be asked for, as whenever it runs."""
+
+    def __init__(self, model, method: Callable):
+        """`model` holds the weights; they are there already."""
+        super().__init__()
+        self.model, self.method = model, method
+        self.built = True
+
+    def call(self, inputs: tuple):
+        """Return what the method returns for these arguments."""
+        return self.method(*inputs)
 
 
 def _export_tagger(tagger: TrainedTagger, word_embedding: str, folder: Path) -> dict[str, Any]:
@@ -121,4 +162,5 @@ def _export_graph(graph: keras.Model, path: Path) -> None:
     graph([np.zeros(shape, entry.dtype) for shape, entry in zip(shapes, graph.inputs, strict=True)])  # else no export
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of Keras's tf2onnx bridge, on numpy
         graph.export(path, format="onnx", verbose=False)
+    halve_weights(path)
     open_session(path)  # what has no counterpart in ONNX is exported all the same, and only logged

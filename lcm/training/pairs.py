@@ -71,12 +71,12 @@ class PairBatch:
 class Pairs:
     """All images of a split that have a readable caption; without any, no batches."""
 
-    def __init__(self, labelled: LabelledFeatures, table: WordTable, batch_size: int):
-        """Encode the captions; `batch_size` counts images."""
+    def __init__(self, labelled: LabelledFeatures, table: WordTable, batch_size: int, view_share: float = 0.0):
+        """Encode the captions; `batch_size` counts images, `view_share` is that of images read from a further view."""
         encoded = [[ids for caption in image.captions if (ids := table.encode(caption))] for image in labelled.images]
         self._places = np.array([place for place, captions in enumerate(encoded) if captions], dtype=np.int64)
         self._captions = [captions for captions in encoded if captions]
-        self._labelled, self._table = labelled, table
+        self._labelled, self._table, self._view_share = labelled, table, view_share
         self._batch_size = min(batch_size, max(len(self._places), 1))
         columns = {word: column for column, word in enumerate(table.key_words)}
         self._shares = [_shares(labelled.images[place].captions, columns) for place in self._places]
@@ -85,6 +85,11 @@ class Pairs:
     def __len__(self) -> int:
         """Number of batches an epoch; what does not fill the last one waits for another epoch's order."""
         return len(self._places) // self._batch_size
+
+    @property
+    def views(self) -> int:
+        """The number of further views of each image."""
+        return self._labelled.views
 
     @property
     def features(self) -> np.ndarray:
@@ -113,7 +118,8 @@ class Pairs:
             word_ids[row, : len(ids)] = ids
             columns, shares = self._shares[member]
             key_words[row, columns] = shares
-        return PairBatch(self._labelled.read(self._places[members]), word_ids, key_words)
+        views = self._labelled.draw_views(len(members), self._view_share, random)
+        return PairBatch(self._labelled.read(self._places[members], views), word_ids, key_words)
 
 
 def _shares(captions: tuple[str, ...], columns: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:

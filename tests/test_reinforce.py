@@ -1,0 +1,452 @@
+"""Self-critical training: how captions are drawn, what they teach, and that a run goes on where it stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcm.config import TrainConfig
+from lcm.data.captions import LabelledImage
+from lcm.data.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, build_vocabulary
+from lcm.encoding.prepared import LabelledFeatures
+from lcm.errors import DataError
+from lcm.models.merge import Merge
+from lcm.models.transformer import Transformer
+from lcm.training import reinforce as module
+from lcm.training.checkpoint import load_checkpoint
+from lcm.training.reinforce import Sampler, SelfCritical, advantages, reinforce
+
+COLOURS, THINGS = ("red", "green", "blue"), ("dog", "cat", "boat")
+CAPTIONS = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
+VOCABULARY = build_vocabulary(CAPTIONS, 1)
+MODELS = ("merge", "transformer")
+
+
+def world(model: str, captions=CAPTIONS) -> LabelledFeatures:
+    """Nine images whose features, pooled or at one of four grid positions, say outright which they are."""
+    images = [
+        LabelledImage(f"{place}.jpg", Path(f"{place}.jpg"), "train", (text,)) for place, text in enumerate(captions)
+    ]
+    pooled = np.eye(len(images), dtype=np.float32)
+    grid = np.zeros((len(images), 4, len(images)), np.float32)
+    grid[:, 2] = pooled
+    return LabelledFeatures(images, np.arange(len(images)), {"merge": pooled, "transformer": grid}[model])
+
+
+def build(name: str, dropout: float = 0.0, seed: int = 0, vocabulary: Vocabulary = VOCABULARY):
+    """A small model, its weights drawn by numpy: dropout has seeds among them that are its own."""
+    shape, size = world(name).shape, len(vocabulary)
+    if name == "merge":
+        model = Merge(shape, size, embedding_dim=8, width=16, dropout=dropout)
+    else:
+        sizes = {"width": 16, "heads": 2, "encoder_layers": 0, "decoder_layers": 1}
+        model = Transformer(shape, size, **sizes, dropout=dropout, feature_dropout=dropout)
+    model((np.zeros((1, *shape), np.float32), np.zeros((1, 1, 1), np.int32)))
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        spread = random.normal(0, 0.3, weight.shape)
+        weight.assign(np.ones(weight.shape) if "gamma" in weight.path else spread)
+    return model
+
+
+def settings(**parameters) -> TrainConfig:
+    quick = {"reinforce_epochs": 3, "reinforce_images": 3, "max_words": 4}
+    quick |= {"reinforce_learning_rate": 0.02, "reinforce_temperature": 1.0}
+    return TrainConfig(run_dir="", **(quick | parameters))
+
+
+def train(folder: Path, model: str = "merge", first: int = 0, labelled: LabelledFeatures | None = None, **parameters):
+    """Train a small model, as the first stage, of the seed `first`, might have left it; returns it and the history."""
+    fresh = build(model, seed=first)
+    labelled = world(model) if labelled is None else labelled
+    return fresh, reinforce(fresh, labelled, VOCABULARY, lambda: None, settings(**parameters), folder)
+
+
+def log_probs_of(model, features: np.ndarray, written: np.ndarray) -> np.ndarray:
+    """The log-probability [B, S] of whole captions [B, S, T]."""
+    inputs = np.concatenate([np.full_like(written[..., :1], START), written[..., :-1]], axis=2)
+    log_probs = np.log(np.take_along_axis(model((features, inputs)).numpy(), written[..., None], axis=3)[..., 0])
+    return np.where(written == PAD, 0, log_probs).sum(2)
+
+
+def references_of(labelled: LabelledFeatures) -> np.ndarray:
+    return np.array([[VOCABULARY.encode(text)[1:] for text in image.captions] for image in labelled.images], np.int32)
+
+
+def assert_same_weights(model, other) -> None:
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def differ(model, other) -> bool:
+    return any(np.abs(a - b).max() > 1e-3 for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
+
+
+# Advantages
+
+
+def test_advantages_are_over_the_mean_of_an_image_s_other_samples():
+    found = advantages(np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0], [3.0, 3.0, 0.0]]))
+    assert found.tolist() == [[-3.0, -1.5, 4.5], [0.0, 0.0, 0.0], [1.5, 1.5, -3.0]]
+    assert found.dtype == np.float32
+    assert advantages(np.array([[5.0, 1.0]])).tolist() == [[4.0, -4.0]]
+
+
+# Sampling
+
+
+class Written:
+    """A model of known probabilities: by image (its one feature, 0 or 1), by how many words there are, by last word."""
+
+    def __init__(self, probabilities: np.ndarray):
+        """`probabilities` are [images, places, last words, next words]."""
+        self.settings, self.row_shapes = {"vocabulary_size": probabilities.shape[-1]}, ((1,),)
+        self.log_probs = tf.constant(np.log(np.maximum(probabilities, 1e-30)), tf.float32)
+
+    def start(self, features):
+        return (tf.cast(features[:, 0], tf.int32),)
+
+    def step(self, token_ids, images, rows):
+        words = tf.cast(rows[0][..., 0], tf.int32)
+        kinds = tf.broadcast_to(images[0][:, None], tf.shape(token_ids))
+        return tf.gather_nd(self.log_probs, tf.stack([kinds, words, token_ids], axis=2)), (rows[0] + 1,)
+
+
+A, B = 4, 5  # words of it; PAD, START and UNKNOWN have a probability too, that no caption may use
+FIRST = {0: {A: 0.5, B: 0.1, END: 0.1, PAD: 0.1, START: 0.1, UNKNOWN: 0.1}, 1: {A: 0.2, B: 0.2, END: 0.6}}
+AFTER_A = {0: {A: 0.3, B: 0.7}, 1: {B: 1.0}}
+
+
+@pytest.fixture(scope="module")
+def written() -> Written:
+    """Writes a first word or ends, after A another word, and after B, or at the third place, always ends."""
+    probabilities = np.zeros((2, 9, 8, 8))
+    probabilities[..., END] = 1
+    for image in (0, 1):
+        for place, last, words in ((0, START, FIRST[image]), (1, A, AFTER_A[image])):
+            probabilities[image, place, last] = 0
+            probabilities[image, place, last, list(words)] = list(words.values())
+    return Written(probabilities)
+
+
+IMAGES = tf.constant([[0.0], [1.0]])
+
+
+def test_words_are_drawn_with_the_probabilities_that_the_model_gives_them(written):
+    samples, of_image = 4000, Sampler(written, 4000, 5).write(IMAGES, (3, 0))
+    expected = [
+        # the three words that none may write leave 0.7
+        {(A, A, END): 5 / 7 * 0.3, (A, B, END): 5 / 7 * 0.7, (B, END, PAD): 1 / 7, (END, PAD, PAD): 1 / 7},
+        {(A, B, END): 0.2, (B, END, PAD): 0.2, (END, PAD, PAD): 0.6},
+    ]
+    for captions, shares in zip(of_image.tolist(), expected, strict=True):
+        drawn = [tuple(caption) for caption in captions]
+        assert set(drawn) == set(shares)
+        for caption, share in shares.items():
+            deviation = np.sqrt(share * (1 - share) / samples)
+            assert abs(drawn.count(caption) / samples - share) < 4 * deviation, caption
+
+
+def test_a_low_temperature_follows_the_more_probable_words():
+    """At half of it, probabilities are squared and shared out anew, among words that may be written."""
+    probabilities = np.zeros((1, 9, 8, 8))
+    probabilities[..., [A, B, END, UNKNOWN]] = 0.2, 0.1, 0.1, 0.6
+    drawn = Sampler(Written(probabilities), 4000, 1, temperature=0.5).write(tf.zeros((1, 1)), (3, 0))
+    for word, share in ((A, 4 / 6), (B, 1 / 6), (END, 1 / 6), (UNKNOWN, 0)):
+        assert abs(np.mean(drawn == word) - share) <= 4 * np.sqrt(share * (1 - share) / 4000)
+
+
+def test_neither_the_samples_of_an_image_nor_the_images_are_alike(written):
+    of_image = Sampler(written, 50, 5).write(tf.zeros((3, 1)), (3, 0))
+    assert all(len({tuple(caption) for caption in captions.tolist()}) > 1 for captions in of_image)
+    assert not np.array_equal(of_image[0], of_image[1])
+
+
+def test_the_seed_decides_the_samples(written):
+    sampler = Sampler(written, 50, 5)
+    first = sampler.write(IMAGES, (3, 0))
+    np.testing.assert_array_equal(Sampler(written, 50, 5).write(IMAGES, (3, 0)), first)
+    for other in ((4, 0), (3, 100)):
+        assert not np.array_equal(sampler.write(IMAGES, other)[:, :, :2], first[:, :, :2])
+
+
+def test_the_words_of_a_caption_are_drawn_independently():
+    """With A and B as probable at each place, all eight captions of three words come."""
+    probabilities = np.zeros((1, 9, 8, 8))
+    probabilities[..., [A, B]] = 0.5
+    drawn = Sampler(Written(probabilities), 800, 3).write(tf.zeros((1, 1)), (0, 0))
+    captions, counts = np.unique(drawn[0], axis=0, return_counts=True)
+    assert len(captions) == 8
+    assert counts.min() > 60
+
+
+def test_a_caption_stops_at_its_end_or_after_the_most_words():
+    probabilities = np.zeros((1, 9, 8, 8))
+    probabilities[..., [A, END]] = 0.9, 0.1
+    drawn = Sampler(Written(probabilities), 500, 6).write(tf.zeros((1, 1)), (0, 0))[0]
+    assert drawn.shape == (500, 6)
+    ends = (drawn == END).argmax(1)
+    for caption, end in zip(drawn.tolist(), ends, strict=True):
+        assert caption == ([A] * end + [END] + [PAD] * (5 - end) if END in caption else [A] * 6)
+    assert set(ends) == set(range(6))
+    assert (drawn != END).all(1).any()
+    probabilities[..., [A, END]] = 0, 1
+    assert Sampler(Written(probabilities), 500, 6).write(tf.zeros((1, 1)), (0, 0)).shape == (1, 500, 1)
+
+
+def test_a_caption_may_have_the_most_words_and_its_end(tmp_path, monkeypatch):
+    lengths = {array.shape[2] for array in samples_of(tmp_path, monkeypatch, max_words=2)}
+    assert max(lengths) == 3
+
+
+def samples_of(folder: Path, monkeypatch, **parameters) -> list[np.ndarray]:
+    """All that was written in two epochs of three batches, about images that look the same, by a model that stays."""
+    monkeypatch.setattr(SelfCritical, "learn", lambda *_: None)
+    kept, write = [], Sampler.write
+
+    def spy(sampler, features, seed) -> np.ndarray:
+        kept.append(write(sampler, features, seed))
+        return kept[-1]
+
+    labelled = LabelledFeatures(world("merge").images, np.zeros(9, int), np.zeros((1, 9), np.float32))
+    with monkeypatch.context() as patch:
+        patch.setattr(Sampler, "write", spy)
+        train(folder, labelled=labelled, reinforce_epochs=2, **parameters)
+    return kept
+
+
+def test_every_batch_of_every_epoch_and_every_seed_draws_anew(tmp_path, monkeypatch):
+    runs = [samples_of(tmp_path / str(place), monkeypatch, seed=seed) for place, seed in enumerate((0, 1, 0))]
+    assert [len(batches) for batches in runs] == [6, 6, 6]
+    as_lists = [[batch.tolist() for batch in batches] for batches in runs]
+    assert as_lists[0] == as_lists[2]
+    different = [*as_lists[0], *as_lists[1]]
+    assert all(first not in different[place + 1 :] for place, first in enumerate(different))
+
+
+# Learning
+
+
+def make_stage(name: str, dropout: float = 0.0, temperature: float = 1.0) -> SelfCritical:
+    config = settings(reinforce_temperature=temperature)
+    return SelfCritical(build(name, dropout), world(name), VOCABULARY, lambda: None, config)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def stages(request) -> tuple[SelfCritical, SelfCritical]:
+    """The stage, of each model, with a model without dropout and with one that hides nine in ten numbers."""
+    return make_stage(request.param), make_stage(request.param, dropout=0.9)
+
+
+@pytest.fixture
+def stage(stages) -> SelfCritical:
+    """The first, that has learned nothing yet."""
+    before = stages[0].state.arrays
+    yield stages[0]
+    stages[0].state.restore(before)
+
+
+RED, DOG, GREEN = (VOCABULARY.ids[word] for word in ("red", "dog", "green"))
+PAIRS = np.array([[[RED, DOG, END], [GREEN, END, PAD]]] * 2, np.int32)  # two captions of each of two images
+
+
+def features_of(stage: SelfCritical, images: int) -> np.ndarray:
+    return stage._train.read(np.arange(images))
+
+
+def learned(stage: SelfCritical, written: np.ndarray = PAIRS, earned: tuple[float, float] = (1, -0.5)) -> list:
+    """The weights after two steps; afterwards the stage is as it was."""
+    before = stage.state.arrays
+    for _ in range(2):
+        stage.learn(features_of(stage, 2), written, np.array([earned] * 2, np.float32))
+    weights = [weight.numpy() for weight in stage.state.model.trainable_variables]
+    stage.state.restore(before)
+    return weights
+
+
+def test_a_step_goes_towards_what_earned_more_and_away_from_what_earned_less(stage):
+    features, earned = features_of(stage, 2), np.array([[1, -1], [2, -1]], np.float32)
+    before = log_probs_of(stage.state.model, features, PAIRS)
+    for _ in range(3):
+        stage.learn(features, PAIRS, earned)
+    assert ((log_probs_of(stage.state.model, features, PAIRS) - before) * earned > 0.1).all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_a_step_follows_the_gradient(temperature):
+    """Of the last layer's bias, by hand: each word's advantage times what its probability lacks, a mean over words."""
+    stage = make_stage("merge", temperature=temperature)
+    stage.state.optimizer = keras.optimizers.SGD(1.0)
+    stage.state.optimizer.build(stage.state.model.trainable_variables)
+    features, earned, bias = features_of(stage, 2), np.array([[1, -1], [3, 0.5]]), stage.state.model.output_dense.bias
+    inputs = np.concatenate([np.full((2, 2, 1), START), PAIRS[..., :-1]], axis=2)
+    logits, before = stage.state.model.logits(stage.state.model.hidden(features, inputs)).numpy(), bias.numpy()
+    probabilities = np.exp(logits / temperature) / np.exp(logits / temperature).sum(-1, keepdims=True)
+    lacking = (np.eye(len(VOCABULARY))[PAIRS] - probabilities) / temperature * earned[..., None, None]
+    stage.learn(features, PAIRS, earned.astype(np.float32))
+    np.testing.assert_allclose(bias.numpy() - before, lacking[PAIRS != PAD].mean(0), atol=1e-5)
+
+
+def test_padding_teaches_nothing(stage):
+    expected = learned(stage)
+    for more in (1, 3):  # to the same length as it is padded to anyway, and beyond
+        found = learned(stage, np.pad(PAIRS, ((0, 0), (0, 0), (0, more))))
+        assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+    fresh = [weight.numpy() for weight in stage.state.model.trainable_variables]
+    assert max(np.abs(a - b).max() for a, b in zip(expected, fresh, strict=True)) > 0.01
+
+
+def test_dropout_is_off(stages):
+    written = [stage._sampler.write(tf.constant(features_of(stage, 9)), (1, 2)).tolist() for stage in stages]
+    assert written[0] == written[1]
+    for ours, theirs in zip(*map(learned, stages), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_learns_to_write_what_earns_more(name, tmp_path):
+    labelled, fresh = world(name), build(name)
+    model, history = train(tmp_path, name, reinforce_epochs=25, reinforce_samples=8, reinforce_temperature=1.0)
+    rewards = [epoch.train_reward for epoch in history.epochs]
+    assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 1
+    features, references = labelled.read(slice(None)), references_of(labelled)
+    gained = log_probs_of(model, features, references) - log_probs_of(fresh, features, references)
+    assert gained.mean() > 1
+    others = np.roll(references, 1, axis=0)
+    assert (gained - log_probs_of(model, features, others) + log_probs_of(fresh, features, others)).mean() > 1
+
+
+def test_an_epoch_tells_of_rewards_and_not_of_losses(tmp_path):
+    scores = iter([0.25, 0.75, 0.5])
+    model, labelled = build("merge"), world("merge")
+    history = reinforce(model, labelled, VOCABULARY, lambda: next(scores), settings(), tmp_path)
+    for epoch in history.epochs:
+        assert (epoch.train_loss, epoch.dev_loss, epoch.learning_rate) == (None, None, 0.02)
+        assert 0 <= epoch.train_reward <= 10
+        assert epoch.images_per_second > 0
+    assert [epoch.dev_cider for epoch in history.epochs] == [0.25, 0.75, 0.5]
+    assert history.best_epoch == 2
+    assert history.as_metrics("reinforce_")["reinforce_best_dev_cider"] == 0.75
+
+
+def test_without_epochs_nothing_is_done(tmp_path):
+    model, history = train(tmp_path / "checkpoint", reinforce_epochs=0)
+    assert history is None
+    assert_same_weights(model, build("merge"))
+    assert not (tmp_path / "checkpoint").exists()
+
+
+# Images
+
+
+def test_images_without_words_take_no_part(tmp_path):
+    """Its features are no numbers: had it been read, no weight would be one."""
+    labelled = world("merge", [*CAPTIONS[:4], "...", *CAPTIONS[5:]])
+    labelled.store[4] = np.nan
+    model, history = train(tmp_path, labelled=labelled)
+    assert all(np.isfinite(array).all() for array in model.get_weights())
+    assert differ(model, build("merge"))
+    assert history.epochs[0].train_reward > 0
+
+
+def test_further_views_are_read_in_place_of_the_images(tmp_path):
+    plain = world("merge")
+    store = np.concatenate([np.full_like(plain.store, np.nan), plain.store])
+    labelled = LabelledFeatures(plain.images, np.arange(9), store, 9 + np.arange(9)[None])
+    model, _ = train(tmp_path, labelled=labelled, view_share=1.0)
+    assert all(np.isfinite(array).all() for array in model.get_weights())
+
+
+@pytest.mark.parametrize("captions", [[], ["red dog"], ["red dog", "...", ""]])
+def test_fewer_than_two_images_with_captions_are_refused(captions, tmp_path):
+    found = captions.count("red dog")
+    message = rf"train images with captions in words: {found}; self-critical training needs two.*reinforce_epochs to 0"
+    with pytest.raises(DataError, match=message):
+        train(tmp_path, labelled=world("merge", captions))
+
+
+# Going on
+
+
+def recipe_of(monkeypatch, first: int = 0, labelled: LabelledFeatures | None = None, **parameters) -> dict:
+    """What a run must have in common with the one that it goes on from."""
+    monkeypatch.setattr(module, "run_epochs", lambda _stage, _epochs, _patience, recipe, _checkpoint: recipe)
+    return train(Path("nowhere"), "merge", first, labelled, **parameters)[1]
+
+
+CHANGES = {
+    "learning rate": {"reinforce_learning_rate": 0.01},
+    "temperature": {"reinforce_temperature": 0.5},
+    "samples": {"reinforce_samples": 4},
+    "images a step": {"reinforce_images": 4},
+    "epochs": {"reinforce_epochs": 4},
+    "words": {"max_words": 5},
+    "views": {"view_share": 0.5},
+    "averaged epochs": {"averaged_epochs": 1},
+    "patience": {"patience": 1},
+    "beam": {"beam_width": 1},
+    "seed": {"seed": 1},
+    "first stage": {"first": 1},
+    "images": {"labelled": world("merge", CAPTIONS[:8])},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_run_starts_over(change, monkeypatch):
+    assert recipe_of(monkeypatch, **CHANGES[change]) != recipe_of(monkeypatch)
+
+
+def test_a_run_goes_on_whatever_else_changes(monkeypatch):
+    others = {"epochs": 99, "learning_rate": 0.5, "tagger_epochs": 99, "label_smoothing": 0.5, "batch_size": 7}
+    recipe = recipe_of(monkeypatch, **others)
+    assert recipe == recipe_of(monkeypatch)
+    assert json.loads(json.dumps(recipe)) == recipe
+
+
+def train_to_the_end(folder: Path):
+    return train(folder, averaged_epochs=2)
+
+
+def train_killed(folder: Path) -> None:
+    """Killed in the second epoch, after a step of it: the weights are no longer those of the checkpoint."""
+    calls, write = [], Sampler.write
+
+    def killed(sampler, features, seed) -> np.ndarray:
+        calls.append(seed)
+        if len(calls) == 3 + 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(sampler, features, seed)
+
+    Sampler.write = killed
+    train_to_the_end(folder)
+
+
+def test_killed_and_resumed_it_ends_like_an_uninterrupted_run(tmp_path):
+    script = "import sys, pathlib, tests.test_reinforce as here; here.train_killed(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", script, str(tmp_path / "killed")]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    _, record = load_checkpoint(tmp_path / "killed" / "last.npz")
+    assert len(record["history"]["epochs"]) == 1
+    resumed, resumed_history = train_to_the_end(tmp_path / "killed")
+    whole, whole_history = train_to_the_end(tmp_path / "whole")
+    rewards = [[epoch.train_reward for epoch in history.epochs] for history in (resumed_history, whole_history)]
+    assert rewards[0] == pytest.approx(rewards[1], abs=1e-5)
+    assert len(rewards[0]) == 3
+    assert_same_weights(resumed, whole)
+    assert differ(whole, build("merge"))
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
+    model, history = train(tmp_path, reinforce_epochs=1)
+    monkeypatch.setattr(SelfCritical, "train_epoch", None)
+    again, same = train(tmp_path, reinforce_epochs=1)
+    assert same == history
+    assert_same_weights(again, model)

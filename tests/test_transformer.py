@@ -1,0 +1,287 @@
+"""The transformer: word by word as over whole captions, what may see what, its size, and that it looks at the grid."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcm.captioning.decoding import empty_rows
+from lcm.data.vocabulary import END, PAD, START
+from lcm.models import build_model, transformer
+from lcm.models.transformer import MAX_POSITIONS, Transformer
+from lcm.training.loss import caption_loss
+
+VOCABULARY_SIZE, POSITIONS, FEATURE_DIM, WIDTH = 23, 9, 7, 16
+
+
+def make(feature_shape=(POSITIONS, FEATURE_DIM), vocabulary_size=VOCABULARY_SIZE, width=WIDTH, heads=2, **settings):
+    """A small one with the weights of seed 4."""
+    keras.utils.set_random_seed(4)
+    model = Transformer(feature_shape, vocabulary_size, width=width, heads=heads, **settings)
+    model((np.zeros((1, *feature_shape), np.float32), np.zeros((1, 1, 1), np.int32)))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    """Weights far from those that training begins with, so that nothing is nearly zero."""
+    made, random = make(), np.random.default_rng(5)
+    made.set_weights([random.normal(0, 0.4, array.shape).astype(np.float32) for array in made.get_weights()])
+    return made
+
+
+def several_texts() -> np.ndarray:
+    """Three texts [2, 3, 4] of each of two images."""
+    return np.array(
+        [
+            [[START, 5, 9, 17], [START, 21, 4, 4], [START, 6, 6, 6]],
+            [[START, 5, 9, 17], [START, 8, END, PAD], [PAD, PAD, PAD, PAD]],
+        ],
+        dtype=np.int32,
+    )
+
+
+def random_features(images: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(images, POSITIONS, FEATURE_DIM)).astype(np.float32)
+
+
+def assert_word_by_word_is_whole(model, features: np.ndarray, token_ids: np.ndarray) -> None:
+    whole = np.log(model((features, token_ids)).numpy())
+    images, rows = model.start(features), empty_rows(len(features), model.row_shapes)
+    rows = [np.repeat(row, token_ids.shape[1], axis=1) for row in rows]
+    for position in range(token_ids.shape[2]):
+        log_probs, rows = model.step(token_ids[:, :, position], images, rows)
+        np.testing.assert_allclose(log_probs, whole[:, :, position], atol=1e-4)
+
+
+# Whole captions and word by word
+
+
+def test_word_by_word_gives_what_the_whole_caption_gives(model):
+    assert_word_by_word_is_whole(model, random_features(2), several_texts())
+
+
+def test_words_far_behind_are_read_as_those_at_the_last_place(monkeypatch):
+    monkeypatch.setattr(transformer, "MAX_POSITIONS", 4)
+    model, token_ids = make(), np.array([[[START, 7, 7, 7, 7, 7, 9]]], np.int32)
+    read = model.read(token_ids, 0)[0, 0].numpy()
+    assert np.abs(read[1:3] - read[2:4]).max(1).min() > 1e-2
+    np.testing.assert_array_equal(read[[4, 5]], read[[3, 3]])
+    assert_word_by_word_is_whole(model, random_features(1), token_ids)
+
+
+def test_what_is_remembered_of_a_text_begins_empty_and_grows_by_each_word(model):
+    assert model.row_shapes == ((None, WIDTH),) * 4  # keys and values of two layers
+    images, rows = model.start(random_features(2)), empty_rows(2, model.row_shapes)
+    assert [array.shape for array in images] == [(2, POSITIONS, WIDTH)] * 4
+    for words in range(3):
+        assert [row.shape for row in rows] == [(2, 1, words, WIDTH)] * 4
+        log_probs, rows = model.step(np.full((2, 1), START, np.int32), images, rows)
+        assert log_probs.shape == (2, 1, VOCABULARY_SIZE)
+
+
+def test_probabilities_are_those_of_the_logits(model):
+    features, token_ids = random_features(2), several_texts()
+    probabilities = model((features, token_ids)).numpy()
+    logits = model.logits(model.hidden(features, token_ids)).numpy()
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.log(probabilities / probabilities[..., :1]), logits - logits[..., :1], atol=1e-3)
+
+
+# What may see what
+
+
+def test_each_text_is_read_by_itself(model):
+    """Neither an image's other texts nor other images change anything."""
+    features, token_ids = random_features(2), several_texts()
+    whole = model.hidden(features, token_ids)
+    assert whole.shape == (2, 3, 4, WIDTH)
+    for image, text in np.ndindex(2, 3):
+        alone = model.hidden(features[[image]], token_ids[[image], text][:, None])
+        np.testing.assert_allclose(alone[0, 0], whole[image, text], atol=1e-5)
+    assert np.abs(whole[0, 0] - whole[1, 0]).max() > 1e-2  # the same words about another image
+
+
+def test_no_word_sees_a_later_one_and_each_sees_all_before(model):
+    features, token_ids = random_features(1), several_texts()[:1, :1]
+    before = model.hidden(features, token_ids).numpy()
+    for place in range(4):
+        changed = token_ids.copy()
+        changed[..., place] = 11
+        after = model.hidden(features, changed).numpy()
+        np.testing.assert_array_equal(after[:, :, :place], before[:, :, :place])
+        assert np.abs(after - before)[0, 0, place:].max(1).min() > 1e-3
+
+
+def test_padding_after_end_changes_nothing_before(model):
+    features, token_ids = random_features(1), np.array([[[START, 6, 9, END]]], np.int32)
+    padded = np.pad(token_ids, ((0, 0), (0, 0), (0, 3)), constant_values=PAD)
+    np.testing.assert_allclose(model.hidden(features, padded)[:, :, :4], model.hidden(features, token_ids), atol=1e-5)
+
+
+@pytest.mark.parametrize("place", range(POSITIONS))
+def test_every_grid_position_is_seen_and_has_its_place(model, place):
+    features, token_ids = random_features(1), several_texts()[:1]
+    changed, moved = features.copy(), features.copy()
+    changed[0, place] += 1
+    moved[0, [0, place]] = features[0, [place, 0]]
+    before = model.hidden(features, token_ids).numpy()
+    assert np.abs(model.hidden(changed, token_ids) - before).max() > 1e-3
+    assert (np.abs(model.hidden(moved, token_ids) - before).max() > 1e-3) == (place > 0)
+
+
+# Size, weights, dropout
+
+
+def test_its_parameters_are_counted_by_hand():
+    model = make((3, 5), 7, width=4, heads=2, encoder_layers=2, decoder_layers=3)
+    attention = 4 * 4 * 4 + 3 * 4  # query, key, value and output; all but the key have a bias
+    thinking = 2 * 4 + (4 * 16 + 16) + (16 * 4 + 4)
+    encoder = 2 * 4 + attention + thinking
+    decoder = 2 * (2 * 4 + attention) + thinking
+    grid = (5 * 4 + 4) + 3 * 4 + 2 * encoder + 2 * 4  # features, places, layers, norm
+    words = 7 * 4 + MAX_POSITIONS * 4 + 3 * decoder + 2 * 4 + 7  # vectors, positions, layers, norm, bias of each word
+    assert model.count_params() == grid + words
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == grid + words
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_the_word_vectors():
+    zeros, ones = np.zeros((9, 50), np.float32), np.ones((9, 50), np.float32)
+    first, same, other = (
+        build_model("transformer", (4, 3), vectors, seed).get_weights()
+        for seed, vectors in ((1, zeros), (1, ones), (2, zeros))
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("heads", [3, 5, 32])
+def test_heads_that_do_not_share_the_width_are_refused(heads):
+    with pytest.raises(ValueError, match=rf"width is 16 and heads {heads}; the width must be a multiple of the heads"):
+        make(heads=heads)
+
+
+def test_saved_and_loaded_it_answers_the_same(model, tmp_path):
+    model.save(tmp_path / "transformer.keras")
+    loaded = keras.models.load_model(tmp_path / "transformer.keras")
+    assert loaded.settings == model.settings
+    assert loaded.feature_shape == model.feature_shape == (POSITIONS, FEATURE_DIM)
+    inputs = (random_features(2), several_texts())
+    np.testing.assert_allclose(loaded(inputs), model(inputs), atol=1e-6)
+
+
+@pytest.mark.parametrize("dropouts", [{"dropout": 0.5, "feature_dropout": 0.0}, {"dropout": 0.0}])
+def test_dropout_is_on_in_training_only(dropouts):
+    model, features, token_ids = make(**dropouts), random_features(1), several_texts()[:1]
+    hidden = [model.hidden(features, token_ids, training=training).numpy() for training in (False, False, True, True)]
+    assert np.array_equal(hidden[0], hidden[1])
+    assert not np.array_equal(hidden[2], hidden[3])
+    images = [model.start(features) for _ in range(2)]
+    assert all(np.array_equal(a, b) for a, b in zip(*images, strict=True))
+
+
+def test_keras_has_nothing_to_warn_of():
+    with warnings.catch_warnings(action="error"):
+        warnings.filterwarnings("ignore", "You are using a softmax over axis")  # as import_tensorflow does
+        make()
+
+
+def test_every_weight_learns():
+    model = make()
+    with tf.GradientTape() as tape:
+        token_ids = several_texts()
+        loss = caption_loss(model, random_features(2), token_ids, np.roll(token_ids, -1, axis=2), training=True)
+    for weight, gradient in zip(model.weights, tape.gradient(loss, model.weights), strict=True):
+        assert gradient is not None, weight.path
+
+
+# Looking
+
+
+def marked_images(random: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grids [B, 4, 5] with one of four colours at each position, one of them marked; and its places and colours."""
+    colours, places = random.integers(0, 4, (images, 4)), random.integers(0, 4, images)
+    features = np.eye(5, dtype=np.float32)[colours]
+    features[np.arange(images), places, -1] = 1
+    return features, places, colours[np.arange(images), places]
+
+
+@pytest.fixture(scope="module")
+def looking() -> Transformer:
+    """One that has learned to name the colour of the marked position; without the encoder it has to look there."""
+    model = make((4, 5), 8, encoder_layers=0, decoder_layers=1, dropout=0.0, feature_dropout=0.0)
+    optimizer, random = keras.optimizers.Adam(0.01), np.random.default_rng(0)
+
+    @tf.function
+    def train(features, inputs, targets):
+        with tf.GradientTape() as tape:
+            loss = caption_loss(model, features, inputs, targets, training=True)
+        weights = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+
+    for _ in range(150):
+        features, _, colours = marked_images(random, 64)
+        words = (4 + colours).astype(np.int32)[:, None, None]
+        starts, ends = np.full_like(words, START), np.full_like(words, END)
+        train(features, np.concatenate([starts, words], axis=2), np.concatenate([words, ends], axis=2))
+    return model
+
+
+def test_it_learns_captions_that_one_grid_position_decides(looking):
+    features, _, colours = marked_images(np.random.default_rng(1), 200)
+    first = looking((features, np.full((200, 1, 1), START, np.int32))).numpy()[:, 0, 0].argmax(1)
+    assert np.mean(first == 4 + colours) > 0.95
+
+
+def test_its_attention_is_where_it_had_to_look(looking):
+    features, places, _ = marked_images(np.random.default_rng(2), 200)
+    weights = looking.attention(features, np.full((200, 1, 1), START, np.int32)).numpy()
+    assert weights.shape == (200, 1, 1, 4)
+    assert np.mean(weights[:, 0, 0].argmax(1) == places) > 0.95
+    assert weights[np.arange(200), 0, 0, places].mean() > 0.6
+
+
+def test_attention_is_a_share_of_the_grid_for_each_word_and_sees_no_later_word(model):
+    features, token_ids = random_features(2), several_texts()
+    weights = model.attention(features, token_ids).numpy()
+    assert weights.shape == (2, 3, 4, POSITIONS)
+    assert weights.min() > 0
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    begun = model.attention(features, token_ids[:, :, :2]).numpy()
+    np.testing.assert_allclose(begun, weights[:, :, :2], atol=1e-5)
+    assert np.abs(weights[0, 0, 1] - weights[0, 1, 1]).max() > 1e-3  # other words, other looks
+    alone = model.attention(features[1:], token_ids[1:, 1:2]).numpy()
+    np.testing.assert_allclose(alone, weights[1:, 1:2], atol=1e-5)
+
+
+def without_weights(heads: int) -> Transformer:
+    """One of width 4 and of one layer, without encoder; all weights are zero, but the norms do their work."""
+    model = make((4, 5), 8, width=4, heads=heads, encoder_layers=0, decoder_layers=1)
+    for weight in model.weights:
+        if "norm/gamma" not in weight.path:
+            weight.assign(np.zeros(weight.shape))
+    model.places.assign(np.eye(4))
+    model.decoder[0].look.key.kernel.assign(np.eye(4))
+    return model
+
+
+def test_attention_by_hand_each_word_looks_at_its_place():
+    """Words 4 to 7 are the unit vectors that the places 0 to 3 are; normalised, equal ones give 4, others -4/3."""
+    model = without_weights(heads=1)
+    model.words.assign(np.vstack([np.zeros((4, 4)), np.eye(4)]))
+    model.decoder[0].look.query.kernel.assign(np.eye(4))
+    weights = model.attention(np.zeros((1, 4, 5), np.float32), np.array([[[6, 4, 7, 5]]], np.int32)).numpy()
+    near, far = np.exp(4 / 2), np.exp(-4 / 3 / 2)  # scores are divided by the root of the width
+    expected = np.full((4, 4), far / (near + 3 * far))
+    expected[np.arange(4), [2, 0, 3, 1]] = near / (near + 3 * far)
+    np.testing.assert_allclose(weights[0, 0], expected, atol=1e-3)
+
+
+def test_attention_by_hand_is_the_mean_over_heads():
+    """The first head looks at the place that has the first number, the second at the one that has the third."""
+    model = without_weights(heads=2)
+    model.decoder[0].look.query.bias.assign([99, 0, 99, 0])
+    weights = model.attention(np.zeros((1, 4, 5), np.float32), np.array([[[START]]], np.int32)).numpy()
+    np.testing.assert_allclose(weights[0, 0, 0], [0.5, 0, 0.5, 0], atol=1e-6)
