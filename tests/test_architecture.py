@@ -20,6 +20,7 @@ PACKAGE = ROOT / "lcm"
 ROOMS = {
     "errors": [],
     "config": [],
+    "run_folder": [],
     "data": [
         *("formats", "splits", "captions", "vocabulary", "word_vectors", "keywords", "headers", "images"),
         *("labels", "listing", "scenery", "drawing", "samples", "sources"),
@@ -28,14 +29,19 @@ ROOMS = {
         *("text", "redaction", "address", "target", "records", "failures", "files", "database", "outbox", "reader"),
         *("store", "copying", "exchange", "backup", "layout", "mirror"),
     ],
-    "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "features", "prepared"],
+    "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "views", "features", "prepared"],
     "captioning": [
-        *("decoding", "tagging", "dual_encoder", "clip", "bundle", "model_card", "scorers", "writing", "captioners"),
+        *("decoding", "confidence", "choosing", "tagging", "dual_encoder", "clip", "bundle", "model_card", "scorers"),
+        *("writing", "captioners"),
     ],
-    "evaluation": ["metrics", "resampling", "retrieval", "tag_quality", "tag_report", "plots", "pages", "results"],
-    "models": ["quiet", "merge", "dual_encoder"],
+    "evaluation": [
+        *("metrics", "habits", "resampling", "calibration", "retrieval", "tag_quality", "tag_report"),
+        *("plots", "pictures", "pages", "looking", "results"),
+    ],
+    "models": ["quiet", "merge", "attention", "transformer", "dual_encoder"],
     "training": [
-        *("batches", "checkpoint", "state", "loss", "prefixes", "selection", "fit", "pairs", "contrastive", "export"),
+        *("batches", "checkpoint", "state", "epochs", "loss", "reward", "prefixes", "selection", "fit", "reinforce"),
+        *("pairs", "contrastive", "half", "export"),
     ],
     "operations": ["pipeline", "benchmark", "answers", "folder"],
     "service": [
@@ -47,7 +53,17 @@ ROOMS = {
 DOORS = ["lcm", "lcm.__main__"]  # what users open; nothing inside may import them
 ORDER = [f"lcm.{room}.{module}".rstrip(".") for room, modules in ROOMS.items() for module in [*modules, ""]] + DOORS
 
-LIGHT_ROOMS = ["errors", "config", "data", "contributions", "encoding", "captioning", "evaluation", "service"]
+LIGHT_ROOMS = [
+    "errors",
+    "config",
+    "run_folder",
+    "data",
+    "contributions",
+    "encoding",
+    "captioning",
+    "evaluation",
+    "service",
+]
 HEAVY = ["tensorflow", "keras", "torch"]
 MAX_MODULE_LINES = 250
 MAX_FUNCTION_LINES = 45

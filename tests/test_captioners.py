@@ -3,19 +3,32 @@
 The tiny captioner of tiny_graphs.py names the strongest of an image's mean colours, its tag scorer knows all three.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_graphs import TAGGER, make_picture, save_bundle, save_step, use_tiny_encoder, varied_table
+from tiny_graphs import (
+    IMPOSSIBLE,
+    TAG_SCALE,
+    TAGGER,
+    log_prob_table,
+    make_picture,
+    save_bundle,
+    save_step,
+    use_tiny_encoder,
+    varied_table,
+)
 
 import lcm
-from lcm.captioning import captioners, decoding
+from lcm.captioning import captioners, clip, decoding
 from lcm.captioning.captioners import MAX_SAMPLES, SAMPLES, BundleCaptioner, Description, load_captioner
+from lcm.captioning.confidence import Calibration
+from lcm.captioning.dual_encoder import DualEncoder
 from lcm.captioning.tagging import TagScorer
+from lcm.captioning.writing import Written
 from lcm.data.images import open_image
 from lcm.encoding.encoders import EncoderIdentity
 from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
@@ -84,6 +97,7 @@ def test_a_description_is_plain_data(tagged, pictures):
         "english_captions": ("a blue square",),
         "tags": (("blue", pytest.approx(0.8)), ("green", pytest.approx(0.2))),
         "model": "tiny-1",
+        "confidence": None,
     }
 
 
@@ -130,6 +144,7 @@ def test_no_label_at_all_is_refused(tagged, pictures):
 
 def test_a_caption_without_content_words_gets_tags_from_the_others(tagged, pictures, monkeypatch):
     captions = [["it is the one", "a blue", "in the middle"]]
+    monkeypatch.setattr(captioners, "best_captions", lambda *_: [Written("it is the one", -1.0)])
     monkeypatch.setattr(captioners, "add_samples", lambda *_: captions)
     description = load_captioner(tagged).describe(pictures["blue"])
     assert description.caption == "it is the one"
@@ -183,7 +198,8 @@ def test_it_writes_as_many_words_as_the_manifest_allows(tmp_path, encoder, pictu
 def test_the_writer_may_ask_for_grid_features_and_tags_still_get_the_pooled_ones(tmp_path, encoder, monkeypatch):
     folder = save_bundle(tmp_path / "grid", encoder, feature_kind="grid", tagger=TAGGER)
     seen = []
-    monkeypatch.setattr(captioners, "best_captions", lambda _bundle, features, *_: seen.append(features) or ["a red"])
+    best = [Written("a red", -1.0)]
+    monkeypatch.setattr(captioners, "best_captions", lambda _bundle, features, *_: seen.append(features) or best)
     monkeypatch.setattr(captioners, "add_samples", lambda _bundle, _features, best, *_: [best])
     description = load_captioner(folder).describe(
         make_picture(tmp_path / "picture.png", (255, 0, 51)), 0, ["red", "green"]
@@ -203,6 +219,121 @@ def test_what_is_no_image_is_refused(content, folder, tmp_path):
         captioner.describe(tmp_path / "picture.png")
     with pytest.raises(BadImageError):
         captioner.describe(tmp_path / "missing.png")
+
+
+# With the tag scorer's help
+
+
+class Contrary:
+    """Stands where CLIP does: everything that fits better to the dual encoder fits worse to it."""
+
+    name, scale = "contrary", TAG_SCALE
+
+    def image_vector(self, photo):
+        return -photo.features["pooled"][:3]
+
+    def text_vectors(self, texts):
+        return np.array([[word in text.split() for word in ("red", "green", "blue")] for text in texts], np.float32)
+
+    def unknown(self, _texts):
+        return ()
+
+
+@pytest.fixture
+def helped(tmp_path, encoder) -> Callable[[float], Path]:
+    """A bundle as `tagged`, but with all three captions in its beam and a weight of the tag scorer's."""
+    save_step(tmp_path / "varied.onnx", varied_table())
+    step = ("step.onnx", (tmp_path / "varied.onnx").read_bytes())
+
+    def make(weight: float, **changes) -> Path:
+        settings = {"tagger": TAGGER, "beam_width": 3, "match_weight": weight} | changes
+        return save_bundle(tmp_path / f"weight{weight}", encoder, [step], **settings)
+
+    return make
+
+
+# Scores are -0.924 of "a red square" and -1.198 of "a red", cosines 0.707 and 1: they are equal at a weight of 0.933.
+@pytest.mark.parametrize(("weight", "caption"), [(0.0, "a red square"), (0.9, "a red square"), (0.96, "a red")])
+@pytest.mark.parametrize("tagger", [None, "dual_encoder", "clip", "none"])
+def test_the_bundle_s_tag_scorer_helps_to_choose_the_caption_whatever_scores_the_tags(
+    tagger, weight, caption, helped, pictures, monkeypatch
+):
+    monkeypatch.setattr(clip, "ClipScorer", Contrary)
+    description = load_captioner(helped(weight), tagger).describe(pictures["red"])
+    assert description.caption == description.english_captions[0] == caption
+    assert len(description.english_captions) == 3
+    first = {None: "red", "dual_encoder": "red", "clip": "square", "none": None}[tagger]
+    assert [word for word, _ in description.tags[:1]] == [first] * (first is not None)
+
+
+def test_the_tag_scorer_is_loaded_once(helped, monkeypatch):
+    loaded, init = [], DualEncoder.__init__
+    monkeypatch.setattr(DualEncoder, "__init__", lambda self, *given: loaded.append(given) or init(self, *given))
+    load_captioner(helped(1.0))
+    assert len(loaded) == 1
+
+
+def test_a_weight_without_a_tag_scorer_is_refused(helped):
+    with pytest.raises(BundleError, match=r"was trained without a tag scorer, which match_weight 1 asks"):
+        load_captioner(helped(1.0, tagger={}))
+
+
+# Confidence
+
+
+CURVE = Calibration(2.0, 1.0)
+
+
+@pytest.fixture
+def uneven(tmp_path, encoder) -> Callable[..., Path]:
+    """A bundle that gives each word of a red picture 0.5, of a green one 0.4, and of a blue one 0.3."""
+    table = log_prob_table()
+    for place, probability in enumerate((0.5, 0.4, 0.3)):
+        table[place][table[place] > IMPOSSIBLE] = np.log(probability)
+    save_step(tmp_path / "uneven.onnx", table)
+    step = ("step.onnx", (tmp_path / "uneven.onnx").read_bytes())
+    return lambda **changes: save_bundle(tmp_path / "uneven", encoder, [step], **changes)
+
+
+def test_a_bundle_without_calibration_gives_no_confidence(uneven, pictures):
+    assert load_captioner(uneven()).describe(pictures["red"]).confidence is None
+
+
+def test_the_confidence_is_what_the_curve_makes_of_the_log_probability_a_word(uneven, pictures):
+    captioner = load_captioner(uneven(calibration=CURVE.as_record()))
+    found = {name: captioner.describe(picture, 0).confidence for name, picture in pictures.items()}
+    # 1 / (1 + e ** -(1 + 2 ln p)) is 1 / (1 + 1 / (e p ** 2)).
+    expected = {"red": 1 / (1 + 4 / np.e), "green": 1 / (1 + 6.25 / np.e), "blue": 1 / (1 + 1 / 0.09 / np.e)}
+    assert found == pytest.approx(expected)
+    assert found["green"] == pytest.approx(CURVE.confidence(np.log(0.4)))
+
+
+@pytest.mark.parametrize("tagger", [None, "none"])
+def test_the_confidence_is_that_of_the_caption_that_was_chosen(tagger, helped, pictures):
+    captioner = load_captioner(helped(1.0, calibration=CURVE.as_record()), tagger)
+    description = captioner.describe(pictures["red"])
+    assert description.caption == "a red"
+    assert description.confidence == pytest.approx(CURVE.confidence(np.log(0.04) / 3))  # two words and END
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"slope": "x"},
+        {"slope": 1.0},
+        {"intercept": 1.0},
+        {"slope": "x", "intercept": 0.0},
+        {"slope": None, "intercept": 0.0},
+        {"slope": 1.0, "intercept": [0.0]},
+        {"slope": 1.0, "intercept": float("nan")},
+        {"slope": float("inf"), "intercept": 0.0},
+        {"slope": 10**400, "intercept": 0.0},
+    ],
+    ids=str,
+)
+def test_a_damaged_calibration_is_refused(record, uneven):
+    with pytest.raises(BundleError, match=r"bundle.json holds a calibration that is damaged \(.*export or evaluate"):
+        load_captioner(uneven(calibration=record))
 
 
 # Many images
@@ -256,6 +387,18 @@ def test_many_images_get_what_each_gets_alone(workers, arguments, tagged, mixed)
             assert [word for word, _ in one.tags] == [word for word, _ in alone.tags]
             assert dict(one.tags) == pytest.approx(dict(alone.tags))
     assert len({one.caption for one in found if isinstance(one, Description)}) == 3
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_many_images_are_as_sure_and_as_well_chosen_as_each_alone(workers, uneven, mixed):
+    captioner = load_captioner(uneven(calibration=CURVE.as_record(), tagger=TAGGER, match_weight=0.5))
+    found = [answer for _, answer in captioner.describe_many(mixed, workers=workers)]
+    expected = answers_alone(captioner, mixed)
+    assert [captions_of(one) for one in found] == [captions_of(one) for one in expected]
+    sure = [one.confidence for one in found if isinstance(one, Description)]
+    assert sure == pytest.approx([one.confidence for one in expected if isinstance(one, Description)])
+    assert len({round(confidence, 3) for confidence in sure}) == 3
 
 
 def test_parts_and_batches_as_they_are_change_nothing(tagged, mixed, monkeypatch):

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcm.config import RunFolder, TrainConfig
+from lcm.config import TrainConfig
 from lcm.data.captions import LabelledImage
 from lcm.data.vocabulary import RESERVED, Vocabulary, build_vocabulary
 from lcm.encoding.prepared import LabelledFeatures
 from lcm.errors import ConfigError
 from lcm.evaluation.retrieval import retrieval
 from lcm.models.dual_encoder import DualEncoder
+from lcm.run_folder import RunFolder
 from lcm.training.contrastive import (
     ContrastiveEpoch,
     TrainedTagger,

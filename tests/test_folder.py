@@ -69,7 +69,7 @@ class FakeCaptioner:
 
     def __init__(self, name: str = "fake-1", delay_s: float = 0.0, tag_scorer: FakeScorer | None = None):
         self.name, self.delay_s, self.tag_scorer = name, delay_s, tag_scorer
-        self.asked = []
+        self.asked, self.confidence = [], None
 
     def unknown_labels(self, labels) -> tuple[str, ...]:
         return self.tag_scorer.unknown(labels)
@@ -91,7 +91,7 @@ class FakeCaptioner:
             captions = (f"picture {len(content)}, in it a “dog”", *(f"{company!r} {n}" for n in range(samples)))
             vector = np.frombuffer((content * 3)[:3], np.uint8) / 255
             tags = rank(self.tag_scorer, vector, labels or KNOWN[:2]) if self.tag_scorer else ()
-            yield image, Description(captions[0], captions, tags, self.name)
+            yield image, Description(captions[0], captions, tags, self.name, self.confidence)
 
 
 @pytest.fixture
@@ -255,10 +255,10 @@ def test_a_csv_is_as_it_is_documented(tmp_path, capsys):
     assert main(["caption", str(folder), "--samples", "1", "--out", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}: images captioned: 3\n"
     lines = out.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "image,caption,tags,english_captions,model,settings"
+    assert lines[0] == "image,caption,confidence,tags,english_captions,model,settings"
     tags = "grass 0.5176; dog 0.4824"  # softmax of 3 * 1 / 255 and 3 * 7 / 255
     assert lines[2] == (
-        f'{folder}/0001.jpg,"picture 3, in it a “dog”",{tags},'
+        f'{folder}/0001.jpg,"picture 3, in it a “dog”",,{tags},'
         f'"picture 3, in it a “dog” | \'{folder}/0000.jpg\' 0",fake-1,"samples 1, tagger fake"'
     )
     assert len(lines) == 4
@@ -275,6 +275,7 @@ def test_json_lines_hold_the_same(tmp_path):
     assert rows[1] == {
         "image": f"{folder}/0001.jpg",
         "caption": caption,
+        "confidence": None,
         "english_captions": [caption],
         "tags": [["grass", 0.51764], ["dog", 0.48236]],
         "model": "fake-1",
@@ -304,7 +305,7 @@ def test_labels_are_the_tags_and_none_is_a_formula(tmp_path, capsys):
 
 def test_tags_that_would_be_zero_are_left_out_of_a_csv(tmp_path):
     description = Description("x", ("x",), (("dog", 0.99996), ("cat", 0.00004), ("cow", 0.0)), "m")
-    for suffix, shown in ((".csv", "x,dog 1.0000,x"), (".jsonl", '[["dog", 0.99996], ["cat", 4e-05], ["cow", 0.0]]')):
+    for suffix, shown in ((".csv", "x,,dog 1.0000,x"), (".jsonl", '[["dog", 0.99996], ["cat", 4e-05], ["cow", 0.0]]')):
         with AnswerFile(tmp_path / f"out{suffix}", "m", "s") as answers:
             answers.append("a.jpg", description)
         assert shown in (tmp_path / f"out{suffix}").read_text()
@@ -669,6 +670,26 @@ def test_tags_are_printed_for_people(tmp_path, fake, capsys):
     assert set(record) == set(COLUMNS) - {"settings"}
     assert len(record["english_captions"]) == 2
     assert fake.asked == [f"{folder}/{number:04}.jpg" for number in (0, 1)] * 3
+
+
+@pytest.mark.parametrize(
+    ("confidence", "printed", "rounded", "cell"),
+    [(0.1432117, " (14 % sure)", 0.143212, "0.1432"), (0.0, " (under 1 % sure)", 0.0, "0.0000"), (None, "", None, "")],
+)
+def test_it_is_said_how_sure_a_caption_is(confidence, printed, rounded, cell, tmp_path, fake, capsys):
+    fake.confidence = confidence
+    folder = make_files(tmp_path / "photos", 1)
+    for suffix in (".csv", ".jsonl"):
+        for _ in range(2):
+            assert main(["caption", str(folder), "--out", str(tmp_path / f"out{suffix}")]) == 0
+        assert "are there already" in capsys.readouterr().out
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["confidence"] for row in csv.DictReader(file)] == [cell]
+    assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["confidence"] == rounded
+    assert main(["caption", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["confidence"] == rounded
+    assert main(["caption", str(folder), "--tagger", "none"]) == 0
+    assert capsys.readouterr().out == f"{folder}/0000.jpg: picture 3, in it a “dog”{printed}\n"
 
 
 def test_of_many_tags_the_first_are_printed(tmp_path, fake, monkeypatch, capsys):

@@ -9,11 +9,12 @@ from PIL import Image
 
 from lcm.captioning.bundle import Bundle, Manifest, verify
 from lcm.captioning.captioners import load_captioner
-from lcm.config import RunFolder, home
+from lcm.config import home
 from lcm.data.samples import generate
 from lcm.data.vocabulary import RESERVED
 from lcm.errors import ConfigError, LcmError
 from lcm.operations.pipeline import Preset, load_preset, notebook_parameters, preset_names, run
+from lcm.run_folder import RunFolder
 
 NOTEBOOKS = ("01_prepare", "02_train", "03_evaluate")
 
@@ -75,7 +76,7 @@ def test_a_run_leaves_notebooks_html_and_figures(sample_run):
         executed = json.loads((sample_run.path / f"{notebook}.ipynb").read_text())
         assert all(cell.get("execution_count") for cell in executed["cells"] if cell["cell_type"] == "code")
         assert "<html" in (sample_run.path / f"{notebook}.html").read_text()
-    assert (sample_run.path / "photos.html").read_text().count("<figure>") == 10
+    assert (sample_run.path / "photos.html").read_text().count("<figure>") == 50
     for figure in ("learning_curves", "caption_lengths", "word_frequencies", "gallery"):
         with Image.open(sample_run.figures / f"{figure}.png") as image:
             assert min(image.size) > 200
@@ -154,6 +155,27 @@ def test_a_few_images_are_tagged_by_the_bundle_s_scorer_and_without_one_not_at_a
     assert all(json.loads(line)["tags"] == [] for line in without.results.read_text().splitlines())
 
 
+def test_the_preset_of_the_shipped_model_runs_whole_on_a_few_images(tmp_path):
+    """Grid features, views, both stages, chosen captions and confidence, from captions to the bundle's answer."""
+    make_data_set(tmp_path / "photos", 9, captions=2)
+    for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
+        (tmp_path / "photos" / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
+    parameters = quick(tmp_path / "photos", views=1, reinforce_epochs=1, export_attention=True)
+    folder = run(load_preset("flickr8k-best"), parameters, tmp_path / "run")
+    metrics = folder.read_metrics()
+    assert (metrics["model"], metrics["reinforce_epochs"]) == ("transformer", 1)
+    assert metrics["match_weight"] == Manifest.load(folder.bundle).match_weight > 0
+    captioner = load_captioner(folder.bundle)
+    for result in map(json.loads, folder.results.read_text().splitlines()):
+        description = captioner.describe(result["path"])
+        assert description.caption == result["caption"]
+        assert description.confidence == pytest.approx(result["confidence"], abs=1e-4)
+    figures = {path.name for path in folder.figures.iterdir()}
+    assert {"learning_curves.png", "reinforce_curves.png", "reliability.png"} <= figures
+    captions = [json.loads(line)["caption"] for line in folder.results.read_text().splitlines()]
+    assert len([name for name in figures if name.startswith("attention_")]) == len([text for text in captions if text])
+
+
 def test_one_image_is_a_clear_error(tmp_path):
     make_data_set(tmp_path / "photos", 1)
     with pytest.raises(LcmError, match=r"01_prepare stopped: .*1 image with captions, and training needs two"):
@@ -165,7 +187,7 @@ def test_one_image_is_a_clear_error(tmp_path):
 
 
 def test_every_preset_loads_and_sets_known_parameters_only():
-    assert preset_names() == sorted(["flickr30k", "flickr8k", "original", "sample", "benchmark"])
+    assert preset_names() == sorted(["flickr30k", "flickr8k", "flickr8k-best", "original", "sample", "benchmark"])
     for name in preset_names():
         preset = load_preset(name)
         known = {parameter for notebook in preset.notebooks for parameter in notebook_parameters(notebook)}

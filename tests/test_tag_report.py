@@ -204,3 +204,14 @@ def test_a_page_s_photos_are_spaced_evenly_and_no_more_than_there_are():
     ]
     assert len(pick_page(results, 9)) == 5
     assert pick_page([], 9) == []
+
+
+def test_a_confidence_goes_with_its_caption_to_the_page_and_into_the_file(tmp_path):
+    results = collect_results(IMAGES, CAPTIONS, TAGS, SCORES, [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert [one.confidence for one in pick_page(results, 2)] == [0.1, 0.3]
+    save_results(results, tmp_path / "results.jsonl")
+    records = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    assert [record["confidence"] for record in records] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert [one.confidence for one in pick_page(collect_results(IMAGES, CAPTIONS, TAGS, SCORES), 2)] == [None, None]
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        collect_results(IMAGES, CAPTIONS, TAGS, SCORES, [0.1])

@@ -3,6 +3,7 @@
 import io
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tiny_graphs import TAGGER, WIDTH, save_tag_files, tiny_manifest
 
 from lcm.captioning import clip, dual_encoder
 from lcm.captioning.dual_encoder import FILES, DualEncoder
-from lcm.captioning.scorers import TAG_SCORERS, load_tag_scorer
+from lcm.captioning.scorers import TAG_SCORERS, load_chooser, load_tag_scorer
 from lcm.captioning.tagging import Photo, rank, shares, tag_candidates
 from lcm.data import word_vectors
 from lcm.encoding.encoders import EncoderIdentity
@@ -328,3 +329,37 @@ def test_an_unknown_name_is_refused_with_the_choices(tagger, folder, manifest, c
         load_tag_scorer(tagger, folder, manifest)
     assert checkpoints == []
     assert set(TAG_SCORERS) == {"dual_encoder", "clip", "none"}
+
+
+# What helps to choose captions
+
+
+def test_without_weight_nothing_chooses_and_nothing_is_loaded(tmp_path, manifest):
+    assert load_chooser(tmp_path, manifest) is None  # the folder is empty
+    assert load_chooser(tmp_path, replace(manifest, match_weight=0.5), weight=0.0) is None
+    assert load_chooser(tmp_path, replace(manifest, tagger={})) is None
+
+
+def test_the_weight_is_the_manifest_s_unless_another_one_is_given(folder, manifest):
+    manifest = replace(manifest, match_weight=0.5)
+    assert load_chooser(folder, manifest).weight == 0.5
+    assert load_chooser(folder, manifest, weight=2.0).weight == 2.0
+
+
+def test_the_scorer_that_is_loaded_already_chooses(tmp_path, folder, manifest):
+    scorer = load_tag_scorer(None, folder, manifest)
+    assert load_chooser(tmp_path, manifest, scorer, weight=1.0).model is scorer  # there is nothing in tmp_path
+
+
+@pytest.mark.parametrize("tagger", ["clip", "none"])
+def test_another_scorer_of_tags_does_not_choose(tagger, folder, manifest, checkpoints):
+    chooser = load_chooser(folder, manifest, load_tag_scorer(tagger, folder, manifest), weight=1.0)
+    assert (type(chooser.model), chooser.model.name) == (DualEncoder, "tiny-tags")
+    assert len(checkpoints) == (tagger == "clip")
+
+
+@pytest.mark.parametrize("loaded", [None, "a CLIP"])
+def test_nothing_chooses_for_a_bundle_without_scorer(loaded, folder, manifest):
+    said = r"trained without a tag scorer, which match_weight 0.5 asks; train with -p tagger dual_encoder, or evaluate"
+    with pytest.raises(BundleError, match=said):
+        load_chooser(folder, replace(manifest, tagger={}, match_weight=0.5), loaded)

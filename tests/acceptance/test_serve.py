@@ -1,14 +1,26 @@
 """The contract of the four routes, and how the parts of the service come together."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from service_client import TOKEN, Caller, MemoryStore, caption_body, png, question_body, settings_for, wait_until
+from service_client import (
+    TOKEN,
+    Caller,
+    MemoryStore,
+    caption_body,
+    make_tiny_bundle,
+    png,
+    question_body,
+    settings_for,
+    wait_until,
+)
 
 import serve
-from lcm.captioning.captioners import Description
+from lcm.captioning.captioners import BundleCaptioner, Description
+from lcm.captioning.confidence import Calibration
 from lcm.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
 from lcm.service.settings import Settings
 from serve import create_app
@@ -38,7 +50,28 @@ def test_learning_model_describes(caller):
     assert [word for word, _ in reply.json["tags"]] == ["red", "square"]
     assert reply.headers["X-LCM-Model"] == "tiny-1"
     assert reply.headers["X-LCM-Source"] == "given"
-    assert float(reply.headers["X-LCM-Confidence"]) == pytest.approx(reply.json["tags"][0][1], abs=1e-4)
+    assert "X-LCM-Confidence" not in reply.headers  # the bundle has no calibration
+
+
+def test_confidence_is_in_a_header(service, tmp_path, monkeypatch):
+    curve = Calibration(2.0, 1.0)
+    captioner = BundleCaptioner(make_tiny_bundle(tmp_path, monkeypatch, calibration=curve.as_record()))
+    for body in (question_body(), question_body(samples=0), question_body(labels=["zeppelin"])):
+        reply = service(captioner).post("/learning-model", body)
+        # "a red square" has 0.5, 0.4, 0.4 and, with END, 0.5.
+        assert reply.headers["X-LCM-Confidence"] == f"{curve.confidence(math.log(0.04) / 4):.4f}" == "0.3522"
+
+
+@pytest.mark.parametrize(("confidence", "said"), [(0.0, "0.0000"), (0.43217, "0.4322"), (1.0, "1.0000"), (None, None)])
+def test_any_confidence_is_in_a_header_but_none(confidence, said, service):
+    class Sure:
+        name = "sure-1"
+
+        def describe(self, *_):
+            return Description("a dog", ("a dog",), (("dog", 1.0),), self.name, confidence)
+
+    reply = service(Sure()).post("/learning-model", question_body())
+    assert reply.headers.get("X-LCM-Confidence") == said
 
 
 def test_samples_and_labels(caller):
@@ -48,7 +81,6 @@ def test_samples_and_labels(caller):
     assert len(body["tags"]) == 2
     nothing = caller.post("/learning-model", question_body(labels=["zeppelin"]))
     assert nothing.json["tags"] == []
-    assert "X-LCM-Confidence" not in nothing.headers
 
 
 def test_model_name_is_safe_in_a_header(service):
