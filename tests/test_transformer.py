@@ -10,6 +10,7 @@ import tensorflow as tf
 from lcm.captioning.decoding import empty_rows
 from lcm.data.vocabulary import END, PAD, START
 from lcm.models import build_model, transformer
+from lcm.models.attention import Attention
 from lcm.models.transformer import MAX_POSITIONS, Transformer
 from lcm.training.loss import caption_loss
 
@@ -254,6 +255,16 @@ def test_attention_is_a_share_of_the_grid_for_each_word_and_sees_no_later_word(m
     assert np.abs(weights[0, 0, 1] - weights[0, 1, 1]).max() > 1e-3  # other words, other looks
     alone = model.attention(features[1:], token_ids[1:, 1:2]).numpy()
     np.testing.assert_allclose(alone, weights[1:, 1:2], atol=1e-5)
+
+
+def test_attention_is_what_the_last_layer_looks_with_as_it_writes(model, monkeypatch):
+    features, token_ids = random_features(2), several_texts()
+    used, weights_of = [], Attention.weights_of
+    with monkeypatch.context() as patch:
+        patch.setattr(Attention, "weights_of", lambda *given: used.append(weights_of(*given)) or used[-1])
+        model.hidden(features, token_ids)
+    last = used[-1].numpy().mean(1).reshape(2, 3, 4, POSITIONS)  # of [B, H, W * T, N]
+    np.testing.assert_allclose(model.attention(features, token_ids), last, atol=1e-6)
 
 
 def without_weights(heads: int) -> Transformer:
