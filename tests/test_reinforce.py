@@ -324,7 +324,7 @@ def test_it_learns_to_write_what_earns_more(name, tmp_path):
 
 
 def test_an_epoch_tells_of_rewards_and_not_of_losses(tmp_path):
-    scores = iter([0.25, 0.75, 0.5])
+    scores = iter([0.1, 0.25, 0.75, 0.5])  # the first before any epoch
     model, labelled = build("merge"), world("merge")
     history = reinforce(model, labelled, VOCABULARY, lambda: next(scores), settings(), tmp_path)
     for epoch in history.epochs:
@@ -334,6 +334,16 @@ def test_an_epoch_tells_of_rewards_and_not_of_losses(tmp_path):
     assert [epoch.dev_cider for epoch in history.epochs] == [0.25, 0.75, 0.5]
     assert history.best_epoch == 2
     assert history.as_metrics("reinforce_")["reinforce_best_dev_cider"] == 0.75
+
+
+@pytest.mark.parametrize(("before", "kept"), [(0.8, "first stage"), (0.7, "second stage")])
+def test_where_dev_gets_worse_the_first_stage_stays(before, kept, tmp_path, capsys):
+    scores = iter([before, 0.25, 0.75, 0.5])
+    model = build("merge")
+    reinforce(model, world("merge"), VOCABULARY, lambda: next(scores), settings(), tmp_path)
+    same = all(np.array_equal(*pair) for pair in zip(model.get_weights(), build("merge").get_weights(), strict=True))
+    assert same == (kept == "first stage")
+    assert ("did not help" in capsys.readouterr().out) == (kept == "first stage")
 
 
 def test_without_epochs_nothing_is_done(tmp_path):

@@ -327,10 +327,10 @@ def test_the_bundle_answers_as_keras_does(exported):
     token_ids = np.full((len(features), 1), START)
     for _ in range(4):
         for a, b in zip((*ours.images, *ours.rows), (*theirs.images, *theirs.rows), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-4)
+            np.testing.assert_allclose(a, b, atol=HALF)
         our_log_probs, ours = bundle.step(token_ids, ours)
         their_log_probs, theirs = decoder.step(token_ids, theirs)
-        np.testing.assert_allclose(our_log_probs, their_log_probs, atol=1e-4)
+        np.testing.assert_allclose(our_log_probs, their_log_probs, atol=HALF)
         token_ids = our_log_probs.argmax(2)
 
 
@@ -338,9 +338,9 @@ def test_the_image_tower_answers_as_keras_does(exported):
     features = np.random.default_rng(0).normal(size=(7, *exported.labelled.shape)).astype(np.float32)
     expected = exported.tagger.model.image_tower(features)
     for part in (slice(0, 1), slice(0, 7)):
-        np.testing.assert_allclose(exported.scorer.image_vectors(features[part]), expected[part], atol=1e-5)
+        np.testing.assert_allclose(exported.scorer.image_vectors(features[part]), expected[part], atol=HALF)
     np.testing.assert_allclose(
-        exported.scorer.image_vector(Photo("a.jpg", {"pooled": features[3]})), expected[3], atol=1e-5
+        exported.scorer.image_vector(Photo("a.jpg", {"pooled": features[3]})), expected[3], atol=HALF
     )
 
 
@@ -355,7 +355,7 @@ def test_the_text_tower_answers_as_keras_does(exported, texts, words):
     tower = open_session(exported.run.bundle / dual_encoder.TEXT_TOWER)
     names = [entry.name for entry in tower.get_inputs()]
     (vectors,) = tower.run(None, dict(zip(names, (rows, counted), strict=True)))
-    np.testing.assert_allclose(vectors, exported.tagger.model.text_tower(rows, counted), atol=1e-5)
+    np.testing.assert_allclose(vectors, exported.tagger.model.text_tower(rows, counted), atol=HALF)
 
 
 def test_the_bundle_s_scorer_reads_words_and_sentences_as_keras_does(exported):
@@ -373,7 +373,7 @@ def test_the_bundle_s_scorer_reads_what_only_the_word_embedding_knows(exported):
     row = np.zeros((1, 1, exported.tagger.model.rows(np.array([[1]])).shape[-1]), np.float32)
     row[0, 0, : len(found)] = found
     expected = exported.tagger.model.text_tower(row, np.ones((1, 1), np.float32))
-    np.testing.assert_allclose(exported.scorer.text_vectors(["Wolf"]), expected, atol=1e-5)
+    np.testing.assert_allclose(exported.scorer.text_vectors(["Wolf"]), expected, atol=HALF)
     assert exported.scorer.unknown(["wolf", "qwrtzpx"]) == ("qwrtzpx",)
 
 

@@ -176,13 +176,19 @@ def reinforce(
 ) -> History | None:
     """Train `model`, as the first stage left it, on what its own captions earn; it keeps the best epoch's weights.
 
-    Returns None, and does nothing, with `config.reinforce_epochs` 0. `checkpoint` is a folder, as run_epochs takes it.
+    Where no epoch is as good on dev as the first stage was, it keeps that one's, and says so. Returns None, and does
+    nothing, with `config.reinforce_epochs` 0. `checkpoint` is a folder, as run_epochs takes it.
     Raises DataError when fewer than two images have captions.
     """
     if not config.reinforce_epochs:
         return None
-    digest = hashlib.sha256(b"".join(weights.tobytes() for weights in model.get_weights())).hexdigest()
+    first_stage, before = model.get_weights(), dev_cider()
+    digest = hashlib.sha256(b"".join(weights.tobytes() for weights in first_stage)).hexdigest()
     recipe = {name: value for name, value in asdict(config).items() if name in _OWN or name.startswith("reinforce")}
     recipe |= {"images": len(train), "first_stage": digest}
     stage = SelfCritical(model, train, vocabulary, dev_cider, config)
-    return run_epochs(stage, config.reinforce_epochs, config.patience, recipe, checkpoint)
+    history = run_epochs(stage, config.reinforce_epochs, config.patience, recipe, checkpoint)
+    if before is not None and (after := history.as_metrics()["best_dev_cider"]) is not None and after < before:
+        print(f"self-critical training did not help: dev CIDEr {after:.3f}, before it {before:.3f}, whose weights stay")
+        model.set_weights(first_stage)
+    return history
