@@ -67,12 +67,15 @@ class Sampler:
                 break
         return np.stack(written, axis=2)
 
+    def logits(self, logits: tf.Tensor) -> tf.Tensor:
+        """Return the logits [..., V] that words are drawn by, from the model's, or from its log-probabilities."""
+        return logits / self._temperature + self._never
+
     def _draw(self, last, images, rows, seed):
         """Return a word for each text [B, S] by the Gumbel-max trick, and the next rows."""
         log_probs, rows = self._model.step(last, images, rows)
-        scores = log_probs / self._temperature + self._never
         uniform = tf.random.stateless_uniform(tf.shape(log_probs), seed, minval=1e-9)
-        return tf.argmax(scores - tf.math.log(-tf.math.log(uniform)), 2, tf.int32), rows
+        return tf.argmax(self.logits(log_probs) - tf.math.log(-tf.math.log(uniform)), 2, tf.int32), rows
 
 
 class SelfCritical:
@@ -152,9 +155,8 @@ class SelfCritical:
         model = self.state.model
         with tf.GradientTape() as tape:
             logits = model.logits(tf.gather_nd(model.hidden(features, inputs), real))  # [P, V]
-            surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                tf.gather_nd(written, real), logits / self._config.reinforce_temperature
-            )
+            words = tf.gather_nd(written, real)
+            surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(words, self._sampler.logits(logits))
             loss = tf.reduce_mean(surprise * tf.gather_nd(advantages, real[:, :2]))
         gradients = tape.gradient(loss, model.trainable_variables)
         self.state.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
