@@ -43,7 +43,7 @@ notebooks: $(READY) ## execute 01_prepare, 02_train and 03_evaluate with the pre
 	$(BIN)/lcm run --params $(PARAMS) $(ARGS)
 
 test: $(READY) ## run every test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(READY) ## check style, format, and that notebooks carry no outputs
 	$(BIN)/ruff check
