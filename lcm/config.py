@@ -123,6 +123,7 @@ class TrainConfig(Params):
     batch_size: int = 128  # captions a step; a labelled image mostly has five
     learning_rate: float = 1e-3  # Adam's, at its highest; it falls to zero along a half cosine
     warm_up: float = 0.0  # share of all steps in which the learning rate rises to its highest; 0 to below 1
+    clip_norm: float = 0.0  # largest Euclidean norm of all gradients together, longer ones are cut to it; 0: none is cut
     label_smoothing: float = 0.0  # share of each target that all words hold in equal parts; 0 to below 1
     word_dropout: float = 0.15  # share of the words before the next one that training hides; 0 to below 1
     view_share: float = 0.8  # share of the images that training sees in a further view, where 01_prepare encoded some
@@ -158,6 +159,8 @@ class TrainConfig(Params):
         for name in ("warm_up", "label_smoothing", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and below 1")
+        if not self.clip_norm >= 0:
+            raise ConfigError(f"clip_norm is {self.clip_norm!r}; it must be at least 0")
         if not 0 <= self.view_share <= 1:
             raise ConfigError(f"view_share is {self.view_share!r}; it must be 0 to 1")
         if self.reinforce_epochs < 0 or self.reinforce_samples < 2:

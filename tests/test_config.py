@@ -129,6 +129,13 @@ def test_a_share_of_what_is_left_out_is_below_1(name, value):
         TrainConfig.from_params(run_dir="here", **{name: value})
 
 
+def test_gradients_may_be_cut_or_not():
+    assert [TrainConfig.from_params(run_dir="here", clip_norm=norm).clip_norm for norm in (0, 1)] == [0, 1]
+    for value in (-1, float("nan")):
+        with pytest.raises(ConfigError, match=r"clip_norm is .*; it must be at least 0$"):
+            TrainConfig.from_params(run_dir="here", clip_norm=value)
+
+
 def test_all_images_may_be_seen_in_another_view_or_none():
     assert [TrainConfig.from_params(run_dir="here", view_share=share).view_share for share in (0, 1)] == [0, 1]
     for value in (-0.1, 1.1, float("nan")):

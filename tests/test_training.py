@@ -220,6 +220,18 @@ def test_it_learns_to_caption_and_leaves_the_best_weights(tmp_path):
     assert right >= 18
 
 
+def test_gradients_longer_than_the_norm_are_cut(tmp_path):
+    """Adam divides a gradient by its own size plus 1e-7: one of 1e-12 hardly moves the weights, whatever the rate."""
+    losses = []
+    for norm in (0.0, 1.0, 1e-12):
+        _, history, *_ = train_toy(tmp_path / str(norm), epochs=3, patience=3, clip_norm=norm)
+        losses.append([epoch.dev_loss for epoch in history.epochs])
+    (_, *free), (_, *cut), still = losses
+    assert min(free) < still[0] - 0.3 and min(cut) < still[0] - 0.3
+    assert still == pytest.approx([still[0]] * 3, abs=1e-3)
+    assert free != cut
+
+
 def test_other_parameters_start_over_but_not_those_of_other_stages(tmp_path, capsys):
     _, first, *_ = train_toy(tmp_path, epochs=2)
     others = {"reinforce_epochs": 3, "reinforce_samples": 7, "tagger_epochs": 99, "export_attention": True}

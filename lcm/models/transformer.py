@@ -41,7 +41,7 @@ class Transformer(keras.Model):
         encoder_layers: int = 1,
         decoder_layers: int = 2,
         dropout: float = 0.2,
-        feature_dropout: float = 0.2,
+        feature_dropout: float = 0.1,
         **keras_options,
     ):
         """Make the layers; `feature_shape` is (N, F), `width` is D. Words learn their vectors."""

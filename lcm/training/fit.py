@@ -30,7 +30,7 @@ class Trainer:
         schedule = keras.optimizers.schedules.CosineDecay(
             decay_steps=total_steps - rising, **(rise if rising else {"initial_learning_rate": config.learning_rate})
         )
-        self.model, self.optimizer = model, keras.optimizers.Adam(schedule)
+        self.model, self.optimizer = model, keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         self.state = TrainingState(model, self.optimizer, config.averaged_epochs)
         self.label_smoothing = config.label_smoothing
         self._train_steps, self._dev_steps = {}, {}
