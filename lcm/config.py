@@ -123,13 +123,13 @@ class TrainConfig(Params):
     batch_size: int = 128  # captions a step; a labelled image mostly has five
     learning_rate: float = 1e-3  # Adam's, at its highest; it falls to zero along a half cosine
     warm_up: float = 0.0  # share of all steps in which the learning rate rises to its highest; 0 to below 1
-    clip_norm: float = 0.0  # largest Euclidean norm of all gradients together, longer ones are cut to it; 0: none is cut
+    clip_norm: float = 0.0  # norm of all gradients together that a longer one is cut to; 0: none is cut
     label_smoothing: float = 0.0  # share of each target that all words hold in equal parts; 0 to below 1
     word_dropout: float = 0.15  # share of the words before the next one that training hides; 0 to below 1
     view_share: float = 0.8  # share of the images that training sees in a further view, where 01_prepare encoded some
     averaged_epochs: int = 3  # latest epochs whose mean weights are scored on dev and kept; 1: no average
     patience: int = 5  # epochs without a better dev CIDEr before training stops
-    beam_width: int = 5  # of the beam search that scores each epoch on dev
+    dev_beam_width: int = 5  # of the beam search that scores each epoch on dev
     max_words: int = 20  # longest caption that decoding may write, in words
     reinforce_epochs: int = 0  # of self-critical training after the first stage: passes over the images; 0: none
     reinforce_learning_rate: float = 1e-5  # Adam's, all the time
@@ -149,7 +149,7 @@ class TrainConfig(Params):
             learning_rate=self.learning_rate,
             averaged_epochs=self.averaged_epochs,
             patience=self.patience,
-            beam_width=self.beam_width,
+            dev_beam_width=self.dev_beam_width,
             max_words=self.max_words,
             reinforce_learning_rate=self.reinforce_learning_rate,
             reinforce_temperature=self.reinforce_temperature,

@@ -71,7 +71,7 @@ def test_the_folder_of_the_run_has_no_default():
                 "learning_rate",
                 "averaged_epochs",
                 "patience",
-                "beam_width",
+                "dev_beam_width",
                 "max_words",
             )
         ),

@@ -403,7 +403,7 @@ CHANGES = {
     "views": {"view_share": 0.5},
     "averaged epochs": {"averaged_epochs": 1},
     "patience": {"patience": 1},
-    "beam": {"beam_width": 1},
+    "beam": {"dev_beam_width": 1},
     "seed": {"seed": 1},
     "first stage": {"first": 1},
     "images": {"labelled": world("merge", CAPTIONS[:8])},

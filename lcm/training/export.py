@@ -87,7 +87,7 @@ def _describe(
         vocabulary_size=len(prepared.vocabulary),
         feature_kind=model.feature_kind,
         encoder=prepared.encoded.encoder,
-        beam_width=config.beam_width,
+        beam_width=config.dev_beam_width,
         max_words=config.max_words,
         tagger=settings,
         attention=config.export_attention,

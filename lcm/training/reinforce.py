@@ -35,7 +35,7 @@ from lcm.training.state import TrainingState
 
 LENGTH_STEP = 4  # samples are padded to a multiple of it: each length costs a compiled graph
 # Beside reinforce_...; whatever else there is has its say in the weights that the first stage leaves.
-_OWN = ("view_share", "averaged_epochs", "patience", "beam_width", "max_words", "seed")
+_OWN = ("view_share", "averaged_epochs", "patience", "dev_beam_width", "max_words", "seed")
 
 
 class Sampler:
