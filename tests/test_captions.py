@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from lcm.data import splits
-from lcm.data.captions import Dataset, LabelledImage, read_dataset, shorten
+from lcm.data.captions import Dataset, LabelledImage, read_dataset
+from lcm.data.files import find_files, shorten
 from lcm.data.formats import FORMATS
 from lcm.errors import DataError
 
@@ -447,12 +448,12 @@ def test_lists_that_leave_nothing_to_train_on(tmp_path):
 )
 def test_other_text_files_are_no_lists(tmp_path, name, text):
     make_folder(tmp_path, {"captions.txt": TWO, name: text}, "1.jpg", "2.jpg")
-    assert splits.read_lists(tmp_path) == {}
+    assert splits.read_lists(find_files(tmp_path)) == {}
 
 
 def test_lists_may_name_images_with_blanks_and_commas(tmp_path):
     make_folder(tmp_path, {"train.txt": "my dog, Rex.jpg\nmy cat.jpg\n"})
-    assert splits.read_lists(tmp_path) == {"my dog, Rex": "train", "my cat": "train"}
+    assert splits.read_lists(find_files(tmp_path)) == {"my dog, Rex": "train", "my cat": "train"}
 
 
 def test_a_captions_file_is_no_list(tmp_path):

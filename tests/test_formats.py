@@ -1,9 +1,13 @@
 """Caption files: every format recognised and read, in every encoding, broken lines included."""
 
+import json
+
 import pytest
 
 from lcm.data import formats
-from lcm.data.formats import FORMATS, Row
+from lcm.data.files import find_files, with_suffix
+from lcm.data.formats import FORMATS
+from lcm.data.tables import Row
 from lcm.errors import DataError
 
 
@@ -53,7 +57,51 @@ FILES = {
         "1.jpg\tA dog , or a cat .\n2.PNG\tA | sign .\n",
         [Row("1.jpg", "A dog , or a cat ."), Row("2.PNG", "A | sign .")],
     ),
+    "imagefolder_csv": (
+        'id,file_name,text\n7,1.jpg,A dog runs .\n8,1.jpg,"A dog , a ""cat""\nand a bird ."\n9,sub/2.jpg,A cat .\n',
+        [
+            Row("1.jpg", "A dog runs ."),
+            Row("1.jpg", 'A dog , a "cat"\nand a bird .'),
+            Row("sub/2.jpg", "A cat ."),
+        ],
+    ),
+    "imagefolder_jsonl": (
+        '{"file_name": "1.jpg", "text": ["A dog runs .", "A dog\\nand a cat ."], "id": 7}\n'
+        '{"file_name": "sub/2.jpg", "text": "A cat .", "boxes": [[1, 2]]}\n',
+        [Row("1.jpg", "A dog runs ."), Row("1.jpg", "A dog\nand a cat ."), Row("sub/2.jpg", "A cat .")],
+    ),
+    # The examples of both name each key that the real files have.
+    "coco": (
+        '{"info": {"year": 2017}, "licenses": [{"id": 4}],\n'
+        '"images": [{"license": 4, "file_name": "000000391895.jpg", "height": 360, "width": 640, "id": 391895},\n'
+        '{"file_name": "000000522418.jpg", "id": 522418}],\n'
+        '"annotations": [{"image_id": 522418, "id": 37, "caption": "A dog runs ."},\n'
+        '{"image_id": 391895, "id": 38, "caption": "A man rides .\\n"},\n'
+        '{"image_id": 522418, "id": 39, "caption": "A cat ."}]}',
+        [
+            Row("000000522418.jpg", "A dog runs ."),
+            Row("000000391895.jpg", "A man rides ."),
+            Row("000000522418.jpg", "A cat ."),
+        ],
+    ),
+    "karpathy": (
+        '{"images": [\n{"filepath": "val2014", "sentids": [0, 1], "filename": "1.jpg", "split": "restval",\n'
+        '"sentences": [{"tokens": ["a", "dog"], "raw": "A dog runs .", "imgid": 0, "sentid": 0}, {"raw": "Dogs ."}],\n'
+        '"cocoid": 1}, {"filename": "2.jpg", "split": "val", "sentences": [{"raw": "A cat ."}]},\n'
+        '{"filename": "3.jpg", "split": "test", "sentences": [{"raw": "A bird ."}]}], "dataset": "coco"}',
+        [
+            Row("val2014/1.jpg", "A dog runs .", split="train"),
+            Row("val2014/1.jpg", "Dogs .", split="train"),
+            Row("2.jpg", "A cat .", split="dev"),
+            Row("3.jpg", "A bird .", split="test"),
+        ],
+    ),
 }
+FILE_NAMES = {"coco": "captions.json", "karpathy": "captions.json"}  # of the others captions.txt will do
+
+
+def write_format(folder, name: str, text: str, encoding="utf-8"):
+    return write(folder, text, FILE_NAMES.get(name, "captions.txt"), encoding)
 
 
 def test_every_format_is_tested():
@@ -63,7 +111,9 @@ def test_every_format_is_tested():
 @pytest.mark.parametrize("name", FILES)
 def test_format_is_detected_and_read(tmp_path, name):
     text, rows = FILES[name]
-    assert formats.parse(write(tmp_path, text)) == (name, rows)
+    path = write_format(tmp_path, name, text)
+    assert formats.parse(path) == (name, rows)
+    assert formats.detect(path) == name
 
 
 @pytest.mark.parametrize("header", ["image\tcaption", "Image\tCaption", "file_name\ttext"])
@@ -81,7 +131,7 @@ def test_encodings_and_line_ends(tmp_path, name, encoding, newline):
     text = text.replace("\n", newline)
     if encoding == "utf-16-be-bom":
         text, encoding = "\ufeff" + text, "utf-16-be"
-    found, read = formats.parse(write(tmp_path, text, encoding=encoding))
+    found, read = formats.parse(write_format(tmp_path, name, text, encoding))
     assert found == name
     assert len(read) == len(rows)
     assert read[0].caption.startswith("Là-bas, un œuf")
@@ -112,6 +162,19 @@ BROKEN = {
         ["no tab", "1.jpg\tno number", "1.jpg#x\tnot a number", "#0\tA caption without a name", " #0\tA blank name"],
     ),
     "tsv": ("", ["no tab", "\tA caption without a name"]),
+    "imagefolder_csv": (
+        "id,file_name,text\n",
+        ["1,1.jpg", "1,,A caption without a name", "1,1.jpg," + "x" * 200_000],
+    ),
+    "imagefolder_jsonl": (
+        "",
+        [
+            *("no JSON", '{"file_name": "1.jpg", "text": "A d', "[" * 100_000, "[]", '{"file_name": "1.jpg"}'),
+            *('{"text": "A dog ."}', '{"file_name": "", "text": "A dog ."}', '{"file_name": 7, "text": "A dog ."}'),
+            *('{"file_name": "1.jpg", "text": 7}', '{"file_name": "1.jpg", "text": {"en": "A dog ."}}'),
+            '{"file_name": "1.jpg", "text": [["A dog ."]]}',
+        ],
+    ),
 }
 
 
@@ -126,7 +189,7 @@ def test_unreadable_lines_are_none_and_the_others_read(tmp_path, name):
     assert read == rows * 3 + [None] * len(broken) + rows
 
 
-@pytest.mark.parametrize("name", ["token", "tsv"])
+@pytest.mark.parametrize("name", ["token", "tsv", "imagefolder_jsonl"])
 def test_a_broken_first_line_does_not_hide_the_format(tmp_path, name):
     text, rows = FILES[name]
     assert formats.parse(write(tmp_path, "broken\n" + text)) == (name, [None, *rows])
@@ -141,6 +204,11 @@ def test_a_broken_first_line_does_not_hide_the_format(tmp_path, name):
         ("flickr30k_pipes", "1.jpg| 0|  "),
         ("token", "1.jpg#0\t"),
         ("tsv", "1.jpg\t "),
+        ("imagefolder_csv", "1,1.jpg,"),
+        ("imagefolder_jsonl", '{"file_name": "1.jpg", "text": ""}'),
+        ("imagefolder_jsonl", '{"file_name": "1.jpg", "text": null}'),
+        ("imagefolder_jsonl", '{"file_name": "1.jpg", "text": []}'),
+        ("imagefolder_jsonl", '{"file_name": "1.jpg", "text": [null]}'),
     ],
 )
 def test_an_empty_caption_is_a_row(tmp_path, name, line):
@@ -157,6 +225,8 @@ def test_an_empty_caption_is_a_row(tmp_path, name, line):
         ("flickr30k_pipes", " 1.jpg |  4   A dog . "),
         ("token", " 1.jpg #0\t A dog . "),
         ("tsv", " 1.jpg \t A dog . "),
+        ("imagefolder_csv", "1, 1.jpg , A dog . "),
+        ("imagefolder_jsonl", '{"file_name": " 1.jpg ", "text": " A dog .\\n"}'),
     ],
 )
 def test_blanks_around_names_and_captions(tmp_path, name, line):
@@ -167,6 +237,195 @@ def test_blanks_around_names_and_captions(tmp_path, name, line):
 def test_an_open_quote_costs_only_its_line(tmp_path):
     path = write(tmp_path, 'image,caption\n1.jpg,"A dog\n2.jpg,A cat\n')
     assert formats.parse(path)[1] == [Row("1.jpg", "A dog"), Row("2.jpg", "A cat")]
+
+
+# Hugging Face image folders
+
+
+@pytest.mark.parametrize("header", ["file_name,caption", "File_Name, Caption ", '"file_name","caption"'])
+def test_metadata_may_call_the_text_caption(tmp_path, header):
+    path = write(tmp_path, f"{header}\n1.jpg,A dog .\n", "metadata.csv")
+    assert formats.parse(path) == ("imagefolder_csv", [Row("1.jpg", "A dog .")])
+
+
+def test_of_text_and_caption_text_is_read(tmp_path):
+    path = write(tmp_path, "caption,file_name,text\nno,1.jpg,A dog .\n", "metadata.csv")
+    assert formats.parse(path)[1] == [Row("1.jpg", "A dog .")]
+    path = write(tmp_path, '{"caption": "no", "file_name": "1.jpg", "text": "A dog ."}\n', "metadata.jsonl")
+    assert formats.parse(path)[1] == [Row("1.jpg", "A dog .")]
+
+
+def test_commas_without_quotes_are_the_captions_where_it_comes_last(tmp_path):
+    path = write(tmp_path, "file_name,text\n1.jpg,A dog, a cat, and a bird\n", "metadata.csv")
+    assert formats.parse(path)[1] == [Row("1.jpg", "A dog, a cat, and a bird", repaired=True)]
+    path = write(tmp_path, "file_name,text,id\n1.jpg,A dog, a cat,7\n2.jpg,A bird,8\n3.jpg,A cow\n", "metadata.csv")
+    assert formats.parse(path)[1] == [None, Row("2.jpg", "A bird"), Row("3.jpg", "A cow")]
+
+
+@pytest.mark.parametrize("opened", ['1.jpg,"A dog', '1.jpg,"A "dog" runs'])
+def test_an_open_quote_in_metadata_costs_only_its_line(tmp_path, opened):
+    good = "".join(f"{i}.jpg,Good {i} .\n" for i in range(2, 30))
+    path = write(tmp_path, f'file_name,text\n{opened}\n{good}30.jpg,"Good, 30 ."\n', "metadata.csv")
+    rows = formats.parse(path)[1]
+    assert [row.name for row in rows] == [f"{i}.jpg" for i in range(1, 31)]
+    assert [row.caption for row in rows[1:]] == [*(f"Good {i} ." for i in range(2, 30)), "Good, 30 ."]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("metadata.csv", "file_name,label\n1.jpg,3\n", "file_name, label"),
+        ("metadata.csv", "image,text\n1.jpg,A dog\n", "image, text"),
+        ("metadata.jsonl", '{"file_name": "1.jpg", "label": 3}\n', "file_name, label"),
+    ],
+)
+def test_a_missing_column_is_named(tmp_path, name, text, columns):
+    with pytest.raises(DataError, match=f"^{name} has the columns {columns}; .*file_name.*in a column text or caption"):
+        formats.parse(write(tmp_path, text, name))
+
+
+def test_metadata_jsonl_that_is_one_document(tmp_path):
+    path = write(tmp_path, '[\n{\n"file_name": "1.jpg",\n"text": "A dog ."\n}\n]\n', "metadata.jsonl")
+    with pytest.raises(DataError, match="has no line that is a JSON object"):
+        formats.parse(path)
+
+
+def test_parquet_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(DataError, match=r"metadata\.parquet is Parquet, which lcm does not read; write it as meta"):
+        formats.parse(write(tmp_path, "PAR1", "metadata.parquet"))
+    assert formats.detect(write(tmp_path, "file_name,text\n", "metadata.parquet")) is None
+
+
+# JSON documents
+
+
+def coco(images, annotations) -> str:
+    return json.dumps({"images": images, "annotations": annotations})
+
+
+ONE_IMAGE = [{"id": 1, "file_name": "1.jpg"}]
+GOOD = {"image_id": 1, "caption": "A dog ."}
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"image_id": 2, "caption": "Of no image ."},
+        {"image_id": "1", "caption": "Of no image ."},
+        {"image_id": [1], "caption": "Of a list ."},
+        {"image_id": None, "caption": "Of nothing ."},
+        {"caption": "Of nothing ."},
+        {"image_id": 1},  # of COCO's instances
+        {"image_id": 1, "caption": 7},
+        {"image_id": 1, "caption": ["A dog ."]},
+        "no object",
+        None,
+    ],
+)
+def test_an_annotation_that_cannot_be_read_costs_only_itself(tmp_path, annotation):
+    path = write(tmp_path, coco(ONE_IMAGE, [annotation, GOOD]), "captions.json")
+    assert formats.parse(path)[1] == [None, Row("1.jpg", "A dog .")]
+
+
+def test_a_null_caption_is_an_empty_one(tmp_path):
+    path = write(tmp_path, coco(ONE_IMAGE, [{"image_id": 1, "caption": None}, GOOD]), "captions.json")
+    assert formats.parse(path)[1] == [Row("1.jpg", ""), Row("1.jpg", "A dog .")]
+
+
+def test_an_id_of_two_images_is_that_of_none(tmp_path):
+    images = [*ONE_IMAGE, *ONE_IMAGE, {"id": 2, "file_name": "2.jpg"}, {"id": 2, "file_name": "3.jpg"}]
+    path = write(tmp_path, coco(images, [GOOD, {"image_id": 2, "caption": "Which ?"}]), "captions.json")
+    assert formats.parse(path)[1] == [Row("1.jpg", "A dog ."), None]
+
+
+@pytest.mark.parametrize(
+    "image", [None, "1.jpg", {}, {"id": 2}, {"id": 2, "file_name": 7}, {"id": [], "file_name": "2"}]
+)
+def test_an_image_that_cannot_be_read_costs_only_itself(tmp_path, image):
+    path = write(tmp_path, coco([image, *ONE_IMAGE], [{"image_id": 2, "caption": "Lost ."}, GOOD]), "captions.json")
+    assert formats.parse(path)[1] == [None, Row("1.jpg", "A dog .")]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *(None, {}, {"filename": "2.jpg"}, {"filename": 7, "sentences": [{"raw": "A cat ."}]}),
+        *({"filename": "2.jpg", "sentences": sentences} for sentences in ("A cat .", [7], [{}], [{"raw": 7}])),
+    ],
+)
+def test_an_image_of_karpathy_that_cannot_be_read_costs_only_itself(tmp_path, image):
+    good = {"filename": "1.jpg", "filepath": None, "split": ["test"], "sentences": [{"raw": "A dog ."}]}
+    path = write(tmp_path, json.dumps({"images": [image, good]}), "dataset_coco.json")
+    found, rows = formats.parse(path)
+    assert found == "karpathy"
+    assert rows[-1] == Row("1.jpg", "A dog .")
+    assert [row for row in rows[:-1] if row and row.caption] == []
+    assert len(rows) == 2
+
+
+def test_half_a_character_is_no_text(tmp_path):
+    images = [{"id": 1, "file_name": "\ud83d1.jpg"}]
+    path = write(tmp_path, coco(images, [{"image_id": 1, "caption": "A \ud83d dog \U0001f415 ."}]), "captions.json")
+    assert formats.parse(path)[1] == [Row("?1.jpg", "A ? dog \U0001f415 .")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"images": [],\n "annotations": [{"caption": "A dog}',
+            "is broken JSON: Unterminated string .* line 2, column 30",
+        ),
+        ('{"images": [1, 2,]}', "is broken JSON: .* at line 1, column"),
+        ("", "is broken JSON: Expecting value at line 1, column 1"),
+        ("<html>Not found</html>", "is broken JSON: Expecting value at line 1, column 1; download"),
+        ('{"images": ' + "[" * 200_000, "is nested too deeply for a captions file"),
+        ('{"images": ' + "9" * 5_000 + "}", "cannot be read as JSON: .*digits"),
+        ("[]", "is a JSON list. A captions document is an object with the lists images and annotations"),
+        ('"images"', "is a JSON str"),
+        ('{"a": 1, "b": 2}', r"has no list 'images'; its keys are \['a', 'b'\]"),
+        ('{"images": {}}', "has no list 'images'"),
+        (json.dumps({"images": [{"id": 1}]}), "has no list 'annotations'; its keys are .*COCO's are called captions_"),
+        (coco(ONE_IMAGE, []), "has an empty list 'annotations'"),
+        (coco([], [GOOD]), "has an empty list 'images'"),
+        (
+            coco(ONE_IMAGE, [{"image_id": 1, "bbox": [1, 2, 3, 4]}]),
+            r"has no annotation that can be read; the first is \{'bbox'.*image_id.*caption, a text",
+        ),
+        (json.dumps({"images": [{"sentences": 7, "raw": 7}]}), "has no image that can be read; the first is"),
+    ],
+)
+def test_what_is_wrong_with_a_document_is_said(tmp_path, text, message):
+    with pytest.raises(DataError, match=rf"(?s)^strange\.json {message}"):
+        formats.parse(write(tmp_path, text, "strange.json"))
+
+
+def test_a_document_too_large_to_read_is_not_read(tmp_path):
+    path = tmp_path / "captions.json"
+    with path.open("wb") as document:
+        document.truncate(3 * 2**30)  # takes no room on the disk
+    with pytest.raises(DataError, match=r"has 3\.0 GiB, and 1 GiB is the most.*metadata\.jsonl"):
+        formats.parse(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("blanks", [2**20 - 30, 2**20 - 25, 2**20 - 20, 2**19 - 8])
+def test_a_document_is_recognised_wherever_its_keys_stand(tmp_path, blanks, encoding):
+    text = '{"info": "' + " " * blanks + '", "annotations": [{"caption": 1}], "images": 2}'
+    assert formats.detect(write(tmp_path, text, "captions.json", encoding)) == "coco"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"images": [], "annotations": [{"bbox": 1}], "categories": []}',  # COCO's instances
+        '[{"image_id": 1, "caption": "A result for COCO\'s server, with its images and annotations elsewhere ."}]',
+        "[" + " " * 99 + '{"images": 1, "annotations": 2, "caption": 3}]',
+    ],
+)
+def test_other_documents_are_not_recognised(tmp_path, text):
+    assert formats.detect(write(tmp_path, text, "captions.json")) is None
 
 
 # No format
@@ -207,6 +466,6 @@ def test_find_files_leaves_hidden_ones_out(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.jpg").mkdir()
-    assert formats.find_files(tmp_path, (".jpg",)) == [tmp_path / "2.jpg", tmp_path / "b/1.JPG"]
+    assert with_suffix(find_files(tmp_path), (".jpg",)) == [tmp_path / "2.jpg", tmp_path / "b/1.JPG"]
     hidden_parent = tmp_path / ".cache"
-    assert formats.find_files(hidden_parent, (".jpg",)) == [hidden_parent / "4.jpg"]
+    assert find_files(hidden_parent) == [hidden_parent / "4.jpg"]

@@ -19,7 +19,7 @@ from lcm.contributions.files import IMAGES, sync_folder, write_mark
 from lcm.contributions.reader import StoreReader
 from lcm.contributions.records import Revocation
 from lcm.contributions.store import ContributionStore
-from lcm.data.captions import shorten
+from lcm.data.files import shorten
 from lcm.errors import ConfigError, StoreBusyError, StoreError
 
 BACKUP = "backup.sqlite"

@@ -19,7 +19,7 @@ from lcm.contributions.reader import StoreReader
 from lcm.contributions.records import Contribution
 from lcm.contributions.store import ContributionStore
 from lcm.contributions.text import ENGLISH
-from lcm.data.formats import read_lines
+from lcm.data.files import read_lines
 from lcm.data.images import MAX_BYTES
 from lcm.errors import BadImageError, DataError
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from lcm.data.formats import IMAGE_SUFFIXES, is_image_name
+from lcm.data.files import IMAGE_SUFFIXES, is_image_name
 
 Problem = tuple[str, str]  # a path, and why it gives no image
 

@@ -1,64 +1,88 @@
 """Splits: which images train, which choose (dev) and which only measure (test).
 
-Knows the official lists of known data sets and the rule where there are none. Refuses to know captions and
-pixels: an image is its name.
+Knows the official lists of known data sets, the names that splits have, and the rule where there are none. Refuses to
+know captions and pixels: an image is its name.
 """
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath, PurePosixPath
 
 import regex
 
-from lcm.data import formats
+from lcm.data import files
 from lcm.errors import DataError
 
 SPLITS = ("train", "dev", "test")
 # Tenths of a data set without official lists.
 HASH_SHARES = {"train": 8, "dev": 1, "test": 1}
-LIST_NAME = regex.compile(
-    r"(?<![a-z])(?P<split>train|dev|val|test)(?:ing|idation)?(?=$|[^a-z]|images)", regex.IGNORECASE
+# A split's name in that of a list, a captions file or a folder; the words are those of
+# https://huggingface.co/docs/hub/datasets-file-names-and-splits.
+SPLIT_NAME = regex.compile(
+    r"(?<![a-z])(?:(?P<train>train(?:ing)?)|(?P<dev>dev|val(?:id(?:ation)?)?)|(?P<test>test(?:ing)?|eval(?:uation)?))"
+    r"(?=$|[^a-z]|images)",
+    regex.IGNORECASE,
 )
 
 
-def read_lists(folder: Path) -> dict[str, str]:
-    """Return bare image name -> split from the official lists, text files of one name a line.
+def named_in(name: str) -> str:
+    """Return the split that a name says, as captions_val2017 says dev, or ""."""
+    match = SPLIT_NAME.search(name)
+    return match.lastgroup if match else ""
+
+
+def named_in_path(path: PurePath) -> str:
+    """Return the split that a file's name says, else the nearest of its folders that says one, or ""."""
+    return next(filter(None, map(named_in, [path.stem, *reversed(path.parent.parts)])), "")
+
+
+def read_lists(paths: Iterable[Path]) -> dict[str, str]:
+    """Return bare image name -> split from the official lists among some files: texts of one name a line.
 
     Raises DataError for an image in two splits.
     """
     official: dict[str, str] = {}
-    for path in formats.find_files(folder, (".txt",)):
-        match = LIST_NAME.search(path.stem)
-        if not match:
+    for path in files.with_suffix(paths, (".txt",)):
+        split = named_in(path.stem)
+        if not split:
             continue
-        lines = [line.strip() for line in formats.read_lines(path)]
-        if any(separator in line and not formats.is_image_name(line) for line in lines for separator in "\t,| "):
+        lines = [line.strip() for line in files.read_lines(path)]
+        if any(separator in line and not files.is_image_name(line) for line in lines for separator in "\t,| "):
             continue  # a table or prose, not a list of names
-        split = match["split"].lower().replace("val", "dev")
         for name in map(bare_name, lines):
-            if official.setdefault(name, split) != split:
-                raise DataError(f"the split lists put {name} both into {official[name]} and into {split}; keep one")
+            put(official, name, split, "the split lists put")
     return official
+
+
+def put(official: dict[str, str], name: str, split: str, source: str) -> None:
+    """Note an image's split; `source` begins the message. Raises DataError where the image has another one."""
+    if official.setdefault(name, split) != split:
+        raise DataError(f"{source} {name} both into {official[name]} and into {split}; keep one")
 
 
 def bare_name(name: str) -> str:
     """Return the name without folder and image suffix: the lists of some data sets leave the suffix out."""
     path = PurePosixPath(unicodedata.normalize("NFC", name))
-    return path.stem if formats.is_image_name(path.name) else path.name
+    return path.stem if files.is_image_name(path.name) else path.name
 
 
-def assign(image_ids: Sequence[str], official: dict[str, str]) -> tuple[dict[str, str], str]:
-    """Return image_id -> split, and the rule in words: official lists where there are any, else by hash.
+def assign(image_ids: Sequence[str], stated: dict[str, str], lists: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Return image_id -> split, and the rule in words.
 
-    An image that the lists do not name has the split "". Raises DataError when the lists leave fewer than two
-    images to train on.
+    `stated` is what the captions files say, by image_id, and goes before the official lists; without either a hash
+    decides. An image that neither names has the split "". Raises DataError when they leave fewer than two images to
+    train on.
     """
-    if official:
-        assigned = {image_id: official.get(bare_name(image_id), "") for image_id in image_ids}
+    if stated or lists:
+        source = "captions files" if stated else "split lists"
+        assigned = {
+            image_id: stated.get(image_id, "") if stated else lists.get(bare_name(image_id), "")
+            for image_id in image_ids
+        }
         if list(assigned.values()).count("train") < 2:
-            raise DataError("the split lists name fewer than two train images with captions; correct or remove them")
-        return assigned, "official lists"
+            raise DataError(f"the {source} name fewer than two train images with captions; correct or remove them")
+        return assigned, "as the captions files say" if stated else "official lists"
     assigned = {image_id: hash_split(image_id) for image_id in image_ids}
     if list(assigned.values()).count("train") < 2:
         return dict.fromkeys(image_ids, "train"), "too few images to hold any out: all of them train"
