@@ -396,6 +396,24 @@ def test_an_evaluation_keeps_what_it_does_not_measure(tagged):
     assert (manifest.match_weight, manifest.calibration) == (0.0, {"slope": 1.0, "intercept": -2.0})
 
 
+def test_notes_are_on_the_card_and_stay_until_there_are_others(tagged):
+    add_evaluation(tagged, METRICS, notes="Made of *cats* alone.\n")
+    add_evaluation(tagged, METRICS)
+    assert "\n## Notes\n\nMade of *cats* alone.\n\n## Limits\n" in (tagged / "MODEL_CARD.md").read_text()
+    add_evaluation(tagged, METRICS, notes="Of dogs.")
+    card = (tagged / "MODEL_CARD.md").read_text()
+    assert "Of dogs." in card
+    assert "cats" not in card
+    Bundle(tagged)
+
+
+def test_a_card_without_notes_has_no_empty_place_for_them(tagged):
+    add_evaluation(tagged, METRICS)
+    card = (tagged / "MODEL_CARD.md").read_text()
+    assert "## Notes" not in card
+    assert "\n\n\n" not in card
+
+
 @pytest.mark.parametrize("name", ["step.onnx", "tag_vectors.npy"])
 def test_an_evaluation_does_not_make_a_damaged_bundle_good(name, tagged):
     flip_a_bit(tagged / name)

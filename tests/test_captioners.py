@@ -3,6 +3,7 @@
 The tiny captioner of tiny_graphs.py names the strongest of an image's mean colours, its tag scorer knows all three.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
@@ -24,8 +25,9 @@ from tiny_graphs import (
 
 import lcm
 from lcm.captioning import captioners, clip, decoding
-from lcm.captioning.captioners import MAX_SAMPLES, SAMPLES, BundleCaptioner, Description, load_captioner
+from lcm.captioning.captioners import BundleCaptioner, load_captioner
 from lcm.captioning.confidence import Calibration
+from lcm.captioning.describing import MAX_SAMPLES, SAMPLES, Description
 from lcm.captioning.dual_encoder import DualEncoder
 from lcm.captioning.tagging import TagScorer
 from lcm.captioning.writing import Written
@@ -491,9 +493,73 @@ def test_a_model_s_encoder_that_lcm_does_not_know_is_refused(tmp_path, encoder):
 def test_without_a_folder_it_is_the_shipped_bundle(tagged, monkeypatch):
     asked = []
     monkeypatch.setattr(captioners, "resource", lambda name: asked.append(name) or tagged)
-    assert lcm.load_captioner().name == "tiny-1"
-    assert asked == ["data/models/flickr8k"]
+    assert lcm.load_captioner().name == lcm.load_captioner("bundle").name == lcm.load_captioner("").name == "tiny-1"
+    assert asked == ["data/models/flickr8k"] * 3
     assert lcm.load_captioner(str(tagged)).tag_scorer.name == "tiny-tags"
+
+
+# Which captioner
+
+
+def test_a_bundle_is_meant_by_its_folder_with_or_without_its_kind(tagged, monkeypatch):
+    monkeypatch.setattr(captioners, "resource", None)
+    monkeypatch.setenv("HOME", str(tagged.parent))
+    monkeypatch.chdir(tagged.parent)
+    for spec in (tagged, str(tagged), f"bundle:{tagged}", "tagged", "./tagged", "bundle:~/tagged", "~/tagged"):
+        assert load_captioner(spec).name == "tiny-1"
+
+
+@pytest.fixture
+def loaded(monkeypatch) -> list[tuple]:
+    """What loaders other than the bundle's are asked for."""
+    asked = []
+    monkeypatch.setattr(captioners, "BlipCaptioner", lambda *given: asked.append(("blip", *given)))
+    monkeypatch.setitem(captioners.CAPTIONERS, "nearest", lambda *given: asked.append(("nearest", *given)))
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("spec", "asked"),
+    [
+        ("blip", ("blip", "Salesforce/blip-image-captioning-base", "clip")),
+        ("blip:", ("blip", "Salesforce/blip-image-captioning-base", "clip")),
+        ("blip:owner/name", ("blip", "owner/name", "clip")),
+        ("blip:my:folder", ("blip", "my:folder", "clip")),
+        ("blip:~/name", ("blip", "HOME/name", "clip")),
+        ("nearest:reports/runs/mine", ("nearest", "reports/runs/mine", "clip", 3)),
+        ("nearest:~", ("nearest", "HOME", "clip", 3)),
+    ],
+)
+def test_a_captioner_is_asked_for_by_its_kind(spec, asked, loaded, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "blip").mkdir()  # a kind comes before a folder, which ./blip still means
+    load_captioner(spec, "clip", 3)
+    assert loaded == [tuple(str(each).replace("HOME", str(tmp_path)) if each != 3 else 3 for each in asked)]
+
+
+@pytest.mark.parametrize("spec", ["bilp", "blipp:owner", "nowhere", "Blip", " blip"])
+def test_an_unknown_captioner_is_refused_with_the_choices(spec):
+    choices = r"choose from bundle, blip, nearest, or give the folder of a bundle"
+    with pytest.raises(ConfigError, match=f"unknown captioner '{spec}'; {choices}"):
+        load_captioner(spec)
+
+
+@pytest.mark.parametrize("spec", ["./blip", "bundle:blip", Path("blip"), Path("nearest:x"), "c:/models", "a/b"])
+def test_a_folder_that_holds_no_bundle_is_refused(spec, loaded, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "blip").mkdir()
+    with pytest.raises(BundleError, match=r"is no bundle: no bundle.json to read"):
+        load_captioner(spec)
+    assert loaded == []
+
+
+def test_every_captioner_keeps_the_protocol():
+    public = {name for name in dir(captioners.Captioner) if not name.startswith("_")}
+    assert public == {"describe", "describe_many", "unknown_labels"}
+    for kind in (BundleCaptioner, captioners.BlipCaptioner, captioners.NearestCaptioner):
+        for name in public:
+            assert inspect.signature(getattr(kind, name)) == inspect.signature(getattr(captioners.Captioner, name))
 
 
 def test_the_number_of_threads_reaches_the_encoder(folder, monkeypatch):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcm.captioning import clip
+from lcm.captioning import clip, pretrained
 from lcm.captioning.clip import TEXTS_AT_ONCE, ClipScorer
 from lcm.errors import BundleError, ConfigError
 
@@ -384,11 +384,11 @@ def test_a_missing_package_names_the_command(folder, monkeypatch):
 def test_a_call_that_does_not_end_is_left():
     began = time.monotonic()
     with pytest.raises(TimeoutError, match=r"no answer in 0\.1 seconds"):
-        clip._within(0.1, lambda: time.sleep(5))
+        pretrained._within(0.1, lambda: time.sleep(5))
     assert time.monotonic() - began < 2
-    assert clip._within(5, lambda: "answer") == "answer"
+    assert pretrained._within(5, lambda: "answer") == "answer"
     with pytest.raises(ZeroDivisionError):
-        clip._within(5, lambda: 1 / 0)
+        pretrained._within(5, lambda: 1 / 0)
 
 
 def run(script: str, **settings: str) -> subprocess.CompletedProcess:
@@ -404,12 +404,12 @@ def test_importing_the_module_loads_neither_torch_nor_transformers():
 
 LOAD = """
 import json, time
-from lcm.captioning import clip
+from lcm.captioning import clip, pretrained
 from lcm.errors import LcmError
 
 import transformers  # so that what is timed is the asking
 for name, reach in NAMES:
-    clip.REACH_S = reach
+    pretrained.REACH_S = reach
     began = time.monotonic()
     try:
         told = clip.ClipScorer(name).text_vectors(["dog"])[0].tolist()

@@ -22,7 +22,8 @@ from PIL import Image
 from tiny_graphs import TinyConversion, save_bundle, tiny_spec
 
 from lcm.captioning import captioners
-from lcm.captioning.captioners import MAX_SAMPLES, SAMPLES, Description, load_captioner
+from lcm.captioning.captioners import load_captioner
+from lcm.captioning.describing import MAX_SAMPLES, SAMPLES, Description
 from lcm.captioning.tagging import rank
 from lcm.cli import main
 from lcm.config import resource

@@ -1,1 +1,1 @@
-"""Features to captions, with ONNX Runtime alone: decoding, the exported bundle, captioners."""
+"""Images to captions: decoding, the exported bundle, captioners; ONNX Runtime alone, but for CLIP and BLIP."""

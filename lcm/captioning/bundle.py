@@ -53,6 +53,7 @@ class Manifest:
     attention: bool = False  # whether the bundle tells where the model looked at each word
     files: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of 03_evaluate
+    notes: str = ""  # Markdown that a person adds to the model card: licences, biases seen, how it was made
     schema_version: int = SCHEMA_VERSION
 
     def save(self, folder: Path) -> None:

@@ -1,21 +1,24 @@
-"""Captioners: an image in, a description out.
+"""Captioners by name: the table; and the captioner of a bundle, an image in, a description out.
 
-Knows how to find a bundle with its encoder and its tag scorer, and how pictures become descriptions, one or many.
-Refuses to know HTTP, files of results and metrics.
+Knows which captioners there are, how to find a bundle with its encoder and its tag scorer, and how pictures become its
+descriptions, one or many. Refuses to know HTTP, files of results and metrics.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from lcm.captioning.blip import BLIP_CHECKPOINT, BlipCaptioner
 from lcm.captioning.bundle import MANIFEST, Bundle
 from lcm.captioning.confidence import Calibration
+from lcm.captioning.describing import BaseCaptioner, Captioner, Description, Source
+from lcm.captioning.nearest import NearestCaptioner
 from lcm.captioning.scorers import load_chooser, load_tag_scorer
-from lcm.captioning.tagging import Photo, Tag, rank, tag_candidates
+from lcm.captioning.tagging import Photo, rank, tag_candidates
 from lcm.captioning.writing import Written, add_samples, best_captions
 from lcm.config import resource
 from lcm.data.images import read_image
@@ -24,43 +27,8 @@ from lcm.encoding.parallel import map_in_order
 from lcm.errors import BadImageError, BundleError, ConfigError
 
 SHIPPED_BUNDLE = "data/models/flickr8k"
-SAMPLES = 5  # captions beside the best one, as many as BLIP's service gives
-MAX_SAMPLES = 10
 PART = 8  # images that a thread reads and encodes at once
 BATCH = 8  # parts that are captioned at once
-
-Source = bytes | str | Path  # of an image: its bytes or its path
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a captioner says of one image."""
-
-    caption: str
-    english_captions: tuple[str, ...]  # the sentences that the tags were made from; the first is the caption
-    tags: tuple[Tag, ...]  # (word, score), best first; a score is the share among the candidates, all sum to 1
-    model: str  # name of the captioner and its version
-    confidence: float | None = None  # probability that people would use all its content words; None: not calibrated
-
-
-class Captioner(Protocol):
-    """Anything that captions images."""
-
-    name: str
-
-    def describe(self, image: Source, samples: int = SAMPLES, labels: Sequence[str] | None = None) -> Description:
-        """Describe an image, given as its path or its bytes; raises BadImageError when it is not one."""
-        ...
-
-    def describe_many(
-        self, images: Iterable[Source], samples: int = SAMPLES, labels: Sequence[str] | None = None, workers: int = 1
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        """Yield each image with its description, or with the reason why it has none, in the order given."""
-        ...
-
-    def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Return the labels that get no score."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -73,11 +41,8 @@ class _Seen:
     error: BadImageError | None = None
 
 
-class BundleCaptioner:
-    """A bundle with its encoder: the whole way from a picture to its description, in ONNX Runtime alone.
-
-    The same image gets the same description, alone or among others.
-    """
+class BundleCaptioner(BaseCaptioner):
+    """A bundle with its encoder: the whole way from a picture to its description, in ONNX Runtime alone."""
 
     def __init__(self, folder: Path, tagger: str | None = None, threads: int = 0):
         """Load both; `tagger` is as load_captioner takes it, `threads` the cores that encoding one image uses.
@@ -91,42 +56,12 @@ class BundleCaptioner:
         self._chooser = load_chooser(folder, self._bundle.manifest, self.tag_scorer)
         self._calibration = _load_calibration(folder, self._bundle.manifest.calibration)
 
-    def describe(self, image: Source, samples: int = SAMPLES, labels: Sequence[str] | None = None) -> Description:
-        """Return caption, other captions and tags of an image, given as its path or its bytes.
-
-        `samples` (0 to MAX_SAMPLES) captions are drawn beside the best one: they give more key words to choose tags
-        from. `labels` are scored in their place: words or phrases of any kind, not only such as captions hold.
-        Raises BadImageError when it is no image, ConfigError for a wrong number of samples or no label at all.
-        """
-        ((_, description),) = self.describe_many([image], samples, labels)
-        if isinstance(description, BadImageError):
-            raise description
-        return description
-
-    def describe_many(
-        self, images: Iterable[Source], samples: int = SAMPLES, labels: Sequence[str] | None = None, workers: int = 1
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        """Yield each image with its description, or with the reason why it has none, in the order given.
-
-        `workers` threads (0: one a core) read and encode ahead; memory is bounded however many images there are.
-        Raises ConfigError, at the call, as describe.
-        """
-        if not 0 <= samples <= MAX_SAMPLES:
-            raise ConfigError(f"samples is {samples!r}; it must be 0 to {MAX_SAMPLES}")
-        if labels is not None and not labels:
-            raise ConfigError("labels is empty; give at least one word, or leave labels out")
-        return self._describe_all(images, samples, labels, workers)
-
     def _describe_all(
         self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
     ) -> Iterator[tuple[Source, Description | BadImageError]]:
         seen = map_in_order(lambda part: list(map(self._see, part)), images, PART, workers)
         while batch := list(chain.from_iterable(islice(seen, BATCH))):
             yield from self._describe(batch, samples, labels)
-
-    def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Return the labels that the tag scorer does not know: they get no score."""
-        return self.tag_scorer.unknown(labels) if self.tag_scorer else tuple(labels)
 
     def _see(self, source: Source) -> _Seen:
         """Read and encode an image by itself: in a batch, its features would have other last digits."""
@@ -175,11 +110,50 @@ def _load_calibration(folder: Path, record: Mapping[str, Any]) -> Calibration | 
         ) from error
 
 
-def load_captioner(bundle: str | Path | None = None, tagger: str | None = None, threads: int = 0) -> BundleCaptioner:
-    """Return the captioner of a bundle's folder; without one, of the bundle that lcm ships.
+CAPTIONERS: dict[str, Callable[[str, str | None, int], Captioner]] = {
+    "bundle": lambda folder, tagger, threads: BundleCaptioner(_folder_or_shipped(folder), tagger, threads),
+    "blip": lambda checkpoint, tagger, _threads: BlipCaptioner(checkpoint or BLIP_CHECKPOINT, tagger),
+    "nearest": NearestCaptioner,
+}
 
-    `tagger` is a name in scorers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, the
-    bundle's own tag scorer is used, where it has one. `threads` is the number of cores one call uses (0: all).
-    Raises BundleError when the folder holds no whole bundle, ConfigError for an unknown tagger.
+
+def load_captioner(captioner: str | Path | None = None, tagger: str | None = None, threads: int = 0) -> Captioner:
+    """Return the captioner that is asked for: KIND or KIND:ARGUMENT, a kind being in CAPTIONERS, or a bundle's folder.
+
+    bundle:FOLDER, as FOLDER alone; `bundle`, as nothing at all, is the bundle that lcm ships. blip:CHECKPOINT, a name
+    on the model hub or a folder; `blip` is BLIP_CHECKPOINT. nearest:RUN_DIR, a run's folder that 01_prepare has filled.
+
+    `tagger` is a name in scorers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
+    own tag scorer is used, where it has one. `threads` is the number of cores one call uses (0: all), where that can be
+    chosen. Raises ConfigError for an unknown kind or tagger, BundleError when there is no whole bundle or checkpoint,
+    DataError when a run is not prepared.
     """
-    return BundleCaptioner(Path(bundle) if bundle else resource(SHIPPED_BUNDLE), tagger, threads)
+    kind, argument = _parse(captioner)
+    return CAPTIONERS[kind](argument, tagger, threads)
+
+
+def bundle_folder(captioner: str | Path | None = None) -> Path | None:
+    """Return the folder of the bundle that load_captioner would load; None for other kinds of captioners.
+
+    Raises ConfigError for an unknown kind.
+    """
+    kind, argument = _parse(captioner)
+    return _folder_or_shipped(argument) if kind == "bundle" else None
+
+
+def _folder_or_shipped(folder: str) -> Path:
+    return Path(folder) if folder else resource(SHIPPED_BUNDLE)
+
+
+def _parse(captioner: str | Path | None) -> tuple[str, str]:
+    """Return kind and argument of a captioner; raises ConfigError for an unknown kind."""
+    kind, _, argument = str(captioner or "bundle").partition(":")
+    if isinstance(captioner, Path) or kind not in CAPTIONERS:
+        if isinstance(captioner, str) and "/" not in captioner and not Path(captioner).is_dir():
+            raise ConfigError(
+                f"unknown captioner {captioner!r}; choose from {', '.join(CAPTIONERS)}, or give the folder of a bundle"
+            )
+        kind, argument = "bundle", str(captioner)
+    if argument.startswith("~"):  # a shell leaves it be behind a colon
+        argument = str(Path(argument).expanduser())
+    return kind, argument

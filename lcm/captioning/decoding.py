@@ -160,7 +160,7 @@ def decode_nucleus(
         log_probs, state = _allowed(step, last, state)
         possible = (last != END) & np.isfinite(log_probs.max(2))  # else nothing may follow
         rows, texts = np.nonzero(possible)  # each [R]
-        words = _draw(log_probs[rows, texts], draws[texts, place], nucleus)
+        words = draw(log_probs[rows, texts], draws[texts, place], nucleus)
         log_prob[active[rows], texts] += log_probs[rows, texts, words]
         last = np.full(last.shape, END)
         last[rows, texts] = words
@@ -174,7 +174,7 @@ def decode_nucleus(
     ]
 
 
-def _draw(log_probs: np.ndarray, draws: np.ndarray, nucleus: float) -> np.ndarray:
+def draw(log_probs: np.ndarray, draws: np.ndarray, nucleus: float) -> np.ndarray:
     """Return a word for each row of `log_probs` [R, V] where `draws` [R], in 0 to 1, falls in its nucleus."""
     order = np.argsort(-log_probs, axis=1, kind="stable")
     probabilities = np.exp(np.take_along_axis(log_probs, order, axis=1).astype(np.float64))

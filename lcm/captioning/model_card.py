@@ -43,6 +43,13 @@ METRIC_LABELS = {
     "confidence_auc": "confidence, AUC of right against wrong captions",
     "confidence_ece": "confidence, calibration error",
     "unseen_words_auc": "words that training never saw, AUC",
+    "cider_low": "CIDEr, lower end of the 95 % interval over images",
+    "cider_high": "CIDEr, upper end",
+    "wer_low": "WER, mean over references, lower end",
+    "wer_high": "WER, mean over references, upper end",
+    "seconds_median": "seconds for one photo, median",
+    "seconds_p95": "seconds for one photo, 95th percentile",
+    "peak_memory_mb": "peak memory, MB",
 }
 
 
@@ -68,13 +75,23 @@ was trained on, and scores key words against the picture.
 ## Training parameters
 
 {settings}
-
+{_notes(manifest)}
 ## Limits
 
 It only knows what its training captions speak of, repeats their habits and biases (of whom and what they
-name, and how), states wrong things as surely as right ones, and cannot read text or recognise persons. Do not
-use it to decide about people. The licence of the training images and captions may limit what it is used for.
+name, and how), and words wrong things like right ones{_confidence(manifest)}. It cannot read text
+or recognise persons. Do not use it to decide about people. The licence of the training images and captions may limit
+what it is used for.
 """
+
+
+def _notes(manifest: Manifest) -> str:
+    return f"\n## Notes\n\n{manifest.notes.strip()}\n" if manifest.notes.strip() else ""
+
+
+def _confidence(manifest: Manifest) -> str:
+    known = "; its confidence tells them apart in part, on images like those of the data set"
+    return known if manifest.calibration else ""
 
 
 def _tagger(manifest: Manifest) -> str:
@@ -93,20 +110,36 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     return "\n".join(["| metric | value |", "|---|---|", *rows])
 
 
-def add_evaluation(folder: Path, metrics: Mapping[str, Any], calibration: Calibration | None = None) -> None:
+def add_evaluation(
+    folder: Path, metrics: Mapping[str, Any], calibration: Calibration | None = None, notes: str = ""
+) -> None:
     """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
 
     `beam_width`, `max_words` and `match_weight` among them become the bundle's own: it captions as it was measured, and
-    with the confidence that was fitted. Raises BundleError when a file of the bundle is not what was exported: sealing
-    it would make that good.
+    with the confidence that was fitted. `notes` (Markdown), where there are any, take the place of those that it has.
+    Raises BundleError when a file of the bundle is not what was exported: sealing it would make that good.
     """
     manifest = Manifest.load(folder)
     decoding = {name: metrics[name] for name in DECODING if name in metrics}
     record = calibration.as_record() if calibration else manifest.calibration
-    manifest = replace(manifest, metrics=dict(metrics), calibration=record, **decoding)
+    notes = notes or manifest.notes
+    manifest = replace(manifest, metrics=dict(metrics), calibration=record, notes=notes, **decoding)
     verify(folder, manifest)
     (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
     seal(folder, manifest)
+
+
+def add_comparison(folder: Path, metrics: Mapping[str, Any], split: str) -> bool:
+    """Add the metrics of 04_compare to those of 03_evaluate; returns whether that was on the same split.
+
+    Of another split nothing is added. Raises BundleError as add_evaluation does.
+    """
+    measured = Manifest.load(folder).metrics
+    if measured.get("split") != split:
+        return False
+    added = {name: value for name, value in metrics.items() if name not in measured}
+    add_evaluation(folder, dict(measured) | added)
+    return True
 
 
 def _number(value: object) -> str:

@@ -17,8 +17,16 @@ from lcm.errors import BundleError, ConfigError
 BUNDLED, NONE = "dual_encoder", "none"
 
 
-def _bundled(folder: Path, manifest: Manifest) -> DualEncoder:
-    """Return the tag scorer that the bundle carries; raises BundleError when it was trained without one."""
+def _bundled(folder: Path | None, manifest: Manifest | None) -> DualEncoder:
+    """Return the tag scorer that the bundle carries.
+
+    Raises BundleError when it was trained without one, ConfigError when there is no bundle.
+    """
+    if manifest is None:
+        raise ConfigError(
+            f"the tagger {BUNDLED} is a part of a bundle, which this captioner does without; give clip, or the name "
+            "(owner/name) or the folder of a CLIP checkpoint"
+        )
     if not manifest.tagger:
         raise BundleError(
             f"{folder} was trained without a tag scorer; train with -p tagger {BUNDLED}, or give the name or the "
@@ -27,21 +35,23 @@ def _bundled(folder: Path, manifest: Manifest) -> DualEncoder:
     return DualEncoder(folder, manifest.tagger)
 
 
-TAG_SCORERS: dict[str, Callable[[Path, Manifest], TagScorer | None]] = {
+TAG_SCORERS: dict[str, Callable[[Path | None, Manifest | None], TagScorer | None]] = {
     BUNDLED: _bundled,
     "clip": lambda _folder, _manifest: clip.ClipScorer(),
     NONE: lambda _folder, _manifest: None,
 }
 
 
-def load_tag_scorer(tagger: str | None, folder: Path, manifest: Manifest) -> TagScorer | None:
+def load_tag_scorer(
+    tagger: str | None, folder: Path | None = None, manifest: Manifest | None = None
+) -> TagScorer | None:
     """Return the tag scorer of a name in TAG_SCORERS, or of a CLIP checkpoint's name ("owner/name") or folder.
 
-    Without a name it is the bundle's own; None where it has none, and for "none".
+    Without a name it is that of the bundle in `folder`; None where it has none or there is no bundle, and for "none".
     Raises ConfigError for an unknown name, BundleError when there is nothing to load.
     """
     if not tagger:
-        return _bundled(folder, manifest) if manifest.tagger else None
+        return _bundled(folder, manifest) if manifest and manifest.tagger else None
     if tagger in TAG_SCORERS:
         return TAG_SCORERS[tagger](folder, manifest)
     if "/" in tagger or Path(tagger).is_dir():

@@ -29,7 +29,7 @@ class Photo:
     """An image as tag scorers see it: its features, and where to read it anew."""
 
     source: bytes | str | Path
-    features: Mapping[str, np.ndarray]  # kind -> features; "pooled" [D] is always among them
+    features: Mapping[str, np.ndarray]  # kind -> features; "pooled" [D] is among them unless it is only looked at anew
 
     def open(self) -> Image.Image:
         """Return the picture, in mode RGB and at its own size."""

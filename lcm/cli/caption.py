@@ -14,7 +14,7 @@ from lcm.cli.printing import print_line
 from lcm.errors import BadImageError, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from lcm.captioning.captioners import BundleCaptioner, Description
+    from lcm.captioning.describing import Captioner, Description
     from lcm.operations.folder import Failures
 
 TAGS_SHOWN = 5  # of an image, in what is printed for people
@@ -31,14 +31,20 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--labels", type=Path, metavar="FILE", help="score these labels, one a line, not the words of the captions"
     )
     argument("--tagger", metavar="NAME", help="what scores tags: dual_encoder, clip, none, … (default: the bundle's)")
-    argument("--bundle", type=Path, metavar="DIR", help="captioner to use (default: the shipped one)")
+    argument(
+        "--captioner",
+        "--bundle",
+        metavar="SPEC",
+        help="a bundle's folder, blip, blip:CHECKPOINT or nearest:RUN_DIR (default: the shipped bundle)",
+    )
     argument("--json", action="store_true", help="print one JSON object a line")
     argument("--out", type=Path, metavar="FILE", help="write to a .csv or .jsonl file; goes on where it was stopped")
     caption.set_defaults(command=_caption)
 
 
 def _caption(options: argparse.Namespace) -> int:
-    from lcm.captioning.captioners import MAX_SAMPLES, SAMPLES, load_captioner
+    from lcm.captioning.captioners import load_captioner
+    from lcm.captioning.describing import MAX_SAMPLES, SAMPLES
     from lcm.data.labels import read_labels
     from lcm.data.listing import list_images
     from lcm.operations.answers import find_format
@@ -59,7 +65,7 @@ def _caption(options: argparse.Namespace) -> int:
     if not listing.images:
         raise DataError(str(failures))
     threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
-    captioner = load_captioner(options.bundle, options.tagger, threads)
+    captioner = load_captioner(options.captioner, options.tagger, threads)
     if labels and (note := check_labels(captioner, labels)):
         print(f"lcm: {note}", file=sys.stderr)
     try:
@@ -79,7 +85,7 @@ def _caption(options: argparse.Namespace) -> int:
 
 def _write(
     out: Path,
-    captioner: "BundleCaptioner",
+    captioner: "Captioner",
     images: Sequence[str],
     failures: "Failures",
     samples: int,

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from lcm.captioning.captioners import Description
+from lcm.captioning.describing import Description
 from lcm.errors import ConfigError, DataError
 
 COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")

@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from lcm.captioning.captioners import BundleCaptioner, load_captioner
+from lcm.captioning.captioners import load_captioner
+from lcm.captioning.describing import Captioner
 from lcm.config import TrainConfig
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
@@ -108,7 +109,7 @@ def measure_tags(images: Sequence[Path], rounds: int) -> SpeedRatio:
         raise DataError("there are no images to describe; run 01_prepare on a data set with a dev split")
     with_tags, without = load_captioner(), load_captioner(tagger="none")
 
-    def describe(captioner: BundleCaptioner) -> int:
+    def describe(captioner: Captioner) -> int:
         return sum(1 for image in images if captioner.describe(image))
 
     return time_in_turn(lambda: describe(with_tags), lambda: describe(without), rounds)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from lcm.captioning.captioners import BATCH, PART, SAMPLES, BundleCaptioner
-from lcm.data.captions import shorten
+from lcm.captioning.captioners import BATCH, PART
+from lcm.captioning.describing import SAMPLES, Captioner
+from lcm.data.files import shorten
 from lcm.errors import BadImageError, ConfigError
 from lcm.operations.answers import AnswerFile, escape
 
@@ -38,7 +39,7 @@ class Failures:
         return "\n".join([f"not captioned: {self.count}", *(f"  {line}" for line in self.shown + more)])
 
 
-def settings_of(captioner: BundleCaptioner, samples: int, labels: Sequence[str] | None) -> str:
+def settings_of(captioner: Captioner, samples: int, labels: Sequence[str] | None) -> str:
     """Return, short and readable, what answers depend on beside image and model."""
     scorer = captioner.tag_scorer
     parts = [f"samples {samples}", f"tagger {scorer.name if scorer else 'none'}"]
@@ -48,7 +49,7 @@ def settings_of(captioner: BundleCaptioner, samples: int, labels: Sequence[str] 
     return ", ".join(parts)
 
 
-def check_labels(captioner: BundleCaptioner, labels: Sequence[str]) -> str:
+def check_labels(captioner: Captioner, labels: Sequence[str]) -> str:
     """Return a note on the labels that the tag scorer does not know, empty when it knows all.
 
     Raises ConfigError when it knows none.
@@ -65,7 +66,7 @@ def check_labels(captioner: BundleCaptioner, labels: Sequence[str]) -> str:
 
 
 def write_answers(
-    captioner: BundleCaptioner,
+    captioner: Captioner,
     images: Sequence[str],
     answers: AnswerFile,
     failures: Failures,

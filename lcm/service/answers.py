@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
-from lcm.captioning.captioners import Description
+from lcm.captioning.describing import Description
 from lcm.service.refusals import BrokenAnswerError
 
 SUM_TOLERANCE = 1e-6  # of the scores' sum; float64 is off by far less

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcm.captioning.bundle import MANIFEST
-from lcm.captioning.captioners import SHIPPED_BUNDLE, Captioner, load_captioner
+from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
+from lcm.captioning.describing import Captioner
 from lcm.captioning.scorers import TAG_SCORERS
 from lcm.config import resource
 from lcm.errors import ConfigError, LcmError

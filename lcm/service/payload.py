@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lcm.captioning.captioners import MAX_SAMPLES, SAMPLES
+from lcm.captioning.describing import MAX_SAMPLES, SAMPLES
 from lcm.contributions.text import ENGLISH, clean_language
 from lcm.data.headers import FORMATS
 from lcm.data.labels import MAX_LABEL_LENGTH

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, Self
 
-from lcm.captioning.captioners import Captioner, Description
+from lcm.captioning.describing import Captioner, Description
 from lcm.errors import BadImageError, LcmError
 from lcm.service.model_watch import Model, ModelWatch, check_tagger, find_bundle, load_model
 from lcm.service.payload import read_contribution, read_question

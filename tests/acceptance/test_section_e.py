@@ -16,7 +16,7 @@ import test_images as files
 from PIL import Image
 from service_client import ROUTES, Caller, DiskStore, body_for, caption_body, question_body, settings_for, text_of
 
-from lcm.captioning.captioners import Description
+from lcm.captioning.describing import Description
 from lcm.data.images import read_image
 from serve import create_app
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from service_client import Caller, MemoryStore, caption_body, make_tiny_bundle, question_body, settings_for, wait_until
 
-from lcm.captioning.captioners import BundleCaptioner, Description
+from lcm.captioning.captioners import BundleCaptioner
+from lcm.captioning.describing import Description
 from lcm.encoding.encoders import file_sha256
 from lcm.errors import DataError
 from lcm.service import model_watch

@@ -19,8 +19,9 @@ from service_client import (
 )
 
 import serve
-from lcm.captioning.captioners import BundleCaptioner, Description
+from lcm.captioning.captioners import BundleCaptioner
 from lcm.captioning.confidence import Calibration
+from lcm.captioning.describing import Description
 from lcm.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
 from lcm.service.settings import Settings
 from serve import create_app

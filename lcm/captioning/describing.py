@@ -1,0 +1,116 @@
+"""Describing: what a captioner is, what it is asked and what it says.
+
+Knows the protocol of all captioners, and what they share. Refuses to know where captions come from.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lcm.captioning.tagging import Photo, Tag, TagScorer, rank, tag_candidates
+from lcm.encoding.parallel import map_in_order
+from lcm.errors import BadImageError, ConfigError
+
+SAMPLES = 5  # captions beside the best one, as many as BLIP's service gives
+MAX_SAMPLES = 10
+
+Source = bytes | str | Path  # of an image: its bytes or its path
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a captioner says of one image."""
+
+    caption: str
+    english_captions: tuple[str, ...]  # the sentences that the tags were made from; the first is the caption
+    tags: tuple[Tag, ...]  # (word, score), best first; a score is the share among the candidates, all sum to 1
+    model: str  # name of the captioner and its version
+    confidence: float | None = None  # probability that people would use all its content words; None: not calibrated
+
+
+class Captioner(Protocol):
+    """Anything that captions images."""
+
+    name: str
+    tag_scorer: TagScorer | None  # None: descriptions have no tags
+
+    def describe(self, image: Source, samples: int = SAMPLES, labels: Sequence[str] | None = None) -> Description:
+        """Describe an image, given as its path or its bytes; raises BadImageError when it is not one."""
+        ...
+
+    def describe_many(
+        self, images: Iterable[Source], samples: int = SAMPLES, labels: Sequence[str] | None = None, workers: int = 1
+    ) -> Iterator[tuple[Source, Description | BadImageError]]:
+        """Yield each image with its description, or with the reason why it has none, in the order given."""
+        ...
+
+    def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return the labels that get no score."""
+        ...
+
+
+class BaseCaptioner:
+    """What captioners share. The same image gets the same description, alone or among others.
+
+    A subclass sets `name` and `tag_scorer`, and says in `_write` how one image is captioned; one that gains by taking
+    many at once replaces `_describe_all`.
+    """
+
+    name: str
+    tag_scorer: TagScorer | None
+
+    def describe(self, image: Source, samples: int = SAMPLES, labels: Sequence[str] | None = None) -> Description:
+        """Return caption, other captions and tags of an image, given as its path or its bytes.
+
+        `samples` (0 to MAX_SAMPLES) other captions are given beside the best one, as far as there are so many: they
+        give more key words to choose tags from. `labels` are scored in their place: words or phrases of any kind, not
+        only such as captions hold. Raises BadImageError when it is no image, ConfigError for a wrong number of samples
+        or no label at all.
+        """
+        ((_, description),) = self.describe_many([image], samples, labels)
+        if isinstance(description, BadImageError):
+            raise description
+        return description
+
+    def describe_many(
+        self, images: Iterable[Source], samples: int = SAMPLES, labels: Sequence[str] | None = None, workers: int = 1
+    ) -> Iterator[tuple[Source, Description | BadImageError]]:
+        """Yield each image with its description, or with the reason why it has none, in the order given.
+
+        `workers` threads (0: one a core) work ahead; memory is bounded however many images there are.
+        Raises ConfigError, at the call, as describe.
+        """
+        if not 0 <= samples <= MAX_SAMPLES:
+            raise ConfigError(f"samples is {samples!r}; it must be 0 to {MAX_SAMPLES}")
+        if labels is not None and not labels:
+            raise ConfigError("labels is empty; give at least one word, or leave labels out")
+        return self._describe_all(images, samples, labels, workers)
+
+    def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return the labels that the tag scorer does not know: they get no score."""
+        return self.tag_scorer.unknown(labels) if self.tag_scorer else tuple(labels)
+
+    def _describe_all(
+        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
+    ) -> Iterator[tuple[Source, Description | BadImageError]]:
+        def work(part: Sequence[Source]) -> list[tuple[Source, Description | BadImageError]]:
+            return [(image, self._describe_one(image, samples, labels)) for image in part]
+
+        for part in map_in_order(work, images, 1, workers):
+            yield from part
+
+    def _describe_one(self, image: Source, samples: int, labels: Sequence[str] | None) -> Description | BadImageError:
+        try:
+            photo, captions = self._write(image, samples)
+            tags = ()
+            if self.tag_scorer:
+                candidates = tag_candidates(captions, labels)
+                tags = rank(self.tag_scorer, self.tag_scorer.image_vector(photo), candidates)
+        except BadImageError as error:
+            return error
+        return Description(captions[0], tuple(captions), tags, self.name)
+
+    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
+        """Return the image as tag scorers see it, and its captions, best first; raises BadImageError."""
+        raise NotImplementedError

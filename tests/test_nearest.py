@@ -1,0 +1,284 @@
+"""The nearest neighbour captioner, on the tiny encoder of tiny_graphs.py and a run prepared with it."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_graphs import make_picture, use_tiny_encoder
+
+from lcm.captioning.captioners import load_captioner
+from lcm.captioning.describing import Description
+from lcm.captioning.nearest import NearestCaptioner, agreement
+from lcm.captioning.tagging import TagScorer
+from lcm.data.captions import Dataset, LabelledImage
+from lcm.data.images import read_image
+from lcm.data.vocabulary import RESERVED, Vocabulary
+from lcm.encoding.encoders import load_encoder
+from lcm.encoding.prepared import PreparedRun, encode_dataset
+from lcm.errors import BadImageError, BundleError, ConfigError, DataError
+from lcm.run_folder import RunFolder
+
+RED = ("A red square.", "The red square on a wall", "A large painting", "a red square on the wall ,")
+COLOURS = {
+    "red": ((250, 10, 5), RED),
+    "green": ((20, 240, 30), ("A green square .",)),
+    "blue": ((0, 30, 200), ("Something blue's here.", "something blue's here")),
+}
+Make = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def prepare(tmp_path, monkeypatch) -> Make:
+    """Return what prepares a run of labelled images."""
+    use_tiny_encoder(tmp_path, monkeypatch)
+
+    def make(images: Sequence[LabelledImage], name: str = "run") -> RunFolder:
+        dataset, folder = Dataset(tuple(images)), RunFolder.at(tmp_path / name)
+        PreparedRun(dataset, Vocabulary(RESERVED), encode_dataset(dataset, load_encoder("tiny"))).save(folder)
+        return folder
+
+    return make
+
+
+def label(path: Path, captions: Sequence[str], split: str = "train") -> LabelledImage:
+    return LabelledImage(path.name, path, split, tuple(captions))
+
+
+@pytest.fixture
+def colours(tmp_path) -> list[LabelledImage]:
+    paths = {name: make_picture(tmp_path / f"{name}.png", colour) for name, (colour, _) in COLOURS.items()}
+    return [label(paths[name], captions) for name, (_, captions) in COLOURS.items()]
+
+
+@pytest.fixture
+def run(prepare, colours, tmp_path) -> RunFolder:
+    """Three train images, and a dev image whose caption nobody may hear."""
+    dev = make_picture(tmp_path / "dev.png", (255, 255, 0))
+    return prepare([*colours, label(dev, ["a secret"], "dev")])
+
+
+def noise(path: Path, seed: int) -> Path:
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    return path
+
+
+# One neighbour
+
+
+def test_a_train_image_gets_the_caption_that_its_others_agree_with(run, colours):
+    """Worked by hand in test_agreement…: the fourth has the most in common with the others."""
+    captioner = load_captioner(f"nearest:{run.path}")
+    descriptions = [captioner.describe(image.path) for image in colours]
+    assert descriptions[0] == Description(
+        "a red square on the wall",
+        ("a red square on the wall", "the red square on a wall", "a red square", "a large painting"),
+        (),
+        "nearest:run",
+    )
+    assert [one.caption for one in descriptions[1:]] == ["a green square", "something blue's here"]
+    assert descriptions[2].english_captions == ("something blue's here",), "said twice, it is given once"
+    assert captioner.name == "nearest:run"
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2, 5])
+def test_samples_are_the_neighbour_s_other_captions(samples, run, colours):
+    captions = load_captioner(f"nearest:{run.path}").describe(colours[0].path, samples).english_captions
+    assert (
+        captions
+        == ("a red square on the wall", "the red square on a wall", "a red square", "a large painting")[: samples + 1]
+    )
+
+
+def test_agreement_is_the_mean_overlap_of_words_and_pairs_with_the_other_texts():
+    """Groups: {a b ab}, {a b c ab bc}, {d}: the first two share 3, so 2 * 3 / (3 + 5) = 0.75; the last nothing."""
+    np.testing.assert_allclose(agreement(["ab", "abc", "d"]), [0.375, 0.375, 0.0])
+    np.testing.assert_allclose(agreement([["ab"], ["ab"]]), [1, 1])
+    np.testing.assert_allclose(agreement([["ab"]]), [0])
+    np.testing.assert_allclose(agreement([[], ["ab"], []]), [0, 0, 0])
+
+
+def test_agreement_works_out_for_the_red_square():
+    """Shared: 4 and 5, 5 and 3, "the" for "a" and the like; a painting has but "a" with three others."""
+    texts = ["a red square", "the red square on a wall", "a large painting", "a red square on the wall"]
+    sizes = [5, 11, 5, 11]
+    shared = {(0, 1): 4, (0, 2): 1, (0, 3): 5, (1, 2): 1, (1, 3): 8, (2, 3): 1}
+    expected = np.zeros(4)
+    for (one, other), count in shared.items():
+        expected[[one, other]] += 2 * count / (sizes[one] + sizes[other]) / 3
+    np.testing.assert_allclose(agreement([text.split() for text in texts]), expected, rtol=1e-6)
+
+
+def test_the_neighbour_is_the_one_that_brute_force_finds(prepare, tmp_path):
+    train = [label(noise(tmp_path / f"{seed}.png", seed), [f"number {seed}"]) for seed in range(40)]
+    dev = [label(noise(tmp_path / f"{seed}.png", seed), ["a secret"], "dev") for seed in range(40, 60)]
+    captioner = NearestCaptioner(prepare([*dev[:10], *train, *dev[10:]]).path)
+    encoder = load_encoder("tiny")
+
+    def features(image: LabelledImage) -> np.ndarray:
+        return encoder.encode(read_image(image.path, 8)[None])["pooled"][0].astype(np.float64)
+
+    centre = np.mean([features(image) for image in train], axis=0)
+
+    def cosine(one: LabelledImage, other: LabelledImage) -> float:
+        a, b = features(one) - centre, features(other) - centre
+        return a @ b / np.sqrt((a @ a) * (b @ b))
+
+    expected = [max(train, key=lambda other, image=image: cosine(image, other)).captions[0] for image in dev]
+    assert [captioner.describe(image.path).caption for image in dev] == expected
+    assert len(set(expected)) > 5
+    by_product = [max(train, key=lambda other, image=image: features(image) @ features(other)) for image in dev]
+    assert [image.captions[0] for image in by_product] != expected, "the measure must matter"
+
+
+def test_equal_images_the_first_in_the_data_set_is_taken(prepare, tmp_path):
+    pictures = [make_picture(tmp_path / f"{name}.png", "red") for name in "abc"]
+    others = [label(noise(tmp_path / f"{seed}.png", seed), [f"number {seed}"]) for seed in range(13)]
+    same = [label(path, [f"copy {path.stem}"]) for path in pictures]
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        copies = [same[place] for place in order]
+        run = prepare([*others[:5], copies[0], *others[5:12], *copies[1:], others[12]], f"run{order}")
+        captioner = NearestCaptioner(run.path)
+        assert captioner.describe(pictures[0]).caption == copies[0].captions[0]
+        captioner._features[6:] *= 1 + 2e-7  # as another processor may round
+        assert captioner.describe(pictures[0]).caption == copies[0].captions[0]
+
+
+def test_one_train_image_is_every_image_s_neighbour(prepare, colours, tmp_path):
+    captioner = NearestCaptioner(prepare([colours[1]]).path)
+    assert captioner.describe(noise(tmp_path / "other.png", 0)).caption == "a green square"
+    assert captioner.describe(colours[1].path).caption == "a green square"
+
+
+# Several neighbours
+
+
+def test_the_consensus_is_the_caption_that_all_neighbours_captions_agree_with(prepare, tmp_path):
+    """The nearest says something of its own; the two behind it agree, and the farthest would turn it round."""
+    said = {(200, 0, 0): "a lonely barn", (190, 9, 0): "a red wall", (180, 20, 0): "the red wall", (0, 0, 255): "barn"}
+    train = [
+        label(make_picture(tmp_path / f"{number}.png", colour), [caption])
+        for number, (colour, caption) in enumerate(said.items())
+    ]
+    run = prepare(train)
+    picture = make_picture(tmp_path / "picture.png", (201, 0, 0))
+    assert NearestCaptioner(run.path, neighbours=1).describe(picture).english_captions == ("a lonely barn",)
+    three = NearestCaptioner(run.path, neighbours=3)
+    assert three.describe(picture).english_captions == ("a red wall", "the red wall", "a lonely barn")
+    assert three.name == "nearest:run (3)"
+    assert NearestCaptioner(run.path, neighbours=100).describe(picture, 0).caption == "a red wall"
+
+
+# Many images
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_many_images_get_what_each_gets_alone(workers, run, colours, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    good = [image.path for image in colours]
+    images = [b"", good[0], str(good[1]), tmp_path / "bad.png", good[2].read_bytes(), tmp_path / "none.png", good[0]]
+    captioner = load_captioner(f"nearest:{run.path}")
+    seen, found = zip(*captioner.describe_many(images, workers=workers), strict=True)
+    assert list(seen) == images
+    assert [place for place, one in enumerate(found) if isinstance(one, BadImageError)] == [0, 3, 5]
+    assert "bad.png" in str(found[3])
+    alone = [captioner.describe(images[place]) for place in (1, 2, 4, 6)]
+    assert [one for one in found if isinstance(one, Description)] == alone
+    with pytest.raises(BadImageError):
+        captioner.describe(b"")
+
+
+# Tags
+
+
+class FakeClip(TagScorer):
+    """Stands where CLIP does, and sees how red the pooled features say that a picture is."""
+
+    name, scale = "fake", float(np.log(4))
+
+    def image_vector(self, photo):
+        assert photo.open().size == (40, 24)
+        return photo.features["pooled"][:1]
+
+    def text_vectors(self, texts):
+        return np.array([["red" in text] for text in texts], np.float32)
+
+    def unknown(self, texts):
+        return tuple(text for text in texts if text == "xyzzy")
+
+
+def test_tags_come_with_a_tagger_that_needs_no_bundle(run, colours, monkeypatch):
+    monkeypatch.setattr("lcm.captioning.clip.ClipScorer", FakeClip)
+    picture = colours[0].path
+    assert load_captioner(f"nearest:{run.path}").describe(picture, labels=["red"]).tags == ()
+    captioner = load_captioner(f"nearest:{run.path}", "clip")
+    tags = captioner.describe(picture, samples=0).tags
+    share = 4 ** (250 / 255)  # red's; "square" and "wall" have 1
+    assert tags[0] == ("red", pytest.approx(share / (share + 2)))
+    assert {word for word, _ in tags[1:]} == {"square", "wall"}
+    assert captioner.describe(picture, labels=["sky", "xyzzy"]).tags == (("sky", 1.0),)
+    assert captioner.unknown_labels(["sky", "xyzzy"]) == ("xyzzy",)
+    with pytest.raises(ConfigError, match="the tagger dual_encoder is a part of a bundle"):
+        load_captioner(f"nearest:{run.path}", "dual_encoder")
+
+
+# Which run
+
+
+def test_a_folder_that_is_not_there_is_refused_and_not_made(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere is no folder; give the folder of a run that 01_prepare has filled"):
+        load_captioner(f"nearest:{tmp_path / 'nowhere'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_not_prepared_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"encoded_images.json is not there; run 01_prepare"):
+        load_captioner(f"nearest:{tmp_path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("spec", ["nearest", "nearest:"])
+def test_a_run_must_be_named(spec):
+    with pytest.raises(ConfigError, match=r"nearest needs the folder of a run .*nearest:RUN_DIR"):
+        load_captioner(spec)
+
+
+@pytest.mark.parametrize("name", ["encoded_images.json", "dataset.jsonl"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b"3"])
+def test_a_damaged_run_is_refused(name, content, run):
+    (run.path / name).write_bytes(content)
+    with pytest.raises(DataError, match="run 01_prepare"):
+        load_captioner(f"nearest:{run.path}")
+
+
+def test_a_run_without_its_vocabulary_is_refused(run):
+    run.vocabulary.unlink()
+    with pytest.raises(DataError, match=r"is damaged .*run 01_prepare for it again"):
+        load_captioner(f"nearest:{run.path}")
+
+
+def test_a_run_without_train_images_is_refused(prepare, colours):
+    run = prepare([label(colours[0].path, RED, "dev")])
+    with pytest.raises(DataError, match="has no train images"):
+        NearestCaptioner(run.path)
+
+
+def test_a_run_of_another_encoder_is_refused(run):
+    record = json.loads(run.encoded_images.read_text())
+    record["encoder"]["golden"] = [value + 0.01 for value in record["encoder"]["golden"]]
+    run.encoded_images.write_text(json.dumps(record))
+    with pytest.raises(BundleError, match="gives other features than the one"):
+        NearestCaptioner(run.path)
+
+
+def test_a_cache_that_lacks_images_is_refused(run, tmp_path):
+    next((tmp_path / "home").rglob("keys.txt")).write_text("")
+    with pytest.raises(DataError, match="the feature cache lacks 3 of 3 images; run 01_prepare again"):
+        NearestCaptioner(run.path)
+
+
+def test_a_wrong_number_of_neighbours_is_refused(run):
+    with pytest.raises(ConfigError, match="neighbours is 0; it must be at least 1"):
+        NearestCaptioner(run.path, neighbours=0)
