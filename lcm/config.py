@@ -182,6 +182,7 @@ class EvaluateConfig(Params):
     samples: int = 5  # captions drawn beside the best one, for tags
     gallery_images: int = 4  # images a row of the gallery of best, median and worst captions
     page_photos: int = 50  # photos on the page of photos with captions and tags
+    notes: str = ""  # Markdown for the model card: licences, biases seen, how the model was made
 
     def __post_init__(self) -> None:
         positive(**{name: getattr(self, name) for name in ("beam_width", "max_words", "gallery_images", "page_photos")})
@@ -191,6 +192,25 @@ class EvaluateConfig(Params):
     def as_metrics(self) -> dict[str, float | str]:
         """Return what the metrics hold for: which images, and how captions were chosen."""
         return {name: getattr(self, name) for name in ("split", "beam_width", "max_words", "match_weight")}
+
+
+@dataclass(frozen=True)
+class CompareConfig(Params):
+    """Parameters of 04_compare: captioners and held-out images in, who is better out."""
+
+    run_dir: str  # folder of this run's files, as 01_prepare left it
+    split: str = "dev"  # train, dev or test
+    captioners: str = "trained, nearest, blip"  # separated by commas; trained is the bundle of this run
+    images: int = 0  # of the split, evenly spaced; 0: all
+    timed_photos: int = 50  # photos that each captioner is timed on, one at a time
+    disagreements: int = 12  # images of the report, those on which the captioners differ most
+    update_cards: bool = False  # whether the compared bundles' model cards get their numbers
+
+    def __post_init__(self) -> None:
+        positive(disagreements=self.disagreements)
+        for name in ("images", "timed_photos"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 0")
 
 
 @dataclass(frozen=True)

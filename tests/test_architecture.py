@@ -22,7 +22,8 @@ ROOMS = {
     "config": [],
     "run_folder": [],
     "data": [
-        *("formats", "splits", "captions", "vocabulary", "word_vectors", "keywords", "headers", "images"),
+        *("files", "tables", "metadata", "documents", "formats", "splits", "caption_files", "places", "captions"),
+        *("vocabulary", "word_vectors", "keywords", "headers", "images"),
         *("labels", "listing", "scenery", "drawing", "samples", "sources"),
     ],
     "contributions": [
@@ -31,19 +32,22 @@ ROOMS = {
     ],
     "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "views", "features", "prepared"],
     "captioning": [
-        *("decoding", "confidence", "choosing", "tagging", "dual_encoder", "clip", "bundle", "model_card", "scorers"),
-        *("writing", "captioners"),
+        *("decoding", "confidence", "choosing", "tagging", "dual_encoder", "pretrained", "clip", "bundle"),
+        *("model_card", "scorers", "writing", "describing", "blip", "nearest", "captioners"),
     ],
     "evaluation": [
         *("metrics", "habits", "resampling", "calibration", "retrieval", "tag_quality", "tag_report"),
+        *("bleu_counts", "captioner_result", "comparison", "published", "tables"),
         *("plots", "pictures", "pages", "looking", "results"),
+        *("comparison_plots", "comparison_images", "comparison_tables", "comparison_figures", "comparison_parts"),
+        "comparison_page",
     ],
     "models": ["quiet", "merge", "attention", "transformer", "dual_encoder"],
     "training": [
         *("batches", "checkpoint", "state", "epochs", "loss", "reward", "prefixes", "selection", "fit", "reinforce"),
         *("pairs", "contrastive", "half", "export"),
     ],
-    "operations": ["pipeline", "benchmark", "answers", "folder"],
+    "operations": ["pipeline", "benchmark", "answers", "folder", "comparing"],
     "service": [
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
         *("model_watch", "state", "web", "parsing", "connections", "memory", "supervisor", "server"),

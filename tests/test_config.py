@@ -13,6 +13,7 @@ import pytest
 from lcm import config as config_module
 from lcm.config import (
     BenchmarkConfig,
+    CompareConfig,
     EvaluateConfig,
     PrepareConfig,
     TrainConfig,
@@ -28,6 +29,7 @@ CONFIGS = {
     "01_prepare": PrepareConfig,
     "02_train": TrainConfig,
     "03_evaluate": EvaluateConfig,
+    "04_compare": CompareConfig,
     "05_benchmark": BenchmarkConfig,
 }
 

@@ -43,6 +43,7 @@ def test_wer_by_hand():
     assert scores.wer == pytest.approx((3.5 / 3 + 1 / 3) / 2)  # every image counts the same, not every reference
     assert scores.wer_best == pytest.approx((0 + 1 / 3) / 2)
     assert scores.wer_first == pytest.approx((0.5 + 1 / 3) / 2)
+    assert scores.wer_pooled == pytest.approx((2 + 0 + 3 + 1) / (4 + 3 + 1 + 3))
 
 
 def test_order_of_references_only_matters_to_wer_first():
@@ -160,7 +161,7 @@ def test_empty_hypothesis_is_the_worst_there_is():
 
 def test_nothing_but_empty_hypotheses():
     scores = score_fast(["", "!?"], [["a dog runs"], ["two cats"]], train_captions=["a dog"], vocabulary_size=9)
-    assert (scores.wer, scores.wer_best, scores.wer_first) == (1, 1, 1)
+    assert (scores.wer, scores.wer_best, scores.wer_first, scores.wer_pooled) == (1, 1, 1, 1)
     worst = [scores.cider, scores.bleu_1, scores.bleu_4, scores.rouge_l, scores.length_ratio, scores.vocabulary_used]
     assert worst == pytest.approx([0] * 6)
 
@@ -218,8 +219,8 @@ def test_as_metrics_is_flat_and_says_why():
 
 
 def test_metrics_that_the_project_promises():
-    wanted = "cider bleu_1 bleu_2 bleu_3 bleu_4 meteor rouge_l wer wer_best wer_first length_ratio distinct_captions"
-    assert list(METRICS) == [*wanted.split(), "copied_from_train", "vocabulary_used"]
+    wanted = "cider bleu_1 bleu_2 bleu_3 bleu_4 meteor rouge_l wer wer_best wer_first wer_pooled length_ratio"
+    assert list(METRICS) == [*wanted.split(), "distinct_captions", "copied_from_train", "vocabulary_used"]
 
 
 def test_quiet(capfd):

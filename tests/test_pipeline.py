@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import parquet
+from tiny_blip import make_blip
 
 from lcm.captioning.bundle import Bundle, Manifest, verify
 from lcm.captioning.captioners import load_captioner
@@ -16,7 +18,7 @@ from lcm.errors import ConfigError, LcmError
 from lcm.operations.pipeline import Preset, load_preset, notebook_parameters, preset_names, run
 from lcm.run_folder import RunFolder
 
-NOTEBOOKS = ("01_prepare", "02_train", "03_evaluate")
+NOTEBOOKS = ("01_prepare", "02_train", "03_evaluate", "04_compare")
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +79,7 @@ def test_a_run_leaves_notebooks_html_and_figures(sample_run):
         assert all(cell.get("execution_count") for cell in executed["cells"] if cell["cell_type"] == "code")
         assert "<html" in (sample_run.path / f"{notebook}.html").read_text()
     assert (sample_run.path / "photos.html").read_text().count("<figure>") == 50
-    for figure in ("learning_curves", "caption_lengths", "word_frequencies", "gallery"):
+    for figure in ("learning_curves", "caption_lengths", "word_frequencies", "gallery", "comparison"):
         with Image.open(sample_run.figures / f"{figure}.png") as image:
             assert min(image.size) > 200
 
@@ -109,6 +111,51 @@ def test_captions_hold_no_reserved_word(sample_run):
     captions = [json.loads(line)["caption"] for line in sample_run.results.read_text().splitlines()]
     assert all(captions)
     assert not any(re.search(r"<\w+>", caption) for caption in captions)
+
+
+# The comparison
+
+
+def test_the_trained_model_is_better_than_the_shipped_one_and_the_nearest_image(sample_run):
+    """Of scenes it has learned from, against a model of photos; and things in new places have no near neighbour."""
+    record = json.loads((sample_run.path / "comparison.json").read_text())
+    models = {model["name"]: model for model in record["models"]}
+    assert list(models) == ["trained", "shipped", "nearest"]
+    assert models["trained"]["wer_high"] < min(models["shipped"]["wer_low"], models["nearest"]["wer_low"])
+    metrics = sample_run.read_metrics()
+    assert models["trained"]["cider"] == pytest.approx(metrics["cider"], abs=1e-9)  # as 03_evaluate has it
+    assert metrics["cider_nearest"] == models["nearest"]["cider"]
+    assert (record["data"], record["split"], record["not_run"]) == ("sample", "dev", {})
+
+
+def test_the_report_opens_alone_and_shows_where_they_differ(sample_run):
+    report = (sample_run.path / "comparison.html").read_text()
+    assert report.count("<figure") >= 12
+    assert not re.search(r'(src|href)="(?!data:|https://(doi|arxiv)\.org/|#)', report)
+    columns = parquet.read_table(sample_run.path / "comparison.parquet").to_pydict()
+    assert len(columns["caption"]) == 3 * sample_run.read_metrics()["images"]
+
+
+def test_blip_is_compared_and_one_that_is_not_there_is_named(tmp_path):
+    """A tiny checkpoint of BLIP, made here; without 02_train there is no bundle of this run."""
+    make_data_set(tmp_path / "photos", 9, captions=2)
+    for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
+        (tmp_path / "photos" / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
+    blip = make_blip(tmp_path / "blip")
+    prepare = {"data_dir": str(tmp_path / "photos"), "encoder": "efficientnet_lite0", "encoder_weights": "random"}
+    captioners = {"captioners": f"trained, nearest, tiny=blip:{blip}, gone=blip:{tmp_path}/gone", "timed_photos": 1}
+    folder = run(load_preset("compare"), prepare | captioners | {"images": 2}, tmp_path / "run")
+    metrics = folder.read_metrics()
+    assert (metrics["compared"], metrics["not_run"], metrics["compared_images"]) == (
+        "nearest, tiny",
+        "trained, gone",
+        2,
+    )
+    assert metrics["wer_tiny"] > 0
+    assert metrics["seconds_photos_tiny"] == 1
+    report = (folder.path / "comparison.html").read_text()
+    assert "Could not be run" in report
+    assert f"{tmp_path}/gone" in report
 
 
 # Small data sets
@@ -187,7 +234,9 @@ def test_one_image_is_a_clear_error(tmp_path):
 
 
 def test_every_preset_loads_and_sets_known_parameters_only():
-    assert preset_names() == sorted(["flickr30k", "flickr8k", "flickr8k-best", "original", "sample", "benchmark"])
+    assert preset_names() == sorted(
+        ["flickr30k", "flickr8k", "flickr8k-best", "original", "sample", "benchmark", "compare"]
+    )
     for name in preset_names():
         preset = load_preset(name)
         known = {parameter for notebook in preset.notebooks for parameter in notebook_parameters(notebook)}

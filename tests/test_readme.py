@@ -25,7 +25,7 @@ from lcm.service.settings import settings_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-NUMBERED = ("01_prepare", "02_train", "03_evaluate")
+NUMBERED = ("01_prepare", "02_train", "03_evaluate", "04_compare")
 
 
 OWN_IMAGES, SERVICE = README[: README.index("## The service")], README[README.index("## The service") :]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lcm.errors import ConfigError, DataError
-from lcm.evaluation.resampling import Interval, bootstrap_difference, bootstrap_mean
+from lcm.evaluation.resampling import Interval, bootstrap_difference, bootstrap_mean, bootstrap_statistic
 
 
 def normal_values(images, mean=0.0):
@@ -107,3 +107,42 @@ def test_different_lengths_are_refused():
 def test_unusable_parameters_are_refused(wrong):
     with pytest.raises(ConfigError, match="level"):
         bootstrap_mean([1, 2], **wrong)
+
+
+# Scores that are no mean over images
+
+
+def test_a_mean_as_a_statistic_of_counts_is_the_mean():
+    values = normal_values(40)
+    counts = np.stack([values, np.ones(40)], axis=1)
+    interval = bootstrap_statistic(counts, lambda sums: sums[:, 0] / sums[:, 1])
+    expected = bootstrap_mean(values)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_a_ratio_of_sums_by_hand():
+    # Images of 1 error in 1 word and none in 3: drawn twice, 2 of 2, 1 of 4 (twice as often) or 0 of 6.
+    assert bootstrap_statistic([[1, 1], [0, 3]], lambda sums: sums[:, 0] / sums[:, 1]) == Interval(0.25, 0.0, 1.0)
+
+
+def test_blocks_do_not_change_a_statistic(monkeypatch):
+    counts = np.stack([normal_values(11), normal_values(11) + 3], axis=1)
+    whole = bootstrap_statistic(counts, lambda sums: sums[:, 0] / sums[:, 1])
+    monkeypatch.setattr("lcm.evaluation.resampling.BLOCK_DRAWS", 35)
+    parts = bootstrap_statistic(counts, lambda sums: sums[:, 0] / sums[:, 1])
+    assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high))
+
+
+def test_a_statistic_refuses_what_a_mean_refuses():
+    with pytest.raises(DataError, match="at least two images"):
+        bootstrap_statistic([[1, 2]], lambda sums: sums[:, 0])
+    with pytest.raises(DataError, match="value 1 of 2"):
+        bootstrap_statistic([[1, 2], [math.nan, 1]], lambda sums: sums[:, 0])
+    with pytest.raises(ConfigError, match="level"):
+        bootstrap_statistic([[1, 2], [2, 1]], lambda sums: sums[:, 0], level=2)
+
+
+@pytest.mark.parametrize(("low", "high", "holds"), [(-1, 1, True), (0, 1, True), (-1, 0, True), (0.1, 1, False)])
+def test_an_interval_says_whether_it_holds_zero(low, high, holds):
+    assert Interval(0.5, low, high).holds_zero is holds
+    assert Interval(-0.5, -high, -low).holds_zero is holds

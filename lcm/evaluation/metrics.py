@@ -46,6 +46,7 @@ class Scores:
     wer: float | None = None  # lower is better, can pass 1; mean over references, then images: the headline
     wer_best: float | None = None  # the same against each image's nearest reference
     wer_first: float | None = None  # the same against each image's first reference
+    wer_pooled: float | None = None  # edits over all references of all images / words of all references
     length_ratio: float | None = None  # words of all hypotheses / mean words of their references; 1 is best
     distinct_captions: float | None = None  # different hypotheses / hypotheses
     copied_from_train: float | None = None  # hypotheses that are also a train caption; neither good nor bad alone
@@ -94,7 +95,7 @@ def score(
     """
     if len(hypotheses) != len(references):
         raise DataError(f"{len(hypotheses)} hypotheses for {len(references)} images with references; give one an image")
-    theirs = _usable(references)
+    theirs = usable_references(references)
     ours = {place: [_words_joined(hypotheses[place])] for place in theirs}
     skipped = len(references) - len(theirs)
     if not theirs:
@@ -121,8 +122,8 @@ def score(
     )
 
 
-def _usable(references: Sequence[Sequence[str]]) -> Captions:
-    """Return the references that hold a word, of the images that have any."""
+def usable_references(references: Sequence[Sequence[str]]) -> Captions:
+    """Return the standardised references that hold a word, of the images that have any, by an image's place."""
     joined = ([text for text in map(_words_joined, each) if text] for each in references)
     return {place: usable for place, usable in enumerate(joined) if usable}
 
@@ -172,7 +173,8 @@ def _wer(references: Captions, hypotheses: Captions) -> _Part:
     by_image = [[next(rates) for _ in usable] for usable in references.values()]
     means, bests = [fmean(each) for each in by_image], [min(each) for each in by_image]
     first = fmean(each[0] for each in by_image)
-    return _Part({"wer": fmean(means), "wer_best": fmean(bests), "wer_first": first}, {"wer": means, "wer_best": bests})
+    values = {"wer": fmean(means), "wer_best": fmean(bests), "wer_first": first, "wer_pooled": output.wer}
+    return _Part(values, {"wer": means, "wer_best": bests})
 
 
 def _variety(

@@ -65,6 +65,11 @@ def photo_cards(photos: Sequence[PagePhoto]) -> str:
 
 def photo_page(title: str, photos: Sequence[PagePhoto]) -> str:
     """Return the photos as a whole page."""
+    return whole_page(title, photo_cards(photos))
+
+
+def whole_page(title: str, body: str) -> str:
+    """Return a page under its title, with `body` as it is: HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -72,7 +77,7 @@ def photo_page(title: str, photos: Sequence[PagePhoto]) -> str:
         f"<title>{escape(title)}</title></head>"
         '<body style="margin: 1.5em; background: light-dark(#f4f4f4, #121314); color-scheme: light dark">'
         f'<h1 style="font: 600 22px system-ui; color: light-dark(#222, #e8e8e8)">{escape(title)}</h1>'
-        f"{photo_cards(photos)}</body></html>\n"
+        f"{body}</body></html>\n"
     )
 
 
@@ -87,12 +92,12 @@ def _card(photo: PagePhoto) -> str:
     name = escape(best) or "photo without a caption"
     sure = f"<small>{percent(photo.confidence)} sure of every word</small>" if photo.confidence is not None else ""
     return (
-        f'<figure><img alt="{name}" src="data:image/jpeg;base64,{_thumbnail(photo.image)}">'
+        f'<figure><img alt="{name}" src="data:image/jpeg;base64,{thumbnail(photo.image)}">'
         f'<figcaption><p>{escape(best)}</p>{sure}<ol class="tags">{tags}</ol>{details}</figcaption></figure>'
     )
 
 
-def _thumbnail(image: str | Path | bytes) -> str:
+def thumbnail(image: str | Path | bytes) -> str:
     """Return the picture, small, as base64 of a JPEG."""
     picture, data = open_image(image), b""
     for side, quality in THUMBNAILS:

@@ -76,7 +76,7 @@ def caption_lengths(lengths_by_split: Mapping[str, Sequence[int]]):
         beyond = f" ({MAX_LENGTH_SHOWN} stands for all longer ones)" if longest > MAX_LENGTH_SHOWN else ""
         axes.set(title="Caption lengths", xlabel=f"words a caption{beyond}", ylabel="% of the split's captions")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.legend() if drawn else _note(axes, "no captions")
+        axes.legend() if drawn else note(axes, "no captions")
     return figure
 
 
@@ -105,7 +105,7 @@ def reliability(bins: Sequence[tuple[float, float, int]]):
         if bins:
             _shares(axes, *(np.array(column, float) for column in zip(*bins, strict=True)))
         else:
-            _note(axes, "not measured")
+            note(axes, "not measured")
     return figure
 
 
@@ -114,12 +114,13 @@ def save(figure, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(_png(figure))
+    temporary.write_bytes(png(figure))
     temporary.replace(path)
     return path
 
 
-def _png(figure) -> bytes:
+def png(figure) -> bytes:
+    """Return the figure as the bytes of a PNG file, cut to what is drawn."""
     with _style(), io.BytesIO() as buffer:
         figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.15)
         return buffer.getvalue()
@@ -140,11 +141,12 @@ def empty_figure(width: float, height: float, layout: str | None = "constrained"
     """Give an empty figure, in inches, to draw on in the project's style."""
     with _style():
         figure = require("matplotlib.figure", "evaluate").Figure((width, height), dpi=DPI, layout=layout)
-        figure._repr_png_ = lambda: _png(figure)  # Jupyter shows only pyplot's figures by itself
+        figure._repr_png_ = lambda: png(figure)  # Jupyter shows only pyplot's figures by itself
         yield figure
 
 
-def _note(axes, text: str) -> None:
+def note(axes, text: str) -> None:
+    """Write in the middle of axes why nothing is drawn there."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, color=GREY, ha="center", va="center")
     axes.tick_params(labelbottom=False, labelleft=False, grid_alpha=0)
 
@@ -161,7 +163,7 @@ def _curves(axes, epochs, colours: Mapping[str, str], title: str, unit: str, bes
             axes.plot(best_epoch, best, "o", color=colour, markersize=9, fillstyle="none", markeredgewidth=1.6)
             axes.set_title(f"best epoch {best_epoch}: {best:.3f}", color=colour, **ASIDE)
     if not axes.lines:
-        _note(axes, "not measured")
+        note(axes, "not measured")
 
 
 def _shares(axes, predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray) -> None:

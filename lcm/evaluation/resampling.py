@@ -1,6 +1,6 @@
-"""How sure a mean over images is: bootstrap confidence intervals.
+"""How sure a score over images is: bootstrap confidence intervals.
 
-Knows how images are drawn anew and what interval the redrawn means span. Refuses to know what the values measure.
+Knows how images are drawn anew and what interval the redrawn scores span. Refuses to know what the values measure.
 
 The interval is the percentile one (Efron and Tibshirani 1993, chapter 13): the images are drawn again with
 replacement, as many as there are, and the middle 95 % of the means of these resamples are the interval. It says how
@@ -9,10 +9,10 @@ the mean could have come out with other images of the same kind; not how it woul
 `scipy.stats.bootstrap(method="percentile")` gives the same numbers from the same seed, but nothing else here needs
 SciPy: 143 MB on disk, and most of a second to import, for the ten lines below.
 
-Shapes: B images, R resamples.
+Shapes: B images, R resamples, K counts of an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +26,16 @@ BLOCK_DRAWS = 1 << 18  # draws held at once: 2 MB of places and 2 MB of values, 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over images, and where it could have come out."""
+    """A score over images, and where it could have come out."""
 
-    value: float  # the mean of the images as they are
+    value: float  # of the images as they are
     low: float
     high: float
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether a difference may be none at all: an accident of the images."""
+        return self.low <= 0 <= self.high
 
 
 def bootstrap_mean(
@@ -42,18 +47,9 @@ def bootstrap_mean(
     Raises DataError when there are fewer than two values, of which no interval follows, or one is None or not finite;
     ConfigError for a level outside 0 to 1 or fewer than one resample.
     """
-    if not (0 < level < 1 and resamples >= 1):
-        raise ConfigError(f"level is {level} and resamples {resamples}; give a level between 0 and 1 and a resample")
     sample = _checked(values)
-    draw = np.random.default_rng(seed).integers
-    means = np.empty(resamples)
-    rows = max(1, BLOCK_DRAWS // len(sample))
-    for start in range(0, resamples, rows):
-        block = means[start : start + rows]
-        places = draw(0, len(sample), (len(block), len(sample)))  # [rows, B]
-        block[:] = sample[places].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(sample.mean()), float(low), float(high))
+    means = [sample[places].mean(axis=1) for places in _drawn(len(sample), resamples, level, seed)]
+    return _interval(float(sample.mean()), np.concatenate(means), level)
 
 
 def bootstrap_difference(
@@ -72,6 +68,44 @@ def bootstrap_difference(
     if len(ours) != len(theirs):
         raise DataError(f"{len(ours)} values against {len(theirs)}; give both of the same images, in the same order")
     return bootstrap_mean(_checked(ours) - _checked(theirs), resamples, level, seed)
+
+
+def bootstrap_statistic(
+    counts: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """Return a score that is no mean over images, as BLEU of a set, with its interval.
+
+    `counts` [B, K] hold what the score adds up over images; `statistic` turns sums of them, [R, K], into scores [R].
+    Two models' counts beside each other, and a statistic that is the difference of theirs, make it paired.
+    Raises what `bootstrap_mean` raises.
+    """
+    rows = np.asarray(counts, np.float64)
+    _checked(rows.sum(axis=1))
+    sums = []
+    for places in _drawn(len(rows), resamples, level, seed):
+        ahead = places + len(rows) * np.arange(len(places))[:, None]
+        times = np.bincount(ahead.ravel(), minlength=places.size).reshape(places.shape)  # [rows, B] an image was drawn
+        sums.append(times @ rows)
+    return _interval(float(statistic(rows.sum(axis=0)[None])[0]), statistic(np.concatenate(sums)), level)
+
+
+def _drawn(images: int, resamples: int, level: float, seed: int) -> Iterator[np.ndarray]:
+    """Yield the places of the images drawn, [rows, B] at a time, of `resamples` rows in all."""
+    if not (0 < level < 1 and resamples >= 1):
+        raise ConfigError(f"level is {level} and resamples {resamples}; give a level between 0 and 1 and a resample")
+    draw = np.random.default_rng(seed).integers
+    rows = max(1, BLOCK_DRAWS // images)
+    for start in range(0, resamples, rows):
+        yield draw(0, images, (min(rows, resamples - start), images))
+
+
+def _interval(value: float, redrawn: np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(redrawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
 
 
 def _checked(values: Sequence[float]) -> np.ndarray:
