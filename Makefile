@@ -39,7 +39,7 @@ $(READY): pyproject.toml
 run: notebooks ## learn from the generated sample, then caption example photos with the shipped model
 	$(BIN)/lcm caption $(EXAMPLES)
 
-notebooks: $(READY) ## execute 01_prepare, 02_train and 03_evaluate with the preset PARAMS
+notebooks: $(READY) ## execute the notebooks of the preset PARAMS
 	$(BIN)/lcm run --params $(PARAMS) $(ARGS)
 
 test: $(READY) ## run every test

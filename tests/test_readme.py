@@ -58,9 +58,9 @@ def test_the_commands_for_one_s_own_images_run_as_shown(tmp_path):
     (tmp_path / "photos" / "captions.tsv").write_text("".join(lines))
     shutil.copy(read_dataset(sample).images[0].path, tmp_path / "photos" / "beach.jpg")
     shown = commands("lcm")
-    assert [words[1] for words in shown] == ["run", "caption", "caption", "caption", "caption"]
+    assert [words[1] for words in shown] == ["run", "caption", "caption", "caption", "caption", "run", "caption"]
     (tmp_path / "labels.txt").write_text("boat\nforest\nzebra\n")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     printed = []
     for words in shown:
         line = " ".join(shlex.quote(word) if "*" not in word else word for word in words)
@@ -73,6 +73,9 @@ def test_the_commands_for_one_s_own_images_run_as_shown(tmp_path):
     labelled = [json.loads(line) for line in (tmp_path / "photos.jsonl").read_text().splitlines()]
     assert len(labelled) == 31
     assert all({word for word, _ in answer["tags"]} == {"boat", "forest", "zebra"} for answer in labelled)
+    compared = json.loads((tmp_path / "reports" / "runs" / "compare" / "comparison.json").read_text())
+    assert [model["name"] for model in compared["models"]] == ["mine", "shipped", "nearest"]
+    assert "hf download" in compared["not_run"]["blip"]
     left = {path.name for path in (tmp_path / "reports" / "runs" / "photos").iterdir()}
     promised = set(re.findall(r"`([\w.]+/?)`", README[README.index("| file | what") : README.index("From Python")]))
     assert {name.rstrip("/") for name in promised} <= left
