@@ -123,9 +123,9 @@ def test_the_record_says_on_which_images_and_holds_no_caption(comparison, tmp_pa
     text = (tmp_path / "comparison.json").read_text()
     record = json.loads(text)
     assert (record["data"], record["split"], record["images"]) == ("pets", "dev", 2)
-    assert [model["name"] for model in record["models"]] == ["ours", "near"]
-    assert record["models"][0]["wer"] == pytest.approx(1 / 6)
-    assert record["models"][0]["wer_low"] <= record["models"][0]["wer"] <= record["models"][0]["wer_high"]
+    assert list(record["models"]) == ["ours", "near"]
+    assert record["models"]["ours"]["wer"] == pytest.approx(1 / 6)
+    assert record["models"]["ours"]["wer_low"] <= record["models"]["ours"]["wer"] <= record["models"]["ours"]["wer_high"]
     assert "dog" not in text
 
 

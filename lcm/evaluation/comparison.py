@@ -116,7 +116,7 @@ class Comparison:
         return {
             "images": self.images,
             "skipped_images": self.skipped_images,
-            "models": [{"name": r.name, "note": r.output.note} | r.as_metrics() for r in self.results],
+            "models": {r.name: {"note": r.output.note} | r.as_metrics() for r in self.results},
             "differences": [
                 {"measure": one.measure, "first": one.first, "second": one.second, **asdict(one.interval)}
                 for one in self.differences
