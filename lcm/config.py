@@ -179,6 +179,7 @@ class EvaluateConfig(Params):
     beam_width: int = 5  # hypotheses kept at each step
     max_words: int = 20  # longest caption that decoding may write, in words
     match_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
+    length_power: float = 0.9  # of the length that log-probabilities are divided by then; smaller: shorter captions
     samples: int = 5  # captions drawn beside the best one, for tags
     gallery_images: int = 4  # images a row of the gallery of best, median and worst captions
     page_photos: int = 50  # photos on the page of photos with captions and tags
@@ -188,10 +189,14 @@ class EvaluateConfig(Params):
         positive(**{name: getattr(self, name) for name in ("beam_width", "max_words", "gallery_images", "page_photos")})
         if self.match_weight < 0:
             raise ConfigError(f"match_weight is {self.match_weight!r}; it must be at least 0")
+        if not 0 <= self.length_power <= 2:
+            raise ConfigError(f"length_power is {self.length_power!r}; it must be 0 to 2")
 
     def as_metrics(self) -> dict[str, float | str]:
         """Return what the metrics hold for: which images, and how captions were chosen."""
-        return {name: getattr(self, name) for name in ("split", "beam_width", "max_words", "match_weight")}
+        return {
+            name: getattr(self, name) for name in ("split", "beam_width", "max_words", "match_weight", "length_power")
+        }
 
 
 @dataclass(frozen=True)

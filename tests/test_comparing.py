@@ -125,7 +125,9 @@ def test_the_record_says_on_which_images_and_holds_no_caption(comparison, tmp_pa
     assert (record["data"], record["split"], record["images"]) == ("pets", "dev", 2)
     assert list(record["models"]) == ["ours", "near"]
     assert record["models"]["ours"]["wer"] == pytest.approx(1 / 6)
-    assert record["models"]["ours"]["wer_low"] <= record["models"]["ours"]["wer"] <= record["models"]["ours"]["wer_high"]
+    assert (
+        record["models"]["ours"]["wer_low"] <= record["models"]["ours"]["wer"] <= record["models"]["ours"]["wer_high"]
+    )
     assert "dog" not in text
 
 

@@ -161,7 +161,10 @@ def test_a_weight_may_be_0_but_not_below():
 
 def test_metrics_hold_what_a_bundle_takes_over_from_its_evaluation():
     config = EvaluateConfig(run_dir="here", split="test", beam_width=3, max_words=9, match_weight=0.5)
-    assert config.as_metrics() == {"split": "test", "beam_width": 3, "max_words": 9, "match_weight": 0.5}
+    assert config.as_metrics() == {
+        **{"split": "test", "beam_width": 3, "max_words": 9, "match_weight": 0.5},
+        "length_power": 0.9,
+    }
 
 
 def test_a_config_does_not_change():

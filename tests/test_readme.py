@@ -25,6 +25,7 @@ from lcm.service.settings import settings_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMPARISON = ROOT / "reports" / "comparison.json"
 NUMBERED = ("01_prepare", "02_train", "03_evaluate", "04_compare")
 
 
@@ -60,7 +61,10 @@ def test_the_commands_for_one_s_own_images_run_as_shown(tmp_path):
     shown = commands("lcm")
     assert [words[1] for words in shown] == ["run", "caption", "caption", "caption", "caption", "run", "caption"]
     (tmp_path / "labels.txt").write_text("boat\nforest\nzebra\n")
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
     printed = []
     for words in shown:
         line = " ".join(shlex.quote(word) if "*" not in word else word for word in words)
@@ -162,10 +166,30 @@ def test_the_parameter_table_is_that_of_the_notebooks():
 def test_the_numbers_are_the_shipped_model_s():
     metrics = Manifest.load(ROOT / SHIPPED_BUNDLE).metrics
     table = README[README.index("## Numbers") : README.index("## How it works")]
-    row = next(line for line in table.splitlines() if line.startswith("| merge"))
-    shown = [float(value) for value in re.findall(r"\d+\.\d+", row)]
+    row = next(line for line in table.splitlines() if line.startswith("| transformer, shipped"))
+    shown = [float(value) for value in re.findall(r"\d+\.\d+", re.sub(r"\(.*?\)", "", row))]
     expected = [metrics[name] for name in ("cider", "bleu_4", "meteor", "rouge_l", "wer", "wer_best")]
     assert shown == [round(value, 3) for value in expected]
+
+
+def test_the_compared_numbers_are_those_of_the_committed_comparison():
+    """The shipped bundle is the one that was compared; every captioner's row has its scores and intervals."""
+    record, manifest = json.loads(COMPARISON.read_text()), Manifest.load(ROOT / SHIPPED_BUNDLE)
+    assert record["models"]["transformer"]["note"] == manifest.name
+    assert record["models"]["transformer"]["cider"] == pytest.approx(manifest.metrics["cider"], abs=1e-9)
+    table = README[README.index("## Numbers") : README.index("## How it works")]
+    interval = [("cider", "cider_low", "cider_high"), ("wer", "wer_low", "wer_high")]
+    for name, scores in record["models"].items():
+        row = next(line for line in table.splitlines() if re.match(rf"\| ({name}|{name} training image)\b", line))
+        names = (*interval[0], "bleu_4", "meteor", "rouge_l", *interval[1], "wer_best")
+        assert re.findall(r"\d+\.\d+", row) == [f"{scores[name]:.3f}" for name in names]
+    assert {"transformer", "merge", "nearest"} <= set(record["models"])
+
+
+def test_the_committed_comparison_holds_no_caption_and_no_path():
+    strings = re.findall(r'"([^"]*)"', COMPARISON.read_text())
+    assert max(map(len, strings)) < 200
+    assert not [text for text in strings if re.search(r"\.jpg|^/", text)]
 
 
 def test_the_numbers_of_tags_are_the_shipped_model_s():

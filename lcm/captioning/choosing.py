@@ -13,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
+from lcm.captioning.decoding import LENGTH_POWER
+
 
 class ImageTextModel(Protocol):
     """What tells how well a text fits an image: captioning/dual_encoder.py's."""
@@ -31,7 +33,8 @@ class Chooser:
     """Candidates are compared by score + weight * cosine."""
 
     model: ImageTextModel
-    weight: float  # of the cosine, in units of Hypothesis.score: about nats a word
+    weight: float  # of the cosine, in units of a hypothesis's score: about nats a word
+    length_power: float = LENGTH_POWER  # of the score: see Hypothesis.score_at
 
     def choose(
         self, pooled: np.ndarray, candidates: Sequence[Sequence[str]], scores: Sequence[Sequence[float]]

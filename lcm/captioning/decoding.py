@@ -64,8 +64,12 @@ class Hypothesis:
 
     @property
     def score(self) -> float:
-        """The log-probability, normalised by length."""
-        return self.log_prob / self.length**LENGTH_POWER
+        """The log-probability, normalised by length: what beam search goes by."""
+        return self.score_at(LENGTH_POWER)
+
+    def score_at(self, length_power: float) -> float:
+        """Return the log-probability / length ** `length_power`: the smaller the power, the shorter the favoured."""
+        return self.log_prob / self.length**length_power
 
     @property
     def mean_log_prob(self) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 from lcm.captioning.bundle import MODEL_CARD, Manifest, seal, verify
 from lcm.captioning.confidence import Calibration
 
-DECODING = ("beam_width", "max_words", "match_weight")
+DECODING = ("beam_width", "max_words", "match_weight", "length_power")
 
 METRIC_LABELS = {
     "cider": "CIDEr",
@@ -100,8 +100,8 @@ def _tagger(manifest: Manifest) -> str:
 
 
 def _choice(manifest: Manifest) -> str:
-    weight = manifest.match_weight
-    return f", chosen by log-probability a word + {weight:g} x the tag scorer's cosine" if weight else ""
+    weight, power = manifest.match_weight, manifest.length_power
+    return f", chosen by log-probability / length^{power:g} + {weight:g} x the tag scorer's cosine" if weight else ""
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -115,7 +115,7 @@ def add_evaluation(
 ) -> None:
     """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
 
-    `beam_width`, `max_words` and `match_weight` among them become the bundle's own: it captions as it was measured, and
+    `beam_width`, `max_words`, `match_weight` and `length_power` among them become the bundle's own: it captions as it was measured, and
     with the confidence that was fitted. `notes` (Markdown), where there are any, take the place of those that it has.
     Raises BundleError when a file of the bundle is not what was exported: sealing it would make that good.
     """

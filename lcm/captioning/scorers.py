@@ -63,11 +63,16 @@ def load_tag_scorer(
 
 
 def load_chooser(
-    folder: Path, manifest: Manifest, loaded: TagScorer | None = None, weight: float | None = None
+    folder: Path,
+    manifest: Manifest,
+    loaded: TagScorer | None = None,
+    weight: float | None = None,
+    length_power: float | None = None,
 ) -> Chooser | None:
     """Return what chooses among the beam's captions: the bundle's own tag scorer, whichever one scores the tags.
 
-    `loaded` saves loading it twice where it is the one; `weight` stands in for the manifest's. None for weight 0.
+    `loaded` saves loading it twice where it is the one; `weight` and `length_power` stand in for the manifest's. None for
+    weight 0.
     Raises BundleError when the bundle carries no tag scorer.
     """
     weight = manifest.match_weight if weight is None else weight
@@ -78,4 +83,5 @@ def load_chooser(
             f"{folder} was trained without a tag scorer, which match_weight {weight:g} asks; train with -p tagger "
             f"{BUNDLED}, or evaluate with -p match_weight 0"
         )
-    return Chooser(loaded if isinstance(loaded, DualEncoder) else _bundled(folder, manifest), weight)
+    power = manifest.length_power if length_power is None else length_power
+    return Chooser(loaded if isinstance(loaded, DualEncoder) else _bundled(folder, manifest), weight, power)

@@ -53,7 +53,7 @@ def best_captions(
     best = [0] * len(found)
     if chooser and found:
         pooled = features if features.ndim == 2 else features.mean(1)  # as encoders do: a mean over the grid
-        best = chooser.choose(pooled, texts, [[one.score for one in hypotheses] for hypotheses in found])
+        best = chooser.choose(pooled, texts, [[one.score_at(chooser.length_power) for one in each] for each in found])
     return [
         Written(each[place], hypotheses[place].mean_log_prob)
         for each, hypotheses, place in zip(texts, found, best, strict=True)
