@@ -115,9 +115,10 @@ def add_evaluation(
 ) -> None:
     """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
 
-    `beam_width`, `max_words`, `match_weight` and `length_power` among them become the bundle's own: it captions as it was measured, and
-    with the confidence that was fitted. `notes` (Markdown), where there are any, take the place of those that it has.
-    Raises BundleError when a file of the bundle is not what was exported: sealing it would make that good.
+    `beam_width`, `max_words`, `match_weight` and `length_power` among them become the bundle's own: it captions as it
+    was measured, and with the confidence that was fitted. `notes` (Markdown), where there are any, take the place of
+    those that it has. Raises BundleError when a file of the bundle is not what was exported: sealing it would make
+    that good.
     """
     manifest = Manifest.load(folder)
     decoding = {name: metrics[name] for name in DECODING if name in metrics}

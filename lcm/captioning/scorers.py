@@ -71,9 +71,8 @@ def load_chooser(
 ) -> Chooser | None:
     """Return what chooses among the beam's captions: the bundle's own tag scorer, whichever one scores the tags.
 
-    `loaded` saves loading it twice where it is the one; `weight` and `length_power` stand in for the manifest's. None for
-    weight 0.
-    Raises BundleError when the bundle carries no tag scorer.
+    `loaded` saves loading it twice where it is the one; `weight` and `length_power` stand in for the manifest's. None
+    for weight 0. Raises BundleError when the bundle carries no tag scorer.
     """
     weight = manifest.match_weight if weight is None else weight
     if not weight:
