@@ -123,7 +123,7 @@ def test_the_trained_model_is_better_than_the_shipped_one_and_the_nearest_image(
     assert list(models) == ["trained", "shipped", "nearest"]
     assert models["trained"]["wer_high"] < min(models["shipped"]["wer_low"], models["nearest"]["wer_low"])
     metrics = sample_run.read_metrics()
-    assert models["trained"]["cider"] == pytest.approx(metrics["cider"], abs=5e-3)  # of features encoded anew, not kept in 16 bits
+    assert models["trained"]["cider"] == pytest.approx(metrics["cider"], abs=5e-3)
     assert metrics["cider_nearest"] == models["nearest"]["cider"]
     assert (record["data"], record["split"], record["not_run"]) == ("sample", "dev", {})
 

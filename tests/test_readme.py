@@ -176,7 +176,7 @@ def test_the_compared_numbers_are_those_of_the_committed_comparison():
     """The shipped bundle is the one that was compared; every captioner's row has its scores and intervals."""
     record, manifest = json.loads(COMPARISON.read_text()), Manifest.load(ROOT / SHIPPED_BUNDLE)
     assert record["models"]["transformer"]["note"] == manifest.name
-    assert record["models"]["transformer"]["cider"] == pytest.approx(manifest.metrics["cider"], abs=1e-3)  # features anew
+    assert record["models"]["transformer"]["cider"] == pytest.approx(manifest.metrics["cider"], abs=1e-3)
     table = README[README.index("## Numbers") : README.index("## How it works")]
     interval = [("cider", "cider_low", "cider_high"), ("wer", "wer_low", "wer_high")]
     for name, scores in record["models"].items():
