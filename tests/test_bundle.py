@@ -440,7 +440,7 @@ def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
 
 def test_the_card_says_how_captions_are_chosen(encoder):
     card = model_card(tiny_manifest(encoder, metrics=METRICS, match_weight=0.5))
-    chosen = "chosen by log-probability a word + 0.5 x the tag scorer's cosine"
+    chosen = "chosen by log-probability / length^0.9 + 0.5 x the tag scorer's cosine"
     assert f"- decoding: beam search of width 2, at most 5 words, {chosen}\n" in card
 
 

@@ -138,7 +138,8 @@ def add_comparison(folder: Path, metrics: Mapping[str, Any], split: str) -> bool
     measured = Manifest.load(folder).metrics
     if measured.get("split") != split:
         return False
-    added = {name: value for name, value in metrics.items() if name not in measured}
+    own = ("_low", "_high", "_median", "_p95", "_mb", "_photos")  # endings of what 03_evaluate does not measure
+    added = {name: value for name, value in metrics.items() if name.endswith(own) or name not in measured}
     add_evaluation(folder, dict(measured) | added)
     return True
 

@@ -7,6 +7,7 @@ Dev and test hold things in places where the train split never shows them (a boa
 set measures whether a model has learned what a boat and what a desert look like, not which pictures it has seen.
 """
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+
+from filelock import FileLock
 
 from lcm.data.drawing import AMOUNTS, COLOURS, THINGS, draw_scene
 from lcm.data.scenery import PLACES
@@ -139,16 +142,24 @@ def generate(folder: Path, *, images: int = IMAGES, seed: int = 0) -> Path:
     if manifest.exists() and json.loads(manifest.read_text()) == recipe:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    with FileLock(Path(tempfile.gettempdir()) / f"lcm-{place}.lock"):  # or processes would replace each other's
+        if not (manifest.exists() and json.loads(manifest.read_text()) == recipe):
+            _draw(folder, plan_scenes(images, seed), recipe)
+    return folder
+
+
+def _draw(folder: Path, scenes: list[Scene], recipe: dict[str, int]) -> None:
+    """Put the data set in the folder's place, whole."""
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        _write(temporary, plan_scenes(images, seed))
+        _write(temporary, scenes)
         (temporary / MANIFEST).write_text(json.dumps(recipe) + "\n")
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return folder
 
 
 def _write(folder: Path, scenes: list[Scene]) -> None:

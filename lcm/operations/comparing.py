@@ -9,6 +9,7 @@ other captions, no tags beyond those of the caption), after WARM_UP photos that 
 
 import json
 import multiprocessing
+import re
 import resource
 import shlex
 import sys
@@ -175,6 +176,12 @@ def _work(connection: Connection, spec: str, photos: list[Path], timed: int) -> 
 
 
 def _peak_memory_mb() -> float:
-    """Return the most memory that this process has held, in MB of 10**6 bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    """Return the most memory that this process has held, in MB of 10**6 bytes.
+
+    Not ru_maxrss where /proc is: on Linux, a new process begins with that of the one that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status.read_text(), flags=re.MULTILINE)
+        return int(peak) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
