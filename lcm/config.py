@@ -6,7 +6,7 @@ what the values are used for.
 
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -106,6 +106,12 @@ class PrepareConfig(Params):
     word_embedding: str = "glove_6b_50d"  # "glove_6b_50d", or a GloVe text file
     min_count: int = 5  # a word enters the vocabulary when train captions hold it at least this often
     seed: int = 0  # for the vectors of words that the word embedding does not know
+    contributions: str = ""  # "store" adds what users sent, or the folder of another store; empty: nothing
+    start_from: str = ""  # "current", or a bundle's folder: the model that training goes on from; empty: from scratch
+    approved: str = ""  # numbers of contributions that a person has looked at, as 3,7-9, or "all"
+    text_share: float = 0.05  # of the new contributions that one caption text may have
+    contributor_share: float = 0.5  # of the new contributions that one named contributor may have
+    misfit_share: float = 0.02  # a caption that fits its image worse than all but this share of others is a misfit
 
     def __post_init__(self) -> None:
         positive(min_count=self.min_count)
@@ -136,7 +142,10 @@ class TrainConfig(Params):
     reinforce_temperature: float = 0.6  # of the sampled words: lower ones follow the model's best words more closely
     reinforce_images: int = 16  # images a step
     reinforce_samples: int = 5  # captions that the model writes about each image of a step, at least 2
-    tagger: str = "dual_encoder"  # tag scorer to train with the captioner, or "none"
+    contributed_share: float = 0.2  # of the images of a step that contributed ones may be
+    keep_images: int = 3000  # base images whose captions a model that goes on must keep
+    keep_weight: float = 16.0  # of keeping them, against learning the contributed ones
+    tagger: str = "dual_encoder"  # tag scorer to train with the captioner; "kept" from the model before, or "none"
     tagger_epochs: int = 30  # passes over the training images, one caption each, for the tag scorer
     word_embedding: str = "glove_6b_50d"  # what the tag scorer reads words with: as in 01_prepare
     export_attention: bool = False  # whether the bundle can tell where the model looked at each word; transformer only
@@ -180,6 +189,7 @@ class EvaluateConfig(Params):
     max_words: int = 20  # longest caption that decoding may write, in words
     match_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
     length_power: float = 0.9  # of the length that log-probabilities are divided by then; smaller: shorter captions
+    as_bundle: bool = False  # whether the four above are as the bundle says, which goes on from another one
     samples: int = 5  # captions drawn beside the best one, for tags
     gallery_images: int = 4  # images a row of the gallery of best, median and worst captions
     page_photos: int = 50  # photos on the page of photos with captions and tags
@@ -191,6 +201,11 @@ class EvaluateConfig(Params):
             raise ConfigError(f"match_weight is {self.match_weight!r}; it must be at least 0")
         if not 0 <= self.length_power <= 2:
             raise ConfigError(f"length_power is {self.length_power!r}; it must be 0 to 2")
+
+    def of_bundle(self, manifest: Any) -> Self:
+        """Return the parameters with the decoding that a bundle's manifest names."""
+        names = ("beam_width", "max_words", "match_weight", "length_power")
+        return replace(self, **{name: getattr(manifest, name) for name in names})
 
     def as_metrics(self) -> dict[str, float | str]:
         """Return what the metrics hold for: which images, and how captions were chosen."""
@@ -216,6 +231,17 @@ class CompareConfig(Params):
         for name in ("images", "timed_photos"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 0")
+
+
+@dataclass(frozen=True)
+class PublishConfig(Params):
+    """Parameters of 06_publish: a comparison in, a published version or a refusal out."""
+
+    run_dir: str  # folder of this run's files, as 04_compare left it
+    new: str = "new"  # what the comparison calls the model of this run
+    current: str = "current"  # what it calls the current model
+    publish: bool = True  # whether a model that passes is published; else the gate only says what it would do
+    make_current: bool = True  # whether what is published answers from then on
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,10 @@ class DataError(LcmError):
     """A data set that cannot be read, or has too little in it."""
 
 
+class NothingToDo(LcmError):  # noqa: N818 - no error: the run ends well, and says why
+    """A run that needs nothing to be done."""
+
+
 class BadImageError(LcmError):
     """Bytes that are not an image lcm accepts."""
 

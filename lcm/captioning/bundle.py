@@ -30,6 +30,7 @@ STEP_GRAPH = "step.onnx"  # last ids [B, W], images and rows [B, W, ...] -> log-
 ATTENTION_GRAPH = "attention.onnx"  # features, ids [B, W, T] from START on -> where the model looked, [B, W, T, N]
 VOCABULARY = "vocabulary.txt"
 MODEL_CARD = "MODEL_CARD.md"
+WEIGHTS = "weights.npz"  # what training can go on from; nothing that serves reads it
 REQUIRED_FILES = (START_GRAPH, STEP_GRAPH, VOCABULARY)
 
 
@@ -100,7 +101,7 @@ def required_files(manifest: Manifest) -> tuple[str, ...]:
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:
     """Write bundle.json last, with the hash of every other file; what has no bundle.json is no bundle."""
-    names = {*required_files(manifest), MODEL_CARD}
+    names = {*required_files(manifest), MODEL_CARD, WEIGHTS}
     files = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name in names}
     sealed = replace(manifest, files=files)
     sealed.save(folder)

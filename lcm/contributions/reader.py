@@ -73,10 +73,7 @@ class StoreReader:
         for contribution in self.contributions():
             if contribution.usable:
                 found.setdefault(contribution.image_sha256, []).append(contribution)
-        return [
-            ContributedImage(digest, self.path_of(first), (first.caption, *(one.caption for one in others)), first.id)
-            for digest, (first, *others) in found.items()
-        ]
+        return [ContributedImage(self.path_of(each[0]), tuple(each)) for each in found.values()]
 
     def all_puts(self) -> Iterator[OutboxEntry]:
         """Yield the entry that copies each contribution, whether a mirror has it or not: to compare a copy with."""

@@ -6,8 +6,8 @@ know connections, transactions and files.
 
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -137,12 +137,30 @@ class Revocation:
 
 @dataclass(frozen=True)
 class ContributedImage:
-    """An image with all captions that can train."""
+    """An image with all its contributions that can train, the earliest first; at least one."""
 
-    image_sha256: str
     path: Path
-    captions: tuple[str, ...]  # in the order of arrival
-    first_id: int  # of its first contribution that can train
+    contributions: tuple[Contribution, ...]
+
+    @property
+    def image_sha256(self) -> str:
+        """The hash of the image's bytes."""
+        return self.contributions[0].image_sha256
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The captions, in the order of arrival."""
+        return tuple(one.caption for one in self.contributions)
+
+    @property
+    def first_id(self) -> int:
+        """The number of the first contribution."""
+        return self.contributions[0].id
+
+    def without(self, numbers: Collection[int]) -> Self | None:
+        """Return the image without some of its contributions, None where none is left."""
+        left = tuple(one for one in self.contributions if one.id not in numbers)
+        return replace(self, contributions=left) if left else None
 
 
 @dataclass(frozen=True)

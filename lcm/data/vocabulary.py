@@ -93,16 +93,19 @@ def count_words(captions: Iterable[str]) -> Counter[str]:
     return counts
 
 
-def build_vocabulary(captions: Iterable[str], min_count: int) -> Vocabulary:
+def build_vocabulary(captions: Iterable[str], min_count: int, known: Vocabulary | None = None) -> Vocabulary:
     """Return the words that `captions` (of the train split only) hold at least `min_count` times.
 
-    Ordered by falling count, then by spelling, so that the same captions always give the same ids.
+    Ordered by falling count, then by spelling, so that the same captions always give the same ids. The words of a
+    `known` vocabulary come first, with the ids they have: a model that knows them goes on.
     Raises DataError when no word is that frequent.
     """
     counts = count_words(captions)
-    kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
-    if not kept:
+    frequent = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
+    if known:
+        return Vocabulary((*known.words, *(word for word in frequent if word not in known.ids)))
+    if not frequent:
         most = counts.most_common(1)
         found = f"the most frequent, {most[0][0]!r}, occurs {most[0][1]} times" if most else "there are no words at all"
         raise DataError(f"no word occurs {min_count} times in the train captions ({found}); lower min_count")
-    return Vocabulary((*RESERVED, *kept))
+    return Vocabulary((*RESERVED, *frequent))

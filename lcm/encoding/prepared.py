@@ -6,7 +6,7 @@ how each is made and what they are used for.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -64,6 +64,12 @@ class LabelledFeatures:
     def references(self) -> list[tuple[str, ...]]:
         """The captions that people wrote, image by image."""
         return [image.captions for image in self.images]
+
+    def at(self, places: np.ndarray) -> Self:
+        """Return some of the images, by place."""
+        images = [self.images[place] for place in places]
+        view_rows = self.view_rows[:, places] if self.views else self.view_rows
+        return replace(self, images=images, rows=self.rows[places], view_rows=view_rows)
 
     def draw_views(self, count: int, share: float, random: np.random.Generator) -> np.ndarray | None:
         """Return for each of `count` images which view to read: a further one for about a `share` of them.

@@ -25,11 +25,12 @@ from tqdm import tqdm
 from lcm.captioning.captioners import bundle_folder, load_captioner
 from lcm.captioning.model_card import add_comparison
 from lcm.config import CompareConfig
-from lcm.data.captions import LabelledImage
+from lcm.data.captions import Dataset, LabelledImage
 from lcm.errors import BadImageError, ConfigError, LcmError
 from lcm.evaluation.captioner_result import CaptionerOutput
 from lcm.evaluation.comparison import Comparison
 from lcm.evaluation.pages import evenly
+from lcm.retraining.contributed import is_contributed
 from lcm.run_folder import RunFolder
 
 WARM_UP = 3  # photos before the clock counts
@@ -48,6 +49,12 @@ class Ran:
     def references(self) -> list[tuple[str, ...]]:
         """The captions that people wrote, image by image."""
         return [image.captions for image in self.images]
+
+
+def held_out_images(dataset: Dataset, split: str) -> list[LabelledImage]:
+    """Return the images of a split, and the contributed ones that test, whatever the split is."""
+    contributed = [image for image in dataset.of("test") if is_contributed(image)]
+    return [image for image in dataset.of(split) if not is_contributed(image)] + contributed
 
 
 def choose_images(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lcm.config import resource
-from lcm.errors import ConfigError, LcmError, require
+from lcm.errors import ConfigError, LcmError, NothingToDo, require
 from lcm.run_folder import RunFolder
 
 RUNS = Path("reports/runs")
@@ -77,8 +77,8 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     """Execute the preset's notebooks with `overrides` and return the folder of what they made.
 
     `out` is that folder (default: reports/runs/<preset>). Each executed notebook is kept as .ipynb and .html,
-    also when it fails. Raises ConfigError for a parameter that none of the notebooks knows, and LcmError with
-    the message of a notebook's own error.
+    also when it fails. A notebook that finds nothing to do ends the run well. Raises ConfigError for a parameter that
+    none of the notebooks knows, and LcmError with the message of a notebook's own error.
     """
     parameters = {**preset.parameters, **overrides}
     known = {notebook: notebook_parameters(notebook) for notebook in preset.notebooks}
@@ -87,7 +87,11 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     for place, (notebook, names) in enumerate(known.items(), start=1):
         print(f"[{place}/{len(known)}] {notebook}", file=sys.stderr, flush=True)
         its_own = {name: value for name, value in parameters.items() if name in names}
-        _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
+        try:
+            _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
+        except NothingToDo as end:
+            print(end, file=sys.stderr, flush=True)
+            break
     return folder
 
 
@@ -116,6 +120,8 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunFolder) ->
                 extra_arguments=["--log-level=ERROR"],  # the kernel warns that it talks over a local port
             )
     except papermill.PapermillExecutionError as error:
+        if error.ename == NothingToDo.__name__:
+            raise NothingToDo(error.evalue) from error
         raise LcmError(f"{notebook} stopped: {error.evalue or error.ename}\nThe whole run is in {executed}") from error
     except dead_kernel as error:
         raise LcmError(f"{notebook} stopped: its process ended, mostly for want of memory; see {executed}") from error

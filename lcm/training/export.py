@@ -8,8 +8,8 @@ import hashlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from lcm.config import TrainConfig
 from lcm.encoding.prepared import PreparedRun
 from lcm.encoding.runtime import open_session
 from lcm.errors import ConfigError, choose
-from lcm.models import MODELS, TAGGERS
+from lcm.models import KEPT, MODELS, TAGGERS
+from lcm.retraining.contributed import CONTRIBUTIONS
 from lcm.run_folder import RunFolder
+from lcm.training.continuing import Before
 from lcm.training.contrastive import TrainedTagger
 from lcm.training.half import halve_weights
+from lcm.training.weights import save_weights
 
 
 def check_parameters(config: TrainConfig) -> None:
@@ -39,11 +42,17 @@ def check_parameters(config: TrainConfig) -> None:
 
 
 def export_bundle(
-    model, tagger: TrainedTagger | None, prepared: PreparedRun, config: TrainConfig, run: RunFolder
+    model,
+    tagger: TrainedTagger | None,
+    prepared: PreparedRun,
+    config: TrainConfig,
+    run: RunFolder,
+    before: Before | None = None,
 ) -> bundle.Manifest:
     """Write `model` with its tag scorer as the run's bundle, atomically, in place of one that is there.
 
-    Returns the manifest.
+    `before` is the model that training went on from; with the tagger "kept", its tag scorer goes on as it is. Returns
+    the manifest.
     """
     folder = run.bundle
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -55,8 +64,13 @@ def export_bundle(
         if config.export_attention:
             _export_graph(_attention_graph(model), temporary / bundle.ATTENTION_GRAPH)
         prepared.vocabulary.save(temporary / bundle.VOCABULARY)
-        settings = _export_tagger(tagger, config.word_embedding, temporary) if tagger else {}
-        sealed = bundle.seal(temporary, _describe(model, tagger, settings, prepared, config, run))
+        save_weights(model, temporary / bundle.WEIGHTS)
+        if tagger:
+            settings = _export_tagger(tagger, config.word_embedding, temporary)
+        else:
+            settings = _copy_tagger(before, temporary) if before and config.tagger == KEPT else {}
+        described = _describe(model, tagger, settings, prepared, config, run)
+        sealed = bundle.seal(temporary, _as_before(described, before) if before else described)
         bundle.verify(temporary, sealed)
         temporary.chmod(0o755)  # mkdtemp's folder is private, a bundle is to be shared
         shutil.rmtree(folder, ignore_errors=True)
@@ -83,7 +97,7 @@ def _describe(
         model=config.model,
         settings=model.settings,
         training=training,
-        training_data=prepared.sizes() | {"source": run.read_metrics().get("data_source")},
+        training_data=prepared.sizes() | _origin(run.read_metrics()),
         vocabulary_size=len(prepared.vocabulary),
         feature_kind=model.feature_kind,
         encoder=prepared.encoded.encoder,
@@ -92,6 +106,31 @@ def _describe(
         tagger=settings,
         attention=config.export_attention,
     )
+
+
+def _origin(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the captions came from, and which contributions are among them, from what 01_prepare noted."""
+    numbers = {name: metrics[name] for name in CONTRIBUTIONS if name in metrics}
+    return {"source": metrics.get("data_source")} | numbers
+
+
+def _as_before(manifest: bundle.Manifest, before: Before) -> bundle.Manifest:
+    """Return the manifest with how captions were chosen before, and with what training went on from."""
+    its = before.manifest
+    return replace(
+        manifest,
+        match_weight=its.match_weight if manifest.tagger else 0.0,
+        length_power=its.length_power,
+        training_data=dict(manifest.training_data) | {"started_from": its.name},
+    )
+
+
+def _copy_tagger(before: Before, folder: Path) -> dict[str, Any]:
+    """Copy the tag scorer of the model before; returns the manifest's settings, none where it has none."""
+    settings = dict(before.manifest.tagger)
+    for name in dual_encoder.FILES if settings else ():
+        shutil.copyfile(before.folder / name, folder / name)
+    return settings
 
 
 def _graphs(model) -> tuple[keras.Model, keras.Model]:

@@ -48,6 +48,11 @@ def caption_loss(model, features, inputs, targets, training: bool, smoothing: fl
 
     `features` [B, ...], `inputs` and `targets` [B, W, T]; PAD in `targets` marks what is not a position.
     """
+    words = tf.boolean_mask(targets, targets != PAD)
+    return cross_entropy(real_logits(model, features, inputs, targets, training), words, smoothing)
+
+
+def real_logits(model, features, inputs, targets, training: bool = False) -> tf.Tensor:
+    """Return the model's logits [P, V] at the real positions of a batch, as caption_loss takes it."""
     hidden = model.hidden(features, inputs, training=training)  # [B, W, T, D]
-    real = tf.where(targets != PAD)  # [P, 3]
-    return cross_entropy(model.logits(tf.gather_nd(hidden, real)), tf.gather_nd(targets, real), smoothing)
+    return model.logits(tf.gather_nd(hidden, tf.where(targets != PAD)))

@@ -1,0 +1,98 @@
+"""Gating: from a comparison of the new model with the current one to a published version, or a refusal.
+
+Knows what 04_compare has left, which model it was that the new one was compared with, and what goes into the history.
+Refuses to know what makes a model better: retraining/gate.py does.
+"""
+
+import json
+from dataclasses import dataclass
+
+from lcm.config import PublishConfig
+from lcm.errors import DataError, require
+from lcm.operations.publishing import publish
+from lcm.operations.starting import current_start
+from lcm.retraining.contributed import PREFIX
+from lcm.retraining.gate import Decision, Part, judge
+from lcm.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the new model."""
+
+    decision: Decision
+    version: str = ""  # that it was published as; empty: it was not
+
+    def as_metrics(self) -> dict[str, float | str]:
+        """Return what metrics.json keeps."""
+        return {
+            "gate": "passed" if self.decision.publish else "refused",
+            "gate_reason": self.decision.reason,
+            "published_version": self.version,
+            **{f"gate_{name}": value for name, value in self.decision.numbers.items()},
+        }
+
+
+def read_parts(run: RunFolder, config: PublishConfig) -> tuple[Part, Part]:
+    """Return the base's and the contributions' held-out images, as 04_compare has captioned them with both models.
+
+    Raises DataError when it has not.
+    """
+    path = run.path / "comparison.parquet"
+    if not path.is_file():
+        raise DataError(f"{path} is not there; run 04_compare for this run folder first")
+    rows = require("pyarrow.parquet", "evaluate").read_table(path).to_pylist()
+    captions = {
+        name: {row["image_id"]: row["caption"] for row in rows if row["captioner"] == name}
+        for name in (config.new, config.current)
+    }
+    for name, its in captions.items():
+        if not its:
+            raise DataError(
+                f"{path} holds no captions of {name!r}; compare with -p captioners new=trained,current=bundle"
+            )
+    references = {row["image_id"]: row["references"] for row in rows}
+    base = [image_id for image_id in references if not image_id.startswith(PREFIX)]
+    contributed = [image_id for image_id in references if image_id.startswith(PREFIX)]
+    return tuple(
+        Part(
+            [references[name] for name in names],
+            [captions[config.new][name] for name in names],
+            [captions[config.current][name] for name in names],
+        )
+        for names in (base, contributed)
+    )
+
+
+def decide(run: RunFolder, config: PublishConfig) -> Outcome:
+    """Let the gate judge, publish the run's bundle where it may be, and write gate.json.
+
+    Raises DataError when another model is current by now than the one compared with, PublishError when publishing
+    fails.
+    """
+    base, contributed = read_parts(run, config)
+    decision = judge(base, contributed, stand_in=bool(run.read_metrics().get("generated_data")))
+    version = ""
+    if decision.publish and config.publish:
+        version = _publish(run, config, decision)
+    outcome = Outcome(decision, version)
+    (run.path / "gate.json").write_text(json.dumps(decision.as_record() | {"version": version}, indent=1) + "\n")
+    return outcome
+
+
+def _publish(run: RunFolder, config: PublishConfig, decision: Decision) -> str:
+    current = current_start()
+    compared = json.loads((run.path / "comparison.json").read_text())["models"][config.current]["note"]
+    if current.manifest.name != compared:
+        raise DataError(
+            f"the new model was compared with {compared} and {current.manifest.name} is current by now; run 04_compare "
+            "and 06_publish again"
+        )
+    change = publish(
+        run.bundle,
+        decision.reason,
+        decision.as_record(),
+        make_current=config.make_current,
+        instead_of=current.version,
+    )
+    return change.version

@@ -1,0 +1,189 @@
+"""Gathering: contributions join the base data set, and what must not train is kept out.
+
+Knows the order of things: what is new, where each image belongs, what a person should look at first, and what a run
+leaves about all that. Refuses to know each rule: retraining/ does.
+"""
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lcm.captioning.scorers import load_tag_scorer
+from lcm.config import PrepareConfig
+from lcm.contributions.reader import StoreReader
+from lcm.contributions.records import ContributedImage, Revocation
+from lcm.data.captions import Dataset
+from lcm.encoding.features import EncodedImages
+from lcm.errors import NothingToDo
+from lcm.operations.starting import Start, current_start, find_start
+from lcm.retraining.contributed import SEEN, TRAINED, image_id, is_contributed, join, labelled, numbers_of
+from lcm.retraining.guards import Limits, Suspect, check_limits, find_suspects
+from lcm.retraining.numbers import as_text, from_text
+from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
+
+STORE = "store"
+ALL = "all"
+SHOWN = 20  # suspects that the notebook lists; all are in the run's folder
+SUSPECTS = "suspects.jsonl"
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """The contributions that a run finds, before anything is known of their images."""
+
+    images: Sequence[ContributedImage] = ()
+    revoked: Sequence[Revocation] = ()
+    new: frozenset[int] = frozenset()  # numbers that the current model has not seen
+    start: Start | None = None  # what to go on from; None: from scratch
+
+    def join(self, dataset: Dataset) -> Dataset:
+        """Return the data set with all these images, as if they all trained."""
+        return join(dataset, [labelled(image, TRAIN) for image in self.images])
+
+    def __str__(self) -> str:
+        if not self.images:
+            return "no contributions"
+        lines = [
+            f"{len(self.images)} contributed images, {len(numbers_of(self.images))} captions, {len(self.new)} of them "
+            "new to the current model"
+        ]
+        if self.start:
+            lines += [f"training goes on from {self.start.version} ({self.start.manifest.name})"]
+            lines += [f"not from {one}: it has learned from what is revoked" for one in self.start.passed_over]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The data set with the contributions that take part, and what became of the others."""
+
+    dataset: Dataset
+    arrived: Arrived
+    placement: Placement
+    suspects: Sequence[Suspect] = ()
+
+    def as_metrics(self) -> dict[str, float | str]:
+        """Return the counts for metrics.json, and the numbers of the contributions for the manifest."""
+        if not self.arrived.images:
+            return {}
+        splits = [image.split for image in self.dataset.images if is_contributed(image)]
+        kept = {image.image_id for image in self.dataset.images if is_contributed(image) and image.split == TRAIN}
+        suspected = {one.contribution.id for one in self.suspects}
+        training = [image for image in self.arrived.images if image_id(image) in kept]
+        start = self.arrived.start
+        return {
+            "contributed_train_images": splits.count(TRAIN),
+            "contributed_test_images": splits.count(TEST),
+            "contributions_new": len(self.arrived.new),
+            "contributions_suspected": len(self.suspects),
+            "contributed_copies": len(self.placement.copies),
+            "contributed_copies_of_held_out": len(self.placement.held_out),
+            TRAINED: as_text(numbers_of(training) - suspected),
+            SEEN: as_text(numbers_of(self.arrived.images)),
+            "start_from": str(start.folder) if start else "",
+            "start_version": start.version if start else "",
+        }
+
+    def as_html(self) -> str:
+        """Return what a person should know of the contributions; captions are escaped."""
+        if not self.arrived.images:
+            return "<p>No contributions take part.</p>"
+        counts = self.as_metrics()
+        rows = "".join(
+            f"<tr><td>{html.escape(name.replace('_', ' '))}</td><td>{value:,}</td></tr>"
+            for name, value in counts.items()
+            if isinstance(value, int)
+        )
+        listed = "".join(
+            f"<tr><td>{one.contribution.id}</td><td>{html.escape(one.contribution.caption)}</td>"
+            f"<td>{html.escape(one.reason)}</td></tr>"
+            for one in self.suspects[:SHOWN]
+        )
+        suspects = (
+            f"<p>For a person to look at ({min(SHOWN, len(self.suspects))} of {len(self.suspects)}, all in "
+            f"{SUSPECTS}); <code>-p approved 3,7-9</code> lets contributions pass:</p>"
+            f"<table><tr><th>number</th><th>caption</th><th>why</th></tr>{listed}</table>"
+        )
+        return f"<table>{rows}</table>{suspects if self.suspects else ''}"
+
+    def save_suspects(self, folder: Path) -> None:
+        """Write the contributions that a person should look at, one JSON object a line."""
+        lines = (
+            json.dumps(one.contribution.as_record() | {"reason": one.reason}, ensure_ascii=False) + "\n"
+            for one in self.suspects
+        )
+        (folder / SUSPECTS).write_text("".join(lines), encoding="utf-8")
+
+
+def read_arrived(config: PrepareConfig, store: StoreReader | None = None) -> Arrived:
+    """Return the contributions of the store that `config` names; none where it names none.
+
+    Raises NothingToDo when the current model has seen all there are, and has learned from none that is revoked.
+    """
+    check_limits(_limits(config))
+    from_text("" if config.approved == ALL else config.approved)
+    if not config.contributions:
+        return Arrived()
+    store = store or _open(config.contributions)
+    images, revoked, current = store.training_images(), store.revocations(), current_start()
+    present = numbers_of(images)
+    if not present - current.seen and current.trained <= present:
+        raise NothingToDo(
+            f"there is no contribution that {current.version}, the current model, has not seen; nothing is trained. "
+            "Send some with POST /caption or lcm contributions import"
+            if images
+            else "there are no contributions that can train; nothing is trained. Send some with POST /caption or "
+            "lcm contributions import"
+        )
+    start = find_start(config.start_from, present) if config.start_from else None
+    return Arrived(images, revoked, frozenset(present - current.seen), start)
+
+
+def gather(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config: PrepareConfig) -> Gathered:
+    """Return the data set with the contributed images that take part, each in its split.
+
+    `dataset` is as `arrived.join` gave it, `encoded` of all its images that could be read.
+    """
+    if not arrived.images:
+        return Gathered(dataset, arrived, Placement())
+    placement = place_images(arrived.images, arrived.revoked, dataset, encoded)
+    suspects = _suspects(dataset, encoded, arrived, config)
+    suspected = {one.contribution.id for one in suspects}
+    placed = [(image.without(suspected), placement.splits.get(image_id(image), "")) for image in arrived.images]
+    images = [labelled(image, split) for image, split in placed if image and split]
+    return Gathered(join(dataset, images), arrived, placement, suspects)
+
+
+def _suspects(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config: PrepareConfig) -> list[Suspect]:
+    """Return the new contributions that a person should look at and has not approved."""
+    if config.approved == ALL:
+        return []
+    approved = from_text(config.approved)
+    old = numbers_of(arrived.images) - arrived.new
+    new = [one for image in arrived.images if image_id(image) in encoded.keys if (one := image.without(old))]
+    judge = arrived.start or current_start()
+    scorer = load_tag_scorer(None, judge.folder, judge.manifest)
+    if judge.manifest.encoder != encoded.encoder:
+        scorer = None  # it reads other features
+    names = [image_id(image) for image in new]
+    features: dict[str, np.ndarray] = {}
+    if names:
+        store, (rows,) = encoded.features(names, "pooled")
+        features = {name: np.asarray(store[row], np.float32) for name, row in zip(names, rows, strict=True)}
+    base = [caption for image in dataset.of(TRAIN) if not is_contributed(image) for caption in image.captions]
+    found = find_suspects(new, _limits(config), scorer, features, base)
+    return [one for one in found if one.contribution.id not in approved]
+
+
+def _limits(config: PrepareConfig) -> Limits:
+    return Limits(config.text_share, config.contributor_share, config.misfit_share)
+
+
+def _open(contributions: str) -> StoreReader:
+    from lcm.contributions.store import ContributionStore
+
+    return ContributionStore(None if contributions == STORE else Path(contributions))

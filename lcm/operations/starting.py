@@ -1,0 +1,95 @@
+"""The starting point: which model a retraining goes on from, and what that one has learned from already.
+
+Knows that nobody's revoked contribution may live on in a model's weights. Refuses to know how models are trained.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lcm.captioning.bundle import WEIGHTS, Manifest
+from lcm.captioning.versions import SHIPPED, current_version, models_folder, version_folder
+from lcm.config import PrepareConfig
+from lcm.data.vocabulary import Vocabulary
+from lcm.errors import BundleError, ConfigError
+from lcm.operations import history
+from lcm.retraining.contributed import SEEN, TRAINED
+from lcm.retraining.numbers import from_text
+
+CURRENT = "current"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to go on from, or to be compared with."""
+
+    version: str
+    folder: Path
+    manifest: Manifest
+    passed_over: tuple[str, ...] = ()  # newer versions that learned from what is revoked by now
+
+    @property
+    def trained(self) -> set[int]:
+        """The numbers of the contributions that the model has learned from."""
+        return from_text(self.manifest.training_data.get(TRAINED, ""))
+
+    @property
+    def seen(self) -> set[int]:
+        """The numbers of all that there were when it was trained: those it learned from, and those held out."""
+        return from_text(self.manifest.training_data.get(SEEN, ""))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that the model knows."""
+        return Vocabulary.load(self.folder / "vocabulary.txt")
+
+    def followed_by(self, config: PrepareConfig) -> PrepareConfig:
+        """Return the parameters with the encoder and the features that the model was trained with."""
+        return replace(config, encoder=self.manifest.encoder.name, features=self.manifest.feature_kind)
+
+
+def current_start() -> Start:
+    """Return the current version; raises BundleError when it is no bundle."""
+    models = models_folder()
+    version = current_version(models)
+    folder = version_folder(models, version)
+    return Start(version, folder, Manifest.load(folder))
+
+
+def find_start(start_from: str, present: Collection[int]) -> Start:
+    """Return what to go on from: "current", or a bundle's folder.
+
+    Instead of a current version that has learned from contributions that are not among those `present` any more, it is
+    the nearest one before that has not: what was revoked must be gone. Raises BundleError for a folder that has, or
+    whose bundle was exported without weights.
+    """
+    if start_from != CURRENT:
+        folder = Path(start_from).expanduser().resolve()
+        start = Start(folder.name, folder, Manifest.load(folder))
+        if revoked := start.trained - set(present):
+            raise BundleError(
+                f"{folder} has learned from {len(revoked)} contributions that are revoked; start from another bundle, "
+                "or from scratch with -p start_from ''"
+            )
+        return _with_weights(start)
+    models, passed_over = models_folder(), []
+    current = current_version(models)
+    for version in (current, *history.versions_before(history.read_history(models), current), SHIPPED):
+        folder = version_folder(models, version)
+        try:
+            start = Start(version, folder, Manifest.load(folder), tuple(passed_over))
+        except BundleError:
+            continue
+        if start.trained <= set(present):
+            return _with_weights(start)
+        passed_over.append(version)
+    raise ConfigError("there is no model to start from; train one from scratch with -p start_from ''")
+
+
+def _with_weights(start: Start) -> Start:
+    if not (start.folder / WEIGHTS).is_file():
+        raise BundleError(
+            f"{start.folder} cannot be trained further: it has no {WEIGHTS}; train from scratch with -p start_from '', "
+            "or export it again with this version of lcm"
+        )
+    return start

@@ -1,0 +1,161 @@
+"""Going on: a trained model learns what users sent, and keeps what it knows.
+
+Knows the mixed objective: of contributed images the captions that people wrote, of base images what the model itself
+said before, word by word with all probabilities (Li and Hoiem, "Learning without Forgetting", 2016; on the model's own
+captions after Kim and Rush, "Sequence-Level Knowledge Distillation", 2016). Refuses to know which images take part.
+
+Dropout is off: a model that was trained on what its captions earn loses that at once to the noise of dropout, though
+each single word stays as probable as it was.
+
+Shapes: B images, W texts of each, T positions, P real positions of a batch, V words.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from lcm.captioning.bundle import WEIGHTS, Bundle, Manifest
+from lcm.captioning.writing import caption_features
+from lcm.config import TrainConfig
+from lcm.data.vocabulary import Vocabulary
+from lcm.encoding.prepared import LabelledFeatures
+from lcm.errors import DataError
+from lcm.models import build_model
+from lcm.retraining.contributed import is_contributed
+from lcm.run_folder import RunFolder
+from lcm.training.batches import Batch, CaptionBatches
+from lcm.training.epochs import History, Measured, Trained, run_epochs
+from lcm.training.loss import caption_loss, real_logits
+from lcm.training.state import TrainingState
+from lcm.training.weights import load_weights
+
+OWN_BEAM_WIDTH = 3  # of the captions that the model has written of base images
+
+
+@dataclass(frozen=True)
+class Before:
+    """The model that training goes on from."""
+
+    folder: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is."""
+        return Manifest.load(self.folder)
+
+    def followed_by(self, config: TrainConfig) -> TrainConfig:
+        """Return the parameters with its architecture, and with the decoding that its metrics were measured with."""
+        its = self.manifest
+        return replace(config, model=its.model, dev_beam_width=its.beam_width, max_words=its.max_words)
+
+
+def find_before(run: RunFolder) -> Before | None:
+    """Return the model that 01_prepare says to go on from, None where training is from scratch."""
+    folder = run.read_metrics().get("start_from")
+    return Before(Path(folder)) if folder else None
+
+
+class Continuing:
+    """The stage: every contributed image once an epoch, each step with base images beside."""
+
+    def __init__(self, model, teacher, contributed: CaptionBatches, base: CaptionBatches, config: TrainConfig):
+        """`teacher` is the model before; `base` holds captions that it wrote."""
+        self._teacher, self._contributed, self._base, self._config = teacher, contributed, base, config
+        schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * len(contributed))
+        self.state = TrainingState(model, keras.optimizers.Adam(schedule), config.averaged_epochs)
+        self._step = tf.function(self._take_step, reduce_retracing=True)
+        self._drawn = self._base_batches()
+
+    def train_epoch(self, number: int) -> Trained:
+        """Learn from every contributed image once."""
+        started = time.perf_counter()
+        batches = self._contributed.epoch(self._config.seed, number)
+        label = f"epoch {number}/{self._config.epochs}"
+        progress = tqdm(batches, total=len(self._contributed), desc=label, mininterval=1)
+        losses = [float(self._step(*_tensors(batch), *_tensors(next(self._drawn)))) for batch in progress]
+        images_per_second = self._contributed.images / (time.perf_counter() - started)
+        return Trained(float(self.state.optimizer.learning_rate), images_per_second, float(np.mean(losses)))
+
+    def measure(self) -> Measured:
+        """Return nothing: the gate measures, on more than one model's word."""
+        return Measured()
+
+    def _base_batches(self) -> Iterator[Batch]:
+        """Yield batches of base images for ever, each image once before any comes again."""
+        for number in count(1):
+            yield from self._base.epoch(self._config.seed, number)
+
+    def _take_step(self, features, inputs, targets, base_features, base_inputs, base_targets):
+        """Take a step, and return the loss of the contributed captions before it."""
+        model = self.state.model
+        before = tf.nn.softmax(real_logits(self._teacher, base_features, base_inputs, base_targets))  # [P, V]
+        with tf.GradientTape() as tape:
+            loss = caption_loss(model, features, inputs, targets, False)
+            now = real_logits(model, base_features, base_inputs, base_targets)
+            kept = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(before), now))
+            total = loss + self._config.keep_weight * kept
+        gradients = tape.gradient(total, model.trainable_variables)
+        self.state.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+
+def go_on(
+    model, train: LabelledFeatures, vocabulary: Vocabulary, before: Before, config: TrainConfig, checkpoint: Path
+) -> History:
+    """Train `model` on the contributed images of `train`, from the weights of `before`.
+
+    `checkpoint` is a folder, as run_epochs takes it. Raises DataError when there is no contributed image, or no base
+    image to keep what is known with.
+    """
+    no_vectors = np.zeros((len(vocabulary), model.settings["embedding_dim"]), np.float32)
+    teacher = build_model(config.model, train.shape, no_vectors, config.seed)
+    for one in (model, teacher):
+        load_weights(one, before.folder / WEIGHTS)
+    teacher.trainable = False
+    sent = np.array([is_contributed(image) for image in train.images], bool)
+    if not sent.any() or sent.all():
+        raise DataError(
+            f"{sent.sum()} contributed and {(~sent).sum()} base images to train on; going on from a model needs both"
+        )
+    share, together = config.contributed_share, model.captions_together
+    contributed = CaptionBatches(
+        train.at(np.flatnonzero(sent)), vocabulary, max(1, round(config.batch_size * share)), together=together
+    )
+    base = train.at(_draw(np.flatnonzero(~sent), config))
+    base = replace(base, images=_own_captions(base, Bundle(before.folder), config.max_words))
+    kept = CaptionBatches(base, vocabulary, max(1, round(config.batch_size * (1 - share))), together=together)
+    stage = Continuing(model, teacher, contributed, kept, config)
+    recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
+    recipe |= {"before": before.manifest.name, "contributed": contributed.fingerprint(), "base": kept.fingerprint()}
+    return run_epochs(stage, config.epochs, config.patience, recipe, checkpoint)
+
+
+def cap_contributed(train: LabelledFeatures, share: float) -> LabelledFeatures:
+    """Return the images with no more contributed ones than this share of them, the latest."""
+    sent = np.array([is_contributed(image) for image in train.images], bool)
+    most = int(share / max(1 - share, 1e-9) * (~sent).sum())
+    left_out = np.flatnonzero(sent)[: max(0, sent.sum() - most)]
+    return train.at(np.setdiff1d(np.arange(len(train)), left_out)) if len(left_out) else train
+
+
+def _draw(places: np.ndarray, config: TrainConfig) -> np.ndarray:
+    """Return places of `keep_images` of the images, in order."""
+    chosen = np.random.default_rng(config.seed).permutation(places)[: config.keep_images]
+    return np.sort(chosen)
+
+
+def _own_captions(base: LabelledFeatures, bundle: Bundle, max_words: int) -> list:
+    """Return the images with the caption that the bundle writes of each."""
+    captions, _ = caption_features(bundle, base, OWN_BEAM_WIDTH, max_words)
+    return [replace(image, captions=(best,)) for image, (best, *_) in zip(base.images, captions, strict=True)]
+
+
+def _tensors(batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    return tf.constant(batch.features), tf.constant(batch.inputs), tf.constant(batch.targets)
