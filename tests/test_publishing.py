@@ -194,9 +194,9 @@ def test_a_decision_holds_against_the_version_it_was_made_against(desk):
 def test_only_whole_versions_are_promoted(desk):
     desk.publish("b", "c")
     desk.damage("b")
-    with pytest.raises(BundleError, match="tiny-b was not promoted, tiny-c stays current: .*sha256 differs"):
+    with pytest.raises(BundleError, match=r"tiny-b was not promoted, tiny-c stays current: .*sha256 differs"):
         promote("tiny-b")
-    with pytest.raises(ConfigError, match="no version 'tiny-x' in .*; choose from shipped, tiny-b, tiny-c"):
+    with pytest.raises(ConfigError, match=r"no version 'tiny-x' in .*; choose from shipped, tiny-b, tiny-c"):
         promote("tiny-x")
     with pytest.raises(ConfigError):
         promote("../models/tiny-b")

@@ -7,6 +7,7 @@ which one it is from.
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tiny_graphs import (
-    A,
     END,
     START,
     TAG_WORDS,
     TAGGER,
     VOCABULARY,
     WIDTH,
+    A,
     save_bundle,
     save_graph,
     save_step,
@@ -33,8 +34,6 @@ from lcm.captioning import dual_encoder
 from lcm.captioning.bundle import STEP_GRAPH, Manifest, seal
 from lcm.data.vocabulary import RESERVED, Vocabulary
 from lcm.encoding.encoders import EncoderIdentity
-
-COLOURS = ("red", "green", "blue")
 
 
 def red_picture() -> bytes:
@@ -58,18 +57,20 @@ def save_version(folder: Path, encoder: EncoderIdentity, letters: str, ballast_m
     changes = {"name": f"tiny-{letters}", "tagger": TAGGER} | changes
     save_bundle(folder, encoder, **changes)
     save_step(folder / STEP_GRAPH, varied_table())
-    if ballast_mb:
-        add_to_log_probs(folder / STEP_GRAPH, *_ballast(ballast_mb, letters))
-    Vocabulary((*RESERVED, *words_of(letters))).save(folder / "vocabulary.txt")
     save_tag_files(folder, {word + letters: vector for word, vector in TAG_WORDS.items()})
+    if ballast_mb:
+        add_to_log_probs(folder / STEP_GRAPH, *_ballast(ballast_mb))
+    for path in folder.glob("*.onnx"):  # so that no two versions share a file
+        graph = onnx.load(path)
+        graph.doc_string = letters
+        path.write_bytes(graph.SerializeToString())
+    Vocabulary((*RESERVED, *words_of(letters))).save(folder / "vocabulary.txt")
     reseal(folder)
     return folder
 
 
 def reseal(folder: Path, **changes) -> None:
     """Give a bundle the hashes of what its files hold now."""
-    from dataclasses import replace
-
     seal(folder, replace(Manifest.load(folder), **changes))
 
 
@@ -84,9 +85,9 @@ def add_to_log_probs(path: Path, nodes: list, constants: dict[str, np.ndarray]) 
     path.write_bytes(model.SerializeToString())
 
 
-def _ballast(megabytes: int, letters: str) -> tuple[list, dict[str, np.ndarray]]:
+def _ballast(megabytes: int) -> tuple[list, dict[str, np.ndarray]]:
     """Return nodes that read one row of a large table, depending on the last word, and make 0 of it."""
-    weights = np.full((megabytes << 17, 2), len(letters), np.float32)
+    weights = np.ones((megabytes << 17, 2), np.float32)
     nodes = [
         helper.make_node("Gather", ["weights", "ids"], ["rows"], axis=0),  # [B, W, 2]
         helper.make_node("ReduceSum", ["rows", "last"], ["sums"], keepdims=1),  # [B, W, 1]
