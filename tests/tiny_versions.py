@@ -75,11 +75,15 @@ def reseal(folder: Path, **changes) -> None:
 
 
 def add_to_log_probs(path: Path, nodes: list, constants: dict[str, np.ndarray]) -> None:
-    """Add `extra`, which the nodes compute, to what a step graph gives."""
+    """Add `extra`, which the nodes compute, perhaps from `plain`, to what a step graph gives."""
     model = onnx.load(path)
+    plain, extra = (f"{name}_{len(model.graph.node)}" for name in ("plain", "extra"))  # it may be done twice
     for node in model.graph.node:
-        node.output[:] = ["plain" if name == "log_probs" else name for name in node.output]
-    model.graph.node.extend([*nodes, helper.make_node("Add", ["plain", "extra"], ["log_probs"])])
+        node.output[:] = [plain if name == "log_probs" else name for name in node.output]
+    for node in nodes:
+        node.input[:] = [plain if name == "plain" else name for name in node.input]
+        node.output[:] = [extra if name == "extra" else name for name in node.output]
+    model.graph.node.extend([*nodes, helper.make_node("Add", [plain, extra], ["log_probs"])])
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
