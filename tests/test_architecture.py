@@ -54,7 +54,7 @@ ROOMS = {
     ],
     "service": [
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
-        *("model_watch", "state", "web", "parsing", "connections", "memory", "supervisor", "server"),
+        *("memory", "model_watch", "state", "web", "parsing", "connections", "supervisor", "server"),
     ],
     "cli": ["printing", "run", "caption", "serve", "contributions", "models"],
 }

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lcm.captioning.bundle import MANIFEST, Manifest, verify
+from lcm.captioning.bundle import MANIFEST, Manifest
 from lcm.captioning.self_test import load_tested
 from lcm.captioning.versions import CURRENT, SHIPPED, current_version, models_folder, version_folder
 from lcm.contributions.files import sync_folder
@@ -168,7 +168,10 @@ def _write_down_what_was_found(models: Path) -> None:
 
 
 def _copy_bundle(folder: Path, incoming: Path) -> Manifest:
-    """Copy what a bundle's manifest names, and nothing else, to a new folder on the disk for good; check the copy."""
+    """Copy what a bundle's manifest names, and nothing else, to a new folder, on the disk for good.
+
+    Returns the copy's manifest, for the bundle may be exported anew meanwhile. Loading the copy verifies it.
+    """
     incoming.mkdir()
     manifest = Manifest.load(folder)
     if not NAME.fullmatch(manifest.name) or manifest.name in RESERVED:
@@ -182,9 +185,7 @@ def _copy_bundle(folder: Path, incoming: Path) -> Manifest:
             raise BundleError(f"the bundle {folder} lacks {name}; copy it again or export it again")
         _copy_file(source, incoming / source.name)
     sync_folder(incoming)
-    copied = Manifest.load(incoming)  # it may have been exported anew meanwhile: what counts is what was copied
-    verify(incoming, copied)
-    return copied
+    return Manifest.load(incoming)
 
 
 def _copy_file(source: Path, target: Path) -> None:

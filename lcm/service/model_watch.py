@@ -18,6 +18,7 @@ import hashlib
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from lcm.captioning.scorers import TAG_SCORERS
 from lcm.captioning.self_test import load_tested
 from lcm.captioning.versions import current_folder
 from lcm.errors import BundleError, ConfigError, LcmError
+from lcm.service.memory import trim
 from lcm.service.refusals import NotReadyError
 from lcm.service.request_log import escape, stack_of
 from lcm.service.settings import Settings
@@ -84,6 +86,7 @@ class ModelWatch:
         self._refused: Seen = ()  # at the latest try that failed
         self._tries, self._again = 0, 0.0  # of what was refused: how many, and when the next one is due
         self._failure = ""  # of the latest try
+        self._old: weakref.ref[Model] | None = None  # that was replaced, and may still be in use
         self._tried, self._stop = threading.Event(), threading.Event()
 
     @classmethod
@@ -128,6 +131,9 @@ class ModelWatch:
 
     def look(self) -> None:
         """Look at the folder once, and load the model in it if it is another one that is worth a try."""
+        if self._old and self._old() is None:
+            self._old = None
+            trim()
         folder, seen = self._look_at_folder()
         glimpsed, self._glimpsed = self._glimpsed, seen
         if self._model and seen == self._loaded:  # also after another one was there that did not work
@@ -155,6 +161,7 @@ class ModelWatch:
             self._tries = self._tries + 1 if seen == self._refused else 1
             self._failure, self._refused, self._again = reason, seen, time.monotonic() + RETRY_S
         else:
+            self._old = weakref.ref(self._model) if self._model else None
             self._model, self._loaded, self._failure, self._refused = model, seen, "", ()
             LOG.info("model %s is ready", escape(model.captioner.name))
 

@@ -254,7 +254,7 @@ def test_i06_i07_a_request_keeps_the_model_it_began_with(service, tmp_path):
     captioners = {"old": Waiting("old"), "new": Waiting("new")}
     caller = service(captioners["old"])
     watch = caller.app.extensions["lcm"].watch
-    watch._load, watch._folder = lambda _: Model(captioners["new"], "0"), lambda: tmp_path / "new"
+    watch._load, watch._folder = lambda _: Model(captioners["new"], "1234"), lambda: tmp_path / "new"
     replies = []
     old, is_old_there = captioners["old"], weakref.ref(captioners["old"])
     asking = threading.Thread(
@@ -267,7 +267,7 @@ def test_i06_i07_a_request_keeps_the_model_it_began_with(service, tmp_path):
     watch.look()
     captioners["new"].go_on.set()
     later = caller.client.post("/learning-model", json=question_body())
-    assert (later.json["captions"], later.headers["X-LCM-Model"]) == (["a new"], "new")
+    assert (later.json["captions"], later.headers["X-LCM-Model-Version"]) == (["a new"], "1234")
     gc.disable()
     try:
         del captioners["old"]
@@ -276,14 +276,16 @@ def test_i06_i07_a_request_keeps_the_model_it_began_with(service, tmp_path):
         assert is_old_there() is not None, "a request is still with it"
         go_on.set()
         asking.join(10)
-        assert (replies[0].json["captions"], replies[0].headers["X-LCM-Model"]) == (["a old"], "old")
+        assert (replies[0].json["captions"], replies[0].headers["X-LCM-Model-Version"]) == (["a old"], "")
         wait_until(lambda: is_old_there() is None)
     finally:
         gc.enable()
 
 
-def test_i07_an_old_bundle_is_freed(running):
-    service = running()
+def test_i07_an_old_bundle_is_freed(running, monkeypatch):
+    """And the memory that it held is given back then, not before."""
+    service, trims = running(), []
+    monkeypatch.setattr(model_watch, "trim", lambda: trims.append(old()))
     assert service.said() == "a"
     old = weakref.ref(service.watch.model.captioner)
     gc.collect()
@@ -292,6 +294,8 @@ def test_i07_an_old_bundle_is_freed(running):
         service.publish("b")
         wait_until(lambda: service.said() == "b")
         wait_until(lambda: old() is None)
+        wait_until(lambda: trims)
+        assert trims == [None]
     finally:
         gc.enable()
 
