@@ -11,12 +11,13 @@ from lcm.cli import main
 
 
 @pytest.fixture
-def bundles(tmp_path, monkeypatch):
+def bundles(tmp_path, monkeypatch, capsys):
     """Two bundles, "b" with a CIDEr and "c" without."""
     encoder = use_tiny_encoder(tmp_path, monkeypatch)
     monkeypatch.delenv("LCM_BUNDLE", raising=False)
     save_version(tmp_path / "b", encoder, "b", metrics={"cider": 0.51234})
     save_version(tmp_path / "c", encoder, "c")
+    capsys.readouterr()  # that the encoder was made
     return tmp_path
 
 

@@ -94,6 +94,7 @@ class ModelWatch:
         """Return one that has its model already, and looks for no other."""
         watch = cls(lambda _: watch.require(), Path)
         watch._model = Model(captioner, "", "given")
+        LOG.info("model %s is ready", escape(captioner.name))
         return watch
 
     @property
