@@ -25,8 +25,27 @@ def test_where_there_is_no_such_library_nothing_happens(monkeypatch, error):
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
     assert memory.give_memory_back() is False
+    memory.trim()
 
 
 def test_a_library_without_the_function_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     assert memory.give_memory_back() is False
+    memory.trim()
+
+
+@pytest.mark.skipif(not IS_GLIBC, reason="other C libraries give back by themselves")
+def test_what_lies_free_between_what_is_in_use_is_given_back():
+    script = """
+from pathlib import Path
+from lcm.service.memory import trim
+resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * 4
+small = [bytes(100_000) for _ in range(500)]
+last = bytes(100_000)
+small.clear()
+before = resident()
+trim()
+print(before - resident())
+"""
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert int(printed) > 30_000  # kB

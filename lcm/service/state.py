@@ -116,12 +116,13 @@ class Service:
     def health(self) -> dict[str, Any]:
         """Return what GET /healthz says."""
         model = self.watch.model
+        problem = {"problem": self.watch.problem} if self.watch.problem else {}
         return {
             "ready": model is not None,
             "model": model.captioner.name if model else None,
             "version": model.version if model else None,
             "uptime_s": round(time.monotonic() - self.started, 3),
-        }
+        } | problem
 
     def close(self) -> None:
         """End the threads that outlive a request."""

@@ -109,7 +109,7 @@ def test_i01_one_line_for_one_failure(from_folder, tmp_path, caplog, monkeypatch
     caller, _ = from_folder(bundle=str(tmp_path / "nowhere"))
     tries = []
     watch = caller.app.extensions["lcm"].watch
-    monkeypatch.setattr(watch, "_load", lambda load=watch._load: tries.append(1) or load())
+    monkeypatch.setattr(watch, "_load", lambda folder, load=watch._load: tries.append(1) or load(folder))
     wait_until(lambda: len(tries) > 3)
     assert len([record for record in caplog.records if record.getMessage().startswith("no model: ")]) == 1
 
