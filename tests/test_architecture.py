@@ -33,7 +33,8 @@ ROOMS = {
     "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "views", "features", "prepared"],
     "captioning": [
         *("decoding", "confidence", "choosing", "tagging", "dual_encoder", "pretrained", "clip", "bundle"),
-        *("model_card", "scorers", "writing", "describing", "blip", "nearest", "captioners"),
+        *("model_card", "scorers", "writing", "describing", "copies", "signatures", "memory"),
+        *("blip", "nearest", "captioners"),
     ],
     "evaluation": [
         *("metrics", "habits", "resampling", "calibration", "retrieval", "tag_quality", "tag_report"),
@@ -50,7 +51,7 @@ ROOMS = {
     "operations": ["pipeline", "benchmark", "answers", "folder", "comparing"],
     "service": [
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
-        *("model_watch", "state", "web", "parsing", "connections", "memory", "supervisor", "server"),
+        *("model_watch", "learning", "state", "web", "parsing", "connections", "memory", "supervisor", "server"),
     ],
     "cli": ["printing", "run", "caption", "serve", "contributions"],
 }

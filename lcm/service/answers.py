@@ -12,17 +12,22 @@ from urllib.parse import quote
 from lcm.captioning.describing import Description
 from lcm.service.refusals import BrokenAnswerError
 
+CONTRIBUTION = "contribution"  # X-LCM-Source of an answer whose caption was contributed
 SUM_TOLERANCE = 1e-6  # of the scores' sum; float64 is off by far less
 
 
 def as_body(description: Description) -> dict[str, Any]:
     """Return the three keys of the answer; `captions` holds the caption in the service's language, English for now.
 
+    A contributed caption stays in its own language; `english_captions` are English whatever it is.
+
     Raises BrokenAnswerError when the description is none: tags out of order, no number, not summing to 1, no caption.
     """
     _check_tags(description.tags)
     captions = description.english_captions
-    if not captions or captions[0] != description.caption or not all(isinstance(text, str) for text in captions):
+    contributed = description.contribution is not None
+    is_first = bool(captions) and (contributed or captions[0] == description.caption)
+    if not is_first or not all(isinstance(text, str) for text in captions):
         raise BrokenAnswerError("the captioner gave no captions, or not its caption first")
     return {
         "tags": [[word, score] for word, score in description.tags],
@@ -44,8 +49,10 @@ def _check_tags(tags: tuple[tuple[str, float], ...]) -> None:
 def as_headers(description: Description, version: str, source: str) -> dict[str, str]:
     """Return the X-LCM-… headers of a description.
 
+    `source` says which kind of captioner answers; CONTRIBUTION takes its place where the caption was contributed.
     Confidence is the calibrated probability of `Description.confidence`; it is left out where there is none.
     """
+    source = source if description.contribution is None else CONTRIBUTION
     headers = {"X-LCM-Model": plain(description.model), "X-LCM-Model-Version": version, "X-LCM-Source": source}
     if description.confidence is not None:
         headers["X-LCM-Confidence"] = f"{description.confidence:.4f}"
