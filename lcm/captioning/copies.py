@@ -22,7 +22,7 @@ COARSE_STEPS, FINE_STEPS = 10, 5
 COARSE_FIT = 0.5  # below it a pair is given up after the first steps: copies have 0.9, other photos 0.2 on average
 SCALES = (0.75, 1.05)  # of sides: how much of the original a copy may show
 BLOCKS = 8  # a side
-NOISE = 2.0  # grey levels by which saving anew changes a pixel: all that counts where a picture is of one colour
+NOISE = 8.0  # grey levels that count as variance of any picture: one of a single colour has no other
 # Measured, see reports/memory.md: copies have at least 0.98 and at most 17; the nearest others 0.95 and 18.
 MIN_FIT = 0.97  # share of the copy's variance that the original explains
 MAX_BLOCK = 20.0  # grey levels, root mean square over the block that differs most
