@@ -52,13 +52,14 @@ class Signatures:
         self._key = f"{encoder.name}-{encoder.source_sha256[:12]}-p{PREPROCESSING}-v{VERSION}"
         self._lock = threading.Lock()
         self._connection, self.is_kept = _open(path)
-        self._images: list[str] = []  # of the rows
+        self._images: list[str] = []  # of the rows, which never move while others look; empty: there is none any more
+        self._free: list[int] = []  # rows without an image
         self._rows: dict[str, int] = {}  # image -> row
         self._directions = np.empty((0, WIDTH), np.float32)  # of length 1; room for more than there are
         self._load()
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._rows)
 
     def missing(self, images: Iterable[str]) -> list[str]:
         """Return those of some images that have no signature."""
@@ -91,7 +92,8 @@ class Signatures:
             for image in images:
                 row = self._rows.pop(image, None)
                 if row is not None:
-                    self._fill(row)
+                    self._directions[row], self._images[row] = 0, ""
+                    self._free.append(row)
             self._connection.executemany("DELETE FROM signatures WHERE image = ?", ((image,) for image in images))
 
     def kept(self) -> set[str]:
@@ -122,7 +124,7 @@ class Signatures:
         marks = ", ".join("?" * len(rows))
         query = f"SELECT image, thumbnail FROM signatures WHERE encoder = ? AND image IN ({marks})"
         with self._lock:
-            images = [self._images[row] if row < len(self._images) else "" for row in rows]
+            images = [self._images[row] for row in rows]
             found = self._connection.execute(query, (self._key, *images)).fetchall()
         return {image: np.frombuffer(data, np.uint8).reshape(SIDE, SIDE, 3) for image, data in found}
 
@@ -133,20 +135,19 @@ class Signatures:
                 self._put(image, np.frombuffer(direction, np.float16))
 
     def _put(self, image: str, direction: np.ndarray) -> None:
-        row = self._rows.setdefault(image, len(self._images))
-        if row == len(self._images):
-            if row == len(self._directions):
-                room = np.zeros((max(256, row), WIDTH), np.float32)
-                self._directions = np.concatenate([self._directions, room])
-            self._images.append(image)
+        row = self._rows.get(image)
+        if row is None:
+            row = self._rows[image] = self._free.pop() if self._free else self._new_row()
+            self._images[row] = image
         self._directions[row] = direction
 
-    def _fill(self, row: int) -> None:
-        """Put the last row in place of one that goes."""
-        last = self._images.pop()
-        if row < len(self._images):
-            self._images[row], self._rows[last] = last, row
-            self._directions[row] = self._directions[len(self._images)]
+    def _new_row(self) -> int:
+        row = len(self._images)
+        if row == len(self._directions):
+            room = np.zeros((max(256, row), WIDTH), np.float32)
+            self._directions = np.concatenate([self._directions, room])
+        self._images.append("")
+        return row
 
 
 @cache
