@@ -74,7 +74,7 @@ def test_the_file_is_read_again_and_only_its_owner_may_look(path, scenes):
     filled(path, scenes).close()
     again = Signatures(path, ENCODER)
     assert again.is_kept
-    assert len(again) == len(scenes)
+    assert again.count == len(scenes)
     assert again.copies(scenes[7]) == [name(7)]
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
@@ -82,7 +82,7 @@ def test_the_file_is_read_again_and_only_its_owner_may_look(path, scenes):
 def test_each_encoder_has_its_own(path, scenes):
     filled(path, scenes).close()
     other = Signatures(path, OTHER)
-    assert len(other) == 0
+    assert other.count == 0
     assert other.copies(scenes[7]) == []
     assert other.kept() == {name(number) for number in range(len(scenes))}
 
@@ -95,7 +95,7 @@ def test_what_is_removed_is_gone_and_the_rest_stays(path, scenes, gone):
     for number, seen in enumerate(scenes):
         expected = [] if number in gone else [name(number)]
         assert signatures.copies(seen) == again.copies(seen) == expected
-    assert len(signatures) == len(again) == len(scenes) - len(gone)
+    assert signatures.count == again.count == len(scenes) - len(gone)
     signatures.add(name(500), see(scene(500)))
     assert signatures.copies(see(scene(500))) == [name(500)]
 
@@ -113,7 +113,7 @@ def test_nothing_of_a_removed_image_stays_in_the_file(path, scenes):
 def test_of_another_encoder_is_removed_too(path, scenes):
     filled(path, scenes[:2], OTHER).close()
     Signatures(path, ENCODER).remove([name(1)])
-    assert len(Signatures(path, OTHER)) == 1
+    assert Signatures(path, OTHER).count == 1
 
 
 def test_what_another_process_kept_is_adopted(path, scenes):
@@ -163,4 +163,4 @@ def test_many_threads_may_add_remove_and_look(path, scenes):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert len(signatures) == 20
+    assert signatures.count == 20

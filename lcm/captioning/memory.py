@@ -44,9 +44,6 @@ class Memory:
         self._lock = threading.Lock()
         self._signatures: Signatures | None = None
 
-    def __len__(self) -> int:
-        return len(self._image_of)
-
     @property
     def signatures(self) -> Signatures | None:
         """Of the images, by the current encoder; None: only the same bytes are found again."""

@@ -58,7 +58,9 @@ class Signatures:
         self._directions = np.empty((0, WIDTH), np.float32)  # of length 1; room for more than there are
         self._load()
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many images have a signature; no `__len__`: being empty is not being none."""
         return len(self._rows)
 
     def missing(self, images: Iterable[str]) -> list[str]:
