@@ -7,7 +7,7 @@ import pytest
 from altered import ALTERED, alter, scene
 from PIL import Image
 
-from lcm.captioning.copies import SIDE, compare, thumbnail
+from lcm.captioning.copies import MAX_BLOCK, MIN_FIT, SIDE, compare, thumbnail
 from lcm.data.images import read_image
 
 
@@ -52,11 +52,11 @@ def test_something_small_that_moved_is_no_copy():
     """Two moments of one scene: as a whole they agree to a hundredth, and yet they are two photos."""
     picture = Image.open(io.BytesIO(scene(1))).convert("RGB")
     before, after = picture.copy(), picture.copy()
-    before.paste((255, 255, 255), (100, 100, 130, 130))
-    after.paste((255, 255, 255), (200, 100, 230, 130))
+    before.paste((255, 255, 255), (100, 100, 114, 114))
+    after.paste((255, 255, 255), (200, 100, 214, 114))
     found = compare(thumbnail(np.array(after)), thumbnail(np.array(before))[None])
-    assert found.fit[0] > 0.8
-    assert found.block[0] > 40
+    assert found.fit[0] > MIN_FIT
+    assert found.block[0] > MAX_BLOCK
     assert not found.is_copy[0]
 
 

@@ -49,10 +49,10 @@ def sharp(tmp_path_factory):
 @pytest.fixture
 def start(tmp_path, sharp, monkeypatch):
     """Start a service on the same folder as before, with a real store; all of them are stopped at the end."""
-    monkeypatch.setattr(learning, "POLL_S", 0.05)
     apps = []
 
-    def make(captioner=sharp, **changes) -> Caller:
+    def make(captioner=sharp, poll_s=0.05, **changes) -> Caller:
+        monkeypatch.setattr(learning, "POLL_S", poll_s)
         store = DiskStore(tmp_path / "contributions")
         app = create_app(settings_for(tmp_path, **changes), captioner=captioner, store=store)
         apps.append(app)
@@ -100,7 +100,8 @@ def test_the_next_request_for_the_same_bytes_has_the_caption(caller):
 
 
 @pytest.mark.parametrize("how", ALTERED)
-def test_the_next_request_for_an_altered_image_has_the_caption(caller, how):
+def test_the_next_request_for_an_altered_image_has_the_caption(start, how):
+    caller = start(poll_s=60)  # the thread that looks now and then has no part in it
     contribute(caller, scene(1), "one")
     contribute(caller, scene(2), "two")
     for seed, caption in ((1, "one"), (2, "two")):
