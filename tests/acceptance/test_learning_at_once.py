@@ -196,6 +196,17 @@ def test_it_is_known_after_a_restart_without_encoding_it_anew(start, sharp):
     assert seen <= 2 * 3, "the question, and the one after it that Caller sends; a few times until it is known"
 
 
+def test_an_image_is_read_and_encoded_once_a_request(caller, sharp, monkeypatch):
+    seen = []
+    encode = sharp._encoder.encode
+    monkeypatch.setattr(sharp._encoder, "encode", lambda *arguments: seen.append(1) or encode(*arguments))
+    for _ in range(2):
+        caller.client.post("/learning-model", json=question_body(image=text_of(scene(1))))
+        assert len(seen) == 1
+        caller.client.post("/caption", json=caption_body(image=text_of(scene(1)), caption=f"after {len(seen)}"))
+        seen.clear()
+
+
 def test_signatures_that_were_lost_are_made_again(start, tmp_path):
     first = start()
     contribute(first, scene(1), "one")
