@@ -23,7 +23,7 @@ COARSE_FIT = 0.5  # below it a pair is given up after the first steps: copies ha
 SCALES = (0.75, 1.05)  # of sides: how much of the original a copy may show
 BLOCKS = 8  # a side
 NOISE = 8.0  # grey levels that count as variance of any picture: one of a single colour has no other
-# Measured, see reports/memory.md: copies have at least 0.98 and at most 17; the nearest others 0.95 and 18.
+# See reports/memory.md: copies have at least 0.98 and at most 17; nothing else measured passes both limits.
 MIN_FIT = 0.97  # share of the copy's variance that the original explains
 MAX_BLOCK = 20.0  # grey levels, root mean square over the block that differs most
 
