@@ -33,8 +33,8 @@ ROOMS = {
     "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "views", "features", "prepared"],
     "captioning": [
         *("decoding", "confidence", "choosing", "tagging", "dual_encoder", "pretrained", "clip", "bundle"),
-        *("model_card", "scorers", "writing", "describing", "blip", "nearest", "captioners"),
-        *("self_test", "versions"),
+        *("model_card", "scorers", "writing", "describing", "copies", "signatures", "memory"),
+        *("blip", "nearest", "captioners", "self_test", "versions"),
     ],
     "evaluation": [
         *("metrics", "habits", "resampling", "calibration", "retrieval", "tag_quality", "tag_report"),
@@ -54,7 +54,7 @@ ROOMS = {
     ],
     "service": [
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
-        *("memory", "model_watch", "state", "web", "parsing", "connections", "supervisor", "server"),
+        *("memory", "model_watch", "learning", "state", "web", "parsing", "connections", "supervisor", "server"),
     ],
     "cli": ["printing", "run", "caption", "serve", "contributions", "models"],
 }

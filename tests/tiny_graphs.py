@@ -53,7 +53,7 @@ def save_encoder(path: Path, seed: int = 0) -> None:
     ]
     constants = {
         "white": np.float32(255),
-        "strips": np.array([-1, POSITIONS, 2 * SIZE, 3]),
+        "strips": np.array([-1, POSITIONS, SIZE * SIZE // POSITIONS, 3]),
         "mixtures": mixtures,
         "one": np.array([1]),
         "two": np.array([2]),

@@ -21,11 +21,13 @@ SUM_TOLERANCE = 1e-6  # of the scores' sum; float64 is off by far less
 def fault_of(description: Description) -> str:
     """Return what makes it no description, empty when it is one.
 
-    Tags out of order, no numbers or not summing to 1; no captions or not the caption first; a confidence that is no
-    probability. An empty caption is one: there is nothing to say of some pictures.
+    Tags out of order, no numbers or not summing to 1; no captions, or not the caption first, unless it was contributed
+    and so may be in another language; a confidence that is no probability. An empty caption is one: there is nothing to
+    say of some pictures.
     """
     captions, confidence = description.english_captions, description.confidence
-    if not captions or captions[0] != description.caption or not all(isinstance(text, str) for text in captions):
+    is_first = bool(captions) and (description.contribution is not None or captions[0] == description.caption)
+    if not is_first or not all(isinstance(text, str) for text in captions):
         return "the captioner gave no captions, or not its caption first"
     if confidence is not None and not 0 <= confidence <= 1:
         return "the confidence is no number from 0 to 1"

@@ -11,9 +11,13 @@ from lcm.captioning.describing import Description
 from lcm.captioning.self_test import fault_of
 from lcm.service.refusals import BrokenAnswerError
 
+CONTRIBUTION = "contribution"  # X-LCM-Source of an answer whose caption was contributed
+
 
 def as_body(description: Description) -> dict[str, Any]:
     """Return the three keys of the answer; `captions` holds the caption in the service's language, English for now.
+
+    A contributed caption stays in its own language; `english_captions` are English whatever it is.
 
     Raises BrokenAnswerError when the description is none, as fault_of says.
     """
@@ -29,8 +33,10 @@ def as_body(description: Description) -> dict[str, Any]:
 def as_headers(description: Description, version: str, source: str) -> dict[str, str]:
     """Return the X-LCM-… headers of a description.
 
+    `source` says which kind of captioner answers; CONTRIBUTION takes its place where the caption was contributed.
     Confidence is the calibrated probability of `Description.confidence`; it is left out where there is none.
     """
+    source = source if description.contribution is None else CONTRIBUTION
     headers = {"X-LCM-Model": plain(description.model), "X-LCM-Model-Version": version, "X-LCM-Source": source}
     if description.confidence is not None:
         headers["X-LCM-Confidence"] = f"{description.confidence:.4f}"

@@ -51,6 +51,7 @@ class Settings:
     store_url: str = setting(
         "", "where contributions are copied to: `az://…`, `s3://…`, `gs://…`, `file://…`", secret=True
     )
+    memory: bool = setting(True, "whether a contributed image, sent again, gets its contributed caption at once")
     max_body_mb: int = setting(32, "largest request body, in MB of 1,048,576 bytes", 1, 1024)
     max_image_mb: int = setting(20, "largest image file, decoded from base64, in the same MB", 1, 1024)
     predictions: int = setting(2, "images described at once", 1, 64)
