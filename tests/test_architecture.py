@@ -50,11 +50,11 @@ ROOMS = {
     ],
     "operations": [
         *("pipeline", "benchmark", "answers", "folder", "comparing"),
-        *("history", "published", "publishing"),
+        *("history", "catalogue", "publishing"),
     ],
     "service": [
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
-        *("memory", "model_watch", "learning", "state", "web", "parsing", "connections", "supervisor", "server"),
+        *("heap", "model_watch", "learning", "state", "web", "parsing", "connections", "supervisor", "server"),
     ],
     "cli": ["printing", "run", "caption", "serve", "contributions", "models"],
 }

@@ -16,8 +16,8 @@ from lcm.captioning.captioners import SHIPPED_BUNDLE
 from lcm.captioning.versions import SHIPPED, current_folder, current_version
 from lcm.config import resource
 from lcm.errors import BundleError, ConfigError, PublishError
-from lcm.operations import history, published, publishing
-from lcm.operations.published import all_versions
+from lcm.operations import catalogue, history, publishing
+from lcm.operations.catalogue import all_versions
 from lcm.operations.publishing import promote, prune, publish, rollback
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -283,7 +283,7 @@ def test_prune_keeps_what_a_rollback_would_really_go_to(desk):
 def test_the_shipped_bundle_among_the_versions_of_a_clone_is_never_removed(desk, monkeypatch):
     desk.models.mkdir(parents=True)
     shipped = shutil.copytree(desk.bundle("s"), desk.models / "flickr8k")
-    for module in (published, sys.modules["lcm.captioning.versions"]):
+    for module in (catalogue, sys.modules["lcm.captioning.versions"]):
         monkeypatch.setattr(module, "resource", lambda _: shipped)
     desk.publish("b")
     assert desk.names == [SHIPPED, "tiny-b"]

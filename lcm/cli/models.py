@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from lcm.operations.published import all_versions
+    from lcm.operations.catalogue import all_versions
 
     for one in all_versions():
         if options.json:

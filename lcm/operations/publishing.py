@@ -27,8 +27,8 @@ from lcm.contributions.files import sync_folder
 from lcm.encoding.encoders import file_sha256
 from lcm.errors import BundleError, ConfigError, PublishError
 from lcm.operations import history
+from lcm.operations.catalogue import SHOWN_DIGITS, all_versions, fault_in, known_version
 from lcm.operations.history import Event
-from lcm.operations.published import SHOWN_DIGITS, all_versions, fault_in, known_version
 
 LOCK = ".lock"
 LOCK_WAIT_S = 120.0  # a publish copies some megabytes and tries the model out: seconds

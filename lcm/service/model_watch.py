@@ -29,7 +29,7 @@ from lcm.captioning.scorers import TAG_SCORERS
 from lcm.captioning.self_test import load_tested
 from lcm.captioning.versions import current_folder
 from lcm.errors import BundleError, ConfigError, LcmError
-from lcm.service.memory import trim
+from lcm.service.heap import trim
 from lcm.service.refusals import NotReadyError
 from lcm.service.request_log import escape, stack_of
 from lcm.service.settings import Settings

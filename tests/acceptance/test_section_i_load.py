@@ -27,7 +27,7 @@ from tiny_graphs import use_tiny_encoder
 from tiny_versions import BROKEN, letters_of, save_version
 
 from lcm.operations import publishing
-from lcm.operations.published import all_versions
+from lcm.operations.catalogue import all_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 SWAPS = int(os.environ.get("LCM_SWAPS", "8"))

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from lcm.service import memory
+from lcm.service import heap
 
 IS_GLIBC = platform.libc_ver()[0] == "glibc"
 
 
 def test_the_c_library_takes_both_limits():
-    script = "from lcm.service.memory import give_memory_back; print(give_memory_back())"
+    script = "from lcm.service.heap import give_memory_back; print(give_memory_back())"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert printed == f"{IS_GLIBC}\n"
 
@@ -24,21 +24,21 @@ def test_where_there_is_no_such_library_nothing_happens(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
-    assert memory.give_memory_back() is False
-    memory.trim()
+    assert heap.give_memory_back() is False
+    heap.trim()
 
 
 def test_a_library_without_the_function_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
-    assert memory.give_memory_back() is False
-    memory.trim()
+    assert heap.give_memory_back() is False
+    heap.trim()
 
 
 @pytest.mark.skipif(not IS_GLIBC, reason="other C libraries give back by themselves")
 def test_what_lies_free_between_what_is_in_use_is_given_back():
     script = """
 from pathlib import Path
-from lcm.service.memory import trim
+from lcm.service.heap import trim
 resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * 4
 small = [bytes(100_000) for _ in range(500)]
 last = bytes(100_000)

@@ -1,4 +1,4 @@
-"""Memory that is given back.
+"""The heap: memory that is given back to the system.
 
 Knows how the C library keeps what was freed, and how to make it keep less. Refuses to know what the memory was for.
 """

@@ -1,4 +1,4 @@
-"""What is published: each version with its state and how it came to be.
+"""The catalogue: each version that is published, with its state and how it came to be.
 
 Knows how the folders, `current` and the history add up to a table. Refuses to change any of it.
 """
