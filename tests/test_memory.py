@@ -103,7 +103,19 @@ def test_an_image_that_was_revoked_meanwhile_gets_no_signature(memory):
     used = signatures({})
     used.add = lambda *_: pytest.fail("it is gone")
     memory.use(used)
-    memory.sign("a", "seen")
+    memory.sign("a", "seen", used.encoder)
+
+
+def test_what_another_encoder_has_seen_gets_no_signature(memory):
+    """The model was replaced between the look and the signature."""
+    used, added = signatures({}), []
+    used.add = lambda *signature: added.append(signature)
+    memory.learn("a", english(1, "one"))
+    memory.use(used)
+    memory.sign("a", "seen by the former", "of another encoder")
+    assert added == []
+    memory.sign("a", "seen by this one", used.encoder)
+    assert added == [("a", "seen by this one")]
 
 
 def recall(*remembered: Remembered):

@@ -35,7 +35,7 @@ def memory(captioner, contributed) -> Memory:
     for number, data in enumerate(contributed):
         image = hashlib.sha256(data).hexdigest()
         memory.learn(image, Remembered(number, f"number {number}", True))
-        memory.sign(image, captioner.see(data))
+        memory.sign(image, captioner.see(data), captioner.encoder)
     return memory
 
 

@@ -84,10 +84,13 @@ class Memory:
         with self._lock:
             return self._signatures.missing(self._by_image) if self._signatures else []
 
-    def sign(self, image: str, seen: SeenImage) -> None:
-        """Keep the signature of a contributed image; one that was revoked meanwhile gets none."""
+    def sign(self, image: str, seen: SeenImage, encoder: EncoderIdentity) -> None:
+        """Keep the signature of a contributed image.
+
+        It gets none when it was revoked meanwhile, or when `encoder`, which has seen it, is no longer the signatures'.
+        """
         with self._lock:
-            if image in self._by_image and self._signatures:
+            if image in self._by_image and self._signatures and self._signatures.encoder == encoder:
                 self._signatures.add(image, seen)
 
     def recall(

@@ -80,7 +80,7 @@ class Learner:
         self._catch_up()
         digest, captioner, signatures = hashlib.sha256(image).hexdigest(), self._captioner(), self._memory.signatures
         if captioner and signatures and signatures.encoder == captioner.encoder and digest not in signatures:
-            self._memory.sign(digest, captioner.see(image))
+            self._memory.sign(digest, captioner.see(image), captioner.encoder)
 
     def _captioner(self) -> SeeingCaptioner | None:
         """Return the captioner that answers, if it can tell what it sees."""
@@ -142,7 +142,7 @@ class Learner:
             first = next(iter(self._store.of_image(image)), None)
             data = self._store.read_image(first) if first else None
             if data is not None:
-                self._memory.sign(image, captioner.see(data))
+                self._memory.sign(image, captioner.see(data), captioner.encoder)
                 return
         except BadImageError:
             pass

@@ -1,8 +1,15 @@
-"""Learning at once: what was contributed is answered from the next request on, for copies of the image alone."""
+"""Learning at once: what was contributed is answered from the next request on, for copies of the image alone.
+
+When a newer model takes the place of the old one, signatures stay if its encoder is the same. They are made anew if it
+is another one: until then the same bytes are found, and nothing is ever compared with what the former encoder made.
+"""
 
 import gc
+import threading
 import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +37,7 @@ from lcm.captioning.signatures import Signatures
 from lcm.contributions.store import ContributionStore
 from lcm.service import learning
 from lcm.service.learning import SIGNATURES
+from lcm.service.model_watch import Model
 from serve import create_app
 
 SHARP = 96  # pixels a side that the tiny encoder sees here: at its own 8, nothing tells a crop from another picture
@@ -37,14 +45,31 @@ OF_THE_MODEL = ("given", ["a red square", "a square", "a red"])
 RED = as_file(Image.merge("RGB", [Image.radial_gradient("L"), *2 * [Image.new("L", (256, 256), 40)]]))
 
 
-@pytest.fixture(scope="module")
-def sharp(tmp_path_factory):
+def make_sharp(folder: Path, encoder_seed: int = 0, **changes) -> BundleCaptioner:
     """The tiny captioner with larger pictures; its captions are sure to some degree."""
-    folder = tmp_path_factory.mktemp("sharp")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(tiny_graphs, "SIZE", SHARP)
+        monkeypatch.setattr(tiny_graphs, "TinyConversion", partial(tiny_graphs.TinyConversion, encoder_seed))
         monkeypatch.delenv("LCM_CACHE", raising=False)  # it may hold the tiny encoder with few pixels
-        yield BundleCaptioner(make_tiny_bundle(folder, monkeypatch, calibration=Calibration(2.0, 1.0).as_record()))
+        changes |= {"calibration": Calibration(2.0, 1.0).as_record()}
+        return BundleCaptioner(make_tiny_bundle(folder, monkeypatch, **changes))
+
+
+@pytest.fixture(scope="module")
+def sharp(tmp_path_factory) -> BundleCaptioner:
+    return make_sharp(tmp_path_factory.mktemp("sharp"))
+
+
+@pytest.fixture(scope="module")
+def gridded(tmp_path_factory) -> BundleCaptioner:
+    """As the shipped one, it writes from the grid of features."""
+    return make_sharp(tmp_path_factory.mktemp("gridded"), feature_kind="grid")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory) -> BundleCaptioner:
+    """Its encoder is another one of the same name, as one with other weights."""
+    return make_sharp(tmp_path_factory.mktemp("other"), encoder_seed=1)
 
 
 @pytest.fixture
@@ -197,10 +222,11 @@ def test_it_is_known_after_a_restart_without_encoding_it_anew(start, sharp):
     assert seen <= 2 * 3, "the question, and the one after it that Caller sends; a few times until it is known"
 
 
-def test_an_image_is_read_and_encoded_once_a_request(caller, sharp, monkeypatch):
-    seen = []
-    encode = sharp._encoder.encode
-    monkeypatch.setattr(sharp._encoder, "encode", lambda *arguments: seen.append(1) or encode(*arguments))
+@pytest.mark.parametrize("kind", ["sharp", "gridded"])
+def test_an_image_is_read_and_encoded_once_a_request(start, kind, request, monkeypatch):
+    captioner, seen = request.getfixturevalue(kind), []
+    caller, encode = start(captioner), captioner._encoder.encode
+    monkeypatch.setattr(captioner._encoder, "encode", lambda *arguments: seen.append(1) or encode(*arguments))
     for _ in range(2):
         caller.client.post("/learning-model", json=question_body(image=text_of(scene(1))))
         assert len(seen) == 1
@@ -228,15 +254,76 @@ def test_what_was_revoked_meanwhile_leaves_no_signature(start, tmp_path, sharp):
     wait_until(lambda: len(signatures.kept()) == 1)
 
 
-def test_another_encoder_encodes_anew(start, sharp):
-    caller = start()
+def swap(caller: Caller, captioner) -> None:
+    """Let a newer model take the old one's place, as ModelWatch does it."""
+    watch = caller.app.extensions["lcm"].watch
+    watch._load, watch._folder = lambda _: Model(captioner, "1234"), lambda: Path(str(id(captioner)))
+    watch.look()  # a folder that has just changed is looked at again first
+    watch.look()
+    assert watch.model.captioner is captioner
+
+
+def test_another_encoder_encodes_anew(start, sharp, other):
+    caller, copy = start(poll_s=60), alter(scene(1), "corner")
+    learner = caller.app.extensions["lcm"].learner
     contribute(caller, scene(1), "one")
-    watch, other = caller.app.extensions["lcm"].watch, Counting(sharp, source_sha256="f" * 64)
-    watch._model = replace(watch.model, captioner=other)
-    assert ask(caller, scene(1)).caption == "one"  # the same bytes, at once
-    wait_until(lambda: ask(caller, alter(scene(1), "corner")).caption == "one")
+    for captioner in (other, sharp, other):
+        swap(caller, captioner)
+        assert (ask(caller, scene(1)).caption, ask(caller, copy).source) == ("one", "bundle"), "the same bytes, at once"
+        learner._look()
+        learner._sign()
+        assert ask(caller, copy).caption == "one"
     contribute(caller, scene(2), "two")
     assert ask(caller, alter(scene(2), "corner")).caption == "two"
+
+
+def test_another_encoder_encodes_anew_by_itself(start, other):
+    caller = start()
+    contribute(caller, scene(1), "one")
+    swap(caller, other)
+    wait_until(lambda: ask(caller, alter(scene(1), "corner")).caption == "one")
+
+
+def test_a_newer_model_with_the_same_encoder_encodes_nothing_anew(start, gridded):
+    """Its captions are from another kind of features, signatures from the same."""
+    caller, counting = start(poll_s=60), Counting(gridded)
+    contribute(caller, scene(1), "one")
+    swap(caller, counting)
+    learner = caller.app.extensions["lcm"].learner
+    learner._look()
+    learner._sign()
+    assert counting.count == 0
+    assert ask(caller, alter(scene(1), "corner")).caption == "one"
+
+
+class Held(Counting):
+    """A captioner that keeps what it has seen until it may go on."""
+
+    def __init__(self, captioner: BundleCaptioner):
+        super().__init__(captioner)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def see(self, image):
+        self.begun.set()
+        self.go_on.wait(20)
+        return super().see(image)
+
+
+def test_what_the_former_encoder_saw_is_no_signature_of_the_newer_one(start, sharp, other):
+    held = Held(sharp)
+    caller = start(held, poll_s=60)
+    learner = caller.app.extensions["lcm"].learner
+    body = caption_body(image=text_of(scene(1)), caption="one")
+    sending = threading.Thread(target=lambda: caller.client.post("/caption", json=body))
+    sending.start()
+    assert held.begun.wait(5)
+    swap(caller, other)
+    learner._look()
+    held.go_on.set()
+    sending.join(10)
+    assert len(learner._memory.unsigned()) == 1
+    learner._sign()
+    assert ask(caller, alter(scene(1), "corner")).caption == "one"
 
 
 def test_switched_off(start):
