@@ -9,6 +9,9 @@ the one that answers, its hashes are checked, and it must pass the self-test. On
 by one assignment. If anything is off, or the files changed meanwhile, the old one stays; the log says why in one line,
 and GET /healthz that what is current does not work.
 
+Where no model answers yet, after a start, the newest earlier version that works takes the place of a current one that
+does not, until that is repaired or another one is made current.
+
 A request takes the `Model` once and keeps it until its answer is sent, so an answer comes from one version, and the old
 one is freed, its sessions with it, after the last request that holds it. There is one serving process; when it is
 started anew, it has what is current then.
@@ -19,7 +22,8 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +31,9 @@ from lcm.captioning.bundle import MANIFEST
 from lcm.captioning.describing import Captioner
 from lcm.captioning.scorers import TAG_SCORERS
 from lcm.captioning.self_test import load_tested
-from lcm.captioning.versions import current_folder
+from lcm.captioning.versions import current_folder, current_version, version_folder
 from lcm.errors import BundleError, ConfigError, LcmError
+from lcm.operations.history import read_history, versions_before
 from lcm.service.heap import trim
 from lcm.service.refusals import NotReadyError
 from lcm.service.request_log import escape, stack_of
@@ -59,6 +64,14 @@ def find_bundle(settings: Settings) -> Path:
     return current_folder(settings.home / "models")
 
 
+def earlier_bundles(settings: Settings) -> list[Path]:
+    """Return the folders of the versions that a rollback would go back to, the nearest first; none with LCM_BUNDLE."""
+    if settings.bundle:
+        return []
+    models = settings.home / "models"
+    return [version_folder(models, one) for one in versions_before(read_history(models), current_version(models))]
+
+
 def check_tagger(name: str) -> None:
     """Raise ConfigError for a name that no tag scorer has; whether a checkpoint can be loaded shows when it is."""
     if name not in ("", *TAG_SCORERS) and "/" not in name and not Path(name).is_dir():
@@ -77,9 +90,14 @@ def load_model(settings: Settings, folder: Path) -> Model:
 class ModelWatch:
     """The model, or none yet; looks for it, and for a newer one, in a thread of its own."""
 
-    def __init__(self, load: Callable[[Path], Model], folder: Callable[[], Path]):
-        """Take how to load a model and where it is going to be; nothing is done before `start`."""
-        self._load, self._folder = load, folder
+    def __init__(
+        self, load: Callable[[Path], Model], folder: Callable[[], Path], earlier: Callable[[], Iterable[Path]] = tuple
+    ):
+        """Take how to load a model, where it is going to be, and where earlier ones are, the best first.
+
+        Nothing is done before `start`.
+        """
+        self._load, self._folder, self._earlier = load, folder, earlier
         self._model: Model | None = None
         self._loaded: Seen = ()  # what the folder looked like that the model is from
         self._glimpsed: Seen = ()  # at the latest look
@@ -149,15 +167,19 @@ class ModelWatch:
         return time.monotonic() >= self._again and not (self._model and self._tries >= TRIES)
 
     def _try(self, folder: Path, seen: Seen) -> None:
-        """Load and swap; where that does not work, say so in the log, unless it is what was said the last time."""
+        """Load and swap; where that does not work, say so in the log, unless that was said the last time.
+
+        An earlier model takes the place of none.
+        """
         try:
             model = self._load(folder)
             if self._look_at_folder() != (folder, seen):
                 raise BundleError(f"{folder} changed while it was loaded; it is tried again once it stands still")
         except Exception as error:  # the watch goes on whatever the loading of a damaged model raises
             reason = str(error) if isinstance(error, LcmError | OSError) else stack_of(error)
-            if reason != self._failure:
-                kept = f"{self._model.captioner.name} stays" if self._model else "no model"
+            before = self._model
+            kept = f"{before.captioner.name} stays" if before else self._fall_back()
+            if reason != self._failure or self._model is not before:
                 LOG.error("%s: %s", escape(kept), escape(reason))
             self._tries = self._tries + 1 if seen == self._refused else 1
             self._failure, self._refused, self._again = reason, seen, time.monotonic() + RETRY_S
@@ -165,6 +187,15 @@ class ModelWatch:
             self._old = weakref.ref(self._model) if self._model else None
             self._model, self._loaded, self._failure, self._refused = model, seen, "", ()
             LOG.info("model %s is ready", escape(model.captioner.name))
+
+    def _fall_back(self) -> str:
+        """Load the best earlier model that works; returns what has become of that."""
+        with suppress(OSError):  # the history, or `current`, cannot be read
+            for folder in self._earlier():
+                with suppress(Exception):  # as in _try; `lcm models list` says what is damaged
+                    self._model = self._load(folder)
+                    return f"{self._model.captioner.name}, an earlier version, answers"
+        return "no model"
 
     def _look_at_folder(self) -> tuple[Path, Seen]:
         """Return the folder, and what tells that it has changed: each file's name, number, size and times."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from lcm.captioning.describing import Captioner, Description
 from lcm.errors import BadImageError, LcmError
 from lcm.service.learning import Learner, open_learner
-from lcm.service.model_watch import Model, ModelWatch, check_tagger, find_bundle, load_model
+from lcm.service.model_watch import Model, ModelWatch, check_tagger, earlier_bundles, find_bundle, load_model
 from lcm.service.payload import read_contribution, read_question
 from lcm.service.pool import Pool
 from lcm.service.refusals import BrokenAnswerError
@@ -88,7 +88,8 @@ class Service:
         if captioner:
             watch = ModelWatch.of(captioner)
         else:
-            watch = ModelWatch(partial(load_model, settings), partial(find_bundle, settings))
+            load, folder, earlier = (partial(one, settings) for one in (load_model, find_bundle, earlier_bundles))
+            watch = ModelWatch(load, folder, earlier)
             watch.start()
         reader = store.contributions if isinstance(store, MirroredStore) else store
         return cls(settings, watch, store, pool(), pool(), open_learner(settings, watch, reader))

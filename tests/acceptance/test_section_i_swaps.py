@@ -40,11 +40,15 @@ class Running(Caller):
     """A service that answers from the current version, which is "a" in the beginning."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes):
-        self.folder, self.encoder = folder, use_tiny_encoder(folder, monkeypatch)
+        self.folder, self.encoder, self.changes = folder, use_tiny_encoder(folder, monkeypatch), changes
         self.models = folder / "home" / "models"
         self.publish("a")
+        self.start()
+
+    def start(self) -> None:
+        """Start it, perhaps anew."""
         store = MemoryStore()
-        super().__init__(create_app(settings_for(folder, **changes), store=store), store)
+        super().__init__(create_app(settings_for(self.folder, **self.changes), store=store), store)
         self.watch = self.app.extensions["lcm"].watch
 
     def bundle(self, letters: str) -> Path:
@@ -99,7 +103,12 @@ def errors(caplog) -> list[str]:
 
 
 def assert_stays(service: Running, caplog, letters: str = "a") -> None:
-    """What is current now is refused: told once, in one line, and by /healthz; the old one answers."""
+    """What is current now is refused, and the old one answers."""
+    assert_problem(service, caplog, letters, f"tiny-{letters} stays: ")
+
+
+def assert_problem(service: Running, caplog, letters: str, told: str) -> None:
+    """What is current now does not answer: told once, in one line, and by /healthz; another one does."""
     wait_until(lambda: "problem" in service.health())
     for _ in range(3):
         assert service.said() == letters
@@ -107,7 +116,7 @@ def assert_stays(service: Running, caplog, letters: str = "a") -> None:
     assert (health.status_code, health.json["model"]) == (200, f"tiny-{letters}")
     assert "cannot be loaded" in health.json["problem"]
     assert len(errors(caplog)) == 1
-    assert errors(caplog)[0].startswith(f"tiny-{letters} stays: ")
+    assert errors(caplog)[0].startswith(told)
     assert "\n" not in errors(caplog)[0]
 
 
@@ -353,6 +362,71 @@ def test_i08_back_to_the_shipped_model(running, monkeypatch):
     monkeypatch.setattr("lcm.captioning.versions.resource", lambda _: shipped)
     publishing.promote("shipped")
     wait_until(lambda: service.said() == "s")
+
+
+def stopped_after(running, *published: str) -> Running:
+    """A service that has answered from each of some versions and then was stopped."""
+    service = running()
+    for letters in published:
+        service.publish(letters)
+        wait_until(lambda letters=letters: service.said() == letters)
+    service.watch.stop()
+    return service
+
+
+@pytest.mark.parametrize("damage", ["damaged", "broken", "gone"])
+def test_i08_started_with_a_current_version_that_does_not_work(running, caplog, damage):
+    """The one before answers until the current one is repaired."""
+    service = stopped_after(running, "b", "c")
+    folder = service.models / "tiny-c"
+    if damage == "broken":
+        BROKEN["nan"](folder)
+    elif damage == "damaged":
+        (folder / "step.onnx").write_bytes(b"")
+    else:
+        shutil.rmtree(folder)
+    service.start()
+    assert service.said() == "b"
+    assert_problem(service, caplog, "b", "tiny-b, an earlier version, answers: ")
+    shutil.copytree(service.bundle("c"), folder, dirs_exist_ok=True)
+    wait_until(lambda: service.said() == "c")
+    assert "problem" not in service.health()
+
+
+def test_i08_started_with_the_version_before_damaged_too(running, caplog):
+    service = stopped_after(running, "b", "c")
+    for letters in ("b", "c"):
+        (service.models / f"tiny-{letters}" / "vocabulary.txt").unlink()
+    service.start()
+    assert_problem(service, caplog, "a", "tiny-a, an earlier version, answers: ")
+    publishing.rollback()
+    wait_until(lambda: "problem" not in service.health())
+    assert service.said() == "a"
+
+
+def test_i08_started_with_every_version_damaged(running, caplog, monkeypatch):
+    """The shipped one is the last to answer; without it there is none, until a rollback or a repair."""
+    service = stopped_after(running)
+    shipped = service.bundle("s")
+    (service.models / "tiny-a" / "step.onnx").unlink()
+    monkeypatch.setattr("lcm.captioning.versions.resource", lambda _: shipped)
+    service.start()
+    assert_problem(service, caplog, "s", "tiny-s, an earlier version, answers: ")
+    service.watch.stop()
+    caplog.clear()
+    shutil.rmtree(shipped)
+    service.start()
+    assert service.client.get("/healthz").status_code == 503
+    assert [line[:10] for line in errors(caplog)] == ["no model: "]
+    shutil.rmtree(service.models / "tiny-a")
+    service.publish("a")
+    wait_until(lambda: service.watch.model)
+    assert service.said() == "a"
+
+
+def test_i08_no_version_stands_in_for_lcm_bundle(running, tmp_path):
+    service = running(bundle=str(tmp_path / "pinned"))
+    assert service.client.get("/healthz").status_code == 503
 
 
 def test_i14_a_publish_that_stops_half_way_changes_nothing_for_the_service(running, monkeypatch, caplog):
