@@ -12,6 +12,9 @@ and GET /healthz that what is current does not work.
 Where no model answers yet, after a start, the newest earlier version that works takes the place of a current one that
 does not, until that is repaired or another one is made current.
 
+Not contained is a graph that crashes the interpreter or never ends: `lcm models publish` tries each bundle out in its
+own process first, so that such a one is hardly current unless it was put there by hand.
+
 A request takes the `Model` once and keeps it until its answer is sent, so an answer comes from one version, and the old
 one is freed, its sessions with it, after the last request that holds it. There is one serving process; when it is
 started anew, it has what is current then.
