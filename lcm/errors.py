@@ -36,6 +36,10 @@ class BundleError(LcmError):
     """A bundle or an encoder that is missing, incomplete or altered."""
 
 
+class PublishError(LcmError):
+    """Versions of models that cannot be changed just now, or not so; nothing was changed."""
+
+
 class StoreError(LcmError):
     """Contributions that cannot be kept or read just now; nothing was stored."""
 

@@ -33,7 +33,8 @@ ROOMS = {
     "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "views", "features", "prepared"],
     "captioning": [
         *("decoding", "confidence", "choosing", "tagging", "dual_encoder", "pretrained", "clip", "bundle"),
-        *("model_card", "scorers", "writing", "describing", "blip", "nearest", "captioners"),
+        *("model_card", "scorers", "writing", "describing", "copies", "signatures", "memory"),
+        *("blip", "nearest", "captioners", "self_test", "versions"),
     ],
     "evaluation": [
         *("metrics", "habits", "resampling", "calibration", "retrieval", "tag_quality", "tag_report"),
@@ -47,12 +48,15 @@ ROOMS = {
         *("batches", "checkpoint", "state", "epochs", "loss", "reward", "prefixes", "selection", "fit", "reinforce"),
         *("pairs", "contrastive", "half", "export"),
     ],
-    "operations": ["pipeline", "benchmark", "answers", "folder", "comparing"],
+    "operations": [
+        *("pipeline", "benchmark", "answers", "folder", "comparing"),
+        *("history", "catalogue", "publishing"),
+    ],
     "service": [
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
-        *("model_watch", "state", "web", "parsing", "connections", "memory", "supervisor", "server"),
+        *("heap", "model_watch", "learning", "state", "web", "parsing", "connections", "supervisor", "server"),
     ],
-    "cli": ["printing", "run", "caption", "serve", "contributions"],
+    "cli": ["printing", "run", "caption", "serve", "contributions", "models"],
 }
 DOORS = ["lcm", "lcm.__main__"]  # what users open; nothing inside may import them
 ORDER = [f"lcm.{room}.{module}".rstrip(".") for room, modules in ROOMS.items() for module in [*modules, ""]] + DOORS

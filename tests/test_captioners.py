@@ -100,6 +100,7 @@ def test_a_description_is_plain_data(tagged, pictures):
         "tags": (("blue", pytest.approx(0.8)), ("green", pytest.approx(0.2))),
         "model": "tiny-1",
         "confidence": None,
+        "contribution": None,
     }
 
 

@@ -275,6 +275,20 @@ def test_many_rows_are_read_in_pages(store, monkeypatch):
     assert [one.id for one in rows] == [2, 3, 4, 5, 6, 7, 8, 10]
 
 
+def test_what_came_and_went_since_can_be_told(store):
+    assert store.state() == (0, 0)
+    for number in range(3):
+        store.add(picture(number), "a caption")
+    assert store.state() == (3, 0)
+    assert [one.id for one in store.contributions(after=1)] == [2, 3]
+    assert list(store.contributions(after=3)) == []
+    store.revoke(3, "wrong")
+    assert store.state() == (3, 1)
+    store.revoke(1, "wrong")
+    assert ContributionStore(store.folder).state() == (3, 2)
+    assert [one.id for one in store.contributions(after=0)] == [2]
+
+
 def test_j05_check_finds_images_that_are_missing_or_altered(store):
     for number in range(4):
         store.add(picture(number), "A dog")

@@ -130,10 +130,13 @@ def test_every_setting_of_the_service_is_in_the_table():
     assert [row for row in rows if row[0] != "LCM_CACHE"] == settings_table()
 
 
-def test_every_action_on_contributions_is_named():
-    shown = subprocess.run([sys.executable, "-m", "lcm", "contributions", "--help"], capture_output=True, text=True)
+@pytest.mark.parametrize("command", ["contributions", "models"])
+def test_every_action_is_named(command):
+    shown = subprocess.run([sys.executable, "-m", "lcm", command, "--help"], capture_output=True, text=True)
+    title = {"contributions": "Contributions", "models": "Versions"}[command]
+    section = SERVICE[SERVICE.index(f"\n### {title}\n") :].split("\n###")[1]
     for action in re.findall(r"^    (\w+) ", shown.stdout, flags=re.MULTILINE):
-        assert re.search(rf"`[^`]*\b{action}\b[^`]*`", SERVICE), action
+        assert re.search(rf"`[^`]*\b{action}\b[^`]*`", section), action
 
 
 def test_the_python_example_runs():

@@ -142,6 +142,12 @@ class Bundle:
             raise BundleError(
                 f"{folder} holds a graph that ONNX Runtime cannot load ({type(error).__name__}); export it again"
             ) from error
+        words = self._step.get_outputs()[0].shape[-1]
+        if isinstance(words, int) and words != len(self.vocabulary):
+            raise BundleError(
+                f"{folder / STEP_GRAPH} writes {words} words and {VOCABULARY} has {len(self.vocabulary)}: they are not "
+                "from one export; export the bundle again"
+            )
         shapes = {entry.name: entry.shape[2:] for entry in self._step.get_inputs() if entry.name.startswith("row_")}
         self._row_shapes = [
             tuple(size if isinstance(size, int) else None for size in shapes[f"row_{place}"])  # None: it grows
@@ -155,11 +161,16 @@ class Bundle:
         return State(tuple(images), empty_rows(len(features), self._row_shapes))
 
     def step(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next state."""
+        """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next state.
+
+        Raises BundleError for one that is no number: search would take the word for an impossible one.
+        """
         inputs = {"token_ids": token_ids.astype(np.int32)}
         inputs |= {f"image_{place}": array for place, array in enumerate(state.images)}
         inputs |= {f"row_{place}": array for place, array in enumerate(state.rows)}
         log_probs, *rows = self._step.run(None, inputs)
+        if np.isnan(log_probs).any():
+            raise BundleError(f"the model {self.manifest.name} is broken: a word's log-probability is no number")
         return log_probs, State(state.images, tuple(rows))
 
     def attention(self, features: np.ndarray, token_ids: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from lcm.captioning.blip import BLIP_CHECKPOINT, BlipCaptioner
 from lcm.captioning.bundle import MANIFEST, Bundle
 from lcm.captioning.confidence import Calibration
-from lcm.captioning.describing import BaseCaptioner, Captioner, Description, Source
+from lcm.captioning.describing import BaseCaptioner, Captioner, Description, SeenImage, Source
 from lcm.captioning.nearest import NearestCaptioner
 from lcm.captioning.scorers import load_chooser, load_tag_scorer
 from lcm.captioning.tagging import Photo, rank, tag_candidates
@@ -42,7 +42,10 @@ class _Seen:
 
 
 class BundleCaptioner(BaseCaptioner):
-    """A bundle with its encoder: the whole way from a picture to its description, in ONNX Runtime alone."""
+    """A bundle with its encoder: the whole way from a picture to its description, in ONNX Runtime alone.
+
+    Its `describe` takes a SeenImage too, which `see` gives.
+    """
 
     def __init__(self, folder: Path, tagger: str | None = None, threads: int = 0):
         """Load both; `tagger` is as load_captioner takes it, `threads` the cores that encoding one image uses.
@@ -51,7 +54,7 @@ class BundleCaptioner(BaseCaptioner):
         """
         self._bundle = Bundle(folder)
         self._encoder = find_encoder(self._bundle.manifest.encoder, threads)
-        self.name = self._bundle.manifest.name
+        self.name, self.encoder = self._bundle.manifest.name, self._encoder.identity
         self.tag_scorer = load_tag_scorer(tagger, folder, self._bundle.manifest)
         self._chooser = load_chooser(folder, self._bundle.manifest, self.tag_scorer)
         self._calibration = _load_calibration(folder, self._bundle.manifest.calibration)
@@ -63,17 +66,22 @@ class BundleCaptioner(BaseCaptioner):
         while batch := list(chain.from_iterable(islice(seen, BATCH))):
             yield from self._describe(batch, samples, labels)
 
-    def _see(self, source: Source) -> _Seen:
+    def see(self, image: Source) -> SeenImage:
         """Read and encode an image by itself: in a batch, its features would have other last digits."""
-        feature_kind = self._bundle.manifest.feature_kind
+        pixels = read_image(image, self._encoder.spec.size)
+        encoded = self._encoder.encode(pixels[None], tuple({"pooled", self._bundle.manifest.feature_kind}))
+        return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
+
+    def _see(self, image: Source | SeenImage) -> _Seen:
+        """Return what captions and tags are made from; the pixels are let go, for many images wait here."""
+        source = image.source if isinstance(image, SeenImage) else image
         try:
-            pixels = read_image(source, self._encoder.spec.size)
-            encoded = self._encoder.encode(pixels[None], tuple({"pooled", feature_kind}))
-            photo = Photo(source, {kind: features[0] for kind, features in encoded.items()})
+            seen = image if isinstance(image, SeenImage) else self.see(image)
+            photo = Photo(source, seen.features)
             vector = self.tag_scorer.image_vector(photo) if self.tag_scorer else None  # it may read the image anew
         except BadImageError as error:
             return _Seen(source, None, None, error)
-        return _Seen(source, photo.features[feature_kind], vector)
+        return _Seen(source, photo.features[self._bundle.manifest.feature_kind], vector)
 
     def _describe(
         self, batch: Sequence[_Seen], samples: int, labels: Sequence[str] | None

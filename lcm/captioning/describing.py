@@ -3,12 +3,15 @@
 Knows the protocol of all captioners, and what they share. Refuses to know where captions come from.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from lcm.captioning.tagging import Photo, Tag, TagScorer, rank, tag_candidates
+from lcm.encoding.encoders import EncoderIdentity
 from lcm.encoding.parallel import map_in_order
 from lcm.errors import BadImageError, ConfigError
 
@@ -19,14 +22,24 @@ Source = bytes | str | Path  # of an image: its bytes or its path
 
 
 @dataclass(frozen=True)
+class SeenImage:
+    """An image as a captioner has read and encoded it."""
+
+    source: Source
+    pixels: np.ndarray  # uint8 [S, S, 3]: the whole picture as a square, as read_image returns it
+    features: Mapping[str, np.ndarray]  # kind -> features of this image; "pooled" [D] is among them
+
+
+@dataclass(frozen=True)
 class Description:
     """What a captioner says of one image."""
 
     caption: str
-    english_captions: tuple[str, ...]  # the sentences that the tags were made from; the first is the caption
+    english_captions: tuple[str, ...]  # the first is the caption, unless that was contributed in another language
     tags: tuple[Tag, ...]  # (word, score), best first; a score is the share among the candidates, all sum to 1
     model: str  # name of the captioner and its version
     confidence: float | None = None  # probability that people would use all its content words; None: not calibrated
+    contribution: int | None = None  # number of the contribution that gave the caption; None: the captioner wrote it
 
 
 class Captioner(Protocol):
@@ -47,6 +60,17 @@ class Captioner(Protocol):
 
     def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return the labels that get no score."""
+        ...
+
+
+@runtime_checkable
+class SeeingCaptioner(Captioner, Protocol):
+    """A captioner that tells what it sees: its `describe` takes a SeenImage too, and reads and encodes nothing anew."""
+
+    encoder: EncoderIdentity  # of the features
+
+    def see(self, image: Source) -> SeenImage:
+        """Read and encode an image; raises BadImageError when it is not one."""
         ...
 
 

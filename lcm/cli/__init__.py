@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from lcm import __version__
-from lcm.cli import caption, contributions, run, serve
+from lcm.cli import caption, contributions, models, run, serve
 from lcm.errors import LcmError
 
-COMMANDS = (run, caption, serve, contributions)
+COMMANDS = (run, caption, serve, contributions, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -54,9 +54,12 @@ class StoreReader:
         """Return the contributions of one image, in the order of arrival."""
         return self._select("image_sha256 = ? ORDER BY number", image_sha256)
 
-    def contributions(self) -> Iterator[Contribution]:
-        """Yield all contributions in the order of arrival; what comes or goes meanwhile may be among them."""
-        last = 0
+    def contributions(self, after: int = 0) -> Iterator[Contribution]:
+        """Yield the contributions beyond number `after` in the order of arrival.
+
+        What comes or goes meanwhile may be among them.
+        """
+        last = after
         while page := self._select(f"number > ? ORDER BY number LIMIT {PAGE}", last):
             yield from page
             last = page[-1].id
@@ -66,6 +69,13 @@ class StoreReader:
         with self.database.reading() as session:
             query = f"SELECT {', '.join(REVOCATION_COLUMNS)} FROM revocations ORDER BY number"
             return [Revocation(*row) for row in session.connection.execute(query)]
+
+    def state(self) -> tuple[int, int]:
+        """Return the highest number that was given and how many were revoked: each change makes one of them grow."""
+        with self.database.reading() as session:
+            query = "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'contributions'), count(*) FROM revocations"
+            last, revoked = session.connection.execute(query).fetchone()
+        return last or 0, revoked
 
     def training_images(self) -> list[ContributedImage]:
         """Return the images that can train, in the order of arrival of their first caption that can."""

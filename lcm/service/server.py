@@ -23,7 +23,7 @@ from waitress.task import ThreadedTaskDispatcher
 from lcm.errors import ConfigError
 from lcm.service import request_log
 from lcm.service.connections import TOO_BUSY, Bodies, Channel, Limits
-from lcm.service.memory import give_memory_back
+from lcm.service.heap import give_memory_back
 from lcm.service.parsing import MAX_HEADERS
 from lcm.service.supervisor import Supervisor
 

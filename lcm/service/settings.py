@@ -18,7 +18,7 @@ from lcm.errors import ConfigError
 
 PREFIX = "LCM_"
 # Read by lcm.config and by the tests: no reason to stop the service.
-NOT_OF_THE_SERVICE = {"LCM_CACHE", "LCM_FLICKR8K", "LCM_KILL_ROUNDS"}
+NOT_OF_THE_SERVICE = {"LCM_CACHE", "LCM_FLICKR8K", "LCM_KILL_ROUNDS", "LCM_SWAPS"}
 SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _TOKEN = re.compile(r"[!-~]+")  # what fits into an Authorization header as it is
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
@@ -51,6 +51,7 @@ class Settings:
     store_url: str = setting(
         "", "where contributions are copied to: `az://…`, `s3://…`, `gs://…`, `file://…`", secret=True
     )
+    memory: bool = setting(True, "whether a contributed image, sent again, gets its contributed caption at once")
     max_body_mb: int = setting(32, "largest request body, in MB of 1,048,576 bytes", 1, 1024)
     max_image_mb: int = setting(20, "largest image file, decoded from base64, in the same MB", 1, 1024)
     predictions: int = setting(2, "images described at once", 1, 64)

@@ -11,7 +11,8 @@ from typing import Any, Protocol, Self
 
 from lcm.captioning.describing import Captioner, Description
 from lcm.errors import BadImageError, LcmError
-from lcm.service.model_watch import Model, ModelWatch, check_tagger, find_bundle, load_model
+from lcm.service.learning import Learner, open_learner
+from lcm.service.model_watch import Model, ModelWatch, check_tagger, earlier_bundles, find_bundle, load_model
 from lcm.service.payload import read_contribution, read_question
 from lcm.service.pool import Pool
 from lcm.service.refusals import BrokenAnswerError
@@ -71,6 +72,7 @@ class Service:
     store: Store
     predictions: Pool
     intake: Pool  # of contributions: apart, so that they need not wait for predictions
+    learner: Learner | None = None  # None: contributed captions are not given back
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -84,10 +86,13 @@ class Service:
         store = store or MirroredStore(settings)
         pool: Callable[[], Pool] = partial(Pool, settings.predictions, settings.queue, settings.time_limit_s)
         if captioner:
-            return cls(settings, ModelWatch.of(captioner), store, pool(), pool())
-        watch = ModelWatch(partial(load_model, settings), partial(find_bundle, settings))
-        watch.start()
-        return cls(settings, watch, store, pool(), pool())
+            watch = ModelWatch.of(captioner)
+        else:
+            load, folder, earlier = (partial(one, settings) for one in (load_model, find_bundle, earlier_bundles))
+            watch = ModelWatch(load, folder, earlier)
+            watch.start()
+        reader = store.contributions if isinstance(store, MirroredStore) else store
+        return cls(settings, watch, store, pool(), pool(), open_learner(settings, watch, reader))
 
     def describe(self, body: bytes) -> tuple[Description, Model]:
         """Return the description that a request's body asks for, and which model gave it.
@@ -99,7 +104,8 @@ class Service:
         def answer() -> Description:
             question = read_question(body, self.settings.max_image)
             try:
-                return model.captioner.describe(question.image, question.samples, question.labels)
+                describe = self.learner.describe if self.learner else _describe
+                return describe(model.captioner, question.image, question.samples, question.labels)
             except BadImageError:
                 raise
             except LcmError as error:  # such as a DataError about the word vectors: not what the client did
@@ -111,20 +117,30 @@ class Service:
         """Store the contribution that a request's body holds; the store decodes its image, which bounds how many."""
         with self.intake.place():
             sent = read_contribution(body, self.settings.max_image)
-            return self.store.add(sent.image, sent.caption, sent.language, source="http")
+            kept = self.store.add(sent.image, sent.caption, sent.language, source="http")
+            if self.learner:
+                self.learner.learn(sent.image)
+            return kept
 
     def health(self) -> dict[str, Any]:
         """Return what GET /healthz says."""
         model = self.watch.model
+        problem = {"problem": self.watch.problem} if self.watch.problem else {}
         return {
             "ready": model is not None,
             "model": model.captioner.name if model else None,
             "version": model.version if model else None,
             "uptime_s": round(time.monotonic() - self.started, 3),
-        }
+        } | problem
 
     def close(self) -> None:
         """End the threads that outlive a request."""
         self.watch.stop()
+        if self.learner:
+            self.learner.stop()
         if isinstance(self.store, MirroredStore):
             self.store.close()
+
+
+def _describe(captioner: Captioner, image: bytes, samples: int, labels: tuple[str, ...] | None) -> Description:
+    return captioner.describe(image, samples, labels)

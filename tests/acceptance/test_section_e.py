@@ -54,7 +54,7 @@ def quarters() -> Image.Image:
 
 def caller_of(captioner, folder) -> Caller:
     store = DiskStore(folder / "contributions")
-    return Caller(create_app(settings_for(folder), captioner=captioner, store=store), store)
+    return Caller(create_app(settings_for(folder, memory=False), captioner=captioner, store=store), store)
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,9 @@ def test_i01_model_that_arrives_file_by_file(from_folder, tmp_path, caplog):
     assert all("\n" not in record.getMessage() for record in caplog.records if "no model" in record.getMessage())
 
 
-def test_i01_model_named_by_current(from_folder, tmp_path):
+def test_i01_model_named_by_current(from_folder, tmp_path, monkeypatch):
+    """Where not even the shipped one is there: else that one would answer meanwhile."""
+    monkeypatch.setattr("lcm.captioning.versions.resource", lambda _: tmp_path / "nowhere")
     models = tmp_path / "home" / "models"
     models.mkdir(parents=True)
     (models / "current").symlink_to(models / "v2")
@@ -109,7 +111,7 @@ def test_i01_one_line_for_one_failure(from_folder, tmp_path, caplog, monkeypatch
     caller, _ = from_folder(bundle=str(tmp_path / "nowhere"))
     tries = []
     watch = caller.app.extensions["lcm"].watch
-    monkeypatch.setattr(watch, "_load", lambda load=watch._load: tries.append(1) or load())
+    monkeypatch.setattr(watch, "_load", lambda folder, load=watch._load: tries.append(1) or load(folder))
     wait_until(lambda: len(tries) > 3)
     assert len([record for record in caplog.records if record.getMessage().startswith("no model: ")]) == 1
 
