@@ -22,7 +22,7 @@ ROOMS = {
     "config": [],
     "run_folder": [],
     "data": [
-        *("redaction", "address"),
+        *("redaction", "address", "cached", "remote"),
         *("files", "tables", "metadata", "documents", "formats", "splits", "caption_files", "places", "captions"),
         *("vocabulary", "word_vectors", "keywords", "headers", "images"),
         *("labels", "listing", "scenery", "drawing", "samples", "sources"),

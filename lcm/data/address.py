@@ -88,11 +88,11 @@ class Address:
 
 
 def without_login(url: str) -> str:
-    """Return an address as people may see it, without who logs in there.
+    """Return an address as people may see it: without who logs in there, and without a query, such as a signature.
 
     What stands before "@" is no login in az://container@account, and on a disk.
     """
-    protocol, _, place = url.partition("://")
+    protocol, _, place = url.partition("?")[0].partition("://")
     login, _, rest = place.rpartition("@")
     return f"{protocol}://{rest if ':' in login or protocol not in DRIVERS else place}"
 
