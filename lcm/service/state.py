@@ -107,11 +107,11 @@ class Service:
 
         return self.predictions.run(answer), model
 
-    def keep(self, body: bytes) -> Kept:
+    def keep(self, body: bytes, source: str = "http") -> Kept:
         """Store the contribution that a request's body holds; the store decodes its image, which bounds how many."""
         with self.intake.place():
             sent = read_contribution(body, self.settings.max_image)
-            return self.store.add(sent.image, sent.caption, sent.language, source="http")
+            return self.store.add(sent.image, sent.caption, sent.language, source)
 
     def health(self) -> dict[str, Any]:
         """Return what GET /healthz says."""
