@@ -8,10 +8,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Flask, Response, current_app, jsonify
+from flask import Blueprint, Flask, Response, current_app, jsonify, request
 
 from lcm.errors import LcmError
 from lcm.service import answers, request_log, web
+from lcm.service.payload import CONTRIBUTOR, read_source
 from lcm.service.settings import Settings
 from lcm.service.state import Service, Store
 
@@ -63,7 +64,8 @@ def health() -> tuple[Response, int]:
 @routes.post("/caption")
 def keep() -> tuple[Response, dict[str, str]]:
     """Keep an image with its caption; the reply is sent when it is durable."""
-    kept = service().keep(web.read_body())
+    source = read_source(request.headers.get(CONTRIBUTOR))
+    kept = service().keep(web.read_body(), source)
     return jsonify(status="success", id=kept.id), {"X-LCM-Known": str(kept.known).lower()}
 
 

@@ -14,6 +14,7 @@ from lcm.errors import ConfigError
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 SAMPLE = "sample"  # the data_dir that stands for the generated data set
+BASE = "base"  # the data_dir that stands for what LCM_DATASET_URL names, and where that is not set, for the sample
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}  # of a parameter's value
 
 
@@ -97,7 +98,7 @@ class PrepareConfig(Params):
     """Parameters of 01_prepare: captions and images in, vocabulary and features out."""
 
     run_dir: str  # folder of this run's files
-    data_dir: str = SAMPLE  # folder with images and captions, or "sample" for the generated data set
+    data_dir: str = SAMPLE  # folder or address (s3://…) with images and captions, or "sample", or "base"
     captions_file: str = ""  # caption file inside data_dir; empty: found by its content
     encoder: str = "efficientnet_lite2"  # a name from lcm.encoding.encoders.ENCODERS
     encoder_weights: str = "pretrained"  # "pretrained", or "random" (seeded, for tests without downloads)

@@ -22,12 +22,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from lcm.contributions import database
-from lcm.contributions.address import Address
 from lcm.contributions.layout import check
 from lcm.contributions.mirror import Mirror
 from lcm.contributions.records import OutboxEntry
 from lcm.contributions.store import ContributionStore
 from lcm.contributions.target import Target
+from lcm.data.address import Address
 
 
 def skip_flushes(patch: Callable[[Any, str, Any], None] = setattr) -> None:
@@ -145,7 +145,7 @@ def make_target(root: Path, kind: str = "memory", limit_s: float = 10) -> Target
         fs, place, url = FaultyMemory(global_store=False, skip_instance_cache=True), "/bucket", "memory://bucket"
     else:
         fs, place, url = FaultyDisk(skip_instance_cache=True), str(root), f"file://{root}"
-    target = Target(Address.parse(url), limit_s=limit_s, connect=lambda: (fs, place))
+    target = Target(Address.parse(url, "LCM_STORE_URL"), limit_s=limit_s, connect=lambda: (fs, place))
     target.fs = fs
     return target
 

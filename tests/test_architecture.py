@@ -22,12 +22,13 @@ ROOMS = {
     "config": [],
     "run_folder": [],
     "data": [
+        *("redaction", "address", "cached", "remote"),
         *("files", "tables", "metadata", "documents", "formats", "splits", "caption_files", "places", "captions"),
         *("vocabulary", "word_vectors", "keywords", "headers", "images"),
         *("labels", "listing", "scenery", "drawing", "samples", "sources"),
     ],
     "contributions": [
-        *("text", "redaction", "address", "target", "records", "failures", "files", "database", "outbox", "reader"),
+        *("text", "target", "records", "failures", "files", "database", "outbox", "reader"),
         *("store", "copying", "exchange", "backup", "layout", "mirror"),
     ],
     "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "views", "features", "prepared"],

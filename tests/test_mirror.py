@@ -16,10 +16,10 @@ import mirror_fakes as fakes
 import pytest
 from mirror_fakes import Clock, FaultyMemory, Store, assert_equal, make_mirror, make_target, picture
 
-from lcm.contributions.address import Address
 from lcm.contributions.layout import check, image_name, read_image_file, record_bytes, record_name
 from lcm.contributions.mirror import COMPLAIN_EVERY_S, LONGEST_PAUSE_S, Mirror, backoff, open_mirror
 from lcm.contributions.target import MARKER, READ_BACK_BYTES, Target
+from lcm.data.address import Address
 from lcm.errors import ConfigError
 
 FAULTS = ("down", "forbidden", "broken", "no_bucket", "reset", "cut")
@@ -354,7 +354,7 @@ def test_h13_credentials_are_in_no_log(store, caplog, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
     fs = FaultyMemory(global_store=False, skip_instance_cache=True)
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: object())  # as if s3fs were installed
-    address = Address.parse("s3://minioadmin:hunter2/pass@bucket/folder")
+    address = Address.parse("s3://minioadmin:hunter2/pass@bucket/folder", "LCM_STORE_URL")
     clock, mirror = Clock(), None
 
     def leak(*_):

@@ -57,7 +57,7 @@ def test_an_empty_variable_counts_as_not_set():
 
 
 def test_variables_of_the_tests_are_no_mistake():
-    assert read({"LCM_FLICKR8K": "/data"}) == Settings()
+    assert read({"LCM_FLICKR8K": "/data", "LCM_DATASET_URL": "s3://bucket"}) == Settings()
 
 
 OPEN = {"LCM_HOST": "0.0.0.0"}

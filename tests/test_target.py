@@ -10,9 +10,9 @@ import pytest
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from mirror_fakes import FaultyDisk, FaultyMemory, down, make_target
 
-from lcm.contributions.address import Address, TargetError
-from lcm.contributions.redaction import HIDDEN, MAX_CHARS, known_secrets, redact
-from lcm.contributions.target import MARKER, Target
+from lcm.contributions.target import MARKER, Target, TargetError
+from lcm.data.address import Address
+from lcm.data.redaction import HIDDEN, MAX_CHARS, known_secrets, redact
 from lcm.errors import ConfigError
 
 # Addresses
@@ -29,11 +29,13 @@ from lcm.errors import ConfigError
         ("s3://key:secret@bucket/folder", "s3://bucket/folder"),
         ("s3://key:sec/r@et@bucket", "s3://bucket"),
         ("gs://bucket", "gs://bucket"),
+        ("file:///mnt/a@b/lcm", "file:///mnt/a@b/lcm"),
+        ("ftp://user@host/folder", "ftp://host/folder"),
     ],
 )
 def test_an_address_is_shown_without_credentials(url, name, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: object())
-    assert Address.parse(url).name == name
+    assert Address.parse(url, "LCM_STORE_URL").name == name
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_an_address_is_shown_without_credentials(url, name, monkeypatch):
 )
 def test_a_bad_address_is_an_error_with_the_choices(url, message):
     with pytest.raises(ConfigError) as caught:
-        Address.parse(url)
+        Address.parse(url, "LCM_STORE_URL")
     assert message in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
@@ -68,7 +70,7 @@ def test_a_missing_driver_is_one_line_with_its_package(url, package, monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     protocol = url[: url.index("//") + 2]
     with pytest.raises(ConfigError, match=f"^LCM_STORE_URL: {protocol} needs {package}; install it with: pip install"):
-        Address.parse(url)
+        Address.parse(url, "LCM_STORE_URL")
 
 
 def test_a_cloud_takes_no_credentials_from_the_address(monkeypatch):
@@ -76,16 +78,16 @@ def test_a_cloud_takes_no_credentials_from_the_address(monkeypatch):
     with pytest.raises(
         TargetError, match=r"^LCM_STORE_URL may not hold credentials; set the environment variables of s3"
     ):
-        Target(Address.parse("s3://key:secret@bucket")).put("one", b"1")
+        Target(Address.parse("s3://key:secret@bucket", "LCM_STORE_URL")).put("one", b"1")
 
 
 def test_drivers_log_nothing_of_their_own():
-    Address.parse("memory://").connect()
+    Address.parse("memory://", "LCM_STORE_URL").connect()
     assert not logging.getLogger("gcsfs.retry").isEnabledFor(logging.ERROR)
 
 
 def test_a_real_address_is_connected_to(tmp_path):
-    target = Target(Address.parse(f"file://{tmp_path}/new/remote"))
+    target = Target(Address.parse(f"file://{tmp_path}/new/remote", "LCM_STORE_URL"))
     target.put("folder/one.txt", b"1")
     assert (tmp_path / "new/remote/folder/one.txt").read_bytes() == b"1"
     assert set(target.sizes()) == {MARKER, "folder/one.txt"}
@@ -215,7 +217,7 @@ def asynchronous_target():
         return await upload(*args, **options)
 
     fs._pipe_file = pipe_file
-    return Target(Address.parse("memory://bucket"), limit_s=10, connect=lambda: (fs, "/bucket")), fs
+    return Target(Address.parse("memory://bucket", "LCM_STORE_URL"), limit_s=10, connect=lambda: (fs, "/bucket")), fs
 
 
 def test_an_asynchronous_driver_does_the_same():
@@ -254,7 +256,7 @@ def test_a_broken_connection_is_made_anew():
         connections[-1].fault = down if len(connections) < 3 else None
         return connections[-1], "/bucket"
 
-    target = Target(Address.parse("memory://bucket"), connect=connect)
+    target = Target(Address.parse("memory://bucket", "LCM_STORE_URL"), connect=connect)
     for _ in range(2):
         with pytest.raises(TargetError, match="ConnectionError: Cannot connect"):
             target.put("one", b"1")

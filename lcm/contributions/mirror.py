@@ -15,10 +15,10 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from lcm.contributions.address import Address, TargetError
 from lcm.contributions.layout import image_name, read_image_file, record_bytes, record_name
 from lcm.contributions.records import OutboxEntry
-from lcm.contributions.target import Target
+from lcm.contributions.target import Target, TargetError
+from lcm.data.address import Address
 from lcm.errors import StoreDamagedError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0  # between attempts; they double from the one to the other
@@ -173,4 +173,4 @@ def open_mirror(url: str, outbox: Outbox, folder: Path) -> Mirror | None:
 
     Raises ConfigError for a bad address, an unknown protocol and a driver that is not installed.
     """
-    return Mirror(outbox, Target(Address.parse(url)), folder) if url else None
+    return Mirror(outbox, Target(Address.parse(url, "LCM_STORE_URL")), folder) if url else None

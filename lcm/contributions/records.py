@@ -75,7 +75,7 @@ class Contribution:
     caption: str  # as clean_caption returns it
     caption_sent: str
     language: str  # "en", "pt-br"
-    source: str  # what sent it: "http", "import"
+    source: str  # what sent it: "http", "http:NAME" of who contributed, "import"
     received: str  # UTC, ISO 8601; for people: the clock may jump, the order is that of the ids
     usable: bool  # whether it can train already
     known: bool = False  # of what add returns: whether it was there before

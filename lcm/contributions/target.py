@@ -11,16 +11,17 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
-from lcm.contributions.address import Address, TargetError
+from lcm.data.address import Address, call
+from lcm.errors import ConfigError, LcmError
 
 LIMIT_S = 300.0  # for one operation: the largest image through 1 Mbit/s takes 170 s
 READ_BACK_BYTES = 65_536  # an object up to this size is compared by content after it was sent, a larger one by size
 MARKER, MARKER_TEXT = "README.txt", b"Contributions to an lcm service, copied by the service; do not edit.\n"
 PART = ".part"  # ends the name of an object that is not whole yet
-_HINTS = {
-    PermissionError: "check the credentials and what they allow",
-    FileNotFoundError: "is the bucket, container or folder there?",
-}
+
+
+class TargetError(LcmError):
+    """The target did not do what it was asked; the message holds no credentials."""
 
 
 class Target:
@@ -100,12 +101,7 @@ class Target:
         return self._fs.async_impl or self.address.protocol == "memory"
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
-        """Call the driver; a coroutine is cancelled after the time limit, anything else cannot be."""
-        if not self._fs.async_impl:
-            return getattr(self._fs, method)(*args, **options)
-        from fsspec.asyn import sync
-
-        return sync(self._fs.loop, getattr(self._fs, f"_{method}"), *args, timeout=self.limit_s, **options)
+        return call(self._fs, method, *args, limit_s=self.limit_s, **options)
 
     def _holds(self, path: str, data: bytes) -> bool:
         """Return whether the object is there with this content, or at least, where reading costs, with this size."""
@@ -176,12 +172,8 @@ class Target:
             return outcome.result()
         if self._fs is not None and not self._fs.async_impl:
             self._fs = None  # a broken connection stays broken; asynchronous drivers make their own anew
-        raise error if isinstance(error, TargetError) else TargetError(self._explain(error)) from None
-
-    def _explain(self, error: BaseException) -> str:
-        text = ": ".join(filter(None, (type(error).__name__, self.address.redact(str(error)))))
-        hints = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
-        return f"{text} ({hints[0]})" if hints else text
+        is_ours = isinstance(error, TargetError | ConfigError)
+        raise TargetError(str(error) if is_ours else self.address.explain(error)) from None
 
 
 def _run(outcome: Future, job: Callable[..., Any], args: tuple) -> None:

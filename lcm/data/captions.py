@@ -116,7 +116,10 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
     """
     folder = folder.expanduser().resolve()
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; data_dir is a folder with images and a captions file, or 'sample'")
+        raise DataError(
+            f"{folder} is not a folder; data_dir is a folder or an address (such as s3://bucket/folder) with images "
+            "and a captions file, or 'sample', or 'base'"
+        )
     files = find_files(folder)
     labels = caption_files.read(folder, caption_files.find(folder, files, captions_file))
     found = find_images(folder, files, labels.places)

@@ -1,24 +1,64 @@
-"""Where a data set comes from: the generated sample, or a folder of the user's.
+"""Where a data set comes from: the generated sample, a folder of the user's, or an address.
 
-Knows what `data_dir` can be. Refuses to know how either is made or read.
+Knows what `data_dir` can be. Refuses to know how any of them is made, fetched or read.
 """
 
-from pathlib import Path
+import os
+import sys
+from pathlib import Path, PurePosixPath
 
-from lcm.config import SAMPLE, home
+from lcm.config import BASE, SAMPLE, home
+from lcm.data.address import without_login
 from lcm.data.captions import Dataset, read_dataset
+from lcm.data.remote import fetch
 from lcm.data.samples import generate
+from lcm.errors import ConfigError, DataError
+
+VARIABLE = "LCM_DATASET_URL"  # what "base" stands for: a folder or an address
+
+
+def resolve(data_dir: str) -> str:
+    """Return the folder, the address or the "sample" that `data_dir` means: that of LCM_DATASET_URL for "base"."""
+    return data_dir if data_dir != BASE else os.environ.get(VARIABLE, "").strip() or SAMPLE
 
 
 def load_dataset(data_dir: str, captions_file: str = "") -> Dataset:
-    """Return the data set of a folder, or the generated one for "sample", which is drawn on first use.
+    """Return the data set of a folder, of an address, whose files are fetched into the cache, or of "sample".
 
-    Raises DataError when the folder holds no data set.
+    The sample is drawn on first use; where it stands in for the base data set, stderr says so. Raises DataError when
+    there is no data set, ConfigError for an address that cannot be used.
     """
-    folder = generate(home() / "raw" / SAMPLE) if data_dir == SAMPLE else Path(data_dir)
-    return read_dataset(folder, captions_file)
+    place = resolve(data_dir)
+    if "://" in place:
+        return _load_remote(place, VARIABLE if data_dir == BASE else "data_dir", captions_file)
+    if place != SAMPLE:
+        return read_dataset(Path(place), captions_file)
+    if data_dir == BASE:
+        print(
+            f"lcm: {VARIABLE} is not set, so the generated sample stands in for the base data set; a model that is "
+            "trained on it is never published",
+            file=sys.stderr,
+        )
+    return read_dataset(generate(home() / "raw" / SAMPLE), captions_file)
+
+
+def _load_remote(url: str, setting: str, captions_file: str) -> Dataset:
+    if setting != VARIABLE and without_login(url) != url:
+        raise ConfigError(
+            f"{setting} may not hold credentials, for the notebooks of a run show it; set {VARIABLE} to the address, "
+            f"and {setting} to {BASE!r}"
+        )
+    folder = fetch(url, setting)
+    try:
+        return read_dataset(folder, captions_file)
+    except DataError as error:
+        raise DataError(f"{without_login(url)}: {error}") from error
 
 
 def source_name(data_dir: str) -> str:
-    """Return what a bundle says of where its data came from: the folder's own name, never its path."""
-    return Path(data_dir).resolve().name
+    """Return what a bundle says of where its data came from: the folder's own name, never its path or credentials."""
+    place = resolve(data_dir)
+    if "://" not in place:
+        return Path(place).expanduser().resolve().name
+    shown = without_login(place)
+    return PurePosixPath(shown.partition("://")[2]).name or shown.partition("://")[0]

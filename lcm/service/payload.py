@@ -1,9 +1,10 @@
 """Fields of a request: what POST /caption and POST /learning-model take.
 
-Knows each field with its kind and limits; a key that is not one of them is passed over. Refuses to know pixels, HTTP,
-and what a caption may be: the store decides that.
+Knows each field with its kind and limits, and the name of a contributor; a key that is not one of them is passed over.
+Refuses to know pixels, HTTP, and what a caption may be: the store decides that.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ MAX_LABELS = 1000
 FILE_TYPES = {"jpg": "jpeg", "jpe": "jpeg"} | {name: name for name in FORMATS}
 _NOT_IN_TEXT = {"Cc", "Cs"}  # controls, and halves of characters that no UTF-8 can hold
 _MISSING = object()
+CONTRIBUTOR = "X-LCM-Contributor"  # the header with which a sender may say who contributes
+_CONTRIBUTOR = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,21 @@ def read_contribution(body: bytes, max_image: int) -> Contribution:
         raise BadRequestError('language must be a code such as "en" or "pt-br"; or leave it out') from None
     _check_file_type(_text(fields, "fileType"))
     return Contribution(decode_image(_text(fields, "image"), max_image), caption, language)
+
+
+def read_source(contributor: str | None) -> str:
+    """Return the source of a contribution: "http", with ":" and the name where the sender gave one.
+
+    Raises BadRequestError, whose message does not repeat the name.
+    """
+    if contributor is None:
+        return "http"
+    if not _CONTRIBUTOR.fullmatch(contributor):
+        raise BadRequestError(
+            f"{CONTRIBUTOR} must be 1 to 64 characters, each a letter (A-Z, a-z), a digit or one of . _ @ + -; or "
+            "leave the header out"
+        )
+    return f"http:{contributor}"
 
 
 def read_question(body: bytes, max_image: int) -> Question:

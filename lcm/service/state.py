@@ -113,11 +113,11 @@ class Service:
 
         return self.predictions.run(answer), model
 
-    def keep(self, body: bytes) -> Kept:
+    def keep(self, body: bytes, source: str = "http") -> Kept:
         """Store the contribution that a request's body holds; the store decodes its image, which bounds how many."""
         with self.intake.place():
             sent = read_contribution(body, self.settings.max_image)
-            kept = self.store.add(sent.image, sent.caption, sent.language, source="http")
+            kept = self.store.add(sent.image, sent.caption, sent.language, source)
             if self.learner:
                 self.learner.learn(sent.image)
             return kept

@@ -1,5 +1,6 @@
 """The contract of the four routes, and how the parts of the service come together."""
 
+import json
 import math
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import serve
 from lcm.captioning.captioners import BundleCaptioner
 from lcm.captioning.confidence import Calibration
 from lcm.captioning.describing import Description
+from lcm.cli import main
 from lcm.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
 from lcm.service.settings import Settings
 from serve import create_app
@@ -167,6 +169,62 @@ def test_the_store_of_the_state_folder_and_its_mirror(tmp_path, captioner):
         wait_until(lambda: list((tmp_path / "copy").rglob("*.png")), 3.0)  # the mirror looks by itself every 5 s
     finally:
         app.extensions["lcm"].close()
+
+
+@pytest.mark.parametrize("name", ["a", "Z9", "ann.lee_2@example.org", "+49-30", "-", "x" * 64, "http"])
+def test_a_contributor_is_kept_as_the_source(caller, name):
+    caller.answers("/caption", caption_body(), headers={"X-LCM-Contributor": name})
+    assert [row[3] for row in caller.store.rows] == [f"http:{name}"]
+
+
+def test_without_a_contributor_the_source_is_http(caller):
+    caller.answers("/caption", caption_body())
+    assert [row[3] for row in caller.store.rows] == ["http"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "x" * 65,
+        "x" * 30_000,
+        "a b",
+        "a,b",
+        "a/b",
+        "a:b",
+        "a\tb",
+        "a\n",
+        "a\x1b[31m",
+        "a\x00",
+        "\xe9",
+        "\u0660",
+        "a%0a",
+    ],
+)
+def test_other_names_of_contributors_are_refused_without_being_repeated(caller, caplog, name):
+    sent = {"HTTP_X_LCM_CONTRIBUTOR": name.encode().decode("latin-1")}  # as a server gives it, even with controls
+    message = caller.refuses("/caption", caption_body(), environ_overrides=sent)
+    assert message.startswith("X-LCM-Contributor must be 1 to 64 characters")
+    assert len(message) < 200
+    assert len(name) < 2 or name not in message + caplog.text
+
+
+def test_a_contributor_matters_to_captions_alone(caller):
+    caller.answers("/learning-model", question_body(), headers={"X-LCM-Contributor": "a b"})
+
+
+def test_a_contributor_is_no_token(service):
+    caller = service(token=TOKEN)
+    caller.refuses("/caption", caption_body(), 401, headers={"X-LCM-Contributor": "a b"})
+    caller.answers("/caption", caption_body(), headers={"X-LCM-Contributor": "ann", "Authorization": f"Bearer {TOKEN}"})
+
+
+def test_a_contributor_is_listed(on_disk, capsys):
+    number = on_disk.answers("/caption", caption_body(caption="by ann"), headers={"X-LCM-Contributor": "ann"})["id"]
+    assert main(["contributions", "--store", str(on_disk.store.folder), "list", "--json"]) == 0
+    listed = {one["id"]: one["source"] for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert listed[number] == "http:ann"
 
 
 @pytest.mark.parametrize(

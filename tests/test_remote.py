@@ -1,0 +1,595 @@
+"""Data sets at an address: what is fetched, what stays, and what is left when something fails."""
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+from PIL import Image
+
+from lcm.data.address import Address
+from lcm.data.remote import WORKERS, fetch
+from lcm.data.sources import load_dataset, resolve, source_name
+from lcm.errors import ConfigError, DataError
+
+URL = "memory://bucket/photos"
+FILES = {"captions.tsv": b"a.png\ta dog\nb.png\ta cat\n", "images/a.png": b"A" * 10, "images/deep/b.png": b"B" * 20}
+SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCY"
+
+
+class Driver(MemoryFileSystem):
+    """A store of its own for each test, that notes which files were fetched and fails where it is told to."""
+
+    cachable = False
+
+    def __init__(self):
+        super().__init__()
+        self.store, self.pseudo_dirs = {}, [""]
+        self.fetched, self.fault = [], lambda _method, _path: None
+
+    def find(self, path, *args, **options):
+        self.fault("find", path)
+        return super().find(path, *args, **options)
+
+    def get_file(self, rpath, lpath, **options):
+        self.fetched.append(rpath.removeprefix("/bucket/photos/"))
+        self.fault("get", rpath)
+        super().get_file(rpath, lpath, **options)
+        self.fault("got", lpath)
+
+    def put(self, **files):
+        for name, data in files.items():
+            self.pipe_file(f"/bucket/photos/{name}", data)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("LCM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("LCM_DATASET_URL", raising=False)
+    return tmp_path / "cache" / "datasets"
+
+
+@pytest.fixture
+def driver(monkeypatch) -> Driver:
+    """What every address leads to."""
+    one = Driver()
+    one.put(**FILES)
+    monkeypatch.setattr(Address, "connect", lambda _address: (one, "/bucket/photos"))
+    return one
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def beside(cache: Path) -> set[str]:
+    """What lies in the cache beside the copy, by its suffix."""
+    return {path.suffix for path in cache.iterdir()}
+
+
+def unreachable(*_) -> None:
+    raise ConnectionError("Cannot connect to host store.example:443")
+
+
+# What is fetched
+
+
+def test_the_files_are_fetched_into_the_cache(driver, cache, capsys):
+    folder = fetch(URL)
+    assert folder == cache / hashlib.sha256(URL.encode()).hexdigest()[:16]
+    assert contents(folder) == FILES
+    assert beside(cache) <= {"", ".json", ".lock"}
+    assert "fetch: 100%" in capsys.readouterr().err
+    assert sorted(driver.fetched) == sorted(FILES)
+
+
+def test_a_second_time_nothing_is_fetched(driver, capsys):
+    fetch(URL)
+    driver.fetched.clear()
+    capsys.readouterr()
+    assert contents(fetch(URL)) == FILES
+    assert driver.fetched == []
+    assert capsys.readouterr().err == ""
+
+
+def test_only_what_is_new_or_changed_is_fetched_and_what_is_gone_is_removed(driver):
+    fetch(URL)
+    driver.fetched.clear()
+    driver.put(**{"images/a.png": b"C" * 10, "images/c.png": b"D"})  # of the same size: its stamp tells
+    driver.rm_file("/bucket/photos/images/deep/b.png")
+    folder = fetch(URL)
+    assert sorted(driver.fetched) == ["images/a.png", "images/c.png"]
+    expected = {"captions.tsv": FILES["captions.tsv"], "images/a.png": b"C" * 10, "images/c.png": b"D"}
+    assert contents(folder) == expected
+    assert not (folder / "images" / "deep").exists()
+
+
+def test_a_file_that_was_spoilt_here_is_fetched_again(driver):
+    folder = fetch(URL)
+    (folder / "captions.tsv").write_bytes(b"")
+    (folder / "images" / "a.png").unlink()
+    (folder / "stray.txt").write_bytes(b"x")
+    driver.fetched.clear()
+    assert contents(fetch(URL)) == FILES
+    assert sorted(driver.fetched) == ["captions.tsv", "images/a.png"]
+
+
+def test_a_file_becomes_a_folder_and_back(driver):
+    driver.put(x=b"file")
+    assert (fetch(URL) / "x").is_file()
+    driver.rm_file("/bucket/photos/x")
+    driver.put(**{"x/y": b"below"})
+    assert contents(fetch(URL))["x/y"] == b"below"
+    driver.rm("/bucket/photos/x", recursive=True)
+    driver.put(x=b"file")
+    assert contents(fetch(URL))["x"] == b"file"
+
+
+def test_hidden_files_and_marks_of_folders_are_left_out(driver, monkeypatch):
+    driver.put(**{".git/config": b"x", "images/._a.png": b"x"})
+    marks = {f"/bucket/photos{name}": {"size": 0, "type": "file"} for name in ("", "/images", "/images/deep/")}
+    listed = driver.find("/bucket/photos", detail=True) | marks
+    monkeypatch.setattr(driver, "find", lambda *_, **__: dict(listed))
+    assert contents(fetch(URL)) == FILES
+
+
+@pytest.mark.usefixtures("driver")
+def test_two_addresses_have_two_copies(cache):
+    assert fetch(URL) != fetch(URL + "/")
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
+
+
+def test_a_driver_that_may_is_called_from_several_threads(driver, monkeypatch):
+    together = threading.Barrier(len(FILES), timeout=20)
+    driver.fault = lambda method, _: method == "get" and together.wait()
+    wrapped = AsyncFileSystemWrapper(driver, asynchronous=False)
+    monkeypatch.setattr(Address, "connect", lambda _address: (wrapped, "/bucket/photos"))
+    assert len(FILES) <= WORKERS
+    assert contents(fetch(URL)) == FILES
+
+
+@pytest.mark.parametrize("key", ["ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated"])
+def test_any_driver_s_stamp_tells_of_a_change(driver, monkeypatch, key):
+    stamp = "1"
+
+    def find(*_, **__):
+        return {name: {"size": 10, "type": "file", key: stamp} for name in driver.store if "/a.png" in name}
+
+    monkeypatch.setattr(driver, "find", find)
+    fetch(URL)
+    stamp = "2"
+    fetch(URL)
+    fetch(URL)
+    assert driver.fetched == ["images/a.png"] * 2
+
+
+def test_a_size_that_the_list_lacks_is_asked_for(driver, monkeypatch):
+    listed = driver.find("/bucket/photos", detail=True)
+    without = {name: info | {"size": None} for name, info in listed.items()}
+    monkeypatch.setattr(driver, "find", lambda *_, **__: dict(without))
+    assert contents(fetch(URL)) == FILES
+    monkeypatch.setattr(driver, "info", lambda path: without[path])
+    driver.fetched.clear()
+    assert contents(fetch(URL + "/")) == FILES
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../evil", "images/../../evil", "./evil", "a//evil", "/evil", "evil\0.png", "x" * 256, "\ud800", "..", "a/.."],
+)
+def test_names_that_leave_the_folder_are_refused(driver, cache, monkeypatch, name):
+    fetch(URL)
+    before = contents(cache)
+    listed = driver.find("/bucket/photos", detail=True)
+    listed[f"/bucket/photos/{name}"] = {"name": name, "size": 1, "type": "file"}
+    monkeypatch.setattr(driver, "find", lambda *_, **__: dict(listed))
+    with pytest.raises(DataError, match=r"^memory://bucket/photos holds a file that cannot be kept as '") as caught:
+        fetch(URL)
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+    assert contents(cache) == before
+
+
+def test_a_place_outside_the_folder_is_refused(driver, monkeypatch):
+    monkeypatch.setattr(driver, "find", lambda *_, **__: {"/elsewhere/x": {"size": 1, "type": "file"}})
+    with pytest.raises(DataError, match="cannot be kept as '/elsewhere/x'"):
+        fetch(URL)
+
+
+def test_a_file_that_is_also_a_folder_is_refused(driver, monkeypatch):
+    listed = driver.find("/bucket/photos", detail=True) | {"/bucket/photos/images": {"size": 3, "type": "file"}}
+    monkeypatch.setattr(driver, "find", lambda *_, **__: listed)
+    with pytest.raises(DataError, match="holds 'images' as a file and as a folder"):
+        fetch(URL)
+
+
+def test_a_folder_of_the_cache_is_no_source(cache):
+    with pytest.raises(ConfigError, match=r"^data_dir is file://.* is there too: name another folder"):
+        fetch(f"file://{cache.parent}")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense://bucket", "^LCM_DATASET_URL: unknown protocol nonsense://; choose from az://"),
+        ("s3://bucket?versionId=1", "^LCM_DATASET_URL must be one address"),
+        ("s3://bucket", "^LCM_DATASET_URL: s3:// needs s3fs; install it with: pip install s3fs"),
+    ],
+)
+def test_bad_addresses_and_missing_drivers(url, message, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match=message):
+        fetch(url, "LCM_DATASET_URL")
+
+
+def test_fsspec_is_asked_for_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec.registry", None)
+    with pytest.raises(ConfigError, match=r"is not installed; install it with: pip install 'lcm\[serve\]'"):
+        fetch(URL)
+
+
+# What fails
+
+
+def broken(*_) -> None:
+    raise OSError(f"500 from https://key:{SECRET}@store.example/bucket?sig={SECRET}\nRequestId:42")
+
+
+def forbidden(*_) -> None:
+    raise PermissionError("403 Forbidden")
+
+
+@pytest.mark.parametrize("fault", [unreachable, broken, forbidden])
+def test_without_a_copy_a_failure_says_what_to_do(driver, fault):
+    driver.fault = fault
+    with pytest.raises(DataError) as caught:
+        fetch(URL)
+    message = str(caught.value)
+    assert message.startswith("memory://bucket/photos cannot be read: ")
+    assert "check the address, the credentials and the network, then run this again" in message
+    assert SECRET not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("method", ["find", "get", "got"])
+@pytest.mark.parametrize("fault", [unreachable, broken, forbidden])
+def test_a_whole_copy_is_used_when_the_network_fails_and_stderr_says_so(driver, capsys, method, fault):
+    fetch(URL)
+    driver.put(**{"captions.tsv": b"other", "images/new.png": b"new"})
+    driver.fault = lambda name, _path: fault() if name == method else None
+    folder = fetch(URL)
+    assert contents(folder) == FILES, "as it was, not half of the new one"
+    said = capsys.readouterr().err
+    assert "lcm: memory://bucket/photos cannot be read (" in said
+    assert f"its copy in {folder} is used" in said
+    assert SECRET not in said
+    driver.fault = lambda *_: None
+    assert contents(fetch(URL)) == FILES | {"captions.tsv": b"other", "images/new.png": b"new"}
+
+
+def test_a_copy_that_lacks_a_file_is_not_used(driver):
+    (fetch(URL) / "captions.tsv").unlink()
+    driver.fault = unreachable
+    with pytest.raises(DataError, match="cannot be read: ConnectionError"):
+        fetch(URL)
+
+
+def test_a_folder_that_is_empty_or_not_there_removes_nothing(driver, capsys):
+    folder = fetch(URL)
+    driver.rm("/bucket/photos", recursive=True)
+    assert contents(fetch(URL)) == contents(folder) == FILES
+    driver.makedirs("/bucket/photos")
+    assert contents(fetch(URL)) == FILES
+    assert "cannot be read (it holds no files)" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_listed_removes_nothing(tmp_path, monkeypatch, capsys):
+    """fsspec's own `find` takes it for empty."""
+    place = tmp_path / "place"
+    write(place)
+    folder = fetch(f"file://{place}")
+    inside = LocalFileSystem.ls
+
+    def ls(fs, path, **options):
+        return inside(fs, path, **options) if not path.endswith("deep") else unreachable()
+
+    monkeypatch.setattr(LocalFileSystem, "ls", ls)
+    assert contents(fetch(f"file://{place}")) == contents(folder) == FILES
+    assert "cannot be read (ConnectionError" in capsys.readouterr().err
+
+
+def test_a_file_in_place_of_a_folder(driver, monkeypatch):
+    monkeypatch.setattr(Address, "connect", lambda _address: (driver, "/bucket/photos/captions.tsv"))
+    with pytest.raises(DataError, match="cannot be read: it is a file; give the folder that it is in"):
+        fetch(URL + "/captions.tsv")
+
+
+def test_what_was_fetched_before_a_failure_is_not_fetched_again(driver, cache):
+    def fault(method, path):
+        if method == "get" and path.endswith("b.png"):
+            unreachable()
+
+    driver.fault = fault
+    with pytest.raises(DataError, match="files that were fetched are kept"):
+        fetch(URL)
+    assert beside(cache) == {".new", ".lock"}
+    driver.fault = lambda *_: None
+    driver.fetched.clear()
+    assert contents(fetch(URL)) == FILES
+    assert driver.fetched == ["images/deep/b.png"]
+
+
+def test_half_a_file_is_never_taken(driver):
+    def cut(method, path):
+        if method == "got":
+            os.truncate(path, 3)
+
+    driver.fault = cut
+    with pytest.raises(DataError, match=r"did not arrive whole"):
+        fetch(URL)
+
+
+def test_a_full_disk_is_told_as_one(driver):
+    def full(method, _path):
+        if method == "get":
+            raise OSError(28, "No space left on device")
+
+    fetch(URL)
+    driver.put(new=b"new")
+    driver.fault = full
+    with pytest.raises(DataError, match=r"cannot be kept in .*datasets \(No space left on device\).*LCM_CACHE"):
+        fetch(URL)
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch):
+    monkeypatch.setenv("LCM_CACHE", "/dev/null")
+    with pytest.raises(DataError, match="cannot be kept in /dev/null/datasets"):
+        fetch(URL)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', "\x00"])
+@pytest.mark.usefixtures("driver")
+def test_an_index_that_was_spoilt_is_made_anew(text):
+    folder = fetch(URL)
+    folder.with_suffix(".json").write_text(text)
+    assert contents(fetch(URL)) == FILES
+    assert len(json.loads(folder.with_suffix(".json").read_text())) == len(FILES)
+
+
+# Kills and other processes
+
+
+def write(place: Path, files: dict[str, bytes] = FILES) -> None:
+    for name, data in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(data)
+
+
+def test_a_kill_at_any_step_leaves_a_whole_copy(tmp_path):
+    """In a process of its own, for it forks, which is safe while there is one thread only."""
+    done = subprocess.run([sys.executable, __file__, tmp_path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 8
+
+
+def kill_at_every_step(folder: Path) -> None:
+    """Kill a process that brings a copy up to date at its first, second, ... change of the cache.
+
+    After each kill the copy must be whole, old or new, without the place, and the new one with it. Prints the steps.
+    """
+    new = FILES | {"captions.tsv": b"other\n", "images/c.png": b"C"}
+    del new["images/deep/b.png"]
+    for step in itertools.count(1):
+        place, os.environ["LCM_CACHE"] = folder / str(step) / "place", str(folder / str(step) / "cache")
+        url = f"file://{place}"
+        write(place)
+        assert in_child(fetch, url) == 0
+        write(place, new)
+        (place / "images/deep/b.png").unlink()
+        code = in_child(fetch_and_die, url, step)
+        assert code in (0, -signal.SIGKILL), f"step {step} ended with {code}"
+        assert in_child(expect_offline, url, FILES, new) == 0, f"step {step}"
+        assert in_child(expect, url, new) == 0, f"step {step}"
+        if not code:
+            return print(step - 1)
+    return None
+
+
+def fetch_and_die(url: str, step: int) -> None:
+    """Fetch, and die by kill -9 at change number `step`."""
+    steps = itertools.count(1)
+
+    def die(event: str, arguments: tuple) -> None:
+        changes = event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "open")
+        if changes and os.environ["LCM_CACHE"] in str(arguments[0]) and next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(die)
+    fetch(url)
+
+
+def expect(url: str, files: dict[str, bytes]) -> None:
+    folder = fetch(url)
+    assert contents(folder) == files
+    assert beside(folder.parent) <= {"", ".json", ".lock"}, "nothing of the killed process is left"
+
+
+def expect_offline(url: str, *possible: dict[str, bytes]) -> None:
+    Address.refuse_folder = lambda *_: None
+    Address.connect = unreachable
+    assert contents(fetch(url)) in possible
+
+
+def in_child(function: Callable, *args: Any) -> int:
+    """Run in a process of its own; returns its exit code."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        function(*args)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def test_a_second_process_waits_for_the_first(driver, cache):
+    cache.mkdir(parents=True)
+    lock = FileLock(cache / f"{hashlib.sha256(URL.encode()).hexdigest()[:16]}.lock")
+    with lock:
+        second = threading.Thread(target=fetch, args=(URL,))
+        second.start()
+        second.join(0.2)
+        assert second.is_alive()
+        assert driver.fetched == []
+    second.join(20)
+    assert sorted(driver.fetched) == sorted(FILES)
+
+
+def test_several_processes_at_once(tmp_path):
+    write(tmp_path / "place", {f"{number}.png": b"x" * number for number in range(100)})
+    code = f"from lcm.data.remote import fetch; print(len(list(fetch('file://{tmp_path}/place').iterdir())))"
+    several = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [one.communicate(timeout=60)[0] for one in several] == ["100\n"] * 3
+
+
+# A disk
+
+
+def test_links_and_pipes_of_a_disk(tmp_path):
+    place = tmp_path / "place"
+    write(place)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "linked.png").write_bytes(b"linked")
+    (place / "file.png").symlink_to(tmp_path / "other" / "linked.png")
+    (place / "folder").symlink_to(tmp_path / "other")
+    (place / "circle").symlink_to(place)
+    (place / "nowhere").symlink_to(place / "missing")
+    os.mkfifo(place / "pipe")
+    assert contents(fetch(f"file://{place}")) == FILES | {"file.png": b"linked"}
+
+
+# data_dir
+
+
+def picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "png")
+    return file.getvalue()
+
+
+@pytest.fixture
+def photos(driver) -> Driver:
+    driver.put(**{"images/a.png": picture(), "images/deep/b.png": picture()})
+    return driver
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_data_set_is_loaded_from_an_address(cache):
+    dataset = load_dataset(URL)
+    assert [(image.image_id, image.captions) for image in dataset.images] == [
+        ("a.png", ("a dog",)),
+        ("b.png", ("a cat",)),
+    ]
+    assert all(image.path.is_relative_to(cache) and image.path.is_file() for image in dataset.images)
+    assert load_dataset(URL, "captions.tsv") == dataset
+
+
+def test_an_address_without_a_data_set_is_named(driver):
+    driver.rm_file("/bucket/photos/captions.tsv")
+    with pytest.raises(DataError, match=r"^memory://bucket/photos: "):
+        load_dataset(URL)
+
+
+def test_base_is_what_the_variable_names(photos, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("LCM_DATASET_URL", f" {URL} ")
+    assert resolve("base") == URL
+    assert load_dataset("base") == load_dataset(URL)
+    write(tmp_path / "place", {name: photos.cat_file(f"/bucket/photos/{name}") for name in FILES})
+    monkeypatch.setenv("LCM_DATASET_URL", str(tmp_path / "place"))
+    assert len(load_dataset("base").images) == 2
+    assert source_name("base") == "place"
+    assert "sample" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [None, "", " ", "sample"])
+def test_the_sample_stands_in_for_the_base_and_stderr_says_so(monkeypatch, tmp_path, capsys, value):
+    drawn = []
+    monkeypatch.setattr("lcm.data.sources.generate", lambda folder: drawn.append(folder) or tmp_path / "place")
+    write(tmp_path / "place", FILES | {"images/a.png": picture()})
+    if value is not None:
+        monkeypatch.setenv("LCM_DATASET_URL", value)
+    assert resolve("base") == source_name("base") == "sample"
+    load_dataset("base")
+    assert "the generated sample stands in for the base data set" in capsys.readouterr().err
+    load_dataset("sample")
+    assert capsys.readouterr().err == ""
+    assert [folder.name for folder in drawn] == ["sample", "sample"]
+
+
+def test_what_is_no_base_means_itself(monkeypatch):
+    monkeypatch.setenv("LCM_DATASET_URL", URL)
+    assert [resolve(name) for name in ("sample", "photos", "s3://bucket/x")] == ["sample", "photos", "s3://bucket/x"]
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("s3://bucket/flickr8k", "flickr8k"),
+        ("s3://bucket/flickr8k/", "flickr8k"),
+        ("s3://bucket", "bucket"),
+        ("memory://", "memory"),
+        (f"s3://key:{SECRET}@bucket", "bucket"),
+        (f"s3://key:sec/r@et{SECRET}@bucket/photos", "photos"),
+        (f"https://{SECRET}@host", "host"),
+        (f"https://host/photos?sig={SECRET}", "photos"),
+        ("abfs://container@account.dfs.core.windows.net/photos", "photos"),
+        ("photos/holiday", "holiday"),
+        ("sample", "sample"),
+    ],
+)
+def test_the_source_s_name_holds_no_path_and_no_credentials(url, name, monkeypatch):
+    assert source_name(url) == name
+    monkeypatch.setenv("LCM_DATASET_URL", url)
+    assert source_name("base") == name
+
+
+@pytest.mark.parametrize("url", [f"sftp://user:{SECRET}@host/photos", f"https://{SECRET}@host/photos"])
+def test_credentials_are_for_the_variable_alone(url):
+    """The executed notebook shows the parameter."""
+    with pytest.raises(ConfigError, match=r"^data_dir may not hold credentials.*set LCM_DATASET_URL") as caught:
+        load_dataset(url)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_cloud_s_credentials_are_for_the_environment(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: object())  # as if s3fs were installed
+    monkeypatch.setenv("LCM_DATASET_URL", f"s3://key:{SECRET}@bucket/photos")
+    with pytest.raises(
+        ConfigError, match=r"^LCM_DATASET_URL may not hold credentials; set the environment variables of"
+    ):
+        load_dataset("base")
+
+
+if __name__ == "__main__":
+    kill_at_every_step(Path(sys.argv[1]))
