@@ -1,50 +1,17 @@
-"""What can be set, and where things lie.
+"""What can be set: the parameters of the notebooks, one frozen dataclass a notebook.
 
-Knows every parameter of the notebooks (one frozen dataclass a notebook) and where lcm keeps its state. Refuses to know
-what the values are used for.
+Knows names, defaults and limits. Refuses to know what the values are used for.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Self
 
 from lcm.errors import ConfigError
 
-PACKAGE_DIR = Path(__file__).resolve().parent
 SAMPLE = "sample"  # the data_dir that stands for the generated data set
 BASE = "base"  # the data_dir that stands for what LCM_DATASET_URL names, and where that is not set, for the sample
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}  # of a parameter's value
-
-
-def resource(relative: str) -> Path:
-    """Return a file or folder that lcm ships, such as "notebooks" or "data/models/flickr8k".
-
-    An installed wheel carries it inside the package (beside it lie other packages, that may well be called
-    "notebooks"); a clone has it beside the package.
-    """
-    in_wheel = PACKAGE_DIR / "shipped" / relative
-    return in_wheel if in_wheel.exists() else PACKAGE_DIR.parent / relative
-
-
-def home() -> Path:
-    """Return the state folder: LCM_HOME, else `data/` of the clone, else the user's data folder."""
-    if os.environ.get("LCM_HOME"):
-        return Path(os.environ["LCM_HOME"]).expanduser().resolve()
-    clone = PACKAGE_DIR.parent
-    if (clone / "pyproject.toml").exists():
-        return clone / "data"
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("lcm"))
-
-
-def cache_dir() -> Path:
-    """Return the folder of what can be made again, encoders and features: LCM_CACHE, else `cache` in home()."""
-    if os.environ.get("LCM_CACHE"):
-        return Path(os.environ["LCM_CACHE"]).expanduser().resolve()
-    return home() / "cache"
 
 
 class Params:

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "lcm"
 # A new module is added here, where its imports allow. A room without modules is a single file.
 ROOMS = {
     "errors": [],
+    "folders": [],
     "config": [],
     "run_folder": [],
     "data": [
@@ -44,14 +45,15 @@ ROOMS = {
         *("comparison_plots", "comparison_images", "comparison_tables", "comparison_figures", "comparison_parts"),
         "comparison_page",
     ],
+    "retraining": ["numbers", "contributed", "near_copies", "placement", "guards", "gate"],
     "models": ["quiet", "merge", "attention", "transformer", "dual_encoder"],
     "training": [
         *("batches", "checkpoint", "state", "epochs", "loss", "reward", "prefixes", "selection", "fit", "reinforce"),
-        *("pairs", "contrastive", "half", "export"),
+        *("weights", "continuing", "pairs", "contrastive", "half", "export"),
     ],
     "operations": [
         *("pipeline", "benchmark", "answers", "folder", "comparing"),
-        *("history", "catalogue", "publishing"),
+        *("history", "catalogue", "publishing", "starting", "retraining", "gating"),
     ],
     "service": [
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
@@ -64,6 +66,7 @@ ORDER = [f"lcm.{room}.{module}".rstrip(".") for room, modules in ROOMS.items() f
 
 LIGHT_ROOMS = [
     "errors",
+    "folders",
     "config",
     "run_folder",
     "data",
@@ -71,6 +74,7 @@ LIGHT_ROOMS = [
     "encoding",
     "captioning",
     "evaluation",
+    "retraining",
     "service",
 ]
 HEAVY = ["tensorflow", "keras", "torch"]

@@ -13,7 +13,7 @@ from lcm import __version__
 from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
 from lcm.cli import main
 from lcm.cli.run import parse_value
-from lcm.config import home, resource
+from lcm.folders import home, resource
 
 PHOTOS = sorted(resource("reports/examples").glob("*.jpg"))
 

@@ -12,11 +12,12 @@ from PIL import Image
 
 from lcm.captioning.bundle import Bundle, Manifest, seal
 from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
-from lcm.config import CompareConfig, resource
+from lcm.config import CompareConfig
 from lcm.data.captions import LabelledImage
 from lcm.errors import ConfigError
 from lcm.evaluation.captioner_result import CaptionerOutput
 from lcm.evaluation.comparison import compare
+from lcm.folders import resource
 from lcm.operations import comparing
 from lcm.operations.comparing import choose_images, command, parse_captioners, run_captioners, save_record, update_cards
 

@@ -10,18 +10,10 @@ from pathlib import Path
 import papermill
 import pytest
 
-from lcm import config as config_module
-from lcm.config import (
-    BenchmarkConfig,
-    CompareConfig,
-    EvaluateConfig,
-    PrepareConfig,
-    TrainConfig,
-    cache_dir,
-    home,
-    resource,
-)
+from lcm import folders as folders_module
+from lcm.config import BenchmarkConfig, CompareConfig, EvaluateConfig, PrepareConfig, PublishConfig, TrainConfig
 from lcm.errors import ConfigError
+from lcm.folders import cache_dir, home, resource
 from lcm.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +23,7 @@ CONFIGS = {
     "03_evaluate": EvaluateConfig,
     "04_compare": CompareConfig,
     "05_benchmark": BenchmarkConfig,
+    "06_publish": PublishConfig,
 }
 
 
@@ -235,7 +228,7 @@ def test_home_of_a_clone_is_its_data_folder(empty, monkeypatch, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="XDG folders are Linux's")
 def test_home_of_an_installed_package_is_the_user_s_data_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("LCM_HOME", raising=False)
-    monkeypatch.setattr(config_module, "PACKAGE_DIR", tmp_path / "site-packages" / "lcm")
+    monkeypatch.setattr(folders_module, "PACKAGE_DIR", tmp_path / "site-packages" / "lcm")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
     assert home() == tmp_path / "user" / "lcm"
 
@@ -246,7 +239,7 @@ def test_what_lcm_ships_lies_beside_the_package_in_a_clone():
 
 
 def test_what_lcm_ships_lies_in_the_installed_package_whatever_others_put_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(config_module, "PACKAGE_DIR", tmp_path / "lcm")
+    monkeypatch.setattr(folders_module, "PACKAGE_DIR", tmp_path / "lcm")
     (tmp_path / "lcm" / "shipped" / "notebooks").mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
     assert resource("notebooks") == tmp_path / "lcm" / "shipped" / "notebooks"

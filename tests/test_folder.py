@@ -26,10 +26,10 @@ from lcm.captioning.captioners import load_captioner
 from lcm.captioning.describing import MAX_SAMPLES, SAMPLES, Description
 from lcm.captioning.tagging import rank
 from lcm.cli import main
-from lcm.config import resource
 from lcm.data.listing import list_images
 from lcm.encoding.encoders import ENCODERS, load_encoder
 from lcm.errors import BadImageError, ConfigError
+from lcm.folders import resource
 from lcm.operations.answers import COLUMNS, AnswerFile, escape
 from lcm.operations.folder import FAILURES_SHOWN, TOGETHER, Failures, write_answers
 

@@ -11,10 +11,10 @@ from tiny_blip import make_blip
 
 from lcm.captioning.bundle import Bundle, Manifest, verify
 from lcm.captioning.captioners import load_captioner
-from lcm.config import home
 from lcm.data.samples import generate
 from lcm.data.vocabulary import RESERVED
 from lcm.errors import ConfigError, LcmError
+from lcm.folders import home
 from lcm.operations.pipeline import Preset, load_preset, notebook_parameters, preset_names, run
 from lcm.run_folder import RunFolder
 

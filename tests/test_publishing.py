@@ -14,8 +14,8 @@ from tiny_versions import BROKEN, save_version
 from lcm.captioning.bundle import Manifest, verify
 from lcm.captioning.captioners import SHIPPED_BUNDLE
 from lcm.captioning.versions import SHIPPED, current_folder, current_version
-from lcm.config import resource
 from lcm.errors import BundleError, ConfigError, PublishError
+from lcm.folders import resource
 from lcm.operations import catalogue, history, publishing
 from lcm.operations.catalogue import all_versions
 from lcm.operations.publishing import promote, prune, publish, rollback

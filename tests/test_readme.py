@@ -15,10 +15,10 @@ import pytest
 from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
 from lcm.captioning.scorers import TAG_SCORERS
-from lcm.config import cache_dir, home
 from lcm.data.captions import read_dataset
 from lcm.data.samples import generate
 from lcm.encoding.encoders import ENCODERS
+from lcm.folders import cache_dir, home
 from lcm.models import MODELS
 from lcm.operations.pipeline import load_preset, notebook_parameters, preset_names
 from lcm.service.settings import settings_table

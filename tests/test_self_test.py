@@ -7,8 +7,8 @@ from tiny_versions import BROKEN, letters_of, red_picture, save_version
 from lcm.captioning.captioners import SHIPPED_BUNDLE
 from lcm.captioning.describing import Description
 from lcm.captioning.self_test import fault_of, golden_pictures, load_tested, self_test
-from lcm.config import resource
 from lcm.errors import BundleError, LcmError
+from lcm.folders import resource
 
 GOOD = Description("a dog", ("a dog", "a cat"), (("dog", 0.75), ("cat", 0.25)), "odd-1", 0.5)
 

@@ -20,11 +20,11 @@ from lcm.captioning.nearest import NearestCaptioner
 from lcm.captioning.scorers import load_chooser, load_tag_scorer
 from lcm.captioning.tagging import Photo, rank, tag_candidates
 from lcm.captioning.writing import Written, add_samples, best_captions
-from lcm.config import resource
 from lcm.data.images import read_image
 from lcm.encoding.encoders import find_encoder
 from lcm.encoding.parallel import map_in_order
 from lcm.errors import BadImageError, BundleError, ConfigError
+from lcm.folders import resource
 
 SHIPPED_BUNDLE = "data/models/flickr8k"
 PART = 8  # images that a thread reads and encodes at once

@@ -72,7 +72,7 @@ class Signatures:
 
     def add(self, image: str, seen: SeenImage) -> None:
         """Keep an image's signature."""
-        direction = _direction(seen.features["pooled"])
+        direction = direction_of(seen.features["pooled"])
         values = (self._key, image, direction.astype(np.float16).tobytes(), thumbnail(seen.pixels).tobytes())
         with self._lock:
             self._connection.execute("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?)", values)
@@ -107,7 +107,7 @@ class Signatures:
         """Return the images that the one seen is a copy of."""
         with self._lock:
             directions = self._directions[: len(self._images)]
-        cosines = directions @ _direction(seen.features["pooled"])  # [R]; without the lock: it takes longest
+        cosines = directions @ direction_of(seen.features["pooled"])  # [R]; without the lock: it takes longest
         best = np.argpartition(-cosines, CANDIDATES)[:CANDIDATES] if len(cosines) > CANDIDATES else range(len(cosines))
         rows = [row for row in best if cosines[row] >= MIN_COSINE]
         found = self._thumbnails(rows) if rows else {}
@@ -158,7 +158,7 @@ def _signs(width: int) -> np.ndarray:
     return np.random.RandomState(0).randint(0, 2, (width, WIDTH)).astype(np.float32) * 2 - 1
 
 
-def _direction(features: np.ndarray) -> np.ndarray:
+def direction_of(features: np.ndarray) -> np.ndarray:
     """Return pooled features [D] as they are compared: [WIDTH] float32, of length 1, or 0 where there are none."""
     sums = np.asarray(features, np.float32) @ _signs(len(features))
     length = np.linalg.norm(sums)

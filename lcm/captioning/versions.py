@@ -10,7 +10,7 @@ made by hand, is understood too. Without it, the shipped bundle is current; as a
 from pathlib import Path
 
 from lcm.captioning.captioners import SHIPPED_BUNDLE
-from lcm.config import home, resource
+from lcm.folders import home, resource
 
 CURRENT = "current"
 SHIPPED = "shipped"

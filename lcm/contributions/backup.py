@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lcm.config import home
 from lcm.contributions.copying import copy_images, prepare_folder, remove_other_images, replace_file
 from lcm.contributions.database import DATABASE, Database
 from lcm.contributions.failures import damaged, explained
@@ -21,6 +20,7 @@ from lcm.contributions.records import Revocation
 from lcm.contributions.store import ContributionStore
 from lcm.data.files import shorten
 from lcm.errors import ConfigError, StoreBusyError, StoreError
+from lcm.folders import home
 
 BACKUP = "backup.sqlite"
 SNAPSHOT = f".{BACKUP}.tmp"

@@ -16,7 +16,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lcm.config import home
 from lcm.contributions import outbox as entries
 from lcm.contributions.database import Session
 from lcm.contributions.files import (
@@ -42,6 +41,7 @@ from lcm.contributions.text import clean_caption, clean_language, clean_text, is
 from lcm.data.headers import image_format, scan
 from lcm.data.images import read_image
 from lcm.errors import DataError, StoreBusyError
+from lcm.folders import home
 
 MAX_STRAYS = 100  # images without a row that are swept; a kill leaves one, and kills add up only until the next start
 DECODED_SIDE = 32  # pixels; small, for the picture is only decoded to see that it is whole

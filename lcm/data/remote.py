@@ -17,10 +17,10 @@ from typing import Any
 from filelock import FileLock
 from tqdm import tqdm
 
-from lcm.config import cache_dir
 from lcm.data.address import Address, call
 from lcm.data.cached import Copy, Version
 from lcm.errors import ConfigError, DataError
+from lcm.folders import cache_dir
 
 WORKERS = 16  # files fetched at once, where the driver can: a photo takes longer to ask for than to send
 LIMIT_S = 600.0  # for one file, or the list of all, where the driver can be stopped

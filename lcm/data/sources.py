@@ -7,12 +7,13 @@ import os
 import sys
 from pathlib import Path, PurePosixPath
 
-from lcm.config import BASE, SAMPLE, home
+from lcm.config import BASE, SAMPLE
 from lcm.data.address import without_login
 from lcm.data.captions import Dataset, read_dataset
 from lcm.data.remote import fetch
 from lcm.data.samples import generate
 from lcm.errors import ConfigError, DataError
+from lcm.folders import home
 
 VARIABLE = "LCM_DATASET_URL"  # what "base" stands for: a folder or an address
 
@@ -62,3 +63,8 @@ def source_name(data_dir: str) -> str:
         return Path(place).expanduser().resolve().name
     shown = without_login(place)
     return PurePosixPath(shown.partition("://")[2]).name or shown.partition("://")[0]
+
+
+def as_metrics(data_dir: str) -> dict[str, str | int]:
+    """Return what metrics.json says of where the data came from."""
+    return {"data_source": source_name(data_dir), "generated_data": int(resolve(data_dir) == SAMPLE)}

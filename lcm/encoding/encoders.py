@@ -18,10 +18,10 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock
 
-from lcm.config import cache_dir
 from lcm.encoding import conversion
 from lcm.encoding.runtime import open_session
 from lcm.errors import BundleError, ConfigError, choose
+from lcm.folders import cache_dir
 
 FEATURE_KINDS = ("pooled", "grid")  # the order of the ONNX outputs
 WEIGHTS = ("pretrained", "random")

@@ -17,13 +17,13 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from lcm.config import cache_dir
 from lcm.encoding.conversion import PREPROCESSING
 from lcm.encoding.encoders import ENCODERS, Encoder, EncoderIdentity
 from lcm.encoding.parallel import map_in_order
 from lcm.encoding.store import FeatureStore
 from lcm.encoding.views import read_keys, view_keys
 from lcm.errors import BadImageError, DataError, choose
+from lcm.folders import cache_dir
 
 DTYPES = {"pooled": np.float32, "grid": np.float16}  # a grid of 81 positions is large: half precision is enough
 CHUNK_IMAGES = 8  # images that a worker reads in one call, and pictures, views among them, that it encodes at once

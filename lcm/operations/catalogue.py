@@ -12,8 +12,8 @@ from typing import Any
 from lcm.captioning.bundle import MANIFEST, Manifest, verify
 from lcm.captioning.captioners import SHIPPED_BUNDLE
 from lcm.captioning.versions import CURRENT, SHIPPED, current_version, models_folder, version_folder
-from lcm.config import resource
 from lcm.errors import ConfigError, LcmError
+from lcm.folders import resource
 from lcm.operations import history
 from lcm.operations.history import Event
 

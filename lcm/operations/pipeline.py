@@ -14,8 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lcm.config import resource
 from lcm.errors import ConfigError, LcmError, NothingToDo, require
+from lcm.folders import resource
 from lcm.run_folder import RunFolder
 
 RUNS = Path("reports/runs")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm.captioning.copies import compare, thumbnail
-from lcm.captioning.signatures import CANDIDATES, MIN_COSINE, WIDTH, direction
+from lcm.captioning.signatures import CANDIDATES, MIN_COSINE, WIDTH, direction_of
 from lcm.data.images import read_image
 
 
@@ -45,7 +45,7 @@ class KnownPictures:
         place = len(self._pictures)
         if place == len(self._directions):
             self._directions = np.concatenate([self._directions, np.zeros_like(self._directions)])
-        self._directions[place] = direction(picture.features)
+        self._directions[place] = direction_of(picture.features)
         self._pictures.append(picture)
         self._places.setdefault(picture.key, place)
 
@@ -56,7 +56,7 @@ class KnownPictures:
         """
         if picture.key in self._places:
             return self._pictures[self._places[picture.key]]
-        cosines = self._directions[: len(self._pictures)] @ direction(picture.features)
+        cosines = self._directions[: len(self._pictures)] @ direction_of(picture.features)
         best = np.argsort(-cosines, kind="stable")[:CANDIDATES]
         places = [int(place) for place in best if cosines[place] >= MIN_COSINE]
         if not places:

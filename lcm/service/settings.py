@@ -13,8 +13,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
-from lcm.config import home
 from lcm.errors import ConfigError
+from lcm.folders import home
 
 PREFIX = "LCM_"
 # Read by lcm.config, by training and by the tests: no reason to stop the service.
