@@ -48,7 +48,19 @@ ROOMS = {
     "retraining": ["numbers", "contributed", "near_copies", "placement", "guards", "gate"],
     "models": ["quiet", "merge", "attention", "transformer", "dual_encoder"],
     "training": [
-        *("batches", "checkpoint", "state", "epochs", "loss", "reward", "prefixes", "selection", "fit", "reinforce"),
+        *(
+            "batches",
+            "compiled",
+            "checkpoint",
+            "state",
+            "epochs",
+            "loss",
+            "reward",
+            "prefixes",
+            "selection",
+            "fit",
+            "reinforce",
+        ),
         *("weights", "continuing", "pairs", "contrastive", "half", "export"),
     ],
     "operations": [

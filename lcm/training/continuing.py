@@ -24,6 +24,7 @@ from tqdm import tqdm
 from lcm.captioning.bundle import WEIGHTS, Bundle, Manifest
 from lcm.captioning.writing import caption_features
 from lcm.config import TrainConfig
+from lcm.data.captions import LabelledImage
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
 from lcm.errors import DataError
@@ -31,12 +32,14 @@ from lcm.models import build_model
 from lcm.retraining.contributed import is_contributed
 from lcm.run_folder import RunFolder
 from lcm.training.batches import Batch, CaptionBatches
+from lcm.training.compiled import ByLength
 from lcm.training.epochs import History, Measured, Trained, run_epochs
 from lcm.training.loss import caption_loss, real_logits
 from lcm.training.state import TrainingState
 from lcm.training.weights import load_weights
 
-OWN_BEAM_WIDTH = 3  # of the captions that the model has written of base images
+# Of the captions that the model has written of each base image: the best of a beam, and some that were drawn.
+OWN_BEAM_WIDTH, OWN_SAMPLES = 3, 2
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Continuing:
         self._teacher, self._contributed, self._base, self._config = teacher, contributed, base, config
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * len(contributed))
         self.state = TrainingState(model, keras.optimizers.Adam(schedule), config.averaged_epochs)
-        self._step = tf.function(self._take_step, reduce_retracing=True)
+        self._learn, self._keep = ByLength(self._learning), ByLength(self._keeping)
+        self._apply = tf.function(self._step)
         self._drawn = self._base_batches()
 
     def train_epoch(self, number: int) -> Trained:
@@ -79,7 +83,7 @@ class Continuing:
         batches = self._contributed.epoch(self._config.seed, number)
         label = f"epoch {number}/{self._config.epochs}"
         progress = tqdm(batches, total=len(self._contributed), desc=label, mininterval=1)
-        losses = [float(self._step(*_tensors(batch), *_tensors(next(self._drawn)))) for batch in progress]
+        losses = [self._take_step(batch, next(self._drawn)) for batch in progress]
         images_per_second = self._contributed.images / (time.perf_counter() - started)
         return Trained(float(self.state.optimizer.learning_rate), images_per_second, float(np.mean(losses)))
 
@@ -92,18 +96,28 @@ class Continuing:
         for number in count(1):
             yield from self._base.epoch(self._config.seed, number)
 
-    def _take_step(self, features, inputs, targets, base_features, base_inputs, base_targets):
+    def _take_step(self, contributed: Batch, base: Batch) -> float:
         """Take a step, and return the loss of the contributed captions before it."""
-        model = self.state.model
-        before = tf.nn.softmax(real_logits(self._teacher, base_features, base_inputs, base_targets))  # [P, V]
+        loss, learning = self._learn(contributed)
+        self._apply(learning, self._keep(base))
+        return float(loss)
+
+    def _learning(self, features, inputs, targets):
         with tf.GradientTape() as tape:
-            loss = caption_loss(model, features, inputs, targets, False)
-            now = real_logits(model, base_features, base_inputs, base_targets)
-            kept = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(before), now))
-            total = loss + self._config.keep_weight * kept
-        gradients = tape.gradient(total, model.trainable_variables)
-        self.state.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        return loss
+            loss = caption_loss(self.state.model, features, inputs, targets, False)
+        return loss, tape.gradient(loss, self.state.model.trainable_variables)
+
+    def _keeping(self, features, inputs, targets):
+        before = tf.nn.softmax(real_logits(self._teacher, features, inputs, targets))  # [P, V]
+        with tf.GradientTape() as tape:
+            now = real_logits(self.state.model, features, inputs, targets)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(before, now))
+        return tape.gradient(loss, self.state.model.trainable_variables)
+
+    def _step(self, learning, keeping):
+        weight, variables = self._config.keep_weight, self.state.model.trainable_variables
+        gradients = [new + weight * old for new, old in zip(learning, keeping, strict=True)]
+        self.state.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
 
 def go_on(
@@ -130,7 +144,10 @@ def go_on(
     )
     base = train.at(_draw(np.flatnonzero(~sent), config))
     base = replace(base, images=_own_captions(base, Bundle(before.folder), config.max_words))
-    kept = CaptionBatches(base, vocabulary, max(1, round(config.batch_size * (1 - share))), together=together)
+    captions = 1 + OWN_SAMPLES if together else 1  # a row
+    kept = CaptionBatches(
+        base, vocabulary, max(1, round(config.batch_size * (1 - share))) * captions, together=together
+    )
     stage = Continuing(model, teacher, contributed, kept, config)
     recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
     recipe |= {"before": before.manifest.name, "contributed": contributed.fingerprint(), "base": kept.fingerprint()}
@@ -151,11 +168,7 @@ def _draw(places: np.ndarray, config: TrainConfig) -> np.ndarray:
     return np.sort(chosen)
 
 
-def _own_captions(base: LabelledFeatures, bundle: Bundle, max_words: int) -> list:
-    """Return the images with the caption that the bundle writes of each."""
-    captions, _ = caption_features(bundle, base, OWN_BEAM_WIDTH, max_words)
-    return [replace(image, captions=(best,)) for image, (best, *_) in zip(base.images, captions, strict=True)]
-
-
-def _tensors(batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    return tf.constant(batch.features), tf.constant(batch.inputs), tf.constant(batch.targets)
+def _own_captions(base: LabelledFeatures, bundle: Bundle, max_words: int) -> list[LabelledImage]:
+    """Return the images with captions that the bundle writes of each."""
+    captions, _ = caption_features(bundle, base, OWN_BEAM_WIDTH, max_words, OWN_SAMPLES)
+    return [replace(image, captions=tuple(its)) for image, its in zip(base.images, captions, strict=True)]

@@ -14,7 +14,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lcm.config import TrainConfig
-from lcm.training.batches import Batch, CaptionBatches
+from lcm.training.batches import CaptionBatches
+from lcm.training.compiled import ByLength
 from lcm.training.epochs import History, Measured, Trained, run_epochs
 from lcm.training.loss import caption_loss
 from lcm.training.state import TrainingState
@@ -33,23 +34,8 @@ class Trainer:
         self.model, self.optimizer = model, keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         self.state = TrainingState(model, self.optimizer, config.averaged_epochs)
         self.label_smoothing = config.label_smoothing
-        self._train_steps, self._dev_steps = {}, {}
-
-    def train(self, batch: Batch) -> tf.Tensor:
-        """Take one step; returns the loss before it."""
-        return self._call(self._train_steps, self._train_step, batch)
-
-    def measure(self, batch: Batch) -> tf.Tensor:
-        """Return the loss of a batch, dropout off."""
-        return self._call(self._dev_steps, self._measure_step, batch)
-
-    def _call(self, compiled: dict, step: Callable, batch: Batch) -> tf.Tensor:
-        length = batch.inputs.shape[-1]
-        if length not in compiled:
-            ids = tf.TensorSpec([None, None, length], tf.int32)  # [B, W, T]
-            features = tf.TensorSpec([None, *batch.features.shape[1:]], tf.float32)
-            compiled[length] = tf.function(step, input_signature=[features, ids, ids])
-        return compiled[length](batch.features, batch.inputs, batch.targets)
+        self.train = ByLength(self._train_step)  # takes one step over a batch; returns the loss before it
+        self.measure = ByLength(self._measure_step)  # returns the loss of a batch, dropout off
 
     def _train_step(self, features, inputs, targets):
         variables = self.model.trainable_variables

@@ -1,0 +1,28 @@
+"""Compiled steps: one graph a caption length, for models that read words one by one need to know it.
+
+Knows the signature of a batch. Refuses to know what a step does.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from lcm.training.batches import Batch
+
+
+class ByLength:
+    """A step over batches: `step(features [B, ...], inputs [B, W, T], targets [B, W, T])`."""
+
+    def __init__(self, step: Callable):
+        """Compile nothing yet."""
+        self._step, self._compiled = step, {}
+
+    def __call__(self, batch: Batch) -> Any:
+        """Return what the step returns for a batch."""
+        length = batch.inputs.shape[-1]
+        if length not in self._compiled:
+            ids = tf.TensorSpec([None, None, length], tf.int32)
+            features = tf.TensorSpec([None, *batch.features.shape[1:]], tf.float32)
+            self._compiled[length] = tf.function(self._step, input_signature=[features, ids, ids])
+        return self._compiled[length](batch.features, batch.inputs, batch.targets)
