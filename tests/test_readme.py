@@ -26,7 +26,7 @@ from lcm.service.settings import settings_table
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMPARISON = ROOT / "reports" / "comparison.json"
-NUMBERED = ("01_prepare", "02_train", "03_evaluate", "04_compare")
+NUMBERED = ("01_prepare", "02_train", "03_evaluate", "04_compare", "06_publish")
 
 
 OWN_IMAGES, SERVICE = README[: README.index("## The service")], README[README.index("## The service") :]
@@ -114,9 +114,15 @@ def test_the_service_answers_as_shown(tmp_path):
             ).stdout
             for line in lines
         ]
+        (code,) = blocks("python", SERVICE)
+        client = subprocess.run(
+            [sys.executable, "-c", code.replace(":8000", f":{port}")], cwd=tmp_path, capture_output=True, text=True
+        )
     finally:
         service.terminate()
         assert service.wait(30) == 0
+    assert client.returncode == 0, client.stderr
+    assert client.stdout.splitlines()[-1] == "an astronaut before a flag"
     health, description, kept, listed = printed
     assert json.loads(health)["ready"]
     assert set(json.loads(description)) == {"tags", "captions", "english_captions"}
@@ -140,7 +146,7 @@ def test_every_action_is_named(command):
 
 
 def test_the_python_example_runs():
-    (code,) = blocks("python")
+    (code,) = blocks("python", OWN_IMAGES)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert len(done.stdout.split()) >= 4
 

@@ -105,14 +105,17 @@ class Continuing:
     def _learning(self, features, inputs, targets):
         with tf.GradientTape() as tape:
             loss = caption_loss(self.state.model, features, inputs, targets, False)
-        return loss, tape.gradient(loss, self.state.model.trainable_variables)
+        return loss, self._gradients(tape, loss)
 
     def _keeping(self, features, inputs, targets):
         before = tf.nn.softmax(real_logits(self._teacher, features, inputs, targets))  # [P, V]
         with tf.GradientTape() as tape:
             now = real_logits(self.state.model, features, inputs, targets)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(before, now))
-        return tape.gradient(loss, self.state.model.trainable_variables)
+        return self._gradients(tape, loss)
+
+    def _gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> list[tf.Tensor]:
+        return list(map(tf.convert_to_tensor, tape.gradient(loss, self.state.model.trainable_variables)))
 
     def _step(self, learning, keeping):
         weight, variables = self._config.keep_weight, self.state.model.trainable_variables

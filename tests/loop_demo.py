@@ -1,0 +1,274 @@
+"""The whole loop, shown: a served model is corrected over HTTP, learns at once, is retrained, judged and replaced.
+
+    python tests/loop_demo.py                   generated scenes: a model that has never seen the night learns it
+    python tests/loop_demo.py --data flickr8k   the shipped model, its own data set as the base, learns the scenes
+
+Everything happens in a folder of its own, LCM_HOME; the caches stay where they are. tests/test_loop.py asserts what
+this prints.
+"""
+
+import argparse
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+
+from lcm.data.captions import LabelledImage, read_dataset
+from lcm.data.drawing import draw_scene
+from lcm.data.samples import generate, plan_scenes, write_captions
+from lcm.data.scenery import PLACES
+from lcm.evaluation.metrics import score
+
+ROOT = Path(__file__).resolve().parent.parent
+NEW_PLACE, NEW_CAPTION = "night", "at night"
+BASE_SCENES, ALL_SCENES = 600, 4000
+CONTRIBUTED, UNSEEN, ASKED_AGAIN = 250, 40, 10
+PICKED_UP_S = 5.0
+FIRST = {"model": "merge", "epochs": 15, "tagger_epochs": 10}
+QUICK = {"samples": 0, "page_photos": 1, "timed_photos": 1}
+
+
+@dataclass
+class Shown:
+    """What the loop has come to."""
+
+    learned_at_once: int = 0  # of ASKED_AGAIN contributed images, those that got their new caption at once
+    before: dict[str, float] = field(
+        default_factory=dict
+    )  # scores of the served model on unseen images of the new kind
+    after: dict[str, float] = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)  # of the retraining
+    versions: Counter = field(default_factory=Counter)  # model -> answers, all the while
+    failures: list[str] = field(default_factory=list)
+    picked_up_s: float = float("inf")
+    seconds: dict[str, float] = field(default_factory=dict)  # step -> wall time
+
+
+class Service:
+    """`lcm serve` as a process, and questions to it."""
+
+    def __init__(self, home: Path, environment: dict[str, str]):
+        self._log = home / "service.log"
+        with self._log.open("wb") as log:
+            command = [sys.executable, "-m", "lcm", "serve", "--port", "0"]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log)
+        self.address = f"http://127.0.0.1:{self._wait(lambda: self._port(), 60)}"
+        self._wait(lambda: json.loads(self._get("/healthz"))["ready"], 60)
+
+    def contribute(self, image: LabelledImage, caption: str) -> None:
+        self._post("/caption", {"image": _text(image.path), "caption": caption, "fileType": image.path.suffix[1:]})
+
+    def describe(self, image: LabelledImage) -> tuple[str, str, str]:
+        """Return caption, model and source."""
+        headers, answer = self._post("/learning-model", {"image": _text(image.path)})
+        return answer["captions"][0], headers["X-LCM-Model"], headers["X-LCM-Source"]
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+    def _port(self) -> str | None:
+        found = re.search(r"serving on \S+:(\d+)", self._log.read_text(errors="replace"))
+        return found and found[1]
+
+    def _get(self, route: str) -> bytes:
+        with urllib.request.urlopen(self.address + route, timeout=60) as reply:
+            return reply.read()
+
+    def _post(self, route: str, body: dict) -> tuple[Mapping[str, str], dict]:
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(self.address + route, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.headers, json.loads(reply.read())
+
+    @staticmethod
+    def _wait(condition, seconds: float):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if found := condition():
+                return found
+            time.sleep(0.1)
+        raise TimeoutError("the service does not come up")
+
+
+class Visitor(threading.Thread):
+    """Asks the service all the while, and notes who answered."""
+
+    def __init__(self, service: Service, image: LabelledImage, shown: Shown):
+        super().__init__(daemon=True)
+        self._service, self._image, self._shown, self.done = service, image, shown, threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(0.2):
+            try:
+                _, model, _ = self._service.describe(self._image)
+                self._shown.versions[model] += 1
+            except Exception as error:
+                self._shown.failures.append(f"{type(error).__name__}: {error}")
+
+
+def show(data: str = "", home: Path | None = None, say=print) -> Shown:
+    """Go once around the loop; `data` is the folder of the data set that the shipped model knows, empty: the scenes."""
+    home = home or Path(tempfile.mkdtemp(prefix="lcm-loop-"))
+    environment = os.environ | {"LCM_HOME": str(home)}
+    shown, loop = Shown(), Loop(home, environment, say)
+    if data:
+        base, places = Path(data).resolve(), list(PLACES)
+    else:
+        base, places = draw_base(home / "scenes"), [NEW_PLACE]
+        with loop.step("a first model, which has never seen the night"):
+            loop.lcm("run", "--params", str(first_model(home, base)), "--out", str(home / "first"))
+            loop.lcm("models", "publish", str(home / "first/bundle"), "--promote")
+    images = draw_new(home / "new", places, CONTRIBUTED + UNSEEN)
+    contributed, unseen = images[:CONTRIBUTED], images[CONTRIBUTED:]
+    service = Service(home, environment)
+    visitor = Visitor(service, unseen[0], shown)
+    try:
+        shown.before = loop.measure(service, unseen)
+        visitor.start()
+        with loop.step(f"{CONTRIBUTED} contributions over HTTP"):
+            for image in contributed:
+                service.contribute(image, image.captions[0])
+        shown.learned_at_once = loop.ask_again(service, contributed)
+        with loop.step("retraining"):
+            loop.lcm("run", "--params", "retrain", *options(base, quick=not data), "--out", str(home / "retrained"))
+        shown.metrics = json.loads((home / "retrained/metrics.json").read_text())
+        shown.picked_up_s = loop.wait_for(shown)
+        shown.after = loop.measure(service, unseen)
+    finally:
+        visitor.done.set()
+        service.stop()
+    shown.seconds = loop.seconds
+    report(shown, say)
+    return shown
+
+
+@dataclass
+class Loop:
+    """What is done beside the service."""
+
+    home: Path
+    environment: dict[str, str]
+    say: Callable[[str], None]
+    seconds: dict[str, float] = field(default_factory=dict)  # step -> wall time
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+        self.say(f"{name}: {self.seconds[name]:.0f} s")
+
+    def lcm(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "lcm", *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"lcm {' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+
+    def measure(self, service: Service, images: Sequence[LabelledImage]) -> dict[str, float]:
+        """Return the scores of what the service says about images that it was never sent."""
+        captions = [service.describe(image)[0] for image in images]
+        scores = score(captions, [image.captions for image in images], meteor=False)
+        self.say(f"unseen images of the new kind: CIDEr {scores.cider:.3f}, WER {scores.wer:.3f}; {captions[:3]}")
+        return {"cider": scores.cider, "wer": scores.wer}
+
+    def ask_again(self, service: Service, images: Sequence[LabelledImage]) -> int:
+        """Return how many of some contributed images get their own caption now."""
+        asked = images[:: len(images) // ASKED_AGAIN][:ASKED_AGAIN]
+        answers = [service.describe(image) for image in asked]
+        learned = sum(
+            caption == image.captions[0] and source == "contribution"
+            for image, (caption, _, source) in zip(asked, answers, strict=True)
+        )
+        self.say(f"learned at once: {learned} of {len(asked)} contributed images get their caption")
+        return learned
+
+    def wait_for(self, shown: Shown) -> float:
+        """Return after how many seconds the service answers with what was published; infinity when it does not."""
+        started, name = time.monotonic(), shown.metrics.get("bundle")
+        while time.monotonic() - started < 4 * PICKED_UP_S:
+            if shown.metrics.get("published_version") and shown.versions[name]:
+                return time.monotonic() - started
+            time.sleep(0.05)
+        return float("inf")
+
+
+def draw_base(folder: Path) -> Path:
+    """Return the folder of a data set of scenes that are in any place but the new one."""
+    generate(folder, images=BASE_SCENES)
+    dataset = read_dataset(folder)
+    night = {image.image_id for image in dataset.images if NEW_CAPTION in image.captions[0]}
+    lines = (folder / "captions.tsv").read_text().splitlines()
+    kept = [line for line in lines if line.split("\t")[0] not in night]
+    (folder / "captions.tsv").write_text("\n".join(kept) + "\n")
+    for image in dataset.images:
+        if image.image_id in night:
+            image.path.unlink()
+    return folder
+
+
+def draw_new(folder: Path, places: Sequence[str], count: int) -> list[LabelledImage]:
+    """Return new scenes in some places."""
+    folder.mkdir(parents=True)
+    scenes = [scene for scene in plan_scenes(ALL_SCENES, seed=1) if scene.place in places][:count]
+    images = []
+    for number, scene in enumerate(scenes):
+        path = folder / f"{number:03}.jpg"
+        draw_scene(**asdict(scene), random=Random(10_000 + number)).save(path, quality=90)
+        images.append(LabelledImage(path.name, path, "", tuple(write_captions(scene))))
+    return images
+
+
+def first_model(home: Path, base: Path) -> Path:
+    """Return a preset for the model that serves at first."""
+    preset = home / "first.yaml"
+    preset.write_text(
+        json.dumps({"notebooks": ["01_prepare", "02_train"], "parameters": {"data_dir": str(base)} | FIRST})
+    )
+    return preset
+
+
+def options(base: Path, quick: bool) -> list[str]:
+    """Return the parameters of the retraining."""
+    values = {"data_dir": base, "captioners": "new=trained, current=bundle"} | (QUICK if quick else {})
+    return [part for name, value in values.items() for part in ("-p", f"{name}", f"{value}")]
+
+
+def report(shown: Shown, say: Callable[[str], None]) -> None:
+    """Say what the gate said and what visitors saw."""
+    metrics = shown.metrics
+    for part in ("base", "contributed"):
+        numbers = [
+            metrics.get(f"gate_{part}_{metric}_{model}") for metric in ("cider", "wer") for model in ("current", "new")
+        ]
+        say("{}, held out: CIDEr {:.3f} -> {:.3f}, WER {:.3f} -> {:.3f}".format(part, *numbers))
+    say(f"gate {metrics.get('gate')}: {metrics.get('gate_reason')}")
+    say(f"answers by model: {dict(shown.versions)}, failed: {len(shown.failures)}")
+    say(f"the new model answered {shown.picked_up_s:.1f} s after the run's end")
+
+
+def _text(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", default="", help="folder of the data set that the shipped model knows")
+    parser.add_argument(
+        "--home", type=Path, help="folder of the demonstration, which must not be there (default: a new one)"
+    )
+    asked = parser.parse_args()
+    show(asked.data, asked.home)

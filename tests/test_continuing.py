@@ -1,0 +1,136 @@
+"""Going on from a model: its weights in a model that knows more words, and what it learns and keeps."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_reinforce import VOCABULARY, build, world
+
+from lcm.config import TrainConfig
+from lcm.data.captions import LabelledImage
+from lcm.data.vocabulary import Vocabulary
+from lcm.encoding.prepared import LabelledFeatures
+from lcm.errors import BundleError
+from lcm.retraining.contributed import PREFIX
+from lcm.training.batches import CaptionBatches
+from lcm.training.continuing import Continuing, cap_contributed
+from lcm.training.loss import caption_loss, real_logits
+from lcm.training.weights import load_weights, save_weights
+
+MODELS = ("merge", "transformer")
+LARGER = Vocabulary((*VOCABULARY.words, "kite", "whale"))
+
+
+def halved(model):
+    """The model with weights as a bundle keeps them."""
+    model.set_weights([array.astype(np.float16).astype(np.float32) for array in model.get_weights()])
+    return model
+
+
+def probabilities(model, name: str) -> np.ndarray:
+    features = world(name).store
+    words = np.tile(np.array(VOCABULARY.encode("red dog")[:-1], np.int32), (len(features), 1, 1))
+    return model((features, words)).numpy()
+
+
+# Weights
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_come_back_as_a_bundle_computes_with_them(name, tmp_path):
+    model, other = build(name), build(name, seed=1)
+    save_weights(model, tmp_path / "weights.npz")
+    load_weights(other, tmp_path / "weights.npz")
+    np.testing.assert_array_equal(probabilities(other, name), probabilities(halved(model), name))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_knows_more_words_ranks_the_known_ones_as_before(name, tmp_path):
+    model, larger = build(name), build(name, seed=1, vocabulary=LARGER)
+    save_weights(model, tmp_path / "weights.npz")
+    load_weights(larger, tmp_path / "weights.npz")
+    before, now = probabilities(halved(model), name), probabilities(larger, name)
+    known = now[..., : len(VOCABULARY)]
+    np.testing.assert_allclose(known / known.sum(-1, keepdims=True), before, rtol=1e-4)
+
+
+def test_a_new_word_begins_with_the_least_bias_and_a_vector_of_its_own(tmp_path):
+    model, larger = build("transformer"), build("transformer", seed=1, vocabulary=LARGER)
+    fresh = larger.words.numpy()
+    save_weights(model, tmp_path / "weights.npz")
+    load_weights(larger, tmp_path / "weights.npz")
+    assert larger.word_bias.numpy()[-2:].tolist() == [halved(model).word_bias.numpy().min()] * 2
+    np.testing.assert_array_equal(larger.words.numpy()[-2:], fresh[-2:])
+
+
+def test_weights_of_another_model_or_damaged_ones_are_refused(tmp_path):
+    path = tmp_path / "weights.npz"
+    save_weights(build("merge"), path)
+    with pytest.raises(BundleError, match="arrays and the model has"):
+        load_weights(build("transformer"), path)
+    save_weights(build("merge", vocabulary=LARGER), path)
+    with pytest.raises(BundleError, match="of another model"):
+        load_weights(build("merge"), path)  # fewer words than the weights know
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BundleError, match="damaged"):
+        load_weights(build("merge"), path)
+
+
+# How many contributed images take part
+
+
+def sent(labelled: LabelledFeatures, places) -> LabelledFeatures:
+    """The images, those at `places` as if users had sent them."""
+    images = [
+        LabelledImage(f"{PREFIX}{place}", one.path, one.split, one.captions) if place in places else one
+        for place, one in enumerate(labelled.images)
+    ]
+    return LabelledFeatures(images, labelled.rows, labelled.store)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.0, []), (0.25, [8]), (0.4, [7, 8]), (1.0, [4, 5, 6, 7, 8])])
+def test_the_latest_contributed_images_take_part_up_to_their_share(share, kept):
+    labelled = world("merge")
+    capped = cap_contributed(sent(labelled, {4, 5, 6, 7, 8}), share)
+    assert [image.path.stem for image in capped.images] == [str(place) for place in (0, 1, 2, 3, *kept)]
+    np.testing.assert_array_equal(capped.read(slice(None)), labelled.store[[0, 1, 2, 3, *kept]])
+
+
+# What is learned and what is kept
+
+
+def continued(name: str, keep_weight: float, epochs: int = 30):
+    """A model that learns one new caption for image 0 while it must keep what it says of the others."""
+    model, teacher = build(name), build(name)
+    labelled = world(name)
+    new = labelled.at(np.array([0]))
+    new = LabelledFeatures([LabelledImage("new", new.images[0].path, "train", ("blue boat",))], new.rows, new.store)
+    base = labelled.at(np.arange(1, 9))
+    config = TrainConfig(run_dir="", epochs=epochs, learning_rate=0.05, keep_weight=keep_weight, averaged_epochs=1)
+    learned, kept = (CaptionBatches(one, VOCABULARY, 8, together=True) for one in (new, base))
+    stage = Continuing(model, teacher, learned, kept, config)
+    losses = [stage.train_epoch(number).train_loss for number in range(1, epochs + 1)]
+    return model, teacher, losses, next(learned.epoch(0, 0)), next(kept.epoch(0, 0))
+
+
+def distance(model, teacher, batch) -> float:
+    """The Kullback-Leibler divergence from what the teacher says, nats a word."""
+    before, now = (
+        tf.nn.log_softmax(real_logits(one, batch.features, batch.inputs, batch.targets)) for one in (teacher, model)
+    )
+    return float(tf.reduce_mean(tf.reduce_sum(tf.exp(before) * (before - now), -1)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_contributed_is_learned_and_the_rest_is_kept(name):
+    model, teacher, losses, new, base = continued(name, keep_weight=16.0)
+    after = float(caption_loss(model, new.features, new.inputs, new.targets, False))
+    assert after < 0.7 * losses[0]
+    assert distance(teacher, teacher, base) == pytest.approx(0, abs=1e-6)
+    loose, loose_teacher, _, _, base = continued(name, keep_weight=0.0)
+    assert distance(model, teacher, base) < 0.2 * distance(loose, loose_teacher, base)
+
+
+def test_the_same_seed_gives_the_same_weights():
+    (one, *_), (other, *_) = (continued("merge", 4.0, epochs=3) for _ in range(2))
+    for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
