@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import keras
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from keras import ops
 from tiny_graphs import VOCABULARY
@@ -83,6 +86,17 @@ def transformer() -> Transformer:
     return made
 
 
+@pytest.fixture(scope="module")
+def biased(transformer) -> Transformer:
+    """The same with biases: with and without them, tf2onnx writes other graphs."""
+    made, random = keras.models.clone_model(transformer), np.random.default_rng(7)
+    made((np.zeros((1, POSITIONS, FEATURE_DIM), np.float32), np.zeros((1, 1, 1), np.int32)))
+    for weight, other in zip(made.weights, transformer.weights, strict=True):
+        noise = random.normal(0, 0.5, weight.shape) if len(weight.shape) == 1 else 0
+        weight.assign((other.numpy() + noise).astype(np.float16))
+    return made
+
+
 @dataclass
 class Exported:
     """A model, and the bundle that was made of it."""
@@ -100,12 +114,13 @@ def export(model: keras.Model, folder: Path, **parameters) -> Exported:
 
 
 @pytest.fixture(scope="module")
-def exported(remembering, transformer, tmp_path_factory) -> dict[str, Exported]:
-    """Both by name; the transformer's bundle can tell where it looked."""
+def exported(remembering, transformer, biased, tmp_path_factory) -> dict[str, Exported]:
+    """All by name; the transformer's bundle can tell where it looked."""
     folder = tmp_path_factory.mktemp("runs")
     return {
         "remembering": export(remembering, folder / "remembering"),
         "transformer": export(transformer, folder / "transformer", export_attention=True),
+        "biased": export(biased, folder / "biased"),
     }
 
 
@@ -127,7 +142,7 @@ def test_a_row_that_grows_begins_empty_and_grows_by_each_word(exported):
 
 
 @pytest.mark.parametrize("images", [1, 8])
-@pytest.mark.parametrize("name", ["remembering", "transformer"])
+@pytest.mark.parametrize("name", ["remembering", "transformer", "biased"])
 def test_a_bundle_decodes_as_keras_does(exported, name, images):
     model, loaded = exported[name].model, exported[name].loaded
     features, decoder = features_of(images), KerasDecoder(model, VOCABULARY)
@@ -143,6 +158,18 @@ def test_a_bundle_decodes_as_keras_does(exported, name, images):
         written |= {one.token_ids for one in ours}
     assert len(written) > 3  # not all the same
     assert len({len(ids) for ids in written}) > 1  # nor of one length
+
+
+def test_a_step_is_little_besides_its_products(exported, tmp_path):
+    """What ONNX Runtime makes of the transformer's step: at one photo, each operation beyond these costs its time."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3  # that the file is for this computer is meant
+    onnxruntime.InferenceSession(exported["biased"].folder / bundle.STEP_GRAPH, options)
+    operations = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert operations["LayerNormalization"] == 2 * 3 + 1  # three in each of two layers, and one at the end
+    assert operations["Gemm"] + operations["FusedGemm"] + operations["MatMul"] + operations["FusedMatMul"] == 25
+    assert operations.total() < 100
 
 
 # Where the model looked

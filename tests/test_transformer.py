@@ -74,11 +74,11 @@ def test_words_far_behind_are_read_as_those_at_the_last_place(monkeypatch):
 
 
 def test_what_is_remembered_of_a_text_begins_empty_and_grows_by_each_word(model):
-    assert model.row_shapes == ((None, WIDTH),) * 4  # keys and values of two layers
+    assert model.row_shapes == ((2, None, WIDTH // 2),) * 4  # of two heads; keys and values of two layers
     images, rows = model.start(random_features(2)), empty_rows(2, model.row_shapes)
-    assert [array.shape for array in images] == [(2, POSITIONS, WIDTH)] * 4
+    assert [array.shape for array in images] == [(2, 2, POSITIONS, WIDTH // 2)] * 4
     for words in range(3):
-        assert [row.shape for row in rows] == [(2, 1, words, WIDTH)] * 4
+        assert [row.shape for row in rows] == [(2, 1, 2, words, WIDTH // 2)] * 4
         log_probs, rows = model.step(np.full((2, 1), START, np.int32), images, rows)
         assert log_probs.shape == (2, 1, VOCABULARY_SIZE)
 

@@ -125,7 +125,7 @@ def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> li
             beginning = tuple(written[row, beams[row, slot]].tolist())
             ended[active[row]].append(Hypothesis(beginning, float(totals[row, slot]), ended=True))
         beams, words, log_prob = _going_on(beams, words, totals, beam_width)
-        kept = np.take_along_axis(written, beams[:, :, None], axis=1)
+        kept = written[np.arange(len(beams))[:, None], beams]
         written = np.concatenate([kept, words[:, :, None]], axis=2)
         best_now = log_prob.max(1) / written.shape[2] ** LENGTH_POWER
         open_images = np.array(
@@ -210,10 +210,10 @@ def _best_continuations(
     images, width, vocabulary_size = log_probs.shape
     totals = (log_prob[:, :, None] + log_probs).reshape(images, width * vocabulary_size)
     count = min(count, totals.shape[1])
-    best = np.argpartition(-totals, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(totals, best, axis=1), axis=1, kind="stable")
-    best = np.take_along_axis(best, order, axis=1)
-    return best // vocabulary_size, best % vocabulary_size, np.take_along_axis(totals, best, axis=1)
+    every = np.arange(images)[:, None]
+    best = np.argpartition(totals, -count, axis=1)[:, -count:]
+    best = best[every, np.argsort(-totals[every, best], axis=1, kind="stable")]
+    return best // vocabulary_size, best % vocabulary_size, totals[every, best]
 
 
 def _going_on(
@@ -222,8 +222,8 @@ def _going_on(
     """Return the `beam_width` best continuations that do not end, each [B, W]; a missing one has probability 0."""
     totals = np.where(words == END, -np.inf, totals)
     order = np.argsort(-totals, axis=1, kind="stable")[:, :beam_width]
-    beams, words, totals = (np.take_along_axis(array, order, axis=1) for array in (beams, words, totals))
-    return beams, words, totals
+    every = np.arange(len(order))[:, None]
+    return beams[every, order], words[every, order], totals[every, order]
 
 
 def _unended(written: np.ndarray, log_prob: np.ndarray) -> list[Hypothesis]:

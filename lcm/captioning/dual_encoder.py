@@ -40,7 +40,7 @@ class DualEncoder:
             self.name, self.scale = str(settings["name"]), float(settings["scale"])
             self._word_embedding, self._embedding_dim = str(settings["word_embedding"]), int(settings["embedding_dim"])
             self._image_tower = open_session(folder / IMAGE_TOWER, threads=1)
-            self._text_tower = open_session(folder / TEXT_TOWER)
+            self._text_tower = open_session(folder / TEXT_TOWER, threads=1)
             words = (folder / WORDS).read_text(encoding="utf-8").splitlines()
             self._rows = np.load(folder / WORD_ROWS, allow_pickle=False)
             self._vectors = np.load(folder / WORD_VECTORS, allow_pickle=False).astype(np.float32)

@@ -1,15 +1,27 @@
 """What a transformer is made of: attention, and the layers that look, read and think.
 
 Knows how one layer works, over whole captions or word by word. Refuses to know how many there are, words and places.
+Within a layer, vectors are the rows of one matrix wherever they are, [R, D]: a dense layer of that is one product in
+the exported graph, and of anything else ten operations that find out and change shapes.
 
-Shapes: B images, W texts of each image, T positions, N grid positions, D width, H heads; Q queries that look at K keys,
-X times.
+Shapes: B images, W texts of each image, T positions, N grid positions, R rows, D width, H heads, E = D / H; Q queries
+that look at K keys, X times.
 """
 
 import keras
 from keras import ops
 
 Tensor = keras.KerasTensor
+
+
+class Norm(keras.layers.LayerNormalization):
+    """Layer normalisation, written so that ONNX Runtime makes one operation of it: Keras's own is nine there."""
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Return `inputs` [..., D] with mean 0 and variance 1 along D, then scaled and shifted as learned."""
+        away = inputs - ops.mean(inputs, axis=-1, keepdims=True)
+        variance = ops.mean(ops.power(away, 2.0), axis=-1, keepdims=True)  # not ops.square, which it does not know
+        return away / ops.sqrt(variance + self.epsilon) * self.gamma + self.beta
 
 
 class Attention(keras.layers.Layer):
@@ -26,32 +38,46 @@ class Attention(keras.layers.Layer):
         self.value = keras.layers.Dense(width, name="value")
         self.output_dense = keras.layers.Dense(width, name="output_dense")
 
-    def keys_values(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values [..., K, D] of what can be looked at, [..., K, D]."""
-        return self.key(seen), self.value(seen)
+    def keys_values(self, rows: Tensor, times: Tensor | int) -> tuple[Tensor, Tensor]:
+        """Return keys and values [X, H, K, E] of what can be looked at, [X * K, D]; `times` is X."""
+        return self._split(self.key(rows), times), self._split(self.value(rows), times)
+
+    def queries(self, rows: Tensor, times: Tensor | int) -> Tensor:
+        """Return what each head looks for, [X, H, Q, E], from [X * Q, D]; `times` is X."""
+        return self._split(self.query(rows), times)
 
     def weights_of(self, queries: Tensor, keys: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Return how much each head looks where, [X, H, Q, K], from [X, Q, D] and keys [X, K, D].
+        """Return how much each head looks where, [..., Q, K], from queries [..., Q, E] and keys [..., K, E].
 
         `hidden` [Q, K] is very negative where a query may not look.
         """
-        scores = ops.matmul(self._split(self.query(queries)), ops.transpose(self._split(keys), (0, 1, 3, 2)))
-        scores = scores * self.head_width**-0.5
+        scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2)) * self.head_width**-0.5
         return ops.softmax(scores if hidden is None else scores + hidden)
 
     def look(self, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Return what is found, [X, Q, D], from [X, Q, D], keys and values [X, K, D]."""
-        found = ops.matmul(self.weights_of(queries, keys, hidden), self._split(values))  # [X, H, Q, D / H]
-        shape = ops.shape(queries)
-        joined = ops.reshape(ops.transpose(found, (0, 2, 1, 3)), (shape[0], shape[1], self.heads * self.head_width))
-        return self.output_dense(joined)
+        """Return what is found, [X * Q, D], from queries [X, H, Q, E], keys and values [X, H, K, E]."""
+        found = ops.matmul(self.weights_of(queries, keys, hidden), values)  # [X, H, Q, E]
+        return self._join(ops.transpose(found, (0, 2, 1, 3)))
 
-    def _split(self, vectors: Tensor) -> Tensor:
-        """Return [X, H, K, D / H] of [X, K, D].
+    def look_back(
+        self, rows: Tensor, before: tuple[Tensor, Tensor], texts: tuple
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return what each text's next word finds in itself and the words before it, and the keys and values of all.
 
-        Without a reshape: after a dense layer that has no bias, or one of zeros, tf2onnx would write a wrong one.
+        From [B * W, D] and keys and values [B, W, H, T, E] to [B * W, D] and [B, W, H, T + 1, E]; `texts` is (B, W).
         """
-        return ops.stack(ops.split(vectors, self.heads, axis=-1), axis=1)
+        shape = (*texts, self.heads, 1, self.head_width)
+        query, *new = (ops.reshape(dense(rows), shape) for dense in (self.query, self.key, self.value))
+        keys, values = (ops.concatenate(both, axis=3) for both in zip(before, new, strict=True))
+        return self._join(ops.matmul(self.weights_of(query, keys), values)), (keys, values)
+
+    def _split(self, rows: Tensor, times: Tensor | int) -> Tensor:
+        """Return [X, H, K, E] of [X * K, D]."""
+        return ops.transpose(ops.reshape(rows, (times, -1, self.heads, self.head_width)), (0, 2, 1, 3))
+
+    def _join(self, found: Tensor) -> Tensor:
+        """Return [R, D] of what the heads found for each row, [..., H, E] or [..., H, 1, E]."""
+        return self.output_dense(ops.reshape(found, (-1, self.heads * self.head_width)))
 
 
 class _Block(keras.layers.Layer):
@@ -59,16 +85,16 @@ class _Block(keras.layers.Layer):
 
     def __init__(self, width: int, dropout: float, **keras_options):
         super().__init__(**keras_options)
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
+        self.norm = Norm(epsilon=1e-5, name="norm")
         self.dense = keras.layers.Dense(4 * width, activation="relu", name="dense")
         self.dense_back = keras.layers.Dense(width, name="dense_back")
         self.dropout = keras.layers.Dropout(dropout, name="dropout")
         self.built = True  # the layers within build themselves as they are called; Keras would warn that it cannot
 
-    def think(self, hidden: Tensor, training: bool = False) -> Tensor:
-        """Return `hidden` [..., D] with what the dense layers add."""
-        added = self.dense_back(self.dense(self.norm(hidden)))
-        return hidden + self.dropout(added, training=training)
+    def think(self, rows: Tensor, training: bool = False) -> Tensor:
+        """Return `rows` [R, D] with what the dense layers add."""
+        added = self.dense_back(self.dense(self.norm(rows)))
+        return rows + self.dropout(added, training=training)
 
 
 class EncoderLayer(_Block):
@@ -76,14 +102,16 @@ class EncoderLayer(_Block):
 
     def __init__(self, width: int, heads: int, dropout: float, **keras_options):
         super().__init__(width, dropout, **keras_options)
-        self.look_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="look_norm")
+        self.look_norm = Norm(epsilon=1e-5, name="look_norm")
         self.attention = Attention(width, heads, name="attention")
 
     def call(self, seen: Tensor, training: bool = False) -> Tensor:
         """Return [B, N, D] from [B, N, D]."""
-        normal = self.look_norm(seen)
-        found = self.attention.look(normal, *self.attention.keys_values(normal))
-        return self.think(seen + self.dropout(found, training=training), training)
+        rows, images = as_rows(seen), ops.shape(seen)[0]
+        normal = self.look_norm(rows)
+        queries, image = self.attention.queries(normal, images), self.attention.keys_values(normal, images)
+        found = self.attention.look(queries, *image)
+        return ops.reshape(self.think(rows + self.dropout(found, training=training), training), ops.shape(seen))
 
 
 class DecoderLayer(_Block):
@@ -91,53 +119,60 @@ class DecoderLayer(_Block):
 
     def __init__(self, width: int, heads: int, dropout: float, **keras_options):
         super().__init__(width, dropout, **keras_options)
-        self.read_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="read_norm")
+        self.read_norm = Norm(epsilon=1e-5, name="read_norm")
         self.read = Attention(width, heads, name="read")
-        self.look_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="look_norm")
+        self.look_norm = Norm(epsilon=1e-5, name="look_norm")
         self.look = Attention(width, heads, name="look")
 
+    def keys_values(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what every word looks at, keys and values [B, H, N, E] of the grid [B, N, D]."""
+        return self.look.keys_values(as_rows(seen), ops.shape(seen)[0])
+
     def call(self, hidden: Tensor, image: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
-        """Return [B, W, T, D] from [B, W, T, D] and the image's keys and values [B, N, D]."""
-        return self._look_and_think(self._read_before(hidden, training), image, training)
+        """Return [B, W, T, D] from [B, W, T, D] and the image's keys and values [B, H, N, E]."""
+        rows = self._look_and_think(self._read_before(hidden, training), image, ops.shape(hidden)[0], training)
+        return ops.reshape(rows, ops.shape(hidden))
 
     def looks(self, hidden: Tensor, keys: Tensor) -> Tensor:
-        """Return how much each word looks where, the mean over heads [B, W, T, N], from [B, W, T, D] and [B, N, D]."""
-        batch, texts, length, _ = ops.shape(hidden)
-        weights = self.look.weights_of(self._queries(self._read_before(hidden, False)), keys)  # [B, H, W * T, N]
-        return ops.reshape(ops.mean(weights, axis=1), (batch, texts, length, ops.shape(keys)[1]))
+        """Return how much each word looks where, the mean over heads [B, W, T, N].
 
-    def _read_before(self, hidden: Tensor, training: bool) -> Tensor:
-        """Return [B, W, T, D] with what each word finds in itself and those before it."""
-        length = ops.shape(hidden)[2]
-        ahead = -1e9 * ops.cast(ops.arange(length)[:, None] < ops.arange(length)[None], hidden.dtype)  # [T, T]
-        normal = _fold_texts(self.read_norm(hidden))
-        found = self.read.look(normal, *self.read.keys_values(normal), ahead)
-        return hidden + self.dropout(ops.reshape(found, ops.shape(hidden)), training=training)
+        From [B, W, T, D] and the image's keys [B, H, N, E].
+        """
+        batch, texts, length, _ = ops.shape(hidden)
+        weights = self.look.weights_of(self._queries(self._read_before(hidden, False), batch), keys)  # [B, H, W * T, N]
+        return ops.reshape(ops.mean(weights, axis=1), (batch, texts, length, ops.shape(keys)[2]))
 
     def step(
-        self, hidden: Tensor, image: tuple[Tensor, Tensor], words: tuple[Tensor, Tensor]
+        self, rows: Tensor, image: tuple[Tensor, Tensor], words: tuple[Tensor, Tensor], texts: tuple
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return [B, W, 1, D] for the next word, and the words' keys and values [B, W, T + 1, D]."""
-        normal = self.read_norm(hidden)
-        keys, values = (
-            ops.concatenate([before, new], axis=2)
-            for before, new in zip(words, self.read.keys_values(normal), strict=True)
-        )
-        found = self.read.look(_fold_texts(normal), _fold_texts(keys), _fold_texts(values))
-        hidden = hidden + ops.reshape(found, ops.shape(hidden))
-        return self._look_and_think(hidden, image, False), (keys, values)
+        """Return [B * W, D] for the next word, and the words' keys and values [B, W, H, T + 1, E]; `texts` is (B, W).
 
-    def _look_and_think(self, hidden: Tensor, image: tuple[Tensor, Tensor], training: bool) -> Tensor:
-        found = ops.reshape(self.look.look(self._queries(hidden), *image), ops.shape(hidden))
-        return self.think(hidden + self.dropout(found, training=training), training)
+        Shapes are told rather than asked for: in the graph, asking takes five operations each time.
+        """
+        found, words = self.read.look_back(self.read_norm(rows), words, texts)
+        return self._look_and_think(rows + found, image, texts[0], False), words
 
-    def _queries(self, hidden: Tensor) -> Tensor:
-        """Return what the texts of an image look for, [B, W * T, D], from [B, W, T, D]."""
-        shape = ops.shape(hidden)
-        return ops.reshape(self.look_norm(hidden), (shape[0], shape[1] * shape[2], shape[3]))
+    def _read_before(self, hidden: Tensor, training: bool) -> Tensor:
+        """Return [B * W * T, D], from [B, W, T, D], with what each word finds in itself and those before it."""
+        batch, texts, length, _ = ops.shape(hidden)
+        ahead = -1e9 * ops.cast(ops.arange(length)[:, None] < ops.arange(length)[None], hidden.dtype)  # [T, T]
+        rows, times = as_rows(hidden), batch * texts
+        normal = self.read_norm(rows)
+        found = self.read.look(self.read.queries(normal, times), *self.read.keys_values(normal, times), ahead)
+        return rows + self.dropout(found, training=training)
+
+    def _look_and_think(
+        self, rows: Tensor, image: tuple[Tensor, Tensor], images: Tensor | int, training: bool
+    ) -> Tensor:
+        """Return [R, D] with what is found in the image; `images` is B."""
+        found = self.look.look(self._queries(rows, images), *image)
+        return self.think(rows + self.dropout(found, training=training), training)
+
+    def _queries(self, rows: Tensor, images: Tensor | int) -> Tensor:
+        """Return what all texts of an image look for, [B, H, Q, E], from [B * Q, D]."""
+        return self.look.queries(self.look_norm(rows), images)
 
 
-def _fold_texts(rows: Tensor) -> Tensor:
-    """Return [B * W, T, D] of [B, W, T, D]."""
-    shape = ops.shape(rows)
-    return ops.reshape(rows, (shape[0] * shape[1], shape[2], shape[3]))
+def as_rows(vectors: Tensor) -> Tensor:
+    """Return [R, D] of [..., D]."""
+    return ops.reshape(vectors, (-1, vectors.shape[-1]))

@@ -6,15 +6,16 @@ Normalization in the Transformer Architecture", 2020) and one table for words re
 the Output Embedding to Improve Language Models", 2017).
 
 Shapes: B images, W texts of each image, T positions, N grid positions, F numbers in a feature, D width, H heads,
-V words.
+E = D / H, V words.
 """
 
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 from keras import ops
 
-from lcm.models.attention import DecoderLayer, EncoderLayer
+from lcm.models.attention import DecoderLayer, EncoderLayer, Norm, as_rows
 
 Tensor = keras.KerasTensor
 MAX_POSITIONS = 64  # words of a caption that have a place of their own; later ones share the last
@@ -62,12 +63,12 @@ class Transformer(keras.Model):
         self.feature_dense = keras.layers.Dense(width, name="feature_dense")
         self.places = self.add_weight(shape=(positions, width), initializer=_normal(width), name="places")
         self.encoder = [EncoderLayer(width, heads, dropout, name=f"encoder_{n}") for n in range(encoder_layers)]
-        self.encoder_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="encoder_norm")
+        self.encoder_norm = Norm(epsilon=1e-5, name="encoder_norm")
         self.words = self.add_weight(shape=(vocabulary_size, width), initializer=_normal(width), name="words")
         self.positions = self.add_weight(shape=(MAX_POSITIONS, width), initializer=_normal(width), name="positions")
         self.word_dropout = keras.layers.Dropout(dropout, name="word_dropout")
         self.decoder = [DecoderLayer(width, heads, dropout, name=f"decoder_{n}") for n in range(decoder_layers)]
-        self.decoder_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="decoder_norm")
+        self.decoder_norm = Norm(epsilon=1e-5, name="decoder_norm")
         self.word_bias = self.add_weight(shape=(vocabulary_size,), initializer="zeros", name="word_bias")
 
     @property
@@ -78,7 +79,8 @@ class Transformer(keras.Model):
     @property
     def row_shapes(self) -> tuple[tuple[int | None, ...], ...]:
         """The shapes of what a step remembers of a text: keys and values of each layer, one more a word."""
-        return ((None, self.settings["width"]),) * (2 * len(self.decoder))
+        heads, width = self.settings["heads"], self.settings["width"]
+        return ((heads, None, width // heads),) * (2 * len(self.decoder))
 
     def get_config(self) -> dict:
         return super().get_config() | self.settings
@@ -94,23 +96,24 @@ class Transformer(keras.Model):
         return self.encoder_norm(seen)
 
     def start(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Return what is remembered of each image: keys and values of the grid [B, N, D], of each decoder layer."""
+        """Return what is remembered of each image: keys and values of the grid [B, H, N, E], of each decoder layer."""
         seen = self.see(features)
-        return tuple(array for layer in self.decoder for array in layer.look.keys_values(seen))
+        return tuple(array for layer in self.decoder for array in layer.keys_values(seen))
 
     def read(self, token_ids: Tensor, first: int | Tensor, training: bool = False) -> Tensor:
         """Return the vectors [B, W, T, D] of words [B, W, T], of which the first has the position `first`."""
         positions = ops.minimum(first + ops.arange(ops.shape(token_ids)[-1]), MAX_POSITIONS - 1)
         token_ids = ops.cast(token_ids, "int32")  # to build a saved model, Keras calls it with other numbers
-        vectors = ops.take(self.words, token_ids, axis=0) * self.settings["width"] ** 0.5
-        return self.word_dropout(vectors + ops.take(self.positions, positions, axis=0), training=training)
+        # TensorFlow's, for Keras's own `take` has nine operations more in the graph: it counts from the end below 0.
+        vectors = tf.gather(self.words, token_ids, axis=0) * self.settings["width"] ** 0.5
+        return self.word_dropout(vectors + tf.gather(self.positions, positions, axis=0), training=training)
 
     def hidden(self, features: Tensor, token_ids: Tensor, training: bool = False) -> Tensor:
         """Return what is known at each position, [B, W, T, D], from features [B, N, F] and words before [B, W, T]."""
         seen = self.see(features, training)
         hidden = self.read(token_ids, 0, training)
         for layer in self.decoder:
-            hidden = layer(hidden, layer.look.keys_values(seen), training=training)
+            hidden = layer(hidden, layer.keys_values(seen), training=training)
         return self.decoder_norm(hidden)
 
     def attention(self, features: Tensor, token_ids: Tensor) -> Tensor:
@@ -122,8 +125,8 @@ class Transformer(keras.Model):
         hidden = self.read(token_ids, 0)
         *before, last = self.decoder
         for layer in before:
-            hidden = layer(hidden, layer.look.keys_values(seen))
-        keys, _ = last.look.keys_values(seen)
+            hidden = layer(hidden, layer.keys_values(seen))
+        keys, _ = last.keys_values(seen)
         return last.looks(hidden, keys)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -139,13 +142,14 @@ class Transformer(keras.Model):
         self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next rows."""
-        hidden = self.read(token_ids[..., None], ops.shape(rows[0])[2])
+        hidden = as_rows(self.read(token_ids[..., None], ops.shape(rows[0])[3]))  # [B * W, D]
         next_rows = []
         for place, layer in enumerate(self.decoder):
             pair = slice(2 * place, 2 * place + 2)
-            hidden, kept = layer.step(hidden, images[pair], rows[pair])
+            hidden, kept = layer.step(hidden, images[pair], rows[pair], ops.shape(token_ids))
             next_rows += kept
-        return ops.log_softmax(self.logits(self.decoder_norm(hidden)[:, :, 0])), tuple(next_rows)
+        log_probs = ops.log_softmax(self.logits(self.decoder_norm(hidden)))
+        return ops.reshape(log_probs, (*ops.shape(token_ids), self.words.shape[0])), tuple(next_rows)
 
 
 def _normal(width: int) -> keras.initializers.Initializer:
