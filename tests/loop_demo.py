@@ -1,9 +1,9 @@
 """The whole loop, shown: a served model is corrected over HTTP, learns at once, is retrained, judged and replaced.
 
-    python tests/loop_demo.py                   generated scenes: a model that has never seen the night learns it
+    python tests/loop_demo.py                   generated scenes: a model of them learns their photographic negatives
     python tests/loop_demo.py --data flickr8k   the shipped model, its own data set as the base, learns the scenes
 
-Everything happens in a folder of its own, LCM_HOME; the caches stay where they are. tests/test_loop.py asserts what
+Everything happens in a folder of its own, LCM_HOME; the caches stay where they are. tests/test_sample.py asserts what
 this prints.
 """
 
@@ -25,18 +25,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 
-from lcm.data.captions import LabelledImage, read_dataset
+from PIL import ImageOps
+
+from lcm import folders
+from lcm.data.captions import LabelledImage
 from lcm.data.drawing import draw_scene
 from lcm.data.samples import generate, plan_scenes, write_captions
-from lcm.data.scenery import PLACES
 from lcm.evaluation.metrics import score
 
 ROOT = Path(__file__).resolve().parent.parent
-NEW_PLACE, NEW_CAPTION = "night", "at night"
-BASE_SCENES, ALL_SCENES = 600, 4000
+SEED = 1  # of the new scenes; those of the sample have 0
 CONTRIBUTED, UNSEEN, ASKED_AGAIN = 250, 40, 10
 PICKED_UP_S = 5.0
-FIRST = {"model": "merge", "epochs": 15, "tagger_epochs": 10}
 QUICK = {"samples": 0, "page_photos": 1, "timed_photos": 1}
 
 
@@ -119,19 +119,23 @@ class Visitor(threading.Thread):
                 self._shown.failures.append(f"{type(error).__name__}: {error}")
 
 
-def show(data: str = "", home: Path | None = None, say=print) -> Shown:
-    """Go once around the loop; `data` is the folder of the data set that the shipped model knows, empty: the scenes."""
+def show(data: str = "", home: Path | None = None, bundle: Path | None = None, say=print) -> Shown:
+    """Go once around the loop.
+
+    `data` is the folder of the data set that the shipped model knows, empty: the scenes, of which `bundle` is a model;
+    without it, it is trained first.
+    """
     home = home or Path(tempfile.mkdtemp(prefix="lcm-loop-"))
     environment = os.environ | {"LCM_HOME": str(home)}
     shown, loop = Shown(), Loop(home, environment, say)
-    if data:
-        base, places = Path(data).resolve(), list(PLACES)
-    else:
-        base, places = draw_base(home / "scenes"), [NEW_PLACE]
-        with loop.step("a first model, which has never seen the night"):
-            loop.lcm("run", "--params", str(first_model(home, base)), "--out", str(home / "first"))
-            loop.lcm("models", "publish", str(home / "first/bundle"), "--promote")
-    images = draw_new(home / "new", places, CONTRIBUTED + UNSEEN)
+    if not (data or bundle):
+        with loop.step("a first model, of the generated scenes"):
+            loop.lcm("run", "--params", "sample", "--out", str(home / "first"))
+        bundle = home / "first" / "bundle"
+    if bundle:
+        loop.lcm("models", "publish", str(bundle), "--promote")
+    base = Path(data).resolve() if data else generate(folders.home() / "raw" / "sample")
+    images = draw_new(home / "new", negative=not data)
     contributed, unseen = images[:CONTRIBUTED], images[CONTRIBUTED:]
     service = Service(home, environment)
     visitor = Visitor(service, unseen[0], shown)
@@ -206,39 +210,17 @@ class Loop:
         return float("inf")
 
 
-def draw_base(folder: Path) -> Path:
-    """Return the folder of a data set of scenes that are in any place but the new one."""
-    generate(folder, images=BASE_SCENES)
-    dataset = read_dataset(folder)
-    night = {image.image_id for image in dataset.images if NEW_CAPTION in image.captions[0]}
-    lines = (folder / "captions.tsv").read_text().splitlines()
-    kept = [line for line in lines if line.split("\t")[0] not in night]
-    (folder / "captions.tsv").write_text("\n".join(kept) + "\n")
-    for image in dataset.images:
-        if image.image_id in night:
-            image.path.unlink()
-    return folder
-
-
-def draw_new(folder: Path, places: Sequence[str], count: int) -> list[LabelledImage]:
-    """Return new scenes in some places."""
+def draw_new(folder: Path, negative: bool) -> list[LabelledImage]:
+    """Return new scenes, or their photographic negatives, whose captions say that they are."""
     folder.mkdir(parents=True)
-    scenes = [scene for scene in plan_scenes(ALL_SCENES, seed=1) if scene.place in places][:count]
     images = []
-    for number, scene in enumerate(scenes):
+    for number, scene in enumerate(plan_scenes(CONTRIBUTED + UNSEEN, SEED)):
         path = folder / f"{number:03}.jpg"
-        draw_scene(**asdict(scene), random=Random(10_000 + number)).save(path, quality=90)
-        images.append(LabelledImage(path.name, path, "", tuple(write_captions(scene))))
+        picture = draw_scene(**asdict(scene), random=Random(10_000 + number))
+        (ImageOps.invert(picture) if negative else picture).save(path, quality=90)
+        captions = [f"a negative of {caption}" if negative else caption for caption in write_captions(scene)]
+        images.append(LabelledImage(path.name, path, "", tuple(captions)))
     return images
-
-
-def first_model(home: Path, base: Path) -> Path:
-    """Return a preset for the model that serves at first."""
-    preset = home / "first.yaml"
-    preset.write_text(
-        json.dumps({"notebooks": ["01_prepare", "02_train"], "parameters": {"data_dir": str(base)} | FIRST})
-    )
-    return preset
 
 
 def options(base: Path, quick: bool) -> list[str]:
