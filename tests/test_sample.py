@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from lcm.captioning.bundle import Manifest, verify
 from lcm.captioning.captioners import load_captioner
+from lcm.data.samples import generate
 from lcm.folders import home
 from lcm.operations.pipeline import load_preset, run
 from lcm.run_folder import RunFolder
