@@ -152,7 +152,7 @@ def go_on(
         base, vocabulary, max(1, round(config.batch_size * (1 - share))) * captions, together=together
     )
     stage = Continuing(model, teacher, contributed, kept, config)
-    recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
+    recipe = {name: value for name, value in asdict(config).items() if name not in ("run_dir", "export_attention")}
     recipe |= {"before": before.manifest.name, "contributed": contributed.fingerprint(), "base": kept.fingerprint()}
     return run_epochs(stage, config.epochs, config.patience, recipe, checkpoint)
 
