@@ -225,7 +225,7 @@ def draw_new(folder: Path, negative: bool) -> list[LabelledImage]:
 
 def options(base: Path, quick: bool) -> list[str]:
     """Return the parameters of the retraining."""
-    values = {"data_dir": base, "captioners": "new=trained, current=bundle"} | (QUICK if quick else {})
+    values = {"data_dir": base, "captioners": "new=trained, current"} | (QUICK if quick else {})
     return [part for name, value in values.items() for part in ("-p", f"{name}", f"{value}")]
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lcm.captioning.captioners import bundle_folder, load_captioner
+from lcm.captioning.versions import current_folder, models_folder
 from lcm.captioning.model_card import add_comparison
 from lcm.config import CompareConfig
 from lcm.data.captions import Dataset, LabelledImage
@@ -66,10 +67,14 @@ def parse_captioners(text: str, run_dir: str) -> dict[str, str]:
     """Return name -> captioner as load_captioner takes it, from "NAME=CAPTIONER, CAPTIONER, …".
 
     Without a name, a captioner is its own. In the run of `run_dir`, `trained` is the bundle that it has trained, and
-    `nearest` alone searches its train images.
+    `nearest` alone searches its train images; `current` is the version that answers now.
     Raises ConfigError when there is none, or two have one name.
     """
-    own = {"trained": f"bundle:{RunFolder(Path(run_dir)).bundle}", "nearest": f"nearest:{run_dir}"}
+    own = {
+        "trained": f"bundle:{RunFolder(Path(run_dir)).bundle}",
+        "nearest": f"nearest:{run_dir}",
+        "current": f"bundle:{current_folder(models_folder())}",
+    }
     named: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, spec = (side.strip() for side in (part.partition("=") if "=" in part else (part, "", part)))
