@@ -7,6 +7,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run notebooks test lint lab serve clean distclean
+.PHONY: driver current contributions retrain summary release dispatch
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,9 +19,11 @@ PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 PARAMS ?= sample
 EXAMPLES ?= reports/examples/*.jpg
 ARGS ?=
+RETRAINED ?= reports/runs/retrain
+RELEASED := data/released
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables: PYTHON=python3.12  PARAMS=flickr8k  ARGS='-p epochs 3'  EXAMPLES='photos/*.jpg'"
 	@echo "CPU-only Linux: PIP_EXTRA_INDEX_URL spares gigabytes at setup, see the top of the Makefile"
 
@@ -55,6 +58,36 @@ lab: $(READY) ## open the notebooks in JupyterLab
 
 serve: $(READY) ## serve captions, tags and corrections over HTTP
 	$(BIN)/lcm serve $(ARGS)
+
+# What .github/workflows does, step by step; it works on any machine. Values that come from elsewhere (STORE_DRIVER,
+# APPROVED, VERSION) are read by the shell, as one word each: neither make nor the shell takes anything in them for code.
+driver: $(READY) ## install STORE_DRIVER (adlfs, s3fs, gcsfs), if it is set, to reach stores elsewhere
+	@[ -z "$$STORE_DRIVER" ] || $(BIN)/python -m pip install --no-input -e '.[serve]' -- "$$STORE_DRIVER"
+
+current: $(READY) ## take the newest model that was released on GitHub, as the current one
+	@tag="$$(gh release list --exclude-drafts --limit 100 --json tagName \
+		--jq '[.[].tagName | select(startswith("model-"))][0] // ""')" && \
+	if [ -z "$$tag" ]; then echo "no model was released yet"; else \
+		rm -rf $(RELEASED) && gh release download "$$tag" --dir $(RELEASED) && \
+		$(BIN)/lcm models publish $(RELEASED) --promote --reason "released as $$tag"; \
+	fi
+
+contributions: $(READY) ## fetch the contributions that a service has copied to LCM_STORE_URL
+	$(BIN)/lcm contributions fetch
+
+retrain: $(READY) ## learn what users sent; APPROVED lets numbers of contributions pass
+	@$(BIN)/lcm run --params retrain --out $(RETRAINED) -p approved "$$APPROVED" $(ARGS)
+
+summary: $(READY) ## say what became of a retraining
+	@$(BIN)/lcm summary $(RETRAINED) --out $(RETRAINED)/summary.md
+
+release: ## release the model that was retrained on GitHub, as model-VERSION
+	@[ -n "$$VERSION" ] || { echo "VERSION is not set: the gate has passed no model" >&2; exit 1; }
+	@gh release create "model-$$VERSION" $(RETRAINED)/bundle/* --target "$$GITHUB_SHA" --latest=false \
+		--title "Model $$VERSION" --notes-file $(RETRAINED)/summary.md
+
+dispatch: ## start retrain.yml on GitHub
+	@gh workflow run retrain.yml --ref "$${GITHUB_REF_NAME:-main}"
 
 # Data that cannot be made again stays: your images, contributions, and trained or shipped models.
 clean: ## remove caches, the generated sample and runs; never images, contributions or models

@@ -30,7 +30,7 @@ ROOMS = {
     ],
     "contributions": [
         *("text", "target", "records", "failures", "files", "database", "outbox", "reader"),
-        *("store", "copying", "exchange", "backup", "layout", "mirror"),
+        *("store", "copying", "exchange", "backup", "layout", "mirror", "fetching"),
     ],
     "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "views", "features", "prepared"],
     "captioning": [
@@ -65,13 +65,13 @@ ROOMS = {
     ],
     "operations": [
         *("pipeline", "benchmark", "answers", "folder", "comparing"),
-        *("history", "catalogue", "publishing", "starting", "retraining", "gating"),
+        *("history", "catalogue", "publishing", "starting", "retraining", "gating", "summary"),
     ],
     "service": [
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
         *("heap", "model_watch", "learning", "state", "web", "parsing", "connections", "supervisor", "server"),
     ],
-    "cli": ["printing", "run", "caption", "serve", "contributions", "models"],
+    "cli": ["printing", "run", "caption", "serve", "contributions", "models", "summary"],
 }
 DOORS = ["lcm", "lcm.__main__"]  # what users open; nothing inside may import them
 ORDER = [f"lcm.{room}.{module}".rstrip(".") for room, modules in ROOMS.items() for module in [*modules, ""]] + DOORS

@@ -53,6 +53,15 @@ def test_nearest_alone_searches_the_run_that_compares():
     assert named == {"nearest": "nearest:runs/x", "theirs": "nearest:runs/y", "new": "bundle:runs/x/bundle"}
 
 
+def test_current_is_the_version_that_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    assert parse_captioners("current", "runs/x") == {"current": f"bundle:{resource(SHIPPED_BUNDLE)}"}
+    (tmp_path / "models" / "newer").mkdir(parents=True)
+    (tmp_path / "models" / "current").write_text("newer\n")
+    named = parse_captioners("old=current, bundle", "runs/x")
+    assert named == {"old": f"bundle:{tmp_path / 'models' / 'newer'}", "bundle": "bundle"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

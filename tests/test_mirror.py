@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import mirror_fakes as fakes
@@ -290,6 +291,24 @@ def test_h17_a_revoked_contribution_is_gone_and_its_image_with_the_last_one(stor
     mirror.copy_due()
     assert image not in target.sizes()
     assert_equal(target, store)
+    lines = [json.loads(target.read(f"revocations/{number}.json")) for number in (1, 2)]
+    assert lines == [asdict(gone) | {"image_file": gone.image_file} for gone in store.revocations()]
+
+
+def test_h17_the_line_about_a_revocation_is_written_before_anything_goes(store, target):
+    add_some(store)
+    mirror = make_mirror(store, target)
+    mirror.copy_due()
+    store.take_back(3)
+    target.fs.calls.clear()
+    mirror.copy_due()
+    changes = [
+        path.rpartition("remote/")[2] for name, path in target.fs.calls if name in ("pipe_file", "mv", "rm_file")
+    ]
+    places = [
+        next(i for i, path in enumerate(changes) if part in path) for part in ("revocations/3", "contributions/3")
+    ]
+    assert places == sorted(places)
 
 
 def test_h17_an_image_that_comes_again_before_its_delete_stays(store, target):
@@ -312,7 +331,8 @@ def test_h17_a_contribution_revoked_before_it_was_copied_never_appears(store, ta
         store.take_back(number)
     target.fs.fault = None
     run(mirror, clock, store, turns=100)
-    assert set(target.sizes()) == {MARKER}, "not even half an image"
+    lines = {f"revocations/{number}.json" for number in (1, 2, 3)}
+    assert set(target.sizes()) == {MARKER, *lines}, "not even half an image"
 
 
 def test_h17_nothing_counts_as_deleted_where_no_bucket_is(store, target):

@@ -10,7 +10,7 @@ from lcm.captioning.bundle import Bundle, Manifest
 from lcm.captioning.captioners import load_captioner
 from lcm.data.vocabulary import RESERVED
 from lcm.errors import ConfigError, LcmError
-from lcm.operations.pipeline import Preset, load_preset, notebook_parameters, preset_names, run
+from lcm.operations.pipeline import Preset, _of_kind, load_preset, notebook_parameters, preset_names, run
 
 NOTEBOOKS = ("01_prepare", "02_train", "03_evaluate", "04_compare")
 
@@ -72,6 +72,7 @@ def test_two_images_train_and_what_cannot_be_measured_is_null_with_a_reason(tmp_
     folder = run(load_preset("sample"), quick(tmp_path / "photos"), tmp_path / "run")
     metrics = folder.read_metrics()
     assert metrics["train_images"] == 2
+    assert metrics["generated_data"] == 0
     for name in ("cider", "wer", "bleu_4", "meteor", "tag_map"):
         assert metrics[name] is None
         assert metrics[f"{name}_reason"]
@@ -172,6 +173,16 @@ def test_an_unknown_parameter_stops_the_run_before_it_starts(tmp_path):
     with pytest.raises(ConfigError, match=r"unknown parameter 'epoch'; did you mean 'epochs'\?"):
         run(load_preset("sample"), {"epoch": 3}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "kept"),
+    [(7, '""', "7"), (7, "0", 7), (0.5, "'x'", "0.5"), (True, '""', True), ("7", '""', "7")],
+)
+def test_a_number_is_text_where_the_parameter_is(value, default, kept):
+    """`-p approved 7` names one contribution."""
+    assert _of_kind(value, default) == kept
+    assert type(_of_kind(value, default)) is type(kept)
 
 
 def test_an_unknown_notebook_is_refused(tmp_path):

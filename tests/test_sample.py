@@ -45,6 +45,7 @@ def test_metrics_are_flat_numbers_and_strings(sample_run):
     assert metrics["meteor"] is not None or metrics["meteor_reason"]
     assert metrics["split"] == "dev"
     assert metrics["data_source"] == "sample"
+    assert metrics["generated_data"] == 1, "or the gate would publish what was trained on it"
 
 
 def test_a_run_leaves_notebooks_html_and_figures(sample_run):

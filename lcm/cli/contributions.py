@@ -41,6 +41,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     revoking.add_argument("--reason", required=True, help="kept with the line")
     action("check", _check, "compare every image with what was sent")
     action("backup", _back_up, "copy all to a folder, also while the service runs").add_argument("folder", type=Path)
+    action("fetch", _fetch, "take over what a service has copied to LCM_STORE_URL, in order to train from it")
     restoring = action("restore", _restore, "put a backup in the place of a store; stop the service first")
     restoring.add_argument("folder", type=Path)
     restoring.add_argument("--replace", action="store_true", help="put a store that is there aside")
@@ -119,6 +120,21 @@ def _restore(options: argparse.Namespace) -> int:
     if done.aside:
         print_line(f"what was there lies in {done.aside}; remove it when it is not needed")
     return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from lcm.contributions.fetching import fetch_contributions
+
+    done = fetch_contributions(os.environ.get("LCM_STORE_URL", "").strip(), options.store)
+    for name, reason in done.damaged.items():
+        print_line(f"left out {name}: {reason}")
+    print_line(
+        f"{done.contributions} contributions are here, {done.new} of them new; {done.revoked} were revoked, "
+        f"{len(done.damaged)} left out"
+    )
+    if done.is_damaged:
+        print_line("more is damaged than an accident explains: check the copy before you train from it")
+    return 1 if done.is_damaged else 0
 
 
 def _left_out(numbers: tuple[int, ...]) -> int:

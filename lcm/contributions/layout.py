@@ -1,4 +1,5 @@
-"""What the copy of the contributions looks like: contributions/<number>.json, and images/… as they lie in the store.
+"""What the copy of the contributions looks like: contributions/<number>.json, images/… as they lie in the store, and
+revocations/<number>.json with the line that stays of what was revoked.
 
 Knows an object's name and bytes, and how a copy is compared with the contributions. Refuses to know when and how
 objects are written.
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from lcm.contributions.records import OutboxEntry
 from lcm.contributions.target import MARKER, Target
 from lcm.errors import StoreDamagedError
+
+CONTRIBUTIONS, REVOCATIONS = "contributions", "revocations"  # folders of records
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,12 @@ def image_name(entry: OutboxEntry) -> str:
 
 def record_name(entry: OutboxEntry) -> str:
     """Return the name of a contribution's record at the target."""
-    return f"contributions/{entry.contribution_id}.json"
+    return f"{CONTRIBUTIONS}/{entry.contribution_id}.json"
+
+
+def revocation_name(entry: OutboxEntry) -> str:
+    """Return the name of the line about a revoked contribution at the target."""
+    return f"{REVOCATIONS}/{entry.contribution_id}.json"
 
 
 def record_bytes(entry: OutboxEntry) -> bytes:
@@ -60,9 +68,9 @@ def read_image_file(entry: OutboxEntry) -> bytes:
 def check(target: Target, contributions: Iterable[OutboxEntry]) -> MirrorCheck:
     """Compare the copy with the store, every byte of it; `contributions` are puts of all that the store holds.
 
-    Raises TargetError when the target cannot be read.
+    Lines about what was revoked are not compared. Raises TargetError when the target cannot be read.
     """
-    sizes = target.sizes()
+    sizes = {name: size for name, size in target.sizes().items() if not name.startswith(f"{REVOCATIONS}/")}
     expected: dict[str, str] = {}
     for entry in contributions:
         expected[image_name(entry)] = entry.image_sha256

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from lcm.contributions.layout import image_name, read_image_file, record_bytes, record_name
+from lcm.contributions.layout import image_name, read_image_file, record_bytes, record_name, revocation_name
 from lcm.contributions.records import OutboxEntry
 from lcm.contributions.target import Target, TargetError
 from lcm.data.address import Address
@@ -103,12 +103,16 @@ class Mirror:
         return self._look_every_s
 
     def _copy(self, entry: OutboxEntry) -> None:
-        """Write an image before the record that names it, and remove the record first."""
+        """Write an image before the record that names it, and remove the record first.
+
+        What was revoked leaves a line, written before anything goes: whoever trains from the copy keeps its place free.
+        """
         if entry.kind == "put":
             self._target.put(image_name(entry), read_image_file(entry))
             self._target.put(record_name(entry), record_bytes(entry))
             return
         assert entry.kind == "delete", entry.kind
+        self._target.put(revocation_name(entry), record_bytes(entry))
         self._target.delete(record_name(entry))
         if entry.image_path is None:
             self._target.delete(image_name(entry))

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -109,6 +109,36 @@ class ContributionStore(StoreReader):
         self._remove_unused(gone.image_file)  # after a kill in between, the next start does it
         return gone
 
+    # For a copy of another store, which keeps its numbers
+
+    def take(self, contribution: Contribution, image: bytes) -> None:
+        """Keep what another store has, under its number there, if it passes the door that `add` is.
+
+        Raises BadImageError or DataError where it does not, where record and image do not belong together, and where
+        the number or the pair is another one's here.
+        """
+        texts = contribution.caption, contribution.language, contribution.source
+        sent = {"caption_sent": contribution.caption_sent, "received": contribution.received}
+        own = replace(self._draft(image, *texts), id=contribution.id, **sent)
+        if own != contribution:
+            raise DataError("its record is not what the image and the caption give")
+        with self.database.writing() as session:
+            query = "SELECT 1 FROM contributions WHERE number = ? OR (image_sha256 = ? AND caption = ?)"
+            values = (own.id, own.image_sha256, own.caption)
+            if session.connection.execute(query, values).fetchone() or self._find_revocation(session, own.id):
+                raise DataError("its number, or image and caption, are those of another contribution")
+            write_image(session.folder, own.image_file, image)
+            self._write_row(session, own)
+
+    def take_revocation(self, gone: Revocation) -> bool:
+        """Revoke what another store has revoked, or keep its line alone; returns whether it was a contribution here."""
+        with self.database.writing() as session:
+            query = "DELETE FROM contributions WHERE number = ?"
+            was_there = session.connection.execute(query, (gone.id,)).rowcount > 0
+            session.connection.execute("INSERT OR IGNORE INTO revocations VALUES (?, ?, ?, ?, ?)", astuple(gone))
+        self._remove_unused(gone.image_file)
+        return was_there
+
     # For a mirror
 
     def pending(self, limit: int, now: float) -> list[OutboxEntry]:
@@ -150,11 +180,14 @@ class ContributionStore(StoreReader):
         query = "SELECT seq FROM sqlite_sequence WHERE name = 'contributions'"
         (last,) = session.connection.execute(query).fetchone() or (0,)
         contribution = replace(draft, id=last + 1)
-        row = contribution.as_row()
-        session.connection.execute(_INSERT, (*row, checksum(session.store_id, row)))
+        self._write_row(session, contribution)
         if self._outbox:
             entries.put(session.connection, contribution.id)
         return contribution
+
+    def _write_row(self, session: Session, contribution: Contribution) -> None:
+        row = contribution.as_row()
+        session.connection.execute(_INSERT, (*row, checksum(session.store_id, row)))
 
     def _find_revocation(self, session: Session, number: int) -> Revocation | None:
         query = f"SELECT {', '.join(REVOCATION_COLUMNS)} FROM revocations WHERE number = ?"

@@ -1,12 +1,13 @@
-"""A folder somewhere else that objects are put into: a bucket, a container, another disk.
+"""A folder somewhere else that objects are put into and read from: a bucket, a container, another disk.
 
 Knows how fsspec's drivers write: how an object becomes visible whole, what tells a missing object from a missing
 bucket, and that a driver may hang. Refuses to know what the objects are and when to try again.
 """
 
+import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ LIMIT_S = 300.0  # for one operation: the largest image through 1 Mbit/s takes 1
 READ_BACK_BYTES = 65_536  # an object up to this size is compared by content after it was sent, a larger one by size
 MARKER, MARKER_TEXT = "README.txt", b"Contributions to an lcm service, copied by the service; do not edit.\n"
 PART = ".part"  # ends the name of an object that is not whole yet
+_NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)  # what drivers raise for no such object
 
 
 class TargetError(LcmError):
@@ -58,6 +60,14 @@ class Target:
         """Return what the object `name` holds."""
         return self._limited(lambda: self._call("cat_file", self._path(name)))
 
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return what some objects hold, None of those that are not there; at once where the driver can."""
+        return self._limited(self._read_all, names)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the objects right inside a folder, without it; none where there is no such folder."""
+        return self._limited(self._names, folder)
+
     # Jobs: each runs in a thread of its own
 
     def _put(self, name: str, data: bytes) -> None:
@@ -79,6 +89,29 @@ class Target:
         self._fs.invalidate_cache()
         found = self._call("find", root.rstrip("/"), detail=True)
         return {path[len(root) :] if path.startswith(root) else path: info["size"] for path, info in found.items()}
+
+    def _read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        paths = [self._path(name) for name in names]
+        if self._fs.async_impl:
+            from fsspec.asyn import sync
+
+            return sync(self._fs.loop, _read_beside, self._fs, paths, timeout=self.limit_s)
+        return [self._read_or_none(path) for path in paths]
+
+    def _read_or_none(self, path: str) -> bytes | None:
+        try:
+            return self._call("cat_file", path)
+        except _NOT_THERE:
+            return None
+
+    def _names(self, folder: str) -> list[str]:
+        path = self._path(folder)
+        self._fs.invalidate_cache()
+        try:  # not `find`, which passes over a folder that cannot be listed as if it held nothing
+            found = self._call("ls", path, detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(one["name"].rpartition("/")[2] for one in found if one["type"] == "file")
 
     # What jobs are made of
 
@@ -174,6 +207,15 @@ class Target:
             self._fs = None  # a broken connection stays broken; asynchronous drivers make their own anew
         is_ours = isinstance(error, TargetError | ConfigError)
         raise TargetError(str(error) if is_ours else self.address.explain(error)) from None
+
+
+async def _read_beside(fs: Any, paths: Sequence[str]) -> list[bytes | None]:
+    """Read objects beside one another; one that is not there is None, any other error is raised."""
+    found = await asyncio.gather(*(fs._cat_file(path) for path in paths), return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException) and not isinstance(one, _NOT_THERE):
+            raise one
+    return [None if isinstance(one, _NOT_THERE) else one for one in found]
 
 
 def _run(outcome: Future, job: Callable[..., Any], args: tuple) -> None:

@@ -48,9 +48,7 @@ def read_parts(run: RunFolder, config: PublishConfig) -> tuple[Part, Part]:
     }
     for name, its in captions.items():
         if not its:
-            raise DataError(
-                f"{path} holds no captions of {name!r}; compare with -p captioners new=trained,current"
-            )
+            raise DataError(f"{path} holds no captions of {name!r}; compare with -p captioners new=trained,current")
     references = {row["image_id"]: row["references"] for row in rows}
     base = [image_id for image_id in references if not image_id.startswith(PREFIX)]
     contributed = [image_id for image_id in references if image_id.startswith(PREFIX)]

@@ -86,13 +86,19 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     folder = RunFolder.at(out or RUNS / preset.name)
     for place, (notebook, names) in enumerate(known.items(), start=1):
         print(f"[{place}/{len(known)}] {notebook}", file=sys.stderr, flush=True)
-        its_own = {name: value for name, value in parameters.items() if name in names}
+        its_own = {name: _of_kind(value, names[name]) for name, value in parameters.items() if name in names}
         try:
             _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
         except NothingToDo as end:
             print(end, file=sys.stderr, flush=True)
             break
     return folder
+
+
+def _of_kind(value: Any, default: str) -> Any:
+    """Return a number as text where the parameter, by its default as written, is text: `-p approved 7` is."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number and default.strip()[:1] in ("'", '"') else value
 
 
 def _refuse_unknown(parameters: Mapping[str, Any], known: set[str]) -> None:
