@@ -690,6 +690,19 @@ def test_a_split_s_images_come_with_their_features(prepared):
     np.testing.assert_array_equal(dev.read(np.array([4, 0, 4])), expected[[4, 0, 4]])
 
 
+def test_some_of_labelled_images_by_place():
+    images = [LabelledImage(name, Path(name), "train", (name,)) for name in "abcd"]
+    store = np.arange(24, dtype=np.float32).reshape(12, 2)
+    whole = LabelledFeatures(images, np.array([3, 2, 1, 0]), store, np.array([[4, 5, 6, 7], [8, 9, 10, 11]]))
+    some = whole.at(np.array([2, 0]))
+    assert [image.image_id for image in some.images] == ["c", "a"]
+    assert some.read(slice(None)).tolist() == [[2, 3], [6, 7]]
+    assert some.read(slice(None), np.array([1, 2])).tolist() == [[12, 13], [16, 17]]
+    assert (len(some), some.views) == (2, 2)
+    without = LabelledFeatures(images, np.array([3, 2, 1, 0]), store).at(np.array([1]))
+    assert (len(without), without.views, without.read(slice(None)).tolist()) == (1, 0, [[4, 5]])
+
+
 def test_a_split_s_features_are_float32_whatever_the_cache_holds(paths):
     encoded = encode_images(paths, FakeEncoder(), ("grid",))
     store, (rows,) = encoded.features(list(paths), "grid")

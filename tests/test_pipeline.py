@@ -8,6 +8,7 @@ from tiny_blip import make_blip
 
 from lcm.captioning.bundle import Bundle, Manifest
 from lcm.captioning.captioners import load_captioner
+from lcm.cli import main
 from lcm.data.vocabulary import RESERVED
 from lcm.errors import ConfigError, LcmError
 from lcm.operations.pipeline import Preset, _of_kind, load_preset, notebook_parameters, preset_names, run
@@ -137,12 +138,23 @@ def test_one_image_is_a_clear_error(tmp_path):
     assert "training needs two" in (tmp_path / "run" / "01_prepare.html").read_text()
 
 
+def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    assert main(["run", "--params", "retrain", "--out", str(tmp_path / "run")]) == 0
+    said = capfd.readouterr().err
+    assert "there are no contributions that can train; nothing is trained" in said
+    assert "[1/5] 01_prepare" in said
+    assert "[2/5]" not in said
+    assert "nothing is trained" in (tmp_path / "run" / "01_prepare.html").read_text()
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
 # Presets and parameters
 
 
 def test_every_preset_loads_and_sets_known_parameters_only():
     assert preset_names() == sorted(
-        ["flickr30k", "flickr8k", "flickr8k-best", "original", "sample", "benchmark", "compare"]
+        ["flickr30k", "flickr8k", "flickr8k-best", "original", "sample", "benchmark", "compare", "retrain"]
     )
     for name in preset_names():
         preset = load_preset(name)

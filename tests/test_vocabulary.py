@@ -112,6 +112,24 @@ def test_no_word_is_frequent_enough():
         build_vocabulary(["😀", "..."], 1)
 
 
+def test_words_that_are_known_keep_their_ids_and_new_ones_follow():
+    known = build_vocabulary(["a dog a dog", "a cat"], 1)
+    grown = build_vocabulary(["the zebra the zebra the dog", "zoo zoo dog"], 2, known)
+    assert grown.words == (*known.words, "the", "zebra", "zoo")
+    assert all(grown.ids[word] == known.ids[word] for word in known.words)
+    assert grown.encode("a cat and the dog")[1:-1] == [
+        *known.encode("a cat")[1:-1],
+        UNKNOWN,
+        len(known),
+        known.ids["dog"],
+    ]
+
+
+def test_without_a_frequent_word_those_that_are_known_stay():
+    known = build_vocabulary(["a dog"], 1)
+    assert build_vocabulary([], 5, known) == build_vocabulary(["<pad> zebra"], 5, known) == known
+
+
 def test_reserved_ids_come_first_and_no_word_takes_them():
     assert (PAD, START, END, UNKNOWN) == (0, 1, 2, 3)
     vocabulary = build_vocabulary(["<start> <pad> <end> <unknown> start pad end unknown"] * 2, 1)

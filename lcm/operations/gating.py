@@ -7,11 +7,12 @@ Refuses to know what makes a model better: retraining/gate.py does.
 import json
 from dataclasses import dataclass
 
+from lcm.captioning.bundle import Manifest
 from lcm.config import PublishConfig
 from lcm.errors import DataError, require
 from lcm.operations.publishing import publish
 from lcm.operations.starting import current_start
-from lcm.retraining.contributed import PREFIX
+from lcm.retraining.contributed import is_contributed_id
 from lcm.retraining.gate import Decision, Part, judge
 from lcm.run_folder import RunFolder
 
@@ -50,8 +51,8 @@ def read_parts(run: RunFolder, config: PublishConfig) -> tuple[Part, Part]:
         if not its:
             raise DataError(f"{path} holds no captions of {name!r}; compare with -p captioners new=trained,current")
     references = {row["image_id"]: row["references"] for row in rows}
-    base = [image_id for image_id in references if not image_id.startswith(PREFIX)]
-    contributed = [image_id for image_id in references if image_id.startswith(PREFIX)]
+    base = [image_id for image_id in references if not is_contributed_id(image_id)]
+    contributed = [image_id for image_id in references if is_contributed_id(image_id)]
     return tuple(
         Part(
             [references[name] for name in names],
@@ -63,29 +64,39 @@ def read_parts(run: RunFolder, config: PublishConfig) -> tuple[Part, Part]:
 
 
 def decide(run: RunFolder, config: PublishConfig) -> Outcome:
-    """Let the gate judge, publish the run's bundle where it may be, and write gate.json.
+    """Let the gate judge, publish the run's bundle where it may be, and write gate.json, whatever publishing does.
 
-    Raises DataError when another model is current by now than the one compared with, PublishError when publishing
-    fails.
+    Where 01_prepare has not noted what the base data are, they count as generated. Raises DataError when other models
+    were compared than the run's and the one that is current by now, or on images that train; PublishError when
+    publishing fails.
     """
     base, contributed = read_parts(run, config)
-    decision = judge(base, contributed, stand_in=bool(run.read_metrics().get("generated_data")))
+    decision = judge(base, contributed, stand_in=run.read_metrics().get("generated_data") != 0)
+    _write(run, decision, "")
     version = ""
     if decision.publish and config.publish:
         version = _publish(run, config, decision)
-    outcome = Outcome(decision, version)
+        _write(run, decision, version)
+    return Outcome(decision, version)
+
+
+def _write(run: RunFolder, decision: Decision, version: str) -> None:
     (run.path / "gate.json").write_text(json.dumps(decision.as_record() | {"version": version}, indent=1) + "\n")
-    return outcome
 
 
 def _publish(run: RunFolder, config: PublishConfig, decision: Decision) -> str:
-    current = current_start()
-    compared = json.loads((run.path / "comparison.json").read_text())["models"][config.current]["note"]
-    if current.manifest.name != compared:
-        raise DataError(
-            f"the new model was compared with {compared} and {current.manifest.name} is current by now; run 04_compare "
-            "and 06_publish again"
-        )
+    current, record = current_start(), json.loads((run.path / "comparison.json").read_text(encoding="utf-8"))
+    if record["split"] == "train":
+        raise DataError("the models were compared on images that train; run 04_compare with -p split dev or test")
+    for name, manifest, what in (
+        (config.new, Manifest.load(run.bundle), "the bundle of this run is"),
+        (config.current, current.manifest, "the current model is by now"),
+    ):
+        compared = record["models"][name]["note"] or name
+        if compared != manifest.name:
+            raise DataError(
+                f"{compared} was compared as {name!r}, and {what} {manifest.name}; run 04_compare and 06_publish again"
+            )
     change = publish(
         run.bundle,
         decision.reason,

@@ -6,8 +6,8 @@ leaves about all that. Refuses to know each rule: retraining/ does.
 
 import html
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,19 @@ from lcm.contributions.reader import StoreReader
 from lcm.contributions.records import ContributedImage, Revocation
 from lcm.data.captions import Dataset
 from lcm.encoding.features import EncodedImages
-from lcm.errors import NothingToDo
+from lcm.errors import ConfigError, NothingToDo
 from lcm.operations.starting import Start, current_start, find_start
-from lcm.retraining.contributed import SEEN, TRAINED, image_id, is_contributed, join, labelled, numbers_of
+from lcm.retraining.contributed import (
+    QUARANTINED,
+    SEEN,
+    TESTED,
+    TRAINED,
+    image_id,
+    is_contributed,
+    join,
+    labelled,
+    numbers_of,
+)
 from lcm.retraining.guards import Limits, Suspect, check_limits, find_suspects
 from lcm.retraining.numbers import as_text, from_text
 from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
@@ -37,7 +47,9 @@ class Arrived:
 
     images: Sequence[ContributedImage] = ()
     revoked: Sequence[Revocation] = ()
-    new: frozenset[int] = frozenset()  # numbers that the current model has not seen
+    new: frozenset[int] = frozenset()  # numbers that the current model has not seen, or that were approved since
+    quarantined: frozenset[int] = frozenset()  # numbers that were kept out before, and that nobody has approved
+    earlier: Mapping[str, str] = field(default_factory=dict)  # image_id -> its split when models were trained
     start: Start | None = None  # what to go on from; None: from scratch
 
     def join(self, dataset: Dataset) -> Dataset:
@@ -45,12 +57,12 @@ class Arrived:
         return join(dataset, [labelled(image, TRAIN) for image in self.images])
 
     def __str__(self) -> str:
-        if not self.images:
-            return "no contributions"
-        lines = [
-            f"{len(self.images)} contributed images, {len(numbers_of(self.images))} captions, {len(self.new)} of them "
-            "new to the current model"
-        ]
+        lines = ["no contributions"]
+        if self.images:
+            lines = [
+                f"{len(self.images)} contributed images, {len(numbers_of(self.images))} captions, {len(self.new)} of "
+                "them new to the current model"
+            ]
         if self.start:
             lines += [f"training goes on from {self.start.version} ({self.start.manifest.name})"]
             lines += [f"not from {one}: it has learned from what is revoked" for one in self.start.passed_over]
@@ -67,22 +79,27 @@ class Gathered:
     suspects: Sequence[Suspect] = ()
 
     def as_metrics(self) -> dict[str, float | str]:
-        """Return the counts for metrics.json, and the numbers of the contributions for the manifest."""
-        if not self.arrived.images:
-            return {}
-        splits = [image.split for image in self.dataset.images if is_contributed(image)]
-        kept = {image.image_id for image in self.dataset.images if is_contributed(image) and image.split == TRAIN}
+        """Return the counts for metrics.json, and the numbers of the contributions for the manifest.
+
+        Without contributions too: what an earlier run into the same folder has left does not hold any more.
+        """
+        split_of = {image.image_id: image.split for image in self.dataset.images if is_contributed(image)}
         suspected = {one.contribution.id for one in self.suspects}
-        training = [image for image in self.arrived.images if image_id(image) in kept]
+        numbers = {
+            split: numbers_of(one for one in self.arrived.images if split_of.get(image_id(one)) == split) - suspected
+            for split in (TRAIN, TEST)
+        }
         start = self.arrived.start
         return {
-            "contributed_train_images": splits.count(TRAIN),
-            "contributed_test_images": splits.count(TEST),
+            "contributed_train_images": [*split_of.values()].count(TRAIN),
+            "contributed_test_images": [*split_of.values()].count(TEST),
             "contributions_new": len(self.arrived.new),
             "contributions_suspected": len(self.suspects),
             "contributed_copies": len(self.placement.copies),
             "contributed_copies_of_held_out": len(self.placement.held_out),
-            TRAINED: as_text(numbers_of(training) - suspected),
+            TRAINED: as_text(numbers[TRAIN]),
+            TESTED: as_text(numbers[TEST]),
+            QUARANTINED: as_text(suspected),
             SEEN: as_text(numbers_of(self.arrived.images)),
             "start_from": str(start.folder) if start else "",
             "start_version": start.version if start else "",
@@ -122,16 +139,23 @@ class Gathered:
 def read_arrived(config: PrepareConfig, store: StoreReader | None = None) -> Arrived:
     """Return the contributions of the store that `config` names; none where it names none.
 
-    Raises NothingToDo when the current model has seen all there are, and has learned from none that is revoked.
+    Raises NothingToDo when the current model has seen all there are, none that it has not learned from was approved
+    since, and none that it has learned from is revoked. Raises ConfigError for start_from without contributions: what
+    is revoked is not known then.
     """
     check_limits(_limits(config))
-    from_text("" if config.approved == ALL else config.approved)
+    approved = from_text("" if config.approved == ALL else config.approved)
     if not config.contributions:
+        if config.start_from:
+            raise ConfigError(f"start_from is {config.start_from!r}, and that needs -p contributions {STORE}")
         return Arrived()
     store = store or _open(config.contributions)
     images, revoked, current = store.training_images(), store.revocations(), current_start()
     present = numbers_of(images)
-    if not present - current.seen and current.trained <= present:
+    waiting = current.quarantined & present
+    approved = waiting if config.approved == ALL else waiting & approved
+    new = (present - current.seen) | approved
+    if not new and current.trained <= present:
         raise NothingToDo(
             f"there is no contribution that {current.version}, the current model, has not seen; nothing is trained. "
             "Send some with POST /caption or lcm contributions import"
@@ -140,7 +164,18 @@ def read_arrived(config: PrepareConfig, store: StoreReader | None = None) -> Arr
             "lcm contributions import"
         )
     start = find_start(config.start_from, present) if config.start_from else None
-    return Arrived(images, revoked, frozenset(present - current.seen), start)
+    earlier = _earlier(images, current.trained | (start.trained if start else set()), current.tested)
+    return Arrived(images, revoked, frozenset(new), frozenset(waiting - approved), earlier, start)
+
+
+def _earlier(images: Sequence[ContributedImage], trained: set[int], tested: set[int]) -> dict[str, str]:
+    """Return image_id -> split of the images that models have learned from, or were measured on."""
+    found = {}
+    for image in images:
+        numbers = {one.id for one in image.contributions}
+        if split := TRAIN if numbers & trained else TEST if numbers & tested else "":
+            found[image_id(image)] = split
+    return found
 
 
 def gather(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config: PrepareConfig) -> Gathered:
@@ -150,7 +185,7 @@ def gather(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config: P
     """
     if not arrived.images:
         return Gathered(dataset, arrived, Placement())
-    placement = place_images(arrived.images, arrived.revoked, dataset, encoded)
+    placement = place_images(arrived.images, arrived.revoked, dataset, encoded, arrived.earlier)
     suspects = _suspects(dataset, encoded, arrived, config)
     suspected = {one.contribution.id for one in suspects}
     placed = [(image.without(suspected), placement.splits.get(image_id(image), "")) for image in arrived.images]
@@ -159,11 +194,16 @@ def gather(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config: P
 
 
 def _suspects(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config: PrepareConfig) -> list[Suspect]:
-    """Return the new contributions that a person should look at and has not approved."""
+    """Return the contributions that a person should look at and has not approved, earlier ones among them."""
     if config.approved == ALL:
         return []
-    approved = from_text(config.approved)
-    old = numbers_of(arrived.images) - arrived.new
+    approved, old = from_text(config.approved), numbers_of(arrived.images) - arrived.new
+    kept_out = [
+        Suspect(one, "an earlier run kept it out, and nobody has approved it since")
+        for image in arrived.images
+        for one in image.contributions
+        if one.id in arrived.quarantined
+    ]
     new = [one for image in arrived.images if image_id(image) in encoded.keys if (one := image.without(old))]
     judge = arrived.start or current_start()
     scorer = load_tag_scorer(None, judge.folder, judge.manifest)
@@ -176,7 +216,8 @@ def _suspects(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config
         features = {name: np.asarray(store[row], np.float32) for name, row in zip(names, rows, strict=True)}
     base = [caption for image in dataset.of(TRAIN) if not is_contributed(image) for caption in image.captions]
     found = find_suspects(new, _limits(config), scorer, features, base)
-    return [one for one in found if one.contribution.id not in approved]
+    found = [*kept_out, *(one for one in found if one.contribution.id not in approved)]
+    return sorted(found, key=lambda one: one.contribution.id)
 
 
 def _limits(config: PrepareConfig) -> Limits:
@@ -186,4 +227,9 @@ def _limits(config: PrepareConfig) -> Limits:
 def _open(contributions: str) -> StoreReader:
     from lcm.contributions.store import ContributionStore
 
-    return ContributionStore(None if contributions == STORE else Path(contributions))
+    if contributions == STORE:
+        return ContributionStore()
+    folder = Path(contributions).expanduser()
+    if not folder.is_dir():  # the store would make it, and hold nothing
+        raise ConfigError(f"contributions is {contributions!r}, which is no folder; give {STORE!r} or a store's folder")
+    return ContributionStore(folder)

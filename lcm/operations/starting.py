@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcm.captioning.bundle import WEIGHTS, Manifest
-from lcm.captioning.versions import SHIPPED, current_version, models_folder, version_folder
+from lcm.captioning.versions import SHIPPED, current_folder, current_version, models_folder, version_folder
 from lcm.config import PrepareConfig
 from lcm.data.vocabulary import Vocabulary
 from lcm.errors import BundleError, ConfigError
 from lcm.operations import history
-from lcm.retraining.contributed import SEEN, TRAINED
+from lcm.retraining.contributed import QUARANTINED, SEEN, TESTED, TRAINED
 from lcm.retraining.numbers import from_text
 
 CURRENT = "current"
@@ -31,12 +31,25 @@ class Start:
     @property
     def trained(self) -> set[int]:
         """The numbers of the contributions that the model has learned from."""
-        return from_text(self.manifest.training_data.get(TRAINED, ""))
+        return self._numbers(TRAINED)
+
+    @property
+    def tested(self) -> set[int]:
+        """The numbers of the contributions that it was measured on."""
+        return self._numbers(TESTED)
+
+    @property
+    def quarantined(self) -> set[int]:
+        """The numbers of those that were kept out until a person has looked at them."""
+        return self._numbers(QUARANTINED)
 
     @property
     def seen(self) -> set[int]:
-        """The numbers of all that there were when it was trained: those it learned from, and those held out."""
-        return from_text(self.manifest.training_data.get(SEEN, ""))
+        """The numbers of all that there were when it was trained, whatever became of them."""
+        return self._numbers(SEEN)
+
+    def _numbers(self, key: str) -> set[int]:
+        return from_text(self.manifest.training_data.get(key, ""))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -51,9 +64,8 @@ class Start:
 def current_start() -> Start:
     """Return the current version; raises BundleError when it is no bundle."""
     models = models_folder()
-    version = current_version(models)
-    folder = version_folder(models, version)
-    return Start(version, folder, Manifest.load(folder))
+    folder = current_folder(models)  # a link may lead to somewhere else
+    return Start(current_version(models), folder, Manifest.load(folder))
 
 
 def find_start(start_from: str, present: Collection[int]) -> Start:
@@ -75,7 +87,7 @@ def find_start(start_from: str, present: Collection[int]) -> Start:
     models, passed_over = models_folder(), []
     current = current_version(models)
     for version in (current, *history.versions_before(history.read_history(models), current), SHIPPED):
-        folder = version_folder(models, version)
+        folder = current_folder(models) if version == current else version_folder(models, version)
         try:
             start = Start(version, folder, Manifest.load(folder), tuple(passed_over))
         except BundleError:

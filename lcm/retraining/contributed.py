@@ -3,16 +3,23 @@
 Knows what the data set calls them, and how they join it. Refuses to know which of them train.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lcm.contributions.records import ContributedImage
 from lcm.data.captions import Dataset, LabelledImage
 
-# Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, and all that
-# there were, each as text (numbers.py).
-TRAINED, SEEN = CONTRIBUTIONS = ("contributions", "contributions_seen")
+# Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, which it is
+# measured on, which wait for a person to look at them, and all that there were, each as text (numbers.py).
+TRAINED, TESTED, QUARANTINED, SEEN = CONTRIBUTIONS = (
+    "contributions",
+    "contributions_tested",
+    "contributions_quarantined",
+    "contributions_seen",
+)
 PREFIX = "contributions/"  # of the image_id, before the hash of the image's bytes
+_IMAGE_ID = re.compile(f"{PREFIX}[0-9a-f]{{64}}")  # a base data set may have a folder of that name
 
 
 def image_id(image: ContributedImage) -> str:
@@ -22,7 +29,12 @@ def image_id(image: ContributedImage) -> str:
 
 def is_contributed(image: LabelledImage) -> bool:
     """Return whether a user sent an image of the data set."""
-    return image.image_id.startswith(PREFIX)
+    return is_contributed_id(image.image_id)
+
+
+def is_contributed_id(image_id: str) -> bool:
+    """Return whether an image is called as one that a user sent."""
+    return _IMAGE_ID.fullmatch(image_id) is not None
 
 
 def labelled(image: ContributedImage, split: str) -> LabelledImage:

@@ -62,7 +62,7 @@ class Decision:
     def reason(self) -> str:
         """The decision in words."""
         failed = [f"{one.name}: {one.rule}" for one in self.checks if not one.passed]
-        said = "not published, for this does not hold: " + "; ".join(failed) if failed else "all checks passed"
+        said = "refused, for this does not hold: " + "; ".join(failed) if failed else "all checks passed"
         return ". ".join([said, *self.notes])
 
     @property
@@ -88,7 +88,7 @@ class Decision:
         head = "| check | found (95 %) | rule | holds |\n|---|---|---|---|"
         rows = [one.as_row() for one in self.checks]
         numbers = ["| | current | new |\n|---|---|---|", *map(self._number_row, self._measured)]
-        verdict = f"**{'Published' if self.publish else 'Refused'}**: {self.reason}"
+        verdict = f"**{'Passed' if self.publish else 'Refused'}**: {self.reason}"
         return "\n".join([head, *rows]) + "\n\n" + "\n".join(numbers) + "\n\n" + verdict
 
 
@@ -131,9 +131,9 @@ def _numbers(part: str, new: Scores, current: Scores) -> dict[str, float]:
 
 
 def _paired(metric: str, new: Scores, other: Scores) -> Interval:
-    pairs = zip(new.per_image[metric], other.per_image[metric], strict=True)
-    ours, theirs = zip(*((a, b) for a, b in pairs if a is not None and b is not None), strict=True)
-    return bootstrap_difference(ours, theirs)
+    pairs = zip(new.per_image.get(metric, ()), other.per_image.get(metric, ()), strict=True)
+    both = [pair for pair in pairs if None not in pair]
+    return bootstrap_difference([ours for ours, _ in both], [theirs for _, theirs in both])
 
 
 def _no_worse(new: Scores, current: Scores) -> list[Check]:

@@ -64,7 +64,7 @@ def find_suspects(
 
     `features` are pooled, by image_id; without `scorer`, nothing is asked about fit.
     """
-    pairs = [(one, image) for image in images for one in image.contributions]
+    pairs = sorted(((one, image) for image in images for one in image.contributions), key=lambda pair: pair[0].id)
     found: dict[int, Suspect] = {}
     for suspect in (
         *_frequent_texts([one for one, _ in pairs], limits.text_share),

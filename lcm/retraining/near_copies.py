@@ -7,6 +7,7 @@ Shapes: R images, D numbers in pooled features.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 from lcm.captioning.copies import compare, thumbnail
 from lcm.captioning.signatures import CANDIDATES, MIN_COSINE, WIDTH, direction_of
 from lcm.data.images import read_image
+from lcm.errors import BadImageError
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class KnownPictures:
         self._pictures: list[Picture] = []
         self._places: dict[str, int] = {}  # key -> place
         self._directions = np.zeros((max(64, len(pictures)), WIDTH), np.float32)  # room for more than there are
-        self._thumbnails: dict[int, np.ndarray] = {}
+        self._thumbnails: dict[int, np.ndarray | None] = {}
         for picture in pictures:
             self.add(picture)
 
@@ -49,25 +51,28 @@ class KnownPictures:
         self._pictures.append(picture)
         self._places.setdefault(picture.key, place)
 
-    def original_of(self, picture: Picture) -> Picture | None:
-        """Return the known picture that this one is a copy of, the best fitting one; None where it is none.
+    def originals_of(self, picture: Picture) -> list[Picture]:
+        """Return the known pictures that this one is a copy of, the best fitting first.
 
-        Raises BadImageError or OSError when an image that must be looked at cannot be read.
+        Of those with the same bytes, the first that became known stands for all. A known picture that cannot be read
+        any more is passed over; raises BadImageError or OSError when that is so of the one that is asked about.
         """
         if picture.key in self._places:
-            return self._pictures[self._places[picture.key]]
+            return [self._pictures[self._places[picture.key]]]
         cosines = self._directions[: len(self._pictures)] @ direction_of(picture.features)
         best = np.argsort(-cosines, kind="stable")[:CANDIDATES]
         places = [int(place) for place in best if cosines[place] >= MIN_COSINE]
+        places = [place for place in places if self._thumbnail(place) is not None]
         if not places:
-            return None
+            return []
         fit = compare(self._read(picture), np.stack([self._thumbnail(place) for place in places]))
-        copied = [rank for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
-        return self._pictures[places[copied[0]]] if copied else None
+        return [self._pictures[places[rank]] for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
 
-    def _thumbnail(self, place: int) -> np.ndarray:
+    def _thumbnail(self, place: int) -> np.ndarray | None:
         if place not in self._thumbnails:
-            self._thumbnails[place] = self._read(self._pictures[place])
+            self._thumbnails[place] = None
+            with suppress(BadImageError, OSError):
+                self._thumbnails[place] = self._read(self._pictures[place])
         return self._thumbnails[place]
 
     def _read(self, picture: Picture) -> np.ndarray:

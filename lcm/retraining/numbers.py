@@ -23,9 +23,12 @@ def from_text(text: str) -> set[int]:
     """Return what `as_text` wrote, or a person: spaces are allowed. Raises ConfigError for anything else."""
     numbers: set[int] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
         try:
-            numbers.update(range(int(first), int(last or first) + 1))
+            found = range(int(first), int(last if dash else first) + 1)
         except ValueError:
-            raise ConfigError(f"{part!r} is no number and no range of contributions; write 3,7-9") from None
+            found = range(0)
+        if not found:
+            raise ConfigError(f"{part!r} is no number and no range of contributions; write 3,7-9")
+        numbers.update(found)
     return numbers

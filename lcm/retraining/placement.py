@@ -28,44 +28,78 @@ class Placement:
     copies: dict[str, str] = field(default_factory=dict)  # image_id -> the image, base or contributed, that it copies
 
 
+class _Turns:
+    """Which split the next distinct image belongs to: the tenth, twentieth, … tests, or the next that can."""
+
+    def __init__(self) -> None:
+        self._images = self._tests = 0
+
+    def take(self, split: str = "") -> str:
+        """Return the next image's split, which is `split` where that is known already."""
+        self._images += 1
+        split = split or (TEST if self._images // EVERY > self._tests else TRAIN)
+        self._tests += split == TEST
+        return split
+
+
 def place_images(
-    images: Sequence[ContributedImage], revoked: Sequence[Revocation], dataset: Dataset, encoded: EncodedImages
+    images: Sequence[ContributedImage],
+    revoked: Sequence[Revocation],
+    dataset: Dataset,
+    encoded: EncodedImages,
+    earlier: Mapping[str, str] | None = None,
 ) -> Placement:
     """Place the images, given in the order of arrival, that `encoded` has; others are in no list.
 
-    Images of which all is revoked keep their place in the order: no other image moves between train and test.
+    `earlier` is the split that images had, by image_id, when the current model was trained: they keep it, for that
+    model has learned from those that train. Images of which all is revoked, and those that cannot be read, keep their
+    place in the order, so that others move between train and test as little as can be known of what is gone.
     """
+    earlier, turns, placement = earlier or {}, _Turns(), Placement()
     base = [image for image in dataset.images if not is_contributed(image) and image.split]
+    base.sort(key=lambda image: image.split == TRAIN)  # of the same bytes, the first counts: one that is held out
     split_of = {image.image_id: image.split for image in base}
     side = choose(ENCODERS, encoded.encoder.name, "encoder").size
     known = KnownPictures(list(_pictures({image.image_id: image.path for image in base}, encoded)), side)
     sent = {p.image_id: p for p in _pictures({image_id(one): one.path for one in images}, encoded)}
-    placement, count = Placement(), 0
     for one in _in_order(images, revoked):
-        name = image_id(one) if one else ""
-        if one and name not in sent:
-            continue  # it could not be read
-        original = _original(known, sent[name]) if one else None
-        if original:
-            placement.copies[name] = original.image_id
-            _follow(placement, name, original.image_id, split_of)
-        else:
-            count += 1
-            placement.splits[name] = TEST if count % EVERY == 0 else TRAIN
-        if one:
-            known.add(sent[name])
-    placement.splits.pop("", None)
+        picture = sent.get(image_id(one)) if one else None
+        originals = _originals(known, picture) if picture else None
+        if originals is None:
+            turns.take()
+            continue
+        _place(placement, picture.image_id, [each.image_id for each in originals], split_of, earlier, turns)
+        known.add(picture)
     return placement
 
 
-def _follow(placement: Placement, name: str, original: str, split_of: Mapping[str, str]) -> None:
-    """Place a copy where its original is."""
-    if split_of.get(original, TRAIN) != TRAIN:
-        placement.held_out[name] = original
-    elif original in placement.held_out:
-        placement.held_out[name] = placement.held_out[original]
+def _place(
+    placement: Placement,
+    name: str,
+    originals: Sequence[str],
+    split_of: Mapping[str, str],
+    earlier: Mapping[str, str],
+    turns: _Turns,
+) -> None:
+    """Place an image, of which those that it copies are in the base or placed already."""
+    if not originals:
+        placement.splits[name] = turns.take(earlier.get(name, ""))
+        return
+    placement.copies[name] = originals[0]
+    held_out = [placement.held_out.get(one, one) for one in originals]
+    held_out = [one for one in held_out if split_of.get(one, TRAIN) != TRAIN]
+    if held_out:
+        placement.held_out[name] = held_out[0]
     else:
-        placement.splits[name] = placement.splits.get(original, TRAIN)
+        placement.splits[name] = earlier.get(name) or placement.splits.get(originals[0], TRAIN)
+
+
+def _originals(known: KnownPictures, picture: Picture) -> list[Picture] | None:
+    """Return what the picture copies; None where it cannot be read any more: it may just have been revoked."""
+    try:
+        return known.originals_of(picture)
+    except (BadImageError, OSError):
+        return None
 
 
 def _pictures(paths: Mapping[str, object], encoded: EncodedImages) -> Iterator[Picture]:
@@ -89,11 +123,3 @@ def _in_order(images: Sequence[ContributedImage], revoked: Sequence[Revocation])
             gone[line.image_sha256] = min(gone.get(line.image_sha256, line.id), line.id)
     arrived = [(there[one.image_sha256], one) for one in images] + [(number, None) for number in gone.values()]
     yield from (one for _, one in sorted(arrived, key=lambda each: each[0]))
-
-
-def _original(known: KnownPictures, picture: Picture) -> Picture | None:
-    """Return what the picture copies; an image that cannot be looked at any more is taken for none."""
-    try:
-        return known.original_of(picture)
-    except (BadImageError, OSError):
-        return None

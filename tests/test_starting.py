@@ -1,0 +1,164 @@
+"""The starting point: what a retraining goes on from, and that nothing revoked lives on in it."""
+
+from pathlib import Path
+
+import pytest
+from tiny_graphs import tiny_manifest, use_tiny_encoder
+from tiny_versions import reseal, save_version
+
+from lcm.captioning.bundle import WEIGHTS, Manifest
+from lcm.captioning.versions import SHIPPED
+from lcm.config import PrepareConfig
+from lcm.errors import BundleError, ConfigError
+from lcm.operations import starting
+from lcm.operations.publishing import promote, publish, rollback
+from lcm.operations.starting import current_start, find_start
+from lcm.retraining.contributed import CONTRIBUTIONS, QUARANTINED, SEEN, TESTED, TRAINED
+from lcm.retraining.numbers import as_text, from_text
+
+
+class Desk:
+    """Makes bundles that have learned from contributions, and makes them current."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        self.folder, self.encoder = folder, use_tiny_encoder(folder, monkeypatch)
+        self.models = folder / "home" / "models"
+
+    def bundle(self, letters: str, trained: str = "", weights: bool = True, **numbers: str) -> Path:
+        data = dict(tiny_manifest(self.encoder).training_data) | {TRAINED: trained, SEEN: trained} | numbers
+        folder = save_version(self.folder / letters, self.encoder, letters, training_data=data)
+        if weights:
+            (folder / WEIGHTS).write_bytes(b"weights")
+            reseal(folder)
+        return folder
+
+    def publish(self, letters: str, trained: str = "", **options) -> None:
+        publish(self.bundle(letters, trained, **options), "why", make_current=True)
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Desk:
+    return Desk(tmp_path, monkeypatch)
+
+
+# Numbers as text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([], ""), ([7], "7"), ([3, 1, 2], "1-3"), ([1, 2, 3, 5, 9, 10, 5], "1-3,5,9-10")]
+)
+def test_numbers_as_text_and_back(numbers, text):
+    assert as_text(numbers) == text
+    assert from_text(text) == set(numbers)
+
+
+def test_a_person_may_write_spaces_and_a_last_comma():
+    assert from_text(" 3 , 7 - 9,") == {3, 7, 8, 9}
+
+
+@pytest.mark.parametrize("text", ["x", "3-x", "3-", "-3", "9-7", "1.5", "3 4"])
+def test_what_is_no_range(text):
+    with pytest.raises(ConfigError, match="is no number and no range of contributions; write 3,7-9"):
+        from_text(f"1,{text}")
+
+
+# The current model
+
+
+@pytest.mark.usefixtures("desk")
+def test_the_shipped_bundle_has_learned_from_no_contribution():
+    start = current_start()
+    assert (start.version, start.trained, start.seen) == (SHIPPED, set(), set())
+
+
+def test_a_model_knows_what_it_has_learned_from_and_what_it_has_seen(desk):
+    assert len(set(CONTRIBUTIONS)) == 4
+    desk.publish("b", **{TRAINED: "1-9", TESTED: "10", QUARANTINED: "11,13", SEEN: "1-13"})
+    start = current_start()
+    assert start.trained == set(range(1, 10))
+    assert (start.tested, start.quarantined, start.seen) == ({10}, {11, 13}, set(range(1, 14)))
+    assert "squareb" in start.vocabulary.ids
+
+
+def test_a_link_to_a_bundle_elsewhere_is_followed(desk):
+    folder = desk.bundle("b", "1-3")
+    desk.models.mkdir(parents=True)
+    (desk.models / "current").symlink_to(folder)
+    assert current_start().folder == folder
+    assert find_start("current", range(1, 4)).folder == folder
+
+
+def test_features_are_those_that_the_model_was_trained_with(desk):
+    desk.publish("b")
+    config = current_start().followed_by(PrepareConfig(run_dir="x", encoder="resnet50", features="grid", seed=7))
+    assert (config.encoder, config.features, config.seed) == ("tiny", "pooled", 7)
+
+
+# Where to go on
+
+
+def test_training_goes_on_from_the_current_model(desk):
+    desk.publish("b", "1-9")
+    desk.publish("c", "1-20")
+    start = find_start("current", range(1, 31))
+    assert (start.version, start.folder, start.passed_over) == ("tiny-c", desk.models / "tiny-c", ())
+
+
+def test_h17_a_model_that_learned_from_what_is_revoked_is_passed_over(desk):
+    for letters, trained in (("b", "1-9"), ("c", "1-20"), ("d", "1-30")):
+        desk.publish(letters, trained)
+    start = find_start("current", set(range(1, 31)) - {15})
+    assert (start.version, start.passed_over) == ("tiny-b", ("tiny-d", "tiny-c"))
+
+
+def test_a_revocation_of_what_was_only_tested_passes_over_nothing(desk):
+    desk.publish("b", "1-9", **{SEEN: "1-10"})
+    assert find_start("current", range(1, 10)).version == "tiny-b"
+
+
+def test_versions_that_were_rolled_back_are_none_before(desk):
+    desk.publish("b", "1-3")
+    desk.publish("c", "1-9")
+    rollback()
+    desk.publish("d", "1-20")
+    assert find_start("current", range(1, 10)).version == "tiny-b", "not c, from which somebody went back"
+
+
+def test_the_shipped_bundle_is_the_last_one_before(desk, monkeypatch):
+    shipped = desk.bundle("s")
+    monkeypatch.setattr(starting, "version_folder", lambda models, v: shipped if v == SHIPPED else models / v)
+    desk.publish("b", "1-9")
+    start = find_start("current", range(2, 10))
+    assert (start.version, start.folder, start.passed_over) == (SHIPPED, shipped, ("tiny-b",))
+
+
+def test_versions_that_are_gone_are_passed_over(desk):
+    desk.publish("b", "1-3")
+    desk.publish("c", "1-9")
+    desk.publish("d", "1-20")
+    (desk.models / "tiny-c" / "bundle.json").unlink()
+    assert find_start("current", range(1, 10)).version == "tiny-b"
+
+
+def test_a_model_without_weights_cannot_go_on(desk):
+    desk.publish("b", weights=False)
+    with pytest.raises(BundleError, match=r"has no weights\.npz; train from scratch with -p start_from ''"):
+        find_start("current", ())
+
+
+def test_another_bundle_by_its_folder(desk):
+    folder = desk.bundle("b", "1-9")
+    start = find_start(str(folder), range(1, 10))
+    assert (start.folder, start.trained) == (folder, set(range(1, 10)))
+    with pytest.raises(BundleError, match="learned from 2 contributions that are revoked; start from another"):
+        find_start(str(folder), range(3, 10))
+    with pytest.raises(BundleError, match="is no bundle"):
+        find_start(str(desk.folder), ())
+
+
+def test_promoting_by_hand_counts(desk):
+    desk.publish("b", "1-3")
+    desk.publish("c", "1-9")
+    promote("tiny-b")
+    assert find_start("current", range(1, 10)).version == "tiny-b"
+    assert Manifest.load(current_start().folder).name == "tiny-b"
