@@ -55,8 +55,8 @@ def test_j02_every_one_of_hundreds_of_equal_captions_is_a_suspect():
 
 def test_case_and_punctuation_make_no_other_caption():
     ways = ("buy pills", "Buy pills!", "BUY, PILLS", "buy  pills …")
-    spam = [sent(number, ways[number % 4]) for number in range(1, 61)]
-    assert numbers(find([*spam, *honest(140, 61)])) == list(range(1, 61))
+    spam = [sent(number, ways[number % 4]) for number in range(1, 41)]
+    assert numbers(find([*spam, *honest(160, 41)])) == list(range(1, 41))
 
 
 def test_a_text_may_have_its_share_and_no_more():
@@ -129,11 +129,12 @@ def test_a_few_are_compared_with_captions_of_the_base():
 
 
 def test_equal_captions_are_one_of_the_others():
-    """Hundreds of the same would otherwise be compared with themselves, and fit no worse."""
-    images, features = coloured(100)
+    """Hundreds that fit nothing would otherwise let any other caption seem to fit."""
+    images, features = coloured(100, misfits=(0,))
+    features[image_id(images[0])] = np.array([1, 0.05, 0.5])  # its caption says green
     spam = [sent(number, "buy pills") for number in range(101, 401)]
     features |= {image_id(image): np.array([1, 0.1, 0.1]) for image in spam}
-    assert numbers(find([*images, *spam], Limits(1, 1, 0.1), ColourScorer(), features)) == list(range(101, 401))
+    assert numbers(find([*images, *spam], Limits(1, 1, 0.1), ColourScorer(), features)) == [1, *range(101, 401)]
 
 
 def test_without_a_scorer_nothing_is_asked_about_fit():

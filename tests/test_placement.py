@@ -1,11 +1,24 @@
 """Placement: nine to train for each one to test, copies where their original is, nothing that the base holds out."""
 
+import numpy as np
 import pytest
 from altered import alter
-from tiny_retraining import BASE, FakeStore, base_dataset, encode, scene, use_colour_encoder
+from tiny_retraining import (
+    BASE,
+    SIDE,
+    WIDTH,
+    ColourEncoder,
+    FakeStore,
+    base_dataset,
+    encode,
+    scene,
+    use_colour_encoder,
+)
 
+from lcm.data.images import read_image
 from lcm.encoding import features
 from lcm.retraining.contributed import join, labelled
+from lcm.retraining.near_copies import KnownPictures, Picture
 from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
 
 SPLITS = {"one.png": "train", "two.png": "train", "held.png": "dev", "test.png": "test", "none.png": ""}
@@ -84,9 +97,14 @@ def test_j04_a_copy_of_what_the_base_holds_out_takes_no_part(place, how, held_ou
 
 
 def test_a_copy_of_such_a_copy_takes_no_part_either(place):
-    first = alter(scene(BASE + 2), "centre")
-    one, other = place.send(first, alter(first, "centre"))
-    assert place.placed().held_out == {place.store.name(one): "held.png", place.store.name(other): "held.png"}
+    chain = [scene(BASE + 2)]
+    for _ in range(4):  # the last shows two thirds of the first, of which it is no copy any more
+        chain.append(alter(chain[-1], "centre"))
+    sent = place.send(*chain[1:])
+    assert place.placed().held_out == dict.fromkeys(map(place.store.name, sent), "held.png")
+    for between in sent[1:3]:
+        place.store.revoke(between)
+    assert list(place.placed().splits) == [place.store.name(sent[3])], "nothing links it to the first now"
 
 
 @pytest.mark.parametrize("how", [None, "corner"])
@@ -175,7 +193,35 @@ def test_an_image_that_goes_while_it_is_looked_at_takes_no_part(place):
     assert name not in place.placed(between=path.unlink).splits
 
 
-def test_a_base_image_that_goes_leaves_the_others_known(place):
-    (number,) = place.send(alter(scene(BASE + 2), "corner"))
+def test_a_base_image_that_goes_leaves_the_others_known(tmp_path, place):
+    pictures = {"a.png": alter(scene(5), "jpeg 75"), "z.png": scene(5)}
+    place.dataset = base_dataset(tmp_path / "twins", {"a.png": "train", "z.png": "dev"}, pictures)
+    (number,) = place.send(alter(scene(5), "corner"))
     placed = place.placed(between=place.dataset.images[0].path.unlink)
-    assert placed.held_out == {place.store.name(number): "held.png"}
+    assert placed.held_out == {place.store.name(number): "z.png"}
+
+
+# Known pictures
+
+
+def test_more_pictures_than_there_was_room_for(tmp_path):
+    def picture(name: str, data: bytes) -> Picture:
+        (tmp_path / name).write_bytes(data)
+        pixels = read_image(tmp_path / name, SIDE)[None]
+        return Picture(name, name, tmp_path / name, ColourEncoder().encode(pixels)["pooled"][0])
+
+    known = KnownPictures([picture("0", scene(0))], SIDE)
+    for seed in range(1, 150):
+        known.add(picture(str(seed), scene(seed)))
+    for seed in (0, 63, 64, 149):
+        assert [one.image_id for one in known.originals_of(picture("copy", alter(scene(seed), "jpeg 75")))] == [
+            str(seed)
+        ]
+    assert known.originals_of(picture("other", scene(200))) == []
+
+
+def test_the_same_bytes_are_a_copy_whatever_is_seen_of_them(tmp_path):
+    """An encoder sees nothing in some pictures: of one colour, for instance."""
+    one, same, other = (Picture(name, key, tmp_path / name, np.zeros(WIDTH)) for name, key in ("ax", "bx", "cy"))
+    assert KnownPictures([one], SIDE).originals_of(same) == [one]
+    assert KnownPictures([one], SIDE).originals_of(other) == []

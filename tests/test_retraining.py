@@ -287,6 +287,7 @@ def test_an_image_trains_with_its_other_captions(desk):
     gathered = desk.gather()
     assert numbers(gathered) == bad
     assert desk.contributed(gathered) == {1: (TRAIN, ("a fine picture 0",))}
+    assert gathered.as_metrics()[TRAINED] == "13"
 
 
 @pytest.mark.parametrize("approved", ["10-21", "all"])
@@ -336,6 +337,8 @@ def test_suspects_that_are_revoked_are_forgotten(desk):
     desk.publish(desk.gather().as_metrics())
     for number in bad:
         desk.store.revoke(number)
+    with pytest.raises(NothingToDo):
+        desk.arrived(approved="all")
     desk.store.send([0])
     assert desk.gather().as_metrics()[QUARANTINED] == ""
 
