@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+GATE = "gate.json"  # the gate's decision (06_publish)
+OUTCOME = ("gate", "published_")  # how the keys of metrics.json begin that tell of it
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -75,6 +78,13 @@ class RunFolder:
         text = json.dumps(known | values, indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.metrics)
+
+    def forget_outcome(self) -> None:
+        """Remove what an earlier run into this folder has decided: a run that ends early decides nothing."""
+        (self.path / GATE).unlink(missing_ok=True)
+        known = {name: value for name, value in self.read_metrics().items() if not name.startswith(OUTCOME)}
+        if self.metrics.exists():
+            self.metrics.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @property
     def figures(self) -> Path:

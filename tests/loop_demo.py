@@ -35,7 +35,9 @@ ALL_SCENES = 4000  # of 6,144
 NEW_PLACE = "night"
 BASE = {"train": 250, "dev": 120}  # scenes of the base
 SEED = 1
-MERGE = {"model": "merge", "epochs": 25, "tagger_epochs": 5, "min_count": 3, "samples": 0, "page_photos": 1}
+MERGE = {"model": "merge", "epochs": 25, "tagger_epochs": 5, "min_count": 3}
+SENT = {"contributions": "store", "contributed_share": 0.5, "captioners": "new=trained, current"}
+FAST = {"samples": 0, "page_photos": 1, "timed_photos": 1}
 CONTRIBUTED, UNSEEN, ASKED_AGAIN = 250, 40, 10
 PICKED_UP_S = 5.0
 
@@ -132,13 +134,7 @@ def show(data: str = "", home: Path | None = None, say: Callable[[str], None] = 
         base = str(draw_base(home / "scenes"))
         scenes = [scene for scene in plan_scenes(ALL_SCENES, SEED) if scene.place == NEW_PLACE]
         steps = "01_prepare 02_train 03_evaluate 04_compare 06_publish"
-        sent = {
-            "contributions": "store",
-            "contributed_share": 0.5,
-            "captioners": "new=trained, current",
-            "timed_photos": 1,
-        }
-        retraining = (own_preset(home, "retrain-merge", steps, data_dir=base, **sent),)
+        retraining = (own_preset(home, "retrain-merge", steps, data_dir=base, **SENT, **FAST),)
         with loop.step("a first model, which has never seen the night"):
             preset = own_preset(home, "first", "01_prepare 02_train", data_dir=base)
             loop.lcm("run", "--params", preset, "--out", str(home / "first"))

@@ -197,7 +197,7 @@ def test_without_a_comparison(desk):
 @pytest.mark.parametrize("names", [("trained", "current"), ("new", "bundle")])
 def test_a_comparison_of_other_captioners(desk, names):
     desk.compare(names=names)
-    with pytest.raises(DataError, match="compare with -p captioners new=trained,current=bundle"):
+    with pytest.raises(DataError, match="compare with -p captioners new=trained,current"):
         decide(desk.run, desk.config)
 
 

@@ -170,3 +170,16 @@ def test_a_share_is_one(name, value):
     check_limits(LIMITS)
     with pytest.raises(ConfigError, match=f"{name} is {value}; it must be 0 to 1"):
         check_limits(Limits(**vars(LIMITS) | {name: value}))
+
+
+# A batch whose captions belong to other images
+
+
+def test_a_mixed_up_batch_is_kept_out_whole():
+    images, features = coloured(60)
+    turned = [*images[1:], *images[:1]]
+    mixed = {image_id(one): features[image_id(other)] for one, other in zip(images, turned, strict=True)}
+    assert find(images, LIMITS, ColourScorer(), features) == []
+    found = find(images, LIMITS, ColourScorer(), mixed)
+    assert len(found) == 60
+    assert "wrong images" in found[0].reason

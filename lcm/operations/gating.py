@@ -14,7 +14,7 @@ from lcm.operations.publishing import publish
 from lcm.operations.starting import current_start
 from lcm.retraining.contributed import is_contributed_id
 from lcm.retraining.gate import Decision, Part, judge
-from lcm.run_folder import RunFolder
+from lcm.run_folder import GATE, RunFolder
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def decide(run: RunFolder, config: PublishConfig) -> Outcome:
 
 
 def _write(run: RunFolder, decision: Decision, version: str) -> None:
-    (run.path / "gate.json").write_text(json.dumps(decision.as_record() | {"version": version}, indent=1) + "\n")
+    (run.path / GATE).write_text(json.dumps(decision.as_record() | {"version": version}, indent=1) + "\n")
 
 
 def _publish(run: RunFolder, config: PublishConfig, decision: Decision) -> str:

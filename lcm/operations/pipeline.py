@@ -84,6 +84,7 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     known = {notebook: notebook_parameters(notebook) for notebook in preset.notebooks}
     _refuse_unknown(parameters, {name for names in known.values() for name in names} - {RUN_DIR})
     folder = RunFolder.at(out or RUNS / preset.name)
+    folder.forget_outcome()
     for place, (notebook, names) in enumerate(known.items(), start=1):
         print(f"[{place}/{len(known)}] {notebook}", file=sys.stderr, flush=True)
         its_own = {name: _of_kind(value, names[name]) for name, value in parameters.items() if name in names}

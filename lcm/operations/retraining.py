@@ -49,6 +49,7 @@ class Arrived:
     revoked: Sequence[Revocation] = ()
     new: frozenset[int] = frozenset()  # numbers that the current model has not seen, or that were approved since
     quarantined: frozenset[int] = frozenset()  # numbers that were kept out before, and that nobody has approved
+    must_forget: bool = False  # whether the current model has learned from what is revoked
     earlier: Mapping[str, str] = field(default_factory=dict)  # image_id -> its split when models were trained
     start: Start | None = None  # what to go on from; None: from scratch
 
@@ -135,6 +136,15 @@ class Gathered:
         )
         (folder / SUSPECTS).write_text("".join(lines), encoding="utf-8")
 
+    def check(self) -> None:
+        """Raise NothingToDo when none of what is new may train, and nothing that the model knows has been revoked."""
+        arrived, trained = self.arrived, from_text(self.as_metrics()[TRAINED])
+        if arrived.images and not (trained & arrived.new or arrived.must_forget):
+            raise NothingToDo(
+                f"of {len(arrived.new)} new contributions none may train: {len(self.suspects)} wait for a person to "
+                f"look at them ({SUSPECTS}), the others are held out; nothing is trained"
+            )
+
 
 def read_arrived(config: PrepareConfig, store: StoreReader | None = None) -> Arrived:
     """Return the contributions of the store that `config` names; none where it names none.
@@ -165,7 +175,8 @@ def read_arrived(config: PrepareConfig, store: StoreReader | None = None) -> Arr
         )
     start = find_start(config.start_from, present) if config.start_from else None
     earlier = _earlier(images, current.trained | (start.trained if start else set()), current.tested)
-    return Arrived(images, revoked, frozenset(new), frozenset(waiting - approved), earlier, start)
+    must_forget = not current.trained <= present
+    return Arrived(images, revoked, frozenset(new), frozenset(waiting - approved), must_forget, earlier, start)
 
 
 def _earlier(images: Sequence[ContributedImage], trained: set[int], tested: set[int]) -> dict[str, str]:

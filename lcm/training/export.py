@@ -30,9 +30,11 @@ from lcm.training.half import halve_weights
 from lcm.training.weights import save_weights
 
 
-def check_parameters(config: TrainConfig) -> None:
+def check_parameters(config: TrainConfig, before: Before | None = None) -> None:
     """Raise ConfigError, before any training, for what could not be exported after it."""
     choose(TAGGERS, config.tagger, "tagger")
+    if config.tagger == KEPT and before is None:
+        raise ConfigError(f"tagger is {KEPT!r}, and training is from scratch; choose dual_encoder or none")
     if config.export_attention and not hasattr(choose(MODELS, config.model, "model"), "attention"):
         looking = ", ".join(name for name, model in MODELS.items() if hasattr(model, "attention"))
         raise ConfigError(
