@@ -1,8 +1,9 @@
 """Guards: contributions that a person should look at before a model learns from them.
 
 Knows four signs: one caption text, or one contributor, has too large a share of what is new; a caption fits its image
-worse than nearly all other captions would; all of them together fit their images hardly better than any others. What is found is kept out of this training and stays in the store. Refuses to know how a person decides: what is approved
-passes.
+worse than nearly all other captions would; all of them together fit their images hardly better than any others. What is
+found is kept out of this training and stays in the store. Refuses to know how a person decides: what is approved is
+let through.
 """
 
 from collections import Counter
