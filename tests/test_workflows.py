@@ -307,7 +307,8 @@ def test_the_summary_shows_numbers_and_nothing_that_users_sent(ran):
     """F15."""
     text = ran.summary.read_text()
     assert text == (ran.clone / "reports/runs/retrain/summary.md").read_text()
-    assert text.startswith("## Retraining\n\n**Refused**: not published, ")
+    assert text.startswith("## Retraining\n\n**Refused**: ")
+    assert "the generated sample stands in for it" in text.splitlines()[2]
     for row in ("| CIDEr on the base |", "| base cider |", "| cider |", "| contributions new | 29 |"):
         assert row in text
     assert not [caption for caption in NASTY if caption in text]
