@@ -46,7 +46,8 @@ def test_a_model_that_was_published_is_named_with_its_numbers(run):
 
 def test_a_refusal_says_why(run):
     text = as_markdown(judged(run, passed=False))
-    assert "**Refused**: not published, for this does not hold: CIDEr on the base: the lower" in text
+    assert f"**Refused**: {run.read_metrics()['gate_reason']}\n" in text
+    assert "CIDEr on the base: the lower bound" in text
     assert "| **no** |" in text
     assert published_version(run) == ""
 
