@@ -154,7 +154,17 @@ def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, cap
 
 def test_every_preset_loads_and_sets_known_parameters_only():
     assert preset_names() == sorted(
-        ["flickr30k", "flickr8k", "flickr8k-best", "original", "sample", "benchmark", "compare", "retrain"]
+        [
+            "flickr30k",
+            "flickr8k",
+            "flickr8k-best",
+            "original",
+            "sample",
+            "benchmark",
+            "compare",
+            "retrain",
+            "retrain-anew",
+        ]
     )
     for name in preset_names():
         preset = load_preset(name)
