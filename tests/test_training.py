@@ -292,7 +292,7 @@ def test_without_dev_images_nothing_is_measured(tmp_path):
 
 # Export
 
-CAPTIONER_FILES = ["bundle.json", "start.onnx", "step.onnx", "vocabulary.txt"]
+CAPTIONER_FILES = ["bundle.json", "start.onnx", "step.onnx", "vocabulary.txt", "weights.npz"]
 HALF = 2e-3  # how far a number near 1 may be off in float16
 
 
