@@ -112,7 +112,7 @@ class TrainConfig(Params):
     reinforce_samples: int = 5  # captions that the model writes about each image of a step, at least 2
     contributed_share: float = 0.2  # of the images of a step that contributed ones may be
     keep_images: int = 3000  # base images whose captions a model that goes on must keep
-    keep_weight: float = 16.0  # of keeping them, against learning the contributed ones
+    keep_weight: float = 300.0  # of keeping them, against learning the contributed ones
     tagger: str = "dual_encoder"  # tag scorer to train with the captioner; "kept" from the model before, or "none"
     tagger_epochs: int = 30  # passes over the training images, one caption each, for the tag scorer
     word_embedding: str = "glove_6b_50d"  # what the tag scorer reads words with: as in 01_prepare
