@@ -70,7 +70,7 @@ class Encoder:
         """Load the file; `threads` is the number of cores one call uses (0: all)."""
         self.identity = identity
         self.spec = ENCODERS[identity.name]
-        self._session = open_session(onnx_path, threads)
+        self._session = open_session(onnx_path, threads, alone=threads == 0)
         self._outputs = dict(zip(FEATURE_KINDS, (out.name for out in self._session.get_outputs()), strict=True))
 
     def encode(self, images: np.ndarray, kinds: Sequence[str] = ("pooled",)) -> dict[str, np.ndarray]:
