@@ -46,7 +46,7 @@ notebooks: $(READY) ## execute the notebooks of the preset PARAMS
 	$(BIN)/lcm run --params $(PARAMS) $(ARGS)
 
 test: $(READY) ## run every test
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
 lint: $(READY) ## check style, format, and that notebooks carry no outputs
 	$(BIN)/ruff check

@@ -159,6 +159,7 @@ class EvaluateConfig(Params):
     length_power: float = 0.9  # of the length that log-probabilities are divided by then; smaller: shorter captions
     as_bundle: bool = False  # whether the four above are as the bundle says, which goes on from another one
     samples: int = 5  # captions drawn beside the best one, for tags
+    meteor: bool = True  # whether METEOR is scored, which takes ten seconds and Java
     gallery_images: int = 4  # images a row of the gallery of best, median and worst captions
     page_photos: int = 50  # photos on the page of photos with captions and tags
     notes: str = ""  # Markdown for the model card: licences, biases seen, how the model was made
@@ -190,6 +191,7 @@ class CompareConfig(Params):
     split: str = "dev"  # train, dev or test
     captioners: str = "trained, nearest, blip"  # separated by commas; trained is the bundle of this run
     images: int = 0  # of the split, evenly spaced; 0: all
+    meteor: bool = True  # whether METEOR is scored, which takes ten seconds a captioner and Java
     timed_photos: int = 50  # photos that each captioner is timed on, one at a time
     disagreements: int = 12  # images of the report, those on which the captioners differ most
     update_cards: bool = False  # whether the compared bundles' model cards get their numbers

@@ -19,3 +19,11 @@ def flickr8k() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the Flickr8k data set, and {folder} is not a folder; set LCM_FLICKR8K to where it is")
     return folder
+
+
+LONGEST = ("test_pipeline", "test_sample", "test_workflows", "test_loop", "test_readme", "test_server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take minutes first: at the end, one worker would wait for the other."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

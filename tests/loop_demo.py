@@ -37,7 +37,7 @@ BASE = {"train": 150, "dev": 120}  # scenes of the base: few to learn from, so t
 SEED = 1
 MERGE = {"model": "merge", "epochs": 30, "batch_size": 32, "tagger_epochs": 15, "min_count": 3}
 SENT = {"contributions": "store", "contributed_share": 0.5, "captioners": "new=trained, current"}
-FAST = {"samples": 0, "page_photos": 1, "timed_photos": 1}
+FAST = {"meteor": False, "samples": 0, "page_photos": 1, "timed_photos": 1}
 CONTRIBUTED, UNSEEN, ASKED_AGAIN = 250, 40, 10
 PICKED_UP_S = 5.0
 
@@ -113,7 +113,7 @@ class Visitor(threading.Thread):
         self._service, self._image, self._shown, self.done = service, image, shown, threading.Event()
 
     def run(self) -> None:
-        while not self.done.wait(0.2):
+        while not self.done.wait(0.5):
             try:
                 _, model, _ = self._service.describe(self._image)
                 self._shown.versions[model] += 1

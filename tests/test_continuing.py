@@ -81,7 +81,7 @@ def test_weights_of_another_model_or_damaged_ones_are_refused(tmp_path):
 def sent(labelled: LabelledFeatures, places) -> LabelledFeatures:
     """The images, those at `places` as if users had sent them."""
     images = [
-        LabelledImage(f"{PREFIX}{place}", one.path, one.split, one.captions) if place in places else one
+        LabelledImage(f"{PREFIX}{place:064x}", one.path, one.split, one.captions) if place in places else one
         for place, one in enumerate(labelled.images)
     ]
     return LabelledFeatures(images, labelled.rows, labelled.store)

@@ -343,7 +343,7 @@ def test_none_trains_nothing(tmp_path):
 
 
 def test_an_unknown_tagger_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="unknown tagger 'clop'; choose from dual_encoder, none"):
+    with pytest.raises(ConfigError, match="unknown tagger 'clop'; choose from dual_encoder, kept, none"):
         train(tmp_path, [], "", tagger="clop")
 
 

@@ -156,7 +156,7 @@ def test_a_feature_that_hardly_varies_in_training_does_not_drown_the_others():
 
 
 def test_an_unknown_tagger_is_refused():
-    with pytest.raises(ConfigError, match="unknown tagger 'clop'; choose from dual_encoder, none"):
+    with pytest.raises(ConfigError, match="unknown tagger 'clop'; choose from dual_encoder, kept, none"):
         build_tagger("clop", FEATURES, WORD_VECTORS, LEARNED_WORDS, seed=0)
 
 

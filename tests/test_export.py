@@ -196,7 +196,7 @@ def test_a_bundle_looks_where_keras_does(exported):
 def test_the_graph_of_attention_is_a_file_of_the_bundle_like_others(exported, tmp_path):
     manifest = exported["transformer"].loaded.manifest
     assert manifest.attention
-    assert sorted(manifest.files) == ["attention.onnx", "start.onnx", "step.onnx", "vocabulary.txt"]
+    assert sorted(manifest.files) == ["attention.onnx", "start.onnx", "step.onnx", "vocabulary.txt", "weights.npz"]
     folder = shutil.copytree(exported["transformer"].folder, tmp_path / "copy")
     assert bundle.seal(folder, manifest) == manifest  # as 03_evaluate does, with its metrics
     graph = folder / "attention.onnx"
@@ -213,7 +213,7 @@ def test_the_graph_of_attention_is_a_file_of_the_bundle_like_others(exported, tm
 def test_a_bundle_without_that_graph_says_how_to_get_one(exported):
     loaded = exported["remembering"].loaded
     assert not loaded.manifest.attention
-    assert sorted(loaded.manifest.files) == ["start.onnx", "step.onnx", "vocabulary.txt"]
+    assert sorted(loaded.manifest.files) == ["start.onnx", "step.onnx", "vocabulary.txt", "weights.npz"]
     with pytest.raises(BundleError, match=r"merge-\w+ cannot tell where its model looked.*-p export_attention true"):
         loaded.attention(features_of(2), several_texts())
 
@@ -242,7 +242,7 @@ def test_attention_of_a_model_that_looks_nowhere_is_refused():
 
 
 def test_an_unknown_tagger_or_model_is_refused():
-    with pytest.raises(ConfigError, match="unknown tagger 'clip'; choose from dual_encoder, none"):
+    with pytest.raises(ConfigError, match="unknown tagger 'clip'; choose from dual_encoder, kept, none"):
         check_parameters(TrainConfig(run_dir="", tagger="clip"))
     with pytest.raises(ConfigError, match="unknown model 'gru'; choose from merge, transformer"):
         check_parameters(TrainConfig(run_dir="", model="gru", export_attention=True))

@@ -37,6 +37,7 @@ def quick(data_dir, **parameters) -> dict:
         "epochs": 2,
         "batch_size": 4,
         "tagger_epochs": 2,
+        "meteor": False,  # ten seconds each time; test_sample has it
     } | parameters
 
 

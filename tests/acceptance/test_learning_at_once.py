@@ -231,6 +231,7 @@ def test_an_image_is_read_and_encoded_once_a_request(start, kind, request, monke
         caller.client.post("/learning-model", json=question_body(image=text_of(scene(1))))
         assert len(seen) == 1
         caller.client.post("/caption", json=caption_body(image=text_of(scene(1)), caption=f"after {len(seen)}"))
+        time.sleep(0.5)  # several looks at the store, which may encode what was kept
         seen.clear()
 
 
