@@ -129,7 +129,10 @@ class Gathered:
         return f"<table>{rows}</table>{suspects if self.suspects else ''}"
 
     def save_suspects(self, folder: Path) -> None:
-        """Write the contributions that a person should look at, one JSON object a line."""
+        """Write the contributions that a person should look at, one JSON object a line; no file without any there."""
+        if not self.arrived.images:
+            (folder / SUSPECTS).unlink(missing_ok=True)
+            return
         lines = (
             json.dumps(one.contribution.as_record() | {"reason": one.reason}, ensure_ascii=False) + "\n"
             for one in self.suspects
