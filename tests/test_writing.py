@@ -243,7 +243,7 @@ def labelled(features: np.ndarray, rows: np.ndarray) -> LabelledFeatures:
 @pytest.mark.parametrize("at_once", [1, 2, 5, 256])
 @pytest.mark.parametrize("samples", [0, 2])
 def test_features_are_captioned_in_the_order_of_their_rows(at_once, samples, monkeypatch):
-    monkeypatch.setattr(writing, "IMAGES_AT_ONCE", at_once)
+    monkeypatch.setattr(writing, "PART", at_once)
     writer, rows = Writer(CAT, SURE), np.array([1, 0, 0, 1, 0])
     found, mean_log_probs = caption_features(writer, labelled(features_of(0, 1), rows), 3, 5, samples, progress=False)
     assert found == write(writer, samples, rows)
@@ -253,7 +253,7 @@ def test_features_are_captioned_in_the_order_of_their_rows(at_once, samples, mon
 
 @pytest.mark.parametrize("at_once", [1, 2, 256])
 def test_a_chooser_chooses_among_the_captions_of_encoded_features(at_once, monkeypatch):
-    monkeypatch.setattr(writing, "IMAGES_AT_ONCE", at_once)
+    monkeypatch.setattr(writing, "PART", at_once)
     chooser, rows = LastChooser(), np.array([1, 0, 0])
     writer, features = Writer(CAT, SURE), labelled(features_of(0, 1), rows)
     found, mean_log_probs = caption_features(writer, features, 3, 5, 2, chooser, progress=False)

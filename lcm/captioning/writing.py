@@ -16,9 +16,10 @@ from tqdm import tqdm
 from lcm.captioning.choosing import Chooser
 from lcm.captioning.decoding import State, decode_beam, decode_nucleus
 from lcm.data.vocabulary import Vocabulary
+from lcm.encoding.parallel import map_in_order
 from lcm.encoding.prepared import LabelledFeatures
 
-IMAGES_AT_ONCE = 256  # bounds the memory of a beam search over many images
+PART = 32  # images of one beam search: more of them fall out of the cache of a core, fewer leave it idle
 ROUNDS = 4  # of samples, at most: a model that is sure of its words has few sentences to give
 
 
@@ -94,15 +95,21 @@ def caption_features(
     chooser: Chooser | None = None,
     progress: bool = True,
 ) -> tuple[list[list[str]], list[float]]:
-    """Caption images from features that are encoded already.
+    """Caption images from features that are encoded already, a part on each core.
 
     Returns each image's captions, the best first, then `samples` others, and the mean log-probability of each best one.
     """
-    captions, mean_log_probs = [], []
-    starts = range(0, len(labelled), IMAGES_AT_ONCE)
-    for start in tqdm(starts, desc="caption", unit=f" x {IMAGES_AT_ONCE} images", disable=not progress):
-        features = labelled.read(slice(start, start + IMAGES_AT_ONCE))
+
+    def work(places: Sequence[int]) -> tuple[list[list[str]], list[float]]:
+        features = labelled.read(np.array(places))
         best = best_captions(decoder, features, beam_width, max_words, chooser)
-        mean_log_probs += [one.mean_log_prob for one in best]
-        captions += add_samples(decoder, features, [one.text for one in best], samples, max_words)
+        captions = add_samples(decoder, features, [one.text for one in best], samples, max_words)
+        return captions, [one.mean_log_prob for one in best]
+
+    captions, mean_log_probs = [], []
+    with tqdm(total=len(labelled), desc="caption", unit=" images", mininterval=1, disable=not progress) as shown:
+        for its_captions, its_log_probs in map_in_order(work, range(len(labelled)), PART):
+            captions += its_captions
+            mean_log_probs += its_log_probs
+            shown.update(len(its_captions))
     return captions, mean_log_probs

@@ -5,8 +5,9 @@ A captioning model works on several texts of each image at once: what it finds o
 all of them. merge.py shows what it has:
 
 - `feature_kind` ("pooled" or "grid"), `captions_together` (whether training batches hold all captions of an image,
-  which pays where an image costs much), `settings`, `feature_shape`, and `row_shapes` of what it remembers of a text,
-  where None is an axis that grows with the words;
+  which pays where an image costs much), `unrolled` (whether a compiled graph of it holds for one caption length only),
+  `settings`, `feature_shape`, and `row_shapes` of what it remembers of a text, where None is an axis that grows with
+  the words;
 - `take_word_vectors`, to use pretrained ones as it likes;
 - `hidden`, `logits` and `call`, over whole texts;
 - `start` and `step`, word by word: `start` gives what is held of the images, `step` the rows, which begin as zeros;

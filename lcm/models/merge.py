@@ -26,6 +26,7 @@ class Merge(keras.Model):
 
     feature_kind = "pooled"
     captions_together = False  # one dense layer is all that an image costs
+    unrolled = True  # the LSTM: a quarter faster than a loop in the graph
 
     def __init__(
         self,
@@ -51,7 +52,6 @@ class Merge(keras.Model):
             vocabulary_size, embedding_dim, trainable=False, name="word_embedding"
         )
         self.word_dropout = keras.layers.Dropout(dropout, name="word_dropout")
-        # Unrolled, it takes one graph a caption length and runs without a loop in the graph: a quarter faster.
         self.lstm = keras.layers.LSTM(width, return_sequences=True, unroll=True, name="lstm")
         self.merged_dense = keras.layers.Dense(width, activation="relu", name="merged_dense")
         self.output_dense = keras.layers.Dense(vocabulary_size, name="output_dense")

@@ -31,6 +31,7 @@ class Transformer(keras.Model):
 
     feature_kind = "grid"
     captions_together = True
+    unrolled = False
 
     def __init__(
         self,

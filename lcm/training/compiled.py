@@ -1,4 +1,4 @@
-"""Compiled steps: one graph a caption length, for models that read words one by one need to know it.
+"""Compiled steps: one graph, or one a caption length for a model that reads words one by one.
 
 Knows the signature of a batch. Refuses to know what a step does.
 """
@@ -14,13 +14,13 @@ from lcm.training.batches import Batch
 class ByLength:
     """A step over batches: `step(features [B, ...], inputs [B, W, T], targets [B, W, T])`."""
 
-    def __init__(self, step: Callable):
-        """Compile nothing yet."""
-        self._step, self._compiled = step, {}
+    def __init__(self, step: Callable, unrolled: bool):
+        """Compile nothing yet; `unrolled` is the model's: whether a graph holds for one T only."""
+        self._step, self._unrolled, self._compiled = step, unrolled, {}
 
     def __call__(self, batch: Batch) -> Any:
         """Return what the step returns for a batch."""
-        length = batch.inputs.shape[-1]
+        length = batch.inputs.shape[-1] if self._unrolled else None
         if length not in self._compiled:
             ids = tf.TensorSpec([None, None, length], tf.int32)
             features = tf.TensorSpec([None, *batch.features.shape[1:]], tf.float32)

@@ -73,7 +73,7 @@ class Continuing:
         self._teacher, self._contributed, self._base, self._config = teacher, contributed, base, config
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * len(contributed))
         self.state = TrainingState(model, keras.optimizers.Adam(schedule), config.averaged_epochs)
-        self._learn, self._keep = ByLength(self._learning), ByLength(self._keeping)
+        self._learn, self._keep = (ByLength(step, model.unrolled) for step in (self._learning, self._keeping))
         self._apply = tf.function(self._step)
         self._drawn = self._base_batches()
 

@@ -22,7 +22,7 @@ from lcm.training.state import TrainingState
 
 
 class Trainer:
-    """A model with its optimizer and the compiled steps, one a caption length."""
+    """A model with its optimizer and the compiled steps."""
 
     def __init__(self, model, config: TrainConfig, total_steps: int):
         """Compile nothing yet; over `total_steps` the learning rate rises, then falls to zero."""
@@ -34,8 +34,10 @@ class Trainer:
         self.model, self.optimizer = model, keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         self.state = TrainingState(model, self.optimizer, config.averaged_epochs)
         self.label_smoothing = config.label_smoothing
-        self.train = ByLength(self._train_step)  # takes one step over a batch; returns the loss before it
-        self.measure = ByLength(self._measure_step)  # returns the loss of a batch, dropout off
+        self.train = ByLength(
+            self._train_step, model.unrolled
+        )  # takes one step over a batch; returns the loss before it
+        self.measure = ByLength(self._measure_step, model.unrolled)  # returns the loss of a batch, dropout off
 
     def _train_step(self, features, inputs, targets):
         variables = self.model.trainable_variables
