@@ -382,7 +382,7 @@ def write(place: Path, files: dict[str, bytes] = FILES) -> None:
 
 def test_a_kill_at_any_step_leaves_a_whole_copy(tmp_path):
     """In a process of its own, for it forks, which is safe while there is one thread only."""
-    done = subprocess.run([sys.executable, __file__, tmp_path], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, __file__, tmp_path], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 8
 
