@@ -11,6 +11,12 @@ ROOT = Path(__file__).resolve().parent.parent
 for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
     os.environ.pop(name, None)
 
+# Workers of pytest-xdist share the cores already: threads of each, in what they start as well, would only wait for
+# each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
+
 
 @pytest.fixture(scope="session")
 def flickr8k() -> Path:

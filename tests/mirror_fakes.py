@@ -11,12 +11,12 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from children import in_child
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
@@ -186,9 +186,9 @@ def kill_at_every_step(folder: str) -> None:
         store = Store(place / "store")
         store.keep(picture(1), "a dog")
         store.keep(picture(2), "a cat")
-        killed = _in_child(_mirror_and_revoke, place, step)
+        killed = in_child(_mirror_and_revoke, place, step)
         assert killed in (0, -signal.SIGKILL), f"step {step} ended with {killed}"
-        assert _in_child(_mirror_and_revoke, place, 0) == 0, f"not equal after a kill at step {step}"
+        assert in_child(_mirror_and_revoke, place, 0) == 0, f"not equal after a kill at step {step}"
         if not killed:
             return print(step)
     return None
@@ -209,19 +209,6 @@ def _mirror_and_revoke(place: Path, step: int) -> None:
         store.take_back(1)
         mirror.copy_due()
     assert_equal(target, store)
-
-
-def _in_child(function: Callable, *args: Any) -> int:
-    """Run in a process of its own, forked while there is one thread only; returns its exit code."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        function(*args)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
 
 
 if __name__ == "__main__":

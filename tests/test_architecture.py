@@ -39,7 +39,7 @@ ROOMS = {
         *("blip", "nearest", "captioners", "self_test", "versions"),
     ],
     "evaluation": [
-        *("metrics", "habits", "resampling", "calibration", "retrieval", "tag_quality", "tag_report"),
+        *("meteor", "metrics", "habits", "resampling", "calibration", "retrieval", "tag_quality", "tag_report"),
         *("bleu_counts", "captioner_result", "comparison", "published", "tables"),
         *("plots", "pictures", "pages", "looking", "results"),
         *("comparison_plots", "comparison_images", "comparison_tables", "comparison_figures", "comparison_parts"),

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -382,13 +381,14 @@ def test_a_missing_package_names_the_command(folder, monkeypatch):
 
 
 def test_a_call_that_does_not_end_is_left():
-    began = time.monotonic()
+    go_on, ended = threading.Event(), []
     with pytest.raises(TimeoutError, match=r"no answer in 0\.1 seconds"):
-        pretrained._within(0.1, lambda: time.sleep(5))
-    assert time.monotonic() - began < 2
-    assert pretrained._within(5, lambda: "answer") == "answer"
+        pretrained._within(0.1, lambda: ended.append(go_on.wait(60)))
+    assert ended == []
+    go_on.set()
+    assert pretrained._within(60, lambda: "answer") == "answer"
     with pytest.raises(ZeroDivisionError):
-        pretrained._within(5, lambda: 1 / 0)
+        pretrained._within(60, lambda: 1 / 0)
 
 
 def run(script: str, **settings: str) -> subprocess.CompletedProcess:
@@ -427,13 +427,13 @@ def load_all(names: list[tuple[str, float]], **settings: str) -> tuple[list[tupl
 
 
 def test_without_a_network_it_is_said_at_once(tmp_path):
-    (loaded,), stderr = load_all([("openai/clip-vit-large-patch14", 6)], HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    (loaded,), stderr = load_all([("openai/clip-vit-large-patch14", 60)], HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     name, message, seconds = loaded
     assert reason_of(message, name) == (
         "there is no such folder, it was not downloaded before, "
         "and the model hub cannot be reached (HF_HUB_OFFLINE is set)"
     )
-    assert seconds < 3
+    assert seconds < 30
     assert stderr == ""
 
 
@@ -442,13 +442,14 @@ class FakeHub(BaseHTTPRequestHandler):
 
     folder: Path
     asked: list[str]
+    go_on: threading.Event  # for what hangs
 
     def do_GET(self, body: bool = True) -> None:
         self.asked.append(self.path)
         path = self.path.partition("?")[0]
         kind, files = "clip", [file.name for file in self.folder.iterdir()]
         if "nobody/hangs" in path:
-            time.sleep(3)
+            self.go_on.wait(60)
         if "nobody/cuts" in path or "nobody/hangs" in path:
             self.close_connection = True
             return
@@ -494,15 +495,16 @@ def hub(folder, tmp_path_factory):
     """What came of asking a hub on this machine for one checkpoint after the other, in a process of its own."""
     served = Path(shutil.copytree(folder, tmp_path_factory.mktemp("hub") / "served"))
     (served / "pytorch_model.bin").write_bytes(b"not to be downloaded")
-    handler = type("Hub", (FakeHub,), {"folder": served, "asked": []})
+    handler = type("Hub", (FakeHub,), {"folder": served, "asked": [], "go_on": threading.Event()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     names = ["none", "bert", "pickles", "cuts", "hangs", "clip", "clip"]
     loaded, stderr = load_all(
-        [(f"nobody/{name}", 0.5 if name == "hangs" else 6) for name in names],
+        [(f"nobody/{name}", 0.5 if name == "hangs" else 60) for name in names],
         **{"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path_factory.mktemp("home"))},
         **{"NO_PROXY": "127.0.0.1", "HF_HUB_OFFLINE": "0"},
     )
+    handler.go_on.set()
     server.shutdown()
     server.server_close()
     return loaded, stderr, handler.asked
@@ -519,7 +521,7 @@ def test_a_name_that_the_hub_cannot_serve_is_refused(hub):
         "cuts": unreachable + "(Server disconnected without sending a response)",
         "hangs": unreachable + "(timed out)",
     }
-    assert max(seconds for _, told, seconds in hub[0] if isinstance(told, str)) < 3
+    assert max(seconds for _, told, seconds in hub[0] if isinstance(told, str)) < 30
 
 
 def test_a_checkpoint_is_downloaded_once_and_no_more_than_it_takes(hub, scorer):

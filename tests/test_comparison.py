@@ -134,7 +134,7 @@ def test_the_difference_of_bleu_is_that_of_both_sets():
 
 def test_meteor_of_the_set_and_of_images_are_told_apart(monkeypatch):
     part = metrics._Part({"meteor": 0.25}, {"meteor": [0.1, 0.2, 0.3, 0.4]})
-    monkeypatch.setattr(metrics, "_meteor", lambda *_: part)
+    monkeypatch.setattr(metrics, "_meteors", lambda _, several: [part] * len(several))
     comparison = compared(WRONG, meteor=True)
     flat = comparison.results[0].as_metrics()
     assert flat["meteor"] == 0.25

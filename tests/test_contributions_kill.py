@@ -117,7 +117,7 @@ def test_a_start_sweeps_nothing_that_a_live_process_is_writing(point, folder):
     ContributionStore(folder).add(picture(0), "the first")
     ready, go = PROCESSES.Event(), PROCESSES.Event()
     writer = start(add_slowly, folder, point, ready, go)
-    assert ready.wait(30)
+    assert ready.wait(60)
     opener = start(ContributionStore, folder)
     opener.join(0.3)
     assert opener.is_alive()
@@ -135,7 +135,7 @@ def test_a_start_gives_up_sweeping_when_others_are_at_it_for_too_long(folder, mo
     ContributionStore(folder).add(picture(0), "the first")
     ready, go = PROCESSES.Event(), PROCESSES.Event()
     writer = start(add_slowly, folder, "renamed", ready, go)
-    assert ready.wait(30)
+    assert ready.wait(60)
     before = files_of(folder / "images")
     assert ContributionStore(folder).get(1)
     assert files_of(folder / "images") == before
@@ -218,7 +218,7 @@ def test_h01_kill_9_at_random_moments(folder, tmp_path):
     for round_ in range(ROUNDS):
         log = tmp_path / f"{round_}.log"
         processes = [start(client, folder, log, round_ * CLIENTS + number + 1) for number in range(CLIENTS)]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.12))

@@ -359,7 +359,7 @@ def test_a_whole_cache_is_read_without_its_lock(tiny, encoders_folder):
     load_encoder("tiny")
     with ThreadPoolExecutor(1) as pool, FileLock(encoders_folder / "tiny-pretrained-v1.lock"):
         waiting = pool.submit(load_encoder, "tiny")
-        assert waiting.result(timeout=20).identity.name == "tiny"
+        assert waiting.result(timeout=60).identity.name == "tiny"
     assert tiny.calls == 1
 
 

@@ -244,27 +244,31 @@ def test_the_cache_does_not_depend_on_the_number_of_workers(tmp_path, monkeypatc
 
 
 class Stuck(FakeEncoder):
-    """Takes half a second for the chunk with a certain image, then looks how far the others ran ahead of it."""
+    """Takes its time for the chunk with a certain image, then looks how far the others ran ahead of it."""
 
-    def __init__(self, image: np.ndarray):
+    def __init__(self, image: np.ndarray, allowed: int):
         super().__init__()
-        self.image, self.calls, self.ahead = image, 0, 0
+        self.image, self.allowed, self.calls, self.ahead = image, allowed, 0, 0
 
     def encode(self, images, kinds=("pooled",)):
         with self._lock:
             self.calls += 1
         if (images == self.image).all((1, 2, 3)).any():
-            time.sleep(0.5)
+            end = time.monotonic() + 60
+            while self.calls < self.allowed and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(0.2)  # for more, which there must not be
             self.ahead = self.calls
         return super().encode(images, kinds)
 
 
 def test_few_chunks_are_in_memory_however_many_images(tmp_path):
     paths = make_images(tmp_path / "images", 30 * CHUNK_IMAGES)
-    encoder = Stuck(read_image(paths["0.png"], 4))
+    allowed = 2 * 2 + 1  # twice the workers, and the one that is waited for
+    encoder = Stuck(read_image(paths["0.png"], 4), allowed)
     encode_images(paths, encoder, workers=2)
     assert encoder.calls == 30
-    assert 2 <= encoder.ahead <= 2 * 2 + 1  # twice the workers, and the one that is waited for
+    assert encoder.ahead == allowed
 
 
 def test_two_at_once_take_turns(paths):

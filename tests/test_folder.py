@@ -68,9 +68,12 @@ class FakeScorer:
 class FakeCaptioner:
     """Takes a file that begins with "bad" for a bad image; a caption names the images that were seen together."""
 
-    def __init__(self, name: str = "fake-1", delay_s: float = 0.0, tag_scorer: FakeScorer | None = None):
-        self.name, self.delay_s, self.tag_scorer = name, delay_s, tag_scorer
+    def __init__(self, name: str = "fake-1", tag_scorer: FakeScorer | None = None):
+        self.name, self.tag_scorer = name, tag_scorer
         self.asked, self.confidence = [], None
+
+    def before(self, image: str) -> None:
+        """What happens before an image is described."""
 
     def unknown_labels(self, labels) -> tuple[str, ...]:
         return self.tag_scorer.unknown(labels)
@@ -79,7 +82,7 @@ class FakeCaptioner:
         images = list(images)
         for place, image in enumerate(images):
             self.asked.append(image)
-            time.sleep(self.delay_s)
+            self.before(image)
             try:
                 content = Path(image).read_bytes()
             except OSError:
@@ -108,19 +111,30 @@ def fake(monkeypatch) -> FakeCaptioner:
     return captioner
 
 
-def run_slowly(delay_s: float, file_limit: int, *arguments: str) -> int:
-    """`lcm caption` with the fake captioner in a process of its own; `file_limit` bytes are all a file may have."""
+class SlowCaptioner(FakeCaptioner):
+    """Takes a few milliseconds an image, and does not get beyond some of them within a test."""
+
+    def __init__(self, last: int):
+        super().__init__(tag_scorer=FakeScorer())
+        self.last = last
+
+    def before(self, image: str) -> None:
+        time.sleep(300 if int(Path(image).stem) > self.last else 0.004)
+
+
+def run_slowly(last: int, file_limit: int, *arguments: str) -> int:
+    """`lcm caption` with a slow captioner in a process of its own; `file_limit` bytes are all a file may have."""
     if file_limit:
         import resource as limits
 
         limits.setrlimit(limits.RLIMIT_FSIZE, (file_limit, file_limit))
-    captioners.load_captioner = lambda *_: FakeCaptioner(delay_s=delay_s, tag_scorer=FakeScorer())
+    captioners.load_captioner = lambda *_: SlowCaptioner(last)
     return main(["caption", *arguments])
 
 
-def start(*arguments: object, delay_s: float = 0.0, file_limit: int = 0) -> subprocess.Popen:
-    code = "import sys, test_folder; sys.exit(test_folder.run_slowly(float(sys.argv[1]), *map(int, sys.argv[2:3]), "
-    command = [sys.executable, "-c", code + "*sys.argv[3:]))", str(delay_s), str(file_limit), *map(str, arguments)]
+def start(*arguments: object, last: int = 1000, file_limit: int = 0) -> subprocess.Popen:
+    code = "import sys, test_folder; sys.exit(test_folder.run_slowly(*map(int, sys.argv[1:3]), *sys.argv[3:]))"
+    command = [sys.executable, "-c", code, str(last), str(file_limit), *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -397,7 +411,7 @@ def test_images_are_described_in_the_company_they_would_have_had(suffix, tmp_pat
 def test_after_real_kills_the_bytes_are_those_of_a_run_without(suffix, tmp_path, fake):
     folder, out, other = make_files(tmp_path / "photos", 300), tmp_path / f"out{suffix}", tmp_path / f"other{suffix}"
     for rows in (30, 170):
-        process = start(folder, "--out", out, delay_s=0.004)
+        process = start(folder, "--out", out, last=290)
         wait_for_rows(process, out, rows)
         process.kill()
         process.communicate()
@@ -414,10 +428,10 @@ def test_after_real_kills_the_bytes_are_those_of_a_run_without(suffix, tmp_path,
 
 def test_an_interrupt_leaves_whole_rows(tmp_path, fake):
     folder, out = make_files(tmp_path / "photos", 300), tmp_path / "out.csv"
-    process = start(folder, "--out", out, delay_s=0.01)
+    process = start(folder, "--out", out, last=290)
     wait_for_rows(process, out, 20)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.endswith("lcm: interrupted\n")
     assert "Traceback" not in err
@@ -609,7 +623,7 @@ def test_the_help_names_the_numbers_in_force(capsys):
 
 def test_a_file_is_written_by_one_at_a_time(tmp_path, fake, capsys):
     folder, out = make_files(tmp_path / "photos", 100), tmp_path / "out.csv"
-    process = start(folder, "--out", out, delay_s=0.02)
+    process = start(folder, "--out", out, last=90)
     wait_for_rows(process, out, 5)
     assert main(["caption", str(folder), "--out", str(out)]) == 1
     assert process.poll() is None
@@ -624,7 +638,7 @@ def test_a_file_is_written_by_one_at_a_time(tmp_path, fake, capsys):
 def test_a_full_disk_is_named_and_what_is_written_stays(suffix, tmp_path, fake):
     folder, out, other = make_files(tmp_path / "photos", 60), tmp_path / f"out{suffix}", tmp_path / f"other{suffix}"
     process = start(folder, "--out", out, file_limit=5000)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"lcm: cannot write {out} (File too large); rows that are in it stay: put that right" in err
     assert "Traceback" not in err
@@ -702,7 +716,7 @@ def test_of_many_tags_the_first_are_printed(tmp_path, fake, monkeypatch, capsys)
 
 def test_a_terminal_without_unicode_and_a_closed_pipe_are_no_accidents(tmp_path):
     folder = make_files(tmp_path / "photos", 400)
-    code = "import sys, test_folder; sys.exit(test_folder.run_slowly(0, 0, *sys.argv[1:]))"
+    code = "import sys, test_folder; sys.exit(test_folder.run_slowly(1000, 0, *sys.argv[1:]))"
     environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}", "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-c", code]
     done = subprocess.run([*command, folder, "--json"], env=environment, capture_output=True, text=True, check=True)

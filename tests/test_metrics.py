@@ -13,8 +13,8 @@ from statistics import fmean
 import pytest
 
 from lcm.errors import DataError
-from lcm.evaluation import metrics
-from lcm.evaluation.metrics import METRICS, score
+from lcm.evaluation import meteor
+from lcm.evaluation.metrics import METRICS, score, score_several
 
 WORDS = [f"w{i}" for i in range(200)]
 
@@ -235,19 +235,30 @@ def test_import_is_light():
     assert output.strip() == "set()"
 
 
-def test_time_grows_with_the_images_only():
-    """Ten times the images take about ten times as long; a square law would make it a hundred."""
+def test_work_grows_with_the_images_only():
+    """Ten times the images take about ten times as many lines of Python; a square law would make it a hundred."""
     chance = random.Random(0)
-    references = [[" ".join(chance.choices(WORDS, k=10)) for _ in range(5)] for _ in range(800)]
+    references = [[" ".join(chance.choices(WORDS, k=10)) for _ in range(5)] for _ in range(200)]
     captions = [each[0] for each in references]
 
-    def seconds(images):
-        started = time.process_time()
-        score_fast(captions[:images], references[:images])
-        return time.process_time() - started
+    def lines_run(images):
+        count = 0
 
-    seconds(10)  # imports
-    assert seconds(800) < 30 * seconds(80)
+        def trace(_frame, event, _argument):
+            nonlocal count
+            count += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            score_fast(captions[:images], references[:images])
+        finally:
+            sys.settrace(before)
+        return count
+
+    lines_run(10)  # imports
+    assert lines_run(200) < 12 * lines_run(20)
 
 
 # METEOR
@@ -257,7 +268,7 @@ needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR is 
 
 @pytest.fixture(scope="module")
 def with_meteor():
-    """One run of Java for all METEOR tests, in a locale that knows no letters but ASCII's."""
+    """One run of Java for all METEOR tests, in a locale that knows no letters but ASCII's; after another captioner."""
     captions = {
         "dog runs": ["dog sleeps"],
         "two cats sleep": ["two cats sleep", "a bird"],
@@ -268,7 +279,7 @@ def with_meteor():
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LC_ALL", "C")
-        return score(list(captions), list(captions.values()))
+        return score_several([["a dog runs"] * len(captions), list(captions)], list(captions.values()))[1]
 
 
 @needs_java
@@ -325,6 +336,14 @@ def test_meteor_without_java(tmp_path, monkeypatch):
     assert "Java is missing" in meteor_reason()
 
 
+def test_meteor_of_several_captioners_is_asked_for_once(fake_java, tmp_path):
+    fake_java(f"echo started >>{tmp_path}/starts; while read line; do echo what; done")
+    scores = score_several([["a dog", "two cats"], ["a cat", "dogs"]], [["a dog"], ["two cats"]])
+    assert [one.wer for one in scores] == [0, 0.75]
+    assert all("failed" in one.reasons["meteor"] for one in scores)
+    assert (tmp_path / "starts").read_text() == "started\n"
+
+
 def test_meteor_when_java_ends_early(fake_java):
     fake_java("echo 'Picked up options' >&2; echo 'Could not reserve enough space for heap' >&2; exit 1")
     assert meteor_reason() == "METEOR's Java program failed: Could not reserve enough space for heap"
@@ -336,7 +355,7 @@ def test_meteor_when_java_answers_nonsense(fake_java):
 
 
 def test_meteor_when_java_hangs(fake_java, monkeypatch):
-    monkeypatch.setattr(metrics, "METEOR_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(meteor, "METEOR_TIMEOUT_S", 0.3)
     fake_java("exec /bin/sleep 60")
     started = time.monotonic()
     assert "took more than" in meteor_reason()

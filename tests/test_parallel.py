@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -31,21 +30,25 @@ def test_all_parts_come_in_order_whole_but_for_the_last(workers, count, part_siz
 
 
 def test_a_part_that_takes_long_is_not_overtaken():
+    done = [threading.Event() for _ in range(12)]
+
     def work(part):
-        time.sleep(0.02 if part[0] % 3 == 0 else 0)
+        if part[0] % 3 == 0:
+            assert done[part[0] + 1].wait(60)  # the next one is done before it
+        done[part[0]].set()
         return part[0]
 
     assert list(map_in_order(work, range(12), 1, workers=4)) == list(range(12))
 
 
 def test_the_work_is_shared_among_threads():
-    together = threading.Barrier(3, timeout=10)  # passes only when three threads are in it at once
+    together = threading.Barrier(3, timeout=60)  # passes only when three threads are in it at once
     assert list(map_in_order(lambda part: together.wait() >= 0 and part[0], range(3), 1, workers=3)) == [0, 1, 2]
 
 
 def test_without_a_number_there_is_a_thread_for_each_core(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=60)
     assert len(list(map_in_order(lambda _part: together.wait(), range(3), 1))) == 3
     monkeypatch.setattr(os, "cpu_count", lambda: None)  # where it is not known
     assert list(map_in_order(sum, range(3), 2)) == [1, 2]
@@ -94,17 +97,23 @@ def test_an_error_in_the_source_reaches_the_reader():
 
 
 def test_a_reader_that_stops_early_does_not_wait_for_what_has_not_begun():
-    begun, held = [], threading.Event()
+    begun, done, under_way, go_on = [], [], threading.Event(), threading.Event()
 
     def work(part):
         begun.append(part[0])
         if part[0] == 1:
-            held.wait(10)
+            under_way.set()
+            assert go_on.wait(60)
+        done.append(part[0])
 
     results = map_in_order(work, range(100), 1, workers=1)
     next(results)
-    threading.Timer(0.1, held.set).start()
-    results.close()
-    assert held.is_set()  # it waited for the part under way
-    assert begun in ([0], [0, 1])
+    assert under_way.wait(60)
+    closing = threading.Thread(target=results.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()  # it waits for the part under way
+    go_on.set()
+    closing.join(60)
+    assert (begun, done) == ([0, 1], [0, 1])
     assert all("ThreadPool" not in thread.name for thread in threading.enumerate())

@@ -89,7 +89,8 @@ def test_a_few_images_are_tagged_by_the_bundle_s_scorer_and_without_one_not_at_a
     make_data_set(tmp_path / "photos", 9)
     for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
         (tmp_path / "photos" / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
-    folder = run(load_preset("sample"), quick(tmp_path / "photos"), tmp_path / "run")
+    parameters = quick(tmp_path / "photos")
+    folder = run(Preset("first", NOTEBOOKS[:3], {}), parameters, tmp_path / "run")
     metrics = folder.read_metrics()
     for name in ("recall_1_image_to_text", "recall_10_text_to_image", "tag_map", "tag_map_over_caption_order"):
         assert isinstance(metrics[name], float), name
@@ -103,9 +104,8 @@ def test_a_few_images_are_tagged_by_the_bundle_s_scorer_and_without_one_not_at_a
         assert [score for _, score in result["tags"]] == pytest.approx(shares, abs=1e-5)
     assert (folder.path / "photos.html").read_text().count("<figure>") == 3
 
-    again = Preset("again", ("02_train", "03_evaluate"), {})
-    parameters = quick(tmp_path / "photos", tagger="none")
-    without = run(again, {name: parameters[name] for name in ("epochs", "batch_size", "tagger")}, folder.path)
+    again = Preset("again", ("02_train", "03_evaluate"), {"tagger": "none"})
+    without = run(again, {name: parameters[name] for name in ("epochs", "batch_size", "meteor")}, folder.path)
     assert Bundle(without.bundle).manifest.tagger == {}
     assert without.read_metrics()["tag_map_reason"] == "the bundle has no tag scorer"
     assert all(json.loads(line)["tags"] == [] for line in without.results.read_text().splitlines())

@@ -241,7 +241,7 @@ def test_an_asynchronous_upload_that_hangs_is_cancelled():
         target.put("two", b"2")
     while target.hangs:
         time.sleep(0.01)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 30
     assert fs.cancelled
     fs.hangs, target.limit_s = False, 10
     target.put("two", b"2")

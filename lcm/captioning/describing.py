@@ -3,6 +3,7 @@
 Knows the protocol of all captioners, and what they share. Refuses to know where captions come from.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ class SeeingCaptioner(Captioner, Protocol):
         ...
 
 
-class BaseCaptioner:
+class BaseCaptioner(ABC):
     """What captioners share. The same image gets the same description, alone or among others.
 
     A subclass sets `name` and `tag_scorer`, and says in `_write` how one image is captioned; one that gains by taking
@@ -135,6 +136,6 @@ class BaseCaptioner:
             return error
         return Description(captions[0], tuple(captions), tags, self.name)
 
+    @abstractmethod
     def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
         """Return the image as tag scorers see it, and its captions, best first; raises BadImageError."""
-        raise NotImplementedError

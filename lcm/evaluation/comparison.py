@@ -25,7 +25,7 @@ from lcm.errors import DataError
 from lcm.evaluation.bleu_counts import bleu_4, bleu_4_difference, bleu_counts
 from lcm.evaluation.captioner_result import MEASURES, CaptionerOutput, CaptionerResult, smaller_is_better
 from lcm.evaluation.habits import Habits, habits_of
-from lcm.evaluation.metrics import Scores, score
+from lcm.evaluation.metrics import Scores, score_several
 from lcm.evaluation.resampling import Interval, bootstrap_difference, bootstrap_mean, bootstrap_statistic
 
 # How several references become one WER: see the fields of Scores; the headline first.
@@ -145,14 +145,12 @@ def compare(
     """Score every captioner's output against the human captions of each image, `references[i]`, and all pairs.
 
     `train_captions` and `vocabulary_size` are those of `lcm.evaluation.metrics.score`, the same for all; `meteor=False`
-    saves ten seconds a captioner. `not_run` names captioners that could not be run, with the reason.
+    saves ten seconds. `not_run` names captioners that could not be run, with the reason.
     Raises DataError when there is no output, two have the same name, or one has not a caption an image.
     """
     _check(outputs, references, not_run)
-    scored = [
-        score(one.captions, references, train_captions=train_captions, vocabulary_size=vocabulary_size, meteor=meteor)
-        for one in outputs
-    ]
+    options = {"train_captions": train_captions, "vocabulary_size": vocabulary_size, "meteor": meteor}
+    scored = score_several([one.captions for one in outputs], references, **options)
     samples = [_samples(one, scores, references) for one, scores in zip(outputs, scored, strict=True)]
     return Comparison(
         results=tuple(

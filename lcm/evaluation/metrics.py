@@ -13,21 +13,16 @@ references is skipped and counted; an empty hypothesis is scored, as the worst t
 a score that cannot be computed is None, and `Scores.reasons` says why.
 """
 
-import shutil
-import subprocess
-import tempfile
-import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from statistics import fmean
-from typing import IO
 
 from lcm.data.vocabulary import standardise
 from lcm.errors import DataError, require
+from lcm.evaluation import meteor as meteors
+from lcm.evaluation.meteor import Captions
 
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
-METEOR_TIMEOUT_S = 300.0  # seen for 1,000 images on two cores: 7 to 11 s to start, then 3 s
 
 
 @dataclass(frozen=True)
@@ -65,8 +60,6 @@ class Scores:
 
 METRICS = tuple(each.name for each in fields(Scores) if each.default is None)
 
-Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
-
 
 @dataclass(frozen=True)
 class _Part:
@@ -93,29 +86,48 @@ def score(
     `meteor=False` saves the ten seconds that its Java process takes to start.
     Raises DataError when the two do not have the same length.
     """
-    if len(hypotheses) != len(references):
-        raise DataError(f"{len(hypotheses)} hypotheses for {len(references)} images with references; give one an image")
+    options = {"train_captions": train_captions, "vocabulary_size": vocabulary_size, "meteor": meteor}
+    return score_several([hypotheses], references, **options)[0]
+
+
+def score_several(
+    captioners: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    *,
+    train_captions: Collection[str] = (),
+    vocabulary_size: int | None = None,
+    meteor: bool = True,
+) -> list[Scores]:
+    """Score several captioners on the same images, each as `score` does; METEOR's program is started once for all."""
+    for hypotheses in captioners:
+        if len(hypotheses) != len(references):
+            raise DataError(
+                f"{len(hypotheses)} hypotheses for {len(references)} images with references; give one an image"
+            )
     theirs = usable_references(references)
-    ours = {place: [_words_joined(hypotheses[place])] for place in theirs}
     skipped = len(references) - len(theirs)
     if not theirs:
         why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
-        return Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why))
-    parts = [
-        _cider(theirs, ours),
-        _bleu(theirs, ours),
-        _meteor(theirs, ours) if meteor else _Part(reasons={"meteor": "not asked for"}),
-        _rouge_l(theirs, ours),
-        _wer(theirs, ours),
-        _variety(theirs, ours, train_captions, vocabulary_size),
-    ]
+        return [Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why)) for _ in captioners]
+    several = [{place: [_words_joined(hypotheses[place])] for place in theirs} for hypotheses in captioners]
+    asked = _meteors(theirs, several) if meteor else [_Part(reasons={"meteor": "not asked for"})] * len(several)
+    scored = []
+    for ours, part in zip(several, asked, strict=True):
+        parts = [_cider(theirs, ours), _bleu(theirs, ours), part, _rouge_l(theirs, ours), _wer(theirs, ours)]
+        parts.append(_variety(theirs, ours, train_captions, vocabulary_size))
+        scored.append(_joined(parts, list(theirs), len(references)))
+    return scored
+
+
+def _joined(parts: Sequence[_Part], places: Sequence[int], images: int) -> Scores:
+    """Return what all scorers found of the images at `places`, among `images` in all."""
     return Scores(
-        images=len(theirs),
-        skipped_images=skipped,
+        images=len(places),
+        skipped_images=images - len(places),
         **{name: float(value) for part in parts for name, value in part.values.items()},
         reasons={name: why for part in parts for name, why in part.reasons.items()},
         per_image={
-            name: _spread(dict(zip(theirs, values, strict=True)), len(references))
+            name: _spread(dict(zip(places, values, strict=True)), images)
             for part in parts
             for name, values in part.per_image.items()
         },
@@ -198,51 +210,9 @@ def _variety(
     return _Part(values, {"words": lengths}, reasons)
 
 
-def _meteor(references: Captions, hypotheses: Captions) -> _Part:
-    """METEOR 1.5 (Denkowski and Lavie 2014), from the Java program inside pycocoevalcap."""
-    if shutil.which("java") is None:
-        return _Part(reasons={"meteor": "Java is missing; METEOR is a Java program: install a Java runtime"})
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
-        try:
-            value, each = _ask_java(references, hypotheses, complaints)
-        except (OSError, ValueError) as error:
-            complaints.seek(0)
-            last_line = complaints.read().strip().rpartition("\n")[2]
-            return _Part(reasons={"meteor": f"METEOR's Java program failed: {last_line or error}"})
-    return _Part({"meteor": value}, {"meteor": each})
-
-
-def _ask_java(references: Captions, hypotheses: Captions, complaints: IO[str]) -> tuple[float, list[float]]:
-    """Return METEOR of the whole set and of each image; what Java writes to stderr goes to `complaints`.
-
-    Speaks to the jar with the options of pycocoevalcap's wrapper, but not through it: when Java ends early the
-    wrapper waits for ever, since it asks for its own lock again as it is deleted.
-    """
-    wrapper = require("pycocoevalcap.meteor.meteor", "evaluate")
-    java = subprocess.Popen(
-        ["java", "-Xmx2G", "-jar", wrapper.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"],
-        cwd=Path(wrapper.__file__).parent,  # the jar looks for its data beside itself
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=complaints,
-        encoding="utf-8",
-    )
-    watchdog = threading.Timer(METEOR_TIMEOUT_S, java.kill)
-    watchdog.start()
-
-    def answer(question: str = "") -> str:
-        java.stdin.write(question)
-        java.stdin.flush()
-        if not (line := java.stdout.readline()):
-            raise ValueError(f"it ended early, or took more than {METEOR_TIMEOUT_S:.0f} s")
-        return line.strip()
-
+def _meteors(references: Captions, several: Sequence[Captions]) -> list[_Part]:
+    """METEOR of each captioner, by one process for all."""
     try:
-        counts = [answer(" ||| ".join(["SCORE", *references[i], *hypotheses[i]]) + "\n") for i in references]
-        first = float(answer(" ||| ".join(["EVAL", *counts]) + "\n"))
-        *each, value = first, *(float(answer()) for _ in counts)
-        return value, each
-    finally:
-        watchdog.cancel()
-        java.kill()
-        java.communicate()
+        return [_Part({"meteor": value}, {"meteor": each}) for value, each in meteors.meteor(references, several)]
+    except meteors.NoMeteorError as error:
+        return [_Part(reasons={"meteor": str(error)})] * len(several)

@@ -196,7 +196,7 @@ class DiskStore(ContributionStore):
         return [*self.contributions(), *((path.relative_to(self.folder), path.stat().st_size) for path in files)]
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about"

@@ -306,7 +306,7 @@ class Held(Counting):
 
     def see(self, image):
         self.begun.set()
-        self.go_on.wait(20)
+        self.go_on.wait(60)
         return super().see(image)
 
 
@@ -317,11 +317,11 @@ def test_what_the_former_encoder_saw_is_no_signature_of_the_newer_one(start, sha
     body = caption_body(image=text_of(scene(1)), caption="one")
     sending = threading.Thread(target=lambda: caller.client.post("/caption", json=body))
     sending.start()
-    assert held.begun.wait(5)
+    assert held.begun.wait(60)
     swap(caller, other)
     learner._look()
     held.go_on.set()
-    sending.join(10)
+    sending.join(60)
     assert len(learner._memory.unsigned()) == 1
     learner._sign()
     assert ask(caller, alter(scene(1), "corner")).caption == "one"

@@ -254,7 +254,7 @@ class Waiting:
 
     def describe(self, *_) -> Description:
         self.begun.set()
-        self.go_on.wait(20)
+        self.go_on.wait(60)
         return Description(f"a {self.name}", (f"a {self.name}",), (), self.name)
 
 
@@ -270,7 +270,7 @@ def test_i06_i07_a_request_keeps_the_model_it_began_with(service, tmp_path):
         target=lambda: replies.append(caller.client.post("/learning-model", json=question_body()))
     )
     asking.start()
-    assert old.begun.wait(5)
+    assert old.begun.wait(60)
     watch.look()
     assert watch.model.captioner is old, "a folder that has just changed is looked at again first"
     watch.look()
@@ -284,7 +284,7 @@ def test_i06_i07_a_request_keeps_the_model_it_began_with(service, tmp_path):
         del old
         assert is_old_there() is not None, "a request is still with it"
         go_on.set()
-        asking.join(10)
+        asking.join(60)
         assert (replies[0].json["captions"], replies[0].headers["X-LCM-Model-Version"]) == (["a old"], "")
         wait_until(lambda: is_old_there() is None)
     finally:
