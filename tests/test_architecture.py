@@ -45,7 +45,7 @@ ROOMS = {
         *("comparison_plots", "comparison_images", "comparison_tables", "comparison_figures", "comparison_parts"),
         "comparison_page",
     ],
-    "retraining": ["numbers", "contributed", "near_copies", "placement", "guards", "gate"],
+    "retraining": ["numbers", "approvals", "contributed", "near_copies", "placement", "guards", "gate"],
     "models": ["quiet", "merge", "attention", "transformer", "dual_encoder"],
     "training": [
         *(

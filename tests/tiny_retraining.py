@@ -66,7 +66,7 @@ class FakeStore:
     """Stands where a store stands, without its promises to the disk, which take most of its time."""
 
     def __init__(self, folder: Path):
-        self._folder, self._last = folder, 0
+        self.folder, self._last = folder, 0
         self._kept: dict[int, Contribution] = {}
         self._revoked: list[Revocation] = []
         folder.mkdir()
@@ -74,7 +74,7 @@ class FakeStore:
     def add(self, image: bytes, caption: str, source: str = "http") -> int:
         """Keep a contribution; returns its number."""
         self._last, digest = self._last + 1, hashlib.sha256(image).hexdigest()
-        (self._folder / digest).write_bytes(image)
+        (self.folder / digest).write_bytes(image)
         self._kept[self._last] = Contribution(
             self._last, digest, len(image), "png", 160, 120, caption, caption, "en", source, "", True
         )
@@ -94,7 +94,7 @@ class FakeStore:
         found: dict[str, list[Contribution]] = {}
         for one in self._kept.values():
             found.setdefault(one.image_sha256, []).append(one)
-        return [ContributedImage(self._folder / digest, tuple(each)) for digest, each in found.items()]
+        return [ContributedImage(self.folder / digest, tuple(each)) for digest, each in found.items()]
 
     def revocations(self) -> list[Revocation]:
         return list(self._revoked)

@@ -20,6 +20,7 @@ from lcm.data.captions import Dataset
 from lcm.encoding.features import EncodedImages
 from lcm.errors import ConfigError, NothingToDo
 from lcm.operations.starting import Start, current_start, find_start
+from lcm.retraining.approvals import read_approved
 from lcm.retraining.contributed import (
     QUARANTINED,
     SEEN,
@@ -33,7 +34,7 @@ from lcm.retraining.contributed import (
 )
 from lcm.retraining.guards import Limits, Suspect, check_limits, find_suspects
 from lcm.retraining.numbers import as_text, from_text
-from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
+from lcm.retraining.placement import TEST, TRAIN, Placement, earlier_splits, place_images
 
 STORE = "store"
 ALL = "all"
@@ -52,6 +53,7 @@ class Arrived:
     must_forget: bool = False  # whether the current model has learned from what is revoked
     earlier: Mapping[str, str] = field(default_factory=dict)  # image_id -> its split when models were trained
     start: Start | None = None  # what to go on from; None: from scratch
+    approved: frozenset[int] = frozenset()  # numbers that a person has let pass
 
     def join(self, dataset: Dataset) -> Dataset:
         """Return the data set with all these images, as if they all trained."""
@@ -163,10 +165,11 @@ def read_arrived(config: PrepareConfig, store: StoreReader | None = None) -> Arr
             raise ConfigError(f"start_from is {config.start_from!r}, and that needs -p contributions {STORE}")
         return Arrived()
     store = store or _open(config.contributions)
+    passed = approved | read_approved(store.folder)
     images, revoked, current = store.training_images(), store.revocations(), current_start()
     present = numbers_of(images)
     waiting = current.quarantined & present
-    approved = waiting if config.approved == ALL else waiting & approved
+    approved = waiting if config.approved == ALL else waiting & passed
     new = (present - current.seen) | approved
     if not new and current.trained <= present:
         raise NothingToDo(
@@ -177,19 +180,10 @@ def read_arrived(config: PrepareConfig, store: StoreReader | None = None) -> Arr
             "lcm contributions import"
         )
     start = find_start(config.start_from, present) if config.start_from else None
-    earlier = _earlier(images, current.trained | (start.trained if start else set()), current.tested)
+    earlier = earlier_splits(images, current.trained | (start.trained if start else set()), current.tested)
     must_forget = not current.trained <= present
-    return Arrived(images, revoked, frozenset(new), frozenset(waiting - approved), must_forget, earlier, start)
-
-
-def _earlier(images: Sequence[ContributedImage], trained: set[int], tested: set[int]) -> dict[str, str]:
-    """Return image_id -> split of the images that models have learned from, or were measured on."""
-    found = {}
-    for image in images:
-        numbers = {one.id for one in image.contributions}
-        if split := TRAIN if numbers & trained else TEST if numbers & tested else "":
-            found[image_id(image)] = split
-    return found
+    left = frozenset(waiting - approved)
+    return Arrived(images, revoked, frozenset(new), left, must_forget, earlier, start, frozenset(passed))
 
 
 def gather(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config: PrepareConfig) -> Gathered:
@@ -211,7 +205,7 @@ def _suspects(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config
     """Return the contributions that a person should look at and has not approved, earlier ones among them."""
     if config.approved == ALL:
         return []
-    approved, old = from_text(config.approved), numbers_of(arrived.images) - arrived.new
+    old = numbers_of(arrived.images) - arrived.new
     kept_out = [
         Suspect(one, "an earlier run kept it out, and nobody has approved it since")
         for image in arrived.images
@@ -230,7 +224,7 @@ def _suspects(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config
         features = {name: np.asarray(store[row], np.float32) for name, row in zip(names, rows, strict=True)}
     base = [caption for image in dataset.of(TRAIN) if not is_contributed(image) for caption in image.captions]
     found = find_suspects(new, _limits(config), scorer, features, base)
-    found = [*kept_out, *(one for one in found if one.contribution.id not in approved)]
+    found = [*kept_out, *(one for one in found if one.contribution.id not in arrived.approved)]
     return sorted(found, key=lambda one: one.contribution.id)
 
 

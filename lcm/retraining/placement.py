@@ -42,6 +42,16 @@ class _Turns:
         return split
 
 
+def earlier_splits(images: Sequence[ContributedImage], trained: set[int], tested: set[int]) -> dict[str, str]:
+    """Return image_id -> split of the images that models have learned from, or were measured on, by their numbers."""
+    found = {}
+    for image in images:
+        numbers = {one.id for one in image.contributions}
+        if split := TRAIN if numbers & trained else TEST if numbers & tested else "":
+            found[image_id(image)] = split
+    return found
+
+
 def place_images(
     images: Sequence[ContributedImage],
     revoked: Sequence[Revocation],
