@@ -6,7 +6,7 @@
 # names; the pinned version is then taken from there.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run notebooks test lint lab serve clean distclean
+.PHONY: help setup run notebooks test lint lab serve dashboard clean distclean
 .PHONY: driver current contributions retrain summary release dispatch
 
 VENV := .venv
@@ -58,6 +58,10 @@ lab: $(READY) ## open the notebooks in JupyterLab
 
 serve: $(READY) ## serve captions, tags and corrections over HTTP
 	$(BIN)/lcm serve $(ARGS)
+
+dashboard: $(READY) ## open the page for captions, corrections and the quality of models
+	JUPYTER_CONFIG_PATH=lcm/dashboard/jupyter JUPYTER_PATH=lcm/dashboard/jupyter$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
+		$(BIN)/voila notebooks/dashboard.ipynb $(ARGS)
 
 # What .github/workflows does, step by step; it works on any machine. Values that come from elsewhere (STORE_DRIVER,
 # APPROVED, VERSION) are read by the shell, as one word each: neither make nor the shell takes anything in them for code.

@@ -63,7 +63,7 @@ def attention(image: str | Path | bytes | np.ndarray, words: Sequence[str], weig
     weights = np.asarray(weights, np.float64)
     _check(words, weights)
     pixels = _pixels(image, WORD_CELL)
-    cells = [("", pixels), *((word, _looked_at(pixels, row)) for word, row in zip(words, weights, strict=True))]
+    cells = [("", pixels), *((word, looked_at(pixels, row)) for word, row in zip(words, weights, strict=True))]
     columns = math.ceil(len(cells) / math.ceil(len(cells) / WORDS_A_ROW))
     with empty_figure(1, 1, layout=None) as figure:  # an inch by an inch, as above
         top = 0.0
@@ -79,7 +79,7 @@ def _check(words: Sequence[str], weights: np.ndarray) -> None:
         raise DataError(f"weights from {weights.min()} to {weights.max()}; give finite ones, none below zero")
 
 
-def _looked_at(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def looked_at(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return a photo [H, W, 3] faded, without colour, and coloured where the weights [N] are high."""
     from PIL import Image
 

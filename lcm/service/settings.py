@@ -17,8 +17,8 @@ from lcm.errors import ConfigError
 from lcm.folders import home
 
 PREFIX = "LCM_"
-# Read by lcm.config, by training and by the tests: no reason to stop the service.
-NOT_OF_THE_SERVICE = {"LCM_CACHE", "LCM_DATASET_URL", "LCM_FLICKR8K", "LCM_KILL_ROUNDS", "LCM_SWAPS"}
+# Read by lcm.config, by training, by the dashboard and by the tests: no reason to stop the service.
+NOT_OF_THE_SERVICE = {"LCM_CACHE", "LCM_DATASET_URL", "LCM_FLICKR8K", "LCM_KILL_ROUNDS", "LCM_SERVICE", "LCM_SWAPS"}
 SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _TOKEN = re.compile(r"[!-~]+")  # what fits into an Authorization header as it is
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")

@@ -1,0 +1,232 @@
+"""The desk: who describes a photo and keeps a correction, a service over HTTP or this process itself.
+
+Knows how to find a service, what it answers, and that both kinds of desk say the same in the same words. Refuses to
+know widgets and HTML.
+
+A service that LCM_SERVICE names is the only desk: were another store filled while it is away, corrections would be
+lost to it. Without LCM_SERVICE, a service on this machine's usual port is used where one runs, else this process.
+"""
+
+import base64
+import json
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+from urllib.parse import unquote, urlsplit
+
+from lcm.errors import ConfigError, DataError, LcmError
+from lcm.service.answers import CONTRIBUTION, as_body, as_headers
+from lcm.service.payload import CONTRIBUTOR, read_source
+from lcm.service.refusals import refusal_of
+from lcm.service.settings import Settings
+
+SERVICE = "LCM_SERVICE"  # the variable that names a service, such as http://127.0.0.1:8000
+USUAL = "http://127.0.0.1:8000"
+LOOK_S = 1.0  # for the question whether there is a service
+TIME_LIMIT_S = 60.0  # for an answer
+MAX_PHOTO = 10 << 20  # bytes; below what the service takes, and what voila.json lets through the websocket
+MAX_REPLY = 1 << 20  # bytes of a reply that are read
+
+
+class DeskError(LcmError):
+    """A service that does not answer, or refuses; the message says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of a photo."""
+
+    caption: str
+    others: tuple[str, ...]  # other captions, the best first
+    tags: tuple[tuple[str, float], ...]  # best first
+    model: str
+    version: str  # first digits of the hash of the bundle's manifest; empty: unknown
+    contributed: bool  # whether a person wrote the caption
+    confidence: float | None  # of the caption; None: not calibrated, or contributed
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], headers: Mapping[str, str]) -> Self:
+        """Build from a reply of POST /learning-model; raises DeskError when it is none."""
+        try:
+            caption, english = str(body["captions"][0]), [str(one) for one in body["english_captions"]]
+            tags = tuple((str(word), float(score)) for word, score in body["tags"])
+            confidence = headers.get("X-LCM-Confidence")
+            return cls(
+                caption,
+                tuple(one for one in english if one != caption),
+                tags,
+                unquote(headers.get("X-LCM-Model", "")),
+                headers.get("X-LCM-Model-Version", ""),
+                headers.get("X-LCM-Source") == CONTRIBUTION,
+                float(confidence) if confidence else None,
+            )
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise DeskError("the service answered with something that is no description; is it lcm?") from error
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """That a contribution is kept."""
+
+    number: int
+    known: bool  # the same photo with the same caption was there before
+
+
+class Desk(Protocol):
+    """Who describes photos and keeps corrections. Whatever goes wrong is an LcmError whose message people can read."""
+
+    place: str  # who that is, in words
+
+    def describe(self, photo: bytes) -> Answer:
+        """Return what is said of a photo."""
+        ...
+
+    def contribute(self, photo: bytes, caption: str, contributor: str = "") -> Receipt:
+        """Keep a photo with a caption; once this has returned it is on the disk."""
+        ...
+
+
+class RemoteDesk:
+    """A service over HTTP."""
+
+    def __init__(self, address: str, token: str = ""):
+        """Take its address and the token that it asks for; nothing is sent yet. Raises ConfigError for the address."""
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{SERVICE} is {address!r}; it must be an address such as {USUAL}")
+        self._address, self._token = address.rstrip("/"), token
+        self.place = f"the service at {parts.hostname}{f':{parts.port}' if parts.port else ''}"
+        own = parts.hostname in ("localhost", "127.0.0.1", "::1")  # no proxy leads back to this machine
+        self._open = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if own else [])).open
+
+    def is_there(self) -> bool:
+        """Return whether a service of lcm answers, with a model or still without."""
+        try:
+            with self._open(f"{self._address}/healthz", timeout=LOOK_S) as reply:
+                return "ready" in json.loads(reply.read(MAX_REPLY))
+        except urllib.error.HTTPError as error:
+            with error:
+                return b'"ready"' in error.read(MAX_REPLY)
+        except (OSError, ValueError, TypeError):
+            return False
+
+    def describe(self, photo: bytes) -> Answer:
+        return Answer.of(*self._post("/learning-model", {"image": _text(photo)}))
+
+    def contribute(self, photo: bytes, caption: str, contributor: str = "") -> Receipt:
+        names = {CONTRIBUTOR: contributor} if contributor else {}
+        body, headers = self._post("/caption", _pair(photo, caption), names)
+        return Receipt(int(body.get("id", 0)), headers.get("X-LCM-Known") == "true")
+
+    def _post(
+        self, route: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+        given = {"Content-Type": "application/json", **(headers or {})}
+        given |= {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        try:
+            request = urllib.request.Request(f"{self._address}{route}", json.dumps(body).encode(), given)
+            with self._open(request, timeout=TIME_LIMIT_S) as reply:
+                return _object(reply.read(MAX_REPLY)), reply.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                raise DeskError(_reason(error)) from error
+        except (OSError, ValueError) as error:  # ValueError: a header that cannot be sent
+            why = str(getattr(error, "reason", error)) or type(error).__name__
+            raise DeskError(f"{self.place} does not answer ({why}); start it with lcm serve, then try again") from error
+
+
+class LocalDesk:
+    """The page's own process: the current model and the store of LCM_HOME, as the service would use them."""
+
+    place = "this page itself (no service runs)"
+
+    def __init__(self, assemble: Callable[[], Any] | None = None):
+        """Take what makes a Service; the one of the environment's settings is the default. Nothing is loaded yet."""
+        self._assemble, self._service, self._lock = assemble or _assemble, None, threading.Lock()
+
+    def warm(self) -> None:
+        """Begin to load the model, in a thread of its own; what goes wrong is told by who asks for something."""
+        threading.Thread(target=self._try_to_load, daemon=True, name="lcm-desk").start()
+
+    def describe(self, photo: bytes) -> Answer:
+        return self._do(lambda service: self._answer(service, photo))
+
+    def contribute(self, photo: bytes, caption: str, contributor: str = "") -> Receipt:
+        def keep(service: Any) -> Receipt:
+            kept = service.keep(json.dumps(_pair(photo, caption)).encode(), read_source(contributor or None))
+            return Receipt(kept.id, kept.known)
+
+        return self._do(keep)
+
+    @staticmethod
+    def _answer(service: Any, photo: bytes) -> Answer:
+        description, model = service.describe(json.dumps({"image": _text(photo)}).encode())
+        return Answer.of(as_body(description), as_headers(description, model.version, model.source))
+
+    def _do(self, work: Callable[[Any], Any]) -> Any:
+        """Return what `work` does with the service; its errors get the words that the service has for them."""
+        service = self._load()
+        try:
+            return work(service)
+        except LcmError as error:
+            raise DeskError(refusal_of(error).message or str(error)) from error
+
+    def _load(self) -> Any:
+        with self._lock:
+            self._service = self._service or self._assemble()
+            return self._service
+
+    def _try_to_load(self) -> None:
+        with suppress(LcmError):
+            self._load()
+
+
+def open_desk(environment: Mapping[str, str] = os.environ) -> Desk:
+    """Return the desk that the environment names: see above. Raises ConfigError for a bad address."""
+    address, token = environment.get(SERVICE, "").strip(), environment.get("LCM_TOKEN", "").strip()
+    remote = RemoteDesk(address or USUAL, token)
+    return remote if address or remote.is_there() else LocalDesk()
+
+
+def check_photo(photo: bytes) -> bytes:
+    """Return a photo that is not too large for the page; raises DataError."""
+    if len(photo) > MAX_PHOTO:
+        raise DataError(
+            f"the file has {len(photo) / (1 << 20):.1f} MB; up to {MAX_PHOTO >> 20} MB are taken: save it smaller"
+        )
+    return photo
+
+
+def _assemble() -> Any:
+    from lcm.service.state import Service
+
+    return Service.assemble(Settings.from_environment(), None, None)
+
+
+def _pair(photo: bytes, caption: str) -> dict[str, Any]:
+    return {"image": _text(photo), "caption": caption, "fileType": ""}
+
+
+def _text(photo: bytes) -> str:
+    return base64.b64encode(photo).decode()
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise ValueError("it sent no JSON object")
+    return found
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """Return the service's own words for a refusal."""
+    try:
+        said = str(_object(error.read(MAX_REPLY))["error"])
+    except (OSError, ValueError, KeyError):
+        said = f"the service refused with {error.code}"
+    return f"{said} (set LCM_TOKEN where this page is started)" if error.code == 401 else said

@@ -1,0 +1,107 @@
+"""Looking: where the model looked at each word of its caption, as small pictures.
+
+Knows which bundle gave an answer, and how its weights over the photo read, for the eye and in words. Refuses to know
+pages.
+
+The HTTP contract has no room for weights, so they are found here, with the same bundle, where it lies on this machine.
+
+Shapes: T words, N image positions, rows of a square grid from the top left.
+"""
+
+import base64
+import hashlib
+import io
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from lcm.captioning.bundle import MANIFEST, Bundle
+from lcm.captioning.versions import current_folder, models_folder
+from lcm.dashboard.desk import Answer
+from lcm.data.images import open_image, read_image
+from lcm.encoding.encoders import find_encoder
+from lcm.errors import DataError
+from lcm.evaluation.pictures import looked_at
+
+SIDE = 240  # pixels of a picture's longer side
+ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
+CANNOT = "This model cannot tell where it looked: only a transformer can that was trained with export_attention true."
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Where the model looked as it wrote one word."""
+
+    word: str
+    place: str  # of the most weight: "top left"
+    picture: str  # base64 of a JPEG: the photo without colour, and coloured where it looked
+
+
+def glances(photo: bytes, answer: Answer) -> list[Glance]:
+    """Return a glance for each word of an answer's caption.
+
+    Raises DataError, in words for people, where that cannot be told.
+    """
+    if answer.contributed:
+        raise DataError("A person wrote this caption, so there is nothing that the model looked at.")
+    folder = _folder_of(answer.version)
+    bundle = _open(str(folder), answer.version)
+    if not bundle.manifest.attention:
+        raise DataError(CANNOT)
+    encoder = find_encoder(bundle.manifest.encoder)
+    kind = bundle.manifest.feature_kind
+    features = encoder.encode(read_image(photo, encoder.spec.size)[None], (kind,))[kind]  # [1, N, F]
+    token_ids = np.array(bundle.vocabulary.encode(answer.caption))  # [2 + T]
+    words = [bundle.vocabulary.words[token_id] for token_id in token_ids[1:-1]]
+    if not words:
+        return []
+    weights = bundle.attention(features, token_ids[None, None, :-2])[0, 0]  # [T, N]
+    return list(_draw(photo, words, weights))
+
+
+def place_of(weights: np.ndarray) -> str:
+    """Return where the most weight of a row [N] is, in words."""
+    side = math.isqrt(len(weights))
+    row, column = divmod(int(np.argmax(weights)), side)
+    vertical, horizontal = ROWS[(2 * row + 1) * 3 // (2 * side)], COLUMNS[(2 * column + 1) * 3 // (2 * side)]
+    return "centre" if (vertical, horizontal) == ("middle", "centre") else f"{vertical} {horizontal}"
+
+
+def _draw(photo: bytes, words: list[str], weights: np.ndarray) -> Iterator[Glance]:
+    from PIL import Image
+
+    small = open_image(photo)
+    small.thumbnail((SIDE, SIDE))
+    pixels = np.asarray(small)
+    for word, row in zip(words, weights, strict=True):
+        with io.BytesIO() as buffer:
+            Image.fromarray(looked_at(pixels, row)).save(buffer, "JPEG", quality=75)
+            yield Glance(word, place_of(row), base64.b64encode(buffer.getvalue()).decode())
+
+
+def _folder_of(version: str) -> Path:
+    """Return the folder of the bundle with these first digits; raises DataError where none on this machine has them."""
+    named = os.environ.get("LCM_BUNDLE", "").strip()
+    folders: tuple[Callable[[], Path], ...] = (
+        *([lambda: Path(named).expanduser().resolve()] if named else []),
+        lambda: current_folder(models_folder()),
+    )
+    for find in folders:
+        try:
+            folder = find()
+            digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        except OSError:
+            continue
+        if version and digest.startswith(version):
+            return folder
+    raise DataError("The model that answered is not on this machine, so where it looked cannot be shown here.")
+
+
+@lru_cache(maxsize=1)
+def _open(folder: str, _version: str) -> Bundle:
+    return Bundle(Path(folder))

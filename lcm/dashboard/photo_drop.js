@@ -1,0 +1,88 @@
+// The place where a photo is dropped, chosen, pasted or taken from the examples, with a line that says what goes on.
+// It knows files and their size, and refuses to know what is done with them. Texts are only ever set as text.
+
+function element(name, className, text) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text) made.textContent = text;
+  return made;
+}
+
+function render({ model, el }) {
+  const drop = element("label", "drop");
+  drop.append(element("span", "", "Drop a photo here, paste one, or choose a file"));
+  const input = element("input");
+  input.type = "file";
+  input.accept = "image/jpeg,image/png,image/gif,image/webp";
+  drop.append(input);
+
+  const title = element("h3", "", "Or try an example");
+  const examples = element("div", "examples");
+  const status = element("div", "status");
+  status.setAttribute("role", "status");
+  status.setAttribute("aria-live", "polite");
+  el.append(drop, title, examples, status);
+
+  function say(text, wrong) {
+    status.textContent = text;
+    status.classList.toggle("wrong", wrong);
+  }
+
+  async function take(file) {
+    if (!file) return;
+    if (file.size > model.get("limit")) {
+      const [size, limit] = [file.size, model.get("limit")].map((bytes) => (bytes / (1 << 20)).toFixed(1));
+      say(`${file.name} has ${size} MB; up to ${limit} MB are taken: save it smaller.`, true);
+      return;
+    }
+    say(`Reading ${file.name} …`, false);
+    try {
+      model.send({ name: file.name }, undefined, [await file.arrayBuffer()]);
+    } catch (error) {
+      say(`${file.name} cannot be read; choose it again.`, true);
+    }
+  }
+
+  function showExamples() {
+    examples.replaceChildren();
+    for (const [place, one] of model.get("examples").entries()) {
+      const button = element("button");
+      button.type = "button";
+      const picture = element("img");
+      picture.alt = `Example: ${one.name}`;
+      picture.src = `data:image/jpeg;base64,${one.picture}`;
+      button.append(picture);
+      button.addEventListener("click", () => {
+        say(`Reading ${one.name} …`, false);
+        model.send({ example: place });
+      });
+      examples.append(button);
+    }
+    title.hidden = model.get("examples").length === 0;
+  }
+
+  const showStatus = () => say(model.get("status"), model.get("wrong"));
+  const paste = (event) => {
+    if (el.isConnected && el.offsetParent !== null) take(event.clipboardData?.files[0]);
+  };
+  input.addEventListener("change", () => {
+    take(input.files[0]);
+    input.value = ""; // so that the same file can be chosen again
+  });
+  for (const kind of ["dragover", "dragleave", "drop"]) {
+    drop.addEventListener(kind, (event) => {
+      event.preventDefault();
+      event.stopPropagation();
+      drop.classList.toggle("over", kind === "dragover");
+      if (kind === "drop") take(event.dataTransfer.files[0]);
+    });
+  }
+  document.addEventListener("paste", paste);
+  model.on("change:examples", showExamples);
+  model.on("change:said", showStatus);
+  showExamples();
+  showStatus();
+  return () => document.removeEventListener("paste", paste);
+}
+
+export default { render };
