@@ -225,3 +225,22 @@ class BenchmarkConfig(Params):
 
     def __post_init__(self) -> None:
         positive(batch_size=self.batch_size, rounds=self.rounds, tagged_images=self.tagged_images)
+
+
+@dataclass(frozen=True)
+class ExploreConfig(Params):
+    """Parameters of 00_explore: a photo in, a small data set of one's own out."""
+
+    run_dir: str  # folder where the small data set goes
+    photo: str = "../reports/examples/astronaut.jpg"  # what the tour looks at
+    labels: str = "astronaut, flag, dog, kitchen"  # words of your own to score, separated by commas
+    samples: int = 5  # captions drawn beside the best one
+    shown: int = 6  # images of the data set that are shown
+
+    def __post_init__(self) -> None:
+        positive(shown=self.shown)
+
+    @property
+    def words(self) -> list[str]:
+        """The labels, one by one."""
+        return [word.strip() for word in self.labels.split(",") if word.strip()]

@@ -26,7 +26,7 @@ ROOMS = {
         *("redaction", "address", "cached", "remote"),
         *("files", "tables", "metadata", "documents", "formats", "splits", "caption_files", "places", "captions"),
         *("vocabulary", "word_vectors", "keywords", "headers", "images"),
-        *("labels", "listing", "scenery", "drawing", "samples", "sources"),
+        *("labels", "listing", "scenery", "drawing", "samples", "sources", "own"),
     ],
     "contributions": [
         *("text", "target", "records", "failures", "files", "database", "outbox", "reader"),

@@ -11,13 +11,22 @@ import papermill
 import pytest
 
 from lcm import folders as folders_module
-from lcm.config import BenchmarkConfig, CompareConfig, EvaluateConfig, PrepareConfig, PublishConfig, TrainConfig
+from lcm.config import (
+    BenchmarkConfig,
+    CompareConfig,
+    EvaluateConfig,
+    ExploreConfig,
+    PrepareConfig,
+    PublishConfig,
+    TrainConfig,
+)
 from lcm.errors import ConfigError
 from lcm.folders import cache_dir, home, resource
 from lcm.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {
+    "00_explore": ExploreConfig,
     "01_prepare": PrepareConfig,
     "02_train": TrainConfig,
     "03_evaluate": EvaluateConfig,

@@ -35,7 +35,8 @@ body[data-voila] { background: light-dark(#f5f5f4, #131415); color-scheme: light
 .lcm-dash code { background: var(--card); border: 1px solid var(--line); border-radius: 4px; padding: .1em .3em;
   color: var(--ink); white-space: pre-wrap; }
 .lcm-dash .jupyter-button { height: auto; min-height: 40px; line-height: 1.3; padding: .4em 1.1em; border-radius: 6px;
-  border: 1px solid var(--edge); background: var(--card); color: var(--ink); width: auto; font-size: 1em; align-self: flex-start; margin: 2px 4px 2px 0;
+  border: 1px solid var(--edge); background: var(--card); color: var(--ink); width: auto; font-size: 1em;
+  align-self: flex-start; margin: 2px 4px 2px 0;
   box-shadow: none; white-space: normal; }
 .lcm-dash .jupyter-button.mod-primary, .lcm-dash .jupyter-button.mod-active { background: var(--mark);
   color: var(--on-mark); border-color: var(--mark); }
@@ -52,7 +53,8 @@ body[data-voila] { background: light-dark(#f5f5f4, #131415); color-scheme: light
 .lcm-dash textarea, .lcm-dash .widget-text input, .lcm-dash select { width: 100%; font: inherit; border-radius: 6px;
   min-height: 40px; padding: .4em .6em; box-sizing: border-box; border: 1px solid var(--edge); color: var(--ink);
   background: var(--card); }
-.lcm-dash .drop { display: block; margin: 1em 0; border: 2px dashed var(--edge); border-radius: 10px; background: var(--card);
+.lcm-dash .drop { display: block; margin: 1em 0; border: 2px dashed var(--edge); border-radius: 10px;
+  background: var(--card);
   padding: 1.4em 1em; text-align: center; cursor: pointer; }
 .lcm-dash .drop.over { border-color: var(--mark); border-style: solid; }
 .lcm-dash .drop input { display: block; margin: .8em auto 0; max-width: 100%; color: var(--ink); font: inherit; }

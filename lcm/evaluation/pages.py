@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lcm.captioning.confidence import percent
 from lcm.captioning.tagging import Tag
+from lcm.data.captions import LabelledImage
 from lcm.data.images import open_image
 
 THUMBNAIL = 480  # pixels of the longer side
@@ -55,6 +56,11 @@ def evenly(count: int, of: int) -> list[int]:
     """Return up to `count` places, evenly spaced among `of`: a choice that flatters nobody."""
     count = min(count, of)
     return [place * of // count for place in range(count)]
+
+
+def labelled_photos(images: Sequence[LabelledImage], count: int) -> list[PagePhoto]:
+    """Return `count` images of a data set, evenly spaced, with what people wrote about them."""
+    return [PagePhoto(images[place].path, images[place].captions, ()) for place in evenly(count, len(images))]
 
 
 def photo_cards(photos: Sequence[PagePhoto]) -> str:

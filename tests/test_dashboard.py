@@ -1,0 +1,316 @@
+"""The dashboard without a browser: who answers, what is shown of it, and what its kernel never loads."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent / "acceptance"))
+from service_client import TOKEN, make_tiny_bundle, settings_for
+
+from lcm.captioning.bundle import MANIFEST, Bundle
+from lcm.captioning.captioners import BundleCaptioner
+from lcm.contributions.store import ContributionStore
+from lcm.dashboard import looking, quality
+from lcm.dashboard.desk import (
+    MAX_PHOTO,
+    Answer,
+    DeskError,
+    LocalDesk,
+    RemoteDesk,
+    check_photo,
+    open_desk,
+)
+from lcm.dashboard.parts import answer_card, glance_grid, note, tag_bars, words_for
+from lcm.dashboard.waiting import latest_suspects, read_waiting
+from lcm.errors import ConfigError, DataError
+from lcm.operations.catalogue import Version
+from lcm.operations.history import Event
+from lcm.retraining.approvals import approve
+from lcm.service.state import Service
+from serve import create_app
+
+ROOT = Path(__file__).resolve().parent.parent
+ODD = "<script>alert(\"1\")</script> & 'more'"
+SAID = Answer("a red square", ("a square",), (("red", 0.8), ("square", 0.2)), "tiny-1", "0123", False, None)
+
+
+def picture(colour: str = "red", side: int = 40) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return BundleCaptioner(make_tiny_bundle(tmp_path_factory.mktemp("tiny"), monkeypatch))
+
+
+@pytest.fixture
+def store(tmp_path) -> ContributionStore:
+    return ContributionStore(tmp_path / "home" / "contributions")
+
+
+@pytest.fixture
+def serve(tmp_path, captioner, store):
+    """Serve on a free port of this machine; returns the address."""
+    from werkzeug.serving import make_server
+
+    servers = []
+
+    def start(**changes) -> str:
+        server = make_server(
+            "127.0.0.1", 0, create_app(settings_for(tmp_path, **changes), captioner=captioner, store=store)
+        )
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+@pytest.fixture(params=["service", "page"])
+def desk(request, tmp_path, captioner, store, serve):
+    """Both kinds, which must say the same."""
+    if request.param == "service":
+        yield RemoteDesk(serve())
+        return
+    service = Service.assemble(settings_for(tmp_path), captioner, store)
+    yield LocalDesk(lambda: service)
+    service.close()
+
+
+# The desk
+
+
+def test_a_photo_is_described(desk):
+    answer = desk.describe(picture("green"))
+    assert (answer.caption, answer.model, answer.contributed) == ("a green square", "tiny-1", False)
+    assert set(answer.others) == {"a square", "a green"}
+    assert [word for word, _ in answer.tags] == ["green", "square"]
+
+
+def test_a_correction_is_kept_and_is_the_answer(desk, store):
+    receipt = desk.contribute(picture(), ODD, "ann")
+    assert (receipt.known, desk.contribute(picture(), ODD).known) == (False, True)
+    (kept,) = store.contributions()
+    assert (kept.id, kept.caption, kept.source) == (receipt.number, ODD, "http:ann")
+    answer = desk.describe(picture())
+    assert (answer.caption, answer.contributed) == (ODD, True)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda desk: desk.describe(picture()[:60]), "damaged, cut short"),
+        (lambda desk: desk.describe(b"no image"), "accepted"),
+        (lambda desk: desk.contribute(picture(), " \n "), "caption"),
+        (lambda desk: desk.contribute(picture(), "a dog", "a b"), "X-LCM-Contributor must be"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(desk, ask, words, store):
+    with pytest.raises(DeskError, match=words):
+        ask(desk)
+    assert list(store.contributions()) == []
+
+
+def test_a_service_asks_for_its_token(serve):
+    address = serve(token=TOKEN)
+    with pytest.raises(DeskError, match="set LCM_TOKEN where this page is started"):
+        RemoteDesk(address).contribute(picture(), "a dog")
+    assert RemoteDesk(address, TOKEN).contribute(picture(), "a dog").number == 1
+
+
+def test_a_service_that_is_away_is_told_and_no_other_store_is_filled():
+    desk = open_desk({"LCM_SERVICE": "http://127.0.0.1:9"})
+    with pytest.raises(DeskError, match=r"the service at 127.0.0.1:9 does not answer .*lcm serve"):
+        desk.contribute(picture(), "a dog")
+
+
+def test_the_usual_service_answers_where_it_runs(serve, monkeypatch):
+    monkeypatch.setattr("lcm.dashboard.desk.USUAL", serve())
+    assert isinstance(open_desk({}), RemoteDesk)
+    monkeypatch.setattr("lcm.dashboard.desk.USUAL", "http://127.0.0.1:9")
+    assert isinstance(open_desk({}), LocalDesk)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://here", "http://", "file:///etc/passwd"])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(ConfigError, match="LCM_SERVICE is"):
+        open_desk({"LCM_SERVICE": address})
+
+
+@pytest.mark.parametrize("body", [{}, {"captions": []}, {"captions": ["a"], "english_captions": None, "tags": []}])
+def test_what_is_no_description_is_told(body):
+    with pytest.raises(DeskError, match="is it lcm"):
+        Answer.of(body, {})
+
+
+def test_a_photo_may_be_so_large_and_no_larger():
+    assert len(check_photo(bytes(MAX_PHOTO))) == MAX_PHOTO
+    with pytest.raises(DataError, match=r"10.0 MB; up to 10 MB"):
+        check_photo(bytes(MAX_PHOTO + 1))
+
+
+def test_the_websocket_takes_a_photo():
+    config = json.loads((ROOT / "lcm" / "dashboard" / "jupyter" / "voila.json").read_text())
+    assert config["Voila"]["tornado_settings"]["websocket_max_message_size"] > MAX_PHOTO + (1 << 20)
+
+
+# Parts of the page
+
+
+def test_every_text_is_escaped():
+    answer = replace(SAID, caption=ODD, others=(ODD,), tags=((ODD, 1.0),), model=ODD, version=ODD)
+    for part in (answer_card(picture(), ODD, answer), tag_bars([(ODD, 1.0)]), note(ODD)):
+        assert "<script" not in part
+        assert "&lt;script" in part
+
+
+def test_the_longest_bar_is_the_best_tag_s():
+    bars = tag_bars(SAID.tags)
+    assert bars.index("--share: 100.0%") < bars.index("--share: 25.0%")
+    assert "80%" in bars
+    assert "none" in tag_bars([])
+
+
+def test_a_person_s_caption_is_called_so():
+    assert "A person wrote this" in answer_card(picture(), "photo", replace(SAID, contributed=True))
+    assert "A person wrote this" not in answer_card(picture(), "photo", SAID)
+
+
+def test_a_mistake_of_the_page_is_told_without_its_inside(caplog):
+    assert "secret" not in words_for(RuntimeError("secret /path"))
+    assert "secret /path" in caplog.text
+    assert words_for(DataError("in words")) == "in words"
+
+
+# Where the model looked
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [(0, "top left"), (4, "top centre"), (8, "top right"), (40, "centre"), (36, "middle left"), (80, "bottom right")],
+)
+def test_where_the_most_weight_is_is_said_in_words(place, said):
+    assert looking.place_of(np.eye(81)[place]) == said
+
+
+@pytest.mark.parametrize("places", [1, 4])
+def test_small_grids_have_places_too(places):
+    assert all(looking.place_of(row) for row in np.eye(places))
+
+
+def test_each_word_has_its_glance(tmp_path, monkeypatch):
+    folder = make_tiny_bundle(tmp_path, monkeypatch, feature_kind="grid", attention=False)
+    bundle = Bundle(folder)
+    bundle.manifest = replace(bundle.manifest, attention=True)
+    monkeypatch.setattr(bundle, "attention", lambda _features, ids: np.eye(4)[ids % 4])  # [1, 1, T, 4]
+    monkeypatch.setattr(looking, "_open", lambda *_: bundle)
+    monkeypatch.setenv("LCM_BUNDLE", str(folder))
+    found = looking.glances(picture(), replace(SAID, version=version_of(folder)))
+    assert [one.word for one in found] == ["a", "red", "square"]
+    # START is 1, "a" 4 and "red" 6: what was looked at before each next word
+    assert [one.place for one in found] == [looking.place_of(np.eye(4)[each % 4]) for each in (1, 4, 6)]
+    assert glance_grid(found).count('<img alt="Where the model looked for ') == 3
+
+
+def version_of(folder: Path) -> str:
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]
+
+
+def test_why_nothing_is_seen_is_said(tmp_path, monkeypatch):
+    folder = make_tiny_bundle(tmp_path, monkeypatch)
+    monkeypatch.setenv("LCM_BUNDLE", str(folder))
+    for answer, words in (
+        (replace(SAID, version=version_of(folder)), "export_attention"),
+        (replace(SAID, version="f" * 12), "not on this machine"),
+        (replace(SAID, version=""), "not on this machine"),
+        (replace(SAID, contributed=True), "A person wrote"),
+    ):
+        with pytest.raises(DataError, match=words):
+            looking.glances(picture(), answer)
+
+
+# What waits
+
+
+def test_suspects_come_first_and_what_is_approved_is_none(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    for number in range(3):
+        store.add(picture(side=40 + number), f"caption {number}")
+    store.add(picture(), "un chien", "fr")  # cannot train yet
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    lines = [json.dumps({"id": number, "reason": "odd"}) for number in (1, 2)]
+    (run / "suspects.jsonl").write_text("\n".join([*lines, '{"id": 3, "rea']))
+    approve(store.folder, [2])
+    found = [(one.contribution.id, one.is_suspect, one.approved) for one in read_waiting(store, tmp_path / "runs")]
+    assert found == [(1, True, False), (3, False, False), (2, False, True)]
+    assert latest_suspects(tmp_path / "nothing") == {}
+
+
+# Quality
+
+
+def test_reports_that_are_not_there_or_damaged_are_said_to_be_so(tmp_path):
+    assert "No comparison yet" in quality.comparison_part(tmp_path)
+    (tmp_path / "comparison.json").write_text("{")
+    assert "No comparison yet" in quality.comparison_part(tmp_path)
+    assert "not evaluated" in quality.run_part(tmp_path)
+    assert "No retraining" in quality.gate_part(tmp_path)
+    assert quality.find_runs(tmp_path / "nothing") == []
+
+
+def test_the_committed_comparison_is_shown():
+    record = json.loads((ROOT / "reports" / "comparison.json").read_text())
+    shown = quality.comparison_part(ROOT / "reports")
+    for name, scores in record["models"].items():
+        assert name in shown
+        assert f"{scores['cider']:.3f}" in shown
+    best = max(scores["cider"] for scores in record["models"].values())
+    assert f"<b>{best:.3f}</b>" in shown
+
+
+def test_versions_tell_of_the_gate_and_escape_its_reason():
+    event = Event("publish", "v2", "shipped", ODD, {"publish": True}, "ann@desk", "2026-01-02T03:04:05+00:00")
+    versions = [Version("shipped", Path()), Version("v2", Path(), "abc", is_current=True, published=event)]
+    shown = quality.versions_part(versions)
+    assert shown.index("v2") < shown.index("shipped")
+    assert "answers now" in shown
+    assert "passed" in shown
+    assert "<script" not in shown
+
+
+# Light
+
+
+def test_the_kernel_of_the_dashboard_loads_no_training_framework():
+    """Neither at the start nor with an answer: with the shipped model it is ONNX Runtime that answers."""
+    code = """
+import sys
+from lcm.dashboard.page import dashboard
+dashboard('nothing')
+print([name for name in ('tensorflow', 'keras', 'torch', 'onnx', 'matplotlib', 'pyarrow') if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_notebook_names_the_reports():
+    cells = json.loads((ROOT / "notebooks" / "dashboard.ipynb").read_text())["cells"]
+    (parameters,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    ((name, value),) = [line.split("#")[0].split(" = ") for line in parameters["source"]]
+    assert name == "reports"
+    assert (ROOT / "notebooks" / json.loads(value) / "examples").is_dir()
