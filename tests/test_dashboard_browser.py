@@ -245,7 +245,7 @@ def test_a_file_of_10_mb_comes_through_and_a_larger_one_is_told(visit):
 
 def test_a_name_that_cannot_be_sent_is_told(visit):
     page = visit()
-    ask(page, picture("red", 58), "a red square")
+    ask(page, picture("blue"), "a blue square")
     page.get_by_label("Your name").fill("no blanks please")
     page.get_by_role("button", name="Send the caption").click()
     page.get_by_text("X-LCM-Contributor must be 1 to 64 characters").wait_for()

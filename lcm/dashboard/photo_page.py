@@ -28,7 +28,7 @@ class PhotoPage:
         self.answer, self.look_result, self.sent = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.look = widgets.Button(description=ASK_TO_LOOK)
         self.caption = widgets.Textarea(description="The caption as it should be", rows=3)
-        self.contributor = widgets.Text(description="Your name, if you like (letters, digits and . _ @ + -)")
+        self.contributor = widgets.Text(description="Your name, if you like")
         self.send = widgets.Button(description="Send the caption", button_style="primary")
         self.look.on_click(lambda _: self.show_look())
         self.send.on_click(lambda _: self.contribute())

@@ -77,7 +77,7 @@ def _forest(models: Mapping[str, Mapping], metric: str) -> str:
             else ""
         )
         bar = f'<span class="range"><i style="width: {its[metric] / most:.1%}"></i>{ends}</span>'
-        rows += f"<span>{escape(name)}</span>{bar}<span>{its[metric]:.3f}</span>"
+        rows += f'<div><span>{escape(name)}</span>{bar}<span class="score">{its[metric]:.3f}</span></div>'
     label = f"{SCORES[metric]} of each captioner as bars, with intervals; the numbers are in the table"
     return f'<h3>{SCORES[metric]}</h3><div class="forest" role="img" aria-label="{label}">{rows}</div>' if rows else ""
 

@@ -38,8 +38,12 @@ class QualityPage:
         """Read the reports and the versions, and show them."""
         self._fill(self.comparison, lambda: quality.comparison_part(self._reports))
         runs = self._reports / "runs"
-        self.run.options = [(path.name, path) for path in quality.find_runs(runs)]
-        self.run.layout.display = None if self.run.options else "none"
+        found, chosen = quality.find_runs(runs), self.run.value
+        self.run.options = [(path.name, path) for path in found]
+        if found:
+            trained = [path for path in found if (path / "figures" / "learning_curves.png").is_file()]
+            self.run.value = chosen if chosen in found else [*trained, *found][0]
+        self.run.layout.display = None if found else "none"
         self._draw_run()
         self._fill(self.versions, lambda: quality.versions_part(all_versions()) + quality.gate_part(runs))
 

@@ -22,6 +22,7 @@ STYLE = (
   padding: .5em 1em 3em; box-sizing: border-box; width: 100%; overflow: visible; }
 body[data-jp-theme-light="false"] .lcm-dash { color-scheme: dark; }
 body[data-voila] .lcm-dash { color-scheme: light dark; }
+body[data-voila] :is(#main, #rendered_cells) { background: transparent; }
 body[data-voila] { background: light-dark(#f5f5f4, #131415); color-scheme: light dark; margin: 0; }
 .lcm-dash .widget-html, .lcm-dash .widget-html-content { line-height: 1.5; font-size: 1em; height: auto;
   white-space: normal; overflow: visible; min-width: 0; max-width: 100%; }
@@ -49,7 +50,9 @@ body[data-voila] { background: light-dark(#f5f5f4, #131415); color-scheme: light
 .lcm-dash .widget-textarea, .lcm-dash .widget-text, .lcm-dash .widget-dropdown { flex-direction: column;
   max-width: 45em; align-items: stretch; }
 .lcm-dash :is(.widget-text, .widget-textarea, .widget-dropdown) > .widget-label { width: auto; max-width: none;
-  text-align: left; height: auto; white-space: normal; }
+  text-align: left; height: auto; white-space: normal; line-height: 1.4; }
+.lcm-dash :is(.widget-text input, .widget-dropdown select) { flex: 0 0 auto; height: 42px; }
+.lcm-dash .pending-row > .buttons { margin-top: .4em; } .lcm-dash .forest { margin: 0 0 1em; }
 .lcm-dash textarea, .lcm-dash .widget-text input, .lcm-dash select { width: 100%; font: inherit; border-radius: 6px;
   min-height: 40px; padding: .4em .6em; box-sizing: border-box; border: 1px solid var(--edge); color: var(--ink);
   background: var(--card); }
@@ -84,12 +87,13 @@ body[data-voila] { background: light-dark(#f5f5f4, #131415); color-scheme: light
 .lcm-dash .range { position: relative; height: 1.1em; min-width: 8em; background: var(--page); border-radius: 4px; }
 .lcm-dash .range i { position: absolute; top: 0; bottom: 0; left: 0; border-radius: 4px; background: var(--bar); }
 .lcm-dash .range b { position: absolute; top: 45%; height: 10%; background: var(--ink); }
-.lcm-dash .forest { display: grid; grid-template-columns: minmax(6em, 14em) 1fr max-content; gap: .4em .8em;
-  align-items: center; }
+.lcm-dash .forest div { display: grid; gap: .1em .8em; align-items: center; margin: .4em 0;
+  grid-template: "name bar score" / minmax(6em, 14em) 1fr 3.2em; }
+.lcm-dash .forest .range { grid-area: bar; } .lcm-dash .forest .score { grid-area: score; text-align: right; }
 @media (prefers-color-scheme: dark) { body[data-voila] .lcm-dash .drawn { filter: invert(.93) hue-rotate(180deg); } }
 body:not([data-voila])[data-jp-theme-light="false"] .lcm-dash .drawn { filter: invert(.93) hue-rotate(180deg); }
 @media (max-width: 46em) { .lcm-dash { padding: .2em .7em 3em; } .lcm-dash .answer { grid-template-columns: 1fr; }
-  .lcm-dash .forest { grid-template-columns: 1fr max-content; } .lcm-dash .forest .range { grid-column: 1 / -1; } }
+  .lcm-dash .forest div { grid-template: "name score" "bar bar" / 1fr max-content; } }
 """
     + TABLE_STYLE
 )

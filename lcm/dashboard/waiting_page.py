@@ -104,13 +104,14 @@ class WaitingPage:
 
     def _card(self, one: Pending) -> str:
         its = one.contribution
+        when = f"{its.received[:16].replace('T', ' ')} UTC"
         state = f"<p class='bad'>To be looked at: {escape(one.reason)}</p>" if one.is_suspect else ""
         state = (
             f"<p class='good'>Approved. It was odd: {escape(one.reason)}</p>" if one.approved and one.reason else state
         )
         return (
             f'<div class="pending">{self._picture(one)}<div><p><b>{escape(its.caption)}</b></p>{state}'
-            f'<p class="quiet">{its.id} · {escape(its.received)} · {escape(its.source)} · {escape(its.language)}</p>'
+            f'<p class="quiet">{its.id} · {escape(when)} · {escape(its.source)} · {escape(its.language)}</p>'
             "</div></div>"
         )
 
