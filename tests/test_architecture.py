@@ -29,8 +29,8 @@ ROOMS = {
         *("labels", "listing", "scenery", "drawing", "samples", "sources", "own"),
     ],
     "contributions": [
-        *("text", "target", "records", "failures", "files", "database", "outbox", "reader"),
-        *("store", "copying", "exchange", "backup", "layout", "mirror", "fetching"),
+        *("text", "numbers", "target", "records", "failures", "files", "database", "outbox", "reader"),
+        *("store", "copying", "approvals", "exchange", "backup", "layout", "mirror", "fetching"),
     ],
     "encoding": ["conversion", "runtime", "encoders", "parallel", "store", "views", "features", "prepared"],
     "captioning": [
@@ -45,7 +45,7 @@ ROOMS = {
         *("comparison_plots", "comparison_images", "comparison_tables", "comparison_figures", "comparison_parts"),
         "comparison_page",
     ],
-    "retraining": ["numbers", "approvals", "contributed", "near_copies", "placement", "guards", "gate"],
+    "retraining": ["contributed", "near_copies", "placement", "guards", "gate"],
     "models": ["quiet", "merge", "attention", "transformer", "dual_encoder"],
     "training": [
         *(

@@ -18,6 +18,7 @@ from service_client import TOKEN, make_tiny_bundle, settings_for
 
 from lcm.captioning.bundle import MANIFEST, Bundle
 from lcm.captioning.captioners import BundleCaptioner
+from lcm.contributions.approvals import approve
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard import looking, quality
 from lcm.dashboard.desk import (
@@ -34,7 +35,6 @@ from lcm.dashboard.waiting import latest_suspects, read_waiting
 from lcm.errors import ConfigError, DataError
 from lcm.operations.catalogue import Version
 from lcm.operations.history import Event
-from lcm.retraining.approvals import approve
 from lcm.service.state import Service
 from serve import create_app
 

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent / "acceptance"))
 from service_client import make_tiny_bundle, settings_for
 
 from lcm.captioning.captioners import BundleCaptioner
+from lcm.contributions.approvals import read_approved
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard.desk import MAX_PHOTO
-from lcm.retraining.approvals import read_approved
 from serve import create_app
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,12 +9,12 @@ from tiny_versions import reseal, save_version
 from lcm.captioning.bundle import WEIGHTS, Manifest
 from lcm.captioning.versions import SHIPPED
 from lcm.config import PrepareConfig
+from lcm.contributions.numbers import as_text, from_text
 from lcm.errors import BundleError, ConfigError
 from lcm.operations import starting
 from lcm.operations.publishing import promote, publish, rollback
 from lcm.operations.starting import current_start, find_start
 from lcm.retraining.contributed import CONTRIBUTIONS, QUARANTINED, SEEN, TESTED, TRAINED
-from lcm.retraining.numbers import as_text, from_text
 
 
 class Desk:

@@ -3,7 +3,8 @@
 Knows how a database and its images are copied so that they fit together, and that the way back deletes nothing.
 Refuses to know when backups are made and where they are kept.
 
-A backup is a folder with `images/` and `backup.sqlite`: no store has that, so neither is taken for the other.
+A backup is a folder with `images/` and `backup.sqlite`, and `approved.txt` once something was approved: no store has a
+`backup.sqlite`, so neither is taken for the other.
 """
 
 import sqlite3
@@ -11,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lcm.contributions.approvals import APPROVED, approved_file
 from lcm.contributions.copying import copy_images, prepare_folder, remove_other_images, replace_file
 from lcm.contributions.database import DATABASE, Database
 from lcm.contributions.failures import damaged, explained
@@ -44,7 +46,7 @@ def back_up(store: StoreReader, folder: str | Path) -> Backup:
 
     Raises ConfigError for a folder with other files, StoreError when it cannot be written.
     """
-    target = prepare_folder(folder, store.folder, {BACKUP})
+    target = prepare_folder(folder, store.folder, {BACKUP, APPROVED})
     for _ in range(ROUNDS):
         _copy_database(store, target / SNAPSHOT)
         contributions = list(StoreReader(target, SNAPSHOT).contributions())
@@ -57,6 +59,7 @@ def back_up(store: StoreReader, folder: str | Path) -> Backup:
         (target / SNAPSHOT).replace(target / BACKUP)
         sync_folder(target)
     remove_other_images(target, contributions)
+    _copy_approvals(store.folder, target)
     return Backup(len(contributions), copied.images, copied.left_out)
 
 
@@ -72,6 +75,11 @@ def _copy_database(store: StoreReader, path: Path) -> None:
             session.connection.backup(copy)
         finally:
             copy.close()
+
+
+def _copy_approvals(source: Path, target: Path) -> None:
+    if approvals := approved_file(source):
+        replace_file(target / APPROVED, approvals)
 
 
 def restore(backup: str | Path, folder: str | Path | None = None, replace: bool = False) -> Backup:
@@ -96,6 +104,7 @@ def restore(backup: str | Path, folder: str | Path | None = None, replace: bool 
         aside = _make_room(target, replace)
         (target / IMAGES).mkdir(mode=0o700)
     copied = copy_images(reader, reader.contributions(), target)
+    _copy_approvals(source, target)
     _place_database(source / BACKUP, target)
     store = ContributionStore(target)
     back = [gone for gone in revocations if (one := store.get(gone.id)) and one.image_sha256 == gone.image_sha256]

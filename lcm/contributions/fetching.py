@@ -15,10 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lcm.contributions.approvals import APPROVED
 from lcm.contributions.copying import replace_file
 from lcm.contributions.database import DATABASE
 from lcm.contributions.failures import explained
 from lcm.contributions.layout import CONTRIBUTIONS, REVOCATIONS
+from lcm.contributions.numbers import from_text
 from lcm.contributions.records import SUFFIXES, Contribution, Revocation
 from lcm.contributions.store import ContributionStore
 from lcm.contributions.target import MARKER, Target
@@ -84,6 +86,7 @@ def fetch(target: Target, folder: Path) -> Fetched:
     for one in _records(target, sorted(numbers - here - revoked), damaged):
         new += len(one)
         new -= _take(target, store, one, damaged)
+    _take_approvals(target, folder, damaged)
     return Fetched(len(list(store.contributions())), new, gone, damaged)
 
 
@@ -148,6 +151,19 @@ def _take(target: Target, store: ContributionStore, records: list[Contribution],
         except (BadImageError, DataError) as error:
             damaged[name] = str(error)
     return len(damaged) - before
+
+
+def _take_approvals(target: Target, folder: Path, damaged: dict[str, str]) -> None:
+    """Keep what is approved there; where nothing ever was, or it is damaged, what is here stays."""
+    (approvals,) = target.read_all([APPROVED])
+    if approvals is None:
+        return
+    try:
+        from_text(approvals.decode("utf-8", "replace"))
+    except ConfigError as error:
+        damaged[APPROVED] = str(error)
+    else:
+        replace_file(folder / APPROVED, approvals)
 
 
 # Records

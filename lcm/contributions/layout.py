@@ -1,5 +1,5 @@
-"""What the copy of the contributions looks like: contributions/<number>.json, images/… as they lie in the store, and
-revocations/<number>.json with the line that stays of what was revoked.
+"""What the copy of the contributions looks like: contributions/<number>.json, images/… as they lie in the store,
+revocations/<number>.json with the line that stays of what was revoked, and approved.txt.
 
 Knows an object's name and bytes, and how a copy is compared with the contributions. Refuses to know when and how
 objects are written.
@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lcm.contributions.approvals import APPROVED
 from lcm.contributions.records import OutboxEntry
 from lcm.contributions.target import MARKER, Target
 from lcm.errors import StoreDamagedError
@@ -65,13 +66,14 @@ def read_image_file(entry: OutboxEntry) -> bytes:
     return data
 
 
-def check(target: Target, contributions: Iterable[OutboxEntry]) -> MirrorCheck:
-    """Compare the copy with the store, every byte of it; `contributions` are puts of all that the store holds.
-
-    Lines about what was revoked are not compared. Raises TargetError when the target cannot be read.
+def check(target: Target, contributions: Iterable[OutboxEntry], approvals: bytes = b"") -> MirrorCheck:
+    """Compare the copy with the store, every byte of it.
+    `contributions` are puts of all that the store holds, `approvals` is what its approved.txt holds. Lines about what
+    was revoked are not compared. Raises TargetError when the target cannot be read.
+    revoked are not compared. Raises TargetError when the target cannot be read.
     """
     sizes = {name: size for name, size in target.sizes().items() if not name.startswith(f"{REVOCATIONS}/")}
-    expected: dict[str, str] = {}
+    expected = {APPROVED: hashlib.sha256(approvals).hexdigest()} if approvals else {}
     for entry in contributions:
         expected[image_name(entry)] = entry.image_sha256
         expected[record_name(entry)] = hashlib.sha256(record_bytes(entry)).hexdigest()

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from lcm.contributions.approvals import APPROVED, approved_file
 from lcm.contributions.layout import image_name, read_image_file, record_bytes, record_name, revocation_name
 from lcm.contributions.records import OutboxEntry
 from lcm.contributions.target import Target, TargetError
@@ -54,12 +55,13 @@ class Mirror:
         chance: Callable[[], float] = random.random,
         look_every_s: float = LOOK_EVERY_S,
     ):
-        """`folder` is the store's, for the lock; `clock` and `chance` (0 to 1) are the tests' to set.
+        """`folder` is the store's, for the lock and the approvals; `clock` and `chance` (0 to 1) are the tests' to set.
 
         Raises ConfigError when the target lies in that folder, or around it.
         """
         target.address.refuse_folder(folder)
-        self._outbox, self._target = outbox, target
+        self._outbox, self._target, self._folder = outbox, target, folder
+        self._approvals = b""  # as they were copied last
         self._clock, self._chance, self._look_every_s = clock, chance, look_every_s
         self._lock = FileLock(folder / LOCK_NAME, thread_local=False)
         self._thread: threading.Thread | None = None
@@ -100,6 +102,21 @@ class Mirror:
                 else:
                     self._outbox.settle(entry.entry_id)
                     self._recover()
+        return self._copy_approvals()
+
+    def _copy_approvals(self) -> float:
+        """Copy what is approved, where that has changed; returns the seconds until the next look."""
+        approvals = approved_file(self._folder)
+        if approvals != self._approvals:
+            try:
+                self._target.put(APPROVED, approvals)
+            except TargetError as error:
+                pause = backoff(self._failures, self._chance())
+                self._failures += 1
+                self._complain(f"approvals: {error}; next attempt in {pause:.0f} s")
+                return pause
+            self._approvals = approvals
+            self._recover()
         return self._look_every_s
 
     def _copy(self, entry: OutboxEntry) -> None:

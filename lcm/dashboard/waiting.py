@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lcm.contributions.approvals import read_approved
 from lcm.contributions.reader import StoreReader
 from lcm.contributions.records import Contribution
 from lcm.errors import LcmError
 from lcm.operations.retraining import SUSPECTS
 from lcm.operations.starting import current_start
-from lcm.retraining.approvals import read_approved
 
 KEPT_OUT = "an earlier retraining kept it out, and nobody has approved it since"
 

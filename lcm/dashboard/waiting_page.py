@@ -9,12 +9,12 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from lcm.contributions.approvals import approve
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard.parts import note, words_for
 from lcm.dashboard.waiting import Pending, read_waiting
 from lcm.errors import BadImageError
 from lcm.evaluation.pages import thumbnail
-from lcm.retraining.approvals import approve
 
 SHOWN = 10  # contributions a page
 RETRAIN = "lcm run --params retrain"

@@ -14,13 +14,14 @@ import numpy as np
 
 from lcm.captioning.scorers import load_tag_scorer
 from lcm.config import PrepareConfig
+from lcm.contributions.approvals import read_approved
+from lcm.contributions.numbers import as_text, from_text
 from lcm.contributions.reader import StoreReader
 from lcm.contributions.records import ContributedImage, Revocation
 from lcm.data.captions import Dataset
 from lcm.encoding.features import EncodedImages
 from lcm.errors import ConfigError, NothingToDo
 from lcm.operations.starting import Start, current_start, find_start
-from lcm.retraining.approvals import read_approved
 from lcm.retraining.contributed import (
     QUARANTINED,
     SEEN,
@@ -33,7 +34,6 @@ from lcm.retraining.contributed import (
     numbers_of,
 )
 from lcm.retraining.guards import Limits, Suspect, check_limits, find_suspects
-from lcm.retraining.numbers import as_text, from_text
 from lcm.retraining.placement import TEST, TRAIN, Placement, earlier_splits, place_images
 
 STORE = "store"

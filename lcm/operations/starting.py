@@ -10,11 +10,11 @@ from pathlib import Path
 from lcm.captioning.bundle import WEIGHTS, Manifest
 from lcm.captioning.versions import SHIPPED, current_folder, current_version, models_folder, version_folder
 from lcm.config import PrepareConfig
+from lcm.contributions.numbers import from_text
 from lcm.data.vocabulary import Vocabulary
 from lcm.errors import BundleError, ConfigError
 from lcm.operations import history
 from lcm.retraining.contributed import QUARANTINED, SEEN, TESTED, TRAINED
-from lcm.retraining.numbers import from_text
 
 CURRENT = "current"
 

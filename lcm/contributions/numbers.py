@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from lcm.errors import ConfigError
 
+MOST = 10_000_000  # numbers in one text; more are a slip, or meant to fill the memory
+
 
 def as_text(numbers: Iterable[int]) -> str:
     """Return numbers as ascending ranges, such as "1-9,11"; empty for none."""
@@ -28,7 +30,7 @@ def from_text(text: str) -> set[int]:
             found = range(int(first), int(last if dash else first) + 1)
         except ValueError:
             found = range(0)
-        if not found:
-            raise ConfigError(f"{part!r} is no number and no range of contributions; write 3,7-9")
+        if not 0 < found.stop - found.start <= MOST - len(numbers):
+            raise ConfigError(f"{part[:60]!r} is no number and no range of contributions; write 3,7-9")
         numbers.update(found)
     return numbers
