@@ -71,10 +71,7 @@ ROOMS = {
         *("settings", "refusals", "request_log", "json_body", "base64_images", "payload", "pool", "answers"),
         *("heap", "model_watch", "learning", "state", "web", "parsing", "connections", "supervisor", "server"),
     ],
-    "dashboard": [
-        *("style", "desk", "looking", "parts", "photo_drop", "waiting", "quality"),
-        *("photo_page", "waiting_page", "quality_page", "page"),
-    ],
+    "dashboard": ["answer", "desk", "looking", "parts", "photo", "waiting", "quality", "page"],
     "cli": ["printing", "run", "caption", "serve", "contributions", "models", "summary"],
 }
 DOORS = ["lcm", "lcm.__main__"]  # what users open; nothing inside may import them

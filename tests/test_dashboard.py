@@ -1,17 +1,19 @@
 """The dashboard without a browser: who answers, what is shown of it, and what its kernel never loads."""
 
 import hashlib
-import io
 import json
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pytest
-from PIL import Image
+from dashboard_site import ROOT, picture
 
 sys.path.insert(0, str(Path(__file__).parent / "acceptance"))
 from service_client import TOKEN, make_tiny_bundle, settings_for
@@ -21,32 +23,21 @@ from lcm.captioning.captioners import BundleCaptioner
 from lcm.contributions.approvals import approve
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard import looking, quality
-from lcm.dashboard.desk import (
-    MAX_PHOTO,
-    Answer,
-    DeskError,
-    LocalDesk,
-    RemoteDesk,
-    check_photo,
-    open_desk,
-)
+from lcm.dashboard.answer import Answer, DeskError, Receipt
+from lcm.dashboard.desk import MAX_PHOTO, LocalDesk, RemoteDesk, check_photo, open_desk
+from lcm.dashboard.page import Dashboard
 from lcm.dashboard.parts import answer_card, glance_grid, note, tag_bars, words_for
+from lcm.dashboard.photo import PhotoPage
 from lcm.dashboard.waiting import latest_suspects, read_waiting
 from lcm.errors import ConfigError, DataError
 from lcm.operations.catalogue import Version
 from lcm.operations.history import Event
+from lcm.service import model_watch
 from lcm.service.state import Service
 from serve import create_app
 
-ROOT = Path(__file__).resolve().parent.parent
 ODD = "<script>alert(\"1\")</script> & 'more'"
 SAID = Answer("a red square", ("a square",), (("red", 0.8), ("square", 0.2)), "tiny-1", "0123", False, None)
-
-
-def picture(colour: str = "red", side: int = 40) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -146,15 +137,47 @@ def test_the_usual_service_answers_where_it_runs(serve, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://here", "http://", "file:///etc/passwd"])
-def test_an_address_that_is_none_is_refused(address):
+def test_an_address_that_is_none_is_refused(address, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="LCM_SERVICE is"):
         open_desk({"LCM_SERVICE": address})
+    monkeypatch.setenv("LCM_SERVICE", address)
+    board = Dashboard(tmp_path)
+    board.meet()
+    assert "LCM_SERVICE is" in board.who.value
+    board.photo.take("a.png", picture())
+    assert "LCM_SERVICE is" in board.photo.drop.status
 
 
 @pytest.mark.parametrize("body", [{}, {"captions": []}, {"captions": ["a"], "english_captions": None, "tags": []}])
 def test_what_is_no_description_is_told(body):
     with pytest.raises(DeskError, match="is it lcm"):
         Answer.of(body, {})
+
+
+def test_a_model_that_takes_its_time_is_waited_for(tmp_path, monkeypatch):
+    """The first time of all, the encoder is made: that takes longer than the service waits at its start."""
+    folder = make_tiny_bundle(tmp_path, monkeypatch)
+    load = model_watch.load_model
+
+    def slowly(settings, folder):
+        time.sleep(0.3)
+        return load(settings, folder)
+
+    monkeypatch.setattr(model_watch, "START_WAIT_S", 0.01)
+    monkeypatch.setattr("lcm.service.state.load_model", slowly)
+    service = Service.assemble(settings_for(tmp_path, bundle=str(folder)), None, ContributionStore(tmp_path / "store"))
+    assert LocalDesk(lambda: service).describe(picture("green")).caption == "a green square"
+    service.close()
+
+
+def test_a_correction_that_is_kept_is_called_so_whatever_comes_after(tmp_path):
+    def away(_photo: bytes) -> Answer:
+        raise DeskError("the service went away")
+
+    page = PhotoPage(lambda: SimpleNamespace(contribute=lambda *_: Receipt(7, False), describe=away), tmp_path)
+    page.caption.value = "a dog"
+    page.contribute()
+    assert "Contribution 7 is kept. Asked again: the service went away" in page.sent.value
 
 
 def test_a_photo_may_be_so_large_and_no_larger():
@@ -215,7 +238,7 @@ def test_small_grids_have_places_too(places):
 def test_each_word_has_its_glance(tmp_path, monkeypatch):
     folder = make_tiny_bundle(tmp_path, monkeypatch, feature_kind="grid", attention=False)
     bundle = Bundle(folder)
-    bundle.manifest = replace(bundle.manifest, attention=True)
+    monkeypatch.setattr(looking, "why_not", lambda _answer: "")
     monkeypatch.setattr(bundle, "attention", lambda _features, ids: np.eye(4)[ids % 4])  # [1, 1, T, 4]
     monkeypatch.setattr(looking, "_open", lambda *_: bundle)
     monkeypatch.setenv("LCM_BUNDLE", str(folder))
@@ -235,8 +258,8 @@ def test_why_nothing_is_seen_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("LCM_BUNDLE", str(folder))
     for answer, words in (
         (replace(SAID, version=version_of(folder)), "export_attention"),
-        (replace(SAID, version="f" * 12), "not on this machine"),
-        (replace(SAID, version=""), "not on this machine"),
+        (replace(SAID, version="f" * 12), "not this machine's current one"),
+        (replace(SAID, version=""), "not this machine's current one"),
         (replace(SAID, contributed=True), "A person wrote"),
     ):
         with pytest.raises(DataError, match=words):
@@ -286,11 +309,32 @@ def test_the_committed_comparison_is_shown():
 def test_versions_tell_of_the_gate_and_escape_its_reason():
     event = Event("publish", "v2", "shipped", ODD, {"publish": True}, "ann@desk", "2026-01-02T03:04:05+00:00")
     versions = [Version("shipped", Path()), Version("v2", Path(), "abc", is_current=True, published=event)]
-    shown = quality.versions_part(versions)
+    shown = quality.versions_part(versions, SimpleNamespace(version=lambda: "abc"))
     assert shown.index("v2") < shown.index("shipped")
     assert "answers now" in shown
     assert "passed" in shown
     assert "<script" not in shown
+
+
+def test_who_answers_need_not_be_current():
+    versions = [Version("shipped", Path(), "abc"), Version("v2", Path(), "def", is_current=True)]
+    for answering, marked, said in (("abc", "shipped", False), ("f00", "", True), ("", "", False)):
+        shown = quality.versions_part(versions, SimpleNamespace(version=lambda answering=answering: answering))
+        rows = {name: shown[shown.index(f">{name} ") :].partition("</tr>")[0] for name in ("shipped", "v2")}
+        assert [name for name, row in rows.items() if "answers now" in row] == ([marked] if marked else [])
+        assert ("Answers come from version f00, which is none of these" in shown) == said
+        assert "current" in rows["v2"]
+
+
+def test_with_a_bundle_of_its_own_the_page_says_which_version_answers(tmp_path, monkeypatch):
+    folder = make_tiny_bundle(tmp_path, monkeypatch)
+    for name, value in (("HOME", tmp_path / "home"), ("BUNDLE", folder), ("SERVICE", "")):
+        monkeypatch.setenv(f"LCM_{name}", str(value))
+    monkeypatch.setattr("lcm.dashboard.desk.USUAL", "http://127.0.0.1:9")
+    board = Dashboard(tmp_path)
+    board.choice.page = "Model quality"
+    assert f"Answers come from version {version_of(folder)}" in board.quality.versions.value
+    assert "answers now" not in board.quality.versions.value
 
 
 # Light
@@ -314,3 +358,34 @@ def test_the_notebook_names_the_reports():
     ((name, value),) = [line.split("#")[0].split(" = ") for line in parameters["source"]]
     assert name == "reports"
     assert (ROOT / "notebooks" / json.loads(value) / "examples").is_dir()
+
+
+# Notebooks, as JupyterLab runs them
+
+
+def execute(name: str, folder: Path, **parameters) -> nbformat.NotebookNode:
+    """Return a notebook that its kernel has executed, with what its widgets hold."""
+    papermill = pytest.importorskip("papermill", reason="needs the extra notebooks")
+    done = folder / f"{name}.ipynb"
+    source = ROOT / "notebooks" / done.name
+    papermill.execute_notebook(source, done, parameters, cwd=source.parent, progress_bar=False)
+    return nbformat.read(done, as_version=4)
+
+
+def test_the_notebook_of_the_dashboard_shows_its_widgets(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    done = execute("dashboard", tmp_path)
+    (shown,) = [output for output in done.cells[-1].outputs if output.output_type == "execute_result"]
+    view = shown.data["application/vnd.jupyter.widget-view+json"]
+    widgets = done.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    assert widgets[view["model_id"]]["state"]["_dom_classes"] == ["lcm-dash"]
+    (drop,) = [one["state"] for one in widgets.values() if "examples" in one["state"]]
+    assert [one["name"] for one in drop["examples"]] == ["astronaut", "cat", "coffee", "rocket"]
+    assert not (tmp_path / "home").exists(), "nothing is opened before the page is seen"
+
+
+def test_the_tour_for_newcomers_runs(tmp_path):
+    done = execute("00_explore", tmp_path, run_dir=str(tmp_path / "run"), samples=1, shown=2)
+    said = "\n".join(str(output) for cell in done.cells for output in cell.get("outputs", []))
+    assert "astronaut" in said
+    assert len((tmp_path / "run" / "photos" / "captions.tsv").read_text().splitlines()) == 4

@@ -1,23 +1,21 @@
-"""The dashboard in a real browser: Voila serves the notebook, a service with the tiny captioner answers.
+"""The dashboard in a real browser: `make dashboard` serves it, a service with the tiny captioner answers.
 
-Whatever a test does, the browser's console must stay without errors.
+Whatever a test does, the browser's console must stay without errors. Its only warnings are Voila's: ipywidgets were
+built for a newer JupyterLab than Voila holds.
 """
 
 import io
 import json
-import os
-import shutil
-import socket
-import subprocess
+import re
 import sys
 import threading
-import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dashboard_site import CHROMIUM, SECONDS, chromium, enter, new_page, picture, said, site
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "acceptance"))
@@ -29,29 +27,14 @@ from lcm.contributions.store import ContributionStore
 from lcm.dashboard.desk import MAX_PHOTO
 from serve import create_app
 
-ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OPTIONS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
-SECONDS = 20  # for whatever the page does; it takes one
 PHONE = {"width": 375, "height": 800}
+VOILA_S_OWN = re.compile(r"(Unsatisfied|No satisfying) version .* of shared (singleton )?module @jupyterlab/")
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs a browser: no chromium on the PATH")
 
 
-def picture(colour: str = "red", side: int = 40) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(file, "PNG")
-    return file.getvalue()
-
-
 def upload(data: bytes, name: str = "photo.png") -> dict:
     return {"name": name, "mimeType": "image/png", "buffer": data}
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def write_reports(folder: Path) -> None:
@@ -77,73 +60,43 @@ def place(tmp_path_factory) -> SimpleNamespace:
     werkzeug = pytest.importorskip("werkzeug.serving")
     folder = tmp_path_factory.mktemp("dashboard")
     write_reports(folder / "reports")
-    (folder / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "dashboard.ipynb", folder / "notebooks")
     with pytest.MonkeyPatch.context() as monkeypatch:
         captioner = BundleCaptioner(make_tiny_bundle(folder, monkeypatch))
     store = ContributionStore(folder / "home" / "contributions")
     app = create_app(settings_for(folder), captioner=captioner, store=store)
     service = werkzeug.make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=service.serve_forever, daemon=True).start()
-    port, jupyter = free_port(), str(ROOT / "lcm" / "dashboard" / "jupyter")
     own = {"LCM_HOME": str(folder / "home"), "LCM_SERVICE": f"http://127.0.0.1:{service.server_port}"}
-    others = os.pathsep.join(filter(None, (jupyter, os.environ.get("JUPYTER_PATH"))))
-    paths = {"JUPYTER_PATH": others, "JUPYTER_CONFIG_PATH": jupyter, "PYTHONPATH": str(ROOT)}
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("LCM_")} | own | paths
-    command = [sys.executable, "-m", "voila", "notebooks/dashboard.ipynb", "--no-browser", f"--port={port}"]
-    with (folder / "voila.log").open("w") as log:
-        voila = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    address = f"http://127.0.0.1:{port}/"
     try:
-        wait_for(f"{address}voila/static/voila.js", voila, folder / "voila.log")
-        yield SimpleNamespace(address=address, store=store)
+        with site(folder, own) as served:
+            yield SimpleNamespace(address=served.address, store=store)
     finally:
-        voila.terminate()
-        voila.wait(20)
         service.shutdown()
-
-
-def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra dev: playwright")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=OPTIONS.split())
-        yield browser
-        browser.close()
+    pytest.importorskip("playwright", reason="needs the extra dev: playwright")
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
 def visit(place, browser):
-    """Open the dashboard, with some options of a browser's context; the console must hold no error at the end."""
-    errors, contexts = [], []
+    """Open the dashboard, with some options of a browser's context; the console must hold nothing else at the end."""
+    console, pages = [], []
 
-    def open_page(**options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(1000 * SECONDS)
-        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(place.address)
-        page.wait_for_selector(".lcm-dash .drop")
-        return page
+    def open_here(**options):
+        page = new_page(browser, **options)
+        page.on("console", lambda said: console.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: console.append(str(error)))
+        pages.append(page)
+        return enter(page, place.address)
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert errors == []
+    yield open_here
+    for page in pages:
+        page.context.close()
+    assert [line for line in console if not VOILA_S_OWN.match(line)] == []
 
 
 def caption_of(page) -> str:
@@ -155,22 +108,30 @@ def ask(page, data: bytes, caption: str) -> None:
     page.wait_for_function("text => document.querySelector('.lcm-dash .caption')?.innerText === text", arg=caption)
 
 
-def said(page, text: str) -> None:
-    page.wait_for_function("text => document.querySelector('.status').innerText.includes(text)", arg=text)
-
-
 def go(page, name: str, text: str) -> None:
     page.get_by_role("button", name=name).click()
     page.get_by_text(text).first.wait_for()
+    current = page.get_by_role("navigation", name="Pages").locator("[aria-current=page]")
+    assert current.all_inner_texts() == [name]
 
 
 def test_the_page_loads_from_this_machine_alone(visit, place):
     page = visit()
     assert page.title() == "lcm"
     assert page.inner_text(".lcm-dash h1") == "lcm"
-    assert "the service at 127.0.0.1" in page.inner_text(".lcm-dash")
+    page.get_by_text("Answers come from the service at 127.0.0.1").wait_for()
     loaded = page.evaluate("performance.getEntriesByType('resource').map(one => one.name)")
     assert [one for one in loaded if not one.startswith((place.address, "blob:", "data:"))] == []
+
+
+def test_others_are_let_in_by_a_token_alone(tmp_path):
+    """As the README shows it; the address that is listened on is this machine's here."""
+    with site(tmp_path, {"LCM_HOME": str(tmp_path)}, "--Voila.ip=127.0.0.1 --token --preheat_kernel=False") as served:
+        with urllib.request.urlopen(served.address, timeout=SECONDS) as page:
+            assert page.url.startswith(f"{served.address}login")
+        (shown,) = set(re.findall(r"\?token=(\w+)", served.log.read_text()))
+        with urllib.request.urlopen(f"{served.address}?token={shown}", timeout=SECONDS) as page:
+            assert b"jupyter-config-data" in page.read()
 
 
 def test_a_photo_gets_caption_tags_and_model(visit):
@@ -196,6 +157,14 @@ def test_a_photo_may_be_dropped(visit):
 def test_the_keyboard_is_enough(visit):
     page = visit()
     page.get_by_role("button", name="Model quality").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("Which captioner is better").wait_for()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Space")
+    page.wait_for_selector(".drop")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.type") == "file"
     page.keyboard.press("Tab")
@@ -253,12 +222,12 @@ def test_a_name_that_cannot_be_sent_is_told(visit):
 
 def test_what_waits_is_looked_at_approved_and_revoked(visit, place):
     first = place.store.add(picture("red", 61), "first <u>caption</u>")
-    while first.id < 1:  # the suspects of the run name number 1
-        raise AssertionError(first)
+    assert first.id >= 1, "the suspects of the run name number 1"
     page = visit()
     go(page, "Contributions", "wait for retraining")
     row = page.locator(".pending-row", has=page.get_by_role("button", name="Revoke 1 …"))
     assert "it fits <i>badly</i>" in row.inner_text()
+    assert "they are not in this list, and are approved or revoked there" in page.inner_text(".lcm-dash")
     assert row.locator("img").get_attribute("alt")
     row.get_by_role("button", name="Approve 1").click()
     page.get_by_text("Contribution 1 takes part in the next retraining").wait_for()
@@ -275,7 +244,8 @@ def test_what_waits_is_looked_at_approved_and_revoked(visit, place):
 
 def test_the_quality_of_models_is_shown(visit):
     page = visit()
-    go(page, "Model quality", "answers now")
+    go(page, "Model quality", "Versions and the gate")
+    page.get_by_text("base CIDEr").wait_for()
     text = page.inner_text(".lcm-dash")
     for part in ("mine <b>", "0.500", "0.400 to 0.600", "retrain", "0.512", "shipped", "refused", "base CIDEr"):
         assert part in text, part
@@ -291,7 +261,7 @@ def test_every_page_fits_and_can_be_read(visit, place, scheme, size):
     check(page, scheme)
     go(page, "Contributions", "wait for retraining")
     check(page, scheme)
-    go(page, "Model quality", "answers now")
+    go(page, "Model quality", "base CIDEr")
     check(page, scheme)
 
 

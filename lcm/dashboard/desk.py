@@ -15,12 +15,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
-from urllib.parse import unquote, urlsplit
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
+from lcm.dashboard.answer import Answer, DeskError, Receipt
 from lcm.errors import ConfigError, DataError, LcmError
-from lcm.service.answers import CONTRIBUTION, as_body, as_headers
+from lcm.service.answers import as_body, as_headers
 from lcm.service.payload import CONTRIBUTOR, read_source
 from lcm.service.refusals import refusal_of
 from lcm.service.settings import Settings
@@ -29,58 +29,24 @@ SERVICE = "LCM_SERVICE"  # the variable that names a service, such as http://127
 USUAL = "http://127.0.0.1:8000"
 LOOK_S = 1.0  # for the question whether there is a service
 TIME_LIMIT_S = 60.0  # for an answer
+MODEL_WAIT_S = 120.0  # for this process's own model: the first time of all, its encoder is made
 MAX_PHOTO = 10 << 20  # bytes; below what the service takes, and what voila.json lets through the websocket
 MAX_REPLY = 1 << 20  # bytes of a reply that are read
-
-
-class DeskError(LcmError):
-    """A service that does not answer, or refuses; the message says why."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is said of a photo."""
-
-    caption: str
-    others: tuple[str, ...]  # other captions, the best first
-    tags: tuple[tuple[str, float], ...]  # best first
-    model: str
-    version: str  # first digits of the hash of the bundle's manifest; empty: unknown
-    contributed: bool  # whether a person wrote the caption
-    confidence: float | None  # of the caption; None: not calibrated, or contributed
-
-    @classmethod
-    def of(cls, body: Mapping[str, Any], headers: Mapping[str, str]) -> Self:
-        """Build from a reply of POST /learning-model; raises DeskError when it is none."""
-        try:
-            caption, english = str(body["captions"][0]), [str(one) for one in body["english_captions"]]
-            tags = tuple((str(word), float(score)) for word, score in body["tags"])
-            confidence = headers.get("X-LCM-Confidence")
-            return cls(
-                caption,
-                tuple(one for one in english if one != caption),
-                tags,
-                unquote(headers.get("X-LCM-Model", "")),
-                headers.get("X-LCM-Model-Version", ""),
-                headers.get("X-LCM-Source") == CONTRIBUTION,
-                float(confidence) if confidence else None,
-            )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise DeskError("the service answered with something that is no description; is it lcm?") from error
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """That a contribution is kept."""
-
-    number: int
-    known: bool  # the same photo with the same caption was there before
 
 
 class Desk(Protocol):
     """Who describes photos and keeps corrections. Whatever goes wrong is an LcmError whose message people can read."""
 
     place: str  # who that is, in words
+    kept_elsewhere: str  # in words, that others may keep corrections than this LCM_HOME; empty: it does
+
+    def make_ready(self) -> None:
+        """Begin to get ready for questions, and return at once."""
+        ...
+
+    def version(self) -> str:
+        """Return the first digits of the version that answers now; empty where that is not known."""
+        ...
 
     def describe(self, photo: bytes) -> Answer:
         """Return what is said of a photo."""
@@ -101,19 +67,34 @@ class RemoteDesk:
             raise ConfigError(f"{SERVICE} is {address!r}; it must be an address such as {USUAL}")
         self._address, self._token = address.rstrip("/"), token
         self.place = f"the service at {parts.hostname}{f':{parts.port}' if parts.port else ''}"
+        self.kept_elsewhere = (
+            f"Listed is what this machine's folder LCM_HOME holds. Corrections go to {self.place}: if that keeps them "
+            "in another folder or on another machine, they are not in this list, and are approved or revoked there."
+        )
         own = parts.hostname in ("localhost", "127.0.0.1", "::1")  # no proxy leads back to this machine
         self._open = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if own else [])).open
 
     def is_there(self) -> bool:
         """Return whether a service of lcm answers, with a model or still without."""
+        return "ready" in self._health()
+
+    def make_ready(self) -> None:
+        pass
+
+    def version(self) -> str:
+        return str(self._health().get("version") or "")
+
+    def _health(self) -> dict[str, Any]:
+        """Return what GET /healthz says, with whatever status; nothing where no service of lcm answers."""
         try:
             with self._open(f"{self._address}/healthz", timeout=LOOK_S) as reply:
-                return "ready" in json.loads(reply.read(MAX_REPLY))
+                return _object(reply.read(MAX_REPLY))
         except urllib.error.HTTPError as error:
-            with error:
-                return b'"ready"' in error.read(MAX_REPLY)
-        except (OSError, ValueError, TypeError):
-            return False
+            with error, suppress(OSError, ValueError):
+                return _object(error.read(MAX_REPLY))
+        except (OSError, ValueError):
+            pass
+        return {}
 
     def describe(self, photo: bytes) -> Answer:
         return Answer.of(*self._post("/learning-model", {"image": _text(photo)}))
@@ -144,14 +125,19 @@ class LocalDesk:
     """The page's own process: the current model and the store of LCM_HOME, as the service would use them."""
 
     place = "this page itself (no service runs)"
+    kept_elsewhere = ""
 
     def __init__(self, assemble: Callable[[], Any] | None = None):
         """Take what makes a Service; the one of the environment's settings is the default. Nothing is loaded yet."""
         self._assemble, self._service, self._lock = assemble or _assemble, None, threading.Lock()
 
-    def warm(self) -> None:
-        """Begin to load the model, in a thread of its own; what goes wrong is told by who asks for something."""
+    def make_ready(self) -> None:
+        """Load the model in a thread of its own; what goes wrong is told when something is asked."""
         threading.Thread(target=self._try_to_load, daemon=True, name="lcm-desk").start()
+
+    def version(self) -> str:
+        model = self._load().watch.model
+        return model.version if model else ""
 
     def describe(self, photo: bytes) -> Answer:
         return self._do(lambda service: self._answer(service, photo))
@@ -178,7 +164,9 @@ class LocalDesk:
 
     def _load(self) -> Any:
         with self._lock:
-            self._service = self._service or self._assemble()
+            if not self._service:
+                self._service = self._assemble()
+                self._service.watch.wait(MODEL_WAIT_S)
             return self._service
 
     def _try_to_load(self) -> None:

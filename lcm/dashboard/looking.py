@@ -13,19 +13,20 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from lcm.captioning.bundle import MANIFEST, Bundle
+from lcm.captioning.bundle import MANIFEST, Bundle, Manifest
 from lcm.captioning.versions import current_folder, models_folder
-from lcm.dashboard.desk import Answer
+from lcm.dashboard.answer import Answer
 from lcm.data.images import open_image, read_image
 from lcm.encoding.encoders import find_encoder
-from lcm.errors import DataError
+from lcm.errors import DataError, LcmError
 from lcm.evaluation.pictures import looked_at
 
 SIDE = 240  # pixels of a picture's longer side
@@ -42,17 +43,23 @@ class Glance:
     picture: str  # base64 of a JPEG: the photo without colour, and coloured where it looked
 
 
-def glances(photo: bytes, answer: Answer) -> list[Glance]:
-    """Return a glance for each word of an answer's caption.
-
-    Raises DataError, in words for people, where that cannot be told.
-    """
+def why_not(answer: Answer) -> str:
+    """Return why it cannot be told where the model looked, in words for people; empty: it can."""
     if answer.contributed:
-        raise DataError("A person wrote this caption, so there is nothing that the model looked at.")
-    folder = _folder_of(answer.version)
-    bundle = _open(str(folder), answer.version)
-    if not bundle.manifest.attention:
-        raise DataError(CANNOT)
+        return "A person wrote this caption, so there is nothing that the model looked at."
+    if not (folder := _folder_of(answer.version)):
+        return "The model that answered is not this machine's current one, so where it looked cannot be shown here."
+    try:
+        return "" if Manifest.load(folder).attention else CANNOT
+    except LcmError as error:
+        return str(error)
+
+
+def glances(photo: bytes, answer: Answer) -> list[Glance]:
+    """Return a glance for each word of an answer's caption; raises DataError where that cannot be told."""
+    if reason := why_not(answer):
+        raise DataError(reason)
+    bundle = _open(_folder_of(answer.version), answer.version)
     encoder = find_encoder(bundle.manifest.encoder)
     kind = bundle.manifest.feature_kind
     features = encoder.encode(read_image(photo, encoder.spec.size)[None], (kind,))[kind]  # [1, N, F]
@@ -84,24 +91,16 @@ def _draw(photo: bytes, words: list[str], weights: np.ndarray) -> Iterator[Glanc
             yield Glance(word, place_of(row), base64.b64encode(buffer.getvalue()).decode())
 
 
-def _folder_of(version: str) -> Path:
-    """Return the folder of the bundle with these first digits; raises DataError where none on this machine has them."""
+def _folder_of(version: str) -> Path | None:
+    """Return the folder of the bundle with these first digits: LCM_BUNDLE, or the current one; None: it is neither."""
     named = os.environ.get("LCM_BUNDLE", "").strip()
-    folders: tuple[Callable[[], Path], ...] = (
-        *([lambda: Path(named).expanduser().resolve()] if named else []),
-        lambda: current_folder(models_folder()),
-    )
-    for find in folders:
-        try:
-            folder = find()
-            digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-        except OSError:
-            continue
-        if version and digest.startswith(version):
-            return folder
-    raise DataError("The model that answered is not on this machine, so where it looked cannot be shown here.")
+    with suppress(OSError):
+        folder = Path(named).expanduser().resolve() if named else current_folder(models_folder())
+        digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        return folder if version and digest.startswith(version) else None
+    return None
 
 
 @lru_cache(maxsize=1)
-def _open(folder: str, _version: str) -> Bundle:
-    return Bundle(Path(folder))
+def _open(folder: Path, _version: str) -> Bundle:
+    return Bundle(folder)

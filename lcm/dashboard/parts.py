@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from lcm.captioning.confidence import percent
-from lcm.dashboard.desk import Answer
+from lcm.dashboard.answer import Answer
 from lcm.dashboard.looking import Glance
 from lcm.errors import LcmError
 from lcm.evaluation.pages import TAGS_SHOWN, thumbnail

@@ -19,27 +19,36 @@ function render({ model, el }) {
   const title = element("h3", "", "Or try an example");
   const examples = element("div", "examples");
   const status = element("div", "status");
-  status.setAttribute("role", "status");
-  status.setAttribute("aria-live", "polite");
+  const words = element("span");
+  words.setAttribute("role", "status");
+  const seconds = element("span"); // beside what is read out, which would be read anew each second
+  seconds.setAttribute("aria-hidden", "true");
+  status.append(words, seconds);
   el.append(drop, title, examples, status);
+  let clock = 0;
 
-  function say(text, wrong) {
-    status.textContent = text;
-    status.classList.toggle("wrong", wrong);
+  function say(text, kind) {
+    words.textContent = text;
+    status.className = `status ${kind}`;
+    seconds.textContent = "";
+    clearInterval(clock);
+    const since = Date.now();
+    const count = () => (seconds.textContent = ` ${Math.round((Date.now() - since) / 1000)} s`);
+    if (kind === "busy") clock = setInterval(count, 1000);
   }
 
   async function take(file) {
     if (!file) return;
     if (file.size > model.get("limit")) {
       const [size, limit] = [file.size, model.get("limit")].map((bytes) => (bytes / (1 << 20)).toFixed(1));
-      say(`${file.name} has ${size} MB; up to ${limit} MB are taken: save it smaller.`, true);
+      say(`${file.name} has ${size} MB; up to ${limit} MB are taken: save it smaller.`, "wrong");
       return;
     }
-    say(`Reading ${file.name} …`, false);
+    say(`Reading ${file.name} …`, "busy");
     try {
       model.send({ name: file.name }, undefined, [await file.arrayBuffer()]);
     } catch (error) {
-      say(`${file.name} cannot be read; choose it again.`, true);
+      say(`${file.name} cannot be read; choose it again.`, "wrong");
     }
   }
 
@@ -53,7 +62,7 @@ function render({ model, el }) {
       picture.src = `data:image/jpeg;base64,${one.picture}`;
       button.append(picture);
       button.addEventListener("click", () => {
-        say(`Reading ${one.name} …`, false);
+        say(`Reading ${one.name} …`, "busy");
         model.send({ example: place });
       });
       examples.append(button);
@@ -61,7 +70,7 @@ function render({ model, el }) {
     title.hidden = model.get("examples").length === 0;
   }
 
-  const showStatus = () => say(model.get("status"), model.get("wrong"));
+  const showStatus = () => say(model.get("status"), model.get("kind"));
   const paste = (event) => {
     if (el.isConnected && el.offsetParent !== null) take(event.clipboardData?.files[0]);
   };
@@ -82,7 +91,10 @@ function render({ model, el }) {
   model.on("change:said", showStatus);
   showExamples();
   showStatus();
-  return () => document.removeEventListener("paste", paste);
+  return () => {
+    clearInterval(clock);
+    document.removeEventListener("paste", paste);
+  };
 }
 
 export default { render };

@@ -1,18 +1,22 @@
-"""The quality of models: the comparison, the runs with their curves, and the versions with the gate's decisions.
+"""The page of quality: the comparison, the runs with their curves, and the versions with the gate's decisions.
 
-Knows which files tell of it and how they read as HTML. Refuses to measure anything; a file that is not there, or is no
-such file, is said to be so. Every text is escaped.
+Knows which files tell of it and how they read. Refuses to measure anything; a file that is not there, or is no such
+file, is said to be so. Every text is escaped.
 """
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import ipywidgets as widgets
+
+from lcm.dashboard.desk import Desk
+from lcm.dashboard.parts import note, words_for
 from lcm.evaluation.tables import Cell, Table
-from lcm.operations.catalogue import Version
+from lcm.operations.catalogue import Version, all_versions
 
 SCORES = {"cider": "CIDEr", "bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "wer": "WER"}
 SMALLER_IS_BETTER = ("wer",)
@@ -101,24 +105,31 @@ def _figure(path: Path, said: str) -> str:
     return f'<figure><img class="drawn" alt="{escape(said)}" src="data:image/png;base64,{data}"></figure>'
 
 
-def versions_part(versions: Sequence[Version]) -> str:
-    """Return the versions, the newest first, with why each was published and what the gate found."""
-    rows = []
+def versions_part(versions: Sequence[Version], desk: Desk) -> str:
+    """Return the versions, the newest first, with why each was published and what the gate found.
+
+    Which one answers is asked of the desk: with LCM_BUNDLE, or elsewhere, it need not be the current one.
+    """
+    rows, answering = [], desk.version()
     for one in reversed(versions):
         record = one.as_record()
-        state = one.fault or ("answers now" if one.is_current else "before this one" if one.is_before else "")
+        states = {"answers now": one.digest == answering != "", "current": one.is_current, "before it": one.is_before}
+        state = one.fault or next((words for words, holds in states.items() if holds), "kept")
         gate = record["decision"]
         passed = "" if "publish" not in gate else "passed" if gate["publish"] else "refused"
         rows.append(
             [
                 Cell(one.name, one.digest),
-                Cell(state or "kept"),
+                Cell(state),
                 Cell(str(record["published"] or "with lcm"), str(record["by"] or "")),
                 Cell(passed or "not asked", str(record["reason"] or "")),
                 Cell(f"{one.metrics['cider']:.3f}" if _is_number(one.metrics.get("cider")) else "not measured"),
             ]
         )
-    return Table(["version", "state", "published", "gate", "CIDEr"], rows).as_html()
+    table = Table(["version", "state", "published", "gate", "CIDEr"], rows).as_html()
+    if answering and answering not in [one.digest for one in versions]:
+        return note(f"Answers come from version {answering}, which is none of these.", "bad") + table
+    return table
 
 
 def gate_part(runs: Path) -> str:
@@ -139,3 +150,50 @@ def gate_part(runs: Path) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+class QualityPage:
+    """The widgets of quality, in `view`; nothing is read before `draw`."""
+
+    def __init__(self, desk: Callable[[], Desk], reports: Path):
+        """Take how to find who answers, and the folder of the reports, which need not be there."""
+        self._desk, self._reports = desk, reports
+        self.comparison, self.run_part, self.versions = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.run = widgets.Dropdown(description="Run")
+        self.run.observe(lambda _: self._draw_run(), "value")
+        self.view = widgets.VBox(
+            [
+                widgets.HTML("<h2>Which captioner is better</h2>"),
+                self.comparison,
+                widgets.HTML("<h2>A training run and its curves</h2>"),
+                self.run,
+                self.run_part,
+                widgets.HTML("<h2>Versions and the gate</h2>"),
+                self.versions,
+            ]
+        )
+
+    def draw(self) -> None:
+        """Read the reports and the versions, and show them."""
+        self._fill(self.comparison, lambda: comparison_part(self._reports))
+        runs = self._reports / "runs"
+        found, chosen = find_runs(runs), self.run.value
+        self.run.options = [(path.name, path) for path in found]
+        if found:
+            trained = [path for path in found if (path / "figures" / "learning_curves.png").is_file()]
+            self.run.value = chosen if chosen in found else [*trained, *found][0]
+        self.run.layout.display = None if found else "none"
+        self._draw_run()
+        self._fill(self.versions, lambda: versions_part(all_versions(), self._desk()) + gate_part(runs))
+
+    def _draw_run(self) -> None:
+        run = self.run.value
+        nothing = "<p>No run yet: <code>lcm run --params sample</code> makes one.</p>"
+        self._fill(self.run_part, lambda: run_part(run) if run else nothing)
+
+    @staticmethod
+    def _fill(part: widgets.HTML, read: Callable[[], str]) -> None:
+        try:
+            part.value = read()
+        except Exception as error:  # whatever it is, the other parts are shown
+            part.value = note(words_for(error), "bad")

@@ -1,22 +1,32 @@
 """What waits: contributions that the current model has not learned from, and those that a person should look at first.
 
-Knows how store, current model, the latest retraining's suspects and the approvals add up to one list. Refuses to know
-how it is shown, and trains nothing.
+Knows how store, current model, the latest retraining's suspects and the approvals add up to one list, and the buttons
+of a contribution, which goes for good only after a second click. Refuses to know what makes a suspect; trains nothing.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from html import escape
 from pathlib import Path
 
-from lcm.contributions.approvals import read_approved
+import ipywidgets as widgets
+
+from lcm.contributions.approvals import approve, read_approved
 from lcm.contributions.reader import StoreReader
 from lcm.contributions.records import Contribution
-from lcm.errors import LcmError
+from lcm.contributions.store import ContributionStore
+from lcm.dashboard.desk import Desk
+from lcm.dashboard.parts import note, words_for
+from lcm.errors import BadImageError, LcmError
+from lcm.evaluation.pages import thumbnail
 from lcm.operations.retraining import SUSPECTS
 from lcm.operations.starting import current_start
 
+SHOWN = 10  # contributions a page
+DEFAULT_REASON = "revoked on the dashboard"
 KEPT_OUT = "an earlier retraining kept it out, and nobody has approved it since"
 
 
@@ -73,3 +83,115 @@ def latest_suspects(runs: Path) -> Mapping[int, str]:
 
 def _age(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
+
+
+class WaitingPage:
+    """The widgets of what waits, in `view`; nothing is read before `draw`."""
+
+    def __init__(self, desk: Callable[[], Desk], runs: Path):
+        """Take how to find who keeps corrections, and the folder of the runs."""
+        self._desk, self._runs, self._first = desk, runs, 0
+        self.summary, self.said, self.list = widgets.HTML(), widgets.HTML(), widgets.VBox()
+        self.back, self.more = widgets.Button(description="Back"), widgets.Button(description="More")
+        self.back.on_click(lambda _: self._turn(-SHOWN))
+        self.more.on_click(lambda _: self._turn(SHOWN))
+        pages = widgets.HBox([self.back, self.more]).add_class("buttons")
+        self.view = widgets.VBox([self.summary, self.said, self.list, pages])
+
+    @cached_property
+    def store(self) -> ContributionStore:
+        """The store of contributions on this machine, opened when it is needed."""
+        return ContributionStore()
+
+    def draw(self) -> None:
+        """Read the store and show what waits, or why it cannot be read."""
+        try:
+            found, where = read_waiting(self.store, self._runs), self._desk().kept_elsewhere
+        except Exception as error:  # whatever it is, the page goes on
+            self.summary.value, self.list.children = note(words_for(error), "bad"), ()
+            return
+        self._first = max(0, min(self._first, (len(found) - 1) // SHOWN * SHOWN))
+        shown = found[self._first : self._first + SHOWN]
+        self.summary.value = _summary(found) + note(where)
+        self.list.children = tuple(self._row(one) for one in shown)
+        self.back.layout.display = None if self._first else "none"
+        self.more.layout.display = None if self._first + SHOWN < len(found) else "none"
+
+    def approve(self, number: int, approved: bool) -> None:
+        """Let a contribution pass, or not any more."""
+        try:
+            approve(self.store.folder, [number], approved=approved)
+            text = f"Contribution {number} {'takes part in' if approved else 'is kept out of'} the next retraining."
+            self.said.value = note(text, "good")
+        except Exception as error:  # as above
+            self.said.value = note(words_for(error), "bad")
+        self.draw()
+
+    def revoke(self, number: int, reason: str) -> None:
+        """Take a contribution away for good."""
+        try:
+            self.store.revoke(number, reason.strip() or DEFAULT_REASON)
+            self.said.value = note(f"Contribution {number} is revoked: image and caption are gone.", "good")
+        except Exception as error:  # as above
+            self.said.value = note(words_for(error), "bad")
+        self.draw()
+
+    def _turn(self, by: int) -> None:
+        self._first += by
+        self.draw()
+
+    def _row(self, one: Pending) -> widgets.Widget:
+        number = one.contribution.id
+        buttons = widgets.HBox().add_class("buttons")
+        ask = widgets.Button(description=f"Revoke {number} …", button_style="danger")
+        ask.on_click(lambda _: self._ask(buttons, number))
+        buttons.children = (*self._approval(one), ask)
+        return widgets.VBox([widgets.HTML(self._card(one)), buttons]).add_class("pending-row")
+
+    def _approval(self, one: Pending) -> list[widgets.Widget]:
+        """Return the button of a suspect; what is not odd needs no approval."""
+        if not one.reason:
+            return []
+        button = widgets.Button(description=f"{'Do not approve' if one.approved else 'Approve'} {one.contribution.id}")
+        button.on_click(lambda _: self.approve(one.contribution.id, not one.approved))
+        return [button]
+
+    def _ask(self, buttons: widgets.HBox, number: int) -> None:
+        """Ask once more before a contribution goes."""
+        reason = widgets.Text(description=f"Why is {number} revoked?", placeholder=DEFAULT_REASON)
+        sure, keep = widgets.Button(description=f"Revoke {number} for good"), widgets.Button(description="Keep it")
+        sure.button_style = "danger"
+        sure.on_click(lambda _: self.revoke(number, reason.value))
+        keep.on_click(lambda _: self.draw())
+        buttons.children = (reason, sure, keep)
+
+    def _card(self, one: Pending) -> str:
+        its = one.contribution
+        when = f"{its.received[:16].replace('T', ' ')} UTC"
+        kind, words = ("bad", "To be looked at") if one.is_suspect else ("good", "Approved. It was odd")
+        state = f'<p class="{kind}">{words}: {escape(one.reason)}</p>' if one.reason else ""
+        return (
+            f'<div class="pending">{self._picture(one)}<div><p><b>{escape(its.caption)}</b></p>{state}'
+            f'<p class="quiet">{its.id} · {escape(when)} · {escape(its.source)} · {escape(its.language)}</p>'
+            "</div></div>"
+        )
+
+    def _picture(self, one: Pending) -> str:
+        data = self.store.read_image(one.contribution)
+        try:
+            picture = thumbnail(data or b"")
+        except BadImageError:
+            return '<span class="bad">The image cannot be read.</span>'
+        return f'<img alt="{escape(one.contribution.caption)}" src="data:image/jpeg;base64,{picture}">'
+
+
+def _summary(found: list[Pending]) -> str:
+    if not found:
+        return "<p>Nothing waits: the current model has seen all contributions.</p>"
+    suspects = sum(one.is_suspect for one in found)
+    many = "contributions wait" if len(found) > 1 else "contribution waits"
+    odd = f"; <b>{suspects}</b> of them a person should look at first" if suspects else ""
+    return (
+        f"<p><b>{len(found)}</b> {many} for retraining{odd}. "
+        "Retrain with <code>lcm run --params retrain</code>: what is approved here takes part.</p>"
+    )

@@ -139,7 +139,12 @@ class ModelWatch:
     def start(self) -> None:
         """Begin to look, in the process that serves (threads do not survive a fork); wait a little for the result."""
         threading.Thread(target=self._watch, daemon=True, name="lcm-model").start()
-        self._tried.wait(START_WAIT_S)
+        self.wait(START_WAIT_S)
+
+    def wait(self, limit_s: float) -> None:
+        """Wait until a model has been tried, or is there, but not for longer than that."""
+        if not self._model:
+            self._tried.wait(limit_s)
 
     def stop(self) -> None:
         """Look no more."""
