@@ -102,7 +102,7 @@ def caption_of(page) -> str:
 
 def ask(page, data: bytes, caption: str) -> None:
     page.set_input_files(".drop input", upload(data))
-    page.wait_for_function("text => document.querySelector('.lcm-dash .caption')?.innerText === text", arg=caption)
+    page.locator(".lcm-dash .caption", has_text=caption).wait_for()  # until it can be seen, too
 
 
 def go(page, name: str, text: str) -> None:
