@@ -14,6 +14,9 @@ from lcm.dashboard.looking import Glance
 from lcm.errors import LcmError
 from lcm.evaluation.pages import TAGS_SHOWN, thumbnail
 
+WHOLE = {
+    "continuous_update": False
+}  # of a field: sent once it is left, so that a click never overtakes its last letters
 LOG = logging.getLogger("lcm.dashboard")
 
 

@@ -18,7 +18,7 @@ import traitlets
 from lcm.dashboard.answer import Answer
 from lcm.dashboard.desk import MAX_PHOTO, Desk, check_photo
 from lcm.dashboard.looking import glances, why_not
-from lcm.dashboard.parts import answer_card, glance_grid, note, words_for
+from lcm.dashboard.parts import WHOLE, answer_card, glance_grid, note, words_for
 from lcm.evaluation.pages import thumbnail
 
 IMAGES = ("*.jpg", "*.jpeg", "*.png", "*.webp", "*.gif")
@@ -69,8 +69,8 @@ class PhotoPage:
         self.drop = PhotoDrop(self.take, examples)
         self.answer, self.look_result, self.sent = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.look = widgets.Button(description="Show where the model looked")
-        self.caption = widgets.Textarea(description="The caption as it should be", rows=3)
-        self.contributor = widgets.Text(description="Your name, if you like")
+        self.caption = widgets.Textarea(description="The caption as it should be", rows=3, **WHOLE)
+        self.contributor = widgets.Text(description="Your name, if you like", **WHOLE)
         self.send = widgets.Button(description="Send the caption", button_style="primary")
         self.look.on_click(lambda _: self.show_look())
         self.send.on_click(lambda _: self.contribute())

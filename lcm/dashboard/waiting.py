@@ -19,7 +19,7 @@ from lcm.contributions.reader import StoreReader
 from lcm.contributions.records import Contribution
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard.desk import Desk
-from lcm.dashboard.parts import note, words_for
+from lcm.dashboard.parts import WHOLE, note, words_for
 from lcm.errors import BadImageError, LcmError
 from lcm.evaluation.pages import thumbnail
 from lcm.operations.retraining import SUSPECTS
@@ -119,22 +119,23 @@ class WaitingPage:
 
     def approve(self, number: int, approved: bool) -> None:
         """Let a contribution pass, or not any more."""
-        try:
-            approve(self.store.folder, [number], approved=approved)
-            text = f"Contribution {number} {'takes part in' if approved else 'is kept out of'} the next retraining."
-            self.said.value = note(text, "good")
-        except Exception as error:  # as above
-            self.said.value = note(words_for(error), "bad")
-        self.draw()
+        text = f"Contribution {number} {'takes part in' if approved else 'is kept out of'} the next retraining."
+        self._do(lambda: approve(self.store.folder, [number], approved=approved), text)
 
     def revoke(self, number: int, reason: str) -> None:
         """Take a contribution away for good."""
+        text = f"Contribution {number} is revoked: image and caption are gone."
+        self._do(lambda: self.store.revoke(number, reason.strip() or DEFAULT_REASON), text)
+
+    def _do(self, work: Callable[[], object], text: str) -> None:
+        """Do something, draw the list as it is then, and only then say what was done, or why it was not."""
         try:
-            self.store.revoke(number, reason.strip() or DEFAULT_REASON)
-            self.said.value = note(f"Contribution {number} is revoked: image and caption are gone.", "good")
+            work()
+            said = note(text, "good")
         except Exception as error:  # as above
-            self.said.value = note(words_for(error), "bad")
+            said = note(words_for(error), "bad")
         self.draw()
+        self.said.value = said
 
     def _turn(self, by: int) -> None:
         self._first += by
@@ -158,7 +159,7 @@ class WaitingPage:
 
     def _ask(self, buttons: widgets.HBox, number: int) -> None:
         """Ask once more before a contribution goes."""
-        reason = widgets.Text(description=f"Why is {number} revoked?", placeholder=DEFAULT_REASON)
+        reason = widgets.Text(description=f"Why is {number} revoked?", placeholder=DEFAULT_REASON, **WHOLE)
         sure, keep = widgets.Button(description=f"Revoke {number} for good"), widgets.Button(description="Keep it")
         sure.button_style = "danger"
         sure.on_click(lambda _: self.revoke(number, reason.value))
