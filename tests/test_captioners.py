@@ -344,9 +344,8 @@ def test_a_damaged_calibration_is_refused(record, uneven):
 
 @pytest.fixture
 def small_parts(monkeypatch) -> None:
-    """Two images a part, two parts a batch, so that few images make many."""
+    """Two images a part, so that few images make many."""
     monkeypatch.setattr(captioners, "PART", 2)
-    monkeypatch.setattr(captioners, "BATCH", 2)
 
 
 @pytest.fixture
@@ -404,11 +403,10 @@ def test_many_images_are_as_sure_and_as_well_chosen_as_each_alone(workers, uneve
     assert len({round(confidence, 3) for confidence in sure}) == 3
 
 
-def test_parts_and_batches_as_they_are_change_nothing(tagged, mixed, monkeypatch):
+def test_parts_as_they_are_change_nothing(tagged, mixed, monkeypatch):
     captioner = load_captioner(tagged)
     together = [captions_of(one) for _, one in captioner.describe_many(mixed * 10)]
     monkeypatch.setattr(captioners, "PART", 1)
-    monkeypatch.setattr(captioners, "BATCH", 1)
     assert together == [captions_of(one) for _, one in captioner.describe_many(mixed)] * 10
 
 
@@ -452,7 +450,7 @@ def test_an_image_that_goes_while_it_is_looked_at_stops_nothing(tagged, pictures
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_images_are_taken_as_answers_are_given(workers, folder, pictures):
-    """Taken may be a batch of 4 that is not yet answered, and parts of 2 ahead: 2 a worker and the one in hand."""
+    """Taken may be parts of 2: one that is being given, 2 a worker ahead, and the one in hand."""
     taken = 0
 
     def source() -> Iterator[Path]:
@@ -464,7 +462,7 @@ def test_images_are_taken_as_answers_are_given(workers, folder, pictures):
     answers = load_captioner(folder).describe_many(source(), samples=0, workers=workers)
     assert taken == 0
     for given, _ in enumerate(islice(answers, 100), 1):
-        assert taken - given <= 4 + 2 * (2 * workers + 1)
+        assert taken - given <= 2 * (2 * workers + 2)
     answers.close()
     assert taken < 150
 

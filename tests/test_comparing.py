@@ -12,8 +12,11 @@ from PIL import Image
 
 from lcm.captioning.bundle import Bundle, Manifest, seal
 from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
+from lcm.captioning.describing import SeenImage
 from lcm.config import CompareConfig
 from lcm.data.captions import LabelledImage
+from lcm.encoding.encoders import find_encoder
+from lcm.encoding.features import encode_images
 from lcm.errors import ConfigError
 from lcm.evaluation.captioner_result import CaptionerOutput
 from lcm.evaluation.comparison import compare
@@ -92,6 +95,22 @@ def test_a_captioner_says_what_it_says_by_itself_and_an_unreadable_photo_has_no_
     assert len(output.seconds) == 2
     assert 0 < statistics.median(output.seconds) < 5
     assert 50 < output.peak_memory_mb < 1500
+
+
+def test_a_photo_that_is_encoded_is_not_read_again_and_gets_the_same_caption(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    photos, captioner = [image.path for image in images], load_captioner()
+    expected = [answer for _, answer in captioner.describe_many(photos, samples=0)]
+    assert list(comparing._encoded(captioner, photos)) == photos
+    encoder = find_encoder(captioner.encoder, threads=1)
+    encode_images({"first": photos[0], "last": photos[3]}, encoder, captioner.feature_kinds)
+    known = list(comparing._encoded(captioner, photos))
+    assert [isinstance(one, SeenImage) for one in known] == [True, False, False, True]
+    found = [answer for _, answer in captioner.describe_many(known, samples=0)]
+    assert [one.caption for place, one in enumerate(found) if place != 1] == [expected[n].caption for n in (0, 2, 3)]
+    monkeypatch.setattr(captioner, "see", None)
+    (_, first), (_, last) = captioner.describe_many([known[0], known[3]], samples=0)
+    assert (first.caption, last.caption) == (expected[0].caption, expected[3].caption)
 
 
 def test_one_that_cannot_be_loaded_is_left_out_with_the_reason_and_the_others_run(images, tmp_path, capsys):

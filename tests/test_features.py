@@ -24,7 +24,7 @@ from lcm.data.vocabulary import RESERVED, Vocabulary
 from lcm.encoding import features as features_module
 from lcm.encoding import store as store_module
 from lcm.encoding.encoders import ENCODERS, EncoderIdentity, EncoderSpec, load_encoder
-from lcm.encoding.features import CHUNK_IMAGES, EncodedImages, encode_images, open_store
+from lcm.encoding.features import CHUNK_IMAGES, EncodedImages, FeatureCache, encode_images, open_store
 from lcm.encoding.prepared import LabelledFeatures, PreparedRun, encode_dataset
 from lcm.encoding.store import KEY_BYTES, FeatureStore
 from lcm.encoding.views import read_keys, view_keys
@@ -816,3 +816,24 @@ def test_sizes_count_images_captions_and_words(prepared):
         "test": 8,
     }
     assert prepared.caption_lengths()["dev"][:2] == [3, 4]  # "a red dog", "dog 10 png runs"
+
+
+# Looked up
+
+
+def test_a_file_is_found_by_what_it_holds_and_only_where_all_kinds_are_there(tmp_path):
+    paths = make_images(tmp_path / "photos", 3)
+    first, second, other = paths.values()
+    encode_images({"first": first}, FakeEncoder(), ("pooled", "grid"))
+    encode_images({"second": second}, FakeEncoder(), ("pooled",))
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(first.read_bytes())
+    expected = FakeEncoder().encode(read_image(first, 4)[None], ("pooled", "grid"))
+    both, pooled = FeatureCache(FAKE, ("pooled", "grid")), FeatureCache(FAKE, ("pooled",))
+    for path in (first, copy):
+        found = both.find(path)
+        assert found["pooled"].tolist() == expected["pooled"][0].tolist()
+        np.testing.assert_allclose(found["grid"], expected["grid"][0], rtol=1e-3)
+        assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
+    assert list(pooled.find(second)) == ["pooled"]
+    assert [both.find(path) for path in (second, other, tmp_path / "gone.png")] == [None] * 3

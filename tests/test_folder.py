@@ -392,7 +392,7 @@ def test_a_file_cut_at_any_byte_is_made_whole(suffix, tmp_path, fake):
 def test_images_are_described_in_the_company_they_would_have_had(suffix, tmp_path, fake):
     count = 2 * TOGETHER + 7
     folder, out = make_files(tmp_path / "photos", count), tmp_path / f"out{suffix}"
-    for number in (0, 70):
+    for number in (0, TOGETHER + 6):
         (folder / f"{number:04}.jpg").write_bytes(b"bad")
     arguments = ["caption", str(folder), "--out", str(out)]
     assert main(arguments) == 1

@@ -6,7 +6,6 @@ descriptions, one or many. Refuses to know HTTP, files of results and metrics.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,7 @@ from lcm.errors import BadImageError, BundleError, ConfigError
 from lcm.folders import resource
 
 SHIPPED_BUNDLE = "data/models/flickr8k"
-PART = 8  # images that a thread reads and encodes at once
-BATCH = 8  # parts that are captioned at once
+PART = 16  # images that a thread describes at once
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,7 @@ class BundleCaptioner(BaseCaptioner):
         self._bundle = Bundle(folder)
         self._encoder = find_encoder(self._bundle.manifest.encoder, threads)
         self.name, self.encoder = self._bundle.manifest.name, self._encoder.identity
+        self.feature_kinds = tuple({"pooled": None, self._bundle.manifest.feature_kind: None})
         self.tag_scorer = load_tag_scorer(tagger, folder, self._bundle.manifest)
         self._chooser = load_chooser(folder, self._bundle.manifest, self.tag_scorer)
         self._calibration = _load_calibration(folder, self._bundle.manifest.calibration)
@@ -62,14 +61,16 @@ class BundleCaptioner(BaseCaptioner):
     def _describe_all(
         self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
     ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        seen = map_in_order(lambda part: list(map(self._see, part)), images, PART, workers)
-        while batch := list(chain.from_iterable(islice(seen, BATCH))):
-            yield from self._describe(batch, samples, labels)
+        def work(part: Sequence[Source | SeenImage]) -> list[tuple[Source, Description | BadImageError]]:
+            return list(self._describe(list(map(self._see, part)), samples, labels))
+
+        for part in map_in_order(work, images, PART, workers):
+            yield from part
 
     def see(self, image: Source) -> SeenImage:
         """Read and encode an image by itself: in a batch, its features would have other last digits."""
         pixels = read_image(image, self._encoder.spec.size)
-        encoded = self._encoder.encode(pixels[None], tuple({"pooled", self._bundle.manifest.feature_kind}))
+        encoded = self._encoder.encode(pixels[None], self.feature_kinds)
         return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
 
     def _see(self, image: Source | SeenImage) -> _Seen:
@@ -84,12 +85,12 @@ class BundleCaptioner(BaseCaptioner):
         return _Seen(source, photo.features[self._bundle.manifest.feature_kind], vector)
 
     def _describe(
-        self, batch: Sequence[_Seen], samples: int, labels: Sequence[str] | None
+        self, part: Sequence[_Seen], samples: int, labels: Sequence[str] | None
     ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        """Yield each image of a batch with its description or its error."""
-        good = [one for one in batch if one.error is None]
+        """Yield each image of a part with its description or its error."""
+        good = [one for one in part if one.error is None]
         written = iter(self._write(np.stack([one.features for one in good]), samples) if good else ())
-        for one in batch:
+        for one in part:
             yield one.source, one.error or self._description(*next(written), one.tag_vector, labels)
 
     def _write(self, features: np.ndarray, samples: int) -> Iterator[tuple[Written, list[str]]]:

@@ -27,7 +27,7 @@ class SeenImage:
     """An image as a captioner has read and encoded it."""
 
     source: Source
-    pixels: np.ndarray  # uint8 [S, S, 3]: the whole picture as a square, as read_image returns it
+    pixels: np.ndarray | None  # uint8 [S, S, 3]: the picture as a square, as read_image returns it; None: not kept
     features: Mapping[str, np.ndarray]  # kind -> features of this image; "pooled" [D] is among them
 
 
@@ -69,6 +69,7 @@ class SeeingCaptioner(Captioner, Protocol):
     """A captioner that tells what it sees: its `describe` takes a SeenImage too, and reads and encodes nothing anew."""
 
     encoder: EncoderIdentity  # of the features
+    feature_kinds: tuple[str, ...]  # that it describes an image by
 
     def see(self, image: Source) -> SeenImage:
         """Read and encode an image; raises BadImageError when it is not one."""

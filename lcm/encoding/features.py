@@ -76,6 +76,28 @@ def open_store(encoder: EncoderIdentity, kind: str) -> FeatureStore:
     return FeatureStore(_encoder_folder(encoder) / kind, shape, dtype)
 
 
+class FeatureCache:
+    """Features of images that were encoded before, by what the files hold."""
+
+    def __init__(self, encoder: EncoderIdentity, kinds: Sequence[str]):
+        """Open what the cache holds of these kinds by now."""
+        self._stores = {kind: open_store(encoder, kind) for kind in kinds}
+
+    def find(self, path: Path) -> dict[str, np.ndarray] | None:
+        """Return kind -> features of an image file, [D] or [N, D] float32.
+
+        None where the cache lacks any of them, or the file cannot be read.
+        """
+        try:
+            key = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:
+            return None
+        if not all(key in store for store in self._stores.values()):
+            return None
+        found = {kind: store.rows([key]) for kind, store in self._stores.items()}
+        return {kind: np.asarray(rows[place], np.float32) for kind, (rows, (place,)) in found.items()}
+
+
 def _encoder_folder(encoder: EncoderIdentity) -> Path:
     return cache_dir() / "features" / f"{encoder.name}-{encoder.source_sha256[:12]}-v{PREPROCESSING}"
 

@@ -4,7 +4,8 @@ Knows how captioners are named in a comparison, how they are run and timed, and 
 Refuses to know scores.
 
 A photo is timed as a user waits for it: from its file to its caption, alone, all cores, nothing but captioning (no
-other captions, no tags beyond those of the caption), after WARM_UP photos that are not counted.
+other captions, no tags beyond those of the caption), after WARM_UP photos that are not counted. For its scores it gets
+the features that 01_prepare has encoded, where it has the same encoder.
 """
 
 import json
@@ -23,10 +24,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lcm.captioning.captioners import bundle_folder, load_captioner
+from lcm.captioning.describing import Captioner, SeeingCaptioner, SeenImage
 from lcm.captioning.model_card import add_comparison
 from lcm.captioning.versions import current_folder, models_folder
 from lcm.config import CompareConfig
 from lcm.data.captions import Dataset, LabelledImage
+from lcm.encoding.features import FeatureCache
 from lcm.errors import BadImageError, ConfigError, LcmError
 from lcm.evaluation.captioner_result import CaptionerOutput
 from lcm.evaluation.comparison import Comparison
@@ -180,11 +183,19 @@ def _work(connection: Connection, spec: str, photos: list[Path], timed: int) -> 
             next(captioner.describe_many([photo], samples=0))
             if place >= len(photos[:WARM_UP]):
                 seconds.append(time.perf_counter() - started)
-        for _photo, description in captioner.describe_many(photos, samples=0):
+        for _photo, description in captioner.describe_many(_encoded(captioner, photos), samples=0, workers=0):
             connection.send(("caption", "" if isinstance(description, BadImageError) else description.caption))
         connection.send(("done", (captioner.name, seconds, _peak_memory_mb())))
     except LcmError as error:
         connection.send(("error", str(error)))
+
+
+def _encoded(captioner: Captioner, photos: Sequence[Path]) -> Iterator[Path | SeenImage]:
+    """Yield the photos, each with the features that 01_prepare has encoded for this captioner, if it has."""
+    cache = FeatureCache(captioner.encoder, captioner.feature_kinds) if isinstance(captioner, SeeingCaptioner) else None
+    for photo in photos:
+        features = cache.find(photo) if cache else None
+        yield photo if features is None else SeenImage(photo, None, features)
 
 
 def _peak_memory_mb() -> float:

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from lcm.captioning.captioners import BATCH, PART
+from lcm.captioning.captioners import PART as TOGETHER  # the last bits of a score may depend on the company
 from lcm.captioning.describing import SAMPLES, Captioner
 from lcm.data.files import shorten
 from lcm.errors import BadImageError, ConfigError
 from lcm.operations.answers import AnswerFile, escape
 
 FAILURES_SHOWN = 20
-TOGETHER = BATCH * PART  # images whose answers are computed together: the last bits of a score may depend on it
 
 
 @dataclass
