@@ -56,15 +56,18 @@ ROOMS = {
             "epochs",
             "loss",
             "reward",
-            "prefixes",
             "selection",
             "fit",
             "reinforce",
         ),
         *("weights", "continuing", "pairs", "contrastive", "half", "export"),
     ],
+    "benchmark": [
+        *("timing", "process", "machine", "arithmetic", "profile", "prefixes", "plain", "losses", "training"),
+        *("encoding", "original", "serving", "growth", "installed", "report"),
+    ],
     "operations": [
-        *("pipeline", "benchmark", "answers", "folder", "comparing"),
+        *("pipeline", "answers", "folder", "comparing"),
         *("history", "catalogue", "publishing", "starting", "retraining", "gating", "summary"),
     ],
     "service": [
