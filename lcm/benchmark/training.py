@@ -139,15 +139,14 @@ def plain_way(model, batches: CaptionBatches, batch_size: int) -> Way:
     """Return Keras's own training of the captions of some batches."""
     some = _some(batches, OTHER_STEPS)
     plain = PlainTraining.of(model, some, max(batches.lengths))
-    images, step = _images(some, batches), np.ones_like(plain.targets[:batch_size])
-    steps = len(plain.inputs) / batch_size
-    rows = Batch(plain.features[:batch_size], plain.inputs[:batch_size], step)  # every position counts as real
+    images = _images(some, batches)
+    whole = Batch(plain.features, plain.inputs, np.ones_like(plain.targets))  # every position counts as a real one
 
     def train() -> float:
         plain.train(batch_size)
         return images
 
-    return Way(train, step_gflop(model, rows) * steps / images)
+    return Way(train, step_gflop(model, whole) / images)
 
 
 def original_way(model, labelled: LabelledFeatures, vocabulary: Vocabulary) -> Way:
