@@ -50,7 +50,7 @@ def test_a_process_reports_its_memory_and_what_it_says():
     script = "from lcm.benchmark.process import report; held = bytearray(80_000_000); report(answer=7)"
     ran = process.run_python("-c", script)
     assert ran.said == {"answer": 7}
-    assert ran.peak_mb > 80
+    assert 80 < ran.peak_mb < 400
     assert ran.seconds > 0
 
 

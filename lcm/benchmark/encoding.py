@@ -41,9 +41,9 @@ def ways(paths: Sequence[Path]) -> dict[str, Callable[[], int]]:
     return {
         "lcm, EfficientNet-Lite2": partial(fill_cache, paths, lite),
         "lcm, ResNet50": partial(fill_cache, few, resnet),
-        "Keras, ResNet50, one at a time": keras_one_by_one(few, resnet.spec.size),
         "reading pictures alone": partial(in_parts, paths, partial(read_image, size=lite.spec.size), 8),
         "reading at full size, then resizing": partial(in_parts, paths, partial(read_whole, size=lite.spec.size), 8),
+        "Keras, ResNet50, one at a time": keras_one_by_one(few, resnet.spec.size),
     }
 
 

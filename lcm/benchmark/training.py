@@ -98,8 +98,8 @@ def transformer_ways(
     labelled = with_grids(labelled)
     batches = _enough(CaptionBatches(labelled, vocabulary, batch_size, together=True))
     model, again, third = (build_model("transformer", labelled.shape, word_vectors, seed=0) for _ in range(3))
-    ways = {OURS: our_way(model, batches), PLAIN: plain_way(again, batches, batch_size)}
-    return ways | {SELF_CRITICAL: self_critical_way(third, labelled, vocabulary)}
+    ways = {OURS: our_way(model, batches), SELF_CRITICAL: self_critical_way(third, labelled, vocabulary)}
+    return ways | {PLAIN: plain_way(again, batches, batch_size)}
 
 
 def with_grids(labelled: LabelledFeatures) -> LabelledFeatures:
