@@ -221,10 +221,11 @@ class BenchmarkConfig(Params):
     run_dir: str  # folder of this run's files, as 01_prepare left it
     batch_size: int = 128  # captions a step of ours
     rounds: int = 5  # times that each side is measured; medians count
-    tagged_images: int = 100  # dev images that are described with and without tags
+    photos: int = 100  # dev images that are encoded and described
+    largest: int = 100_000  # images of the largest data set that growth is measured at
 
     def __post_init__(self) -> None:
-        positive(batch_size=self.batch_size, rounds=self.rounds, tagged_images=self.tagged_images)
+        positive(batch_size=self.batch_size, rounds=self.rounds, photos=self.photos, largest=self.largest)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ ROOMS = {
         *("blip", "nearest", "captioners", "self_test", "versions"),
     ],
     "evaluation": [
-        *("meteor", "metrics", "habits", "resampling", "calibration", "retrieval", "tag_quality", "tag_report"),
+        *("word_errors", "meteor", "metrics", "habits", "resampling", "calibration", "retrieval", "tag_quality"),
+        "tag_report",
         *("bleu_counts", "captioner_result", "comparison", "published", "tables"),
         *("plots", "pictures", "pages", "looking", "results"),
         *("comparison_plots", "comparison_images", "comparison_tables", "comparison_figures", "comparison_parts"),
@@ -56,15 +57,18 @@ ROOMS = {
             "epochs",
             "loss",
             "reward",
-            "prefixes",
             "selection",
             "fit",
             "reinforce",
         ),
         *("weights", "continuing", "pairs", "contrastive", "half", "export"),
     ],
+    "benchmark": [
+        *("timing", "process", "machine", "arithmetic", "profile", "prefixes", "plain", "losses", "training"),
+        *("encoding", "original", "serving", "growth", "installed", "report"),
+    ],
     "operations": [
-        *("pipeline", "benchmark", "answers", "folder", "comparing"),
+        *("pipeline", "answers", "folder", "comparing"),
         *("history", "catalogue", "publishing", "starting", "retraining", "gating", "summary"),
     ],
     "service": [

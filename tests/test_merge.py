@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcm.benchmark.prefixes import build_prefix_model, prefix_examples
 from lcm.data.vocabulary import END, PAD, START
 from lcm.models import build_model
 from lcm.training.loss import caption_loss
-from lcm.training.prefixes import build_prefix_model, prefix_examples
 
 VOCABULARY_SIZE, FEATURE_DIM = 23, 12
 

@@ -82,6 +82,11 @@ class CaptionBatches:
         """The T of each bucket, ascending."""
         return sorted(self.buckets)
 
+    @property
+    def captions_per_image(self) -> float:
+        """How many captions an image has, on average."""
+        return sum(map(len, self._texts)) / self.images
+
     def __len__(self) -> int:
         """Number of batches an epoch."""
         return sum(_parts(len(members), self._batch_rows) for members in self.buckets.values())

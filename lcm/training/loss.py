@@ -55,4 +55,5 @@ def caption_loss(model, features, inputs, targets, training: bool, smoothing: fl
 def real_logits(model, features, inputs, targets, training: bool = False) -> tf.Tensor:
     """Return the model's logits [P, V] at the real positions of a batch, as caption_loss takes it."""
     hidden = model.hidden(features, inputs, training=training)  # [B, W, T, D]
-    return model.logits(tf.gather_nd(hidden, tf.where(targets != PAD)))
+    logits = model.logits(tf.gather_nd(hidden, tf.where(targets != PAD)))
+    return tf.cast(logits, tf.float32)  # where products are in 16 bits, a mean of thousands of losses may not be

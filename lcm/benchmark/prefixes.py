@@ -1,7 +1,7 @@
 """The original's training method, as the reference to measure ours against.
 
 Knows one zero-padded prefix per example with a one-hot next word, from a Python generator. Refuses to be used
-for training: batches.py and fit.py compute the same loss with a small part of the work.
+for training: training/batches.py and training/fit.py compute the same loss with a small part of the work.
 
 Shapes: P prefixes in a step, L the longest caption, F numbers in the image features, V words.
 """

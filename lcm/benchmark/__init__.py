@@ -1,0 +1,1 @@
+"""Speed and scale, measured against everything a user could pick instead."""
