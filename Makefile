@@ -45,8 +45,9 @@ run: notebooks ## learn from the generated sample, then caption example photos w
 notebooks: $(READY) ## execute the notebooks of the preset PARAMS
 	$(BIN)/lcm run --params $(PARAMS) $(ARGS)
 
+# One worker more than cores: many tests wait, for a service, a browser or a kernel.
 test: $(READY) ## run every test
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
+	$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
 lint: $(READY) ## check style, format, and that notebooks carry no outputs
 	$(BIN)/ruff check

@@ -209,5 +209,5 @@ def test_a_number_is_text_where_the_parameter_is(value, default, kept):
 
 
 def test_an_unknown_notebook_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="unknown notebook '09_fly'; choose from 01_prepare"):
+    with pytest.raises(ConfigError, match="unknown notebook '09_fly'; choose from 00_explore, 01_prepare"):
         run(Preset("mine", ("09_fly",), {}), {}, tmp_path / "run")

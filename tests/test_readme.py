@@ -91,7 +91,7 @@ def test_the_service_answers_as_shown(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    (block,) = blocks("bash", SERVICE)
+    block = blocks("bash", SERVICE)[0]  # the other one starts the dashboard: test_dashboard_browser
     serve, *lines = block.replace("|\n", "| ").strip().splitlines()
     assert serve == "lcm serve"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LCM_")} | {
