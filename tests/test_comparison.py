@@ -8,7 +8,7 @@ import pytest
 
 from lcm.errors import DataError
 from lcm.evaluation import metrics
-from lcm.evaluation.bleu_counts import bleu_4, bleu_counts
+from lcm.evaluation.bleu import bleu_4
 from lcm.evaluation.captioner_result import MEASURES, CaptionerOutput
 from lcm.evaluation.comparison import WER_DEFINITIONS, compare, suffixes
 from lcm.evaluation.resampling import bootstrap_difference
@@ -117,9 +117,9 @@ def test_the_second_can_be_the_better():
 def test_bleu_of_the_counts_is_that_of_the_scores(more):
     references = [[text, f"{text} and so on"] for text in words_of(40)]
     captions = [*(text + more for text in words_of(38, error=0.3)), "", "w1"]
-    counts = bleu_counts(captions, references)
-    assert counts.shape == (40, 10)
     (result,) = compared(captions, references=references).results
+    counts = result.scores.bleu_counts
+    assert counts.shape == (40, 10)
     assert bleu_4(counts.sum(axis=0)[None])[0] == pytest.approx(result.scores.bleu_4, rel=1e-9)
     for row, own in zip(counts, result.scores.per_image["bleu_4"], strict=True):
         assert bleu_4(row[None])[0] == pytest.approx(own, rel=1e-6, abs=1e-12)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lcm.errors import DataError
-from lcm.evaluation.bleu_counts import bleu_4, bleu_4_difference, bleu_counts
+from lcm.evaluation.bleu import bleu_4, bleu_4_difference
 from lcm.evaluation.captioner_result import MEASURES, CaptionerOutput, CaptionerResult, smaller_is_better
 from lcm.evaluation.habits import Habits, habits_of
 from lcm.evaluation.metrics import Scores, score_several
@@ -151,7 +151,7 @@ def compare(
     _check(outputs, references, not_run)
     options = {"train_captions": train_captions, "vocabulary_size": vocabulary_size, "meteor": meteor}
     scored = score_several([one.captions for one in outputs], references, **options)
-    samples = [_samples(one, scores, references) for one, scores in zip(outputs, scored, strict=True)]
+    samples = [_samples(scores) for scores in scored]
     return Comparison(
         results=tuple(
             CaptionerResult(one, scores, habits_of(one.captions), _intervals(its))
@@ -181,13 +181,13 @@ def _check(outputs: Sequence[CaptionerOutput], references: Sequence, not_run: Ma
             )
 
 
-def _samples(output: CaptionerOutput, scores: Scores, references: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+def _samples(scores: Scores) -> dict[str, np.ndarray]:
     """Return, by measure, values [B] of the scored images, or counts [B, 10] of the set's BLEU; none of too few."""
     if scores.images < 2:
         return {}
     lists = {name: scores.per_image.get(key) for name, key in MEASURES.items()}
     values = {name: np.array([one for one in each if one is not None]) for name, each in lists.items() if each}
-    values["bleu_4"] = bleu_counts(output.captions, references)
+    values["bleu_4"] = scores.bleu_counts
     return {name: values[name] for name in MEASURES if name in values}
 
 

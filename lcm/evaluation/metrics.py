@@ -14,12 +14,16 @@ a score that cannot be computed is None, and `Scores.reasons` says why.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
+
+import numpy as np
 
 from lcm.data.vocabulary import standardise
 from lcm.errors import DataError, require
 from lcm.evaluation import meteor as meteors
+from lcm.evaluation.bleu import bleu, count_ngrams
+from lcm.evaluation.cider import CiderD
 from lcm.evaluation.meteor import Captions
 from lcm.evaluation.word_errors import count_edits
 
@@ -51,6 +55,7 @@ class Scores:
     # cider, bleu_4, meteor, wer, wer_best and words (length of the hypothesis), each a list along the images as
     # given with None at a skipped one; a metric that is None has no list.
     per_image: dict[str, list[float | None]] = field(default_factory=dict)
+    bleu_counts: np.ndarray | None = field(default=None, compare=False)  # [images, 10]: what BLEU is made of
 
     def as_metrics(self) -> dict[str, float | str | None]:
         """Return the flat object for metrics.json: every metric, both counts, `<metric>_reason` where it is None."""
@@ -59,7 +64,7 @@ class Scores:
         return flat | {f"{name}_reason": reason for name, reason in self.reasons.items()}
 
 
-METRICS = tuple(each.name for each in fields(Scores) if each.default is None)
+METRICS = tuple(each.name for each in fields(Scores) if each.default is None and each.compare)
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,10 @@ def score_several(
     asked = _meteors(theirs, several) if meteor else [_Part(reasons={"meteor": "not asked for"})] * len(several)
     scored = []
     for ours, part in zip(several, asked, strict=True):
-        parts = [_cider(theirs, ours), _bleu(theirs, ours), part, _rouge_l(theirs, ours), _wer(theirs, ours)]
+        counts = count_ngrams(theirs, ours)
+        parts = [_cider(theirs, ours), _bleu(counts), part, _rouge_l(theirs, ours), _wer(theirs, ours)]
         parts.append(_variety(theirs, ours, train_captions, vocabulary_size))
-        scored.append(_joined(parts, list(theirs), len(references)))
+        scored.append(replace(_joined(parts, list(theirs), len(references)), bleu_counts=counts))
     return scored
 
 
@@ -153,15 +159,15 @@ def _cider(references: Captions, hypotheses: Captions) -> _Part:
     """CIDEr-D (Vedantam et al. 2015): n-grams weighted by how few images' references hold them, times 10."""
     if len(references) < 2:
         return _Part(reasons={"cider": "needs two images: over one alone every n-gram weighs log 1 = 0"})
-    value, each = require("pycocoevalcap.cider.cider", "evaluate").Cider().compute_score(references, hypotheses)
-    return _Part({"cider": value}, {"cider": each})
+    scorer = CiderD([[text.split() for text in usable] for usable in references.values()])
+    each = scorer.score(range(len(references)), [[hypotheses[place][0].split()] for place in references])[:, 0]
+    return _Part({"cider": each.mean()}, {"cider": each})
 
 
-def _bleu(references: Captions, hypotheses: Captions) -> _Part:
+def _bleu(counts: np.ndarray) -> _Part:
     """BLEU (Papineni et al. 2002) of the whole set, closest reference length; an image's own only as bleu_4."""
-    scorer = require("pycocoevalcap.bleu.bleu", "evaluate").Bleu(len(BLEU))
-    values, each = scorer.compute_score(references, hypotheses, verbose=0)
-    return _Part(dict(zip(BLEU, values, strict=True)), {"bleu_4": each[-1]})
+    values = bleu(counts.sum(axis=0)[None])[0]
+    return _Part(dict(zip(BLEU, values, strict=True)), {"bleu_4": bleu(counts)[:, -1]})
 
 
 def _rouge_l(references: Captions, hypotheses: Captions) -> _Part:

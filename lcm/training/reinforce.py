@@ -29,8 +29,8 @@ from lcm.config import TrainConfig
 from lcm.data.vocabulary import END, PAD, START, Vocabulary
 from lcm.encoding.prepared import LabelledFeatures
 from lcm.errors import DataError
+from lcm.evaluation.cider import CiderD
 from lcm.training.epochs import History, Measured, Trained, run_epochs
-from lcm.training.reward import CiderReward
 from lcm.training.state import TrainingState
 
 LENGTH_STEP = 4  # samples are padded to a multiple of it: each length costs a compiled graph
@@ -101,7 +101,7 @@ class SelfCritical:
                 f"train images with captions in words: {len(self._places)}; self-critical training needs two, for it "
                 "rewards what tells images apart; add images, or set reinforce_epochs to 0"
             )
-        self._reward = CiderReward(references)
+        self._reward = CiderD(references)
         self._train, self._dev_cider, self._config = train, dev_cider, config
         optimizer = keras.optimizers.Adam(config.reinforce_learning_rate)
         self.state = TrainingState(model, optimizer, config.averaged_epochs)

@@ -9,7 +9,7 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer
 
 from lcm.data.captions import read_dataset
 from lcm.data.vocabulary import END, build_vocabulary
-from lcm.training.reward import CiderReward
+from lcm.evaluation.cider import CiderD
 
 DOG, RUNS, CAT, SITS, TREE, OF, A, MAN = range(10, 18)
 
@@ -40,7 +40,7 @@ def changed(chance: random.Random, caption: list[int]) -> list[int]:
 
 def one_score(references, caption) -> float:
     """The reward of a caption for the first image."""
-    return CiderReward(references).score([0], [[caption]]).item()
+    return CiderD(references).score([0], [[caption]]).item()
 
 
 # pycocoevalcap
@@ -52,7 +52,7 @@ def test_random_captions_score_as_in_pycocoevalcap(seed):
     references = [[random_caption(chance, 16) for _ in range(chance.randint(1, 6))] for _ in range(40)]
     captions = [[random_caption(chance, 24) for _ in references] for _ in range(4)]
     expected = np.stack([cider_of_all(references, each) for each in captions], axis=1)  # [B, S]
-    scores = CiderReward(references).score(range(40), list(zip(*captions, strict=True)))
+    scores = CiderD(references).score(range(40), list(zip(*captions, strict=True)))
     assert scores.dtype == np.float64
     assert (expected > 0.5).any()
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
@@ -67,7 +67,7 @@ def test_real_captions_score_as_in_pycocoevalcap(flickr8k):
     captions = [[each[0], changed(chance, each[0]), changed(chance, chance.choice(each))] for each in encoded]
     expected = np.stack([cider_of_all(references, each) for each in zip(*captions, strict=True)], axis=1)
     assert 0.5 < expected.mean() < 5
-    np.testing.assert_allclose(CiderReward(references).score(range(400), captions), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(CiderD(references).score(range(400), captions), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_a_batch_scores_as_its_images_do_in_the_whole_set():
@@ -76,7 +76,7 @@ def test_a_batch_scores_as_its_images_do_in_the_whole_set():
     captions = [random_caption(chance, 12) for _ in references]
     expected = cider_of_all(references, captions)
     places = np.array([17, 3, 29, 3])
-    scores = CiderReward(references).score(places, [[captions[place]] for place in places])
+    scores = CiderD(references).score(places, [[captions[place]] for place in places])
     np.testing.assert_allclose(scores, expected[places][:, None], rtol=1e-9)
     assert len(set(expected[[17, 3, 29]])) == 3
 
@@ -106,7 +106,7 @@ def test_words_that_all_images_have_earn_nothing():
 
 def test_rarer_words_earn_more():
     references = [[[A, DOG]], [[A, CAT]], [[TREE]], [[OF]]]  # idf: A log 4 - log 2, DOG log 4, twice as much
-    reward = CiderReward(references).score([0], [[[A], [DOG]]])[0]
+    reward = CiderD(references).score([0], [[[A], [DOG]]])[0]
     assert reward == pytest.approx(10 / 4 * math.exp(-1 / 72) * np.array([1, 2]) / math.sqrt(5))
 
 
@@ -120,14 +120,14 @@ def test_repeating_a_word_gains_nothing():
     references = [[[A, DOG]], [[CAT]]]
     # clipped to the reference's 1; the caption's norm is 4; two words longer
     assert one_score(references, [DOG] * 4) == pytest.approx(10 / 4 / (4 * math.sqrt(2)) * math.exp(-4 / 72))
-    scores = CiderReward(references).score([0], [[[DOG] * times for times in (1, 2, 3, 4)]])[0].tolist()
+    scores = CiderD(references).score([0], [[[DOG] * times for times in (1, 2, 3, 4)]])[0].tolist()
     assert scores == sorted(set(scores), reverse=True)
 
 
 def test_words_too_many_cost():
     caption = [DOG, RUNS, CAT, SITS, TREE]
     rest = range(100, 112)
-    scores = CiderReward([[caption], [[OF]]]).score([0], [[[*caption, *rest[:more]] for more in (0, 1, 6, 12)]])[0]
+    scores = CiderD([[caption], [[OF]]]).score([0], [[[*caption, *rest[:more]] for more in (0, 1, 6, 12)]])[0]
     # of the caption's n-grams of each n, 6 - n agree, and one more for each word does not
     by_hand = [
         10 / 4 * math.exp(-(more**2) / 72) * sum(math.sqrt((6 - n) / (6 - n + more)) for n in (1, 2, 3, 4))
@@ -141,7 +141,7 @@ def test_words_too_many_cost():
 
 def test_a_caption_that_was_cut_earns_less_than_the_same_that_ended():
     references = [[[A, DOG, RUNS, END], [DOG, RUNS, END]], [[A, CAT, SITS, END]], [[A, MAN, SITS, END]]]
-    ended, cut = CiderReward(references).score([0], [[[A, DOG, RUNS, END], [A, DOG, RUNS]]])[0]
+    ended, cut = CiderD(references).score([0], [[[A, DOG, RUNS, END], [A, DOG, RUNS]]])[0]
     assert ended > cut + 1
 
 
@@ -151,7 +151,7 @@ def test_end_makes_it_dearer_to_stop_at_a_word_that_ends_no_caption():
 
     def loss(*end: int) -> float:
         references = [[[*caption, *end]] for caption in [whole, *others]]
-        first, second = CiderReward(references).score([0], [[[*whole, *end], [*stopped, *end]]])[0]
+        first, second = CiderD(references).score([0], [[[*whole, *end], [*stopped, *end]]])[0]
         return first - second
 
     assert loss(END) > loss() + 0.5
@@ -170,7 +170,7 @@ def test_an_empty_reference_gives_nothing_but_counts():
 
 def test_an_image_without_references_gives_nothing_but_counts():
     references = [[], [[A, DOG]], [[A, DOG]]]
-    reward = CiderReward(references)
+    reward = CiderD(references)
     assert reward.score([0, 1], [[[A, DOG]], [[A, DOG]]]) == pytest.approx(np.array([[0], [5]]))
 
 
@@ -181,11 +181,11 @@ def test_a_single_image_gives_nothing():
 def test_a_caption_may_be_a_row_of_an_array():
     references = [[[DOG, RUNS, END]], [[CAT, SITS, END]]]
     rows = np.array([[[DOG, RUNS, END], [DOG, SITS, END]]], dtype=np.int32)
-    reward = CiderReward(references)
+    reward = CiderD(references)
     np.testing.assert_array_equal(reward.score([0], rows), reward.score([0], rows.tolist()))
     assert reward.score([0], rows)[0, 0] > 5
 
 
 def test_every_image_of_a_batch_needs_captions():
     with pytest.raises(ValueError, match="shorter"):
-        CiderReward([[[DOG]], [[CAT]]]).score([0, 1], [[[DOG]]])
+        CiderD([[[DOG]], [[CAT]]]).score([0, 1], [[[DOG]]])

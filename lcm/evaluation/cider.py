@@ -1,19 +1,18 @@
-"""What a sampled caption earns in self-critical training: CIDEr-D against its train image's captions, as word ids.
+"""CIDEr-D: how much a caption says that people say of this image and not of every one.
 
-Knows how common each n-gram is in the train references, and tells apart captions that differ by one word, the END
-included. Refuses to know models, words and how captions are sampled.
+Knows how common each n-gram is in the references of a set, counted once, and scores captions of any of its images.
+Refuses to know models and how the captions came about. A word may be anything that can be compared: text, as scores are
+reported, or an id, as self-critical training rewards what it samples, END among them.
 
-It is the score of CIDEr-D (Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation", 2015; details
-as in pycocoevalcap's cider_scorer.py), but not that of `lcm.evaluation.metrics`. That one takes texts, counts its
-n-grams anew in whatever it is given, which must be the whole set, and reports; this one counts once, in all train
-references, then scores some images of a batch, many times an epoch.
+After Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation" (2015), details as in pycocoevalcap's
+cider_scorer.py, which keeps the n-grams of all captions at once: 180 MB at 10,000 images.
 
-Shapes: B images in a batch, S captions sampled for each, n words in an n-gram.
+Shapes: B images, S captions of each, n words in an n-gram.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,8 @@ SIZES = (1, 2, 3, 4)  # n; the score is the mean over them
 SIGMA = 6.0  # words of difference in length that cost e**-0.5
 SCALE = 10.0
 
-NGram = tuple[int, ...]
+Words = Sequence[Hashable]  # of a caption
+NGram = tuple[Hashable, ...]
 
 
 class _Vector(NamedTuple):
@@ -34,11 +34,11 @@ class _Vector(NamedTuple):
     length: int  # words
 
 
-class CiderReward:
-    """CIDEr-D against the captions of train images, n-grams weighted by how few of the images' captions hold them."""
+class CiderD:
+    """CIDEr-D against the captions of images, n-grams weighted by how few of the images' captions hold them."""
 
-    def __init__(self, references: Sequence[Sequence[Sequence[int]]]):
-        """`references`: for each train image, its captions as word ids; kept as they are, not copied.
+    def __init__(self, references: Sequence[Sequence[Words]]):
+        """`references`: for each image, its captions as words; kept as they are, not copied.
 
         Ids that captions to be scored end on, such as END, belong at the end of these too. The vectors of the
         references are made anew for each batch: of 30,000 captions they would fill 160 MB beside the 9 MB of
@@ -48,7 +48,7 @@ class CiderReward:
         self._rarest = math.log(max(1, len(references)))  # idf of what one image's captions hold, or none's
         self._idf = {ngram: self._rarest - math.log(images) for ngram, images in _shared_ngrams(references).items()}
 
-    def score(self, places: Sequence[int], captions: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
+    def score(self, places: Sequence[int], captions: Sequence[Sequence[Words]]) -> np.ndarray:
         """Return the CIDEr-D [B, S] of S captions for each of the images at `places`; 0 to 10.
 
         An empty caption earns 0, and so does every caption of an image without references. With a single image all
@@ -60,7 +60,7 @@ class CiderReward:
             scores.append([_mean_similarity(self._vector(caption), references) for caption in candidates])
         return SCALE * np.array(scores, dtype=np.float64)
 
-    def _vector(self, caption: Sequence[int]) -> _Vector:
+    def _vector(self, caption: Words) -> _Vector:
         weights = [
             {ngram: count * self._idf.get(ngram, self._rarest) for ngram, count in Counter(_ngrams(caption, n)).items()}
             for n in SIZES
@@ -69,11 +69,11 @@ class CiderReward:
         return _Vector(weights, norms, len(caption))
 
 
-def _ngrams(caption: Sequence[int], n: int) -> Iterator[NGram]:
+def _ngrams(caption: Words, n: int) -> Iterator[NGram]:
     return zip(*(caption[start:] for start in range(n)), strict=False)
 
 
-def _shared_ngrams(references: Sequence[Sequence[Sequence[int]]]) -> dict[NGram, int]:
+def _shared_ngrams(references: Sequence[Sequence[Words]]) -> dict[NGram, int]:
     """Return how many images' captions hold each n-gram that those of two or more do.
 
     The others, four in five, have log(1) = 0 in their idf as unseen ones do. An n-gram is counted only if both
