@@ -40,6 +40,7 @@ STORE = "store"
 ALL = "all"
 SHOWN = 20  # suspects that the notebook lists; all are in the run's folder
 SUSPECTS = "suspects.jsonl"
+KEPT_OUT = "an earlier run kept it out, and nobody has approved it since"  # why an old suspect is one still
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def _suspects(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config
         return []
     old = numbers_of(arrived.images) - arrived.new
     kept_out = [
-        Suspect(one, "an earlier run kept it out, and nobody has approved it since")
+        Suspect(one, KEPT_OUT)
         for image in arrived.images
         for one in image.contributions
         if one.id in arrived.quarantined
