@@ -75,7 +75,8 @@ class PhotoPage:
         self.look.on_click(lambda _: self.show_look())
         self.send.on_click(lambda _: self.contribute())
         correction = [widgets.HTML(CORRECT), self.caption, self.contributor, self.send, self.sent]
-        self._shown = widgets.VBox([self.answer, self.look, self.look_result, *correction])
+        # about-photo: gone in the browser as soon as another photo is on its way, so that no click is about that one.
+        self._shown = widgets.VBox([self.answer, self.look, self.look_result, *correction]).add_class("about-photo")
         self.view = widgets.VBox([self.drop, self._shown])
         self._hide()
 
