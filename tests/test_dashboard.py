@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from lcm.dashboard.waiting import WaitingPage, latest_suspects, read_waiting
 from lcm.errors import ConfigError, DataError, StoreError
 from lcm.operations.catalogue import Version
 from lcm.operations.history import Event
+from lcm.run_folder import newest_first
 from lcm.service import model_watch
 from lcm.service.state import Service
 from serve import create_app
@@ -337,6 +339,13 @@ def test_a_store_that_cannot_be_read_is_told(store, tmp_path, monkeypatch):
 
 
 # Quality
+
+
+def test_the_newest_of_several_files_comes_first_and_one_that_is_gone_does_not_come(tmp_path):
+    for age, name in enumerate(("new", "old")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    assert newest_first(tmp_path / name for name in ("gone", "old", "new")) == [tmp_path / "new", tmp_path / "old"]
 
 
 def test_reports_that_are_not_there_or_damaged_are_said_to_be_so(tmp_path):
