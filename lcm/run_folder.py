@@ -1,16 +1,28 @@
 """The folder of a run: which file each notebook leaves where, for the next one.
 
-Knows names and how metrics.json is added to. Refuses to know what else is in the files.
+Knows names, how metrics.json is added to, and which of several runs' files is the newest. Refuses to know what else is
+in the files.
 """
 
 import json
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 GATE = "gate.json"  # the gate's decision (06_publish)
 OUTCOME = ("gate", "published_")  # how the keys of metrics.json begin that tell of it
+
+
+def newest_first(files: Iterable[Path]) -> list[Path]:
+    """Return files in the order of their last change, the latest first; one that vanished meanwhile is left out."""
+    changed: dict[Path, float] = {}
+    for path in files:
+        with suppress(OSError):
+            changed[path] = path.stat().st_mtime
+    return sorted(changed, key=changed.__getitem__, reverse=True)
 
 
 @dataclass(frozen=True)

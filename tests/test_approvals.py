@@ -28,7 +28,7 @@ def test_approvals_add_up_and_can_be_taken_back(tmp_path):
 
 def test_a_file_that_holds_something_else_is_told(tmp_path):
     (tmp_path / APPROVED).write_text("all of them\n")
-    with pytest.raises(ConfigError, match="write 3,7-9"):
+    with pytest.raises(ConfigError, match=r"approved\.txt: 'all of them' is no .* write 3,7-9; or remove the file"):
         approve(tmp_path, [1])
     assert (tmp_path / APPROVED).read_text() == "all of them\n"
 
@@ -82,6 +82,15 @@ def test_a_backup_holds_approvals_and_the_way_back_brings_them(store, tmp_path):
     back_up(store, tmp_path / "backup")
     restore(tmp_path / "backup", tmp_path / "restored")
     assert read_approved(tmp_path / "restored") == {1}
+
+
+def test_approvals_that_are_gone_stay_in_no_backup(store, tmp_path):
+    """As in a store that was restored from a backup of before anything was approved."""
+    approve(store.folder, [2])
+    back_up(store, tmp_path / "backup")
+    (store.folder / APPROVED).unlink()
+    back_up(store, tmp_path / "backup")
+    assert read_approved(tmp_path / "backup") == set()
 
 
 def test_a_mirror_copies_approvals_and_whoever_fetches_has_them(store, tmp_path):

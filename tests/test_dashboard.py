@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -28,10 +30,11 @@ from lcm.dashboard.desk import MAX_PHOTO, LocalDesk, RemoteDesk, check_photo, op
 from lcm.dashboard.page import Dashboard
 from lcm.dashboard.parts import answer_card, glance_grid, note, tag_bars, words_for
 from lcm.dashboard.photo import PhotoPage
-from lcm.dashboard.waiting import latest_suspects, read_waiting
-from lcm.errors import ConfigError, DataError
+from lcm.dashboard.waiting import WaitingPage, latest_suspects, read_waiting
+from lcm.errors import ConfigError, DataError, StoreError
 from lcm.operations.catalogue import Version
 from lcm.operations.history import Event
+from lcm.run_folder import newest_first
 from lcm.service import model_watch
 from lcm.service.state import Service
 from serve import create_app
@@ -108,6 +111,7 @@ def test_a_correction_is_kept_and_is_the_answer(desk, store):
         (lambda desk: desk.describe(b"no image"), "accepted"),
         (lambda desk: desk.contribute(picture(), " \n "), "caption"),
         (lambda desk: desk.contribute(picture(), "a dog", "a b"), "X-LCM-Contributor must be"),
+        (lambda desk: desk.contribute(picture(), "a dog", "Зоя"), "X-LCM-Contributor must be"),
     ],
 )
 def test_what_is_wrong_is_said_in_words(desk, ask, words, store):
@@ -136,7 +140,28 @@ def test_the_usual_service_answers_where_it_runs(serve, monkeypatch):
     assert isinstance(open_desk({}), LocalDesk)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://here", "http://", "file:///etc/passwd"])
+def test_another_program_on_the_usual_port_is_no_service(monkeypatch):
+    """One that speaks no HTTP, as a mail or an SSH server."""
+
+    def greet() -> None:
+        while connection := other.accept()[0]:
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"SSH-2.0-other\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=greet, daemon=True).start()
+        address = f"http://127.0.0.1:{other.getsockname()[1]}"
+        monkeypatch.setattr("lcm.dashboard.desk.USUAL", address)
+        assert isinstance(open_desk({}), LocalDesk)
+        with pytest.raises(DeskError, match="does not answer"):
+            RemoteDesk(address).describe(picture())
+
+
+ADDRESSES = ["127.0.0.1:8000", "ftp://here", "http://", "file:///etc/passwd", "http://here:80000", "http://[::1"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_that_is_none_is_refused(address, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="LCM_SERVICE is"):
         open_desk({"LCM_SERVICE": address})
@@ -152,6 +177,22 @@ def test_an_address_that_is_none_is_refused(address, tmp_path, monkeypatch):
 def test_what_is_no_description_is_told(body):
     with pytest.raises(DeskError, match="is it lcm"):
         Answer.of(body, {})
+
+
+@pytest.mark.parametrize("body", [{}, {"status": "success"}, {"id": None}, {"id": "7"}])
+def test_what_is_no_receipt_is_not_called_kept(body):
+    with pytest.raises(DeskError, match="did not say that it keeps the caption"):
+        Receipt.of(body, {})
+
+
+def test_what_the_page_keeps_back_is_in_the_log(caplog):
+    def fail(*_):
+        raise StoreError("/a/path cannot be written")
+
+    desk = LocalDesk(lambda: SimpleNamespace(watch=SimpleNamespace(wait=lambda _s: None), keep=fail))
+    with pytest.raises(DeskError, match="cannot be stored just now"):
+        desk.contribute(picture(), "a dog")
+    assert "/a/path cannot be written" in caplog.text
 
 
 def test_a_model_that_takes_its_time_is_waited_for(tmp_path, monkeypatch):
@@ -277,14 +318,34 @@ def test_suspects_come_first_and_what_is_approved_is_none(store, tmp_path, monke
     run = tmp_path / "runs" / "one"
     run.mkdir(parents=True)
     lines = [json.dumps({"id": number, "reason": "odd"}) for number in (1, 2)]
-    (run / "suspects.jsonl").write_text("\n".join([*lines, '{"id": 3, "rea']))
+    cut = "\n".join([*lines, '{"id": 3, "reason": "\N{EURO SIGN}']).encode()[:-1]  # inside a letter: a run is writing
+    (run / "suspects.jsonl").write_bytes(cut)
     approve(store.folder, [2])
     found = [(one.contribution.id, one.is_suspect, one.approved) for one in read_waiting(store, tmp_path / "runs")]
     assert found == [(1, True, False), (3, False, False), (2, False, True)]
     assert latest_suspects(tmp_path / "nothing") == {}
 
 
+def test_a_store_that_cannot_be_read_is_told(store, tmp_path, monkeypatch):
+    def fail(_contribution):
+        raise StoreError("the disk is away")
+
+    store.add(picture(), "a dog")
+    page = WaitingPage(lambda: SimpleNamespace(kept_elsewhere=""), tmp_path)
+    page.store = store
+    monkeypatch.setattr(store, "read_image", fail)
+    page.draw()
+    assert ("the disk is away" in page.summary.value, page.list.children) == (True, ())
+
+
 # Quality
+
+
+def test_the_newest_of_several_files_comes_first_and_one_that_is_gone_does_not_come(tmp_path):
+    for age, name in enumerate(("new", "old")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    assert newest_first(tmp_path / name for name in ("gone", "old", "new")) == [tmp_path / "new", tmp_path / "old"]
 
 
 def test_reports_that_are_not_there_or_damaged_are_said_to_be_so(tmp_path):

@@ -140,20 +140,28 @@ def test_a_photo_gets_caption_tags_and_model(visit):
     assert set(page.locator(".answer details li").all_inner_texts()) == {"a square", "a green"}
 
 
-def drop(page, data: bytes, name: str, size: int = 0) -> None:
-    """Drop a file, filled up to a size in the browser: Playwright takes half a minute to hand over 10 MB."""
-    moved = page.evaluate_handle(
+def drop(page, data: bytes, name: str, size: int = 0) -> bool:
+    """Drop a file; returns whether the answer about the photo before can still be seen then.
+
+    It is filled up to a size in the browser: Playwright takes half a minute to hand over 10 MB.
+    """
+    return page.evaluate(
         """([data, name, size]) => { const moved = new DataTransfer(), bytes = new Uint8Array(size); bytes.set(data);
-        moved.items.add(new File([bytes], name, {type: 'image/png'})); return moved; }""",
+        moved.items.add(new File([bytes], name, {type: 'image/png'}));
+        document.querySelector('.drop').dispatchEvent(new DragEvent('drop', {dataTransfer: moved}));
+        return !!document.querySelector('.lcm-dash .answer')?.checkVisibility(); }""",
         [list(data), name, size or len(data)],
     )
-    page.dispatch_event(".drop", "drop", {"dataTransfer": moved})
 
 
 def test_a_photo_may_be_dropped(visit):
     page = visit()
     drop(page, picture("blue"), "dropped.png")
     said(page, "dropped.png: a blue square")
+    assert page.locator(".answer").is_visible()
+    assert not drop(page, picture("green"), "next.png"), "a caption that is sent now would be about the next photo"
+    said(page, "next.png: a green square")
+    assert caption_of(page) == "a green square"
 
 
 def test_the_keyboard_is_enough(visit):

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from lcm.contributions.copying import replace_file
 from lcm.contributions.failures import explained
 from lcm.contributions.numbers import as_text, from_text
-from lcm.errors import StoreBusyError
+from lcm.errors import ConfigError, StoreBusyError
 
 APPROVED = "approved.txt"
 LOCK_WAIT_S = 5.0  # writing a line takes milliseconds
@@ -20,7 +20,10 @@ LOCK_WAIT_S = 5.0  # writing a line takes milliseconds
 
 def read_approved(store: Path) -> set[int]:
     """Return the numbers that are approved; raises ConfigError when the file holds something else."""
-    return from_text(approved_file(store).decode("utf-8", "replace"))
+    try:
+        return from_text(approved_file(store).decode("utf-8", "replace"))
+    except ConfigError as error:
+        raise ConfigError(f"{store / APPROVED}: {error}; or remove the file and approve again") from error
 
 
 def approved_file(store: Path) -> bytes:
@@ -31,7 +34,10 @@ def approved_file(store: Path) -> bytes:
 
 
 def approve(store: Path, numbers: Iterable[int], *, approved: bool = True) -> set[int]:
-    """Note numbers as approved, or not any more; returns all that are then. Raises StoreError when it cannot be."""
+    """Note numbers as approved, or not any more; returns all that are approved then.
+
+    Raises StoreError when they cannot be noted, ConfigError when the file holds something else: it stays as it is.
+    """
     with explained(store):
         try:
             with FileLock(store / f".{APPROVED}.lock", timeout=LOCK_WAIT_S):

@@ -3,7 +3,7 @@
 Knows how a database and its images are copied so that they fit together, and that the way back deletes nothing.
 Refuses to know when backups are made and where they are kept.
 
-A backup is a folder with `images/` and `backup.sqlite`, and `approved.txt` once something was approved: no store has a
+A backup is a folder with `images/`, `backup.sqlite` and, once something was approved, `approved.txt`. No store has a
 `backup.sqlite`, so neither is taken for the other.
 """
 
@@ -78,7 +78,9 @@ def _copy_database(store: StoreReader, path: Path) -> None:
 
 
 def _copy_approvals(source: Path, target: Path) -> None:
-    if approvals := approved_file(source):
+    """Make the approvals there those that are here: none too, where an earlier backup holds some."""
+    approvals = approved_file(source)
+    if approvals != approved_file(target):
         replace_file(target / APPROVED, approvals)
 
 
@@ -86,8 +88,8 @@ def restore(backup: str | Path, folder: str | Path | None = None, replace: bool 
     """Put a backup where there is no store, or with `replace` in the place of one, whose files are put aside.
 
     Stop the service first: what it stores meanwhile lands in the store that is put aside. What was revoked there after
-    the backup is revoked again. Raises ConfigError for a
-    folder that is no backup and for a store that is in the way, StoreDamagedError when the backup is not sound.
+    the backup is revoked again. Raises ConfigError for a folder that is no backup and for a store that is in the way,
+    StoreDamagedError when the backup is not sound.
     """
     source = Path(backup).expanduser().resolve()
     target = Path(folder or home() / "contributions").expanduser().resolve()

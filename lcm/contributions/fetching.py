@@ -154,7 +154,7 @@ def _take(target: Target, store: ContributionStore, records: list[Contribution],
 
 
 def _take_approvals(target: Target, folder: Path, damaged: dict[str, str]) -> None:
-    """Keep what is approved there; where nothing ever was, or it is damaged, what is here stays."""
+    """Approve here what is approved there and nothing else; where nothing ever was, or it is damaged, all stays."""
     (approvals,) = target.read_all([APPROVED])
     if approvals is None:
         return

@@ -68,9 +68,9 @@ def read_image_file(entry: OutboxEntry) -> bytes:
 
 def check(target: Target, contributions: Iterable[OutboxEntry], approvals: bytes = b"") -> MirrorCheck:
     """Compare the copy with the store, every byte of it.
+
     `contributions` are puts of all that the store holds, `approvals` is what its approved.txt holds. Lines about what
     was revoked are not compared. Raises TargetError when the target cannot be read.
-    revoked are not compared. Raises TargetError when the target cannot be read.
     """
     sizes = {name: size for name, size in target.sizes().items() if not name.startswith(f"{REVOCATIONS}/")}
     expected = {APPROVED: hashlib.sha256(approvals).hexdigest()} if approvals else {}

@@ -111,8 +111,7 @@ class Mirror:
             try:
                 self._target.put(APPROVED, approvals)
             except TargetError as error:
-                pause = backoff(self._failures, self._chance())
-                self._failures += 1
+                pause = self._back_off()
                 self._complain(f"approvals: {error}; next attempt in {pause:.0f} s")
                 return pause
             self._approvals = approvals
@@ -137,9 +136,14 @@ class Mirror:
     # Failures
 
     def _fail(self, entry: OutboxEntry, text: str) -> float:
+        pause = self._back_off()
+        self._postpone(entry, text)
+        return pause
+
+    def _back_off(self) -> float:
+        """Count a failure; returns the seconds until the mirror's next attempt."""
         pause = backoff(self._failures, self._chance())
         self._failures += 1
-        self._postpone(entry, text)
         return pause
 
     def _postpone(self, entry: OutboxEntry, text: str) -> None:

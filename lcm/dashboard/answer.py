@@ -1,6 +1,6 @@
 """An answer: what is said of a photo, as the page needs it, and the receipt of a correction.
 
-Knows how a reply of the service becomes one. Refuses to know who gave it and how it reads on the page.
+Knows how a reply of the service becomes one or the other. Refuses to know who gave it and how it reads on the page.
 """
 
 from collections.abc import Mapping
@@ -54,3 +54,11 @@ class Receipt:
 
     number: int
     known: bool  # the same photo with the same caption was there before
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], headers: Mapping[str, str]) -> Self:
+        """Build from a reply of POST /caption; raises DeskError when it is none, so that nothing is called kept."""
+        number = body.get("id")
+        if type(number) is not int:
+            raise DeskError("the service did not say that it keeps the caption; is it lcm?")
+        return cls(number, headers.get("X-LCM-Known") == "true")

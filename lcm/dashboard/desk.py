@@ -9,12 +9,14 @@ lost to it. Without LCM_SERVICE, a service on this machine's usual port is used 
 
 import base64
 import json
+import logging
 import os
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -32,6 +34,8 @@ TIME_LIMIT_S = 60.0  # for an answer
 MODEL_WAIT_S = 120.0  # for this process's own model: the first time of all, its encoder is made
 MAX_PHOTO = 10 << 20  # bytes; below what the service takes, and what voila.json lets through the websocket
 MAX_REPLY = 1 << 20  # bytes of a reply that are read
+NO_REPLY = (OSError, HTTPException, ValueError)  # nobody answers, or not with HTTP and a JSON object
+LOG = logging.getLogger("lcm.dashboard")
 
 
 class Desk(Protocol):
@@ -62,16 +66,14 @@ class RemoteDesk:
 
     def __init__(self, address: str, token: str = ""):
         """Take its address and the token that it asks for; nothing is sent yet. Raises ConfigError for the address."""
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{SERVICE} is {address!r}; it must be an address such as {USUAL}")
+        host, port = _host_and_port(address)
         self._address, self._token = address.rstrip("/"), token
-        self.place = f"the service at {parts.hostname}{f':{parts.port}' if parts.port else ''}"
+        self.place = f"the service at {host}{f':{port}' if port else ''}"
         self.kept_elsewhere = (
             f"Listed is what this machine's folder LCM_HOME holds. Corrections go to {self.place}: if that keeps them "
             "in another folder or on another machine, they are not in this list, and are approved or revoked there."
         )
-        own = parts.hostname in ("localhost", "127.0.0.1", "::1")  # no proxy leads back to this machine
+        own = host in ("localhost", "127.0.0.1", "::1")  # no proxy leads back to this machine
         self._open = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if own else [])).open
 
     def is_there(self) -> bool:
@@ -90,9 +92,9 @@ class RemoteDesk:
             with self._open(f"{self._address}/healthz", timeout=LOOK_S) as reply:
                 return _object(reply.read(MAX_REPLY))
         except urllib.error.HTTPError as error:
-            with error, suppress(OSError, ValueError):
+            with error, suppress(*NO_REPLY):
                 return _object(error.read(MAX_REPLY))
-        except (OSError, ValueError):
+        except NO_REPLY:
             pass
         return {}
 
@@ -100,9 +102,9 @@ class RemoteDesk:
         return Answer.of(*self._post("/learning-model", {"image": _text(photo)}))
 
     def contribute(self, photo: bytes, caption: str, contributor: str = "") -> Receipt:
+        _in_words(lambda: read_source(contributor or None))  # a name with other letters fits into no header
         names = {CONTRIBUTOR: contributor} if contributor else {}
-        body, headers = self._post("/caption", _pair(photo, caption), names)
-        return Receipt(int(body.get("id", 0)), headers.get("X-LCM-Known") == "true")
+        return Receipt.of(*self._post("/caption", _pair(photo, caption), names))
 
     def _post(
         self, route: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
@@ -116,7 +118,7 @@ class RemoteDesk:
         except urllib.error.HTTPError as error:
             with error:
                 raise DeskError(_reason(error)) from error
-        except (OSError, ValueError) as error:  # ValueError: a header that cannot be sent
+        except NO_REPLY as error:
             why = str(getattr(error, "reason", error)) or type(error).__name__
             raise DeskError(f"{self.place} does not answer ({why}); start it with lcm serve, then try again") from error
 
@@ -155,12 +157,8 @@ class LocalDesk:
         return Answer.of(as_body(description), as_headers(description, model.version, model.source))
 
     def _do(self, work: Callable[[Any], Any]) -> Any:
-        """Return what `work` does with the service; its errors get the words that the service has for them."""
         service = self._load()
-        try:
-            return work(service)
-        except LcmError as error:
-            raise DeskError(refusal_of(error).message or str(error)) from error
+        return _in_words(lambda: work(service))
 
     def _load(self) -> Any:
         with self._lock:
@@ -190,6 +188,26 @@ def check_photo(photo: bytes) -> bytes:
     return photo
 
 
+def _in_words(work: Callable[[], Any]) -> Any:
+    """Return what `work` does; its errors get the words that the service has for them, their own go to the log."""
+    try:
+        return work()
+    except LcmError as error:
+        message = refusal_of(error).message
+        if message:
+            LOG.error("%s: %s", message, error)
+        raise DeskError(message or str(error)) from error
+
+
+def _host_and_port(address: str) -> tuple[str, int | None]:
+    """Return what an address names; raises ConfigError for one that is none of a service."""
+    with suppress(ValueError):  # a port that is no number, or too large
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.hostname, parts.port
+    raise ConfigError(f"{SERVICE} is {address!r}; it must be an address such as {USUAL}")
+
+
 def _assemble() -> Any:
     from lcm.service.state import Service
 
@@ -215,6 +233,6 @@ def _reason(error: urllib.error.HTTPError) -> str:
     """Return the service's own words for a refusal."""
     try:
         said = str(_object(error.read(MAX_REPLY))["error"])
-    except (OSError, ValueError, KeyError):
+    except (*NO_REPLY, KeyError):
         said = f"the service refused with {error.code}"
     return f"{said} (set LCM_TOKEN where this page is started)" if error.code == 401 else said

@@ -27,6 +27,7 @@ from lcm.dashboard.answer import Answer
 from lcm.data.images import open_image, read_image
 from lcm.encoding.encoders import find_encoder
 from lcm.errors import DataError, LcmError
+from lcm.evaluation.looking import look_at_words
 from lcm.evaluation.pictures import looked_at
 
 SIDE = 240  # pixels of a picture's longer side
@@ -63,12 +64,7 @@ def glances(photo: bytes, answer: Answer) -> list[Glance]:
     encoder = find_encoder(bundle.manifest.encoder)
     kind = bundle.manifest.feature_kind
     features = encoder.encode(read_image(photo, encoder.spec.size)[None], (kind,))[kind]  # [1, N, F]
-    token_ids = np.array(bundle.vocabulary.encode(answer.caption))  # [2 + T]
-    words = [bundle.vocabulary.words[token_id] for token_id in token_ids[1:-1]]
-    if not words:
-        return []
-    weights = bundle.attention(features, token_ids[None, None, :-2])[0, 0]  # [T, N]
-    return list(_draw(photo, words, weights))
+    return list(_draw(photo, *look_at_words(bundle, features, answer.caption)))
 
 
 def place_of(weights: np.ndarray) -> str:

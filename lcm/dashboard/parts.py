@@ -14,9 +14,8 @@ from lcm.dashboard.looking import Glance
 from lcm.errors import LcmError
 from lcm.evaluation.pages import TAGS_SHOWN, thumbnail
 
-WHOLE = {
-    "continuous_update": False
-}  # of a field: sent once it is left, so that a click never overtakes its last letters
+# Of a field: what is typed is sent once it is left, so that a click never overtakes its last letters.
+WHOLE = {"continuous_update": False}
 LOG = logging.getLogger("lcm.dashboard")
 
 

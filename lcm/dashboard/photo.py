@@ -38,8 +38,10 @@ class PhotoDrop(anywidget.AnyWidget):
     def __init__(self, taken: Callable[[str, bytes], None], examples: Path):
         """Take what is called with a photo, and the folder of the example photos, which need not be there."""
         self._taken = taken
-        self._paths = sorted(path for pattern in IMAGES for path in examples.glob(pattern))
-        super().__init__(examples=[{"name": path.stem, "picture": thumbnail(path)} for path in self._paths])
+        paths = sorted(path for pattern in IMAGES for path in examples.glob(pattern))
+        self._examples = [(path.name, path.read_bytes()) for path in paths]  # now: a file may go later
+        shown = [{"name": Path(name).stem, "picture": thumbnail(photo)} for name, photo in self._examples]
+        super().__init__(examples=shown)
         self.on_msg(self._receive)
 
     def say(self, text: str, kind: str = "") -> None:
@@ -52,9 +54,8 @@ class PhotoDrop(anywidget.AnyWidget):
         if not isinstance(content, dict):
             return
         place = content.get("example")
-        if isinstance(place, int) and 0 <= place < len(self._paths):
-            path = self._paths[place]
-            self._taken(path.name, path.read_bytes())
+        if isinstance(place, int) and 0 <= place < len(self._examples):
+            self._taken(*self._examples[place])
         elif buffers:
             self._taken(str(content.get("name", "photo")), bytes(buffers[0]))
 
@@ -75,7 +76,8 @@ class PhotoPage:
         self.look.on_click(lambda _: self.show_look())
         self.send.on_click(lambda _: self.contribute())
         correction = [widgets.HTML(CORRECT), self.caption, self.contributor, self.send, self.sent]
-        self._shown = widgets.VBox([self.answer, self.look, self.look_result, *correction])
+        # about-photo: gone in the browser as soon as another photo is on its way, so that no click is about that one.
+        self._shown = widgets.VBox([self.answer, self.look, self.look_result, *correction]).add_class("about-photo")
         self.view = widgets.VBox([self.drop, self._shown])
         self._hide()
 

@@ -17,6 +17,7 @@ from lcm.dashboard.desk import Desk
 from lcm.dashboard.parts import note, words_for
 from lcm.evaluation.tables import Cell, Table
 from lcm.operations.catalogue import Version, all_versions
+from lcm.run_folder import GATE, newest_first
 
 SCORES = {"cider": "CIDEr", "bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "wer": "WER"}
 SMALLER_IS_BETTER = ("wer",)
@@ -40,15 +41,13 @@ def read_record(path: Path) -> Mapping[str, Any]:
 
 def find_runs(runs: Path) -> list[Path]:
     """Return the folders of the runs that were measured or compared, the newest first."""
-    found = [path.parent for path in runs.glob("*/metrics.json")]
-    return sorted(found, key=lambda path: (path / "metrics.json").stat().st_mtime, reverse=True)
+    return [path.parent for path in newest_first(runs.glob("*/metrics.json"))]
 
 
 def comparison_part(reports: Path) -> str:
     """Return the newest comparison: a run's, or the one that is kept in the reports."""
-    files = [path for path in (reports / "comparison.json", *reports.glob("runs/*/comparison.json")) if path.is_file()]
-    path = max(files, key=lambda one: one.stat().st_mtime, default=None)
-    record = read_record(path) if path else {}
+    files = newest_first([reports / "comparison.json", *reports.glob("runs/*/comparison.json")])
+    record = read_record(files[0]) if files else {}
     models = {str(name): its for name, its in dict(record.get("models") or {}).items() if isinstance(its, dict)}
     if not models:
         return "<p>No comparison yet: <code>lcm run --params compare</code> makes one.</p>"
@@ -134,8 +133,8 @@ def versions_part(versions: Sequence[Version], desk: Desk) -> str:
 
 def gate_part(runs: Path) -> str:
     """Return the decision of the newest retraining, whether it was published or not."""
-    files = sorted(runs.glob("*/gate.json"), key=lambda path: path.stat().st_mtime)
-    record = read_record(files[-1]) if files else {}
+    files = newest_first(runs.glob(f"*/{GATE}"))
+    record = read_record(files[0]) if files else {}
     if "publish" not in record:
         return "<p>No retraining has come to the gate yet.</p>"
     verdict = "passed" if record["publish"] else "refused"
@@ -144,7 +143,7 @@ def gate_part(runs: Path) -> str:
         [Cell(str(one.get("name"))), Cell(str(one.get("rule"))), Cell("yes" if one.get("passed") else "no")]
         for one in checks
     ]
-    said = f"<p><b>{verdict}</b>: {escape(str(record.get('reason', '')))} ({escape(files[-1].parent.name)})</p>"
+    said = f"<p><b>{verdict}</b>: {escape(str(record.get('reason', '')))} ({escape(files[0].parent.name)})</p>"
     return said + (Table(["check", "rule", "holds"], rows).as_html() if rows else "")
 
 

@@ -22,17 +22,17 @@ from lcm.dashboard.desk import Desk
 from lcm.dashboard.parts import WHOLE, note, words_for
 from lcm.errors import BadImageError, LcmError
 from lcm.evaluation.pages import thumbnail
-from lcm.operations.retraining import SUSPECTS
+from lcm.operations.retraining import KEPT_OUT, SUSPECTS
 from lcm.operations.starting import current_start
+from lcm.run_folder import newest_first
 
 SHOWN = 10  # contributions a page
 DEFAULT_REASON = "revoked on the dashboard"
-KEPT_OUT = "an earlier retraining kept it out, and nobody has approved it since"
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A contribution that no model has learned from."""
+    """A contribution that the current model has not learned from."""
 
     contribution: Contribution
     reason: str = ""  # why a person should look at it; empty: nothing is odd
@@ -69,20 +69,13 @@ def _known() -> tuple[set[int], set[int]]:
 
 def latest_suspects(runs: Path) -> Mapping[int, str]:
     """Return number -> reason as the newest run that looked at contributions has left them."""
-    files = list(runs.glob(f"*/{SUSPECTS}")) if runs.is_dir() else []
-    if not files:
-        return {}
-    found = {}
+    files, found = newest_first(runs.glob(f"*/{SUSPECTS}")), {}
     with suppress(OSError):
-        for line in max(files, key=_age).read_text(encoding="utf-8").split("\n"):
-            with suppress(ValueError, KeyError, TypeError):  # a line that a run is just writing
+        for line in files[0].read_bytes().split(b"\n") if files else ():
+            with suppress(ValueError, KeyError, TypeError):  # a line that a run is just writing, cut anywhere
                 record = json.loads(line)
                 found[int(record["id"])] = str(record["reason"])
     return found
-
-
-def _age(path: Path) -> float:
-    return path.stat().st_mtime if path.exists() else 0.0
 
 
 class WaitingPage:
@@ -107,13 +100,12 @@ class WaitingPage:
         """Read the store and show what waits, or why it cannot be read."""
         try:
             found, where = read_waiting(self.store, self._runs), self._desk().kept_elsewhere
+            self._first = max(0, min(self._first, (len(found) - 1) // SHOWN * SHOWN))
+            rows = tuple(self._row(one) for one in found[self._first : self._first + SHOWN])
         except Exception as error:  # whatever it is, the page goes on
             self.summary.value, self.list.children = note(words_for(error), "bad"), ()
             return
-        self._first = max(0, min(self._first, (len(found) - 1) // SHOWN * SHOWN))
-        shown = found[self._first : self._first + SHOWN]
-        self.summary.value = _summary(found) + note(where)
-        self.list.children = tuple(self._row(one) for one in shown)
+        self.summary.value, self.list.children = _summary(found) + note(where), rows
         self.back.layout.display = None if self._first else "none"
         self.more.layout.display = None if self._first + SHOWN < len(found) else "none"
 

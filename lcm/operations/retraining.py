@@ -40,6 +40,7 @@ STORE = "store"
 ALL = "all"
 SHOWN = 20  # suspects that the notebook lists; all are in the run's folder
 SUSPECTS = "suspects.jsonl"
+KEPT_OUT = "an earlier run kept it out, and nobody has approved it since"  # why an old suspect is one still
 
 
 @dataclass(frozen=True)
@@ -159,18 +160,18 @@ def read_arrived(config: PrepareConfig, store: StoreReader | None = None) -> Arr
     is revoked is not known then.
     """
     check_limits(_limits(config))
-    approved = from_text("" if config.approved == ALL else config.approved)
+    named = from_text("" if config.approved == ALL else config.approved)
     if not config.contributions:
         if config.start_from:
             raise ConfigError(f"start_from is {config.start_from!r}, and that needs -p contributions {STORE}")
         return Arrived()
     store = store or _open(config.contributions)
-    passed = approved | read_approved(store.folder)
+    approved = named | read_approved(store.folder)
     images, revoked, current = store.training_images(), store.revocations(), current_start()
     present = numbers_of(images)
     waiting = current.quarantined & present
-    approved = waiting if config.approved == ALL else waiting & passed
-    new = (present - current.seen) | approved
+    let_pass = waiting if config.approved == ALL else waiting & approved
+    new = (present - current.seen) | let_pass
     if not new and current.trained <= present:
         raise NothingToDo(
             f"there is no contribution that {current.version}, the current model, has not seen; nothing is trained. "
@@ -182,8 +183,8 @@ def read_arrived(config: PrepareConfig, store: StoreReader | None = None) -> Arr
     start = find_start(config.start_from, present) if config.start_from else None
     earlier = earlier_splits(images, current.trained | (start.trained if start else set()), current.tested)
     must_forget = not current.trained <= present
-    left = frozenset(waiting - approved)
-    return Arrived(images, revoked, frozenset(new), left, must_forget, earlier, start, frozenset(passed))
+    kept_out = frozenset(waiting - let_pass)
+    return Arrived(images, revoked, frozenset(new), kept_out, must_forget, earlier, start, frozenset(approved))
 
 
 def gather(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config: PrepareConfig) -> Gathered:
@@ -207,7 +208,7 @@ def _suspects(dataset: Dataset, encoded: EncodedImages, arrived: Arrived, config
         return []
     old = numbers_of(arrived.images) - arrived.new
     kept_out = [
-        Suspect(one, "an earlier run kept it out, and nobody has approved it since")
+        Suspect(one, KEPT_OUT)
         for image in arrived.images
         for one in image.contributions
         if one.id in arrived.quarantined
