@@ -75,7 +75,7 @@ ROOMS = {
     ],
     "benchmark": [
         *("timing", "process", "machine", "arithmetic", "profile", "prefixes", "plain", "losses", "training"),
-        *("encoding", "original", "serving", "growth", "installed", "report"),
+        *("encoding", "original", "serving", "answer_parts", "growth", "installed", "plots", "report"),
     ],
     "operations": [
         *("pipeline", "answers", "folder", "comparing"),

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from lcm.benchmark import growth, installed, machine, process, report
+from lcm.benchmark import growth, installed, machine, plots, process, report, serving
 from lcm.benchmark.timing import Rates, time_in_turn
 from lcm.data.captions import read_dataset
 from lcm.errors import LcmError
@@ -129,6 +129,37 @@ def test_the_report_holds_every_number_and_marks_what_is_missing(tmp_path):
     assert metrics["encoding_ours_per_second"] == 60.0
     assert metrics["loss_apart"] == pytest.approx(0.001)
     assert metrics["growth_batch_20_ms"] == pytest.approx(11.0)
+
+
+def test_the_report_on_answers_tells_their_parts_and_how_good_they_are(tmp_path):
+    latencies = serving.Latencies({"caption and tags": [0.02, 0.03, 0.04]})
+    clients = Rates({"4 at once": (40.0, 38.0, 41.0)})
+    parts = {"encoding it": [0.010, 0.012, 0.011], "beam search": [0.017, 0.016, 0.018]}
+    quality = {"cider": 0.6248, "tag_map": 0.353, "tag_map_caption_order": 0.305, "tag_map_upper_bound": 0.49}
+    first = {"lcm": process.Ran(0.6, 191.2, {"answer_seconds": 0.27})}
+    folder = RunFolder.at(tmp_path)
+    report.save([report.serving(latencies, first, clients, parts, quality)], folder)
+    text = (tmp_path / "benchmark.md").read_text()
+    assert "| caption and tags | 30.0 |" in text
+    assert "| 4 at once | 40.0 | 38.0 to 41.0 |" in text
+    assert "| lcm | 0.60 | 0.27 | 191 |" in text
+    assert "CIDEr 0.625" in text
+    assert "(benchmark/serving.png)" in text
+    assert (tmp_path / "benchmark" / "serving.png").read_bytes().startswith(b"\x89PNG")
+    assert folder.read_metrics()["serving_beam_search_ms"] == pytest.approx(17.0)
+
+
+def test_a_picture_without_anything_measured_says_so():
+    assert plots.stacked_parts({}, "Nothing", "ms").axes[0].texts[0].get_text() == "not measured"
+
+
+def test_parts_of_one_name_have_one_colour_and_small_ones_no_number():
+    wholes = {"one": {"products": 60.0, "rest": 40.0}, "other": {"rest": 98.0, "products": 2.0}}
+    axes = plots.stacked_parts(wholes, "Parts", "%").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["60", "40", "98"]
+    bars = [(round(bar.get_width()), bar.get_facecolor()) for bar in axes.patches]
+    colours = dict(bars)
+    assert colours[60] == colours[2] != colours[40] == colours[98]
 
 
 def test_numbers_have_three_digits_that_count():

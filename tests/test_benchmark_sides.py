@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcm.benchmark import encoding, original, process, serving
+from lcm.benchmark import answer_parts, encoding, original, process, serving
+from lcm.captioning.captioners import load_captioner
 from lcm.encoding.encoders import load_encoder
 from lcm.encoding.features import open_store
 from lcm.errors import DataError
@@ -73,6 +74,30 @@ def test_answers_are_timed_in_turn_and_no_photo_comes_twice():
     assert latencies.ms("ours") >= 10
     assert latencies.ms("ours", 0.95) >= latencies.ms("ours")
     assert latencies.per_second("theirs") <= 100
+
+
+def test_clients_share_a_captioner_and_too_few_photos_are_refused(photos):
+    with pytest.raises(DataError, match="5 images are too few for 2 rounds of 4 clients"):
+        serving.throughput(photos, 1)
+    rates = serving.throughput(photos * 2, 1).per_second
+    assert list(rates) == ["4 at once", "2 at once", "1 at once"]
+    assert all(rate > 0 for (rate,) in rates.values())
+
+
+def test_the_parts_of_an_answer_are_all_there(photos):
+    seconds = answer_parts.measure(photos[:3])
+    assert list(seconds) == [
+        *("reading the photo", "encoding it", "reading the grid", "beam search", "choosing a caption", "tags")
+    ]
+    assert all(len(each) == 2 and min(each) > 0 for each in seconds.values())
+
+
+def test_the_parts_of_an_answer_come_to_the_captioner_s_caption(photos):
+    parts = answer_parts.Parts()
+    chosen = []
+    parts._tags = lambda _pooled, caption: chosen.append(caption)
+    parts.time(photos[0])
+    assert chosen == [load_captioner().describe(photos[0], samples=0).caption]
 
 
 def test_the_original_s_way_answers(photos):

@@ -1,4 +1,4 @@
-"""The report: what was measured, as tables under headings.
+"""The report: what was measured, as tables and pictures under headings.
 
 Knows how each measurement reads. Refuses to know how it was taken; no number is written by hand.
 """
@@ -6,29 +6,38 @@ Knows how each measurement reads. Refuses to know how it was taken; no number is
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from statistics import median
+from typing import Any
 
-from lcm.benchmark import machine
+from lcm.benchmark import machine, plots
 from lcm.benchmark.growth import Cost
 from lcm.benchmark.installed import Package
 from lcm.benchmark.process import Ran
 from lcm.benchmark.serving import Latencies
 from lcm.benchmark.timing import Rates
 from lcm.benchmark.training import TrainingSpeed
+from lcm.evaluation.plots import save as save_figure
 from lcm.evaluation.tables import Cell, Table
 from lcm.run_folder import RunFolder
 
-REPORT = "benchmark.md"
+REPORT, PICTURES = "benchmark.md", "benchmark"  # a file, and a folder beside it
 PACKAGES_SHOWN = 12
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph and tables."""
+    """A heading, a paragraph, tables and perhaps a picture."""
 
     title: str
     text: str  # Markdown
     tables: Sequence[Table]
     metrics: Mapping[str, float] = field(default_factory=dict)  # for metrics.json
+    figure: Any = None  # of matplotlib
+
+    @property
+    def picture(self) -> str:
+        """The name of the figure's file."""
+        return f"{_slug(self.title)}.png"
 
     def as_markdown(self) -> str:
         """Return it for a notebook and for the report."""
@@ -48,12 +57,10 @@ def training(title: str, speed: TrainingSpeed) -> Section:
         cells = [name, rate, _spread(speed.rates.spread(name)), ratio, _number(count), _percent(share)]
         rows.append([Cell(text) for text in cells])
     headings = ["way", "images/s", "lowest to highest", f"times {last}", "GFLOP an image", "of the limit"]
-    kinds = list(dict.fromkeys(kind for shares in speed.profiles.values() for kind in shares))
-    shares = [[Cell(kind), *(Cell(_percent(of.get(kind, 0.0))) for of in speed.profiles.values())] for kind in kinds]
-    tables = [Table(headings, rows)]
-    tables += [Table(["time in operations", *speed.profiles], shares)] if kinds else []
+    shares = {way: {kind: 100 * share for kind, share in of.items()} for way, of in speed.profiles.items()}
+    figure = plots.stacked_parts(shares, f"{title}: where the time goes", "% of the time in operations")
     text = f"Medians of {len(next(iter(speed.rates.per_second.values())))} rounds, all {len(names)} ways in turn."
-    return Section(title, text, tables, speed.rates.as_metrics(_slug(title)))
+    return Section(title, text, [Table(headings, rows)], speed.rates.as_metrics(_slug(title)), figure)
 
 
 def losses(found: Mapping[str, Sequence[float]]) -> Section:
@@ -80,8 +87,17 @@ def rates(title: str, text: str, measured: Sequence[Rates]) -> Section:
     return Section(title, text, tables, metrics)
 
 
-def serving(latencies: Latencies, first: Mapping[str, Ran]) -> Section:
-    """Return how long answers take, and what the first one does."""
+def serving(
+    latencies: Latencies,
+    first: Mapping[str, Ran],
+    clients: Rates,
+    parts: Mapping[str, Sequence[float]],
+    quality: Mapping[str, float],
+) -> Section:
+    """Return how long answers take and of what they are made, what the first one does, and how good they are.
+
+    `parts` are seconds, one a photo; `quality` is metrics.json's of the shipped bundle.
+    """
     answers = [
         [side, _number(latencies.ms(side)), _number(latencies.ms(side, 0.95)), _number(latencies.per_second(side))]
         for side in latencies.seconds
@@ -90,12 +106,26 @@ def serving(latencies: Latencies, first: Mapping[str, Ran]) -> Section:
         [Cell(side), Cell(f"{ran.seconds:.2f}"), Cell(f"{ran.said['answer_seconds']:.2f}"), Cell(f"{ran.peak_mb:.0f}")]
         for side, ran in first.items()
     ]
+    served = [
+        [Cell(side), Cell(_number(clients.of(side))), Cell(_spread(clients.spread(side)))]
+        for side in clients.per_second
+    ]
     tables = [
         Table(["one photo at a time", "p50, ms", "p95, ms", "photos/s"], [list(map(Cell, row)) for row in answers]),
+        Table(["clients, caption and tags, a core a call", "photos/s", "lowest to highest"], served),
         Table(["first answer of a process", "seconds", "of it after Python's imports", "peak memory, MB"], started),
     ]
+    medians = {part: 1000 * median(each) for part, each in parts.items()}
+    figure = plots.stacked_parts({"caption and tags": medians}, "Where an answer's time goes", "ms, medians", digits=1)
     metrics = {f"serving_{_slug(side)}_p50_ms": latencies.ms(side) for side in latencies.seconds}
-    return Section("Serving", "The same photos for each side; none comes twice.", tables, metrics)
+    metrics |= {f"serving_{_slug(part)}_ms": ms for part, ms in medians.items()} | clients.as_metrics("serving")
+    text = (
+        "The same photos for each side; none comes twice. How good what is so fast is, as the shipped bundle's dev "
+        f"metrics have it: CIDEr {quality['cider']:.3f}; mean average precision of tags {quality['tag_map']:.3f}, "
+        f"where the caption's words as they come give {quality['tag_map_caption_order']:.3f} and the best order of "
+        f"the same words {quality['tag_map_upper_bound']:.3f}."
+    )
+    return Section("Serving", text, tables, metrics, figure)
 
 
 def growth(costs: Mapping[str, Sequence[Cost]]) -> Section:
@@ -131,14 +161,19 @@ def installed(packages: Sequence[Package], imports: Rates) -> Section:
 
 
 def save(sections: Sequence[Section], folder: RunFolder) -> None:
-    """Write the report, benchmark.md, into a run's folder, and its numbers into metrics.json."""
+    """Write the report, benchmark.md with its pictures, into a run's folder, and its numbers into metrics.json."""
     head = (
         "# Benchmark\n\nWritten by `lcm run --params benchmark`; nothing in it is written by hand. "
         f"{date.today().isoformat()}, {machine.describe()}; {machine.load():.1f} processes wanted a core at the end, "
         "the benchmark itself among them."
     )
-    text = "\n\n".join([head, *(section.as_markdown() for section in sections)]) + "\n"
-    (folder.path / REPORT).write_text(text, encoding="utf-8")
+    parts = [head]
+    for section in sections:
+        parts.append(section.as_markdown())
+        if section.figure:
+            save_figure(section.figure, folder.path / PICTURES / section.picture)
+            parts.append(f"![{section.title}: where the time goes]({PICTURES}/{section.picture})")
+    (folder.path / REPORT).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     folder.add_metrics(**{name: value for section in sections for name, value in section.metrics.items()})
 
 

@@ -6,6 +6,7 @@ Knows how an answer is timed, one photo at a time. Refuses to know how it comes 
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from lcm.benchmark.process import Ran, report_first_answer, run_python
+from lcm.benchmark.timing import Rates, time_in_turn
 from lcm.captioning.captioners import load_captioner
 from lcm.errors import DataError
 
 FEW = 2  # photos that the original gets in a round: it takes seconds for each
+CLIENTS = (1, 2, 4)  # that ask at once
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,28 @@ def measure(photos: Sequence[Path], rounds: int) -> Latencies:
         "the original's tags": (original.tags, few),
     }
     return time_answers(sides, rounds)
+
+
+def throughput(photos: Sequence[Path], rounds: int) -> Rates:
+    """Return the photos a second that the shipped captioner describes for clients that ask at once.
+
+    As in the service, each call encodes on one core. Each number of clients has a captioner and a part of the photos
+    of its own a round, none twice. Raises DataError when there are too few photos.
+    """
+    turns = rounds + 1  # the first one warms up
+    if len(photos) < turns * max(CLIENTS):
+        raise DataError(f"{len(photos)} images are too few for {turns} rounds of {max(CLIENTS)} clients; use more")
+
+    def side(clients: int) -> Callable[[], int]:
+        captioner, parts = load_captioner(threads=1), iter([photos[number::turns] for number in range(turns)])
+
+        def work() -> int:
+            with ThreadPoolExecutor(clients) as pool:
+                return len(list(pool.map(partial(captioner.describe, samples=0), next(parts))))
+
+        return work
+
+    return time_in_turn({f"{clients} at once": side(clients) for clients in reversed(CLIENTS)}, rounds)
 
 
 def first_answers(photo: Path) -> dict[str, Ran]:
