@@ -191,7 +191,7 @@ class CompareConfig(Params):
     split: str = "dev"  # train, dev or test
     captioners: str = "trained, nearest, blip"  # separated by commas; trained is the bundle of this run
     images: int = 0  # of the split, evenly spaced; 0: all
-    meteor: bool = True  # whether METEOR is scored, which takes ten seconds a captioner and Java
+    meteor: bool = True  # whether METEOR is scored, which takes ten seconds and Java
     timed_photos: int = 50  # photos that each captioner is timed on, one at a time
     disagreements: int = 12  # images of the report, those on which the captioners differ most
     update_cards: bool = False  # whether the compared bundles' model cards get their numbers

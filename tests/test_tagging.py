@@ -213,6 +213,15 @@ def test_a_text_is_encoded_once(folder, counted):
 
 
 @pytest.mark.usefixtures("counted")
+def test_texts_get_the_same_vectors_in_any_company(folder, monkeypatch):
+    texts = ["dog", "cat dog", "", "a cat and a dog in the snow", "w" * 9, "cat dog cat"]
+    alone = np.concatenate([DualEncoder(folder, TAGGER).text_vectors([text]) for text in texts])
+    for at_once in (64, 2, 1):
+        monkeypatch.setattr(dual_encoder, "TEXTS_AT_ONCE", at_once)
+        np.testing.assert_allclose(DualEncoder(folder, TAGGER).text_vectors(texts), alone, atol=1e-6)
+
+
+@pytest.mark.usefixtures("counted")
 def test_the_cache_is_bounded_and_answers_stay_the_same(folder, monkeypatch):
     words = ["w" * place for place in range(2, 30)]
     expected = DualEncoder(folder, TAGGER).text_vectors(words)

@@ -26,6 +26,7 @@ WORD_ROWS = "tag_word_rows.npy"  # [W, E] float16: what the text tower reads for
 WORD_VECTORS = "tag_vectors.npy"  # [W, D] float16: what it made of each alone, so that a tag is a dot product
 FILES = (IMAGE_TOWER, TEXT_TOWER, WORDS, WORD_ROWS, WORD_VECTORS)
 CACHED_TEXTS = 10_000  # vectors of texts outside the table that are kept
+TEXTS_AT_ONCE = 64  # through the text tower; more would only take more memory
 
 
 class DualEncoder:
@@ -94,7 +95,12 @@ class DualEncoder:
         """Return the vectors of texts given as words; None where no word is known."""
         rows = self._rows_of({word for words in texts for word in words})
         known = [[rows[word] for word in words if word in rows] for words in texts]
-        return [self._through_tower(np.stack(each)) if each else None for each in known]
+        vectors: dict[int, np.ndarray] = {}
+        readable = sorted((place for place, each in enumerate(known) if each), key=lambda place: len(known[place]))
+        for start in range(0, len(readable), TEXTS_AT_ONCE):
+            part = readable[start : start + TEXTS_AT_ONCE]
+            vectors.update(zip(part, self._through_tower([known[place] for place in part]), strict=True))
+        return [vectors.get(place) for place in range(len(known))]
 
     def _rows_of(self, words: set[str]) -> dict[str, np.ndarray]:
         """Return the rows that the text tower reads, [E] each, of the words that are known."""
@@ -111,9 +117,13 @@ class DualEncoder:
                     rows[word][: len(vector)] = vector
         return rows
 
-    def _through_tower(self, rows: np.ndarray) -> np.ndarray:
-        """Return the unit vector [D] of one text from the rows [T, E] of its known words."""
-        values = (rows[None].astype(np.float32), np.ones((1, len(rows)), np.float32))
+    def _through_tower(self, texts: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        """Return the unit vectors [K, D] of texts, each from the rows [E] of its known words."""
+        longest = max(map(len, texts))
+        rows = np.zeros((len(texts), longest, self._rows.shape[1]), np.float32)
+        counted = np.zeros((len(texts), longest), np.float32)
+        for place, words in enumerate(texts):
+            rows[place, : len(words)], counted[place, : len(words)] = words, 1
         names = [entry.name for entry in self._text_tower.get_inputs()]
-        (vectors,) = self._text_tower.run(None, dict(zip(names, values, strict=True)))
-        return vectors[0]
+        (vectors,) = self._text_tower.run(None, dict(zip(names, (rows, counted), strict=True)))
+        return vectors
