@@ -11,6 +11,8 @@ import time
 from statistics import fmean
 
 import pytest
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
 
 from lcm.errors import DataError
 from lcm.evaluation import meteor
@@ -108,6 +110,20 @@ def test_cider_by_hand():
     # 3 of 4 words, 2 of 3 pairs, 1 of 2 triples, 0 of 1 fours; equal lengths, so no length penalty.
     scores = score_fast(["red dog runs fast", "two cats sleep here"], [["red dog runs slow"], ["two cats sleep here"]])
     assert scores.per_image["cider"] == pytest.approx([10 * (3 / 4 + 2 / 3 + 1 / 2 + 0) / 4, 10])
+
+
+def test_cider_and_bleu_are_pycocoevalcap_s():
+    chance = random.Random(3)
+    references = [[" ".join(chance.choices(WORDS[:40], k=chance.randint(1, 12))) for _ in range(4)] for _ in range(60)]
+    captions = [chance.choice([*each, " ".join(each[0].split()[::-1]), "w1", ""]) for each in references]
+    theirs, ours = dict(enumerate(references)), {place: [text] for place, text in enumerate(captions)}
+    scores = score_fast(captions, references)
+    cider, each = Cider().compute_score(theirs, ours)
+    assert scores.cider == pytest.approx(cider, rel=1e-9)
+    assert scores.per_image["cider"] == pytest.approx(each, rel=1e-9)
+    bleu, each = Bleu(4).compute_score(theirs, ours, verbose=0)
+    assert [scores.bleu_1, scores.bleu_2, scores.bleu_3, scores.bleu_4] == pytest.approx(bleu, rel=1e-9)
+    assert scores.per_image["bleu_4"] == pytest.approx(each[-1], rel=1e-9)
 
 
 def test_cider_needs_two_images():

@@ -195,6 +195,17 @@ def test_the_compared_numbers_are_those_of_the_committed_comparison():
     assert {"transformer", "merge", "nearest"} <= set(record["models"])
 
 
+def test_the_speeds_are_those_of_the_report():
+    report = (ROOT / "reports" / "benchmark.md").read_text(encoding="utf-8")
+    speed = README[README.index("### Speed") : README.index("## How it works")]
+    rows = [line.split("|")[2:-1] for line in speed.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    figures = [figure for row in rows for cell in row for figure in re.findall(r"\d[\d,.]*", cell)]
+    assert len(figures) >= 10
+    assert set(figures) <= set(re.findall(r"\d[\d,.]*", report))
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", report):
+        assert (ROOT / "reports" / picture).is_file()
+
+
 def test_the_committed_comparison_holds_no_caption_and_no_path():
     strings = re.findall(r'"([^"]*)"', json.dumps(json.loads(COMPARISON.read_text())["models"]))
     assert max(map(len, strings)) < 200

@@ -40,15 +40,15 @@ class Latencies:
 def time_answers(sides: Mapping[str, tuple[Callable[[Path], object], Sequence[Path]]], rounds: int) -> Latencies:
     """Time a function on each of some photos, for each side, in turn: a part of the photos a round, none twice.
 
-    The first photo of each side warms up and does not count. Raises DataError without photos.
+    The first photo of each side warms up, at its every turn, and does not count: the threads of the side before may
+    still be waiting for work. Raises DataError without photos.
     """
     if not all(photos for _, photos in sides.values()):
         raise DataError("there are no images to describe; run 01_prepare on a data set with a dev split")
-    for answer, photos in sides.values():
-        answer(photos[0])
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
         for side, (answer, photos) in sides.items():
+            answer(photos[0])
             for photo in photos[1 + number :: rounds]:
                 started = time.perf_counter()
                 answer(photo)

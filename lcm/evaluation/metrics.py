@@ -16,6 +16,7 @@ a score that cannot be computed is None, and `Scores.reasons` says why.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
+from sys import intern
 
 import numpy as np
 
@@ -159,7 +160,8 @@ def _cider(references: Captions, hypotheses: Captions) -> _Part:
     """CIDEr-D (Vedantam et al. 2015): n-grams weighted by how few images' references hold them, times 10."""
     if len(references) < 2:
         return _Part(reasons={"cider": "needs two images: over one alone every n-gram weighs log 1 = 0"})
-    scorer = CiderD([[text.split() for text in usable] for usable in references.values()])
+    # Interned, each word is kept once and not at every place where it stands.
+    scorer = CiderD([[[*map(intern, text.split())] for text in usable] for usable in references.values()])
     each = scorer.score(range(len(references)), [[hypotheses[place][0].split()] for place in references])[:, 0]
     return _Part({"cider": each.mean()}, {"cider": each})
 
