@@ -10,13 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lcm.benchmark.process import Ran, report_first_answer, run_python
 from lcm.benchmark.timing import Rates, time_in_turn
-from lcm.captioning.captioners import load_captioner
+from lcm.captioning.bundle import Manifest
+from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
 from lcm.errors import DataError
+from lcm.folders import resource
 
 FEW = 2  # photos that the original gets in a round: it takes seconds for each
 CLIENTS = (1, 2, 4)  # that ask at once
@@ -104,6 +107,11 @@ def first_answers(photo: Path) -> dict[str, Ran]:
         "lcm": run_python("-m", "lcm.benchmark.serving", str(photo)),
         "the original's way": run_python("-m", "lcm.benchmark.original", str(photo)),
     }
+
+
+def quality() -> Mapping[str, Any]:
+    """Return the metrics of the shipped captioner: how good what is timed is."""
+    return Manifest.load(resource(SHIPPED_BUNDLE)).metrics
 
 
 if __name__ == "__main__":
