@@ -27,7 +27,7 @@ def flickr8k() -> Path:
     return folder
 
 
-LONGEST = ("test_pipeline", "test_sample", "test_workflows", "test_loop", "test_readme", "test_server")
+LONGEST = ("test_pipeline", "test_sample", "test_loop", "test_workflows", "test_readme", "test_server")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

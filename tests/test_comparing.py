@@ -20,7 +20,7 @@ from lcm.encoding.features import encode_images
 from lcm.errors import ConfigError
 from lcm.evaluation.captioner_result import CaptionerOutput
 from lcm.evaluation.comparison import compare
-from lcm.folders import resource
+from lcm.folders import cache_dir, resource
 from lcm.operations import comparing
 from lcm.operations.comparing import choose_images, command, parse_captioners, run_captioners, save_record, update_cards
 
@@ -98,8 +98,9 @@ def test_a_captioner_says_what_it_says_by_itself_and_an_unreadable_photo_has_no_
 
 
 def test_a_photo_that_is_encoded_is_not_read_again_and_gets_the_same_caption(images, tmp_path, monkeypatch):
-    monkeypatch.setenv("LCM_HOME", str(tmp_path))
     photos, captioner = [image.path for image in images], load_captioner()
+    (tmp_path / "encoders").symlink_to(cache_dir() / "encoders")  # for a cache of features of its own
+    monkeypatch.setenv("LCM_CACHE", str(tmp_path))
     expected = [answer for _, answer in captioner.describe_many(photos, samples=0)]
     assert list(comparing._encoded(captioner, photos)) == photos
     encoder = find_encoder(captioner.encoder, threads=1)

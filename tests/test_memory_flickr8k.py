@@ -9,7 +9,7 @@ from lcm.captioning.captioners import load_captioner
 from lcm.captioning.memory import Memory, Remembered, describe
 from lcm.captioning.signatures import Signatures
 
-CONTRIBUTED = OTHERS = 120
+CONTRIBUTED = OTHERS = 80
 
 
 def read(flickr8k, split: str) -> list[bytes]:

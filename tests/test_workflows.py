@@ -162,8 +162,8 @@ NASTY = (
 )
 SECRET = "c2VjcmV0LWtleS1vZi10aGUtc3RvcmU="
 QUICK = (  # from scratch, so that it takes a minute
-    "-p start_from '' -p model merge -p encoder efficientnet_lite0 -p features pooled -p epochs 1 -p batch_size 128 "
-    "-p learning_rate 0.003 -p tagger none -p as_bundle false -p beam_width 2 -p dev_beam_width 1 -p timed_photos 2 "
+    "-p start_from '' -p model merge -p features pooled -p epochs 1 -p batch_size 128 -p learning_rate 0.003 "
+    "-p tagger none -p as_bundle false -p beam_width 2 -p dev_beam_width 1 -p timed_photos 2 "
     "-p page_photos 4 -p images 40 -p meteor false -p captioners new=trained,current"
 )
 GH = """#!/bin/sh
