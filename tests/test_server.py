@@ -16,8 +16,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from waitress.adjustments import Adjustments
+
+from lcm.service.connections import Bodies, Channel, Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 60  # no single step takes longer, or the test fails
@@ -308,6 +312,20 @@ def test_g07_slow_readers_hold_no_thread_and_are_closed(serve):
         wait_for(lambda: service.get("/state")[1]["files"] <= before)
         for client in clients:
             assert len(read_all(client)) < 8000000
+
+
+@pytest.mark.parametrize(("length", "is_taken"), [(100, True), (50_000_000, False)])
+def test_g07_a_reply_is_offered_before_its_client_is_found_slow(length, is_taken):
+    """As after a pause of the whole process, in which the limit has passed and the client could take nothing."""
+    own, client = socket.socketpair()
+    server = SimpleNamespace(limits=Limits(), time_limit_s=1, stopped_at=None, bodies=Bodies(1), active_channels={})
+    channel = Channel(server, own, "", Adjustments(), map={})
+    with client, own:
+        channel.outbufs[0].append(bytes(length))
+        channel.total_outbufs_len, channel.since = length, time.monotonic() - 100
+        channel.check(time.monotonic())
+        assert channel.connected == is_taken
+        assert (len(client.recv(1 << 16)) == length) == is_taken
 
 
 def test_idle_connections_are_closed(serve):

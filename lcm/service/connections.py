@@ -195,7 +195,9 @@ class Channel(HTTPChannel):
         elif self.request is not None:
             self.refuse(LATE)
         elif self.total_outbufs_len:
-            self.drop()
+            self.handle_write()  # where this process stood still, nobody has offered the reply yet
+            if self.connected and self.total_outbufs_len:
+                self.drop()
         else:
             self.will_close = True
 
