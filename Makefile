@@ -48,8 +48,8 @@ notebooks: $(READY) ## execute the notebooks of the preset PARAMS
 # One worker more than cores: many tests wait, for a service, a browser or a kernel. They start hundreds of processes,
 # which would compile all modules anew where bytecode is not kept.
 test: $(READY) ## run every test
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-		--durations 25 $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
 lint: $(READY) ## check style, format, and that notebooks carry no outputs
 	$(BIN)/ruff check
