@@ -16,7 +16,6 @@ from typing import Any, Self, get_origin, get_type_hints
 
 import numpy as np
 
-from lcm.captioning import dual_encoder
 from lcm.captioning.decoding import LENGTH_POWER, State, empty_rows
 from lcm.data.vocabulary import Vocabulary
 from lcm.encoding.encoders import EncoderIdentity, file_sha256
@@ -31,6 +30,12 @@ ATTENTION_GRAPH = "attention.onnx"  # features, ids [B, W, T] from START on -> w
 VOCABULARY = "vocabulary.txt"
 MODEL_CARD = "MODEL_CARD.md"
 WEIGHTS = "weights.npz"  # what training can go on from; nothing that serves reads it
+IMAGE_TOWER = "tag_image.onnx"  # pooled features [B, F] -> unit vectors [B, D]
+TEXT_TOWER = "tag_text.onnx"  # rows of words [K, T, E] and which of them count [K, T] -> unit vectors [K, D]
+WORDS = "tag_words.txt"  # the table: a word a line
+WORD_ROWS = "tag_word_rows.npy"  # [W, E] float16: what the text tower reads for each
+WORD_VECTORS = "tag_vectors.npy"  # [W, D] float16: what it made of each alone, so that a tag is a dot product
+TAGGER_FILES = (IMAGE_TOWER, TEXT_TOWER, WORDS, WORD_ROWS, WORD_VECTORS)
 REQUIRED_FILES = (START_GRAPH, STEP_GRAPH, VOCABULARY)
 
 
@@ -96,7 +101,7 @@ class Manifest:
 def required_files(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the files that a bundle must have."""
     attention = (ATTENTION_GRAPH,) if manifest.attention else ()
-    return (*REQUIRED_FILES, *attention, *(dual_encoder.FILES if manifest.tagger else ()))
+    return (*REQUIRED_FILES, *attention, *(TAGGER_FILES if manifest.tagger else ()))
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:

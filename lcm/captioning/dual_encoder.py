@@ -13,18 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORD_VECTORS, WORDS
 from lcm.captioning.tagging import Photo
 from lcm.data.vocabulary import standardise
 from lcm.data.word_vectors import find_vectors
 from lcm.encoding.runtime import open_session
 from lcm.errors import BundleError, ConfigError, DataError
 
-IMAGE_TOWER = "tag_image.onnx"  # pooled features [B, F] -> unit vectors [B, D]
-TEXT_TOWER = "tag_text.onnx"  # rows of words [K, T, E] and which of them count [K, T] -> unit vectors [K, D]
-WORDS = "tag_words.txt"  # the table: a word a line
-WORD_ROWS = "tag_word_rows.npy"  # [W, E] float16: what the text tower reads for each
-WORD_VECTORS = "tag_vectors.npy"  # [W, D] float16: what it made of each alone, so that a tag is a dot product
-FILES = (IMAGE_TOWER, TEXT_TOWER, WORDS, WORD_ROWS, WORD_VECTORS)
 CACHED_TEXTS = 10_000  # vectors of texts outside the table that are kept
 TEXTS_AT_ONCE = 64  # through the text tower; more would only take more memory
 
