@@ -9,7 +9,7 @@ ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
 COPY . .
 RUN pip install --no-cache-dir '.[encoder]'
-RUN LCM_CACHE=/cache python -c "from lcm.encoding.encoders import load_encoder; load_encoder('efficientnet_lite2')"
+RUN LCM_CACHE=/cache python -c "from lcm.features.encoders import load_encoder; load_encoder('efficientnet_lite2')"
 
 FROM python:3.11-slim
 ARG STORE_DRIVER

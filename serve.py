@@ -17,7 +17,7 @@ from lcm.service.settings import Settings
 from lcm.service.state import Service, Store
 
 if TYPE_CHECKING:
-    from lcm.captioning.describing import Captioner
+    from lcm.captioning.description import Captioner
 
 HELLO = "Hello World! POST an image to /learning-model for its caption, and an image with its caption to /caption.\n"
 routes = Blueprint("lcm", __name__)

@@ -9,7 +9,7 @@ __all__ = ["load_captioner"]
 
 def __getattr__(name: str):
     if name == "load_captioner":
-        from lcm.captioning.captioners import load_captioner
+        from lcm.captioning.captioner import load_captioner
 
         return load_captioner
     raise AttributeError(f"module 'lcm' has no attribute {name!r}")

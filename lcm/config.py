@@ -67,7 +67,7 @@ class PrepareConfig(Params):
     run_dir: str  # folder of this run's files
     data_dir: str = SAMPLE  # folder or address (s3://…) with images and captions, or "sample", or "base"
     captions_file: str = ""  # caption file inside data_dir; empty: found by its content
-    encoder: str = "efficientnet_lite2"  # a name from lcm.encoding.encoders.ENCODERS
+    encoder: str = "efficientnet_lite2"  # a name from lcm.features.encoders.ENCODERS
     encoder_weights: str = "pretrained"  # "pretrained", or "random" (seeded, for tests without downloads)
     features: str = "pooled"  # "pooled", or "grid", which the transformer needs; grid includes pooled
     views: int = 0  # further views of each train image to encode: random crops, half of them mirrored
@@ -155,7 +155,7 @@ class EvaluateConfig(Params):
     split: str = "dev"  # train, dev or test
     beam_width: int = 5  # hypotheses kept at each step
     max_words: int = 20  # longest caption that decoding may write, in words
-    match_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
+    rerank_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
     length_power: float = 0.9  # of the length that log-probabilities are divided by then; smaller: shorter captions
     as_bundle: bool = False  # whether the four above are as the bundle says, which goes on from another one
     samples: int = 5  # captions drawn beside the best one, for tags
@@ -166,20 +166,20 @@ class EvaluateConfig(Params):
 
     def __post_init__(self) -> None:
         positive(**{name: getattr(self, name) for name in ("beam_width", "max_words", "gallery_images", "page_photos")})
-        if self.match_weight < 0:
-            raise ConfigError(f"match_weight is {self.match_weight!r}; it must be at least 0")
+        if self.rerank_weight < 0:
+            raise ConfigError(f"rerank_weight is {self.rerank_weight!r}; it must be at least 0")
         if not 0 <= self.length_power <= 2:
             raise ConfigError(f"length_power is {self.length_power!r}; it must be 0 to 2")
 
     def of_bundle(self, manifest: Any) -> Self:
         """Return the parameters with the decoding that a bundle's manifest names."""
-        names = ("beam_width", "max_words", "match_weight", "length_power")
+        names = ("beam_width", "max_words", "rerank_weight", "length_power")
         return replace(self, **{name: getattr(manifest, name) for name in names})
 
     def as_metrics(self) -> dict[str, float | str]:
         """Return what the metrics hold for: which images, and how captions were chosen."""
         return {
-            name: getattr(self, name) for name in ("split", "beam_width", "max_words", "match_weight", "length_power")
+            name: getattr(self, name) for name in ("split", "beam_width", "max_words", "rerank_weight", "length_power")
         }
 
 

@@ -13,10 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dashboard_site import ROOT, SECONDS, Site, chromium, enter, new_page, said, site
-
-from lcm.captioning.captioners import load_captioner
-from lcm.folders import cache_dir
+from lcm.captioning.captioner import load_captioner
+from lcm.paths import cache_dir
+from tests.dashboard_site import ROOT, SECONDS, Site, chromium, enter, new_page, said, site
 
 PHOTOS = sorted((ROOT / "reports" / "examples").glob("*.jpg"))
 FILLED = "is filled with"  # what Voila logs once a kernel waits for the next visitor

@@ -25,9 +25,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 
-from lcm.data.captions import LabelledImage
-from lcm.data.drawing import draw_scene
-from lcm.data.samples import Scene, plan_scenes, write_captions
+from lcm.data.dataset import LabelledImage
+from lcm.data.sample import Scene, draw_scene, plan_scenes, write_captions
 from lcm.evaluation.metrics import score
 
 ROOT = Path(__file__).resolve().parent.parent

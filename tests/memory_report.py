@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from altered import CROPPED, RESIZED, SAVED_ANEW, alter
 
-from lcm.captioning.captioners import load_captioner
+from lcm.captioning.captioner import load_captioner
 from lcm.captioning.copies import SIDE
-from lcm.captioning.describing import SeenImage
+from lcm.captioning.description import SeenImage
 from lcm.captioning.memory import Memory, Remembered
 from lcm.captioning.signatures import WIDTH, Signatures
-from lcm.encoding.parallel import map_in_order
+from lcm.features.cache import map_in_order
+from tests.fakes.altered import CROPPED, RESIZED, SAVED_ANEW, alter
 
 FLICKR8K = Path(os.environ.get("LCM_FLICKR8K") or Path(__file__).resolve().parents[2] / "shared" / "flickr8k")
 MANY = 100_000

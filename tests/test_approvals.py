@@ -1,10 +1,7 @@
 """Approvals: what a person lets pass passes the guards of the next retraining, here and from any copy of the store."""
 
 import pytest
-from contributed import picture
 from filelock import FileLock
-from mirror_fakes import Clock, Store, down, make_mirror, make_target, skip_flushes
-from test_retraining import desk, numbers, spam  # noqa: F401 - desk is a fixture
 
 from lcm.contributions import approvals
 from lcm.contributions.approvals import APPROVED, approve, approved_file, read_approved
@@ -13,6 +10,9 @@ from lcm.contributions.fetching import fetch
 from lcm.contributions.layout import check
 from lcm.errors import ConfigError, NothingToDo, StoreBusyError, StoreError
 from lcm.retraining.contributed import QUARANTINED
+from tests.fakes.contributed import picture
+from tests.fakes.mirror_fakes import Clock, Store, down, make_mirror, make_target, skip_flushes
+from tests.test_retraining import desk, numbers, spam  # noqa: F401 - desk is a fixture
 
 
 def test_nothing_is_approved_at_first(tmp_path):

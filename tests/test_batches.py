@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from lcm.data.captions import LabelledImage
-from lcm.data.vocabulary import END, PAD, START, UNKNOWN, build_vocabulary
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.dataset import LabelledImage
+from lcm.data.text import END, PAD, START, UNKNOWN, build_vocabulary
+from lcm.features.cache import LabelledFeatures
 from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches
 
 WORDS = [f"w{chr(97 + place)}" for place in range(20)]

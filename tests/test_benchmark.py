@@ -8,9 +8,9 @@ import pytest
 
 from lcm.benchmark import growth, installed, machine, plots, process, report, serving
 from lcm.benchmark.timing import Rates, time_in_turn
-from lcm.data.captions import read_dataset
+from lcm.data.dataset import read_dataset
 from lcm.errors import LcmError
-from lcm.run_folder import RunFolder
+from lcm.paths import RunDir
 
 
 def test_the_ratio_is_of_medians():
@@ -118,7 +118,7 @@ def test_the_report_holds_every_number_and_marks_what_is_missing(tmp_path):
     rates = Rates({"ours": (50.0, 70.0, 60.0), "theirs": (5.0, 6.0, 7.0)})
     losses = report.losses({"ours": [2.0, 1.0], "theirs": [2.0, 1.001]})
     costs = {"batch": [growth.Cost(10, 10, 0.1, 50.0), growth.Cost(20, 20, 0.22, 60.0)]}
-    folder = RunFolder.at(tmp_path)
+    folder = RunDir.at(tmp_path)
     report.save([report.rates("Encoding", "Files.", [rates]), losses, report.growth(costs)], folder)
     text = (tmp_path / "benchmark.md").read_text()
     assert "| ours | 60.0 | 50.0 to 70.0 | 10.0 (8.57 to 11.7) |" in text
@@ -137,7 +137,7 @@ def test_the_report_on_answers_tells_their_parts_and_how_good_they_are(tmp_path)
     parts = {"encoding it": [0.010, 0.012, 0.011], "beam search": [0.017, 0.016, 0.018]}
     quality = {"cider": 0.6248, "tag_map": 0.353, "tag_map_caption_order": 0.305, "tag_map_upper_bound": 0.49}
     first = {"lcm": process.Ran(0.6, 191.2, {"answer_seconds": 0.27})}
-    folder = RunFolder.at(tmp_path)
+    folder = RunDir.at(tmp_path)
     report.save([report.serving(latencies, first, clients, parts, quality)], folder)
     text = (tmp_path / "benchmark.md").read_text()
     assert "| caption and tags | 30.0 |" in text

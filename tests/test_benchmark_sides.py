@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from lcm.benchmark import answer_parts, encoding, original, process, serving
-from lcm.captioning.captioners import load_captioner
-from lcm.encoding.encoders import load_encoder
-from lcm.encoding.features import open_store
+from lcm.captioning.captioner import load_captioner
 from lcm.errors import DataError
-from lcm.folders import cache_dir
+from lcm.features.cache import open_store
+from lcm.features.encoders import load_encoder
+from lcm.paths import cache_dir
 
 TINY_CLIP = {
     "text_config": {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1},

@@ -12,14 +12,14 @@ from lcm.benchmark.arithmetic import merge_gflop, product_rate, step_gflop, tran
 from lcm.benchmark.losses import compare_losses
 from lcm.benchmark.plain import PlainTraining
 from lcm.benchmark.profile import OTHER, kind_of, profile
-from lcm.data.captions import LabelledImage
-from lcm.data.vocabulary import build_vocabulary
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.dataset import LabelledImage
+from lcm.data.text import build_vocabulary
 from lcm.errors import DataError
+from lcm.features.cache import LabelledFeatures
 from lcm.models import build_model
 from lcm.models.transformer import Transformer
 from lcm.training.batches import CaptionBatches
-from lcm.training.loss import caption_loss
+from lcm.training.loop import caption_loss
 
 CAPTIONS = (("a dog", "a brown dog runs"), ("two cats sleep on a red sofa", "cats"), ("a boat", "one white boat"))
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_blip import END, PROMPT, SIDE, START, TOKENS, make_blip
 
-from lcm.captioning import clip
-from lcm.captioning.blip import BlipCaptioner
-from lcm.captioning.captioners import load_captioner
-from lcm.captioning.describing import Description
-from lcm.data.keywords import candidates
+from lcm.captioning import taggers
+from lcm.captioning.captioner import load_captioner
+from lcm.captioning.description import Description
+from lcm.captioning.peers import BlipCaptioner
+from lcm.data.text import candidates
 from lcm.errors import BadImageError, BundleError, ConfigError
+from tests.fakes.tiny_blip import END, PROMPT, SIDE, START, TOKENS, make_blip
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -255,7 +255,7 @@ def test_without_a_tagger_there_are_no_tags(captioner):
 
 
 def test_clip_scores_the_captions_words_or_labels(folder, monkeypatch):
-    monkeypatch.setattr(clip, "ClipScorer", FakeClip)
+    monkeypatch.setattr(taggers, "ClipScorer", FakeClip)
     captioner = load_captioner(f"blip:{folder}", "clip")
     description = captioner.describe(PICTURES[0])
     tags = [word for word, _ in description.tags]
@@ -318,7 +318,7 @@ def test_a_blip_that_does_not_caption_is_refused(kind, tmp_path):
 
 def test_a_blip_is_no_clip(folder):
     with pytest.raises(BundleError, match="as a CLIP checkpoint: it holds a model of the type 'blip', and only 'clip'"):
-        clip.ClipScorer(str(folder))
+        taggers.ClipScorer(str(folder))
 
 
 PARTS = {
@@ -454,8 +454,6 @@ def test_the_command_captions_with_it(folder, captioner, tmp_path):
 
 
 def test_importing_the_module_loads_neither_torch_nor_transformers():
-    code = (
-        "import lcm.captioning.captioners, sys; print(*{'torch', 'transformers', 'huggingface_hub'} & {*sys.modules})"
-    )
+    code = "import lcm.captioning.captioner, sys; print(*{'torch', 'transformers', 'huggingface_hub'} & {*sys.modules})"
     done = run("-c", code)
     assert (done.stdout.strip(), done.stderr) == ("", "")

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_graphs import (
+
+from lcm.captioning.bundle import REQUIRED_FILES, SCHEMA_VERSION, Bundle, Manifest, required_files, seal, verify
+from lcm.captioning.captioner import BundleCaptioner, load_captioner
+from lcm.captioning.decoding import State
+from lcm.captioning.description import PlattScaler
+from lcm.captioning.model_card import add_evaluation, metrics_table, model_card
+from lcm.data.text import RESERVED, START
+from lcm.errors import BundleError
+from lcm.features.encoders import EncoderIdentity
+from tests.fakes.tiny_graphs import (
     BLUE,
     RED,
     TAGGER,
@@ -22,15 +31,6 @@ from tiny_graphs import (
     tiny_manifest,
     use_tiny_encoder,
 )
-
-from lcm.captioning.bundle import REQUIRED_FILES, SCHEMA_VERSION, Bundle, Manifest, required_files, seal, verify
-from lcm.captioning.captioners import BundleCaptioner, load_captioner
-from lcm.captioning.confidence import Calibration
-from lcm.captioning.decoding import State
-from lcm.captioning.model_card import add_evaluation, metrics_table, model_card
-from lcm.data.vocabulary import RESERVED, START
-from lcm.encoding.encoders import EncoderIdentity
-from lcm.errors import BundleError
 
 TAG_FILES = ["tag_image.onnx", "tag_text.onnx", "tag_vectors.npy", "tag_word_rows.npy", "tag_words.txt"]
 METRICS = {"split": "dev", "images": 12, "cider": 0.5219, "meteor": None, "meteor_reason": "Java is missing"}
@@ -76,24 +76,24 @@ def test_the_manifest_is_read_as_it_was_sealed(folder, encoder):
 
 
 def test_how_captions_are_chosen_and_how_sure_they_are_is_read_as_it_was_sealed(tmp_path, encoder):
-    changes = {"match_weight": 0.25, "calibration": {"slope": 4.5, "intercept": 3.0}, "tagger": TAGGER}
+    changes = {"rerank_weight": 0.25, "calibration": {"slope": 4.5, "intercept": 3.0}, "tagger": TAGGER}
     manifest = Manifest.load(save_bundle(tmp_path / "bundle", encoder, **changes))
-    assert (manifest.match_weight, manifest.calibration) == (0.25, {"slope": 4.5, "intercept": 3.0})
-    assert Calibration.from_record(manifest.calibration) == Calibration(4.5, 3.0)
+    assert (manifest.rerank_weight, manifest.calibration) == (0.25, {"slope": 4.5, "intercept": 3.0})
+    assert PlattScaler.from_record(manifest.calibration) == PlattScaler(4.5, 3.0)
 
 
 def test_a_whole_number_is_a_weight(tmp_path, encoder):
-    folder = save_bundle(tmp_path / "bundle", encoder, match_weight=1, tagger=TAGGER)  # as -p match_weight 1 gives it
-    assert '"match_weight": 1,' in (folder / "bundle.json").read_text()
-    assert Manifest.load(folder).match_weight == 1
+    folder = save_bundle(tmp_path / "bundle", encoder, rerank_weight=1, tagger=TAGGER)  # as -p rerank_weight 1 gives it
+    assert '"rerank_weight": 1,' in (folder / "bundle.json").read_text()
+    assert Manifest.load(folder).rerank_weight == 1
 
 
 def test_a_manifest_without_weight_and_calibration_has_none(folder, encoder):
     record = json.loads((folder / "bundle.json").read_text())
-    del record["match_weight"], record["calibration"]
+    del record["rerank_weight"], record["calibration"]
     (folder / "bundle.json").write_text(json.dumps(record))
     manifest = Manifest.load(folder)
-    assert manifest == tiny_manifest(encoder, files=manifest.files, match_weight=0.0, calibration={})
+    assert manifest == tiny_manifest(encoder, files=manifest.files, rerank_weight=0.0, calibration={})
 
 
 def test_start_makes_a_state_of_one_text_of_each_image_s_features(folder):
@@ -213,9 +213,9 @@ def test_json_of_another_kind_has_no_schema_version(content, folder):
         {"max_words": None},
         {"feature_kind": 1},
         {"name": {}},
-        {"match_weight": "0.5"},
-        {"match_weight": None},
-        {"match_weight": [0.5]},
+        {"rerank_weight": "0.5"},
+        {"rerank_weight": None},
+        {"rerank_weight": [0.5]},
         {"calibration": None},
         {"calibration": [4.5, 3.0]},
         {"calibration": 4.5},
@@ -379,21 +379,21 @@ def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
 
 
 def test_a_bundle_captions_as_it_was_measured(tagged):
-    add_evaluation(tagged, METRICS | {"beam_width": 4, "max_words": 7, "match_weight": 0.5}, Calibration(4.5, 3.0))
+    add_evaluation(tagged, METRICS | {"beam_width": 4, "max_words": 7, "rerank_weight": 0.5}, PlattScaler(4.5, 3.0))
     manifest = Bundle(tagged).manifest
-    assert (manifest.beam_width, manifest.max_words, manifest.match_weight) == (4, 7, 0.5)
+    assert (manifest.beam_width, manifest.max_words, manifest.rerank_weight) == (4, 7, 0.5)
     assert manifest.calibration == {"slope": 4.5, "intercept": 3.0}
     assert "width 4, at most 7 words, chosen by" in (tagged / "MODEL_CARD.md").read_text()
 
 
 def test_an_evaluation_keeps_what_it_does_not_measure(tagged):
-    add_evaluation(tagged, METRICS | {"match_weight": 0.5}, Calibration(4.5, 3.0))
+    add_evaluation(tagged, METRICS | {"rerank_weight": 0.5}, PlattScaler(4.5, 3.0))
     add_evaluation(tagged, {"split": "test", "cider": 0.75})  # of the test split there is no curve
     manifest = Manifest.load(tagged)
-    assert (manifest.match_weight, manifest.calibration) == (0.5, {"slope": 4.5, "intercept": 3.0})
-    add_evaluation(tagged, {"match_weight": 0.0}, Calibration(1.0, -2.0))
+    assert (manifest.rerank_weight, manifest.calibration) == (0.5, {"slope": 4.5, "intercept": 3.0})
+    add_evaluation(tagged, {"rerank_weight": 0.0}, PlattScaler(1.0, -2.0))
     manifest = Manifest.load(tagged)
-    assert (manifest.match_weight, manifest.calibration) == (0.0, {"slope": 1.0, "intercept": -2.0})
+    assert (manifest.rerank_weight, manifest.calibration) == (0.0, {"slope": 1.0, "intercept": -2.0})
 
 
 def test_notes_are_on_the_card_and_stay_until_there_are_others(tagged):
@@ -439,7 +439,7 @@ def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
 
 
 def test_the_card_says_how_captions_are_chosen(encoder):
-    card = model_card(tiny_manifest(encoder, metrics=METRICS, match_weight=0.5))
+    card = model_card(tiny_manifest(encoder, metrics=METRICS, rerank_weight=0.5))
     chosen = "chosen by log-probability / length^0.9 + 0.5 x the tag scorer's cosine"
     assert f"- decoding: beam search of width 2, at most 5 words, {chosen}\n" in card
 

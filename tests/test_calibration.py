@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lcm.captioning.confidence import Calibration
+from lcm.captioning.description import PlattScaler
 from lcm.errors import DataError
 from lcm.evaluation.calibration import Bin, calibrate, fit_calibration, is_right, reliability
 
@@ -129,7 +129,7 @@ def test_of_no_captions_no_confidence_follows():
 
 def test_measures_by_hand(monkeypatch):
     # The confidence is the log-probability itself, whatever it is fitted on.
-    monkeypatch.setattr(Calibration, "confidence", lambda _, mean_log_prob: mean_log_prob)
+    monkeypatch.setattr(PlattScaler, "confidence", lambda _, mean_log_prob: mean_log_prob)
     found = reliability([0.9, 0.2, 0.6, 0.7, 0.3, 0.4], [True, False, False, True, True, False])
     assert found.captions == 6
     assert found.right == 1 / 2
@@ -150,7 +150,7 @@ def test_a_tie_is_half_a_win():
 
 
 def test_bins_are_equally_filled_and_sorted(monkeypatch):
-    monkeypatch.setattr(Calibration, "confidence", lambda _, mean_log_prob: mean_log_prob)
+    monkeypatch.setattr(PlattScaler, "confidence", lambda _, mean_log_prob: mean_log_prob)
     confidences = np.random.default_rng(0).permutation(25) / 25
     bins = reliability(confidences, confidences > 0.5).bins
     assert [each.captions for each in bins] == [3] * 5 + [2] * 5

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lcm.data import files
-from lcm.data.captions import Dataset, read_dataset
+from lcm.data.dataset import Dataset, read_dataset
 from lcm.errors import DataError
 
 BY_HASH = "by hash of image_id: 80 % train, 10 % dev, 10 % test"

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_graphs import (
+
+import lcm
+from lcm.captioning import captioner, decoding, taggers
+from lcm.captioning.captioner import BundleCaptioner, load_captioner
+from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description, PlattScaler
+from lcm.captioning.generate import GeneratedCaption
+from lcm.captioning.taggers import DualEncoder
+from lcm.captioning.tagging import TagScorer
+from lcm.data.images import open_image
+from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
+from lcm.features.encoders import EncoderIdentity
+from tests.fakes.tiny_graphs import (
     IMPOSSIBLE,
     TAG_SCALE,
     TAGGER,
@@ -22,18 +33,6 @@ from tiny_graphs import (
     use_tiny_encoder,
     varied_table,
 )
-
-import lcm
-from lcm.captioning import captioners, clip, decoding
-from lcm.captioning.captioners import BundleCaptioner, load_captioner
-from lcm.captioning.confidence import Calibration
-from lcm.captioning.describing import MAX_SAMPLES, SAMPLES, Description
-from lcm.captioning.dual_encoder import DualEncoder
-from lcm.captioning.tagging import TagScorer
-from lcm.captioning.writing import Written
-from lcm.data.images import open_image
-from lcm.encoding.encoders import EncoderIdentity
-from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +113,7 @@ def test_as_many_captions_as_asked_for_as_far_as_there_are_different_ones(sample
 
 def test_without_a_number_there_are_five_samples(tagged, pictures, monkeypatch):
     asked = []
-    monkeypatch.setattr(captioners, "add_samples", lambda _bundle, _features, best, *rest: asked.append(rest) or [best])
+    monkeypatch.setattr(captioner, "add_samples", lambda _bundle, _features, best, *rest: asked.append(rest) or [best])
     load_captioner(tagged).describe(pictures["red"])
     assert asked == [(5, 5)]  # samples and the manifest's max_words
     assert SAMPLES == 5
@@ -147,8 +146,8 @@ def test_no_label_at_all_is_refused(tagged, pictures):
 
 def test_a_caption_without_content_words_gets_tags_from_the_others(tagged, pictures, monkeypatch):
     captions = [["it is the one", "a blue", "in the middle"]]
-    monkeypatch.setattr(captioners, "best_captions", lambda *_: [Written("it is the one", -1.0)])
-    monkeypatch.setattr(captioners, "add_samples", lambda *_: captions)
+    monkeypatch.setattr(captioner, "best_captions", lambda *_: [GeneratedCaption("it is the one", -1.0)])
+    monkeypatch.setattr(captioner, "add_samples", lambda *_: captions)
     description = load_captioner(tagged).describe(pictures["blue"])
     assert description.caption == "it is the one"
     assert description.tags == (("blue", 1.0),)
@@ -201,9 +200,9 @@ def test_it_writes_as_many_words_as_the_manifest_allows(tmp_path, encoder, pictu
 def test_the_writer_may_ask_for_grid_features_and_tags_still_get_the_pooled_ones(tmp_path, encoder, monkeypatch):
     folder = save_bundle(tmp_path / "grid", encoder, feature_kind="grid", tagger=TAGGER)
     seen = []
-    best = [Written("a red", -1.0)]
-    monkeypatch.setattr(captioners, "best_captions", lambda _bundle, features, *_: seen.append(features) or best)
-    monkeypatch.setattr(captioners, "add_samples", lambda _bundle, _features, best, *_: [best])
+    best = [GeneratedCaption("a red", -1.0)]
+    monkeypatch.setattr(captioner, "best_captions", lambda _bundle, features, *_: seen.append(features) or best)
+    monkeypatch.setattr(captioner, "add_samples", lambda _bundle, _features, best, *_: [best])
     description = load_captioner(folder).describe(
         make_picture(tmp_path / "picture.png", (255, 0, 51)), 0, ["red", "green"]
     )
@@ -249,7 +248,7 @@ def helped(tmp_path, encoder) -> Callable[[float], Path]:
     step = ("step.onnx", (tmp_path / "varied.onnx").read_bytes())
 
     def make(weight: float, **changes) -> Path:
-        settings = {"tagger": TAGGER, "beam_width": 3, "match_weight": weight} | changes
+        settings = {"tagger": TAGGER, "beam_width": 3, "rerank_weight": weight} | changes
         return save_bundle(tmp_path / f"weight{weight}", encoder, [step], **settings)
 
     return make
@@ -261,7 +260,7 @@ def helped(tmp_path, encoder) -> Callable[[float], Path]:
 def test_the_bundle_s_tag_scorer_helps_to_choose_the_caption_whatever_scores_the_tags(
     tagger, weight, caption, helped, pictures, monkeypatch
 ):
-    monkeypatch.setattr(clip, "ClipScorer", Contrary)
+    monkeypatch.setattr(taggers, "ClipScorer", Contrary)
     description = load_captioner(helped(weight), tagger).describe(pictures["red"])
     assert description.caption == description.english_captions[0] == caption
     assert len(description.english_captions) == 3
@@ -277,14 +276,14 @@ def test_the_tag_scorer_is_loaded_once(helped, monkeypatch):
 
 
 def test_a_weight_without_a_tag_scorer_is_refused(helped):
-    with pytest.raises(BundleError, match=r"was trained without a tag scorer, which match_weight 1 asks"):
+    with pytest.raises(BundleError, match=r"was trained without a tag scorer, which rerank_weight 1 asks"):
         load_captioner(helped(1.0, tagger={}))
 
 
 # Confidence
 
 
-CURVE = Calibration(2.0, 1.0)
+CURVE = PlattScaler(2.0, 1.0)
 
 
 @pytest.fixture
@@ -345,7 +344,7 @@ def test_a_damaged_calibration_is_refused(record, uneven):
 @pytest.fixture
 def small_parts(monkeypatch) -> None:
     """Two images a part, so that few images make many."""
-    monkeypatch.setattr(captioners, "PART", 2)
+    monkeypatch.setattr(captioner, "PART", 2)
 
 
 @pytest.fixture
@@ -394,7 +393,7 @@ def test_many_images_get_what_each_gets_alone(workers, arguments, tagged, mixed)
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_many_images_are_as_sure_and_as_well_chosen_as_each_alone(workers, uneven, mixed):
-    captioner = load_captioner(uneven(calibration=CURVE.as_record(), tagger=TAGGER, match_weight=0.5))
+    captioner = load_captioner(uneven(calibration=CURVE.as_record(), tagger=TAGGER, rerank_weight=0.5))
     found = [answer for _, answer in captioner.describe_many(mixed, workers=workers)]
     expected = answers_alone(captioner, mixed)
     assert [captions_of(one) for one in found] == [captions_of(one) for one in expected]
@@ -406,7 +405,7 @@ def test_many_images_are_as_sure_and_as_well_chosen_as_each_alone(workers, uneve
 def test_parts_as_they_are_change_nothing(tagged, mixed, monkeypatch):
     captioner = load_captioner(tagged)
     together = [captions_of(one) for _, one in captioner.describe_many(mixed * 10)]
-    monkeypatch.setattr(captioners, "PART", 1)
+    monkeypatch.setattr(captioner, "PART", 1)
     assert together == [captions_of(one) for _, one in captioner.describe_many(mixed)] * 10
 
 
@@ -491,7 +490,7 @@ def test_a_model_s_encoder_that_lcm_does_not_know_is_refused(tmp_path, encoder):
 
 def test_without_a_folder_it_is_the_shipped_bundle(tagged, monkeypatch):
     asked = []
-    monkeypatch.setattr(captioners, "resource", lambda name: asked.append(name) or tagged)
+    monkeypatch.setattr(captioner, "packaged_file", lambda name: asked.append(name) or tagged)
     assert lcm.load_captioner().name == lcm.load_captioner("bundle").name == lcm.load_captioner("").name == "tiny-1"
     assert asked == ["data/models/flickr8k"] * 3
     assert lcm.load_captioner(str(tagged)).tag_scorer.name == "tiny-tags"
@@ -501,7 +500,7 @@ def test_without_a_folder_it_is_the_shipped_bundle(tagged, monkeypatch):
 
 
 def test_a_bundle_is_meant_by_its_folder_with_or_without_its_kind(tagged, monkeypatch):
-    monkeypatch.setattr(captioners, "resource", None)
+    monkeypatch.setattr(captioner, "packaged_file", None)
     monkeypatch.setenv("HOME", str(tagged.parent))
     monkeypatch.chdir(tagged.parent)
     for spec in (tagged, str(tagged), f"bundle:{tagged}", "tagged", "./tagged", "bundle:~/tagged", "~/tagged"):
@@ -512,8 +511,8 @@ def test_a_bundle_is_meant_by_its_folder_with_or_without_its_kind(tagged, monkey
 def loaded(monkeypatch) -> list[tuple]:
     """What loaders other than the bundle's are asked for."""
     asked = []
-    monkeypatch.setattr(captioners, "BlipCaptioner", lambda *given: asked.append(("blip", *given)))
-    monkeypatch.setitem(captioners.CAPTIONERS, "nearest", lambda *given: asked.append(("nearest", *given)))
+    monkeypatch.setattr(captioner, "BlipCaptioner", lambda *given: asked.append(("blip", *given)))
+    monkeypatch.setitem(captioner.CAPTIONERS, "nearest", lambda *given: asked.append(("nearest", *given)))
     return asked
 
 
@@ -554,16 +553,16 @@ def test_a_folder_that_holds_no_bundle_is_refused(spec, loaded, monkeypatch, tmp
 
 
 def test_every_captioner_keeps_the_protocol():
-    public = {name for name in dir(captioners.Captioner) if not name.startswith("_")}
+    public = {name for name in dir(captioner.Captioner) if not name.startswith("_")}
     assert public == {"describe", "describe_many", "unknown_labels"}
-    for kind in (BundleCaptioner, captioners.BlipCaptioner, captioners.NearestCaptioner):
+    for kind in (BundleCaptioner, captioner.BlipCaptioner, captioner.NearestCaptioner):
         for name in public:
-            assert inspect.signature(getattr(kind, name)) == inspect.signature(getattr(captioners.Captioner, name))
+            assert inspect.signature(getattr(kind, name)) == inspect.signature(getattr(captioner.Captioner, name))
 
 
 def test_the_number_of_threads_reaches_the_encoder(folder, monkeypatch):
-    asked, find = [], captioners.find_encoder
-    monkeypatch.setattr(captioners, "find_encoder", lambda identity, threads: asked.append(threads) or find(identity))
+    asked, find = [], captioner.find_encoder
+    monkeypatch.setattr(captioner, "find_encoder", lambda identity, threads: asked.append(threads) or find(identity))
     load_captioner(folder, threads=3)
     load_captioner(folder)
     assert asked == [3, 0]

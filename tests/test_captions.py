@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lcm.data import splits
-from lcm.data.captions import Dataset, LabelledImage, read_dataset
+from lcm.data.dataset import Dataset, LabelledImage, read_dataset
 from lcm.data.files import find_files, shorten
 from lcm.data.formats import FORMATS
 from lcm.errors import DataError

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from tiny_graphs import TAGGER, WIDTH, save_tag_files
 
-from lcm.captioning.choosing import Chooser
-from lcm.captioning.dual_encoder import DualEncoder
+from lcm.captioning.taggers import DualEncoder
+from lcm.captioning.tagging import Reranker
+from tests.fakes.tiny_graphs import TAGGER, WIDTH, save_tag_files
 
 TEXTS = {"east": (1, 0), "north": (0, 1), "between": (0.8, 0.6), "west": (-1, 0), "unread": (0, 0)}
 EAST, NORTH = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
@@ -29,7 +29,7 @@ class PlaneModel:
 
 
 def chosen(weight: float, images: Sequence[np.ndarray], candidates: list[list[str]], scores: list) -> list[str]:
-    places = Chooser(PlaneModel(), weight).choose(np.stack(images), candidates, scores)
+    places = Reranker(PlaneModel(), weight).choose(np.stack(images), candidates, scores)
     assert all(type(place) is int for place in places)
     return [texts[place] for texts, place in zip(candidates, places, strict=True)]
 
@@ -49,7 +49,7 @@ def test_weight_0_is_the_best_score_and_a_strong_one_the_best_cosine(scores):
 
 
 def test_of_equal_ones_the_first_is_chosen():
-    assert Chooser(PlaneModel(), 1.0).choose(EAST[None], [["west", "between", "between"]], [[-1.0] * 3]) == [1]
+    assert Reranker(PlaneModel(), 1.0).choose(EAST[None], [["west", "between", "between"]], [[-1.0] * 3]) == [1]
     assert chosen(1.0, [EAST], [["north", "unread"]], [[-1.0, -1.0]]) == ["north"]
     assert chosen(1.0, [EAST], [["unread", "north"]], [[-1.0, -1.0]]) == ["unread"]
 
@@ -71,7 +71,7 @@ def test_each_image_chooses_among_its_own_candidates_however_many():
 
 def test_the_model_is_asked_once_for_all_images():
     model = PlaneModel()
-    Chooser(model, 1.0).choose(np.stack([EAST, NORTH]), [["east"], ["west", "north"]], [[0.0], [0.0, 0.0]])
+    Reranker(model, 1.0).choose(np.stack([EAST, NORTH]), [["east"], ["west", "north"]], [[0.0], [0.0, 0.0]])
     assert sorted(model.asked, key=str) == [2, ["east", "west", "north"]]
 
 
@@ -82,5 +82,5 @@ def test_a_bundle_s_tag_scorer_can_choose(tmp_path):
     candidates = [["a blue square", "a red square", "a red"], ["a blue square", "a red square"]]
     scores = [[-1.0, -1.0, -1.2], [-1.5, -1.0]]  # cosines 0, 0.71 and 1; 0.71 and 0
     model = DualEncoder(tmp_path, TAGGER)
-    assert Chooser(model, 0.6).choose(features, candidates, scores) == [1, 1]
-    assert Chooser(model, 0.8).choose(features, candidates, scores) == [2, 0]
+    assert Reranker(model, 0.6).choose(features, candidates, scores) == [1, 1]
+    assert Reranker(model, 0.8).choose(features, candidates, scores) == [2, 0]

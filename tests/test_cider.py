@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from lcm.data.captions import read_dataset
-from lcm.data.vocabulary import END, build_vocabulary
-from lcm.evaluation.cider import CiderD
+from lcm.data.dataset import read_dataset
+from lcm.data.text import END, build_vocabulary
+from lcm.evaluation.metrics import CiderD
 
 DOG, RUNS, CAT, SITS, TREE, OF, A, MAN = range(10, 18)
 

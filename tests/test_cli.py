@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from lcm import __version__
-from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
+from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
 from lcm.cli import main
 from lcm.cli.run import parse_value
-from lcm.folders import home, resource
+from lcm.paths import home, packaged_file
 
-PHOTOS = sorted(resource("reports/examples").glob("*.jpg"))
+PHOTOS = sorted(packaged_file("reports/examples").glob("*.jpg"))
 
 
 def test_values_are_numbers_where_they_look_like_numbers():
@@ -46,7 +46,9 @@ def test_the_shipped_model_captions_the_example_photos(capsys):
     assert len(PHOTOS) >= 3
     for answer in answers:
         assert len(answer["caption"].split()) >= 4
-        assert answer["model"].startswith(json.loads((resource(SHIPPED_BUNDLE) / "bundle.json").read_text())["name"])
+        assert answer["model"].startswith(
+            json.loads((packaged_file(SHIPPED_BUNDLE) / "bundle.json").read_text())["name"]
+        )
 
 
 def test_the_same_photo_always_gets_the_same_caption(capsys):

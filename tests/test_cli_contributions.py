@@ -7,7 +7,7 @@ import pytest
 
 from lcm.cli import main
 from lcm.contributions.store import ContributionStore
-from lcm.data.captions import read_dataset
+from lcm.data.dataset import read_dataset
 
 PHOTOS = sorted((Path(__file__).parent.parent / "reports" / "examples").glob("*.jpg"))
 

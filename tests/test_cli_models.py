@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from tiny_graphs import use_tiny_encoder
-from tiny_versions import save_version
 
 from lcm.cli import main
+from tests.fakes.tiny_graphs import use_tiny_encoder
+from tests.fakes.tiny_versions import save_version
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcm.captioning import clip, pretrained
-from lcm.captioning.clip import TEXTS_AT_ONCE, ClipScorer
+from lcm.captioning import checkpoints, taggers
+from lcm.captioning.taggers import CLIP_TEXTS_AT_ONCE, ClipScorer
 from lcm.errors import BundleError, ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,17 +195,17 @@ def count_runs(scorer: ClipScorer, monkeypatch) -> list[int]:
 def test_each_text_is_read_once_and_many_at_a_time(folder, monkeypatch):
     scorer = ClipScorer(str(folder))
     runs = count_runs(scorer, monkeypatch)
-    texts = [f"dog {number}" for number in range(2 * TEXTS_AT_ONCE + 3)]
+    texts = [f"dog {number}" for number in range(2 * CLIP_TEXTS_AT_ONCE + 3)]
     first = scorer.text_vectors(texts + texts)
-    assert runs == [TEXTS_AT_ONCE, TEXTS_AT_ONCE, 3]
+    assert runs == [CLIP_TEXTS_AT_ONCE, CLIP_TEXTS_AT_ONCE, 3]
     first[:] = 0  # the caller's own; what is kept stays
     second = scorer.text_vectors([*texts, "cat"])
-    assert runs == [TEXTS_AT_ONCE, TEXTS_AT_ONCE, 3, 1]
+    assert runs == [CLIP_TEXTS_AT_ONCE, CLIP_TEXTS_AT_ONCE, 3, 1]
     np.testing.assert_allclose(second[5:6], ClipScorer(str(folder)).text_vectors([texts[5]]), atol=1e-6)
 
 
 def test_the_memory_for_texts_has_an_end(folder, monkeypatch):
-    monkeypatch.setattr(clip, "MAX_CACHED_TEXTS", 3)
+    monkeypatch.setattr(taggers, "MAX_CACHED_TEXTS", 3)
     scorer = ClipScorer(str(folder))
     runs = count_runs(scorer, monkeypatch)
     assert len(scorer.text_vectors(TEXTS)) == len(TEXTS) > 3
@@ -383,12 +383,12 @@ def test_a_missing_package_names_the_command(folder, monkeypatch):
 def test_a_call_that_does_not_end_is_left():
     go_on, ended = threading.Event(), []
     with pytest.raises(TimeoutError, match=r"no answer in 0\.1 seconds"):
-        pretrained._within(0.1, lambda: ended.append(go_on.wait(60)))
+        checkpoints._within(0.1, lambda: ended.append(go_on.wait(60)))
     assert ended == []
     go_on.set()
-    assert pretrained._within(60, lambda: "answer") == "answer"
+    assert checkpoints._within(60, lambda: "answer") == "answer"
     with pytest.raises(ZeroDivisionError):
-        pretrained._within(60, lambda: 1 / 0)
+        checkpoints._within(60, lambda: 1 / 0)
 
 
 def run(script: str, **settings: str) -> subprocess.CompletedProcess:
@@ -398,7 +398,9 @@ def run(script: str, **settings: str) -> subprocess.CompletedProcess:
 
 
 def test_importing_the_module_loads_neither_torch_nor_transformers():
-    done = run("import lcm.captioning.clip, sys; print(*{'torch', 'transformers', 'huggingface_hub'} & {*sys.modules})")
+    done = run(
+        "import lcm.captioning.taggers, sys; print(*{'torch', 'transformers', 'huggingface_hub'} & {*sys.modules})"
+    )
     assert (done.stdout.strip(), done.stderr) == ("", "")
 
 

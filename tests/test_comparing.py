@@ -11,18 +11,25 @@ import pytest
 from PIL import Image
 
 from lcm.captioning.bundle import Bundle, Manifest, seal
-from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
-from lcm.captioning.describing import SeenImage
+from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
+from lcm.captioning.description import SeenImage
 from lcm.config import CompareConfig
-from lcm.data.captions import LabelledImage
-from lcm.encoding.encoders import find_encoder
-from lcm.encoding.features import encode_images
+from lcm.data.dataset import LabelledImage
 from lcm.errors import ConfigError
-from lcm.evaluation.captioner_result import CaptionerOutput
-from lcm.evaluation.comparison import compare
-from lcm.folders import cache_dir, resource
-from lcm.operations import comparing
-from lcm.operations.comparing import choose_images, command, parse_captioners, run_captioners, save_record, update_cards
+from lcm.evaluation import compare as compare_module
+from lcm.evaluation.compare import (
+    CaptionerOutput,
+    choose_images,
+    command,
+    compare,
+    parse_captioners,
+    run_captioners,
+    save_record,
+    update_cards,
+)
+from lcm.features.cache import encode_images
+from lcm.features.encoders import find_encoder
+from lcm.paths import cache_dir, packaged_file
 
 
 def die(connection, _spec, _photos, _timed):
@@ -58,7 +65,7 @@ def test_nearest_alone_searches_the_run_that_compares():
 
 def test_current_is_the_version_that_answers(tmp_path, monkeypatch):
     monkeypatch.setenv("LCM_HOME", str(tmp_path))
-    assert parse_captioners("current", "runs/x") == {"current": f"bundle:{resource(SHIPPED_BUNDLE)}"}
+    assert parse_captioners("current", "runs/x") == {"current": f"bundle:{packaged_file(SHIPPED_BUNDLE)}"}
     (tmp_path / "models" / "newer").mkdir(parents=True)
     (tmp_path / "models" / "current").write_text("newer\n")
     named = parse_captioners("old=current, bundle", "runs/x")
@@ -102,10 +109,10 @@ def test_a_photo_that_is_encoded_is_not_read_again_and_gets_the_same_caption(ima
     (tmp_path / "encoders").symlink_to(cache_dir() / "encoders")  # for a cache of features of its own
     monkeypatch.setenv("LCM_CACHE", str(tmp_path))
     expected = [answer for _, answer in captioner.describe_many(photos, samples=0)]
-    assert list(comparing._encoded(captioner, photos)) == photos
+    assert list(compare_module._encoded(captioner, photos)) == photos
     encoder = find_encoder(captioner.encoder, threads=1)
     encode_images({"first": photos[0], "last": photos[3]}, encoder, captioner.feature_kinds)
-    known = list(comparing._encoded(captioner, photos))
+    known = list(compare_module._encoded(captioner, photos))
     assert [isinstance(one, SeenImage) for one in known] == [True, False, False, True]
     found = [answer for _, answer in captioner.describe_many(known, samples=0)]
     assert [one.caption for place, one in enumerate(found) if place != 1] == [expected[n].caption for n in (0, 2, 3)]
@@ -125,10 +132,10 @@ def test_one_that_cannot_be_loaded_is_left_out_with_the_reason_and_the_others_ru
 
 
 def test_one_whose_process_dies_is_left_out(images, monkeypatch):
-    monkeypatch.setattr(comparing, "_work", die)
+    monkeypatch.setattr(compare_module, "_work", die)
     with pytest.raises(ConfigError) as error:
         run_captioners({"greedy": "bundle"}, images, timed=0)
-    assert str(error.value) == f"none of the captioners could be run:\ngreedy: {comparing.DIED}"
+    assert str(error.value) == f"none of the captioners could be run:\ngreedy: {compare_module.DIED}"
 
 
 def test_the_images_are_all_or_evenly_spaced():
@@ -163,7 +170,7 @@ def test_the_record_says_on_which_images_and_holds_no_caption(comparison, tmp_pa
 
 def test_each_bundle_s_card_gets_its_own_numbers_and_stays_whole(comparison, tmp_path):
     for name, split in (("mine", "dev"), ("other", "test")):
-        shutil.copytree(resource(SHIPPED_BUNDLE), tmp_path / name)
+        shutil.copytree(packaged_file(SHIPPED_BUNDLE), tmp_path / name)
         manifest = Manifest.load(tmp_path / name)
         seal(tmp_path / name, replace(manifest, metrics=dict(manifest.metrics) | {"split": split}))
     own = ("_low", "_high", "_median", "_p95", "_mb", "_photos")

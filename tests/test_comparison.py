@@ -8,10 +8,9 @@ import pytest
 
 from lcm.errors import DataError
 from lcm.evaluation import metrics
-from lcm.evaluation.bleu import bleu_4
-from lcm.evaluation.captioner_result import MEASURES, CaptionerOutput
-from lcm.evaluation.comparison import WER_DEFINITIONS, compare, suffixes
-from lcm.evaluation.resampling import bootstrap_difference
+from lcm.evaluation.bootstrap import bootstrap_difference
+from lcm.evaluation.compare import MEASURES, WER_DEFINITIONS, CaptionerOutput, compare, suffixes
+from lcm.evaluation.metrics import bleu_4
 
 REFERENCES = [
     ["the dog runs fast", "a dog runs"],

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from figure_checks import assert_whole, texts_of
 from matplotlib.colors import to_hex
 
-from lcm.evaluation import comparison_plots as plots
-from lcm.evaluation.resampling import Interval
+from lcm.evaluation import report as plots
+from lcm.evaluation.bootstrap import Interval
+from tests.fakes.figure_checks import assert_whole, texts_of
 
 NAMES = ["merge-1", "nearest", "a $name$ that is longer than any figure has room for"]
 PANELS = {

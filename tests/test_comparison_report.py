@@ -7,18 +7,21 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from PIL import Image
-from test_pages import EVIL, Reader
 
-from lcm.data.captions import LabelledImage
+from lcm.data.dataset import LabelledImage
 from lcm.errors import DataError
-from lcm.evaluation import comparison_tables as tables
-from lcm.evaluation.captioner_result import CaptionerOutput
-from lcm.evaluation.comparison import compare
-from lcm.evaluation.comparison_figures import draw_figures, draw_forest
-from lcm.evaluation.comparison_images import disagreements, save_per_image, shares_best
-from lcm.evaluation.comparison_page import comparison_page
-from lcm.evaluation.published import PUBLISHED, UNNAMED
-from lcm.evaluation.tables import Cell, Table
+from lcm.evaluation import report as tables
+from lcm.evaluation.compare import (
+    REPORTED_RESULTS,
+    UNNAMED,
+    CaptionerOutput,
+    compare,
+    disagreements,
+    save_per_image,
+    shares_best,
+)
+from lcm.evaluation.report import Cell, Table, comparison_page, draw_figures, draw_forest
+from tests.test_pages import EVIL, Reader
 
 REFERENCES = [
     ["a dog runs on grass", "the dog runs"],
@@ -120,14 +123,14 @@ def test_pairs_name_the_better():
 
 def test_published_rows_are_marked_and_have_a_source():
     table = tables.published_table(compared(), "Drawn, dev")
-    assert table.quoted == len(PUBLISHED)
+    assert table.quoted == len(REPORTED_RESULTS)
     ours, theirs = table.rows[: -table.quoted], table.rows[-table.quoted :]
     assert [row[-1].text for row in ours] == ["measured here"] * 2
     assert all(row[0].small == "quoted" and row[-1].text for row in theirs)
     assert all("dev" in row[1].text for row in ours)
-    assert [quoted.source for quoted in PUBLISHED if not quoted.link] == [UNNAMED]
+    assert [quoted.source for quoted in REPORTED_RESULTS if not quoted.link] == [UNNAMED]
     citations = (Path(__file__).parent.parent / "CITATIONS.md").read_text(encoding="utf-8")
-    assert all(quoted.link in citations for quoted in PUBLISHED)
+    assert all(quoted.link in citations for quoted in REPORTED_RESULTS)
 
 
 # Images

@@ -7,34 +7,34 @@ import sys
 
 import pytest
 
-from lcm.captioning.confidence import Calibration, percent
+from lcm.captioning.description import PlattScaler, percent
 
 
 def test_confidence_by_hand():
     # 1 / (1 + e ** -x) is 1/2 at x = 0, 3/4 at x = ln 3 and 1/10 at x = -ln 9.
-    calibration = Calibration(slope=2.0, intercept=3.0)
+    calibration = PlattScaler(slope=2.0, intercept=3.0)
     assert calibration.confidence(-1.5) == pytest.approx(1 / 2)
     assert calibration.confidence((math.log(3) - 3) / 2) == pytest.approx(3 / 4)
     assert calibration.confidence((-math.log(9) - 3) / 2) == pytest.approx(1 / 10)
 
 
 def test_without_slope_all_captions_have_one_confidence():
-    calibration = Calibration(slope=0.0, intercept=math.log(4))
+    calibration = PlattScaler(slope=0.0, intercept=math.log(4))
     assert calibration.confidence(-0.1) == calibration.confidence(-9.0) == pytest.approx(4 / 5)
 
 
 @pytest.mark.parametrize("mean_log_prob", [-1e308, -1e6, -800.0, 0.0, 800.0, 1e6, 1e308])
 @pytest.mark.parametrize("slope", [-1e300, -5.0, 5.0, 1e300])
 def test_extreme_numbers_give_a_probability(slope, mean_log_prob):
-    confidence = Calibration(slope, 1.0).confidence(mean_log_prob)
+    confidence = PlattScaler(slope, 1.0).confidence(mean_log_prob)
     assert 0 <= confidence <= 1
     expected = 0.5 + 0.5 * math.copysign(1, slope * mean_log_prob) if mean_log_prob else 1 / (1 + math.exp(-1))
     assert confidence == pytest.approx(expected)
 
 
 def test_a_calibration_comes_back_from_json_as_it_was():
-    calibration = Calibration(slope=4.116502079993057, intercept=-1 / 3)
-    assert Calibration.from_record(json.loads(json.dumps(calibration.as_record()))) == calibration
+    calibration = PlattScaler(slope=4.116502079993057, intercept=-1 / 3)
+    assert PlattScaler.from_record(json.loads(json.dumps(calibration.as_record()))) == calibration
     assert set(calibration.as_record()) == {"slope", "intercept"}
 
 
@@ -50,13 +50,13 @@ def test_a_calibration_comes_back_from_json_as_it_was():
 )
 def test_what_is_no_calibration_is_refused(record, error):
     with pytest.raises(error):
-        Calibration.from_record(record)
+        PlattScaler.from_record(record)
 
 
 def test_serving_a_confidence_needs_none_of_what_fitting_it_does():
-    code = "import sys; import lcm.captioning.confidence; print([n for n in sys.modules if n.startswith('lcm.')])"
+    code = "import sys; import lcm.captioning.description; print([n for n in sys.modules if n.startswith('lcm.')])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "lcm.captioning.confidence" in output
+    assert "lcm.captioning.description" in output
     assert "evaluation" not in output
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import papermill
 import pytest
 
-from lcm import folders as folders_module
+from lcm import paths as folders_module
 from lcm.config import (
     BenchmarkConfig,
     CompareConfig,
@@ -21,8 +21,7 @@ from lcm.config import (
     TrainConfig,
 )
 from lcm.errors import ConfigError
-from lcm.folders import cache_dir, home, resource
-from lcm.run_folder import RunFolder
+from lcm.paths import RunDir, cache_dir, home, packaged_file
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {
@@ -156,15 +155,19 @@ def test_self_critical_training_may_be_left_out_and_else_compares_captions():
 
 
 def test_a_weight_may_be_0_but_not_below():
-    assert [EvaluateConfig.from_params(run_dir="here", match_weight=w).match_weight for w in (0, 1, 0.5)] == [0, 1, 0.5]
-    with pytest.raises(ConfigError, match=r"^match_weight is -0.5; it must be at least 0$"):
-        EvaluateConfig.from_params(run_dir="here", match_weight=-0.5)
+    assert [EvaluateConfig.from_params(run_dir="here", rerank_weight=w).rerank_weight for w in (0, 1, 0.5)] == [
+        0,
+        1,
+        0.5,
+    ]
+    with pytest.raises(ConfigError, match=r"^rerank_weight is -0.5; it must be at least 0$"):
+        EvaluateConfig.from_params(run_dir="here", rerank_weight=-0.5)
 
 
 def test_metrics_hold_what_a_bundle_takes_over_from_its_evaluation():
-    config = EvaluateConfig(run_dir="here", split="test", beam_width=3, max_words=9, match_weight=0.5)
+    config = EvaluateConfig(run_dir="here", split="test", beam_width=3, max_words=9, rerank_weight=0.5)
     assert config.as_metrics() == {
-        **{"split": "test", "beam_width": 3, "max_words": 9, "match_weight": 0.5},
+        **{"split": "test", "beam_width": 3, "max_words": 9, "rerank_weight": 0.5},
         "length_power": 0.9,
     }
 
@@ -243,15 +246,15 @@ def test_home_of_an_installed_package_is_the_user_s_data_folder(tmp_path, monkey
 
 
 def test_what_lcm_ships_lies_beside_the_package_in_a_clone():
-    assert resource("notebooks/params") == ROOT / "notebooks" / "params"
-    assert resource("nothing/of the kind") == ROOT / "nothing" / "of the kind"
+    assert packaged_file("notebooks/params") == ROOT / "notebooks" / "params"
+    assert packaged_file("nothing/of the kind") == ROOT / "nothing" / "of the kind"
 
 
 def test_what_lcm_ships_lies_in_the_installed_package_whatever_others_put_beside_it(tmp_path, monkeypatch):
     monkeypatch.setattr(folders_module, "PACKAGE_DIR", tmp_path / "lcm")
     (tmp_path / "lcm" / "shipped" / "notebooks").mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
-    assert resource("notebooks") == tmp_path / "lcm" / "shipped" / "notebooks"
+    assert packaged_file("notebooks") == tmp_path / "lcm" / "shipped" / "notebooks"
 
 
 # A run's folder
@@ -259,22 +262,22 @@ def test_what_lcm_ships_lies_in_the_installed_package_whatever_others_put_beside
 
 def test_a_run_folder_is_made_and_holds_all_its_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = RunFolder.at("runs/first")
+    folder = RunDir.at("runs/first")
     assert folder.path == tmp_path / "runs" / "first"
     assert folder.figures.is_dir()
     places = [
         value
-        for name in dir(RunFolder)
-        if isinstance(getattr(RunFolder, name), property)
+        for name in dir(RunDir)
+        if isinstance(getattr(RunDir, name), property)
         for value in [getattr(folder, name)]
     ]
     assert len(set(places)) == len(places) >= 9
     assert {place.parent for place in places} == {folder.path}
-    assert RunFolder.at(folder.path) == folder
+    assert RunDir.at(folder.path) == folder
 
 
 def test_metrics_are_merged(tmp_path):
-    folder = RunFolder.at(tmp_path)
+    folder = RunDir.at(tmp_path)
     assert folder.read_metrics() == {}
     folder.add_metrics(cider=0.5, split="dev", meteor=None)
     folder.add_metrics(cider=0.75, images=3, data_source="été")
@@ -285,7 +288,7 @@ def test_metrics_are_merged(tmp_path):
 
 
 def test_metrics_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch):
-    folder = RunFolder.at(tmp_path)
+    folder = RunDir.at(tmp_path)
     folder.add_metrics(cider=0.5)
     write_text = Path.write_text
 
@@ -304,7 +307,7 @@ def test_metrics_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch
 
 
 def test_who_reads_the_metrics_never_sees_half_of_them(tmp_path):
-    folder = RunFolder.at(tmp_path)
+    folder = RunDir.at(tmp_path)
     folder.add_metrics(text="x" * 200_000, number=0)
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(lambda: [folder.add_metrics(number=number) for number in range(40)])

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lcm.encoding.encoders import load_encoder
-from lcm.folders import cache_dir
+from lcm.features.encoders import load_encoder
+from lcm.paths import cache_dir
 from lcm.service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

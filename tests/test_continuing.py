@@ -3,18 +3,17 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_reinforce import VOCABULARY, build, world
 
 from lcm.config import TrainConfig
-from lcm.data.captions import LabelledImage
-from lcm.data.vocabulary import Vocabulary
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.dataset import LabelledImage
+from lcm.data.text import Vocabulary
 from lcm.errors import BundleError
+from lcm.features.cache import LabelledFeatures
 from lcm.retraining.contributed import PREFIX
 from lcm.training.batches import CaptionBatches
-from lcm.training.continuing import Continuing, cap_contributed
-from lcm.training.loss import caption_loss, real_logits
-from lcm.training.weights import load_weights, save_weights
+from lcm.training.distill import Continuing, cap_contributed
+from lcm.training.loop import caption_loss, load_weights, real_logits, save_weights
+from tests.test_reinforce import VOCABULARY, build, world
 
 MODELS = ("merge", "transformer")
 LARGER = Vocabulary((*VOCABULARY.words, "kite", "whale"))

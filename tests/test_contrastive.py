@@ -12,13 +12,14 @@ import pytest
 import tensorflow as tf
 
 from lcm.config import TrainConfig
-from lcm.data.captions import LabelledImage
-from lcm.data.vocabulary import RESERVED, Vocabulary, build_vocabulary
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.dataset import LabelledImage
+from lcm.data.text import RESERVED, Vocabulary, build_vocabulary
 from lcm.errors import ConfigError
-from lcm.evaluation.retrieval import retrieval
+from lcm.evaluation.tags import retrieval
+from lcm.features.cache import LabelledFeatures
 from lcm.models.dual_encoder import DualEncoder
-from lcm.run_folder import RunFolder
+from lcm.paths import RunDir
+from lcm.training.batches import MAX_WORDS, PairBatch, Pairs, WordTable, build_word_table
 from lcm.training.contrastive import (
     ContrastiveEpoch,
     TrainedTagger,
@@ -27,7 +28,6 @@ from lcm.training.contrastive import (
     key_word_loss,
     train_tagger,
 )
-from lcm.training.pairs import MAX_WORDS, PairBatch, Pairs, WordTable, build_word_table
 
 COLOURS, THINGS = ("red", "green", "blue", "white"), ("dog", "cat", "horse", "boat", "tree")
 UNIT = np.eye(2, dtype=np.float32)
@@ -334,7 +334,7 @@ def test_other_parameters_and_other_data_start_over(change, finished, tmp_path):
 
 def train(tmp_path: Path, captions: list[tuple[str, ...]], embedding: str, **parameters) -> TrainedTagger | None:
     config = TrainConfig(run_dir="", word_embedding=embedding, **({"tagger_epochs": 2} | parameters))
-    return train_tagger(FakePrepared(label(captions)), config, RunFolder.at(tmp_path / "run"))
+    return train_tagger(FakePrepared(label(captions)), config, RunDir.at(tmp_path / "run"))
 
 
 def test_none_trains_nothing(tmp_path):

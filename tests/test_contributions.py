@@ -8,11 +8,11 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
-from contributed import files_of, image_files, picture, sha256
 
 from lcm.contributions.records import Contribution, checksum
 from lcm.contributions.store import ContributionStore
 from lcm.errors import BadImageError, DataError
+from tests.fakes.contributed import files_of, image_files, picture, sha256
 
 
 @pytest.fixture

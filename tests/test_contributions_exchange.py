@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from contributed import files_of, image_files, picture, sha256
 
 from lcm.contributions import backup as backup_module
 from lcm.contributions import copying
@@ -16,9 +15,10 @@ from lcm.contributions.backup import back_up, restore
 from lcm.contributions.exchange import Refusal, export_contributions, from_cell, import_contributions, to_cell
 from lcm.contributions.reader import StoreReader
 from lcm.contributions.store import ContributionStore
-from lcm.data.captions import read_dataset
-from lcm.data.vocabulary import standardise
+from lcm.data.dataset import read_dataset
+from lcm.data.text import standardise
 from lcm.errors import ConfigError, DataError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
+from tests.fakes.contributed import files_of, image_files, picture, sha256
 
 NAUGHTY = [
     *("=1+1", "+1", "-1 dog", "@SUM(1)", "'=1", "''@x", "＝1", "'s dog", "'' dog", "\t=1", "\x00=1"),

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from contributed import files_of, image_files, picture, sha256
 
 from lcm.contributions import database
 from lcm.contributions import store as store_module
@@ -27,6 +26,7 @@ from lcm.contributions.files import POINTS
 from lcm.contributions.records import COLUMNS, Contribution, checksum
 from lcm.contributions.store import ContributionStore
 from lcm.errors import StoreBusyError, StoreDamagedError, StoreError, StoreFullError
+from tests.fakes.contributed import files_of, image_files, picture, sha256
 
 IS_ROOT = os.geteuid() == 0
 
@@ -610,7 +610,7 @@ def test_h03_the_image_is_on_the_disk_before_its_name_and_its_name_before_its_ro
         pytest.skip("needs strace")
     script = f"""
 import os, sys
-from contributed import picture
+from tests.fakes.contributed import picture
 from lcm.contributions.store import ContributionStore
 store = ContributionStore({str(tmp_path / "contributions")!r})
 store.add(picture(0), "the first")

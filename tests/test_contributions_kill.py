@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-from contributed import files_of, image_files, picture, sha256
 
 from lcm.contributions.files import POINTS
 from lcm.contributions.store import ContributionStore
 from lcm.errors import StoreBusyError
+from tests.fakes.contributed import files_of, image_files, picture, sha256
 
 ROUNDS = int(os.environ.get("LCM_KILL_ROUNDS", "20"))
 CLIENTS = 4

@@ -4,11 +4,11 @@ import io
 
 import numpy as np
 import pytest
-from altered import ALTERED, alter, scene
 from PIL import Image
 
 from lcm.captioning.copies import MAX_BLOCK, MIN_FIT, SIDE, compare, thumbnail
 from lcm.data.images import read_image
+from tests.fakes.altered import ALTERED, alter, scene
 
 
 def thumb(data: bytes, size: int = 260) -> np.ndarray:

@@ -15,13 +15,12 @@ from types import SimpleNamespace
 import nbformat
 import numpy as np
 import pytest
-from dashboard_site import ROOT, picture
+
+from tests.dashboard_site import ROOT, picture
 
 sys.path.insert(0, str(Path(__file__).parent / "acceptance"))
-from service_client import TOKEN, make_tiny_bundle, settings_for
-
 from lcm.captioning.bundle import MANIFEST, Bundle
-from lcm.captioning.captioners import BundleCaptioner
+from lcm.captioning.captioner import BundleCaptioner
 from lcm.contributions.approvals import approve
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard import looking, quality
@@ -32,12 +31,12 @@ from lcm.dashboard.parts import answer_card, glance_grid, note, tag_bars, words_
 from lcm.dashboard.photo import PhotoPage
 from lcm.dashboard.waiting import WaitingPage, latest_suspects, read_waiting
 from lcm.errors import ConfigError, DataError, StoreError
-from lcm.operations.catalogue import Version
-from lcm.operations.history import Event
-from lcm.run_folder import newest_first
+from lcm.paths import newest_first
+from lcm.registry import Event, Version
 from lcm.service import model_watch
 from lcm.service.state import Service
 from serve import create_app
+from tests.acceptance.service_client import TOKEN, make_tiny_bundle, settings_for
 
 ODD = "<script>alert(\"1\")</script> & 'more'"
 SAID = Answer("a red square", ("a square",), (("red", 0.8), ("square", 0.2)), "tiny-1", "0123", False, None)

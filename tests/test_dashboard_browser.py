@@ -13,16 +13,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from dashboard_site import CHROMIUM, SECONDS, chromium, enter, new_page, picture, said, site
+
+from tests.dashboard_site import CHROMIUM, SECONDS, chromium, enter, new_page, picture, said, site
 
 sys.path.insert(0, str(Path(__file__).parent / "acceptance"))
-from service_client import make_tiny_bundle, settings_for
-
-from lcm.captioning.captioners import BundleCaptioner
+from lcm.captioning.captioner import BundleCaptioner
 from lcm.contributions.approvals import read_approved
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard.desk import MAX_PHOTO
 from serve import create_app
+from tests.acceptance.service_client import make_tiny_bundle, settings_for
 
 PHONE = {"width": 375, "height": 800}
 VOILA_S_OWN = re.compile(r"(Unsatisfied|No satisfying) version .* of shared (singleton )?module @jupyterlab/")

@@ -13,7 +13,7 @@ import pytest
 
 from lcm.captioning import decoding
 from lcm.captioning.decoding import Hypothesis, State, decode_beam, decode_greedy, decode_nucleus, empty_rows
-from lcm.data.vocabulary import END, PAD, START, UNKNOWN
+from lcm.data.text import END, PAD, START, UNKNOWN
 
 A, B, C = 4, 5, 6
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from tiny_graphs import SIZE, TinyConversion, save_encoder, tiny_spec
 
-from lcm.encoding import conversion
-from lcm.encoding.encoders import (
+from lcm.errors import BundleError, ConfigError
+from lcm.features import convert
+from lcm.features.encoders import (
     ENCODERS,
     GOLDEN_TOLERANCE,
     GOLDEN_VALUES,
@@ -28,7 +28,7 @@ from lcm.encoding.encoders import (
     golden_image,
     load_encoder,
 )
-from lcm.errors import BundleError, ConfigError
+from tests.fakes.tiny_graphs import SIZE, TinyConversion, save_encoder, tiny_spec
 
 # Golden values of the pretrained EfficientNet-Lite2 that are not zero, by place, as this project first made them.
 LITE2_SOURCE = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
@@ -79,7 +79,7 @@ def torch_network(name: str, size: int, weights: str, monkeypatch):
     torch = pytest.importorskip("torch")
     kept = []
     monkeypatch.setattr(torch.onnx, "export", lambda module, *_, **__: kept.append(module.network))
-    source_sha256 = conversion.convert_efficientnet_lite(name, size, weights, Path("never_written.onnx"))
+    source_sha256 = convert.convert_efficientnet_lite(name, size, weights, Path("never_written.onnx"))
     return kept[0], source_sha256
 
 
@@ -190,7 +190,7 @@ def test_the_seed_alone_decides_the_random_weights(lite0, monkeypatch):
     np.testing.assert_allclose(features["grid"], expected["grid"], atol=2e-3)  # up to 6; random layers amplify rounding
     assert source_sha256 == lite0.identity.source_sha256
 
-    monkeypatch.setattr(conversion, "RANDOM_SEED", 1)
+    monkeypatch.setattr(convert, "RANDOM_SEED", 1)
     other, other_sha256 = torch_network("efficientnet_lite0", 224, "random", monkeypatch)
     assert np.abs(lite_features(other, images)["pooled"] - features["pooled"]).max() > 0.1
     assert other_sha256 != source_sha256
@@ -224,7 +224,7 @@ def test_the_pretrained_default_agrees_with_torch_and_is_the_one_recorded():
 
     with contextlib.redirect_stdout(None):
         network = EfficientNet.from_pretrained(
-            "efficientnet-lite2", weights_path=str(conversion.lite_weights_file("efficientnet_lite2"))
+            "efficientnet-lite2", weights_path=str(convert.lite_weights_file("efficientnet_lite2"))
         )
     images = np.concatenate([golden_image(260), noise(1, 260)])
     features, expected = encoder.encode(images, ("pooled", "grid")), lite_features(network, images)
@@ -249,7 +249,7 @@ def test_a_keras_application_agrees_with_keras(tmp_path, monkeypatch):  # slow: 
     images = noise(2, 224)
     features = encoder.encode(images, ("pooled", "grid"))
 
-    keras.utils.set_random_seed(conversion.RANDOM_SEED)
+    keras.utils.set_random_seed(convert.RANDOM_SEED)
     module = keras.applications.efficientnet_v2
     network = module.EfficientNetV2B0(include_top=False, weights=None, input_shape=(224, 224, 3))
     expected = network.predict(module.preprocess_input(images.astype(np.float32)), verbose=0)  # [B, 7, 7, D]
@@ -262,7 +262,7 @@ def test_a_keras_application_agrees_with_keras(tmp_path, monkeypatch):  # slow: 
 def test_keras_preprocessing_is_inside_the_graph(name, tmp_path, monkeypatch):
     """With a network of one layer in place of the large one; channel order and offsets differ between families."""
     keras = keras_or_skip()
-    module_name, builder = conversion.KERAS_APPLICATIONS[name]
+    module_name, builder = convert.KERAS_APPLICATIONS[name]
     module = getattr(keras.applications, module_name)
 
     def one_layer(include_top: bool, weights: None, input_shape: tuple[int, int, int]):
@@ -275,7 +275,7 @@ def test_keras_preprocessing_is_inside_the_graph(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LCM_HOME", str(tmp_path))
     encoder = load_encoder(name, "random")
     images = noise(3, SIZE)
-    keras.utils.set_random_seed(conversion.RANDOM_SEED)
+    keras.utils.set_random_seed(convert.RANDOM_SEED)
     expected = one_layer(False, None, (SIZE, SIZE, 3)).predict(
         module.preprocess_input(images.astype(np.float32)), verbose=0
     )
@@ -386,8 +386,8 @@ def run_python(code: str, home: Path, *arguments: str) -> subprocess.Popen:
 
 KILLED_CONVERSION = """
 import os, signal
-from lcm.encoding.encoders import ENCODERS, load_encoder
-from tiny_graphs import tiny_spec
+from lcm.features.encoders import ENCODERS, load_encoder
+from tests.fakes.tiny_graphs import tiny_spec
 
 def killed(name, size, weights, onnx_path):
     onnx_path.write_bytes(b"half a graph")
@@ -410,8 +410,8 @@ SIMULTANEOUS_CONVERSIONS = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from lcm.encoding.encoders import ENCODERS, load_encoder
-from tiny_graphs import save_encoder, tiny_spec
+from lcm.features.encoders import ENCODERS, load_encoder
+from tests.fakes.tiny_graphs import save_encoder, tiny_spec
 
 me, meeting = sys.argv[1], Path(sys.argv[2])
 

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 
 from lcm.errors import DataError
-from lcm.training.checkpoint import load_checkpoint, save_checkpoint
-from lcm.training.epochs import Epoch, History, Measured, Trained, run_epochs
-from lcm.training.state import TrainingState
+from lcm.training.loop import (
+    Epoch,
+    History,
+    Measured,
+    Trained,
+    TrainingState,
+    load_checkpoint,
+    run_epochs,
+    save_checkpoint,
+)
 
 
 class Doubling:

@@ -13,21 +13,20 @@ import onnx
 import onnxruntime
 import pytest
 from keras import ops
-from tiny_graphs import VOCABULARY
 
 from lcm.captioning import bundle
 from lcm.captioning.decoding import decode_beam, decode_greedy, decode_nucleus
 from lcm.config import TrainConfig
-from lcm.data.captions import Dataset
-from lcm.data.vocabulary import END, START
-from lcm.encoding.encoders import EncoderIdentity
-from lcm.encoding.features import EncodedImages
-from lcm.encoding.prepared import PreparedRun
+from lcm.data.dataset import Dataset
+from lcm.data.text import END, START
 from lcm.errors import BundleError, ConfigError
+from lcm.features.cache import EncodedImages, PreparedRun
+from lcm.features.encoders import EncoderIdentity
 from lcm.models.transformer import Transformer
-from lcm.run_folder import RunFolder
+from lcm.paths import RunDir
 from lcm.training.export import check_parameters, export_bundle
-from lcm.training.selection import KerasDecoder
+from lcm.training.loop import KerasDecoder
+from tests.fakes.tiny_graphs import VOCABULARY
 
 POSITIONS, FEATURE_DIM, WIDTH = 5, 7, 6
 
@@ -108,7 +107,7 @@ class Exported:
 
 def export(model: keras.Model, folder: Path, **parameters) -> Exported:
     encoder = EncoderIdentity("tiny", "random", "0" * 64, ())
-    prepared, run = PreparedRun(Dataset(()), VOCABULARY, EncodedImages(encoder, {}, {})), RunFolder.at(folder)
+    prepared, run = PreparedRun(Dataset(()), VOCABULARY, EncodedImages(encoder, {}, {})), RunDir.at(folder)
     export_bundle(model, None, prepared, TrainConfig(run_dir="", **parameters), run)
     return Exported(model, run.bundle, bundle.Bundle(run.bundle))
 

@@ -16,20 +16,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_graphs import SIZE, TinyConversion, tiny_spec
 
-from lcm.data.captions import Dataset, LabelledImage
+from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.images import read_image
-from lcm.data.vocabulary import RESERVED, Vocabulary
-from lcm.encoding import features as features_module
-from lcm.encoding import store as store_module
-from lcm.encoding.encoders import ENCODERS, EncoderIdentity, EncoderSpec, load_encoder
-from lcm.encoding.features import CHUNK_IMAGES, EncodedImages, FeatureCache, encode_images, open_store
-from lcm.encoding.prepared import LabelledFeatures, PreparedRun, encode_dataset
-from lcm.encoding.store import KEY_BYTES, FeatureStore
-from lcm.encoding.views import read_keys, view_keys
+from lcm.data.text import RESERVED, Vocabulary
 from lcm.errors import ConfigError, DataError
-from lcm.run_folder import RunFolder
+from lcm.features import cache as features_module
+from lcm.features import cache as store_module
+from lcm.features.cache import (
+    CHUNK_IMAGES,
+    KEY_BYTES,
+    EncodedImages,
+    FeatureCache,
+    FeatureStore,
+    LabelledFeatures,
+    PreparedRun,
+    encode_dataset,
+    encode_images,
+    open_store,
+    read_keys,
+    view_keys,
+)
+from lcm.features.encoders import ENCODERS, EncoderIdentity, EncoderSpec, load_encoder
+from lcm.paths import RunDir
+from tests.fakes.tiny_graphs import SIZE, TinyConversion, tiny_spec
 
 FAKE = EncoderIdentity("fake", "random", "f" * 64, ())
 FAKE_SPEC = EncoderSpec(size=4, positions=2, width=3, convert=None)
@@ -287,9 +297,9 @@ KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
 from lcm.encoding import store
-from lcm.encoding.encoders import ENCODERS
-from lcm.encoding.features import encode_images
-from test_features import FAKE_SPEC, FakeEncoder
+from lcm.features.encoders import ENCODERS
+from lcm.features.cache import encode_images
+from tests.test_features import FAKE_SPEC, FakeEncoder
 
 class Killer(FakeEncoder):
     calls = 0
@@ -639,7 +649,7 @@ def test_a_run_from_before_there_were_views_has_none(tmp_path):
 
 def test_a_run_that_was_not_prepared_says_so(tmp_path):
     with pytest.raises(DataError, match=r"encoded_images.json is not there; run 01_prepare"):
-        PreparedRun.load(RunFolder.at(tmp_path))
+        PreparedRun.load(RunDir.at(tmp_path))
 
 
 def test_unknown_images_kinds_and_encoders_are_errors(paths):
@@ -673,7 +683,7 @@ def prepared(paths) -> PreparedRun:
 
 
 def test_a_prepared_run_is_read_as_it_was_saved(prepared, tmp_path):
-    folder = RunFolder.at(tmp_path / "run")
+    folder = RunDir.at(tmp_path / "run")
     prepared.save(folder)
     loaded = PreparedRun.load(folder)
     assert loaded.dataset.images == prepared.dataset.images
@@ -759,7 +769,7 @@ def test_without_views_train_images_have_none_either(prepared):
 
 @pytest.mark.parametrize("kind", ["pooled", "grid"])
 def test_each_place_is_read_in_the_view_that_is_asked_for(kind, paths, tmp_path):
-    folder = RunFolder.at(tmp_path / "run")
+    folder = RunDir.at(tmp_path / "run")
     prepare(paths, "grid", views=4).save(folder)
     train = PreparedRun.load(folder).labelled_features("train", kind)
     places, views = np.array([3, 0, 9, 3, 7]), np.array([0, 4, 1, 3, 2])

@@ -6,17 +6,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from contributed import files_of, picture
 from fsspec.asyn import AsyncFileSystem
-from mirror_fakes import Store, down, make_mirror, make_target, skip_flushes
 
 from lcm.cli import main
 from lcm.contributions.approvals import APPROVED
 from lcm.contributions.fetching import GONE, ORIGIN, fetch, fetch_contributions
 from lcm.contributions.store import ContributionStore
 from lcm.contributions.target import MARKER, Target, TargetError
-from lcm.data.address import Address
+from lcm.data.remote import Address
 from lcm.errors import ConfigError, DataError
+from tests.fakes.contributed import files_of, picture
+from tests.fakes.mirror_fakes import Store, down, make_mirror, make_target, skip_flushes
 
 REMOTE_JSON = "contributions/{}.json"
 

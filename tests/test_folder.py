@@ -19,22 +19,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_graphs import TinyConversion, save_bundle, tiny_spec
 
-from lcm.captioning import captioners
-from lcm.captioning.captioners import load_captioner
-from lcm.captioning.describing import MAX_SAMPLES, SAMPLES, Description
+from lcm.batch import COLUMNS, FAILURES_SHOWN, TOGETHER, AnswerFile, Failures, escape, write_answers
+from lcm.captioning import captioner
+from lcm.captioning.captioner import load_captioner
+from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description
 from lcm.captioning.tagging import rank
 from lcm.cli import main
-from lcm.data.listing import list_images
-from lcm.encoding.encoders import ENCODERS, load_encoder
+from lcm.data.files import list_images
 from lcm.errors import BadImageError, ConfigError
-from lcm.folders import resource
-from lcm.operations.answers import COLUMNS, AnswerFile, escape
-from lcm.operations.folder import FAILURES_SHOWN, TOGETHER, Failures, write_answers
+from lcm.features.encoders import ENCODERS, load_encoder
+from lcm.paths import packaged_file
+from tests.fakes.tiny_graphs import TinyConversion, save_bundle, tiny_spec
 
 TESTS = Path(__file__).resolve().parent
-PHOTOS = sorted(resource("reports/examples").glob("*.jpg"))
+PHOTOS = sorted(packaged_file("reports/examples").glob("*.jpg"))
 SUFFIXES = pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 KNOWN = ("dog", "grass", "=1+1")
 STRANGE_NAMES = [
@@ -107,7 +106,7 @@ def fake(monkeypatch) -> FakeCaptioner:
         captioner.tag_scorer = None if tagger == "none" else captioner.tag_scorer or FakeScorer()
         return captioner
 
-    monkeypatch.setattr(captioners, "load_captioner", load)
+    monkeypatch.setattr(captioner, "load_captioner", load)
     return captioner
 
 
@@ -125,10 +124,10 @@ class SlowCaptioner(FakeCaptioner):
 def run_slowly(last: int, file_limit: int, *arguments: str) -> int:
     """`lcm caption` with a slow captioner in a process of its own; `file_limit` bytes are all a file may have."""
     if file_limit:
-        import resource as limits
+        import packaged_file as limits
 
         limits.setrlimit(limits.RLIMIT_FSIZE, (file_limit, file_limit))
-    captioners.load_captioner = lambda *_: SlowCaptioner(last)
+    captioner.load_captioner = lambda *_: SlowCaptioner(last)
     return main(["caption", *arguments])
 
 
@@ -737,7 +736,7 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setitem(ENCODERS, "tiny", tiny_spec(TinyConversion()))
     captioner = load_captioner(save_bundle(tmp_path / "bundle", load_encoder("tiny").identity), threads=1)
     captioner.tag_scorer = FakeScorer()
-    monkeypatch.setattr(captioners, "load_captioner", lambda *_: captioner)
+    monkeypatch.setattr(captioner, "load_captioner", lambda *_: captioner)
     return captioner
 
 
@@ -773,7 +772,7 @@ def test_an_image_that_vanishes_is_a_bad_one(tmp_path, tiny, monkeypatch, capsys
         (folder / "001.png").unlink()
         return tiny
 
-    monkeypatch.setattr(captioners, "load_captioner", load_late)
+    monkeypatch.setattr(captioner, "load_captioner", load_late)
     assert main(["caption", str(folder), "--out", str(out)]) == 1
     assert f"not captioned: 1\n  {folder}/001.png: no such file" in capsys.readouterr().err
     assert [Path(image).stem for image in images_of(out)] == ["000", "002", "003"]

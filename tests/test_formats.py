@@ -6,8 +6,7 @@ import pytest
 
 from lcm.data import formats
 from lcm.data.files import find_files, with_suffix
-from lcm.data.formats import FORMATS
-from lcm.data.tables import Row
+from lcm.data.formats import FORMATS, Row
 from lcm.errors import DataError
 
 

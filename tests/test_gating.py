@@ -4,24 +4,20 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_graphs import use_tiny_encoder
-from tiny_versions import save_version
 
+from lcm import registry
 from lcm.captioning.bundle import Manifest
-from lcm.captioning.captioners import SHIPPED_BUNDLE
-from lcm.captioning.versions import SHIPPED, current_version
+from lcm.captioning.captioner import SHIPPED, SHIPPED_BUNDLE, current_version
 from lcm.config import PublishConfig
-from lcm.data.captions import Dataset, LabelledImage
+from lcm.data.dataset import Dataset, LabelledImage
 from lcm.errors import DataError, PublishError
-from lcm.evaluation.captioner_result import CaptionerOutput
-from lcm.evaluation.comparison import compare
-from lcm.evaluation.comparison_images import save_per_image
-from lcm.folders import resource
-from lcm.operations import gating, history
-from lcm.operations.comparing import held_out_images, save_record
+from lcm.evaluation.compare import CaptionerOutput, compare, held_out_images, save_per_image, save_record
+from lcm.operations import gating
 from lcm.operations.gating import decide, read_parts
-from lcm.operations.publishing import publish
-from lcm.run_folder import RunFolder
+from lcm.paths import RunDir, packaged_file
+from lcm.registry import publish
+from tests.fakes.tiny_graphs import use_tiny_encoder
+from tests.fakes.tiny_versions import save_version
 
 THINGS = ("dog", "boat", "horse", "car", "tree", "bird", "house", "child")
 
@@ -35,7 +31,7 @@ class Desk:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
         self.folder, self.encoder = folder, use_tiny_encoder(folder, monkeypatch)
-        self.models, self.run = folder / "home" / "models", RunFolder.at(folder / "run")
+        self.models, self.run = folder / "home" / "models", RunDir.at(folder / "run")
         self.publish("old")
         save_version(self.run.bundle, self.encoder, "new")
         self.run.add_metrics(generated_data=0)
@@ -91,7 +87,7 @@ def test_a_better_model_is_published_with_the_decision_in_the_history(desk):
     desk.compare()
     outcome = decide(desk.run, desk.config)
     assert (outcome.version, desk.current) == ("tiny-new", "tiny-new")
-    *_, published, promoted = history.read_history(desk.models)
+    *_, published, promoted = registry.read_history(desk.models)
     assert (published.action, promoted.action, promoted.previous) == ("publish", "promote", "tiny-old")
     assert published.reason == "all checks passed"
     assert published.decision["publish"] is True
@@ -113,7 +109,7 @@ def test_a_model_that_is_not_better_is_refused(desk):
     assert outcome.as_metrics()["gate"] == "refused"
     assert "CIDEr on contributions: it rises" in outcome.as_metrics()["gate_reason"]
     assert (desk.gate()["publish"], desk.gate()["version"]) == (False, "")
-    assert len(history.read_history(desk.models)) == 2, "of the version before, alone"
+    assert len(registry.read_history(desk.models)) == 2, "of the version before, alone"
 
 
 def test_publish_false_only_says_what_would_be_done(desk):
@@ -203,6 +199,6 @@ def test_a_comparison_of_other_captioners(desk, names):
 
 def test_the_shipped_bundle_may_be_the_current_one(desk):
     (desk.models / "current").unlink()
-    desk.compare(old=Manifest.load(resource(SHIPPED_BUNDLE)).name)
+    desk.compare(old=Manifest.load(packaged_file(SHIPPED_BUNDLE)).name)
     assert desk.current == SHIPPED
     assert decide(desk.run, desk.config).version == desk.current == "tiny-new"

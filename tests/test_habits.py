@@ -2,7 +2,14 @@
 
 import pytest
 
-from lcm.evaluation.habits import BAD_ENDINGS, Habits, compare_habits, ends_badly, habits_of, repeats
+from lcm.evaluation.metrics import (
+    BAD_ENDINGS,
+    Degeneration,
+    compare_degeneration,
+    ends_badly,
+    measure_degeneration,
+    repeats,
+)
 
 NAMES = ("bad_endings", "repeated_words", "most_frequent_caption")
 
@@ -24,7 +31,7 @@ def test_a_whole_caption_does_not(caption):
 
 
 def test_bad_endings_are_words_as_captions_are_standardised():
-    assert habits_of([f"a dog {word.upper()} ." for word in BAD_ENDINGS]).bad_endings == 1
+    assert measure_degeneration([f"a dog {word.upper()} ." for word in BAD_ENDINGS]).bad_endings == 1
 
 
 @pytest.mark.parametrize(
@@ -59,21 +66,23 @@ def test_one_word_again_is_none(caption):
 
 def test_shares_are_of_the_captions():
     captions = ["a dog", "A dog .", "a dog and a dog", "a man in a", "a cat cat with"]
-    assert habits_of(captions) == Habits(bad_endings=2 / 5, repeated_words=2 / 5, most_frequent_caption=2 / 5)
+    assert measure_degeneration(captions) == Degeneration(
+        bad_endings=2 / 5, repeated_words=2 / 5, most_frequent_caption=2 / 5
+    )
 
 
 def test_an_empty_caption_can_only_be_too_frequent():
-    assert habits_of(["", "", "...", "a dog"]) == Habits(0, 0, 3 / 4)
+    assert measure_degeneration(["", "", "...", "a dog"]) == Degeneration(0, 0, 3 / 4)
 
 
 def test_metrics_are_flat_and_named_for_whom_they_measure():
-    habits = habits_of(["a dog", "a dog and a"])
+    habits = measure_degeneration(["a dog", "a dog and a"])
     assert habits.as_metrics() == dict(zip(NAMES, (1 / 2, 0, 1 / 2), strict=True))
     assert habits.as_metrics("_people") == {f"{name}_people": habits.as_metrics()[name] for name in NAMES}
 
 
 def test_without_captions_there_is_a_reason():
-    metrics = habits_of([]).as_metrics("_people")
+    metrics = measure_degeneration([]).as_metrics("_people")
     for name in NAMES:
         assert metrics[f"{name}_people"] is None
         assert metrics[f"{name}_people_reason"] == "there are no captions"
@@ -81,7 +90,7 @@ def test_without_captions_there_is_a_reason():
 
 def test_people_s_first_captions_are_the_yardstick():
     references = [("a dog", "a dog with a"), (), ("a cat cat", "a dog"), ("a bird", "a dog"), ("a tree in",)]
-    metrics = compare_habits(["a dog"] * 5, references)
+    metrics = compare_degeneration(["a dog"] * 5, references)
     assert [metrics[name] for name in NAMES] == [0, 0, 1]
     assert [metrics[f"{name}_people"] for name in NAMES] == [1 / 4, 1 / 4, 1 / 4]
     assert len(metrics) == 6

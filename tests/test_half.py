@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lcm.encoding.runtime import open_session
-from lcm.training.half import LEAST, halve_weights
+from lcm.features.encoders import open_session
+from lcm.training.export import LEAST, halve_weights
 
 
 def save_product(path, weights: np.ndarray) -> None:

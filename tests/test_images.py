@@ -20,9 +20,8 @@ import numpy as np
 import pytest
 from PIL import GifImagePlugin, Image, PngImagePlugin, features
 
-from lcm.data import headers, images
-from lcm.data.headers import image_format
-from lcm.data.images import open_image, read_image
+from lcm.data import images
+from lcm.data.images import image_format, open_image, read_image
 from lcm.errors import BadImageError
 
 # A warning is a leak: Pillow warns of bombs, of broken EXIF and of malformed MPO.
@@ -239,9 +238,9 @@ def test_large_jpeg_decodes_at_reduced_size(monkeypatch):
 
 def test_jpeg_scanner_passes_over_16_mb_of_pixels_at_once():
     """The pattern leads with FF, which the regex engine then seeks by itself; else every photo took twice as long."""
-    opcode, byte = re._parser.parse(headers._JPEG_MARKER.pattern)[0]
+    opcode, byte = re._parser.parse(images._JPEG_MARKER.pattern)[0]
     assert (str(opcode), byte) == ("LITERAL", 0xFF)
-    assert headers._JPEG_MARKER.search(bytes(16 << 20) + b"\xff\xd9").start() == 16 << 20
+    assert images._JPEG_MARKER.search(bytes(16 << 20) + b"\xff\xd9").start() == 16 << 20
 
 
 def test_paths_and_bytes_give_the_same(tmp_path):
@@ -387,7 +386,7 @@ def test_e03_full_bomb():
     ids=["png", "gif", "jpeg", "jpeg-progressive", "webp"],
 )
 def test_e04_the_limit_itself_is_allowed(make, limit):
-    header = headers._SCANNERS[image_format(make())](make())
+    header = images._SCANNERS[image_format(make())](make())
     assert header.sides[0] * header.sides[1] == limit == header.max_pixels
     images._check_limits("", header)
 
@@ -462,7 +461,7 @@ def test_e06_millions_of_parts(name):
 def test_e06_progressive_jpeg_of_many_scans():
     """Each scan of 23 bytes makes the decoder go over the whole picture: 240 kB would keep it busy for minutes."""
     assert DAMAGED in refusal(jpeg_header(6000, 6000, frame=0xC2, scans=51))
-    assert headers._scan_jpeg(jpeg_header(6000, 6000, frame=0xC2, scans=50)).sides == (6000, 6000)
+    assert images._scan_jpeg(jpeg_header(6000, 6000, frame=0xC2, scans=50)).sides == (6000, 6000)
 
 
 ROW = b"\0\x80"  # of a grey PNG one pixel wide: filter type 0, level 128
@@ -538,7 +537,7 @@ def test_e08_only_the_decoder_of_the_format_is_asked(monkeypatch, kind):
 
 
 def test_e08_sides_that_were_not_checked_are_refused(monkeypatch):
-    monkeypatch.setitem(headers._SCANNERS, "png", lambda data: headers.Header((47, 36), data))
+    monkeypatch.setitem(images._SCANNERS, "png", lambda data: images.Header((47, 36), data))
     assert DAMAGED in refusal(SCENES["png"]())
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lcm.data import keywords
-from lcm.data.keywords import candidates, content_words, fold, is_content_word
-from lcm.data.vocabulary import Vocabulary
+from lcm.data import text
+from lcm.data.text import Vocabulary, candidates, content_words, fold, is_content_word
 
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "models" / "flickr8k" / "vocabulary.txt"
 
@@ -65,12 +64,12 @@ def test_plurals_become_singulars_where_they_mean_the_same(word, folded):
     assert fold(word) == folded
 
 
-@pytest.mark.parametrize("word", sorted({*keywords.ONE_FORM, *keywords.IRREGULAR.values()}))
+@pytest.mark.parametrize("word", sorted({*text.ONE_FORM, *text.IRREGULAR.values()}))
 def test_words_of_one_form_stay_as_they_are(word):
     assert fold(word) == word
 
 
-@pytest.mark.parametrize(("plural", "singular"), keywords.IRREGULAR.items())
+@pytest.mark.parametrize(("plural", "singular"), text.IRREGULAR.items())
 def test_irregular_plurals_become_their_singular(plural, singular):
     assert fold(plural) == singular
 
@@ -92,11 +91,11 @@ def test_the_tables_say_nothing_that_holds_without_them():
     import stop_words
 
     listed, rules = set(stop_words.get_stop_words("en")), pluralizer.Pluralizer()
-    assert listed >= keywords.PICTURED
-    assert not keywords.UNPICTURED & listed
-    assert not [word for word in keywords.ONE_FORM if rules.singular(word) == word or word in listed]
-    assert not [plural for plural, singular in keywords.IRREGULAR.items() if rules.singular(plural) == singular]
-    assert not set(keywords.ONE_FORM) & set(keywords.IRREGULAR)
+    assert listed >= text.PICTURED
+    assert not text.UNPICTURED & listed
+    assert not [word for word in text.ONE_FORM if rules.singular(word) == word or word in listed]
+    assert not [plural for plural, singular in text.IRREGULAR.items() if rules.singular(plural) == singular]
+    assert not set(text.ONE_FORM) & set(text.IRREGULAR)
 
 
 def test_the_words_of_the_shipped_vocabulary_fold_in_one_step_into_words():

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lcm.data.labels import MAX_LABEL_LENGTH, MAX_LABELS, read_labels
+from lcm.data.text import MAX_LABEL_LENGTH, MAX_LABELS, read_labels
 from lcm.errors import DataError
 
 

@@ -4,16 +4,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from figure_checks import texts_of
 from PIL import Image
-from tiny_graphs import BLUE, GREEN, RED, VOCABULARY, A, tiny_manifest
 
-from lcm.data.captions import LabelledImage
-from lcm.data.vocabulary import START
-from lcm.encoding.encoders import EncoderIdentity
-from lcm.encoding.prepared import LabelledFeatures
-from lcm.evaluation import pictures
-from lcm.evaluation.looking import PHOTOS, draw_attention
+from lcm.data.dataset import LabelledImage
+from lcm.data.text import START
+from lcm.evaluation import gallery
+from lcm.evaluation.gallery import PHOTOS, draw_attention
+from lcm.features.cache import LabelledFeatures
+from lcm.features.encoders import EncoderIdentity
+from tests.fakes.figure_checks import texts_of
+from tests.fakes.tiny_graphs import BLUE, GREEN, RED, VOCABULARY, A, tiny_manifest
 
 
 @dataclass
@@ -48,13 +48,13 @@ CAPTIONS = ["a red square", "a blue square", "", "green", "a green square", "a r
 
 
 def test_each_of_some_photos_has_its_words_and_where_each_was_found(photos, tmp_path, monkeypatch):
-    drawn, draw = [], pictures.attention
+    drawn, draw = [], gallery.attention
 
     def spy(image, words, weights):
         drawn.append((image, words, weights.argmax(1).tolist()))
         return draw(image, words, weights)
 
-    monkeypatch.setattr(pictures, "attention", spy)
+    monkeypatch.setattr(gallery, "attention", spy)
     figures = draw_attention(bundle := Looking(), photos, CAPTIONS, tmp_path / "figures")
     # of eight, four evenly spaced are 0, 2, 4 and 6; the second has no words
     assert bundle.asked == [[START, A, RED], [START, A, GREEN], [START, BLUE]]  # what was read as each word was written

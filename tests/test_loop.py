@@ -2,9 +2,8 @@
 
 from math import inf
 
-from loop_demo import ASKED_AGAIN, show
-
-from lcm.folders import cache_dir
+from lcm.paths import cache_dir
+from tests.loop_demo import ASKED_AGAIN, show
 
 
 def test_a_model_learns_what_users_send_and_takes_the_old_one_s_place(tmp_path, monkeypatch):

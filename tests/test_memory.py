@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lcm.captioning.describing import Description
+from lcm.captioning.description import Description
 from lcm.captioning.memory import Memory, Recalled, Remembered, describe
 
 

@@ -3,11 +3,11 @@
 import hashlib
 
 import pytest
-from altered import CROPPED, RESIZED, SAVED_ANEW, alter
 
-from lcm.captioning.captioners import load_captioner
+from lcm.captioning.captioner import load_captioner
 from lcm.captioning.memory import Memory, Remembered, describe
 from lcm.captioning.signatures import Signatures
+from tests.fakes.altered import CROPPED, RESIZED, SAVED_ANEW, alter
 
 CONTRIBUTED = OTHERS = 80
 

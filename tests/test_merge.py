@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from lcm.benchmark.prefixes import build_prefix_model, prefix_examples
-from lcm.data.vocabulary import END, PAD, START
+from lcm.data.text import END, PAD, START
 from lcm.models import build_model
-from lcm.training.loss import caption_loss
+from lcm.training.loop import caption_loss
 
 VOCABULARY_SIZE, FEATURE_DIM = 23, 12
 

@@ -15,7 +15,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 
 from lcm.errors import DataError
-from lcm.evaluation import meteor
+from lcm.evaluation import metrics
 from lcm.evaluation.metrics import METRICS, score, score_several
 
 WORDS = [f"w{i}" for i in range(200)]
@@ -371,7 +371,7 @@ def test_meteor_when_java_answers_nonsense(fake_java):
 
 
 def test_meteor_when_java_hangs(fake_java, monkeypatch):
-    monkeypatch.setattr(meteor, "METEOR_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(metrics, "METEOR_TIMEOUT_S", 0.3)
     fake_java("exec /bin/sleep 60")
     started = time.monotonic()
     assert "took more than" in meteor_reason()

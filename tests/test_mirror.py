@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import mirror_fakes as fakes
 import pytest
-from mirror_fakes import Clock, FaultyMemory, Store, assert_equal, make_mirror, make_target, picture
 
 from lcm.contributions.layout import check, image_name, read_image_file, record_bytes, record_name
 from lcm.contributions.mirror import COMPLAIN_EVERY_S, LONGEST_PAUSE_S, Mirror, backoff, open_mirror
 from lcm.contributions.target import MARKER, READ_BACK_BYTES, Target
-from lcm.data.address import Address
+from lcm.data.remote import Address
 from lcm.errors import ConfigError
+from tests.fakes import mirror_fakes as fakes
+from tests.fakes.mirror_fakes import Clock, FaultyMemory, Store, assert_equal, make_mirror, make_target, picture
 
 FAULTS = ("down", "forbidden", "broken", "no_bucket", "reset", "cut")
 SECRET = "Zm9vYmFyLXNlY3JldC1rZXk="

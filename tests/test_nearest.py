@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_graphs import make_picture, use_tiny_encoder
 
-from lcm.captioning.captioners import load_captioner
-from lcm.captioning.describing import Description
-from lcm.captioning.nearest import NearestCaptioner, agreement
+from lcm.captioning.captioner import load_captioner
+from lcm.captioning.description import Description
+from lcm.captioning.peers import NearestCaptioner, agreement
 from lcm.captioning.tagging import TagScorer
-from lcm.data.captions import Dataset, LabelledImage
+from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.images import read_image
-from lcm.data.vocabulary import RESERVED, Vocabulary
-from lcm.encoding.encoders import load_encoder
-from lcm.encoding.prepared import PreparedRun, encode_dataset
+from lcm.data.text import RESERVED, Vocabulary
 from lcm.errors import BadImageError, BundleError, ConfigError, DataError
-from lcm.run_folder import RunFolder
+from lcm.features.cache import PreparedRun, encode_dataset
+from lcm.features.encoders import load_encoder
+from lcm.paths import RunDir
+from tests.fakes.tiny_graphs import make_picture, use_tiny_encoder
 
 RED = ("A red square.", "The red square on a wall", "A large painting", "a red square on the wall ,")
 COLOURS = {
@@ -27,7 +27,7 @@ COLOURS = {
     "green": ((20, 240, 30), ("A green square .",)),
     "blue": ((0, 30, 200), ("Something blue's here.", "something blue's here")),
 }
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunDir]
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def prepare(tmp_path, monkeypatch) -> Make:
     """Return what prepares a run of labelled images."""
     use_tiny_encoder(tmp_path, monkeypatch)
 
-    def make(images: Sequence[LabelledImage], name: str = "run") -> RunFolder:
-        dataset, folder = Dataset(tuple(images)), RunFolder.at(tmp_path / name)
+    def make(images: Sequence[LabelledImage], name: str = "run") -> RunDir:
+        dataset, folder = Dataset(tuple(images)), RunDir.at(tmp_path / name)
         PreparedRun(dataset, Vocabulary(RESERVED), encode_dataset(dataset, load_encoder("tiny"))).save(folder)
         return folder
 
@@ -54,7 +54,7 @@ def colours(tmp_path) -> list[LabelledImage]:
 
 
 @pytest.fixture
-def run(prepare, colours, tmp_path) -> RunFolder:
+def run(prepare, colours, tmp_path) -> RunDir:
     """Three train images, and a dev image whose caption nobody may hear."""
     dev = make_picture(tmp_path / "dev.png", (255, 255, 0))
     return prepare([*colours, label(dev, ["a secret"], "dev")])
@@ -210,7 +210,7 @@ class FakeClip(TagScorer):
 
 
 def test_tags_come_with_a_tagger_that_needs_no_bundle(run, colours, monkeypatch):
-    monkeypatch.setattr("lcm.captioning.clip.ClipScorer", FakeClip)
+    monkeypatch.setattr("lcm.captioning.taggers.ClipScorer", FakeClip)
     picture = colours[0].path
     assert load_captioner(f"nearest:{run.path}").describe(picture, labels=["red"]).tags == ()
     captioner = load_captioner(f"nearest:{run.path}", "clip")

@@ -3,8 +3,7 @@
 import pytest
 from PIL import Image
 
-from lcm.data.captions import read_dataset
-from lcm.data.own import CAPTIONS, begin_data_set
+from lcm.data.dataset import CAPTIONS, begin_data_set, read_dataset
 from lcm.errors import BadImageError, DataError
 
 

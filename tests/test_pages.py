@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lcm.errors import BadImageError
-from lcm.evaluation.pages import SURE, TAGS_SHOWN, THUMBNAIL, PagePhoto, evenly, photo_cards, photo_page
+from lcm.evaluation.gallery import SURE, TAGS_SHOWN, THUMBNAIL, PagePhoto, evenly, photo_cards, photo_page
 
 VOID = {"meta", "img"}
 EVIL = "</p></title><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"

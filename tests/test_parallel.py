@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lcm.encoding.parallel import map_in_order
+from lcm.features.cache import map_in_order
 
 
 class Source:

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from figure_checks import assert_whole, texts_of
 from PIL import Image
 
 from lcm.errors import DataError
 from lcm.evaluation import plots
-from lcm.evaluation.pictures import FADED, HEAT, GalleryItem, attention, gallery
+from lcm.evaluation.gallery import FADED, HEAT, GalleryItem, attention, gallery
+from tests.fakes.figure_checks import assert_whole, texts_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 CAPTIONS = [

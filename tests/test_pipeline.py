@@ -4,14 +4,14 @@ import json
 
 import pytest
 from PIL import Image
-from tiny_blip import make_blip
 
 from lcm.captioning.bundle import Bundle, Manifest
-from lcm.captioning.captioners import load_captioner
+from lcm.captioning.captioner import load_captioner
 from lcm.cli import main
-from lcm.data.vocabulary import RESERVED
+from lcm.data.text import RESERVED
 from lcm.errors import ConfigError, LcmError
-from lcm.operations.pipeline import Preset, _of_kind, load_preset, notebook_parameters, preset_names, run
+from lcm.pipeline import Preset, _of_kind, load_preset, notebook_parameters, preset_names, run
+from tests.fakes.tiny_blip import make_blip
 
 NOTEBOOKS = ("01_prepare", "02_train", "03_evaluate", "04_compare")
 
@@ -120,7 +120,7 @@ def test_the_preset_of_the_shipped_model_runs_whole_on_a_few_images(tmp_path):
     folder = run(load_preset("flickr8k-best"), parameters, tmp_path / "run")
     metrics = folder.read_metrics()
     assert (metrics["model"], metrics["reinforce_epochs"]) == ("transformer", 1)
-    assert metrics["match_weight"] == Manifest.load(folder.bundle).match_weight > 0
+    assert metrics["rerank_weight"] == Manifest.load(folder.bundle).rerank_weight > 0
     captioner = load_captioner(folder.bundle)
     for result in map(json.loads, folder.results.read_text().splitlines()):
         description = captioner.describe(result["path"])

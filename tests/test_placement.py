@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
-from altered import alter
-from tiny_retraining import (
+
+from lcm.data.images import read_image
+from lcm.features import cache
+from lcm.retraining.contributed import join, labelled
+from lcm.retraining.near_copies import KnownPictures, Picture
+from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
+from tests.fakes.altered import alter
+from tests.fakes.tiny_retraining import (
     BASE,
     SIDE,
     WIDTH,
@@ -14,12 +20,6 @@ from tiny_retraining import (
     scene,
     use_colour_encoder,
 )
-
-from lcm.data.images import read_image
-from lcm.encoding import features
-from lcm.retraining.contributed import join, labelled
-from lcm.retraining.near_copies import KnownPictures, Picture
-from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
 
 SPLITS = {"one.png": "train", "two.png": "train", "held.png": "dev", "test.png": "test", "none.png": ""}
 ALTERED = ("jpeg 30", "to a half", "corner", "resized")  # of the ways in altered.py
@@ -181,7 +181,7 @@ def test_j05_an_unreadable_image_keeps_its_place(place, monkeypatch):
     images = place.store.training_images()
     images[4].path.unlink()
     images[5].path.write_bytes(b"no image")
-    monkeypatch.setattr(features, "MAX_UNREADABLE", 0.5)
+    monkeypatch.setattr(cache, "MAX_UNREADABLE", 0.5)
     gone = place.store.names[4:6]
     assert place.placed().splits == {name: split for name, split in before.items() if name not in gone}
 

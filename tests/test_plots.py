@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from figure_checks import assert_whole, texts_of
 
 from lcm.evaluation import plots
+from tests.fakes.figure_checks import assert_whole, texts_of
 
 EPOCHS = [
     {

@@ -8,17 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_graphs import use_tiny_encoder
-from tiny_versions import BROKEN, save_version
 
+from lcm import registry
 from lcm.captioning.bundle import Manifest, verify
-from lcm.captioning.captioners import SHIPPED_BUNDLE
-from lcm.captioning.versions import SHIPPED, current_folder, current_version
+from lcm.captioning.captioner import SHIPPED, SHIPPED_BUNDLE, current_folder, current_version
 from lcm.errors import BundleError, ConfigError, PublishError
-from lcm.folders import resource
-from lcm.operations import catalogue, history, publishing
-from lcm.operations.catalogue import all_versions
-from lcm.operations.publishing import promote, prune, publish, rollback
+from lcm.paths import packaged_file
+from lcm.registry import all_versions, promote, prune, publish, rollback
+from tests.fakes.tiny_graphs import use_tiny_encoder
+from tests.fakes.tiny_versions import BROKEN, save_version
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,7 +59,7 @@ def desk(tmp_path, monkeypatch) -> Desk:
 def test_the_shipped_bundle_is_a_version(desk):
     (only,) = all_versions()
     assert (only.name, only.is_current, only.is_before, only.fault) == (SHIPPED, True, False, "")
-    assert current_folder(desk.models) == resource(SHIPPED_BUNDLE)
+    assert current_folder(desk.models) == packaged_file(SHIPPED_BUNDLE)
     assert not desk.models.exists(), "looking makes nothing"
 
 
@@ -83,7 +81,7 @@ def test_a_publish_copies_the_bundle_and_nothing_else(desk):
 
 def test_the_history_tells_who_made_what_current_and_why(desk):
     publish(desk.bundle("b"), "it is better", {"cider": 0.5}, make_current=True)
-    events = history.read_history(desk.models)
+    events = registry.read_history(desk.models)
     assert [(one.action, one.version, one.previous) for one in events] == [
         ("publish", "tiny-b", SHIPPED),
         ("promote", "tiny-b", SHIPPED),
@@ -109,9 +107,9 @@ def test_a_line_that_a_crash_cut_off_harms_no_other(desk):
     desk.publish("b")
     with (desk.models / "history.jsonl").open("a") as file:
         file.write('{"action": "promote", "vers')
-    assert len(history.read_history(desk.models)) == 2
+    assert len(registry.read_history(desk.models)) == 2
     promote(SHIPPED)
-    assert [one.action for one in history.read_history(desk.models)] == ["publish", "promote", "promote"]
+    assert [one.action for one in registry.read_history(desk.models)] == ["publish", "promote", "promote"]
     assert len((desk.models / "history.jsonl").read_text().splitlines()) == 4
 
 
@@ -150,7 +148,7 @@ def test_what_does_not_work_is_not_published(desk, name):
     with pytest.raises(BundleError):
         publish(bundle, "why not", make_current=True)
     assert (desk.names, desk.current, desk.hidden()) == ([SHIPPED], SHIPPED, [])
-    assert history.read_history(desk.models) == []
+    assert registry.read_history(desk.models) == []
 
 
 def test_what_is_damaged_or_no_bundle_is_not_published(desk):
@@ -201,8 +199,8 @@ def test_only_whole_versions_are_promoted(desk):
     with pytest.raises(ConfigError):
         promote("../models/tiny-b")
     assert desk.current == "tiny-c"
-    assert promote("tiny-c") == publishing.Change("tiny-c", "tiny-c")
-    assert len(history.read_history(desk.models)) == 4
+    assert promote("tiny-c") == registry.Change("tiny-c", "tiny-c")
+    assert len(registry.read_history(desk.models)) == 4
 
 
 def test_each_rollback_goes_one_further_back(desk):
@@ -245,7 +243,7 @@ def test_what_was_changed_by_hand_is_written_down_and_can_be_rolled_back(desk):
     assert desk.current == "tiny-d"
     assert rollback().version == "tiny-c"
     assert not (desk.models / "current").is_symlink()
-    assert [one.action for one in history.read_history(desk.models)][-2:] == ["found", "rollback"]
+    assert [one.action for one in registry.read_history(desk.models)][-2:] == ["found", "rollback"]
 
 
 def test_current_may_lead_elsewhere(desk):
@@ -283,8 +281,8 @@ def test_prune_keeps_what_a_rollback_would_really_go_to(desk):
 def test_the_shipped_bundle_among_the_versions_of_a_clone_is_never_removed(desk, monkeypatch):
     desk.models.mkdir(parents=True)
     shipped = shutil.copytree(desk.bundle("s"), desk.models / "flickr8k")
-    for module in (catalogue, sys.modules["lcm.captioning.versions"]):
-        monkeypatch.setattr(module, "resource", lambda _: shipped)
+    for module in (registry, sys.modules["lcm.captioning.captioner"]):
+        monkeypatch.setattr(module, "packaged_file", lambda _: shipped)
     desk.publish("b")
     assert desk.names == [SHIPPED, "tiny-b"]
     promote(SHIPPED)
@@ -305,7 +303,7 @@ def test_a_disk_that_cannot_be_written_is_told_in_one_line(desk, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(publishing, "_copy_file", full)
+    monkeypatch.setattr(registry, "_copy_file", full)
     with pytest.raises(PublishError, match="No space left on device"):
         publish(desk.bundle("c"), "why not")
     assert desk.hidden() == []
@@ -315,8 +313,8 @@ PUBLISHER = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from lcm.encoding.encoders import ENCODERS
-from tiny_graphs import TinyConversion, tiny_spec
+from lcm.features.encoders import ENCODERS
+from tests.fakes.tiny_graphs import TinyConversion, tiny_spec
 from lcm.operations import history, publishing
 ENCODERS["tiny"] = tiny_spec(TinyConversion())
 die = lambda *_: os.kill(os.getpid(), 9)
@@ -380,7 +378,7 @@ def test_i14_publishes_at_once_are_never_mixed(desk):
     promote(SHIPPED)
     assert (desk.names[0], sorted(desk.names[1:]), desk.hidden()) == (SHIPPED, ["tiny-b", "tiny-d"], [])
     assert_whole(desk)
-    events = history.read_history(desk.models)
+    events = registry.read_history(desk.models)
     assert len([one for one in events if one.action == "publish"]) == 6
     current = SHIPPED
     for one in events:
@@ -390,7 +388,7 @@ def test_i14_publishes_at_once_are_never_mixed(desk):
 
 def test_only_one_works_at_a_time(desk, monkeypatch):
     desk.publish("b")
-    monkeypatch.setattr(publishing, "LOCK_WAIT_S", 0.05)
-    with publishing.FileLock(desk.models / ".lock"), pytest.raises(PublishError, match="another lcm has been working"):
+    monkeypatch.setattr(registry, "LOCK_WAIT_S", 0.05)
+    with registry.FileLock(desk.models / ".lock"), pytest.raises(PublishError, match="another lcm has been working"):
         promote(SHIPPED)
     assert desk.current == "tiny-b"

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from lcm.captioning.bundle import Manifest
-from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
-from lcm.captioning.scorers import TAG_SCORERS
-from lcm.data.captions import read_dataset
-from lcm.data.samples import generate
-from lcm.encoding.encoders import ENCODERS
-from lcm.folders import cache_dir, home
+from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
+from lcm.captioning.taggers import TAG_SCORERS
+from lcm.data.dataset import read_dataset
+from lcm.data.sample import generate
+from lcm.features.encoders import ENCODERS
 from lcm.models import MODELS
-from lcm.operations.pipeline import load_preset, notebook_parameters, preset_names
+from lcm.paths import cache_dir, home
+from lcm.pipeline import load_preset, notebook_parameters, preset_names
 from lcm.service.settings import settings_table
 
 ROOT = Path(__file__).parent.parent

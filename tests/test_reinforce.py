@@ -14,15 +14,15 @@ import tensorflow as tf
 
 from lcm.captioning.decoding import NEVER_WRITTEN
 from lcm.config import TrainConfig
-from lcm.data.captions import LabelledImage
-from lcm.data.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, build_vocabulary
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.dataset import LabelledImage
+from lcm.data.text import END, PAD, START, UNKNOWN, Vocabulary, build_vocabulary
 from lcm.errors import DataError
+from lcm.features.cache import LabelledFeatures
 from lcm.models.merge import Merge
 from lcm.models.transformer import Transformer
-from lcm.training import reinforce as module
-from lcm.training.checkpoint import load_checkpoint
-from lcm.training.reinforce import Sampler, SelfCritical, advantages, reinforce
+from lcm.training import self_critical as module
+from lcm.training.loop import load_checkpoint
+from lcm.training.self_critical import Sampler, SelfCritical, advantages, train_self_critical
 
 COLOURS, THINGS = ("red", "green", "blue"), ("dog", "cat", "boat")
 CAPTIONS = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
@@ -67,7 +67,7 @@ def train(folder: Path, model: str = "merge", first: int = 0, labelled: Labelled
     """Train a small model, as the first stage, of the seed `first`, might have left it; returns it and the history."""
     fresh = build(model, seed=first)
     labelled = world(model) if labelled is None else labelled
-    return fresh, reinforce(fresh, labelled, VOCABULARY, lambda: None, settings(**parameters), folder)
+    return fresh, train_self_critical(fresh, labelled, VOCABULARY, lambda: None, settings(**parameters), folder)
 
 
 def log_probs_of(model, features: np.ndarray, written: np.ndarray) -> np.ndarray:
@@ -328,7 +328,7 @@ def test_it_learns_to_write_what_earns_more(name, tmp_path):
 def test_an_epoch_tells_of_rewards_and_not_of_losses(tmp_path):
     scores = iter([0.1, 0.25, 0.75, 0.5])  # the first before any epoch
     model, labelled = build("merge"), world("merge")
-    history = reinforce(model, labelled, VOCABULARY, lambda: next(scores), settings(), tmp_path)
+    history = train_self_critical(model, labelled, VOCABULARY, lambda: next(scores), settings(), tmp_path)
     for epoch in history.epochs:
         assert (epoch.train_loss, epoch.dev_loss, epoch.learning_rate) == (None, None, 0.02)
         assert 0 <= epoch.train_reward <= 10
@@ -342,7 +342,7 @@ def test_an_epoch_tells_of_rewards_and_not_of_losses(tmp_path):
 def test_where_dev_gets_worse_the_first_stage_stays(before, kept, tmp_path, capsys):
     scores = iter([before, 0.25, 0.75, 0.5])
     model = build("merge")
-    reinforce(model, world("merge"), VOCABULARY, lambda: next(scores), settings(), tmp_path)
+    train_self_critical(model, world("merge"), VOCABULARY, lambda: next(scores), settings(), tmp_path)
     same = all(np.array_equal(*pair) for pair in zip(model.get_weights(), build("merge").get_weights(), strict=True))
     assert same == (kept == "first stage")
     assert ("did not help" in capsys.readouterr().out) == (kept == "first stage")

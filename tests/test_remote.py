@@ -12,17 +12,16 @@ import threading
 from pathlib import Path
 
 import pytest
-from children import in_child
 from filelock import FileLock
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-from lcm.data.address import Address
-from lcm.data.remote import WORKERS, fetch
-from lcm.data.sources import load_dataset, resolve, source_name
+from lcm.data.dataset import load_dataset, resolve, source_name
+from lcm.data.remote import WORKERS, Address, fetch
 from lcm.errors import ConfigError, DataError
+from tests.fakes.children import in_child
 
 URL = "memory://bucket/photos"
 FILES = {"captions.tsv": b"a.png\ta dog\nb.png\ta cat\n", "images/a.png": b"A" * 10, "images/deep/b.png": b"B" * 20}
@@ -520,7 +519,7 @@ def test_base_is_what_the_variable_names(photos, monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("value", [None, "", " ", "sample"])
 def test_the_sample_stands_in_for_the_base_and_stderr_says_so(monkeypatch, tmp_path, capsys, value):
     drawn = []
-    monkeypatch.setattr("lcm.data.sources.generate", lambda folder: drawn.append(folder) or tmp_path / "place")
+    monkeypatch.setattr("lcm.data.dataset.generate", lambda folder: drawn.append(folder) or tmp_path / "place")
     write(tmp_path / "place", FILES | {"images/a.png": picture()})
     if value is not None:
         monkeypatch.setenv("LCM_DATASET_URL", value)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lcm.errors import ConfigError, DataError
-from lcm.evaluation.resampling import Interval, bootstrap_difference, bootstrap_mean, bootstrap_statistic
+from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean, bootstrap_statistic
 
 
 def normal_values(images, mean=0.0):
@@ -46,9 +46,9 @@ def test_numbers_are_those_of_scipy():
 def test_blocks_do_not_change_the_numbers(monkeypatch):
     values = normal_values(11)
     whole = bootstrap_mean(values)
-    monkeypatch.setattr("lcm.evaluation.resampling.BLOCK_DRAWS", 35)  # three resamples at a time, two left at the end
+    monkeypatch.setattr("lcm.evaluation.bootstrap.BLOCK_DRAWS", 35)  # three resamples at a time, two left at the end
     assert bootstrap_mean(values) == whole
-    monkeypatch.setattr("lcm.evaluation.resampling.BLOCK_DRAWS", 1)  # fewer draws than images: still one resample
+    monkeypatch.setattr("lcm.evaluation.bootstrap.BLOCK_DRAWS", 1)  # fewer draws than images: still one resample
     assert bootstrap_mean(values) == whole
 
 
@@ -128,7 +128,7 @@ def test_a_ratio_of_sums_by_hand():
 def test_blocks_do_not_change_a_statistic(monkeypatch):
     counts = np.stack([normal_values(11), normal_values(11) + 3], axis=1)
     whole = bootstrap_statistic(counts, lambda sums: sums[:, 0] / sums[:, 1])
-    monkeypatch.setattr("lcm.evaluation.resampling.BLOCK_DRAWS", 35)
+    monkeypatch.setattr("lcm.evaluation.bootstrap.BLOCK_DRAWS", 35)
     parts = bootstrap_statistic(counts, lambda sums: sums[:, 0] / sums[:, 1])
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high))
 

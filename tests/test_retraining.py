@@ -7,26 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from altered import alter
 from PIL import Image
-from tiny_graphs import TAGGER
-from tiny_retraining import BASE, IDENTITY, FakeStore, base_dataset, encode, scene, use_colour_encoder
-from tiny_versions import save_version
 
+from lcm import registry
 from lcm.captioning.bundle import WEIGHTS
-from lcm.captioning.versions import models_folder
+from lcm.captioning.captioner import models_folder
 from lcm.config import PrepareConfig
 from lcm.contributions.store import ContributionStore
-from lcm.data.captions import Dataset
-from lcm.data.vocabulary import RESERVED, build_vocabulary
-from lcm.encoding import features
-from lcm.encoding.encoders import EncoderIdentity
+from lcm.data.dataset import Dataset
+from lcm.data.text import RESERVED, build_vocabulary
 from lcm.errors import ConfigError, DataError, NothingToDo
-from lcm.operations import history
-from lcm.operations.history import Event
+from lcm.features import cache
+from lcm.features.encoders import EncoderIdentity
 from lcm.operations.retraining import SUSPECTS, Arrived, Gathered, gather, read_arrived
+from lcm.registry import Event
 from lcm.retraining.contributed import CONTRIBUTIONS, QUARANTINED, SEEN, TESTED, TRAINED, is_contributed, join, labelled
 from lcm.retraining.placement import TEST, TRAIN, Placement
+from tests.fakes.altered import alter
+from tests.fakes.tiny_graphs import TAGGER
+from tests.fakes.tiny_retraining import BASE, IDENTITY, FakeStore, base_dataset, encode, scene, use_colour_encoder
+from tests.fakes.tiny_versions import save_version
 
 SPLITS = {"one.png": "train", "two.png": "train", "held.png": "dev"}
 
@@ -53,7 +53,7 @@ class Desk:
         folder = save_version(models_folder() / name, encoder, name[-1], **changes)
         (folder / WEIGHTS).write_bytes(b"")
         (models_folder() / "current").write_text(f"{name}\n")
-        history.add_event(models_folder(), Event(history.PROMOTE, name, "the one before"))
+        registry.add_event(models_folder(), Event(registry.PROMOTE, name, "the one before"))
 
     def config(self, **changes) -> PrepareConfig:
         return PrepareConfig(run_dir="x", **{"contributions": "store"} | changes)
@@ -234,7 +234,7 @@ def test_j05_unreadable_images_are_left_out_and_counted(desk, monkeypatch):
     desk.store.training_images()[1].path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"1 of 6 images cannot be read, more than 1%"):
         desk.gather()
-    monkeypatch.setattr(features, "MAX_UNREADABLE", 0.5)
+    monkeypatch.setattr(cache, "MAX_UNREADABLE", 0.5)
     gathered = desk.gather()
     assert list(desk.contributed(gathered)) == [1, 3]
     metrics = gathered.as_metrics()

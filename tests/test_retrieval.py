@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcm.errors import DataError
-from lcm.evaluation.retrieval import retrieval
+from lcm.evaluation.tags import retrieval
 
 NONE = {1: 0.0, 5: 0.0, 10: 0.0}
 
@@ -70,9 +70,9 @@ def test_agrees_with_sorting_the_whole_matrix(k):
 def test_blocks_do_not_change_the_numbers(monkeypatch):
     pairs = noisy_pairs()
     whole = retrieval(*pairs)
-    monkeypatch.setattr("lcm.evaluation.retrieval.BLOCK_COSINES", 60 * 7)  # 7 of 180 texts at a time, 5 left at the end
+    monkeypatch.setattr("lcm.evaluation.tags.BLOCK_COSINES", 60 * 7)  # 7 of 180 texts at a time, 5 left at the end
     assert retrieval(*pairs) == whole
-    monkeypatch.setattr("lcm.evaluation.retrieval.BLOCK_COSINES", 1)  # fewer cosines than images: still one text
+    monkeypatch.setattr("lcm.evaluation.tags.BLOCK_COSINES", 1)  # fewer cosines than images: still one text
     assert retrieval(*pairs) == whole
 
 

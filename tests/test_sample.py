@@ -9,17 +9,16 @@ from PIL import Image
 from pyarrow import parquet
 
 from lcm.captioning.bundle import Manifest, verify
-from lcm.captioning.captioners import load_captioner
-from lcm.data.samples import generate
-from lcm.folders import home
-from lcm.operations.pipeline import load_preset, run
-from lcm.run_folder import RunFolder
+from lcm.captioning.captioner import load_captioner
+from lcm.data.sample import generate
+from lcm.paths import RunDir, home
+from lcm.pipeline import load_preset, run
 
 NOTEBOOKS = ("01_prepare", "02_train", "03_evaluate", "04_compare")
 
 
 @pytest.fixture(scope="module")
-def sample_run(tmp_path_factory) -> RunFolder:
+def sample_run(tmp_path_factory) -> RunDir:
     """The embedded default, whole: generated images, real encoder, trained and evaluated."""
     return run(load_preset("sample"), {}, tmp_path_factory.mktemp("runs") / "sample")
 

@@ -8,11 +8,21 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lcm.data import samples
-from lcm.data.drawing import AMOUNTS, COLOURS, THINGS
-from lcm.data.samples import COMPANIONS, FAMILIES, MANIFEST, Scene, generate, plan_scenes, write_captions
-from lcm.data.scenery import PLACES
-from lcm.data.vocabulary import standardise
+from lcm.data import sample
+from lcm.data.sample import (
+    AMOUNTS,
+    COLOURS,
+    COMPANIONS,
+    FAMILIES,
+    MANIFEST,
+    PLACES,
+    THINGS,
+    Scene,
+    generate,
+    plan_scenes,
+    write_captions,
+)
+from lcm.data.text import standardise
 
 IMAGES = 60
 SPLITS = ("train", "dev", "test")
@@ -58,7 +68,7 @@ def small(tmp_path_factory) -> Path:
 def test_a_plan_is_a_matter_of_its_arguments(plan):
     assert plan_scenes() == plan
     assert plan_scenes(seed=1) != plan
-    assert len(plan) == len(set(plan)) == samples.IMAGES == 1200
+    assert len(plan) == len(set(plan)) == sample.IMAGES == 1200
 
 
 def test_the_language_is_rich_enough(plan):
@@ -174,7 +184,7 @@ def test_same_arguments_same_bytes_and_another_seed_others(tmp_path):
 
 
 def test_a_second_call_does_nothing(small, monkeypatch):
-    monkeypatch.setattr(samples, "draw_scene", None)  # drawing would fail
+    monkeypatch.setattr(sample, "draw_scene", None)  # drawing would fail
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*")}
     assert generate(small, images=IMAGES) == small
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
@@ -196,7 +206,7 @@ def test_a_folder_without_its_manifest_is_made_anew(tmp_path):
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt, OSError])
 def test_an_interruption_leaves_no_half_folder(tmp_path, monkeypatch, reason):
-    draw, drawn = samples.draw_scene, []
+    draw, drawn = sample.draw_scene, []
 
     def interrupted(**scene):
         drawn.append(scene)
@@ -204,7 +214,7 @@ def test_an_interruption_leaves_no_half_folder(tmp_path, monkeypatch, reason):
             raise reason
         return draw(**scene)
 
-    monkeypatch.setattr(samples, "draw_scene", interrupted)
+    monkeypatch.setattr(sample, "draw_scene", interrupted)
     with pytest.raises(reason):
         generate(tmp_path / "sample", images=10)
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden leftovers count
@@ -217,7 +227,7 @@ def test_an_interruption_spares_the_folder_that_was_there(tmp_path, monkeypatch)
     def interrupted(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(samples, "draw_scene", interrupted)
+    monkeypatch.setattr(sample, "draw_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate(folder, images=12)
     assert contents(folder) == whole

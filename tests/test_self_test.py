@@ -1,14 +1,13 @@
 """The self-test: which captioners pass, and what is said of the others."""
 
 import pytest
-from tiny_graphs import use_tiny_encoder
-from tiny_versions import BROKEN, letters_of, red_picture, save_version
 
-from lcm.captioning.captioners import SHIPPED_BUNDLE
-from lcm.captioning.describing import Description
-from lcm.captioning.self_test import fault_of, golden_pictures, load_tested, self_test
+from lcm.captioning.captioner import SHIPPED_BUNDLE, fault_of, load_tested, probe_images, smoke_test
+from lcm.captioning.description import Description
 from lcm.errors import BundleError, LcmError
-from lcm.folders import resource
+from lcm.paths import packaged_file
+from tests.fakes.tiny_graphs import use_tiny_encoder
+from tests.fakes.tiny_versions import BROKEN, letters_of, red_picture, save_version
 
 GOOD = Description("a dog", ("a dog", "a cat"), (("dog", 0.75), ("cat", 0.25)), "odd-1", 0.5)
 
@@ -33,7 +32,7 @@ def test_a_version_that_works_passes(tmp_path, monkeypatch):
 
 
 def test_the_shipped_model_passes():
-    assert load_tested(resource(SHIPPED_BUNDLE)).name
+    assert load_tested(packaged_file(SHIPPED_BUNDLE)).name
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -55,10 +54,10 @@ def test_what_is_a_description():
 
 
 def test_a_captioner_has_to_say_something_and_the_same_again():
-    self_test(Saying(GOOD))
+    smoke_test(Saying(GOOD))
     with pytest.raises(BundleError, match="saying-1 fails its self-test on the gradient: a caption is empty"):
-        self_test(Saying(Description(" ", (" ",), (), "m")))
+        smoke_test(Saying(Description(" ", (" ",), (), "m")))
     with pytest.raises(BundleError, match="otherwise the second time"):
-        self_test(Saying(GOOD, Description("a cat", ("a cat",), (), "m"), GOOD))
+        smoke_test(Saying(GOOD, Description("a cat", ("a cat",), (), "m"), GOOD))
     with pytest.raises(BundleError, match="on the banner"):
-        self_test(Saying(*[GOOD] * 2 * (len(golden_pictures()) - 1), Description("", ("",), (), "m")))
+        smoke_test(Saying(*[GOOD] * 2 * (len(probe_images()) - 1), Description("", ("",), (), "m")))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lcm.errors import ConfigError
-from lcm.folders import home
+from lcm.paths import home
 from lcm.service.settings import Settings, settings_table
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from altered import alter, scene
 
-from lcm.captioning.describing import SeenImage
+from lcm.captioning.description import SeenImage
 from lcm.captioning.signatures import CANDIDATES, Signatures
 from lcm.data.images import read_image
-from lcm.encoding.encoders import EncoderIdentity
+from lcm.features.encoders import EncoderIdentity
+from tests.fakes.altered import alter, scene
 
 ENCODER = EncoderIdentity("tiny", "pretrained", "0" * 64, (1.0,))
 OTHER = replace(ENCODER, source_sha256="1" * 64)

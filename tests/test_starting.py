@@ -3,18 +3,18 @@
 from pathlib import Path
 
 import pytest
-from tiny_graphs import tiny_manifest, use_tiny_encoder
-from tiny_versions import reseal, save_version
 
 from lcm.captioning.bundle import WEIGHTS, Manifest
-from lcm.captioning.versions import SHIPPED
+from lcm.captioning.captioner import SHIPPED
 from lcm.config import PrepareConfig
 from lcm.contributions.numbers import as_text, from_text
 from lcm.errors import BundleError, ConfigError
 from lcm.operations import starting
-from lcm.operations.publishing import promote, publish, rollback
 from lcm.operations.starting import current_start, find_start
+from lcm.registry import promote, publish, rollback
 from lcm.retraining.contributed import CONTRIBUTIONS, QUARANTINED, SEEN, TESTED, TRAINED
+from tests.fakes.tiny_graphs import tiny_manifest, use_tiny_encoder
+from tests.fakes.tiny_versions import reseal, save_version
 
 
 class Desk:

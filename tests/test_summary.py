@@ -5,22 +5,22 @@ import json
 import pytest
 
 from lcm.cli import main
-from lcm.evaluation.resampling import Interval
+from lcm.evaluation.bootstrap import Interval
 from lcm.operations.summary import as_markdown, published_version
+from lcm.paths import RunDir
 from lcm.retraining.gate import Check, Decision
-from lcm.run_folder import RunFolder
 
 NUMBERS = {"base_cider_current": 0.62, "base_cider_new": 0.631, "base_wer_current": 0.7, "base_wer_new": 0.69}
 
 
 @pytest.fixture
-def run(tmp_path) -> RunFolder:
-    folder = RunFolder.at(tmp_path / "run")
+def run(tmp_path) -> RunDir:
+    folder = RunDir.at(tmp_path / "run")
     folder.add_metrics(cider=0.63149, images=1000, meteor=None, contributions_new=1250, data_source="photos")
     return folder
 
 
-def judged(run: RunFolder, passed: bool, version: str = "") -> RunFolder:
+def judged(run: RunDir, passed: bool, version: str = "") -> RunDir:
     checks = (Check("CIDEr on the base", passed, "the lower bound is above −0.01", Interval(0.011, 0.002, 0.02)),)
     decision = Decision(checks, NUMBERS)
     (run.path / "gate.json").write_text(json.dumps(decision.as_record() | {"version": version}))
@@ -63,7 +63,7 @@ def test_a_run_that_ended_early_says_so(run):
 
 def test_a_run_with_nothing_to_learn_has_only_a_notebook(tmp_path):
     (tmp_path / "01_prepare.ipynb").write_text("{}")
-    assert as_markdown(RunFolder(tmp_path)).startswith("## Retraining\n\n**Nothing is published**")
+    assert as_markdown(RunDir(tmp_path)).startswith("## Retraining\n\n**Nothing is published**")
 
 
 def test_what_failed_or_has_no_version_s_name_is_not_published(run):

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from lcm.errors import ConfigError, DataError
-from lcm.evaluation.resampling import Interval
-from lcm.evaluation.tag_quality import (
+from lcm.evaluation.bootstrap import Interval
+from lcm.evaluation.tags import (
     BASELINES,
     OrderQuality,
     TagComparison,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from lcm.captioning.tagging import Photo
-from lcm.data.captions import LabelledImage
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.dataset import LabelledImage
 from lcm.evaluation.metrics import Scores
-from lcm.evaluation.results import best_of, collect_results, pick_page, save_results
-from lcm.evaluation.tag_report import TagReport, report_tags
+from lcm.evaluation.report import best_of, collect_results, pick_page, save_results
+from lcm.evaluation.tags import TagReport, report_tags
+from lcm.features.cache import LabelledFeatures
 
 # Five images in the plane, the first and the last the same; each reference lies on its image. "dog" is in a train
 # caption, "sky" in every image, "glorp" cannot be read: the words that were never seen are zebra and kite.

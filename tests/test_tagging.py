@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_graphs import TAGGER, WIDTH, save_tag_files, tiny_manifest
 
-from lcm.captioning import clip, dual_encoder
-from lcm.captioning.dual_encoder import FILES, DualEncoder
-from lcm.captioning.scorers import TAG_SCORERS, load_chooser, load_tag_scorer
+from lcm.captioning import taggers
+from lcm.captioning.bundle import TAGGER_FILES as FILES
+from lcm.captioning.taggers import TAG_SCORERS, DualEncoder, load_reranker, load_tag_scorer
 from lcm.captioning.tagging import Photo, rank, shares, tag_candidates
 from lcm.data import word_vectors
-from lcm.encoding.encoders import EncoderIdentity
 from lcm.errors import BundleError, ConfigError
+from lcm.features.encoders import EncoderIdentity
+from tests.fakes.tiny_graphs import TAGGER, WIDTH, save_tag_files, tiny_manifest
 
 # Shares
 
@@ -135,7 +135,7 @@ def test_an_image_vector_is_a_unit_vector_of_its_features(folder):
 def test_a_word_of_the_table_has_its_vector_ready(folder):
     scorer = DualEncoder(folder, TAGGER)
     np.testing.assert_array_equal(scorer.text_vectors(["blue", "square", "blue"]), np.eye(4)[[2, 3, 2]])
-    np.save(folder / dual_encoder.WORD_VECTORS, np.eye(4, dtype=np.float16)[::-1])
+    np.save(folder / taggers.WORD_VECTORS, np.eye(4, dtype=np.float16)[::-1])
     np.testing.assert_array_equal(DualEncoder(folder, TAGGER).text_vectors(["red"]), [[0, 0, 0, 1]])
 
 
@@ -199,7 +199,7 @@ class CountedVectors:
 @pytest.fixture
 def counted(monkeypatch) -> CountedVectors:
     counted = CountedVectors()
-    monkeypatch.setattr(dual_encoder, "find_vectors", counted)
+    monkeypatch.setattr(taggers, "find_vectors", counted)
     return counted
 
 
@@ -217,7 +217,7 @@ def test_texts_get_the_same_vectors_in_any_company(folder, monkeypatch):
     texts = ["dog", "cat dog", "", "a cat and a dog in the snow", "w" * 9, "cat dog cat"]
     alone = np.concatenate([DualEncoder(folder, TAGGER).text_vectors([text]) for text in texts])
     for at_once in (64, 2, 1):
-        monkeypatch.setattr(dual_encoder, "TEXTS_AT_ONCE", at_once)
+        monkeypatch.setattr(taggers, "TEXTS_AT_ONCE", at_once)
         np.testing.assert_allclose(DualEncoder(folder, TAGGER).text_vectors(texts), alone, atol=1e-6)
 
 
@@ -225,7 +225,7 @@ def test_texts_get_the_same_vectors_in_any_company(folder, monkeypatch):
 def test_the_cache_is_bounded_and_answers_stay_the_same(folder, monkeypatch):
     words = ["w" * place for place in range(2, 30)]
     expected = DualEncoder(folder, TAGGER).text_vectors(words)
-    monkeypatch.setattr(dual_encoder, "CACHED_TEXTS", 5)
+    monkeypatch.setattr(taggers, "CACHED_TEXTS", 5)
     scorer = DualEncoder(folder, TAGGER)
     for place in range(0, len(words) - 2):
         np.testing.assert_array_equal(scorer.text_vectors(words[place : place + 3]), expected[place : place + 3])
@@ -235,7 +235,7 @@ def test_the_cache_is_bounded_and_answers_stay_the_same(folder, monkeypatch):
 
 @pytest.mark.usefixtures("counted")
 def test_threads_get_the_answers_of_one(folder, monkeypatch):
-    monkeypatch.setattr(dual_encoder, "CACHED_TEXTS", 7)  # so that it is emptied again and again
+    monkeypatch.setattr(taggers, "CACHED_TEXTS", 7)  # so that it is emptied again and again
     texts = [
         [*(f"{'ab' * (1 + (place + step) % 20)}c" for step in range(4)), "red", "red square"] for place in range(200)
     ]
@@ -250,7 +250,7 @@ def test_threads_get_the_answers_of_one(folder, monkeypatch):
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("content", [None, b"", b"no such file"])
 def test_a_tag_file_that_cannot_be_read_is_refused(name, content, folder):
-    if name == dual_encoder.WORDS and content is not None:
+    if name == taggers.WORDS and content is not None:
         content = b"\xff\xfe\xfd"  # any text is a list of words, but of another length
     (folder / name).unlink()
     if content is not None:
@@ -262,14 +262,14 @@ def test_a_tag_file_that_cannot_be_read_is_refused(name, content, folder):
 def test_a_pickle_in_an_array_file_is_not_loaded(folder):
     content = io.BytesIO()
     np.save(content, np.array([{}] * 4, object))
-    for name in (dual_encoder.WORD_ROWS, dual_encoder.WORD_VECTORS):
+    for name in (taggers.WORD_ROWS, taggers.WORD_VECTORS):
         save_tag_files(folder)
         (folder / name).write_bytes(content.getvalue())
         with pytest.raises(BundleError, match=r"cannot be loaded \(ValueError\)"):
             DualEncoder(folder, TAGGER)
 
 
-@pytest.mark.parametrize("name", [dual_encoder.WORD_ROWS, dual_encoder.WORD_VECTORS])
+@pytest.mark.parametrize("name", [taggers.WORD_ROWS, taggers.WORD_VECTORS])
 @pytest.mark.parametrize("shape", [(), (4,), (3, 4), (5, 4), (4, 4, 1)])
 def test_a_table_of_another_shape_is_refused(name, shape, folder):
     np.save(folder / name, np.zeros(shape, np.float16))
@@ -296,7 +296,7 @@ def manifest():
 def checkpoints(monkeypatch) -> list[tuple]:
     """What CLIP is asked to load."""
     asked = []
-    monkeypatch.setattr(clip, "ClipScorer", lambda *checkpoint: asked.append(checkpoint) or "a CLIP")
+    monkeypatch.setattr(taggers, "ClipScorer", lambda *checkpoint: asked.append(checkpoint) or "a CLIP")
     return asked
 
 
@@ -344,31 +344,31 @@ def test_an_unknown_name_is_refused_with_the_choices(tagger, folder, manifest, c
 
 
 def test_without_weight_nothing_chooses_and_nothing_is_loaded(tmp_path, manifest):
-    assert load_chooser(tmp_path, manifest) is None  # the folder is empty
-    assert load_chooser(tmp_path, replace(manifest, match_weight=0.5), weight=0.0) is None
-    assert load_chooser(tmp_path, replace(manifest, tagger={})) is None
+    assert load_reranker(tmp_path, manifest) is None  # the folder is empty
+    assert load_reranker(tmp_path, replace(manifest, rerank_weight=0.5), weight=0.0) is None
+    assert load_reranker(tmp_path, replace(manifest, tagger={})) is None
 
 
 def test_the_weight_is_the_manifest_s_unless_another_one_is_given(folder, manifest):
-    manifest = replace(manifest, match_weight=0.5)
-    assert load_chooser(folder, manifest).weight == 0.5
-    assert load_chooser(folder, manifest, weight=2.0).weight == 2.0
+    manifest = replace(manifest, rerank_weight=0.5)
+    assert load_reranker(folder, manifest).weight == 0.5
+    assert load_reranker(folder, manifest, weight=2.0).weight == 2.0
 
 
 def test_the_scorer_that_is_loaded_already_chooses(tmp_path, folder, manifest):
     scorer = load_tag_scorer(None, folder, manifest)
-    assert load_chooser(tmp_path, manifest, scorer, weight=1.0).model is scorer  # there is nothing in tmp_path
+    assert load_reranker(tmp_path, manifest, scorer, weight=1.0).model is scorer  # there is nothing in tmp_path
 
 
 @pytest.mark.parametrize("tagger", ["clip", "none"])
 def test_another_scorer_of_tags_does_not_choose(tagger, folder, manifest, checkpoints):
-    chooser = load_chooser(folder, manifest, load_tag_scorer(tagger, folder, manifest), weight=1.0)
+    chooser = load_reranker(folder, manifest, load_tag_scorer(tagger, folder, manifest), weight=1.0)
     assert (type(chooser.model), chooser.model.name) == (DualEncoder, "tiny-tags")
     assert len(checkpoints) == (tagger == "clip")
 
 
 @pytest.mark.parametrize("loaded", [None, "a CLIP"])
 def test_nothing_chooses_for_a_bundle_without_scorer(loaded, folder, manifest):
-    said = r"trained without a tag scorer, which match_weight 0.5 asks; train with -p tagger dual_encoder, or evaluate"
+    said = r"trained without a tag scorer, which rerank_weight 0.5 asks; train with -p tagger dual_encoder, or evaluate"
     with pytest.raises(BundleError, match=said):
-        load_chooser(folder, replace(manifest, tagger={}, match_weight=0.5), loaded)
+        load_reranker(folder, replace(manifest, tagger={}, rerank_weight=0.5), loaded)

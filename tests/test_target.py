@@ -8,12 +8,11 @@ import time
 
 import pytest
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-from mirror_fakes import FaultyDisk, FaultyMemory, down, make_target
 
 from lcm.contributions.target import MARKER, Target, TargetError
-from lcm.data.address import Address
-from lcm.data.redaction import HIDDEN, MAX_CHARS, known_secrets, redact
+from lcm.data.remote import HIDDEN, MAX_CHARS, Address, known_secrets, redact
 from lcm.errors import ConfigError
+from tests.fakes.mirror_fakes import FaultyDisk, FaultyMemory, down, make_target
 
 # Addresses
 

@@ -13,30 +13,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcm.captioning import dual_encoder
-from lcm.captioning.bundle import Bundle, Manifest
-from lcm.captioning.scorers import load_tag_scorer
+from lcm.captioning import taggers
+from lcm.captioning.bundle import TAGGER_FILES, Bundle, Manifest
+from lcm.captioning.generate import best_captions
+from lcm.captioning.taggers import load_tag_scorer
 from lcm.captioning.tagging import Photo
-from lcm.captioning.writing import best_captions
 from lcm.config import TrainConfig
-from lcm.data.captions import Dataset, LabelledImage
-from lcm.data.vocabulary import END, PAD, START, UNKNOWN, build_vocabulary
+from lcm.data.dataset import Dataset, LabelledImage
+from lcm.data.text import END, PAD, START, UNKNOWN, build_vocabulary
 from lcm.data.word_vectors import find_vectors
-from lcm.encoding.encoders import EncoderIdentity
-from lcm.encoding.features import EncodedImages
-from lcm.encoding.prepared import LabelledFeatures, PreparedRun
-from lcm.encoding.runtime import open_session
+from lcm.features.cache import EncodedImages, LabelledFeatures, PreparedRun
+from lcm.features.encoders import EncoderIdentity, open_session
 from lcm.models import build_model, build_tagger
-from lcm.run_folder import RunFolder
-from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches, make_buckets
-from lcm.training.checkpoint import load_checkpoint
+from lcm.paths import RunDir
+from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches, build_word_table, make_buckets
 from lcm.training.contrastive import TrainedTagger
-from lcm.training.epochs import History
 from lcm.training.export import export_bundle
-from lcm.training.fit import Trainer, fit
-from lcm.training.loss import cross_entropy
-from lcm.training.pairs import build_word_table
-from lcm.training.selection import KerasDecoder, make_dev_scorer
+from lcm.training.loop import History, KerasDecoder, Trainer, cross_entropy, fit, load_checkpoint, make_dev_scorer
 
 COLOURS, THINGS = ("red", "green", "blue", "white"), ("dog", "cat", "horse", "boat", "tree")
 
@@ -246,7 +239,7 @@ def test_other_parameters_start_over_but_not_those_of_other_stages(tmp_path, cap
 KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
-import lcm.training.fit as fit_module
+import lcm.training.loop as fit_module
 from tests.test_training import train_toy
 
 whole = fit_module.Fitting.train_epoch
@@ -300,7 +293,7 @@ HALF = 2e-3  # how far a number near 1 may be off in float16
 class Exported:
     """A bundle with a tagger, and the models that it was made from."""
 
-    run: RunFolder
+    run: RunDir
     model: object
     tagger: TrainedTagger
     labelled: LabelledFeatures
@@ -308,7 +301,7 @@ class Exported:
     manifest: Manifest
 
     @property
-    def scorer(self) -> dual_encoder.DualEncoder:
+    def scorer(self) -> taggers.DualEncoder:
         return load_tag_scorer(None, self.run.bundle, self.manifest)
 
 
@@ -317,7 +310,7 @@ def exported(tmp_path_factory) -> Exported:
     folder = tmp_path_factory.mktemp("exported")
     model, _, labelled, prepared = train_toy(folder / "checkpoint")
     tagger = make_tagger(labelled, prepared)
-    run = RunFolder.at(folder / "run")
+    run = RunDir.at(folder / "run")
     manifest = export_bundle(model, tagger, prepared, TrainConfig(run_dir=str(run.path)), run)
     return Exported(run, model, tagger, labelled, prepared, manifest)
 
@@ -365,7 +358,7 @@ def test_the_text_tower_answers_as_keras_does(exported, texts, words):
     rows = random.normal(size=(texts, words, width)).astype(np.float32)
     counted = np.ones((texts, words), np.float32)
     counted[-1, max(1, words // 2) :] = 0
-    tower = open_session(exported.run.bundle / dual_encoder.TEXT_TOWER)
+    tower = open_session(exported.run.bundle / taggers.TEXT_TOWER)
     names = [entry.name for entry in tower.get_inputs()]
     (vectors,) = tower.run(None, dict(zip(names, (rows, counted), strict=True)))
     np.testing.assert_allclose(vectors, exported.tagger.model.text_tower(rows, counted), atol=HALF)
@@ -401,7 +394,7 @@ def test_the_manifest_tells_of_the_tagger(exported):
         "words": exported.tagger.table.learned,
     }
     assert exported.scorer.scale == pytest.approx(30)
-    assert sorted(exported.manifest.files) == sorted({*CAPTIONER_FILES, *dual_encoder.FILES} - {"bundle.json"})
+    assert sorted(exported.manifest.files) == sorted({*CAPTIONER_FILES, *TAGGER_FILES} - {"bundle.json"})
     assert json.loads((exported.run.bundle / "bundle.json").read_text())["vocabulary_size"] == len(
         exported.prepared.vocabulary
     )
@@ -412,10 +405,10 @@ def test_key_words_outside_the_vocabulary_are_in_the_bundle_s_table(exported, tm
     images = [replace(image, captions=("two dogs run",)) for image in exported.labelled.images]
     labelled = replace(exported.labelled, images=images)
     prepared = replace(exported.prepared, vocabulary=build_vocabulary(["dogs"], 1))
-    tagger, run = make_tagger(labelled, prepared), RunFolder.at(tmp_path)
+    tagger, run = make_tagger(labelled, prepared), RunDir.at(tmp_path)
     manifest = export_bundle(exported.model, tagger, prepared, TrainConfig(run_dir=""), run)
     scorer = load_tag_scorer(None, run.bundle, manifest)
-    assert (run.bundle / dual_encoder.WORDS).read_text().split() == ["dogs", "dog"]
+    assert (run.bundle / taggers.WORDS).read_text().split() == ["dogs", "dog"]
     assert tagger.table.words == ("dogs", "dog", "run", "two")
     expected = tagger.model.read(np.array([[1], [2]]))
     np.testing.assert_allclose(scorer.text_vectors(["dogs", "dog"]), expected, atol=HALF)
@@ -424,7 +417,7 @@ def test_key_words_outside_the_vocabulary_are_in_the_bundle_s_table(exported, tm
 def test_a_tagger_that_learned_without_word_vectors_knows_its_own_words_alone(exported, tmp_path):
     embedding = tmp_path / "glove.txt"
     embedding.write_text("wolf 0.1 0.2 0.3\n")
-    tagger, run = make_tagger(exported.labelled, exported.prepared, str(embedding)), RunFolder.at(tmp_path)
+    tagger, run = make_tagger(exported.labelled, exported.prepared, str(embedding)), RunDir.at(tmp_path)
     config = TrainConfig(run_dir="", word_embedding=str(embedding))
     manifest = export_bundle(exported.model, tagger, exported.prepared, config, run)
     assert load_tag_scorer(None, run.bundle, manifest).unknown(["dog", "wolf"]) == ("wolf",)
@@ -432,7 +425,7 @@ def test_a_tagger_that_learned_without_word_vectors_knows_its_own_words_alone(ex
 
 def test_an_export_takes_the_place_of_the_old_one_and_leaves_nothing_else(exported, tmp_path):
     """First without a tagger, in place of one with a tagger and a stray file; then with one again."""
-    run = RunFolder.at(tmp_path / "run")
+    run = RunDir.at(tmp_path / "run")
     run.bundle.mkdir()
     (run.bundle / "old.onnx").write_text("old")
     shutil.copytree(exported.run.bundle, run.bundle, dirs_exist_ok=True)
@@ -443,4 +436,4 @@ def test_an_export_takes_the_place_of_the_old_one_and_leaves_nothing_else(export
     assert Bundle(run.bundle).manifest == manifest
     assert load_tag_scorer(None, run.bundle, manifest) is None
     export_bundle(exported.model, exported.tagger, exported.prepared, TrainConfig(run_dir=str(run.path)), run)
-    assert sorted(path.name for path in run.bundle.iterdir()) == sorted([*CAPTIONER_FILES, *dual_encoder.FILES])
+    assert sorted(path.name for path in run.bundle.iterdir()) == sorted([*CAPTIONER_FILES, *TAGGER_FILES])

@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 from lcm.captioning.decoding import empty_rows
-from lcm.data.vocabulary import END, PAD, START
+from lcm.data.text import END, PAD, START
 from lcm.models import build_model, transformer
 from lcm.models.attention import Attention
 from lcm.models.transformer import MAX_POSITIONS, Transformer
-from lcm.training.loss import caption_loss
+from lcm.training.loop import caption_loss
 
 VOCABULARY_SIZE, POSITIONS, FEATURE_DIM, WIDTH = 23, 9, 7, 16
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from lcm.data import images
 from lcm.data.images import open_image, read_image, read_views
-from lcm.encoding import views as views_module
-from lcm.encoding.views import MAX_STRETCH, VIEW_AREA, View, read_keys, view_keys
 from lcm.errors import BadImageError
+from lcm.features import cache as views_module
+from lcm.features.cache import MAX_STRETCH, VIEW_AREA, View, read_keys, view_keys
 
 SIZE = 32
 KEY = hashlib.sha256(b"a picture").hexdigest()

@@ -5,7 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from lcm.data.vocabulary import (
+from lcm.data.text import (
     END,
     PAD,
     RESERVED,

@@ -2,15 +2,15 @@
 
 import pytest
 
-from lcm.evaluation import word_errors
-from lcm.evaluation.word_errors import count_edits
+from lcm.evaluation import metrics
+from lcm.evaluation.metrics import count_edits
 
 PAIRS = [("the dog runs fast", "a dog runs"), ("a dog runs", "a dog runs"), ("cat", "a dog runs"), ("two cats", "")]
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_edits_by_hand(at_once, monkeypatch):
-    monkeypatch.setattr(word_errors, "PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(metrics, "PAIRS_AT_ONCE", at_once)
     assert count_edits(PAIRS) == [2, 0, 3, 2]  # one changed, one missing; none; one changed, two too many; all missing
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lcm.data.vocabulary import END, PAD, RESERVED, START, UNKNOWN, Vocabulary
+from lcm.data.text import END, PAD, RESERVED, START, UNKNOWN, Vocabulary
 from lcm.data.word_vectors import build_word_vectors, find_vectors
 from lcm.errors import ConfigError, DataError
 

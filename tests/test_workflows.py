@@ -18,10 +18,10 @@ import yaml
 
 from lcm.contributions.mirror import open_mirror
 from lcm.contributions.store import ContributionStore
-from lcm.data.captions import read_dataset
-from lcm.data.samples import generate
-from lcm.folders import cache_dir, home
-from lcm.operations.pipeline import load_preset
+from lcm.data.dataset import read_dataset
+from lcm.data.sample import generate
+from lcm.paths import cache_dir, home
+from lcm.pipeline import load_preset
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".github" / "workflows"

@@ -4,17 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from tiny_graphs import SIZE, make_picture, save_bundle, use_tiny_encoder
 
-from lcm.captioning import decoding, writing
+from lcm.captioning import decoding, generate
 from lcm.captioning.bundle import Bundle
-from lcm.captioning.choosing import Chooser
 from lcm.captioning.decoding import State
-from lcm.captioning.writing import Written, add_samples, best_captions, caption_features
+from lcm.captioning.generate import GeneratedCaption, add_samples, best_captions, caption_features
+from lcm.captioning.tagging import Reranker
 from lcm.data.images import read_image
-from lcm.data.vocabulary import END, RESERVED, UNKNOWN, Vocabulary
-from lcm.encoding.encoders import load_encoder
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.text import END, RESERVED, UNKNOWN, Vocabulary
+from lcm.features.cache import LabelledFeatures
+from lcm.features.encoders import load_encoder
+from tests.fakes.tiny_graphs import SIZE, make_picture, save_bundle, use_tiny_encoder
 
 END_WORD, UNKNOWN_WORD = RESERVED[END], RESERVED[UNKNOWN]
 
@@ -86,9 +86,9 @@ def test_the_best_caption_is_what_beam_search_finds():
 
 def test_a_caption_comes_with_its_log_probability_a_word():
     # END counts where it was written: "cat" END at 0.45, "a dog" END at 1, and "dog" at 0.55, cut before END.
-    expected = [Written("cat", pytest.approx(math.log(0.45) / 2)), Written("a dog", pytest.approx(0))]
+    expected = [GeneratedCaption("cat", pytest.approx(math.log(0.45) / 2)), GeneratedCaption("a dog", pytest.approx(0))]
     assert best_captions(Writer(CAT, SURE), features_of(0, 1), 3, 5) == expected
-    assert best_captions(Writer(CAT), features_of(0), 1, 1) == [Written("dog", pytest.approx(math.log(0.55)))]
+    assert best_captions(Writer(CAT), features_of(0), 1, 1) == [GeneratedCaption("dog", pytest.approx(math.log(0.55)))]
 
 
 def test_samples_come_after_the_best_caption_in_the_order_of_their_numbers():
@@ -120,7 +120,7 @@ def test_a_model_that_is_sure_is_not_asked_for_ever():
     writer = Writer(SURE)
     assert write(writer, 3) == [["a dog"]]
     assert writer.texts_at_first_step == [1, 3, 3, 3, 3]  # the beam's, then four rounds of three
-    assert writing.ROUNDS == 4
+    assert generate.ROUNDS == 4
 
 
 def test_samples_that_do_not_end_or_say_nothing_are_left_out():
@@ -187,7 +187,10 @@ CAT_FOUND = {
 def test_a_chooser_is_given_the_beam_s_candidates_best_first_and_decides():
     chooser, features = LastChooser(), features_of(0, 1)
     found = best_captions(Writer(CAT, SURE), features, 3, 5, chooser)
-    assert found == [Written("dog", pytest.approx(CAT_FOUND["dog"][1])), Written("a dog", pytest.approx(0))]
+    assert found == [
+        GeneratedCaption("dog", pytest.approx(CAT_FOUND["dog"][1])),
+        GeneratedCaption("a dog", pytest.approx(0)),
+    ]
     ((pooled, candidates, scores),) = chooser.asked
     assert pooled is features
     assert candidates == [list(CAT_FOUND), ["a dog"]]
@@ -209,7 +212,7 @@ def test_the_caption_depends_on_how_much_the_fit_weighs():
     lacking = {text: CAT_FOUND["cat"][0] - score for text, (score, _) in CAT_FOUND.items()}  # 0, 0.11, 0.30
     expected = {0.0: ["cat", "cat"], 1.01 * lacking["dog runs"]: ["cat", "dog runs"], 10.0: ["dog", "dog runs"]}
     for weight, texts in expected.items():
-        found = best_captions(Writer(CAT), features, 3, 5, Chooser(Ends(), weight))
+        found = best_captions(Writer(CAT), features, 3, 5, Reranker(Ends(), weight))
         assert [one.text for one in found] == texts
         assert [one.mean_log_prob for one in found] == pytest.approx([CAT_FOUND[text][1] for text in texts])
     assert best_texts(Writer(CAT), features, 3, 5) == expected[0.0]
@@ -243,7 +246,7 @@ def labelled(features: np.ndarray, rows: np.ndarray) -> LabelledFeatures:
 @pytest.mark.parametrize("at_once", [1, 2, 5, 256])
 @pytest.mark.parametrize("samples", [0, 2])
 def test_features_are_captioned_in_the_order_of_their_rows(at_once, samples, monkeypatch):
-    monkeypatch.setattr(writing, "PART", at_once)
+    monkeypatch.setattr(generate, "PART", at_once)
     writer, rows = Writer(CAT, SURE), np.array([1, 0, 0, 1, 0])
     found, mean_log_probs = caption_features(writer, labelled(features_of(0, 1), rows), 3, 5, samples, progress=False)
     assert found == write(writer, samples, rows)
@@ -253,7 +256,7 @@ def test_features_are_captioned_in_the_order_of_their_rows(at_once, samples, mon
 
 @pytest.mark.parametrize("at_once", [1, 2, 256])
 def test_a_chooser_chooses_among_the_captions_of_encoded_features(at_once, monkeypatch):
-    monkeypatch.setattr(writing, "PART", at_once)
+    monkeypatch.setattr(generate, "PART", at_once)
     chooser, rows = LastChooser(), np.array([1, 0, 0])
     writer, features = Writer(CAT, SURE), labelled(features_of(0, 1), rows)
     found, mean_log_probs = caption_features(writer, features, 3, 5, 2, chooser, progress=False)

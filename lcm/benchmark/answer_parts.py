@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lcm.captioning.bundle import Bundle
-from lcm.captioning.captioners import SHIPPED_BUNDLE
+from lcm.captioning.captioner import SHIPPED_BUNDLE
 from lcm.captioning.decoding import Hypothesis, decode_beam
-from lcm.captioning.dual_encoder import DualEncoder
-from lcm.captioning.scorers import load_chooser
+from lcm.captioning.taggers import DualEncoder, load_reranker
 from lcm.captioning.tagging import rank, tag_candidates
 from lcm.data.images import read_image
-from lcm.encoding.encoders import find_encoder
-from lcm.folders import resource
+from lcm.features.encoders import find_encoder
+from lcm.paths import packaged_file
 
 READING, ENCODING, STARTING, SEARCHING, CHOOSING, TAGS = (
     "reading the photo",
@@ -33,11 +32,11 @@ class Parts:
 
     def __init__(self):
         """Load them, as captioners.BundleCaptioner does."""
-        folder = resource(SHIPPED_BUNDLE)
+        folder = packaged_file(SHIPPED_BUNDLE)
         self._bundle = Bundle(folder)
         self._encoder = find_encoder(self._bundle.manifest.encoder)
         self._scorer = DualEncoder(folder, self._bundle.manifest.tagger)
-        self._chooser = load_chooser(folder, self._bundle.manifest, self._scorer)
+        self._chooser = load_reranker(folder, self._bundle.manifest, self._scorer)
 
     def time(self, photo: Path) -> dict[str, float]:
         """Return the seconds of each part, for a caption without samples; raises BadImageError for no photo."""

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from lcm.data.images import open_image, read_image
-from lcm.encoding.encoders import Encoder, load_encoder
-from lcm.encoding.features import encode_images
-from lcm.encoding.parallel import map_in_order
 from lcm.errors import DataError
+from lcm.features.cache import encode_images, map_in_order
+from lcm.features.encoders import Encoder, load_encoder
 
 LITE, RESNET = "efficientnet_lite2", "resnet50"  # our default, the original's
 MEANING = (

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from lcm.benchmark.process import report, run_python
-from lcm.data.captions import Dataset, LabelledImage, read_dataset
-from lcm.data.vocabulary import Vocabulary, build_vocabulary
-from lcm.encoding.encoders import ENCODERS, EncoderIdentity
-from lcm.encoding.prepared import LabelledFeatures, PreparedRun, encode_dataset
-from lcm.run_folder import RunFolder
+from lcm.data.dataset import Dataset, LabelledImage, read_dataset
+from lcm.data.text import Vocabulary, build_vocabulary
+from lcm.features.cache import LabelledFeatures, PreparedRun, encode_dataset
+from lcm.features.encoders import ENCODERS, EncoderIdentity
+from lcm.paths import RunDir
 
 WORDS = 2000  # different ones in the captions
 CAPTIONS = 5  # of each image
@@ -114,7 +114,7 @@ def train(images: int, _folder: Path) -> tuple[int, Callable[[], None]]:
     from lcm.config import TrainConfig
     from lcm.models import build_model
     from lcm.training.batches import CaptionBatches
-    from lcm.training.fit import Trainer
+    from lcm.training.loop import Trainer
 
     labelled, vocabulary = _labelled(images)
     model = build_model("merge", labelled.shape, np.zeros((len(vocabulary), 50), np.float32), seed=0)
@@ -154,8 +154,8 @@ def evaluate(images: int, _folder: Path) -> tuple[int, Callable[[], None]]:
 
 def bootstrap(images: int, _folder: Path) -> tuple[int, Callable[[], None]]:
     """Return the intervals of a mean and of BLEU-4 over the images."""
-    from lcm.evaluation.bleu import bleu_4
-    from lcm.evaluation.resampling import bootstrap_mean, bootstrap_statistic
+    from lcm.evaluation.bootstrap import bootstrap_mean, bootstrap_statistic
+    from lcm.evaluation.metrics import bleu_4
 
     counts = np.random.default_rng(0).integers(1, max(LENGTHS), (images, 10)).astype(np.float64)
 
@@ -173,8 +173,8 @@ def _prepare(folder: Path) -> None:
     dataset = read_dataset(folder)
     encoded = encode_dataset(dataset, NoNetwork())
     words = build_vocabulary(dataset.captions_of("train"), 5)
-    PreparedRun(dataset.without(encoded.unreadable), words, encoded).save(RunFolder.at(folder / "run"))
-    PreparedRun.load(RunFolder.at(folder / "run")).labelled_features("train", "pooled")
+    PreparedRun(dataset.without(encoded.unreadable), words, encoded).save(RunDir.at(folder / "run"))
+    PreparedRun.load(RunDir.at(folder / "run")).labelled_features("train", "pooled")
 
 
 def _labelled(images: int) -> tuple[LabelledFeatures, Vocabulary]:

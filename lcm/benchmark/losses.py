@@ -13,11 +13,11 @@ import numpy as np
 from lcm.benchmark.plain import PlainTraining
 from lcm.benchmark.prefixes import IMAGES_PER_STEP, build_prefix_model, prefix_batches
 from lcm.config import TrainConfig
-from lcm.data.vocabulary import PAD, Vocabulary
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.text import PAD, Vocabulary
+from lcm.features.cache import LabelledFeatures
 from lcm.models.merge import Merge
 from lcm.training.batches import Batch, CaptionBatches
-from lcm.training.fit import Trainer
+from lcm.training.loop import Trainer
 
 LEARNING_RATE = 1e-3  # of Adam, as the original's
 

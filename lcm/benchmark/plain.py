@@ -13,7 +13,7 @@ from typing import Self
 import keras
 import numpy as np
 
-from lcm.data.vocabulary import PAD
+from lcm.data.text import PAD
 from lcm.training.batches import Batch
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from lcm.data.vocabulary import PAD, Vocabulary
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.text import PAD, Vocabulary
+from lcm.features.cache import LabelledFeatures
 from lcm.models.merge import Merge
 
 IMAGES_PER_STEP = 5  # the original's batch

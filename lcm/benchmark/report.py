@@ -17,8 +17,8 @@ from lcm.benchmark.serving import Latencies
 from lcm.benchmark.timing import Rates
 from lcm.benchmark.training import TrainingSpeed
 from lcm.evaluation.plots import save as save_figure
-from lcm.evaluation.tables import Cell, Table
-from lcm.run_folder import RunFolder
+from lcm.evaluation.report import Cell, Table
+from lcm.paths import RunDir
 
 REPORT, PICTURES = "benchmark.md", "benchmark"  # a file, and a folder beside it
 PACKAGES_SHOWN = 12
@@ -160,7 +160,7 @@ def installed(packages: Sequence[Package], imports: Rates) -> Section:
     return Section("Installation", text, tables, metrics)
 
 
-def save(sections: Sequence[Section], folder: RunFolder) -> None:
+def save(sections: Sequence[Section], folder: RunDir) -> None:
     """Write the report, benchmark.md with its pictures, into a run's folder, and its numbers into metrics.json."""
     head = (
         "# Benchmark\n\nWritten by `lcm run --params benchmark`; nothing in it is written by hand. "

@@ -17,9 +17,9 @@ import numpy as np
 from lcm.benchmark.process import Ran, report_first_answer, run_python
 from lcm.benchmark.timing import Rates, time_in_turn
 from lcm.captioning.bundle import Manifest
-from lcm.captioning.captioners import SHIPPED_BUNDLE, load_captioner
+from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
 from lcm.errors import DataError
-from lcm.folders import resource
+from lcm.paths import packaged_file
 
 FEW = 2  # photos that the original gets in a round: it takes seconds for each
 CLIENTS = (1, 2, 4)  # that ask at once
@@ -111,7 +111,7 @@ def first_answers(photo: Path) -> dict[str, Ran]:
 
 def quality() -> Mapping[str, Any]:
     """Return the metrics of the shipped captioner: how good what is timed is."""
-    return Manifest.load(resource(SHIPPED_BUNDLE)).metrics
+    return Manifest.load(packaged_file(SHIPPED_BUNDLE)).metrics
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from lcm.benchmark.prefixes import IMAGES_PER_STEP, build_prefix_model, prefix_b
 from lcm.benchmark.profile import profile
 from lcm.benchmark.timing import Rates, time_in_turn
 from lcm.config import TrainConfig
-from lcm.data.vocabulary import Vocabulary
-from lcm.encoding.prepared import LabelledFeatures
+from lcm.data.text import Vocabulary
 from lcm.errors import DataError
+from lcm.features.cache import LabelledFeatures
 from lcm.models import build_model
 from lcm.training.batches import Batch, CaptionBatches
-from lcm.training.fit import Trainer
-from lcm.training.reinforce import SelfCritical
+from lcm.training.loop import Trainer
+from lcm.training.self_critical import SelfCritical
 
 STEPS = 30  # of ours in a round: two seconds of merge
 OTHER_STEPS = 10  # of the sides that are slower

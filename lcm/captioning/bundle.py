@@ -17,10 +17,9 @@ from typing import Any, Self, get_origin, get_type_hints
 import numpy as np
 
 from lcm.captioning.decoding import LENGTH_POWER, State, empty_rows
-from lcm.data.vocabulary import Vocabulary
-from lcm.encoding.encoders import EncoderIdentity, file_sha256
-from lcm.encoding.runtime import open_session
+from lcm.data.text import Vocabulary
 from lcm.errors import BundleError, DataError
+from lcm.features.encoders import EncoderIdentity, file_sha256, open_session
 
 SCHEMA_VERSION = 2
 MANIFEST = "bundle.json"
@@ -53,7 +52,7 @@ class Manifest:
     encoder: EncoderIdentity
     beam_width: int  # decoding that the metrics were measured with, and captions are written with
     max_words: int
-    match_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
+    rerank_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
     length_power: float = LENGTH_POWER  # of the score that the cosine is added to: see Hypothesis.score_at
     calibration: Mapping[str, Any] = field(default_factory=dict)  # what Calibration needs; empty: no confidence
     tagger: Mapping[str, Any] = field(default_factory=dict)  # what DualEncoder needs; empty: no tag scorer

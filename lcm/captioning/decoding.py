@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from lcm.data.vocabulary import END, PAD, START, UNKNOWN
+from lcm.data.text import END, PAD, START, UNKNOWN
 
 
 @dataclass(frozen=True)

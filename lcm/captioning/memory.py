@@ -11,11 +11,10 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from lcm.captioning.describing import Captioner, Description, SeeingCaptioner, SeenImage
+from lcm.captioning.description import Captioner, Description, SeeingCaptioner, SeenImage
 from lcm.captioning.signatures import Signatures
-from lcm.data.keywords import content_words
-from lcm.data.vocabulary import standardise
-from lcm.encoding.encoders import EncoderIdentity
+from lcm.data.text import content_words, standardise
+from lcm.features.encoders import EncoderIdentity
 
 
 @dataclass(frozen=True)

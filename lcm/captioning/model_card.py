@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lcm.captioning.bundle import MODEL_CARD, Manifest, seal, verify
-from lcm.captioning.confidence import Calibration
+from lcm.captioning.description import PlattScaler
 
-DECODING = ("beam_width", "max_words", "match_weight", "length_power")
+DECODING = ("beam_width", "max_words", "rerank_weight", "length_power")
 
 METRIC_LABELS = {
     "cider": "CIDEr",
@@ -100,7 +100,7 @@ def _tagger(manifest: Manifest) -> str:
 
 
 def _choice(manifest: Manifest) -> str:
-    weight, power = manifest.match_weight, manifest.length_power
+    weight, power = manifest.rerank_weight, manifest.length_power
     return f", chosen by log-probability / length^{power:g} + {weight:g} x the tag scorer's cosine" if weight else ""
 
 
@@ -111,11 +111,11 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
 
 
 def add_evaluation(
-    folder: Path, metrics: Mapping[str, Any], calibration: Calibration | None = None, notes: str = ""
+    folder: Path, metrics: Mapping[str, Any], calibration: PlattScaler | None = None, notes: str = ""
 ) -> None:
     """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
 
-    `beam_width`, `max_words`, `match_weight` and `length_power` among them become the bundle's own: it captions as it
+    `beam_width`, `max_words`, `rerank_weight` and `length_power` among them become the bundle's own: it captions as it
     was measured, and with the confidence that was fitted. `notes` (Markdown), where there are any, take the place of
     those that it has. Raises BundleError when a file of the bundle is not what was exported: sealing it would make
     that good.

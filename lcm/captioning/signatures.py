@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lcm.captioning.copies import SIDE, compare, thumbnail
-from lcm.captioning.describing import SeenImage
-from lcm.encoding.conversion import PREPROCESSING
-from lcm.encoding.encoders import EncoderIdentity
+from lcm.captioning.description import SeenImage
+from lcm.features.convert import PREPROCESSING
+from lcm.features.encoders import EncoderIdentity
 
 if TYPE_CHECKING:
     import sqlite3

@@ -14,8 +14,8 @@ from lcm.cli.printing import print_line
 from lcm.errors import BadImageError, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from lcm.captioning.describing import Captioner, Description
-    from lcm.operations.folder import Failures
+    from lcm.batch import Failures
+    from lcm.captioning.description import Captioner, Description
 
 TAGS_SHOWN = 5  # of an image, in what is printed for people
 
@@ -43,12 +43,11 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _caption(options: argparse.Namespace) -> int:
-    from lcm.captioning.captioners import load_captioner
-    from lcm.captioning.describing import MAX_SAMPLES, SAMPLES
-    from lcm.data.labels import read_labels
-    from lcm.data.listing import list_images
-    from lcm.operations.answers import find_format
-    from lcm.operations.folder import Failures, check_labels
+    from lcm.batch import Failures, check_labels, find_format
+    from lcm.captioning.captioner import load_captioner
+    from lcm.captioning.description import MAX_SAMPLES, SAMPLES
+    from lcm.data.files import list_images
+    from lcm.data.text import read_labels
 
     samples = SAMPLES if options.samples is None else options.samples
     if not 0 <= samples <= MAX_SAMPLES:
@@ -92,8 +91,7 @@ def _write(
     labels: Sequence[str] | None,
 ) -> None:
     """Describe images into a file and say what is in it now."""
-    from lcm.operations.answers import AnswerFile, escape
-    from lcm.operations.folder import settings_of, write_answers
+    from lcm.batch import AnswerFile, escape, settings_of, write_answers
 
     with AnswerFile(out, captioner.name, settings_of(captioner, samples, labels)) as answers:
         added = write_answers(captioner, images, answers, failures, samples, labels)
@@ -106,8 +104,8 @@ def _write(
 
 def _show(image: str, description: "Description", as_json: bool) -> None:
     """Print what is said of an image."""
-    from lcm.captioning.confidence import percent
-    from lcm.operations.answers import as_record, escape
+    from lcm.batch import as_record, escape
+    from lcm.captioning.description import percent
 
     if as_json:
         is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lcm.cli.printing import print_line
 
 if TYPE_CHECKING:
-    from lcm.operations.publishing import Change
+    from lcm.registry import Change
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from lcm.operations.catalogue import all_versions
+    from lcm.registry import all_versions
 
     for one in all_versions():
         if options.json:
@@ -59,7 +59,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from lcm.operations.publishing import publish
+    from lcm.registry import publish
 
     done = publish(options.folder, options.reason or "by hand", make_current=options.promote)
     if options.promote:
@@ -70,13 +70,13 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _promote(options: argparse.Namespace) -> int:
-    from lcm.operations.publishing import promote
+    from lcm.registry import promote
 
     return _tell(promote(options.version, options.reason))
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    from lcm.operations.publishing import rollback
+    from lcm.registry import rollback
 
     done = rollback(options.reason)
     for one in done.passed_over:
@@ -94,7 +94,7 @@ def _tell(done: "Change") -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from lcm.operations.publishing import KEEP, prune
+    from lcm.registry import KEEP, prune
 
     removed = prune(KEEP if options.keep is None else options.keep)
     print_line(f"{len(removed)} removed{': ' if removed else ''}{', '.join(removed)}")

@@ -32,7 +32,7 @@ def parse_value(text: str) -> Any:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from lcm.operations import pipeline
+    from lcm import pipeline
 
     overrides = {name: parse_value(value) for name, value in options.overrides}
     folder = pipeline.run(pipeline.load_preset(options.params), overrides, options.out)

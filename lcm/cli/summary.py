@@ -22,9 +22,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _summary(options: argparse.Namespace) -> int:
     from lcm.operations.summary import as_markdown, published_version
-    from lcm.run_folder import RunFolder
+    from lcm.paths import RunDir
 
-    run = RunFolder(options.folder)
+    run = RunDir(options.folder)
     text = as_markdown(run)
     if options.out:
         options.out.write_text(text, encoding="utf-8")

@@ -22,7 +22,7 @@ from lcm.contributions.records import Revocation
 from lcm.contributions.store import ContributionStore
 from lcm.data.files import shorten
 from lcm.errors import ConfigError, StoreBusyError, StoreError
-from lcm.folders import home
+from lcm.paths import home
 
 BACKUP = "backup.sqlite"
 SNAPSHOT = f".{BACKUP}.tmp"

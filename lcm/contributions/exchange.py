@@ -3,7 +3,7 @@
 Knows the files that people and other programs read, and how a cell is made safe for spreadsheets. Refuses to know how
 a contribution is kept: what comes in passes the same door as what is sent over HTTP.
 
-An export holds `images/`, `captions.tsv` with the columns image and caption, which lcm.data.captions reads as a data
+An export holds `images/`, `captions.tsv` with the columns image and caption, which lcm.data.dataset reads as a data
 set, and `captions_waiting.tsv` with image, language and caption of what cannot train yet; UTF-8, one line a pair.
 A caption that a spreadsheet would run or misread (it begins with = + - @ or a quotation mark) gets an apostrophe in
 front; so does one that has apostrophes before such a character. Taking one away again gives back the caption.

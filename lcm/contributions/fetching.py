@@ -25,9 +25,9 @@ from lcm.contributions.records import SUFFIXES, Contribution, Revocation
 from lcm.contributions.store import ContributionStore
 from lcm.contributions.target import MARKER, Target
 from lcm.contributions.text import MAX_SENT, clean_text
-from lcm.data.address import Address
+from lcm.data.remote import Address
 from lcm.errors import BadImageError, ConfigError, DataError
-from lcm.folders import home
+from lcm.paths import home
 
 ORIGIN = "copy_of"  # file in the store's folder: the address that all in it came from
 RECORDS, IMAGES = 200, 8  # objects that are read beside one another

@@ -19,7 +19,7 @@ from lcm.contributions.approvals import APPROVED, approved_file
 from lcm.contributions.layout import image_name, read_image_file, record_bytes, record_name, revocation_name
 from lcm.contributions.records import OutboxEntry
 from lcm.contributions.target import Target, TargetError
-from lcm.data.address import Address
+from lcm.data.remote import Address
 from lcm.errors import StoreDamagedError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0  # between attempts; they double from the one to the other

@@ -38,10 +38,9 @@ from lcm.contributions.records import (
     image_file,
 )
 from lcm.contributions.text import clean_caption, clean_language, clean_text, is_english
-from lcm.data.headers import image_format, scan
-from lcm.data.images import read_image
+from lcm.data.images import image_format, read_image, scan
 from lcm.errors import DataError, StoreBusyError
-from lcm.folders import home
+from lcm.paths import home
 
 MAX_STRAYS = 100  # images without a row that are swept; a kill leaves one, and kills add up only until the next start
 DECODED_SIDE = 32  # pixels; small, for the picture is only decoded to see that it is whole

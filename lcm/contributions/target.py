@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
-from lcm.data.address import Address, call
+from lcm.data.remote import Address, call
 from lcm.errors import ConfigError, LcmError
 
 LIMIT_S = 300.0  # for one operation: the largest image through 1 Mbit/s takes 170 s

@@ -22,13 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from lcm.captioning.bundle import MANIFEST, Bundle, Manifest
-from lcm.captioning.versions import current_folder, models_folder
+from lcm.captioning.captioner import current_folder, models_folder
 from lcm.dashboard.answer import Answer
 from lcm.data.images import open_image, read_image
-from lcm.encoding.encoders import find_encoder
 from lcm.errors import DataError, LcmError
-from lcm.evaluation.looking import look_at_words
-from lcm.evaluation.pictures import looked_at
+from lcm.evaluation.gallery import attention_gallery, looked_at
+from lcm.features.encoders import find_encoder
 
 SIDE = 240  # pixels of a picture's longer side
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
@@ -64,7 +63,7 @@ def glances(photo: bytes, answer: Answer) -> list[Glance]:
     encoder = find_encoder(bundle.manifest.encoder)
     kind = bundle.manifest.feature_kind
     features = encoder.encode(read_image(photo, encoder.spec.size)[None], (kind,))[kind]  # [1, N, F]
-    return list(_draw(photo, *look_at_words(bundle, features, answer.caption)))
+    return list(_draw(photo, *attention_gallery(bundle, features, answer.caption)))
 
 
 def place_of(weights: np.ndarray) -> str:

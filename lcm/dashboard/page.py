@@ -16,7 +16,7 @@ from lcm.dashboard.parts import note, words_for
 from lcm.dashboard.photo import PhotoPage
 from lcm.dashboard.quality import QualityPage
 from lcm.dashboard.waiting import WaitingPage
-from lcm.evaluation.tables import TABLE_STYLE
+from lcm.evaluation.report import TABLE_STYLE
 
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8") + TABLE_STYLE
 PHOTO, WAITING, QUALITY = "Photo", "Contributions", "Model quality"

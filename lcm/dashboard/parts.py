@@ -8,11 +8,11 @@ import logging
 from collections.abc import Sequence
 from html import escape
 
-from lcm.captioning.confidence import percent
+from lcm.captioning.description import percent
 from lcm.dashboard.answer import Answer
 from lcm.dashboard.looking import Glance
 from lcm.errors import LcmError
-from lcm.evaluation.pages import TAGS_SHOWN, thumbnail
+from lcm.evaluation.gallery import TAGS_SHOWN, thumbnail
 
 # Of a field: what is typed is sent once it is left, so that a click never overtakes its last letters.
 WHOLE = {"continuous_update": False}

@@ -19,7 +19,7 @@ from lcm.dashboard.answer import Answer
 from lcm.dashboard.desk import MAX_PHOTO, Desk, check_photo
 from lcm.dashboard.looking import glances, why_not
 from lcm.dashboard.parts import WHOLE, answer_card, glance_grid, note, words_for
-from lcm.evaluation.pages import thumbnail
+from lcm.evaluation.gallery import thumbnail
 
 IMAGES = ("*.jpg", "*.jpeg", "*.png", "*.webp", "*.gif")
 CORRECT = "<h2>Is the caption wrong?</h2><p>What you send is kept, and is the answer from now on.</p>"

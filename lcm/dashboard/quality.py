@@ -15,9 +15,9 @@ import ipywidgets as widgets
 
 from lcm.dashboard.desk import Desk
 from lcm.dashboard.parts import note, words_for
-from lcm.evaluation.tables import Cell, Table
-from lcm.operations.catalogue import Version, all_versions
-from lcm.run_folder import GATE, newest_first
+from lcm.evaluation.report import Cell, Table
+from lcm.paths import GATE, newest_first
+from lcm.registry import Version, all_versions
 
 SCORES = {"cider": "CIDEr", "bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "wer": "WER"}
 SMALLER_IS_BETTER = ("wer",)

@@ -21,10 +21,10 @@ from lcm.contributions.store import ContributionStore
 from lcm.dashboard.desk import Desk
 from lcm.dashboard.parts import WHOLE, note, words_for
 from lcm.errors import BadImageError, LcmError
-from lcm.evaluation.pages import thumbnail
+from lcm.evaluation.gallery import thumbnail
 from lcm.operations.retraining import KEPT_OUT, SUSPECTS
 from lcm.operations.starting import current_start
-from lcm.run_folder import newest_first
+from lcm.paths import newest_first
 
 SHOWN = 10  # contributions a page
 DEFAULT_REASON = "revoked on the dashboard"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lcm.data.vocabulary import PAD, Vocabulary
+from lcm.data.text import PAD, Vocabulary
 from lcm.errors import DataError, choose, require
 
 

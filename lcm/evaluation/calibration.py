@@ -3,7 +3,7 @@
 Knows when a caption counts as right, how a curve from mean log-probability to probability is fitted, and how its
 quality is measured on images that it was not fitted on. Refuses to know models and how log-probabilities come about.
 
-A caption is right when every content word of it (`lcm.data.keywords`: no stop words, plurals folded) is used by at
+A caption is right when every content word of it (`lcm.data.text`: no stop words, plurals folded) is used by at
 least one of the image's references. That is stricter than a reader: "crowd" is wrong where people wrote "audience"; and
 laxer: who does what to whom is not looked at. The more references an image has, the more captions of it are right.
 
@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lcm.captioning.confidence import Calibration
-from lcm.data.keywords import candidates, content_words
+from lcm.captioning.description import PlattScaler
+from lcm.data.text import candidates, content_words
 from lcm.errors import DataError
 
 BINS = 10
@@ -65,7 +65,7 @@ def is_right(caption: str, references: Sequence[str]) -> bool:
     return bool(words) and set(words).issubset(candidates(references))
 
 
-def fit_calibration(mean_log_probs: Sequence[float], right: Sequence[bool]) -> Calibration | None:
+def fit_calibration(mean_log_probs: Sequence[float], right: Sequence[bool]) -> PlattScaler | None:
     """Return the most likely curve, given the captions' mean log-probabilities [K] and which are right [K].
 
     None without captions: of nothing, no confidence follows.
@@ -84,9 +84,9 @@ def fit_calibration(mean_log_probs: Sequence[float], right: Sequence[bool]) -> C
     centre, spread = signal.mean(), signal.std()
     if spread <= EQUAL * max(1.0, abs(centre)):
         share = targets.mean()
-        return Calibration(0.0, float(np.log(share / (1 - share))))
+        return PlattScaler(0.0, float(np.log(share / (1 - share))))
     intercept, slope = _newton(np.stack([np.ones_like(signal), (signal - centre) / spread]), targets)
-    return Calibration(float(slope / spread), float(intercept - slope * centre / spread))
+    return PlattScaler(float(slope / spread), float(intercept - slope * centre / spread))
 
 
 def _newton(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -185,7 +185,7 @@ def _checked(mean_log_probs: Sequence[float], right: Sequence[bool]) -> tuple[np
 class Calibrated:
     """Captions with their confidences, the curve that gave them, and how good it is."""
 
-    calibration: Calibration | None  # None without captions
+    calibration: PlattScaler | None  # None without captions
     reliability: Reliability
     confidences: list[float]
 

@@ -3,7 +3,7 @@
 Knows how a figure should look: one restrained style, colours that the colour-blind can tell apart, units on every
 axis. Refuses to know where numbers come from, and pyplot: each function returns a Figure of its own, in no window
 and no global list; a notebook shows it and `save` writes it. Captions are shown as they are: "$" starts no formula,
-and letters that no installed font has become boxes. Figures that show photos are in `lcm.evaluation.pictures`.
+and letters that no installed font has become boxes. Figures that show photos are in `lcm.evaluation.gallery`.
 """
 
 import io

@@ -17,7 +17,7 @@ A tagger has what dual_encoder.py shows.
 """
 
 # ruff: noqa: E402 - TensorFlow is imported first, quietly
-from lcm.models.quiet import import_tensorflow
+from lcm.models.tf_import import import_tensorflow
 
 import_tensorflow()
 

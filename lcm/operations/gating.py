@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from lcm.captioning.bundle import Manifest
 from lcm.config import PublishConfig
 from lcm.errors import DataError, require
-from lcm.operations.publishing import publish
 from lcm.operations.starting import current_start
+from lcm.paths import GATE, RunDir
+from lcm.registry import publish
 from lcm.retraining.contributed import is_contributed_id
 from lcm.retraining.gate import Decision, Part, judge
-from lcm.run_folder import GATE, RunFolder
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Outcome:
         }
 
 
-def read_parts(run: RunFolder, config: PublishConfig) -> tuple[Part, Part]:
+def read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
     """Return the base's and the contributions' held-out images, as 04_compare has captioned them with both models.
 
     Raises DataError when it has not.
@@ -63,7 +63,7 @@ def read_parts(run: RunFolder, config: PublishConfig) -> tuple[Part, Part]:
     )
 
 
-def decide(run: RunFolder, config: PublishConfig) -> Outcome:
+def decide(run: RunDir, config: PublishConfig) -> Outcome:
     """Let the gate judge, publish the run's bundle where it may be, and write gate.json, whatever publishing does.
 
     Where 01_prepare has not noted what the base data are, they count as generated. Raises DataError when other models
@@ -80,11 +80,11 @@ def decide(run: RunFolder, config: PublishConfig) -> Outcome:
     return Outcome(decision, version)
 
 
-def _write(run: RunFolder, decision: Decision, version: str) -> None:
+def _write(run: RunDir, decision: Decision, version: str) -> None:
     (run.path / GATE).write_text(json.dumps(decision.as_record() | {"version": version}, indent=1) + "\n")
 
 
-def _publish(run: RunFolder, config: PublishConfig, decision: Decision) -> str:
+def _publish(run: RunDir, config: PublishConfig, decision: Decision) -> str:
     current, record = current_start(), json.loads((run.path / "comparison.json").read_text(encoding="utf-8"))
     if record["split"] == "train":
         raise DataError("the models were compared on images that train; run 04_compare with -p split dev or test")

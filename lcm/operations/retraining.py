@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lcm.captioning.scorers import load_tag_scorer
+from lcm.captioning.taggers import load_tag_scorer
 from lcm.config import PrepareConfig
 from lcm.contributions.approvals import read_approved
 from lcm.contributions.numbers import as_text, from_text
 from lcm.contributions.reader import StoreReader
 from lcm.contributions.records import ContributedImage, Revocation
-from lcm.data.captions import Dataset
-from lcm.encoding.features import EncodedImages
+from lcm.data.dataset import Dataset
 from lcm.errors import ConfigError, NothingToDo
+from lcm.features.cache import EncodedImages
 from lcm.operations.starting import Start, current_start, find_start
 from lcm.retraining.contributed import (
     QUARANTINED,

@@ -7,13 +7,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lcm import registry
 from lcm.captioning.bundle import WEIGHTS, Manifest
-from lcm.captioning.versions import SHIPPED, current_folder, current_version, models_folder, version_folder
+from lcm.captioning.captioner import SHIPPED, current_folder, current_version, models_folder, version_folder
 from lcm.config import PrepareConfig
 from lcm.contributions.numbers import from_text
-from lcm.data.vocabulary import Vocabulary
+from lcm.data.text import Vocabulary
 from lcm.errors import BundleError, ConfigError
-from lcm.operations import history
 from lcm.retraining.contributed import QUARANTINED, SEEN, TESTED, TRAINED
 
 CURRENT = "current"
@@ -86,7 +86,7 @@ def find_start(start_from: str, present: Collection[int]) -> Start:
         return _with_weights(start)
     models, passed_over = models_folder(), []
     current = current_version(models)
-    for version in (current, *history.versions_before(history.read_history(models), current), SHIPPED):
+    for version in (current, *registry.versions_before(registry.read_history(models), current), SHIPPED):
         folder = current_folder(models) if version == current else version_folder(models, version)
         try:
             start = Start(version, folder, Manifest.load(folder), tuple(passed_over))

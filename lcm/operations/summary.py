@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lcm.errors import DataError
-from lcm.operations.publishing import NAME
-from lcm.run_folder import RunFolder
+from lcm.paths import RunDir
+from lcm.registry import NAME
 
 SCORES = ("cider", "bleu_4", "meteor", "rouge_l", "wer", "images")  # of the new model, by 03_evaluate
 COUNTS = (
@@ -22,14 +22,14 @@ _MARKUP = re.compile(r"[^\w\s.,;:+−%()=/'-]|_|:(?=[:/])|(?<=:):")  # "::", too
 MAX_CHARS = 500  # of a text
 
 
-def published_version(run: RunFolder) -> str:
+def published_version(run: RunDir) -> str:
     """Return the version that the run has published, empty where it has not: refused, cut short, or not asked to."""
     version = run.read_metrics().get("published_version")
     passed = _read_gate(run).get("publish") is True
     return version if passed and isinstance(version, str) and NAME.fullmatch(version) else ""
 
 
-def as_markdown(run: RunFolder) -> str:
+def as_markdown(run: RunDir) -> str:
     """Return the decision, the numbers that it rests on, and what became of the contributions.
 
     Raises DataError for a folder that is no run's.
@@ -49,12 +49,12 @@ def as_markdown(run: RunFolder) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _read_gate(run: RunFolder) -> dict[str, Any]:
+def _read_gate(run: RunDir) -> dict[str, Any]:
     path = run.path / "gate.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _verdict(run: RunFolder, gate: dict[str, Any]) -> str:
+def _verdict(run: RunDir, gate: dict[str, Any]) -> str:
     if not gate:
         return "**Nothing is published**: the run ended before the gate. Its last notebook says why."
     version = published_version(run)

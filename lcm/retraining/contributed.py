@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lcm.contributions.records import ContributedImage
-from lcm.data.captions import Dataset, LabelledImage
+from lcm.data.dataset import Dataset, LabelledImage
 
 # Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, which it is
 # measured on, which wait for a person to look at them, and all that there were, each as text (numbers.py).

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lcm.evaluation.bootstrap import Interval, bootstrap_difference
 from lcm.evaluation.metrics import Scores, score
-from lcm.evaluation.resampling import Interval, bootstrap_difference
 
 MARGIN = 0.01  # of CIDEr and of WER that the new model may be worse by on the base, at the interval's end
 FEW = 20  # held-out contributions; with fewer, the base alone decides

@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from lcm.contributions.records import ContributedImage, Contribution
-from lcm.data.vocabulary import standardise
+from lcm.data.text import standardise
 from lcm.errors import ConfigError
-from lcm.evaluation.pages import evenly
+from lcm.evaluation.gallery import evenly
 from lcm.retraining.contributed import image_id
 
 FEW = 10  # contributions that one text or one contributor may always have: of three, a share says nothing

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lcm.contributions.records import ContributedImage, Revocation
-from lcm.data.captions import Dataset
-from lcm.encoding.encoders import ENCODERS
-from lcm.encoding.features import EncodedImages
+from lcm.data.dataset import Dataset
 from lcm.errors import BadImageError, choose
+from lcm.features.cache import EncodedImages
+from lcm.features.encoders import ENCODERS
 from lcm.retraining.contributed import image_id, is_contributed
 from lcm.retraining.near_copies import KnownPictures, Picture
 

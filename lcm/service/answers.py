@@ -7,8 +7,8 @@ never leaves. Refuses to know captioners and Flask.
 from typing import Any
 from urllib.parse import quote
 
-from lcm.captioning.describing import Description
-from lcm.captioning.self_test import fault_of
+from lcm.captioning.captioner import fault_of
+from lcm.captioning.description import Description
 from lcm.service.refusals import BrokenAnswerError
 
 CONTRIBUTION = "contribution"  # X-LCM-Source of an answer whose caption was contributed

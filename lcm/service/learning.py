@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lcm.captioning.describing import Captioner, Description, SeeingCaptioner, SeenImage
+from lcm.captioning.description import Captioner, Description, SeeingCaptioner, SeenImage
 from lcm.captioning.memory import Memory, Recalled, Remembered, describe
 from lcm.captioning.signatures import Signatures
 from lcm.contributions.text import is_english
-from lcm.encoding.encoders import EncoderIdentity
 from lcm.errors import BadImageError, LcmError
+from lcm.features.encoders import EncoderIdentity
 from lcm.service.model_watch import ModelWatch
 from lcm.service.request_log import escape, stack_of
 from lcm.service.settings import Settings

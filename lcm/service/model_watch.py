@@ -31,12 +31,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcm.captioning.bundle import MANIFEST
-from lcm.captioning.describing import Captioner
-from lcm.captioning.scorers import TAG_SCORERS
-from lcm.captioning.self_test import load_tested
-from lcm.captioning.versions import current_folder, current_version, version_folder
+from lcm.captioning.captioner import current_folder, current_version, load_tested, version_folder
+from lcm.captioning.description import Captioner
+from lcm.captioning.taggers import TAG_SCORERS
 from lcm.errors import BundleError, ConfigError, LcmError
-from lcm.operations.history import read_history, versions_before
+from lcm.registry import read_history, versions_before
 from lcm.service.heap import trim
 from lcm.service.refusals import NotReadyError
 from lcm.service.request_log import escape, stack_of

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lcm.captioning.describing import MAX_SAMPLES, SAMPLES
+from lcm.captioning.description import MAX_SAMPLES, SAMPLES
 from lcm.contributions.text import ENGLISH, clean_language
-from lcm.data.headers import FORMATS
-from lcm.data.labels import MAX_LABEL_LENGTH
+from lcm.data.images import FORMATS
+from lcm.data.text import MAX_LABEL_LENGTH
 from lcm.errors import DataError
 from lcm.service.base64_images import decode_image
 from lcm.service.json_body import read_object

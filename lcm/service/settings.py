@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from lcm.errors import ConfigError
-from lcm.folders import home
+from lcm.paths import home
 
 PREFIX = "LCM_"
 # Read by lcm.config, by training, by the dashboard and by the tests: no reason to stop the service.

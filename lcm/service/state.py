@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, Self
 
-from lcm.captioning.describing import Captioner, Description
+from lcm.captioning.description import Captioner, Description
 from lcm.errors import BadImageError, LcmError
 from lcm.service.learning import Learner, open_learner
 from lcm.service.model_watch import Model, ModelWatch, check_tagger, earlier_bundles, find_bundle, load_model

@@ -17,14 +17,13 @@ from keras import ops
 from tqdm import tqdm
 
 from lcm.config import TrainConfig
-from lcm.encoding.prepared import PreparedRun
 from lcm.errors import choose
+from lcm.features.cache import PreparedRun
 from lcm.models import TAGGERS, build_tagger
 from lcm.models.dual_encoder import DualEncoder
-from lcm.run_folder import RunFolder
-from lcm.training.checkpoint import load_checkpoint, save_checkpoint
-from lcm.training.pairs import PairBatch, Pairs, WordTable, build_word_table
-from lcm.training.state import TrainingState
+from lcm.paths import RunDir
+from lcm.training.batches import PairBatch, Pairs, WordTable, build_word_table
+from lcm.training.loop import TrainingState, load_checkpoint, save_checkpoint
 
 IMAGES_PER_STEP = 256
 LEARNING_RATE = 2e-3  # at its highest
@@ -56,7 +55,7 @@ class TrainedTagger:
         return {"tagger_loss": self.history[-1].loss, "tagger_seconds": sum(one.seconds for one in self.history)}
 
 
-def train_tagger(prepared: PreparedRun, config: TrainConfig, run: RunFolder) -> TrainedTagger | None:
+def train_tagger(prepared: PreparedRun, config: TrainConfig, run: RunDir) -> TrainedTagger | None:
     """Train the tag scorer `config.tagger` on the train split's pooled features; None for "none".
 
     Raises ConfigError for an unknown tagger.

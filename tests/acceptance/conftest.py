@@ -1,10 +1,10 @@
 """The service with the tiny captioner, as the acceptance tests call it."""
 
 import pytest
-from service_client import Caller, DiskStore, MemoryStore, make_tiny_bundle, settings_for
 
-from lcm.captioning.captioners import BundleCaptioner
+from lcm.captioning.captioner import BundleCaptioner
 from serve import create_app
+from tests.acceptance.service_client import Caller, DiskStore, MemoryStore, make_tiny_bundle, settings_for
 
 
 @pytest.fixture(scope="session")

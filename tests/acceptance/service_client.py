@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from flask import Flask
 from PIL import Image
-from tiny_graphs import TAGGER, save_bundle, save_step, use_tiny_encoder, varied_table
 from werkzeug.test import TestResponse
 
 from lcm.contributions.store import ContributionStore
 from lcm.contributions.text import clean_caption
 from lcm.data.images import read_image
 from lcm.service.settings import Settings
+from tests.fakes.tiny_graphs import TAGGER, save_bundle, save_step, use_tiny_encoder, varied_table
 
 TOKEN = "correct-horse-battery-staple"
 ROUTES = ("/caption", "/learning-model")

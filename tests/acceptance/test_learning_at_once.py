@@ -13,11 +13,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import tiny_graphs
-from altered import ALTERED, alter, as_file, scene
-from naughty_texts import NAUGHTY
 from PIL import Image
-from service_client import (
+
+from lcm.captioning.captioner import BundleCaptioner
+from lcm.captioning.description import Description, PlattScaler
+from lcm.captioning.memory import Memory
+from lcm.captioning.signatures import Signatures
+from lcm.contributions.store import ContributionStore
+from lcm.service import learning
+from lcm.service.learning import SIGNATURES
+from lcm.service.model_watch import Model
+from serve import create_app
+from tests.acceptance.naughty_texts import NAUGHTY
+from tests.acceptance.service_client import (
     Caller,
     DiskStore,
     caption_body,
@@ -28,17 +36,8 @@ from service_client import (
     text_of,
     wait_until,
 )
-
-from lcm.captioning.captioners import BundleCaptioner
-from lcm.captioning.confidence import Calibration
-from lcm.captioning.describing import Description
-from lcm.captioning.memory import Memory
-from lcm.captioning.signatures import Signatures
-from lcm.contributions.store import ContributionStore
-from lcm.service import learning
-from lcm.service.learning import SIGNATURES
-from lcm.service.model_watch import Model
-from serve import create_app
+from tests.fakes import tiny_graphs
+from tests.fakes.altered import ALTERED, alter, as_file, scene
 
 SHARP = 96  # pixels a side that the tiny encoder sees here: at its own 8, nothing tells a crop from another picture
 OF_THE_MODEL = ("given", ["a red square", "a square", "a red"])
@@ -51,7 +50,7 @@ def make_sharp(folder: Path, encoder_seed: int = 0, **changes) -> BundleCaptione
         monkeypatch.setattr(tiny_graphs, "SIZE", SHARP)
         monkeypatch.setattr(tiny_graphs, "TinyConversion", partial(tiny_graphs.TinyConversion, encoder_seed))
         monkeypatch.delenv("LCM_CACHE", raising=False)  # it may hold the tiny encoder with few pixels
-        changes |= {"calibration": Calibration(2.0, 1.0).as_record()}
+        changes |= {"calibration": PlattScaler(2.0, 1.0).as_record()}
         return BundleCaptioner(make_tiny_bundle(folder, monkeypatch, **changes))
 
 

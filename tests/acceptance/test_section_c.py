@@ -11,13 +11,23 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from odd_json import ODD_JSON
-from service_client import GOOD, ROUTES, TOKEN, Caller, MemoryStore, body_for, caption_body, question_body, settings_for
-from test_images import Cost
 
-from lcm.captioning.captioners import BundleCaptioner
+from lcm.captioning.captioner import BundleCaptioner
 from lcm.service import json_body
 from serve import create_app
+from tests.acceptance.odd_json import ODD_JSON
+from tests.acceptance.service_client import (
+    GOOD,
+    ROUTES,
+    TOKEN,
+    Caller,
+    MemoryStore,
+    body_for,
+    caption_body,
+    question_body,
+    settings_for,
+)
+from tests.test_images import Cost
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,10 +3,10 @@
 import base64
 
 import pytest
-from service_client import GOOD, ROUTES, body_for, caption_body, png, text_of
 
 from lcm.service.base64_images import decode_image
 from lcm.service.refusals import BadRequestError, TooLargeError
+from tests.acceptance.service_client import GOOD, ROUTES, body_for, caption_body, png, text_of
 
 LIMIT = 1 << 20
 # 63 bytes whose base64 has + and / in it and no padding; with one and two bytes more it has "==" and "=".

@@ -14,11 +14,20 @@ import numpy as np
 import pytest
 import test_images as files
 from PIL import Image
-from service_client import ROUTES, Caller, DiskStore, body_for, caption_body, question_body, settings_for, text_of
 
-from lcm.captioning.describing import Description
+from lcm.captioning.description import Description
 from lcm.data.images import read_image
 from serve import create_app
+from tests.acceptance.service_client import (
+    ROUTES,
+    Caller,
+    DiskStore,
+    body_for,
+    caption_body,
+    question_body,
+    settings_for,
+    text_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 

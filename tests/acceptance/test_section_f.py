@@ -8,9 +8,10 @@ import logging
 import unicodedata
 
 import pytest
-from naughty_texts import NAUGHTY
-from service_client import Caller, DiskStore, caption_body, png, text_of
-from test_images import SCENES
+
+from tests.acceptance.naughty_texts import NAUGHTY
+from tests.acceptance.service_client import Caller, DiskStore, caption_body, png, text_of
+from tests.test_images import SCENES
 
 JPEG, PNG = SCENES["jpeg"](), SCENES["png"]()
 

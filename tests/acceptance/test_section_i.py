@@ -14,14 +14,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from service_client import Caller, MemoryStore, caption_body, make_tiny_bundle, question_body, settings_for, wait_until
 
-from lcm.captioning.captioners import BundleCaptioner
-from lcm.captioning.describing import Description
-from lcm.encoding.encoders import file_sha256
+from lcm.captioning.captioner import BundleCaptioner
+from lcm.captioning.description import Description
 from lcm.errors import DataError
+from lcm.features.encoders import file_sha256
 from lcm.service import model_watch
 from serve import create_app
+from tests.acceptance.service_client import (
+    Caller,
+    MemoryStore,
+    caption_body,
+    make_tiny_bundle,
+    question_body,
+    settings_for,
+    wait_until,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,7 +89,7 @@ def test_i01_model_that_arrives_file_by_file(from_folder, tmp_path, caplog):
 
 def test_i01_model_named_by_current(from_folder, tmp_path, monkeypatch):
     """Where not even the shipped one is there: else that one would answer meanwhile."""
-    monkeypatch.setattr("lcm.captioning.versions.resource", lambda _: tmp_path / "nowhere")
+    monkeypatch.setattr("lcm.captioning.captioner.resource", lambda _: tmp_path / "nowhere")
     models = tmp_path / "home" / "models"
     models.mkdir(parents=True)
     (models / "current").symlink_to(models / "v2")

@@ -22,12 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service_client import question_body, wait_until
-from tiny_graphs import use_tiny_encoder
-from tiny_versions import BROKEN, letters_of, save_version
-
-from lcm.operations import publishing
-from lcm.operations.catalogue import all_versions
+from lcm import registry
+from lcm.registry import all_versions
+from tests.acceptance.service_client import question_body, wait_until
+from tests.fakes.tiny_graphs import use_tiny_encoder
+from tests.fakes.tiny_versions import BROKEN, letters_of, save_version
 
 ROOT = Path(__file__).resolve().parents[2]
 SWAPS = int(os.environ.get("LCM_SWAPS", "8"))
@@ -38,8 +37,8 @@ PICKED_UP_S = 60.0  # within which a version answers, also on a machine with muc
 SERVER = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from lcm.encoding.encoders import ENCODERS
-from tiny_graphs import TinyConversion, tiny_spec
+from lcm.features.encoders import ENCODERS
+from tests.fakes.tiny_graphs import TinyConversion, tiny_spec
 ENCODERS["tiny"] = tiny_spec(TinyConversion())
 import serve
 from lcm.service.settings import Settings
@@ -150,10 +149,10 @@ def put_broken(folder: Path, models: Path, number: int) -> None:
 
 def swap(load: Load, models: Path, bundle: Path, letters: str) -> float:
     """Publish a version, and return the seconds until it answered."""
-    publishing.publish(bundle, "a swap")
+    registry.publish(bundle, "a swap")
     load.digests[letters] = all_versions(models)[-1].digest
     began = time.monotonic()
-    publishing.promote(f"tiny-{letters}")
+    registry.promote(f"tiny-{letters}")
     wait_until(lambda: load.answered[letters], PICKED_UP_S)
     return time.monotonic() - began
 
@@ -166,7 +165,7 @@ def test_i06_i07_swaps_under_load(tmp_path, monkeypatch):
         return save_version(tmp_path / f"bundle-{number}", encoder, letters, BALLAST_MB), letters
 
     first, letters = bundle(0)
-    publishing.publish(first, "the first", make_current=True)
+    registry.publish(first, "the first", make_current=True)
     service = Process(tmp_path)
     load = Load(service.port, {letters: all_versions(models)[-1].digest})
     thread = threading.Thread(target=load.run)
@@ -185,7 +184,7 @@ def test_i06_i07_swaps_under_load(tmp_path, monkeypatch):
                 picked_up.append(swap(load, models, folder, letters))
             shutil.rmtree(folder)
             if number % 8 == 0:
-                publishing.prune(1)
+                registry.prune(1)
             time.sleep(0.3)  # the old one is freed
             memory.append(service.resident_mb())
         if memory[0]:  # no more than one version is held, once requests have let the last but one go

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from service_client import Caller, MemoryStore, question_body, settings_for, wait_until
-from tiny_graphs import use_tiny_encoder
-from tiny_versions import BROKEN, letters_of, save_version
 
-from lcm.captioning.describing import Description
-from lcm.operations import publishing
+from lcm import registry
+from lcm.captioning.description import Description
 from lcm.service import model_watch
 from lcm.service.model_watch import Model
 from serve import create_app
+from tests.acceptance.service_client import Caller, MemoryStore, question_body, settings_for, wait_until
+from tests.fakes.tiny_graphs import use_tiny_encoder
+from tests.fakes.tiny_versions import BROKEN, letters_of, save_version
 
 POLL_S = 0.02
 SETTLED_S = 10 * POLL_S  # after which a folder that stood still has been tried
@@ -56,7 +56,7 @@ class Running(Caller):
         return folder if folder.exists() else save_version(folder, self.encoder, letters)
 
     def publish(self, letters: str) -> None:
-        publishing.publish(self.bundle(letters), "a test", make_current=True)
+        registry.publish(self.bundle(letters), "a test", make_current=True)
 
     def point_to(self, version: str) -> None:
         """Change `current` by hand, whatever the version is."""
@@ -338,9 +338,9 @@ def test_i08_rollback(running, caplog):
     for letters in ("b", "c"):
         service.publish(letters)
         wait_until(lambda letters=letters: service.said() == letters)
-    publishing.rollback()
+    registry.rollback()
     wait_until(lambda: service.said() == "b")
-    publishing.rollback()
+    registry.rollback()
     wait_until(lambda: service.said() == "a")
     assert errors(caplog) == []
 
@@ -351,7 +351,7 @@ def test_i08_rollback_after_the_active_folder_is_gone(running, caplog):
     wait_until(lambda: service.said() == "b")
     shutil.rmtree(service.models / "tiny-b")
     assert_stays(service, caplog, "b")
-    publishing.rollback()
+    registry.rollback()
     wait_until(lambda: service.said() == "a")
     assert "problem" not in service.health()
 
@@ -359,8 +359,8 @@ def test_i08_rollback_after_the_active_folder_is_gone(running, caplog):
 def test_i08_back_to_the_shipped_model(running, monkeypatch):
     service = running()
     shipped = service.bundle("s")
-    monkeypatch.setattr("lcm.captioning.versions.resource", lambda _: shipped)
-    publishing.promote("shipped")
+    monkeypatch.setattr("lcm.captioning.captioner.resource", lambda _: shipped)
+    registry.promote("shipped")
     wait_until(lambda: service.said() == "s")
 
 
@@ -399,7 +399,7 @@ def test_i08_started_with_the_version_before_damaged_too(running, caplog):
         (service.models / f"tiny-{letters}" / "vocabulary.txt").unlink()
     service.start()
     assert_problem(service, caplog, "a", "tiny-a, an earlier version, answers: ")
-    publishing.rollback()
+    registry.rollback()
     wait_until(lambda: "problem" not in service.health())
     assert service.said() == "a"
 
@@ -409,7 +409,7 @@ def test_i08_started_with_every_version_damaged(running, caplog, monkeypatch):
     service = stopped_after(running)
     shipped = service.bundle("s")
     (service.models / "tiny-a" / "step.onnx").unlink()
-    monkeypatch.setattr("lcm.captioning.versions.resource", lambda _: shipped)
+    monkeypatch.setattr("lcm.captioning.captioner.resource", lambda _: shipped)
     service.start()
     assert_problem(service, caplog, "s", "tiny-s, an earlier version, answers: ")
     service.watch.stop()
@@ -436,7 +436,7 @@ def test_i14_a_publish_that_stops_half_way_changes_nothing_for_the_service(runni
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(publishing, "_point_to", stop)
+        patched.setattr(registry, "_point_to", stop)
         with pytest.raises(KeyboardInterrupt):
             service.publish("b")
     time.sleep(SETTLED_S)

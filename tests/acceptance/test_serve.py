@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from service_client import (
+
+import serve
+from lcm.captioning.captioner import BundleCaptioner
+from lcm.captioning.description import Description, PlattScaler
+from lcm.cli import main
+from lcm.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
+from lcm.service.settings import Settings
+from serve import create_app
+from tests.acceptance.service_client import (
     TOKEN,
     Caller,
     MemoryStore,
@@ -18,15 +26,6 @@ from service_client import (
     settings_for,
     wait_until,
 )
-
-import serve
-from lcm.captioning.captioners import BundleCaptioner
-from lcm.captioning.confidence import Calibration
-from lcm.captioning.describing import Description
-from lcm.cli import main
-from lcm.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
-from lcm.service.settings import Settings
-from serve import create_app
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,7 +56,7 @@ def test_learning_model_describes(caller):
 
 
 def test_confidence_is_in_a_header(service, tmp_path, monkeypatch):
-    curve = Calibration(2.0, 1.0)
+    curve = PlattScaler(2.0, 1.0)
     captioner = BundleCaptioner(make_tiny_bundle(tmp_path, monkeypatch, calibration=curve.as_record()))
     for body in (question_body(), question_body(samples=0), question_body(labels=["zeppelin"])):
         reply = service(captioner).post("/learning-model", body)

@@ -1,0 +1,348 @@
+r"""The file of answers: a row an image, only appended to, so that a kill costs half a row at most.
+
+Knows how descriptions lie in CSV and in JSON Lines, its own file from anyone else's, and where a kill cut it. Refuses
+to know how images are found and captioned.
+
+Both formats hold image, caption, confidence, tags, english_captions, model and settings, one line a row, in UTF-8
+without BOM. JSON Lines: confidence, null where there is none, and scores have 6 digits at most; a byte of a file name
+that is not UTF-8 is a lone surrogate ("\udcff"). CSV: confidence has 4 digits, or its cell is empty; tags are as in
+`dog 0.3812; grass 0.2104`, those that would be 0.0000 left out; captions are joined by ` | `. In any cell a backslash
+begins an escape: `\\` is a backslash, `\n` a line feed, `\udcff` the byte ff that is not UTF-8. No cell begins like a
+formula (= + - @), which spreadsheets would run: a path gets `./` in front, any other text `'`.
+
+Many images at once: each description is written down as it comes, and a run goes on where another stopped.
+
+Knows which images lack a row, in which order they go to the captioner, and that a bad one stops nothing. Refuses to
+know how rows lie in a file and what is printed.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from lcm.captioning.captioner import PART as TOGETHER
+from lcm.captioning.description import SAMPLES, Captioner, Description
+from lcm.data.files import shorten
+from lcm.errors import BadImageError, ConfigError, DataError
+
+COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
+ROWS_BETWEEN_SYNCS = 512  # what a power cut can cost
+MAX_ROW_BYTES = 1 << 24  # ten thousand tags of a hundred characters fit; anyone else's file may be one endless line
+_ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_ESCAPE = re.compile(r"\\(?:[\\tnr]|x[0-9a-f]{2}|u[0-9a-f]{4})")
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first
+
+Made = tuple[str, str, str]  # a row's image, model and settings
+
+
+def escape(text: str) -> str:
+    """Return `text` on one line that any terminal and any file can hold: backslash escapes, as in the CSV."""
+    return _ESCAPED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def as_record(image: str, description: Description) -> dict[str, Any]:
+    """Return what JSON says of an image."""
+    return {
+        "image": image,
+        "caption": description.caption,
+        "confidence": None if description.confidence is None else round(description.confidence, 6),
+        "english_captions": list(description.english_captions),
+        "tags": [[word, round(score, 6)] for word, score in description.tags],
+        "model": description.model,
+    }
+
+
+def _write_json(image: str, description: Description, settings: str) -> bytes:
+    record = as_record(image, description) | {"settings": settings}
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _read_json(line: bytes) -> Made:
+    record = json.loads(line.decode("utf-8"))
+    if not isinstance(record, dict) or set(record) != set(COLUMNS):
+        raise ValueError("other fields")
+    return str(record["image"]), str(record["model"]), str(record["settings"])
+
+
+def _cell(text: str, before: str = "'") -> str:
+    text = escape(text)
+    return before + text if text.lstrip().startswith(_FORMULA) else text
+
+
+def _write_csv(image: str, description: Description, settings: str) -> bytes:
+    sure = "" if description.confidence is None else f"{description.confidence:.4f}"
+    tags = [f"{word} {score:.4f}" for word, score in description.tags if score >= 0.00005]
+    said = description.caption, sure, "; ".join(tags), " | ".join(description.english_captions)
+    texts, line = [*said, description.model, settings], io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([_cell(image, "./"), *map(_cell, texts)])
+    return line.getvalue().encode()
+
+
+def _read_csv(line: bytes) -> Made:
+    usual = csv.field_size_limit(MAX_ROW_BYTES)  # the usual one, of all readers, is less than a thousand labels' scores
+    try:
+        image, _, _, _, _, model, settings = next(csv.reader([line.decode("utf-8")], strict=True))
+    finally:
+        csv.field_size_limit(usual)
+    image = _ESCAPE.sub(lambda found: found[0].encode().decode("unicode_escape"), image)
+    return PurePath(image).as_posix(), model, settings
+
+
+@dataclass(frozen=True)
+class Format:
+    """How rows lie in a file."""
+
+    header: bytes  # its first line; empty: none
+    begin: bytes  # what the first line of all begins with, to know a line that a kill cut
+    write: Callable[[str, Description, str], bytes]
+    read: Callable[[bytes], Made]  # raises some error of its parser when the line is no row
+
+
+_HEADER = (",".join(COLUMNS) + "\n").encode()
+FORMATS = {
+    ".csv": Format(_HEADER, _HEADER, _write_csv, _read_csv),
+    ".jsonl": Format(b"", b'{"image": "', _write_json, _read_json),
+}
+
+
+def find_format(path: Path) -> Format:
+    """Return the format that a file's suffix names; raises ConfigError for another suffix."""
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--out is {escape(str(path))!r}; its name must end in {' or '.join(FORMATS)}")
+    return FORMATS[path.suffix.lower()]
+
+
+class AnswerFile:
+    """A file of answers, open and locked inside a `with`; `done` are the images that have a row.
+
+    Opening it raises ConfigError, and changes nothing, when it is not lcm's, was made with another model or other
+    settings, or is being written to; DataError when it cannot be written to.
+    """
+
+    def __init__(self, path: Path, model: str, settings: str):
+        self.path, self.done = path, set[str]()
+        self._format, self._model, self._settings = find_format(path), model, settings
+        self._name = escape(str(path))  # for messages
+        self._unsynced = 0
+
+    def __enter__(self) -> Self:
+        with self._explained():
+            real = Path(os.path.realpath(self.path))
+            if real.exists() and not real.is_file():
+                raise ConfigError(f"{self._name} is no file; choose another --out")
+            if not real.parent.is_dir():
+                raise ConfigError(f"there is no folder for {self._name}; make it, or choose another --out")
+            self._lock = FileLock(real.with_name(f".{real.name}.lock"))
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise ConfigError(
+                    f"another lcm caption is writing to {self._name}; wait for its end, or choose another --out"
+                ) from None
+            try:
+                self._open(real)
+            except BaseException:
+                self._unlock()
+                raise
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            with suppress(OSError) if kind else self._explained():  # a second failure would hide the first
+                try:
+                    self._sync()
+                finally:
+                    self._file.close()
+        finally:
+            self._unlock()
+
+    def append(self, image: str, description: Description) -> None:
+        """Add a row; from now on a kill cannot take it away. Raises DataError when it cannot be written."""
+        with self._explained():
+            self._file.write(self._format.write(image, description, self._settings))
+            self._file.flush()
+            self._unsynced += 1
+            if self._unsynced >= ROWS_BETWEEN_SYNCS:
+                self._sync()
+        self.done.add(image)
+
+    def _open(self, real: Path) -> None:
+        """Take in the rows that are there, cut off half a row and get ready to append."""
+        whole = self._read(real) if real.exists() else 0
+        self._file = real.open("ab")
+        if self._file.tell() > whole:
+            self._file.truncate(whole)
+        if not whole:
+            self._file.write(self._format.header)
+            self._file.flush()
+
+    def _read(self, real: Path) -> int:
+        """Fill `done` and return how many bytes the whole rows have."""
+        whole = 0
+        with real.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_BYTES), b""), 1):
+                if not line.endswith(b"\n") and len(line) < MAX_ROW_BYTES:  # the last one, cut
+                    if number > 1 or self._is_cut(line):
+                        break
+                    self._refuse(number)
+                if number > 1 or not self._format.header:
+                    self._take(line, number)
+                elif line.rstrip(b"\r\n") != self._format.header.rstrip():
+                    self._refuse(number)
+                whole += len(line)
+        return whole
+
+    def _is_cut(self, line: bytes) -> bool:
+        """Return whether a file that is but this, without a line's end, is what a kill left of a first line."""
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)  # nothing is missing but the line's end
+            return isinstance(record, dict) and set(record) == set(COLUMNS)
+        return self._format.begin.startswith(line[: len(self._format.begin)])
+
+    def _take(self, line: bytes, number: int) -> None:
+        """Add the image of a whole row to `done`, if it was made as this file's rows are to be."""
+        try:
+            image, *made = self._format.read(line)
+        except (ValueError, RecursionError, csv.Error):
+            self._refuse(number)
+        ours = [_cell(text) if self._format.header else text for text in (self._model, self._settings)]
+        if made != ours:
+            raise ConfigError(
+                f"{self._name} was made with other settings ({_differences(made, ours)}); choose another --out, or "
+                "remove it to begin anew"
+            )
+        self.done.add(image)
+
+    def _refuse(self, number: int) -> None:
+        raise ConfigError(
+            f"{self._name} is there, and its line {number} is nothing that lcm caption writes; it was left as it is: "
+            "choose another --out"
+        )
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._unsynced = 0
+
+    def _unlock(self) -> None:
+        with suppress(OSError):  # Windows removes no open file
+            Path(self._lock.lock_file).unlink()  # while it is held: whoever waits for it sees that it is gone
+        self._lock.release()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"cannot write {self._name} ({error.strerror or error}); rows that are in it stay: put that right and "
+                "give the same command again, or choose another --out"
+            ) from error
+
+
+def _differences(theirs: list[str], ours: list[str]) -> str:
+    """Return what differs between two pairs of model and settings: "samples 5 there, 3 here"."""
+    then, now = (dict(part.partition(" ")[::2] for part in f"model {m}, {s}".split(", ")) for m, s in (theirs, ours))
+    names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    return "; ".join(f"{name} {then.get(name, 'none')} there, {now.get(name, 'none')} here" for name in names)
+
+
+FAILURES_SHOWN = 20
+
+
+@dataclass
+class Failures:
+    """Images without a description: how many, and why the first of them have none."""
+
+    count: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, path: str, reason: object) -> None:
+        """Note a path and why it has no description."""
+        self.count += 1
+        if len(self.shown) < FAILURES_SHOWN:
+            name = path.rpartition("/")[2]
+            self.shown.append(f"{escape(path)}: {str(reason).removeprefix(f'{name!r}: ')}")
+
+    def __str__(self) -> str:
+        more = [f"and {self.count - len(self.shown)} more"] * (self.count > len(self.shown))
+        return "\n".join([f"not captioned: {self.count}", *(f"  {line}" for line in self.shown + more)])
+
+
+def settings_of(captioner: Captioner, samples: int, labels: Sequence[str] | None) -> str:
+    """Return, short and readable, what answers depend on beside image and model."""
+    scorer = captioner.tag_scorer
+    parts = [f"samples {samples}", f"tagger {scorer.name if scorer else 'none'}"]
+    if labels is not None:
+        digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()
+        parts.append(f"labels {digest[:8]} ({len(labels)})")
+    return ", ".join(parts)
+
+
+def check_labels(captioner: Captioner, labels: Sequence[str]) -> str:
+    """Return a note on the labels that the tag scorer does not know, empty when it knows all.
+
+    Raises ConfigError when it knows none.
+    """
+    if captioner.tag_scorer is None:
+        raise ConfigError(f"{captioner.name} has no tagger that could score labels; leave them out, or name a tagger")
+    unknown = captioner.unknown_labels(labels)
+    if not unknown:
+        return ""
+    named = f"the tagger {captioner.tag_scorer.name} does not know {shorten(unknown)}"
+    if len(unknown) == len(labels):
+        raise ConfigError(f"{named}: none of the {len(labels)} labels; use other words, or another tagger")
+    return f"{named}; {len(labels) - len(unknown)} of the {len(labels)} labels are scored"
+
+
+def write_answers(
+    captioner: Captioner,
+    images: Sequence[str],
+    answers: AnswerFile,
+    failures: Failures,
+    samples: int = SAMPLES,
+    labels: Sequence[str] | None = None,
+) -> int:
+    """Describe the images that have no row yet, with a progress bar; returns how many rows were added.
+
+    `answers` is open, and made with the `settings_of` the same samples and labels.
+    """
+    there = sum(image in answers.done for image in images)
+    rows = len(answers.done)
+    with tqdm(total=len(images), initial=there, unit=" images", desc="caption", mininterval=1) as progress:
+        for part in _parts(images, answers.done):
+            for image, answer in captioner.describe_many(part, samples, labels, workers=0):
+                if image in answers.done:
+                    continue
+                if isinstance(answer, BadImageError):
+                    failures.add(image, answer)
+                else:
+                    answers.append(image, answer)
+                progress.update()
+    return len(answers.done) - rows
+
+
+def _parts(images: Sequence[str], done: Collection[str]) -> Iterator[Sequence[str]]:
+    """Yield the images to describe: those left behind, then from where a run was stopped.
+
+    That is from the beginning of those that were described together, some of them anew: so each is described in the
+    company it would have had without the stop, and gets the same answer to the last digit.
+    """
+    last = next((place for place in range(len(images) - 1, -1, -1) if images[place] in done), -1)
+    start = (last + 1) // TOGETHER * TOGETHER
+    behind = [image for image in images[:start] if image not in done]
+    if behind:
+        yield behind
+    if any(image not in done for image in images[start:]):
+        yield images[start:]

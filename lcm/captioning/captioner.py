@@ -1,0 +1,301 @@
+"""Captioners by name: the table; and the captioner of a bundle, an image in, a description out.
+
+Knows which captioners there are, how to find a bundle with its encoder and its tag scorer, and how pictures become its
+descriptions, one or many. Refuses to know HTTP, files of results and metrics.
+
+Versions: where trained models lie side by side, and which one is current.
+
+Knows the folder `models` of the state folder, with one bundle a version, and the file `current` that names one of
+them. Refuses to know who may change that: operations/publishing.py does.
+
+`current` is a file that holds a version's name, for not every file system has links; a link to a version's folder,
+made by hand, is understood too. Without it, the shipped bundle is current; as a version that is called `shipped`.
+
+The self-test: whether a captioner that was loaded also works.
+
+Knows what any description must be like, and a few drawn pictures that a captioner has to describe before it answers
+others. Refuses to know whether its captions are good: the gate decides that.
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lcm.captioning.bundle import MANIFEST, Bundle
+from lcm.captioning.description import BaseCaptioner, Captioner, Description, PlattScaler, SeenImage, Source
+from lcm.captioning.generate import GeneratedCaption, add_samples, best_captions
+from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
+from lcm.captioning.taggers import load_reranker, load_tag_scorer
+from lcm.captioning.tagging import Photo, rank, tag_candidates
+from lcm.data.images import read_image
+from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
+from lcm.features.cache import map_in_order
+from lcm.features.encoders import find_encoder
+from lcm.paths import home, packaged_file
+
+SHIPPED_BUNDLE = "data/models/flickr8k"
+PART = 16  # images that a thread describes at once
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One image after encoding: its features and its vector for tags, or why it could not be read."""
+
+    source: Source
+    features: np.ndarray | None  # [D] or [N, D]
+    tag_vector: np.ndarray | None
+    error: BadImageError | None = None
+
+
+class BundleCaptioner(BaseCaptioner):
+    """A bundle with its encoder: the whole way from a picture to its description, in ONNX Runtime alone.
+
+    Its `describe` takes a SeenImage too, which `see` gives.
+    """
+
+    def __init__(self, folder: Path, tagger: str | None = None, threads: int = 0):
+        """Load both; `tagger` is as load_captioner takes it, `threads` the cores that encoding one image uses.
+
+        Raises BundleError when the bundle is damaged or the encoder is not the one it knows.
+        """
+        self._bundle = Bundle(folder)
+        self._encoder = find_encoder(self._bundle.manifest.encoder, threads)
+        self.name, self.encoder = self._bundle.manifest.name, self._encoder.identity
+        self.feature_kinds = tuple({"pooled": None, self._bundle.manifest.feature_kind: None})
+        self.tag_scorer = load_tag_scorer(tagger, folder, self._bundle.manifest)
+        self._chooser = load_reranker(folder, self._bundle.manifest, self.tag_scorer)
+        self._calibration = _load_calibration(folder, self._bundle.manifest.calibration)
+
+    def _describe_all(
+        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
+    ) -> Iterator[tuple[Source, Description | BadImageError]]:
+        def work(part: Sequence[Source | SeenImage]) -> list[tuple[Source, Description | BadImageError]]:
+            return list(self._describe(list(map(self._see, part)), samples, labels))
+
+        for part in map_in_order(work, images, PART, workers):
+            yield from part
+
+    def see(self, image: Source) -> SeenImage:
+        """Read and encode an image by itself: in a batch, its features would have other last digits."""
+        pixels = read_image(image, self._encoder.spec.size)
+        encoded = self._encoder.encode(pixels[None], self.feature_kinds)
+        return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
+
+    def _see(self, image: Source | SeenImage) -> _Seen:
+        """Return what captions and tags are made from; the pixels are let go, for many images wait here."""
+        source = image.source if isinstance(image, SeenImage) else image
+        try:
+            seen = image if isinstance(image, SeenImage) else self.see(image)
+            photo = Photo(source, seen.features)
+            vector = self.tag_scorer.image_vector(photo) if self.tag_scorer else None  # it may read the image anew
+        except BadImageError as error:
+            return _Seen(source, None, None, error)
+        return _Seen(source, photo.features[self._bundle.manifest.feature_kind], vector)
+
+    def _describe(
+        self, part: Sequence[_Seen], samples: int, labels: Sequence[str] | None
+    ) -> Iterator[tuple[Source, Description | BadImageError]]:
+        """Yield each image of a part with its description or its error."""
+        good = [one for one in part if one.error is None]
+        written = iter(self._write(np.stack([one.features for one in good]), samples) if good else ())
+        for one in part:
+            yield one.source, one.error or self._description(*next(written), one.tag_vector, labels)
+
+    def _write(self, features: np.ndarray, samples: int) -> Iterator[tuple[GeneratedCaption, list[str]]]:
+        """Yield each image's best caption and all its captions, from its features [B, D] or [B, N, D]."""
+        manifest = self._bundle.manifest
+        best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._chooser)
+        texts = [one.text for one in best]
+        yield from zip(best, add_samples(self._bundle, features, texts, samples, manifest.max_words), strict=True)
+
+    def _description(
+        self,
+        best: GeneratedCaption,
+        captions: Sequence[str],
+        tag_vector: np.ndarray | None,
+        labels: Sequence[str] | None,
+    ) -> Description:
+        tags = rank(self.tag_scorer, tag_vector, tag_candidates(captions, labels)) if self.tag_scorer else ()
+        confidence = self._calibration.confidence(best.mean_log_prob) if self._calibration else None
+        return Description(best.text, tuple(captions), tags, self.name, confidence)
+
+
+def _load_calibration(folder: Path, record: Mapping[str, Any]) -> PlattScaler | None:
+    """Return the curve that a manifest's `calibration` holds, None for an empty one; raises BundleError for another."""
+    try:
+        return PlattScaler.from_record(record) if record else None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BundleError(
+            f"{folder / MANIFEST} holds a calibration that is damaged ({type(error).__name__}: {error}); export or "
+            "evaluate the bundle again"
+        ) from error
+
+
+CAPTIONERS: dict[str, Callable[[str, str | None, int], Captioner]] = {
+    "bundle": lambda folder, tagger, threads: BundleCaptioner(_folder_or_shipped(folder), tagger, threads),
+    "blip": lambda checkpoint, tagger, _threads: BlipCaptioner(checkpoint or BLIP_CHECKPOINT, tagger),
+    "nearest": NearestCaptioner,
+}
+
+
+def load_captioner(captioner: str | Path | None = None, tagger: str | None = None, threads: int = 0) -> Captioner:
+    """Return the captioner that is asked for: KIND or KIND:ARGUMENT, a kind being in CAPTIONERS, or a bundle's folder.
+
+    bundle:FOLDER, as FOLDER alone; `bundle`, as nothing at all, is the bundle that lcm ships. blip:CHECKPOINT, a name
+    on the model hub or a folder; `blip` is BLIP_CHECKPOINT. nearest:RUN_DIR, a run's folder that 01_prepare has filled.
+
+    `tagger` is a name in scorers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
+    own tag scorer is used, where it has one. `threads` is the number of cores one call uses (0: all), where that can be
+    chosen. Raises ConfigError for an unknown kind or tagger, BundleError when there is no whole bundle or checkpoint,
+    DataError when a run is not prepared.
+    """
+    kind, argument = _parse(captioner)
+    return CAPTIONERS[kind](argument, tagger, threads)
+
+
+def bundle_folder(captioner: str | Path | None = None) -> Path | None:
+    """Return the folder of the bundle that load_captioner would load; None for other kinds of captioners.
+
+    Raises ConfigError for an unknown kind.
+    """
+    kind, argument = _parse(captioner)
+    return _folder_or_shipped(argument) if kind == "bundle" else None
+
+
+def _folder_or_shipped(folder: str) -> Path:
+    return Path(folder) if folder else packaged_file(SHIPPED_BUNDLE)
+
+
+def _parse(captioner: str | Path | None) -> tuple[str, str]:
+    """Return kind and argument of a captioner; raises ConfigError for an unknown kind."""
+    kind, _, argument = str(captioner or "bundle").partition(":")
+    if isinstance(captioner, Path) or kind not in CAPTIONERS:
+        if isinstance(captioner, str) and "/" not in captioner and not Path(captioner).is_dir():
+            raise ConfigError(
+                f"unknown captioner {captioner!r}; choose from {', '.join(CAPTIONERS)}, or give the folder of a bundle"
+            )
+        kind, argument = "bundle", str(captioner)
+    if argument.startswith("~"):  # a shell leaves it be behind a colon
+        argument = str(Path(argument).expanduser())
+    return kind, argument
+
+
+CURRENT = "current"
+SHIPPED = "shipped"
+
+
+def models_folder() -> Path:
+    """Return the folder of the versions, which need not be there."""
+    return home() / "models"
+
+
+def version_folder(models: Path, version: str) -> Path:
+    """Return the folder that a version has or would have; of a path only its last part counts."""
+    return packaged_file(SHIPPED_BUNDLE) if version == SHIPPED else models / (Path(version).name or "none")
+
+
+def current_folder(models: Path) -> Path:
+    """Return the folder of the current version, which may be gone; raises OSError when `current` cannot be read."""
+    pointer = models / CURRENT
+    if pointer.is_file():
+        return version_folder(models, pointer.read_text(encoding="utf-8", errors="replace").strip())
+    return pointer.resolve() if pointer.exists() or pointer.is_symlink() else packaged_file(SHIPPED_BUNDLE)
+
+
+def current_version(models: Path) -> str:
+    """Return the name of the current version; the whole path where `current` is a link to somewhere else."""
+    folder = current_folder(models)
+    if folder == packaged_file(SHIPPED_BUNDLE):
+        return SHIPPED
+    return folder.name if folder.parent in (models, models.resolve()) else str(folder)
+
+
+SUM_TOLERANCE = 1e-6  # of the scores' sum; float64 is off by far less
+
+
+def fault_of(description: Description) -> str:
+    """Return what makes it no description, empty when it is one.
+
+    Tags out of order, no numbers or not summing to 1; no captions, or not the caption first, unless it was contributed
+    and so may be in another language; a confidence that is no probability. An empty caption is one: there is nothing to
+    say of some pictures.
+    """
+    captions, confidence = description.english_captions, description.confidence
+    is_first = bool(captions) and (description.contribution is not None or captions[0] == description.caption)
+    if not is_first or not all(isinstance(text, str) for text in captions):
+        return "the captioner gave no captions, or not its caption first"
+    if confidence is not None and not 0 <= confidence <= 1:
+        return "the confidence is no number from 0 to 1"
+    return _fault_of_tags(description.tags)
+
+
+def _fault_of_tags(tags: tuple[tuple[str, float], ...]) -> str:
+    words, scores = [word for word, _ in tags], [score for _, score in tags]
+    if not all(isinstance(score, float) and math.isfinite(score) and 0 <= score <= 1 for score in scores):
+        return "a tag's score is no number from 0 to 1"
+    if any(first < second for first, second in pairwise(scores)) or len(set(words)) < len(words):
+        return "the tags are out of order, or one is there twice"
+    if tags and abs(sum(scores) - 1) > SUM_TOLERANCE:
+        return "the tags' scores do not sum to 1"
+    return ""
+
+
+def load_tested(folder: Path, tagger: str | None = None, threads: int = 0) -> Captioner:
+    """Load a bundle as load_captioner does and let it pass the self-test; it is warm then.
+
+    Raises LcmError for whatever goes wrong: files that have their hashes may still hold anything.
+    """
+    try:
+        captioner = load_captioner(folder, tagger, threads)
+        smoke_test(captioner)
+    except LcmError:
+        raise
+    except Exception as error:  # numpy, ONNX Runtime and others have no common class for what they raise
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise BundleError(
+            f"the bundle {folder} does not work ({type(error).__name__}: {reason}); train or export it again"
+        ) from error
+    return captioner
+
+
+def smoke_test(captioner: Captioner) -> None:
+    """Let a captioner describe each golden picture twice.
+
+    Raises BundleError when a description is none, has an empty caption or is another one the second time, and
+    whatever else the captioner raises.
+    """
+    for name, picture in probe_images().items():
+        first, second = captioner.describe(picture), captioner.describe(picture)
+        fault = fault_of(first)
+        if not fault and not all(text.strip() for text in first.english_captions):
+            fault = "a caption is empty"
+        if not fault and first != second:
+            fault = "it is described otherwise the second time"
+        if fault:
+            raise BundleError(f"{captioner.name} fails its self-test on the {name}: {fault}; train or export it again")
+
+
+def probe_images() -> dict[str, bytes]:
+    """Return the pictures of the self-test by name: grey, a landscape, and a wide one with transparency."""
+    landscape = Image.new("RGB", (320, 240), (120, 170, 230))
+    draw = ImageDraw.Draw(landscape)
+    draw.rectangle((0, 150, 320, 240), fill=(60, 140, 50))
+    draw.ellipse((240, 20, 290, 70), fill=(250, 220, 60))
+    draw.rectangle((90, 100, 150, 190), fill=(200, 40, 40))
+    banner = Image.new("RGBA", (400, 60), (0, 0, 0, 0))
+    ImageDraw.Draw(banner).rectangle((40, 10, 300, 50), fill=(30, 60, 200, 200))
+    pictures = {"gradient": (Image.linear_gradient("L"), "PNG"), "landscape": (landscape, "JPEG")}
+    return {name: _encode(*one) for name, one in (pictures | {"banner": (banner, "PNG")}).items()}
+
+
+def _encode(image: Image.Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()

@@ -1,0 +1,238 @@
+"""BLIP, the pretrained captioner to compare with: any checkpoint of it, by name or folder, through transformers.
+
+Knows how BLIP's own service captions (github.com/salesforce/BLIP, predict.py and models/blip.py): which prompt, which
+search, which sampling. Refuses to know where checkpoints are found, which is pretrained.py's, and how tags are scored.
+
+Shapes: N image positions, D numbers in a vector, P ids of the prompt, S samples, T ids of a text, V words.
+
+The nearest neighbour: the caption that people gave to the most similar training image.
+
+Knows the train images of a prepared run by their features, and which of their captions fits best. Refuses to know
+models: nothing is learned. It is the baseline that every captioner must beat, or it has learned nothing from captions.
+
+Shapes: R train images, D numbers in a feature, K neighbours, C captions of theirs, G different word groups in these.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lcm.captioning import checkpoints
+from lcm.captioning.decoding import draw
+from lcm.captioning.description import BaseCaptioner, Source
+from lcm.captioning.generate import ROUNDS
+from lcm.captioning.taggers import load_tag_scorer
+from lcm.captioning.tagging import Photo
+from lcm.data.images import read_image
+from lcm.data.text import join_words, standardise
+from lcm.errors import ConfigError, DataError
+from lcm.features.cache import LabelledFeatures, PreparedRun
+from lcm.features.encoders import find_encoder
+from lcm.paths import RunDir
+
+BLIP_CHECKPOINT = "Salesforce/blip-image-captioning-base"  # Li et al. 2022, arXiv 2201.12086; 1.0 GB
+BLIP = checkpoints.Kind(
+    label="BLIP",
+    model_type="blip",
+    model_class="BlipForConditionalGeneration",
+    words=("vocab.txt",),
+    attention="eager",
+    pickles=True,  # the checkpoint above has no safetensors file
+    advice=(
+        f"Give a checkpoint's name on the model hub, such as {BLIP_CHECKPOINT} (needs a network, once), or a folder "
+        f"that holds one, as blip:FOLDER; to make it, on a machine with a network: hf download {BLIP_CHECKPOINT} "
+        "--local-dir blip --include '*.json' --include '*.txt' --include '*.safetensors' --include pytorch_model.bin"
+    ),
+)
+PROMPT = "a picture of"  # what every caption went on from in training; it is no part of the answer
+MAX_TOKENS, MIN_TOKENS = 20, 5  # of a text, the prompt's four counted: predict.py's max_length and min_length
+BEAM_WIDTH = 3
+NUCLEUS = 0.9
+REPETITION_PENALTY = 1.1  # of samples alone
+_APART = re.compile(r" ?(['\u2019-]) ?")  # the tokenizer parts "man's" and "t-shirt" into three
+
+
+class BlipCaptioner(BaseCaptioner):
+    """A loaded BLIP; safe to call from several threads. It captions one image at a time, in float32."""
+
+    def __init__(self, checkpoint: str = BLIP_CHECKPOINT, tagger: str | None = None):
+        """Load a checkpoint: a folder that holds one, or a name on the model hub, downloaded on first use.
+
+        Raises BundleError when it cannot be had or is no BLIP that captions, ConfigError when the packages are missing.
+        """
+        self.tag_scorer = load_tag_scorer(tagger)
+        self._torch, transformers = checkpoints.import_quietly()
+        with checkpoints.explaining(checkpoint, BLIP):
+            folder = checkpoints.find(checkpoint, BLIP)
+            model = checkpoints.load_model(folder, BLIP, self._torch, transformers)
+            with checkpoints.reading(folder, "image processor (preprocessor_config.json)"):
+                self._processor = transformers.BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
+                checkpoints.check_pictures(model.config.vision_config, self._processor)
+            with checkpoints.reading(folder, "tokenizer (tokenizer.json or vocab.txt)"):
+                self._tokenizer = transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
+                _check_texts(model.config.text_config, self._tokenizer)
+        self.name = f"blip:{checkpoints.name_of(checkpoint)}"
+        self._eye, self._writer = model.vision_model, model.text_decoder
+        ids = model.config.text_config
+        self._end = ids.sep_token_id
+        self._writer.generation_config = transformers.GenerationConfig(  # whatever the checkpoint says of lengths
+            eos_token_id=self._end, pad_token_id=ids.pad_token_id, max_length=MAX_TOKENS, min_length=MIN_TOKENS
+        )
+        prompt = self._tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
+        self._prompt = self._torch.tensor([[ids.bos_token_id, *prompt]])  # [1, P]
+
+    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
+        photo = Photo(image, {})
+        pixels = self._processor(images=photo.open(), return_tensors="pt")["pixel_values"]
+        with self._torch.inference_mode():
+            seen = self._eye(pixel_values=pixels).last_hidden_state  # [1, N, D]
+            ((caption, _),) = self._generate(seen, 1, num_beams=BEAM_WIDTH)
+            return photo, self._add_samples(caption, seen, samples)
+
+    def _add_samples(self, caption: str, seen: Any, samples: int) -> list[str]:
+        """Return the caption and up to `samples` others, drawn as writing.add_samples draws them."""
+        captions = {caption: None}
+        for first in range(0, ROUNDS * samples, samples or 1):
+            if len(captions) > samples:
+                break
+            drawing = _Drawing(range(first, first + samples), self._prompt.shape[1], self._torch)
+            drawn = self._generate(seen, samples, repetition_penalty=REPETITION_PENALTY, logits_processor=[drawing])
+            captions |= dict.fromkeys(text for text, ended in drawn if ended and text)
+        return list(captions)[: 1 + samples]
+
+    def _generate(self, seen: Any, texts: int, **settings: Any) -> list[tuple[str, bool]]:
+        """Return texts of what is seen [1, N, D], in the words of all captions, and whether they came to an end."""
+        written = self._writer.generate(
+            input_ids=self._prompt.expand(texts, -1),
+            encoder_hidden_states=seen.expand(texts, -1, -1),
+            encoder_attention_mask=self._torch.ones(texts, seen.shape[1], dtype=self._torch.long),
+            do_sample=False,
+            **settings,
+        )
+        rows = written[:, self._prompt.shape[1] :].tolist()
+        return [(self._read(row), self._end in row) for row in rows]
+
+    def _read(self, ids: Sequence[int]) -> str:
+        text = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return join_words(standardise(_APART.sub(r"\1", text)))
+
+
+class _Drawing:
+    """Makes a greedy search draw from the nucleus: rules out all words but the one that is drawn.
+
+    A sample's number seeds its draws, as decoding.decode_nucleus has it: torch's own draws hang on one state of the
+    whole process, and so on what other threads do.
+    """
+
+    def __init__(self, numbers: Sequence[int], prompt_length: int, torch: Any):
+        self._draws = np.stack([np.random.default_rng(number).random(MAX_TOKENS) for number in numbers])  # [S, T]
+        self._prompt_length, self._torch = prompt_length, torch
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Return the scores [S, V] that transformers chooses the words after `input_ids` [S, T] by."""
+        log_probs = scores.log_softmax(-1).numpy()
+        words = draw(log_probs, self._draws[:, input_ids.shape[1] - self._prompt_length], NUCLEUS)
+        chosen = self._torch.full_like(scores, -self._torch.inf)
+        chosen[range(len(words)), words.tolist()] = 0.0
+        return chosen
+
+
+def _check_texts(model: Any, tokenizer: Any) -> None:
+    """A text ends with what the tokenizer has for it; the model's start word may be unknown to the tokenizer."""
+    known = max(tokenizer.get_vocab().values()) + 1  # without its files a tokenizer comes up empty
+    if known > model.vocab_size or tokenizer.sep_token_id != model.sep_token_id:
+        found = f"({known:,} tokens, end token {tokenizer.sep_token_id})"
+        raise checkpoints.UnusableError(
+            f"its tokenizer {found} is not its model's ({model.vocab_size:,} tokens, end token {model.sep_token_id})"
+        )
+
+
+ROWS_AT_ONCE = 4096  # train images that are read at once
+DIGITS = 5  # of a cosine that count: the last ones differ between processors, and equal images must stay equal
+
+
+class NearestCaptioner(BaseCaptioner):
+    """A prepared run's train images with their captions, and its encoder. Holds 5 kB of features a train image."""
+
+    def __init__(self, run_dir: str | Path, tagger: str | None = None, threads: int = 0, neighbours: int = 1):
+        """Load both; `tagger` and `threads` are as load_captioner takes them.
+
+        With several `neighbours` their captions are gathered, and the one that is most like the others is taken: the
+        consensus caption of Devlin et al., "Exploring Nearest Neighbor Approaches for Image Captioning" (2015).
+        Raises DataError when the run is not prepared, BundleError when its encoder has changed since.
+        """
+        if neighbours < 1:
+            raise ConfigError(f"neighbours is {neighbours!r}; it must be at least 1")
+        if not str(run_dir):
+            raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
+        folder = Path(run_dir).resolve()
+        prepared = _load(folder)
+        labelled = prepared.labelled_features("train", "pooled")
+        if not len(labelled):
+            raise DataError(f"the run {folder} has no train images; run 01_prepare with a larger data set")
+        self._references = labelled.references
+        self._centre, self._features = _directions(labelled)
+        self._encoder = find_encoder(prepared.encoded.encoder, threads)
+        self._neighbours = neighbours
+        self.tag_scorer = load_tag_scorer(tagger)
+        self.name = f"nearest:{folder.name}" + f" ({neighbours})" * (neighbours > 1)
+
+    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
+        pixels = read_image(image, self._encoder.spec.size)
+        features = self._encoder.encode(pixels[None])["pooled"][0]
+        return Photo(image, {"pooled": features}), self._captions(features, samples)
+
+    def _captions(self, features: np.ndarray, samples: int) -> list[str]:
+        """Return the neighbours' captions, the most typical of them first, all different, 1 + `samples` at most."""
+        cosines = self._features @ _unit(features - self._centre)  # [R]
+        nearest = np.argsort(-cosines.round(DIGITS), kind="stable")[: self._neighbours]  # equal: first in the data set
+        texts = [standardise(text) for place in nearest for text in self._references[place]]
+        order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # equal: the nearest, as written first
+        return list(dict.fromkeys(join_words(texts[place]) for place in order))[: 1 + samples]
+
+
+def agreement(texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return how much each text has in common with the others, [C]: the mean of its overlaps with them, 0 to 1.
+
+    The overlap of two is Dice's coefficient of their words and pairs of words, 1 where they have the same.
+    """
+    groups = [{*words, *pairwise(words)} for words in texts]
+    columns = {group: column for column, group in enumerate(dict.fromkeys(one for each in groups for one in each))}
+    holds = np.zeros((len(texts), len(columns)), np.float32)  # [C, G]
+    for row, each in enumerate(groups):
+        holds[row, [columns[group] for group in each]] = 1
+    sizes = holds.sum(1)
+    overlaps = 2 * (holds @ holds.T) / np.maximum(sizes[:, None] + sizes, 1)  # [C, C]
+    np.fill_diagonal(overlaps, 0)
+    return overlaps.sum(1) / max(len(texts) - 1, 1)
+
+
+def _load(folder: Path) -> PreparedRun:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; give the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
+    try:
+        return PreparedRun.load(RunDir(folder))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"the run {folder} is damaged ({type(error).__name__}: {error}); run 01_prepare for it again"
+        ) from error
+
+
+def _directions(labelled: LabelledFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of the features [D], and each image's direction from there [R, D], of length 1."""
+    parts = [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(labelled), ROWS_AT_ONCE)]
+    centre = sum(labelled.read(part).sum(0, dtype=np.float64) for part in parts) / len(labelled)
+    directions = np.empty((len(labelled), *labelled.shape), np.float32)
+    for part in parts:
+        directions[part] = _unit(labelled.read(part) - centre)
+    return centre, directions
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors at length 1, float32; one of length 0 stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)

@@ -1,0 +1,249 @@
+"""Words: how text becomes words, and words become ids.
+
+Knows the one text standardisation that training, decoding and scoring share, and the vocabulary with its four
+reserved ids. Refuses to know captions files, word vectors, images and models.
+
+Key words: the words of a caption that name something to be seen, in one form each.
+
+Knows which English words carry no picture, and how a plural is folded into its singular. Refuses to know images
+and scores. Stop words come from the package stop-words, singulars from pluralizer; the tables below are where
+their judgement, made for searching texts, does not suit pictures.
+
+Labels files: the words and phrases that a user wants images to be tagged with.
+
+Knows what a labels file may hold: text in UTF-8, a label a line. Refuses to know which labels a tag scorer can read.
+"""
+
+import codecs
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from typing import Self
+
+import regex
+
+from lcm.errors import DataError
+
+PAD, START, END, UNKNOWN = range(4)
+RESERVED = ("<pad>", "<start>", "<end>", "<unknown>")  # written in this order at the head of vocabulary.txt
+
+# A word: letters with their marks, digits, inner hyphens ("t-shirt") and the joiners U+200C and U+200D, with which
+# Persian, Sinhala and others spell; the English "'s" is a word of its own, as in the Penn Treebank and in GloVe, and
+# some data sets have it parted already ("the water 's edge"). All other punctuation only separates words. A mark alone
+# is no word: emoji carry some.
+WORD = regex.compile(
+    r"(?<=[\p{L}\p{M}\p{N}] ?)'s\b|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[-\u200c\u200d][\p{L}\p{M}\p{N}]+)*"
+)
+PLAIN = str.maketrans("\u2019\u02bc\uff07\u2010\u2011", "'''--")  # apostrophes and hyphens as typed
+
+
+def standardise(text: str) -> list[str]:
+    """Return the words of `text`: Unicode NFC, case-folded, letters of every script kept, punctuation dropped.
+
+    A language written without spaces gives one word a phrase; separate its words beforehand.
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return WORD.findall(folded.translate(PLAIN))
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return the words as a caption to read: the inverse of `standardise` but for case and punctuation."""
+    return " ".join(words).replace(" 's", "'s")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words a model can read and write; a word's id is its place in `words`, the first four reserved."""
+
+    words: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Word to id."""
+        return {word: token_id for token_id, word in enumerate(self.words)}
+
+    @property
+    def own_words(self) -> tuple[str, ...]:
+        """The words without the reserved ones."""
+        return self.words[len(RESERVED) :]
+
+    def encode(self, caption: str) -> list[int]:
+        """Return the ids of a caption between START and END; words outside the vocabulary become UNKNOWN."""
+        return [START, *(self.ids.get(word, UNKNOWN) for word in standardise(caption)), END]
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """Return the caption that the ids write, reserved ones left out."""
+        return join_words(self.words[token_id] for token_id in token_ids if token_id >= len(RESERVED))
+
+    def save(self, path: Path) -> None:
+        """Write one word a line, in the order of the ids."""
+        path.write_text("\n".join(self.words) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote; raises DataError when it cannot be that."""
+        words = tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
+        if words[: len(RESERVED)] != RESERVED:
+            raise DataError(f"{path.name} is not a vocabulary: it must begin with {', '.join(RESERVED)}, one a line")
+        if len(set(words)) < len(words) or any(not word or "\ufffd" in word for word in words):
+            raise DataError(f"{path.name} is damaged: a word is empty, written twice or not UTF-8; make it again")
+        return cls(words)
+
+
+def count_words(captions: Iterable[str]) -> Counter[str]:
+    """Return how often each word occurs in the captions."""
+    counts: Counter[str] = Counter()
+    for caption in captions:
+        counts.update(standardise(caption))
+    return counts
+
+
+def build_vocabulary(captions: Iterable[str], min_count: int, known: Vocabulary | None = None) -> Vocabulary:
+    """Return the words that `captions` (of the train split only) hold at least `min_count` times.
+
+    Ordered by falling count, then by spelling, so that the same captions always give the same ids. The words of a
+    `known` vocabulary come first, with the ids they have: a model that knows them goes on.
+    Raises DataError when no word is that frequent.
+    """
+    counts = count_words(captions)
+    frequent = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
+    if known:
+        return Vocabulary((*known.words, *(word for word in frequent if word not in known.ids)))
+    if not frequent:
+        most = counts.most_common(1)
+        found = f"the most frequent, {most[0][0]!r}, occurs {most[0][1]} times" if most else "there are no words at all"
+        raise DataError(f"no word occurs {min_count} times in the train captions ({found}); lower min_count")
+    return Vocabulary((*RESERVED, *frequent))
+
+
+# fmt: off
+# Words of the stop-word list that a picture can show: in a text "man" says little, an archive asks for it.
+PICTURED = frozenset({
+    "dj", "group", "groups", "man", "member", "members", "men", "old", "older", "young", "younger",
+    "big", "clear", "empty", "full", "high", "large", "little", "long", "low", "open", "round", "small", "smaller",
+    "thick", "thin", "bill", "case", "cases", "computer", "course", "face", "faces", "fire", "home", "keys", "line",
+    "mill", "mine", "mug", "net", "number", "numbers", "ring", "room", "rooms", "shed", "shell", "tv", "web",
+    "cry", "move", "ran", "run", "turn", "turning", "turns", "work", "working", "works",
+})
+# Words that the list does not have and that say where in the picture something is, how many, that it is a picture, or
+# that something is about to be.
+UNPICTURED = frozenset({
+    "'s", "background", "distance", "foreground", "left", "middle", "nearby",
+    "bunch", "lot", "lots", "pair", "piece", "type", "image", "photo", "photograph", "picture", "scene", "view",
+    "attempt", "attempting", "coming", "prepare", "preparing", "ready",
+})
+# What looks like a plural and is none, or means another thing in the singular.
+ONE_FORM = (
+    "abdomen", "arts", "belongings", "binoculars", "bleachers", "cans", "claus", "clothes", "crossbones", "dice",
+    "eyeglasses", "ferris", "fireworks", "fries", "glasses", "goggles", "gymnastics", "headphones", "indoors",
+    "leggings", "outdoors", "overalls", "pajamas", "pants", "people", "pyjamas", "rapids", "shorts", "sideways",
+    "slacks", "sooners", "sunglasses", "suspenders", "sweatpants", "thermos", "tights", "trousers", "trunks",
+    "underpants", "woods",
+)
+# Plurals that pluralizer folds into what is no word ("hoody", "lense"), or not at all.
+IRREGULAR = {
+    "daisies": "daisy", "dominoes": "domino", "hoodies": "hoodie", "lenses": "lens", "mosquitoes": "mosquito",
+    "moustaches": "moustache", "mustaches": "mustache", "rhinoceroses": "rhinoceros", "selfies": "selfie",
+    "tutus": "tutu",
+}
+# fmt: on
+
+
+@cache
+def _stop_words() -> frozenset[str]:
+    import stop_words
+
+    return frozenset(stop_words.get_stop_words("en")) - PICTURED | UNPICTURED
+
+
+@cache
+def _pluralizer():
+    import pluralizer
+
+    rules = pluralizer.Pluralizer()
+    for word in ONE_FORM:
+        rules.add_irregular_rule(word, word)
+    for plural, singular in IRREGULAR.items():
+        rules.add_irregular_rule(singular, plural)
+    return rules
+
+
+@lru_cache(maxsize=1 << 16)  # labels of users pass through here: no end to them
+def fold(word: str) -> str:
+    """Return the one form of a standardised English word: "dogs" and "dog" are "dog", "men" is "man".
+
+    The -s of verbs goes too ("jumps" is "jump"), -ing and -ed stay.
+    """
+    return _pluralizer().singular(word)
+
+
+def is_content_word(word: str) -> bool:
+    """Return whether a standardised word can name something to be seen: no stop word, number or single letter."""
+    return (
+        word not in _stop_words()
+        and any(character.isalpha() for character in word)
+        and not (word.isascii() and len(word) == 1)
+    )
+
+
+def content_words(caption: str) -> list[str]:
+    """Return the content words of a caption, folded, each once, in the order of their first appearance."""
+    words = (word for word in standardise(caption) if is_content_word(word))
+    return list(dict.fromkeys(word for word in map(fold, words) if is_content_word(word)))
+
+
+def candidates(captions: Iterable[str]) -> list[str]:
+    """Return the content words of all captions, each once: those of the first caption first, and so on."""
+    return list(dict.fromkeys(word for caption in captions for word in content_words(caption)))
+
+
+MAX_LABELS = 10_000  # as many texts as the embedded tag scorer keeps ready
+MAX_LABEL_LENGTH = 100  # characters: a phrase; CLIP reads 77 tokens of a text and no more
+_MAX_BYTES = 4 * (MAX_LABEL_LENGTH + 2) * 4 * MAX_LABELS  # enough for any good file, with room for blanks
+_FORM = "a labels file is text in UTF-8 with a label, a word or a phrase, on each line"
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Return the labels of a file in its order, each once; "Dog" and "dog" are one label, the first spelling stays.
+
+    Blank lines are skipped, and blanks around a label and double ones in it. Raises DataError when the file cannot be
+    read, is no text, holds no label or too many, or a line that is too long for a label.
+    """
+    labels: dict[str, str] = {}
+    for number, line in enumerate(_read_lines(path), 1):
+        label = unicodedata.normalize("NFC", " ".join(line.split()))
+        if len(label) > MAX_LABEL_LENGTH:
+            raise DataError(
+                f"line {number} of {path} has {len(label)} characters and a label at most {MAX_LABEL_LENGTH}; {_FORM}"
+            )
+        if any(unicodedata.category(character) == "Cc" for character in label):
+            raise DataError(f"line {number} of {path} holds control characters; {_FORM}")
+        if label:
+            labels.setdefault(label.casefold(), label)
+    if not labels:
+        raise DataError(f"{path} holds no label; {_FORM}")
+    if len(labels) > MAX_LABELS:
+        raise DataError(f"{path} holds {len(labels)} labels; at most {MAX_LABELS} are scored: choose among them")
+    return tuple(labels.values())
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:  # not read_bytes: a device has no end
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"the labels file {path} cannot be read ({error.strerror}); {_FORM}") from error
+    if len(data) > _MAX_BYTES:
+        raise DataError(f"{path} has over {_MAX_BYTES:,} bytes, more than {MAX_LABELS} labels need; {_FORM}")
+    try:
+        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path} is not text in UTF-8 (line {line}); {_FORM}: save it so in a text editor") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

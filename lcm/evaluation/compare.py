@@ -1,0 +1,611 @@
+"""One captioner of a comparison: what it wrote, what that cost, how good it is.
+
+Knows which scores have an interval, and how all numbers become one flat object. Refuses to know other captioners.
+
+Captioners side by side: the same images, the same references, every score with what is sure of it.
+
+Knows which scores have an interval, which differences between captioners are more than an accident of the images, and
+who ranks where. Refuses to know how captions were made, and how a comparison is shown.
+
+Intervals are 95 % bootstrap intervals over images (`lcm.evaluation.bootstrap`). CIDEr and both WER are means over
+images; BLEU-4 is of the set, its images drawn anew; METEOR of a set cannot be had from its images, so that its interval
+is that of the mean over images, `meteor_mean`, a number of its own near `meteor`. Differences are paired: both
+captioners on the same drawn images. They say nothing of another training run of the same captioner.
+
+Edge cases: an image without a usable reference is skipped for all; an empty caption counts, as the worst there is;
+below two scored images there are scores and no intervals.
+
+A comparison image by image: where captioners disagree, who is best how often, a table for one's own analysis.
+
+Knows what a disagreement is: the range of an image's CIDEr from its worst captioner to its best, so that the images
+come first on which the choice of captioner matters. Refuses to know how it is shown. What it gives holds captions and
+paths of the data set: it stays out of git where the data set may not be published.
+
+Numbers that others have published, to stand beside one's own.
+
+Knows what was reported, on which images and where. Refuses to measure: nothing here was run, and a quoted number can
+differ from one's own by the images, the split, the tokeniser and the encoder, not only by the model. The numbers were
+copied by hand: check them against their source before they are quoted further.
+
+BLEU-4, METEOR and CIDEr are fractions as `lcm.evaluation.metrics.Scores` has them; papers print them times 100.
+
+Captioners at work, for a comparison: each in a process of its own, so that time and memory are its own.
+
+Knows how captioners are named in a comparison, how they are run and timed, and what becomes of one that cannot run.
+Refuses to know scores.
+
+A photo is timed as a user waits for it: from its file to its caption, alone, all cores, nothing but captioning (no
+other captions, no tags beyond those of the caption), after WARM_UP photos that are not counted. For its scores it gets
+the features that 01_prepare has encoded, where it has the same encoder.
+"""
+
+import json
+import multiprocessing
+import re
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields
+from itertools import combinations
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lcm.captioning.captioner import bundle_folder, current_folder, load_captioner, models_folder
+from lcm.captioning.description import Captioner, SeeingCaptioner, SeenImage
+from lcm.captioning.model_card import add_comparison
+from lcm.config import CompareConfig
+from lcm.data.dataset import Dataset, LabelledImage
+from lcm.errors import BadImageError, ConfigError, DataError, LcmError, require
+from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean, bootstrap_statistic
+from lcm.evaluation.gallery import evenly
+from lcm.evaluation.metrics import Degeneration, Scores, bleu_4, bleu_4_difference, measure_degeneration, score_several
+from lcm.features.cache import FeatureCache
+from lcm.paths import RunDir
+from lcm.retraining.contributed import is_contributed
+
+# What has an interval -> its list in Scores.per_image; None: counts of the whole set. The first is the headline.
+MEASURES = {"wer": "wer", "cider": "cider", "bleu_4": None, "meteor_mean": "meteor", "wer_best": "wer_best"}
+FEW = "fewer than two images were scored, of which no interval follows"
+
+
+def smaller_is_better(metric: str) -> bool:
+    """Return whether less of a metric is better: of the word error rates."""
+    return metric.startswith("wer")
+
+
+@dataclass(frozen=True)
+class CaptionerOutput:
+    """What a captioner wrote, and what it cost."""
+
+    name: str  # as reports call it, each its own
+    captions: Sequence[str]  # the best of each image, in the order of the references
+    seconds: Sequence[float] = ()  # time of one photo alone, of some photos
+    peak_memory_mb: float | None = None  # of the process that captioned
+    note: str = ""  # what one should know of it
+
+
+@dataclass(frozen=True)
+class CaptionerResult:
+    """How good a captioner's output is."""
+
+    output: CaptionerOutput
+    scores: Scores
+    habits: Degeneration
+    intervals: Mapping[str, Interval]  # by the names of MEASURES; one that could not be measured is missing
+
+    @property
+    def name(self) -> str:
+        """The captioner's name."""
+        return self.output.name
+
+    def as_metrics(self) -> dict[str, float | str | None]:
+        """Return every number, no caption, as a flat object: `<measure>_low` and `_high` are the interval's ends.
+
+        A number that was not measured is None, and `<name>_reason` says why.
+        """
+        flat = self.scores.as_metrics() | self.habits.as_metrics() | {"meteor_mean": None} | self.costs()
+        for name in MEASURES:
+            if its := self.intervals.get(name):
+                flat |= {name: its.value, f"{name}_low": its.low, f"{name}_high": its.high}
+            else:
+                flat |= {f"{name}_low": None, f"{name}_high": None}
+                why = self.scores.reasons.get(name.removesuffix("_mean"), FEW)
+                flat |= {f"{key}_reason": why for key in (name, f"{name}_low", f"{name}_high") if flat[key] is None}
+        return flat
+
+    def costs(self) -> dict[str, float | str | None]:
+        """Return `seconds_median`, `seconds_p95`, `seconds_photos` that were timed, and `peak_memory_mb`."""
+        times = np.asarray(self.output.seconds, np.float64)
+        median, p95 = np.quantile(times, (0.5, 0.95)).tolist() if len(times) else (None, None)
+        known = {"seconds_median": median, "seconds_p95": p95, "peak_memory_mb": self.output.peak_memory_mb}
+        reasons = {f"{name}_reason": "not measured" for name, value in known.items() if value is None}
+        return known | {"seconds_photos": len(times)} | reasons
+
+
+# How several references become one WER: see the fields of Scores; the headline first.
+WER_DEFINITIONS = ("wer", "wer_best", "wer_first", "wer_pooled")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much the first captioner's value exceeds the second's, over the same images."""
+
+    measure: str
+    first: str
+    second: str
+    interval: Interval  # first minus second
+
+    @property
+    def better(self) -> str | None:
+        """The better captioner; None where the interval holds zero: it may be an accident of the images."""
+        if self.interval.holds_zero:
+            return None
+        return self.first if (self.interval.value < 0) == smaller_is_better(self.measure) else self.second
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All captioners on the same images."""
+
+    results: tuple[CaptionerResult, ...]  # in the order given
+    references: Sequence[Sequence[str]]
+    differences: tuple[Difference, ...]  # every pair, in the order given, of every measure that both have
+    people: Degeneration  # of the first reference of each image: the yardstick for habits
+    not_run: Mapping[str, str] = field(default_factory=dict)  # name -> why it could not be run
+
+    @property
+    def images(self) -> int:
+        """Images scored."""
+        return self.results[0].scores.images
+
+    @property
+    def skipped_images(self) -> int:
+        """Images without a usable reference."""
+        return self.results[0].scores.skipped_images
+
+    def ranks(self, metric: str) -> dict[str, int | None]:
+        """Return each captioner's rank by a metric of Scores, 1 the best; equals share one, None has no value."""
+        values = {result.name: getattr(result.scores, metric) for result in self.results}
+        sign = 1 if smaller_is_better(metric) else -1
+        known = [sign * value for value in values.values() if value is not None]
+        return {
+            name: None if value is None else 1 + sum(other < sign * value - 1e-12 for other in known)
+            for name, value in values.items()
+        }
+
+    def ranked(self, metric: str) -> list[CaptionerResult]:
+        """Return the results, the best by a metric first; those without a value come last."""
+        ranks = self.ranks(metric)
+        return sorted(self.results, key=lambda result: ranks[result.name] or len(self.results) + 1)
+
+    def difference(self, measure: str, first: str, second: str) -> Interval | None:
+        """Return how much `first` exceeds `second` by a measure; None where it could not be measured."""
+        for one in self.differences:
+            its = one.interval
+            if (one.measure, one.first, one.second) == (measure, first, second):
+                return its
+            if (one.measure, one.first, one.second) == (measure, second, first):
+                return Interval(-its.value, -its.high, -its.low)
+        return None
+
+    def as_metrics(self) -> dict[str, float | str | None]:
+        """Return the flat object for metrics.json: of each captioner `<metric>_<its name, letters and digits>`."""
+        flat = {"compared": ", ".join(result.name for result in self.results), "not_run": ", ".join(self.not_run)}
+        flat |= {"compared_images": self.images, "compared_skipped_images": self.skipped_images}
+        flat |= {f"best_by_{metric}": self.best(metric) for metric in ("wer", "cider")}
+        for result, suffix in zip(self.results, suffixes([result.name for result in self.results]), strict=True):
+            its = {key: each for key, each in result.as_metrics().items() if key not in ("images", "skipped_images")}
+            flat |= {
+                f"{key.removesuffix('_reason')}_{suffix}{'_reason' if key.endswith('_reason') else ''}": value
+                for key, value in its.items()
+            }
+        return flat
+
+    def best(self, metric: str) -> str:
+        """Return who is best by a metric, with a comma between equals; empty where nobody has a value."""
+        return ", ".join(name for name, rank in self.ranks(metric).items() if rank == 1)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return all numbers for a JSON file that may be published: no caption, no image and no path is in it."""
+        return {
+            "images": self.images,
+            "skipped_images": self.skipped_images,
+            "models": {r.name: {"note": r.output.note} | r.as_metrics() for r in self.results},
+            "differences": [
+                {"measure": one.measure, "first": one.first, "second": one.second, **asdict(one.interval)}
+                for one in self.differences
+            ],
+            "ranks": {metric: self.ranks(metric) for metric in (*WER_DEFINITIONS, "cider", "bleu_4", "meteor")},
+            "people": self.people.as_metrics(),
+            "not_run": dict(self.not_run),
+        }
+
+
+def suffixes(names: Sequence[str]) -> list[str]:
+    """Return the names in small letters, digits and underscores, with a number where two would be the same."""
+    plain = [re.sub(r"\W+", "_", name.lower()).strip("_") for name in names]
+    return [f"{one}_{place}" if plain.count(one) > 1 else one for place, one in enumerate(plain, 1)]
+
+
+def compare(
+    outputs: Sequence[CaptionerOutput],
+    references: Sequence[Sequence[str]],
+    *,
+    train_captions: Collection[str] = (),
+    vocabulary_size: int | None = None,
+    not_run: Mapping[str, str] = MappingProxyType({}),
+    meteor: bool = True,
+) -> Comparison:
+    """Score every captioner's output against the human captions of each image, `references[i]`, and all pairs.
+
+    `train_captions` and `vocabulary_size` are those of `lcm.evaluation.metrics.score`, the same for all; `meteor=False`
+    saves ten seconds. `not_run` names captioners that could not be run, with the reason.
+    Raises DataError when there is no output, two have the same name, or one has not a caption an image.
+    """
+    _check(outputs, references, not_run)
+    options = {"train_captions": train_captions, "vocabulary_size": vocabulary_size, "meteor": meteor}
+    scored = score_several([one.captions for one in outputs], references, **options)
+    samples = [_samples(scores) for scores in scored]
+    return Comparison(
+        results=tuple(
+            CaptionerResult(one, scores, measure_degeneration(one.captions), _intervals(its))
+            for one, scores, its in zip(outputs, scored, samples, strict=True)
+        ),
+        references=references,
+        differences=tuple(_differences([one.name for one in outputs], samples)),
+        people=measure_degeneration([first for first, *_ in filter(None, references)]),
+        not_run=dict(not_run),
+    )
+
+
+def _check(outputs: Sequence[CaptionerOutput], references: Sequence, not_run: Mapping[str, str]) -> None:
+    names = [one.name for one in outputs]
+    if not names:
+        raise DataError(
+            "no captioner to compare; " + ("; ".join(map(": ".join, not_run.items())) or "give at least one")
+        )
+    if len(every := [*names, *not_run]) != len(set(every)):
+        twice = sorted({name for name in every if every.count(name) > 1})
+        raise DataError(f"more than one captioner is called {', '.join(twice)}; give each a name of its own")
+    for one in outputs:
+        if len(one.captions) != len(references):
+            raise DataError(
+                f"{one.name} has {len(one.captions)} captions for {len(references)} images; "
+                "give one an image, empty where it wrote none"
+            )
+
+
+def _samples(scores: Scores) -> dict[str, np.ndarray]:
+    """Return, by measure, values [B] of the scored images, or counts [B, 10] of the set's BLEU; none of too few."""
+    if scores.images < 2:
+        return {}
+    lists = {name: scores.per_image.get(key) for name, key in MEASURES.items()}
+    values = {name: np.array([one for one in each if one is not None]) for name, each in lists.items() if each}
+    values["bleu_4"] = scores.bleu_counts
+    return {name: values[name] for name in MEASURES if name in values}
+
+
+def _intervals(samples: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+    return {
+        name: bootstrap_statistic(its, bleu_4) if name == "bleu_4" else bootstrap_mean(its)
+        for name, its in samples.items()
+    }
+
+
+def _differences(names: Sequence[str], samples: Sequence[Mapping[str, np.ndarray]]) -> Iterator[Difference]:
+    for measure in MEASURES:
+        having = [(name, its[measure]) for name, its in zip(names, samples, strict=True) if measure in its]
+        for (first, ours), (second, theirs) in combinations(having, 2):
+            if measure == "bleu_4":
+                interval = bootstrap_statistic(np.hstack([ours, theirs]), bleu_4_difference)
+            else:
+                interval = bootstrap_difference(ours, theirs)
+            yield Difference(measure, first, second, interval)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a captioner said of an image, and how it scored."""
+
+    name: str
+    caption: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """An image with what each captioner said of it, in the order compared."""
+
+    image: Path
+    said: tuple[Said, ...]
+    references: tuple[str, ...]
+    spread: float  # the highest score less the lowest
+
+
+def image_metric(comparison: Comparison) -> str:
+    """Return what images are told apart by: CIDEr, or WER where CIDEr could not be measured."""
+    return "cider" if all("cider" in result.scores.per_image for result in comparison.results) else "wer"
+
+
+def disagreements(comparison: Comparison, images: Sequence[LabelledImage], count: int) -> list[Disagreement]:
+    """Return the `count` images with the widest range of scores, the widest first; none where all score the same.
+
+    Raises DataError when `images` are not as many as were compared.
+    """
+    _check_metric(comparison, images)
+    metric = image_metric(comparison)
+    found = []
+    for place, image in enumerate(images):
+        scores = [result.scores.per_image.get(metric, [None] * len(images))[place] for result in comparison.results]
+        if None not in scores and max(scores) > min(scores):
+            said = tuple(
+                Said(result.name, result.output.captions[place], its)
+                for result, its in zip(comparison.results, scores, strict=True)
+            )
+            references = tuple(comparison.references[place])
+            found.append(Disagreement(image.path, said, references, max(scores) - min(scores)))
+    return sorted(found, key=lambda one: -one.spread)[:count]
+
+
+def shares_best(comparison: Comparison) -> dict[str, float]:
+    """Return the share of the images on which each captioner has the best score; equals all count, empty of none."""
+    metric = image_metric(comparison)
+    lists = {result.name: result.scores.per_image.get(metric, []) for result in comparison.results}
+    rows = [row for row in zip(*lists.values(), strict=True) if None not in row]
+    if not rows:
+        return {}
+    best = min if smaller_is_better(metric) else max
+    return {name: sum(row[place] == best(row) for row in rows) / len(rows) for place, name in enumerate(lists)}
+
+
+def save_per_image(comparison: Comparison, images: Sequence[LabelledImage], path: Path) -> Path:
+    """Write a parquet file with a row for each image and captioner; returns the path.
+
+    Columns: image_id, path, captioner, caption, references (a list), and every score of an image that any captioner
+    has: null where the image has no usable reference.
+    Raises DataError when `images` are not as many as were compared, ConfigError when pyarrow is missing.
+    """
+    _check_metric(comparison, images)
+    arrow = require("pyarrow", "evaluate")
+    names = list(dict.fromkeys(name for result in comparison.results for name in result.scores.per_image))
+    rows = [
+        {
+            "image_id": image.image_id,
+            "path": str(image.path),
+            "captioner": result.name,
+            "caption": result.output.captions[place],
+            "references": list(comparison.references[place]),
+            **{
+                name: result.scores.per_image[name][place] if name in result.scores.per_image else None
+                for name in names
+            },
+        }
+        for result in comparison.results
+        for place, image in enumerate(images)
+    ]
+    texts = dict.fromkeys(("image_id", "path", "captioner", "caption"), arrow.string())
+    kinds = texts | {"references": arrow.list_(arrow.string())} | dict.fromkeys(names, arrow.float64())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = arrow.Table.from_pylist(rows, arrow.schema(kinds.items()))
+    require("pyarrow.parquet", "evaluate").write_table(table, path)
+    return path
+
+
+def _check_metric(comparison: Comparison, images: Sequence[LabelledImage]) -> None:
+    if len(images) != len(comparison.references):
+        raise DataError(f"{len(images)} images for a comparison of {len(comparison.references)}; give those compared")
+
+
+TANTI = "Tanti, Gatt, Camilleri: Where to put the image in an image caption generator (2018)"
+XU = "Xu et al.: Show, Attend and Tell (2015)"
+ZHOU = "Zhou et al.: Unified Vision-Language Pre-Training for Image Captioning and VQA (2020)"
+UNNAMED = "paper not known; its captions are longer than people's"
+
+
+@dataclass(frozen=True)
+class ReportedResult:
+    """One row of somebody else's table."""
+
+    model: str
+    images: str  # the data set and its split
+    source: str
+    link: str  # of the source; empty: none is known
+    bleu_4: float
+    meteor: float | None = None  # None: not reported, or not quoted
+    cider: float | None = None
+
+    def as_record(self) -> dict[str, str | float | None]:
+        """Return the row for a JSON file, marked as quoted."""
+        return asdict(self) | {"quoted": True}
+
+
+FLICKR8K, FLICKR30K = "Flickr8k, test", "Flickr30k, test"
+REPORTED_RESULTS = (
+    ReportedResult("merge", FLICKR8K, TANTI, "https://doi.org/10.1017/S1351324918000098", 0.178, 0.193, 0.469),
+    ReportedResult("soft attention", FLICKR8K, XU, "https://arxiv.org/abs/1502.03044", 0.195, 0.189),
+    ReportedResult("hard attention", FLICKR8K, XU, "https://arxiv.org/abs/1502.03044", 0.213, 0.203),
+    ReportedResult("a 7B instruction-tuned model, zero-shot", FLICKR8K, UNNAMED, "", 0.156, None, 0.367),
+    ReportedResult("merge", FLICKR30K, TANTI, "https://doi.org/10.1017/S1351324918000098", 0.187, None, 0.385),
+    ReportedResult("Unified VLP, fine-tuned", FLICKR30K, ZHOU, "https://arxiv.org/abs/1909.11059", 0.301, None, 0.674),
+)
+
+
+WARM_UP = 3  # photos before the clock counts
+DIED = "its process ended before its time, mostly for want of memory; what it said last is in the run's notebook"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of running captioners."""
+
+    images: Sequence[LabelledImage]  # that were captioned
+    outputs: Sequence[CaptionerOutput]  # in the order asked
+    not_run: Mapping[str, str] = field(default_factory=dict)  # name -> why it has no output
+
+    @property
+    def references(self) -> list[tuple[str, ...]]:
+        """The captions that people wrote, image by image."""
+        return [image.captions for image in self.images]
+
+
+def held_out_images(dataset: Dataset, split: str) -> list[LabelledImage]:
+    """Return the images of a split, and the contributed ones that test, whatever the split is."""
+    contributed = [image for image in dataset.of("test") if is_contributed(image)]
+    return [image for image in dataset.of(split) if not is_contributed(image)] + contributed
+
+
+def choose_images(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
+    """Return `count` of the images, evenly spaced; all with 0."""
+    return [images[place] for place in evenly(count or len(images), len(images))]
+
+
+def parse_captioners(text: str, run_dir: str) -> dict[str, str]:
+    """Return name -> captioner as load_captioner takes it, from "NAME=CAPTIONER, CAPTIONER, …".
+
+    Without a name, a captioner is its own. In the run of `run_dir`, `trained` is the bundle that it has trained, and
+    `nearest` alone searches its train images; `current` is the published version that answers.
+    Raises ConfigError when there is none, or two have one name.
+    """
+    own = {
+        "trained": f"bundle:{RunDir(Path(run_dir)).bundle}",
+        "current": f"bundle:{current_folder(models_folder())}",
+        "nearest": f"nearest:{run_dir}",
+    }
+    named: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, spec = (side.strip() for side in (part.partition("=") if "=" in part else (part, "", part)))
+        if not (name and spec):
+            raise ConfigError(f"captioners holds {part!r}; write NAME=CAPTIONER, such as mine=reports/runs/mine/bundle")
+        if name in named:
+            raise ConfigError(f"captioners holds {name!r} twice; give each a name of its own: NAME=CAPTIONER")
+        named[name] = own.get(spec, spec)
+    if not named:
+        raise ConfigError("captioners is empty; name at least one, such as trained, nearest or blip")
+    return named
+
+
+def run_captioners(captioners: Mapping[str, str], images: Sequence[LabelledImage], timed: int) -> Ran:
+    """Caption the images with each captioner, and time each on the first `timed` of them.
+
+    One that cannot be loaded, or dies, is left out, with the reason. A photo that a captioner cannot read has an empty
+    caption. Raises ConfigError when no captioner is left.
+    """
+    photos, outputs, not_run = [image.path for image in images], [], {}
+    for name, spec in captioners.items():
+        try:
+            outputs.append(_run(name, spec, photos, timed))
+        except LcmError as error:
+            not_run[name] = str(error)
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    if not outputs:
+        raise ConfigError(
+            "none of the captioners could be run:\n" + "\n".join(f"{n}: {why}" for n, why in not_run.items())
+        )
+    return Ran(images, outputs, not_run)
+
+
+def update_cards(captioners: Mapping[str, str], comparison: Comparison, split: str) -> list[Path]:
+    """Write each compared bundle's own numbers into its model card; returns the bundles' folders.
+
+    One that was measured on another split, or on none, is left as it is: its card holds for one split.
+    """
+    results = {result.name: result for result in comparison.results}
+    folders = {name: bundle_folder(spec) for name, spec in captioners.items() if name in results}
+    return [
+        folder
+        for name, folder in folders.items()
+        if folder and add_comparison(folder, results[name].as_metrics(), split)
+    ]
+
+
+def save_record(comparison: Comparison, data: str, split: str, path: Path) -> None:
+    """Write all numbers, no caption and no image, as JSON that may be published."""
+    record = {"data": data, "split": split} | comparison.as_record()
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def command(config: CompareConfig) -> str:
+    """Return how to run the comparison again, as one types it."""
+    defaults = {field.name: field.default for field in fields(config)}
+    changed = {name: value for name, value in asdict(config).items() if name != "run_dir" and value != defaults[name]}
+    return " ".join(
+        ["lcm run --params compare", *(f"-p {name} {shlex.quote(str(value))}" for name, value in changed.items())]
+    )
+
+
+def _run(name: str, spec: str, photos: Sequence[Path], timed: int) -> CaptionerOutput:
+    """Run one captioner in a process of its own; raises LcmError with what it said when it could not."""
+    context = multiprocessing.get_context("spawn")  # a forked copy would hold this process's memory, and its threads
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(theirs, spec, list(photos), timed), daemon=True)
+    process.start()
+    theirs.close()
+    with closing(ours), tqdm(total=len(photos), desc=name, unit=" photos", mininterval=1) as progress:
+        captions, rest = [], None
+        for kind, value in _received(ours):
+            if kind == "caption":
+                captions.append(value)
+                progress.update()
+            elif kind == "error":
+                raise LcmError(value)
+            else:
+                rest = value
+    process.join()
+    if rest is None:
+        raise LcmError(DIED)
+    its_name, seconds, peak = rest
+    return CaptionerOutput(name, captions, seconds, peak, "" if its_name == name else its_name)
+
+
+def _received(connection: Connection) -> Iterator[tuple]:
+    """Yield what the other process sends until it ends."""
+    while True:
+        try:
+            yield connection.recv()
+        except EOFError:
+            return
+
+
+def _work(connection: Connection, spec: str, photos: list[Path], timed: int) -> None:
+    """Caption all photos and send each caption, then name, seconds of each timed photo, and peak memory in MB."""
+    try:
+        captioner = load_captioner(spec)
+        seconds = []
+        for place, photo in enumerate([*photos[:WARM_UP], *photos[:timed]]):
+            started = time.perf_counter()
+            next(captioner.describe_many([photo], samples=0))
+            if place >= len(photos[:WARM_UP]):
+                seconds.append(time.perf_counter() - started)
+        for _photo, description in captioner.describe_many(_encoded(captioner, photos), samples=0, workers=0):
+            connection.send(("caption", "" if isinstance(description, BadImageError) else description.caption))
+        connection.send(("done", (captioner.name, seconds, _peak_memory_mb())))
+    except LcmError as error:
+        connection.send(("error", str(error)))
+
+
+def _encoded(captioner: Captioner, photos: Sequence[Path]) -> Iterator[Path | SeenImage]:
+    """Yield the photos, each with the features that 01_prepare has encoded for this captioner, if it has."""
+    cache = FeatureCache(captioner.encoder, captioner.feature_kinds) if isinstance(captioner, SeeingCaptioner) else None
+    for photo in photos:
+        features = cache.find(photo) if cache else None
+        yield photo if features is None else SeenImage(photo, None, features)
+
+
+def _peak_memory_mb() -> float:
+    """Return the most memory that this process has held, in MB of 10**6 bytes.
+
+    Not ru_maxrss where /proc is: on Linux, a new process begins with that of the one that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status.read_text(), flags=re.MULTILINE)
+        return int(peak) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS

@@ -1,0 +1,198 @@
+"""ONNX Runtime: the one way that lcm opens a graph.
+
+Knows the session's options, and that ONNX Runtime reports its use to its makers unless it is told not to. Refuses to
+know what a graph computes.
+
+Frozen image encoders: one table, one ONNX file each, made once and checked ever after.
+
+Knows each encoder's input size and feature shape, where its ONNX file is cached, and how to tell that it is
+the encoder a model was trained with. Refuses to know how files become arrays and what features are for.
+
+Shapes: B images, S pixels a side, N grid positions, D numbers in a feature.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from filelock import FileLock
+
+from lcm.errors import BundleError, ConfigError, choose
+from lcm.features import convert
+from lcm.paths import cache_dir
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+MOST_THREADS = 8  # of one call: an image has no work for more
+
+
+def open_session(path: Path, threads: int = 0, alone: bool = False) -> "onnxruntime.InferenceSession":
+    """Load a graph for the processor; `threads` is the number of cores one call uses (0: all, to MOST_THREADS).
+
+    `alone`: no other request wants the cores while a call runs.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is imported
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Never 0: ONNX Runtime then ties each of its threads to a core, where it waits for whoever is there already. Of
+    # photos asked for one by one, every tenth took 34 ms to encode instead of 10.
+    options.intra_op_num_threads = threads or min(os.cpu_count() or 1, MOST_THREADS)
+    # Threads that wait for work by spinning take the cores from other requests: without it, four at once are answered
+    # half as fast again on two cores. One alone is encoded in 10 ms instead of 13 where they spin on to the next part.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if alone else "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+FEATURE_KINDS = ("pooled", "grid")  # the order of the ONNX outputs
+WEIGHTS = ("pretrained", "random")
+GOLDEN_VALUES = 64  # of the pooled features of the golden image that identify an encoder
+GOLDEN_TOLERANCE = 1e-3  # exporters and processors differ by less, other weights by far more
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What is known of an encoder before it is made."""
+
+    size: int  # S, pixels
+    positions: int  # N
+    width: int  # D
+    convert: Callable[[str, int, str, Path], str]  # writes the ONNX file, returns the hash of the source weights
+
+
+ENCODERS: dict[str, EncoderSpec] = {
+    "efficientnet_lite2": EncoderSpec(260, 9 * 9, 1280, convert.convert_efficientnet_lite),
+    "efficientnet_lite0": EncoderSpec(224, 7 * 7, 1280, convert.convert_efficientnet_lite),
+    "resnet50": EncoderSpec(224, 7 * 7, 2048, convert.convert_keras_application),
+    "inception_v3": EncoderSpec(299, 8 * 8, 2048, convert.convert_keras_application),
+    "efficientnetv2b0": EncoderSpec(224, 7 * 7, 1280, convert.convert_keras_application),
+}
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """What a bundle records of its encoder: enough to find it again and to know that it is the same."""
+
+    name: str
+    weights: str  # "pretrained" or "random"
+    source_sha256: str  # of the weights it was made from, not of the ONNX bytes, which differ between exporters
+    golden: tuple[float, ...]  # pooled features of the golden image, GOLDEN_VALUES of them
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Read back what `dataclasses.asdict` made, from JSON; other keys are passed over."""
+        return cls(record["name"], record["weights"], record["source_sha256"], tuple(map(float, record["golden"])))
+
+
+class Encoder:
+    """A loaded encoder; safe to call from several threads."""
+
+    def __init__(self, onnx_path: Path, identity: EncoderIdentity, threads: int = 0):
+        """Load the file; `threads` is the number of cores one call uses (0: all)."""
+        self.identity = identity
+        self.spec = ENCODERS[identity.name]
+        self._session = open_session(onnx_path, threads, alone=threads == 0)
+        self._outputs = dict(zip(FEATURE_KINDS, (out.name for out in self._session.get_outputs()), strict=True))
+
+    def encode(self, images: np.ndarray, kinds: Sequence[str] = ("pooled",)) -> dict[str, np.ndarray]:
+        """Return the features of uint8 images [B, S, S, 3]: "pooled" [B, D] and, when asked, "grid" [B, N, D]."""
+        names = [choose(self._outputs, kind, "kind of feature") for kind in kinds]
+        (image_input,) = self._session.get_inputs()
+        return dict(zip(kinds, self._session.run(names, {image_input.name: images}), strict=True))
+
+    def verify(self, expected: EncoderIdentity) -> None:
+        """Raise BundleError unless this encoder gives the features that `expected` was recorded with."""
+        golden = golden_features(self)
+        if len(expected.golden) != len(golden) or not np.allclose(golden, expected.golden, atol=GOLDEN_TOLERANCE):
+            raise BundleError(
+                f"the encoder {self.identity.name} made on this machine gives other features than the one the model "
+                f"was trained with (source weights {self.identity.source_sha256[:12]} here, "
+                f"{expected.source_sha256[:12]} there); remove {cache_dir() / 'encoders'} to make it again"
+            )
+
+
+def golden_image(size: int) -> np.ndarray:
+    """Return the fixed test picture, uint8 [1, S, S, 3]: two slopes and a chequerboard."""
+    ramp = np.arange(size) * 255 // (size - 1)
+    board = (np.add.outer(np.arange(size) // 16, np.arange(size) // 16) % 2) * 255
+    return np.stack([np.tile(ramp, (size, 1)), np.tile(ramp[:, None], (1, size)), board], -1).astype(np.uint8)[None]
+
+
+def golden_features(encoder: Encoder) -> np.ndarray:
+    """Return the evenly spaced values of the golden image's pooled features, [GOLDEN_VALUES]."""
+    pooled = encoder.encode(golden_image(encoder.spec.size))["pooled"][0]
+    return pooled[:: len(pooled) // GOLDEN_VALUES][:GOLDEN_VALUES]
+
+
+def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> Encoder:
+    """Return an encoder of ENCODERS, converting it to ONNX on first use (some seconds, needs its packages).
+
+    Raises ConfigError for an unknown name, for unknown weights and for a missing package.
+    """
+    spec = choose(ENCODERS, name, "encoder")
+    if weights not in WEIGHTS:
+        raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(WEIGHTS)}")
+    folder = cache_dir() / "encoders" / f"{name}-{weights}-v{convert.PREPROCESSING}"
+    identity = _read_cached(folder)  # without the lock: a cache that is whole may be read-only
+    if identity is None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            identity = _read_cached(folder) or _make(name, spec, weights, folder)
+    return Encoder(folder / "encoder.onnx", identity, threads)
+
+
+def find_encoder(expected: EncoderIdentity, threads: int = 0) -> Encoder:
+    """Return the encoder that a bundle was trained with; raises BundleError when it is not the same."""
+    encoder = load_encoder(expected.name, expected.weights, threads)
+    encoder.verify(expected)
+    return encoder
+
+
+def _read_cached(folder: Path) -> EncoderIdentity | None:
+    """Return whose file the folder holds; None when it is not what was written: a damaged one is made again."""
+    try:
+        record = json.loads((folder / "encoder.json").read_text())
+        if record["onnx_sha256"] == file_sha256(folder / "encoder.onnx"):
+            return EncoderIdentity.from_record(record)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _make(name: str, spec: EncoderSpec, weights: str, folder: Path) -> EncoderIdentity:
+    """Convert into a temporary folder and rename it: the cache holds whole encoders or none.
+
+    The caller holds the lock, so a temporary folder that is there is what a kill left.
+    """
+    print(f"converting the encoder {name} to ONNX, once", file=sys.stderr)
+    temporary = folder.with_name(f".{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        onnx_path = temporary / "encoder.onnx"
+        source_sha256 = spec.convert(name, spec.size, weights, onnx_path)
+        fresh = Encoder(onnx_path, EncoderIdentity(name, weights, source_sha256, ()))
+        golden = [round(float(value), 5) for value in golden_features(fresh)]
+        identity = EncoderIdentity(name, weights, source_sha256, tuple(golden))
+        record = asdict(identity) | {"onnx_sha256": file_sha256(onnx_path)}
+        (temporary / "encoder.json").write_text(json.dumps(record, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+        return identity
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

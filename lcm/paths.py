@@ -1,0 +1,140 @@
+"""Where things lie: what lcm ships, its state, and what can be made again.
+
+Knows how a clone, an installed wheel and the environment variables decide that. Refuses to know what is in the folders.
+
+The folder of a run: which file each notebook leaves where, for the next one.
+
+Knows names, how metrics.json is added to, and which of several runs' files is the newest. Refuses to know what else is
+in the files.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+
+
+def packaged_file(relative: str) -> Path:
+    """Return a file or folder that lcm ships, such as "notebooks" or "data/models/flickr8k".
+
+    An installed wheel carries it inside the package (beside it lie other packages, that may well be called
+    "notebooks"); a clone has it beside the package.
+    """
+    in_wheel = PACKAGE_DIR / "shipped" / relative
+    return in_wheel if in_wheel.exists() else PACKAGE_DIR.parent / relative
+
+
+def home() -> Path:
+    """Return the state folder: LCM_HOME, else `data/` of the clone, else the user's data folder."""
+    if os.environ.get("LCM_HOME"):
+        return Path(os.environ["LCM_HOME"]).expanduser().resolve()
+    clone = PACKAGE_DIR.parent
+    if (clone / "pyproject.toml").exists():
+        return clone / "data"
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("lcm"))
+
+
+def cache_dir() -> Path:
+    """Return the folder of what can be made again, encoders and features: LCM_CACHE, else `cache` in home()."""
+    if os.environ.get("LCM_CACHE"):
+        return Path(os.environ["LCM_CACHE"]).expanduser().resolve()
+    return home() / "cache"
+
+
+GATE = "gate.json"  # the gate's decision (06_publish)
+OUTCOME = ("gate", "published_")  # how the keys of metrics.json begin that tell of it
+
+
+def newest_first(files: Iterable[Path]) -> list[Path]:
+    """Return files in the order of their last change, the latest first; one that vanished meanwhile is left out."""
+    changed: dict[Path, float] = {}
+    for path in files:
+        with suppress(OSError):
+            changed[path] = path.stat().st_mtime
+    return sorted(changed, key=changed.__getitem__, reverse=True)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of one run: how the notebooks hand work to each other."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | Path) -> Self:
+        """Return the run folder at `path`, made if it is not there."""
+        folder = cls(Path(path).resolve())
+        folder.figures.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def dataset(self) -> Path:
+        """Images with split and captions, one JSON object a line (01_prepare)."""
+        return self.path / "dataset.jsonl"
+
+    @property
+    def encoded_images(self) -> Path:
+        """Where each image's features lie in the cache (01_prepare)."""
+        return self.path / "encoded_images.json"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The words, one a line (01_prepare)."""
+        return self.path / "vocabulary.txt"
+
+    @property
+    def embedding(self) -> Path:
+        """Word vectors, [V, 50] float32 (01_prepare)."""
+        return self.path / "embedding.npy"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where training resumes (02_train)."""
+        return self.path / "checkpoint"
+
+    @property
+    def bundle(self) -> Path:
+        """The exported captioner (02_train)."""
+        return self.path / "bundle"
+
+    @property
+    def results(self) -> Path:
+        """Each held-out image with its caption and scores, one JSON object a line (03_evaluate)."""
+        return self.path / "results.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """Flat object of numbers and strings; every notebook adds its own keys."""
+        return self.path / "metrics.json"
+
+    def read_metrics(self) -> dict[str, float | str | None]:
+        """Return what the notebooks have added to metrics.json so far."""
+        return json.loads(self.metrics.read_text(encoding="utf-8")) if self.metrics.exists() else {}
+
+    def add_metrics(self, **values: float | str | None) -> None:
+        """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
+        temporary = self.metrics.with_suffix(f".{os.getpid()}")
+        outdated = {f"{name}_reason" for name in values}  # a reason lasts as long as the null that it explains
+        known = {name: value for name, value in self.read_metrics().items() if name not in outdated}
+        text = json.dumps(known | values, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(self.metrics)
+
+    def forget_outcome(self) -> None:
+        """Remove what an earlier run into this folder has decided: a run that ends early decides nothing."""
+        (self.path / GATE).unlink(missing_ok=True)
+        known = {name: value for name, value in self.read_metrics().items() if not name.startswith(OUTCOME)}
+        if self.metrics.exists():
+            self.metrics.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the plots."""
+        return self.path / "figures"

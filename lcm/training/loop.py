@@ -1,0 +1,504 @@
+"""Checkpoints: everything that training needs to go on after a kill as if nothing had happened.
+
+Knows how variables and history are written so that a file is whole or not there. Refuses to know models:
+a variable is an array in a list.
+
+The state of training: weights and optimizer, and the mean weights of the latest epochs.
+
+Knows what a resumed run needs and how weights are averaged. Refuses to know losses and files.
+
+Weights of a bundle: what training can go on from.
+
+Knows how a model's weights are kept beside its graphs, in 16 bits as there, and how they fit a model that knows more
+words. Refuses to know what is trained.
+
+Compiled steps: one graph, or one a caption length for a model that reads words one by one.
+
+Knows the signature of a batch. Refuses to know what a step does.
+
+The training loss: cross entropy of the next word, at the positions that hold one.
+
+Knows how to take it in few passes over the logits, which are by far the largest array of a step. Refuses to
+know models and optimizers.
+
+Shapes: B images, W texts of each image, T positions, P real positions of a batch, V words, D width.
+
+Epochs: one after the other until the best is found, resumable at every epoch's end.
+
+Knows early stopping, checkpoints and what an epoch is worth. Refuses to know what is done in an epoch: a stage of
+training does that, fit.py's or reinforce.py's.
+
+Which epoch is best: captions of the dev images by the model in training, scored by CIDEr.
+
+Knows how to decode with a Keras model, no export needed. Refuses to know optimizers and files.
+
+Fitting, the first stage of training: the model learns each next word of the captions that people wrote.
+
+Knows the optimizer, its learning rate and the compiled steps. Refuses to know where batches come from, when to stop
+and how a model is exported.
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from lcm.captioning.decoding import State, Step, empty_rows
+from lcm.captioning.generate import caption_features
+from lcm.config import TrainConfig
+from lcm.data.text import PAD, Vocabulary
+from lcm.errors import BundleError, DataError
+from lcm.evaluation.metrics import score
+from lcm.features.cache import LabelledFeatures
+from lcm.training.batches import Batch, CaptionBatches
+
+
+def save_checkpoint(path: Path, arrays: Sequence[np.ndarray], record: dict) -> None:
+    """Write arrays and a JSON-able record as one .npz file, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    named = {f"{place:04}": array for place, array in enumerate(arrays)}
+    with temporary.open("wb") as file:
+        np.savez(file, record=np.array(json.dumps(record)), **named)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path) -> tuple[list[np.ndarray], dict] | None:
+    """Return what `save_checkpoint` wrote, or None where there is no file.
+
+    Raises DataError for a damaged file.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names = sorted(name for name in stored.files if name != "record")
+            return [stored[name] for name in names], json.loads(str(stored["record"]))
+    except Exception as error:  # numpy and zipfile have no common class for what they raise
+        raise DataError(f"the checkpoint {path} is damaged ({error}); remove it to train from the start") from error
+
+
+class TrainingState:
+    """A model with its optimizer, and its weights after each of the latest epochs."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, averaged_epochs: int):
+        """Build the optimizer; the mean is over the latest `averaged_epochs`."""
+        self.model, self.optimizer = model, optimizer
+        optimizer.build(model.trainable_variables)
+        self._recent: deque[list[np.ndarray]] = deque(maxlen=averaged_epochs)
+
+    @property
+    def _variables(self) -> list:
+        return [*self.model.variables, *self.optimizer.variables]  # dropout's random states and moments among them
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """Everything that a resumed run needs."""
+        recent = [array for weights in self._recent for array in weights]
+        return [*(variable.numpy() for variable in self._variables), *recent]
+
+    def restore(self, arrays: Sequence[np.ndarray]) -> None:
+        """Go back to what `arrays` gave."""
+        variables = self._variables
+        for variable, array in zip(variables, arrays, strict=False):
+            variable.assign(array)
+        recent, size = arrays[len(variables) :], len(self.model.weights)
+        self._recent.extend(recent[start : start + size] for start in range(0, len(recent), size))
+
+    def remember(self) -> None:
+        """Let the weights as they are now, after an epoch, count in the mean."""
+        self._recent.append(self.model.get_weights())
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the model the mean weights of the latest epochs for a while: they are better than any one alone."""
+        own = self.model.get_weights()
+        self.keep_average()
+        try:
+            yield
+        finally:
+            self.model.set_weights(own)
+
+    def keep_average(self) -> None:
+        """Give the model the mean weights of the latest epochs, for good."""
+        if self._recent:
+            self.model.set_weights([np.mean(same, axis=0) for same in zip(*self._recent, strict=True)])
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Write the model's weights as float16, in their order, as one compressed .npz file."""
+    arrays = {f"{place:04}": array.astype(np.float16) for place, array in enumerate(model.get_weights())}
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Give the model what `save_weights` wrote of one that knew the same words or fewer, the same first.
+
+    Of a word that is new, a vector stays as it is, and the bias is the least that any word has: it begins as one of the
+    least probable. Raises BundleError for weights of another model.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = [stored[name].astype(np.float32) for name in sorted(stored.files)]
+    except Exception as error:  # numpy and zipfile have no common class for what they raise
+        raise BundleError(f"{path} is damaged ({error}); export the bundle again") from error
+    fresh = model.get_weights()
+    if len(arrays) != len(fresh):
+        raise BundleError(f"{path} holds {len(arrays)} arrays and the model has {len(fresh)}; it is of another model")
+    model.set_weights([_extend(old, new, path) for old, new in zip(arrays, fresh, strict=True)])
+
+
+def _extend(old: np.ndarray, fresh: np.ndarray, path: Path) -> np.ndarray:
+    """Return `old` where it is, and what `fresh` has more of along one axis."""
+    if old.shape == fresh.shape:
+        return old
+    longer = [axis for axis, (a, b) in enumerate(zip(old.shape, fresh.shape, strict=False)) if a != b]
+    if old.ndim != fresh.ndim or len(longer) != 1 or old.shape[longer[0]] > fresh.shape[longer[0]]:
+        raise BundleError(
+            f"{path} holds an array of shape {list(old.shape)} where the model has {list(fresh.shape)}; it is of "
+            "another model"
+        )
+    extended = fresh.copy() if fresh.ndim > 1 else np.full_like(fresh, old.min())
+    extended[tuple(slice(size) for size in old.shape)] = old
+    return extended
+
+
+class ByLength:
+    """A step over batches: `step(features [B, ...], inputs [B, W, T], targets [B, W, T])`."""
+
+    def __init__(self, step: Callable, unrolled: bool):
+        """Compile nothing yet; `unrolled` is the model's: whether a graph holds for one T only."""
+        self._step, self._unrolled, self._compiled = step, unrolled, {}
+
+    def __call__(self, batch: Batch) -> Any:
+        """Return what the step returns for a batch."""
+        length = batch.inputs.shape[-1] if self._unrolled else None
+        if length not in self._compiled:
+            ids = tf.TensorSpec([None, None, length], tf.int32)
+            features = tf.TensorSpec([None, *batch.features.shape[1:]], tf.float32)
+            self._compiled[length] = tf.function(self._step, input_signature=[features, ids, ids])
+        return self._compiled[length](batch.features, batch.inputs, batch.targets)
+
+
+def cross_entropy(logits: tf.Tensor, targets: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+    """Return the mean over P of the cross entropy of softmax(logits) with the targets; [P, V] and [P].
+
+    `smoothing` is the share of the target that all words hold in equal parts (Szegedy et al., "Rethinking the
+    Inception Architecture", 2016, section 7). Without it, value and gradient are those of TensorFlow's
+    sparse_softmax_cross_entropy_with_logits, whose CPU kernel takes twice as long: here the softmax is kept, and
+    its gradient is softmax - target.
+    """
+
+    @tf.custom_gradient
+    def mean_loss(logits):
+        positions = tf.shape(targets)[0]
+        probabilities = tf.nn.softmax(logits)
+        places = tf.stack([tf.range(positions), targets], axis=1)  # [P, 2]
+        loss = -tf.reduce_mean(tf.math.log(tf.gather_nd(probabilities, places) + 1e-30))
+        if smoothing:
+            target_logits = tf.gather_nd(logits, places)
+            loss += smoothing * tf.reduce_mean(target_logits - tf.reduce_mean(logits, axis=1))
+
+        def gradient(upstream):
+            share = upstream / tf.cast(positions, logits.dtype)
+            towards = tf.fill([positions], (1.0 - smoothing) * share)
+            spread = probabilities * share
+            if smoothing:
+                spread -= smoothing * share / tf.cast(tf.shape(logits)[1], logits.dtype)
+            return tf.tensor_scatter_nd_sub(spread, places, towards)
+
+        return loss, gradient
+
+    return mean_loss(logits)
+
+
+def caption_loss(model, features, inputs, targets, training: bool, smoothing: float = 0.0) -> tf.Tensor:
+    """Return the model's mean loss over the real positions of a batch; the softmax is taken at no other.
+
+    `features` [B, ...], `inputs` and `targets` [B, W, T]; PAD in `targets` marks what is not a position.
+    """
+    words = tf.boolean_mask(targets, targets != PAD)
+    return cross_entropy(real_logits(model, features, inputs, targets, training), words, smoothing)
+
+
+def real_logits(model, features, inputs, targets, training: bool = False) -> tf.Tensor:
+    """Return the model's logits [P, V] at the real positions of a batch, as caption_loss takes it."""
+    hidden = model.hidden(features, inputs, training=training)  # [B, W, T, D]
+    logits = model.logits(tf.gather_nd(hidden, tf.where(targets != PAD)))
+    return tf.cast(logits, tf.float32)  # where products are in 16 bits, a mean of thousands of losses may not be
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one pass over the training images gave by itself."""
+
+    learning_rate: float  # at the end of the epoch
+    images_per_second: float  # training alone, without the scoring of dev
+    train_loss: float | None = None  # nats a word, dropout and label smoothing on; None where captions earn a reward
+    train_reward: float | None = None  # mean CIDEr-D of the sampled captions; None where captions are given
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the averaged weights are worth after an epoch."""
+
+    dev_loss: float | None = None  # nats a word; None without dev images, or where captions earn a reward
+    dev_cider: float | None = None  # None without dev images, or where it has no value
+
+
+@dataclass(frozen=True)
+class Epoch(Measured, Trained):
+    """What one pass over the training images gave, and what it is worth."""
+
+    epoch: int = 1  # from 1
+
+    def __str__(self) -> str:
+        loss = "" if self.train_loss is None else f" loss {self.train_loss:.3f},"
+        reward = "" if self.train_reward is None else f" reward {self.train_reward:.3f},"
+        cider = "" if self.dev_cider is None else f", dev CIDEr {self.dev_cider:.3f}"
+        return f"epoch {self.epoch}:{loss}{reward} {self.images_per_second:.0f} images/s{cider}"
+
+
+@dataclass
+class History:
+    """All epochs so far, and which was the best."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    finished: bool = False
+
+    def is_better(self, candidate: Measured) -> bool:
+        """Whether `candidate` beats the best epoch: by dev CIDEr, else dev loss, else (no dev) by being later."""
+        if not self.epochs:
+            return True
+        best = self.epochs[self.best_epoch - 1]
+        if candidate.dev_cider is not None and best.dev_cider is not None:
+            return candidate.dev_cider > best.dev_cider
+        if candidate.dev_loss is not None and best.dev_loss is not None:
+            return candidate.dev_loss < best.dev_loss
+        return True
+
+    def as_record(self) -> dict:
+        """Return plain numbers, for JSON and for plots."""
+        return {
+            "epochs": [asdict(one) for one in self.epochs],
+            "best_epoch": self.best_epoch,
+            "finished": self.finished,
+        }
+
+    def as_metrics(self, prefix: str = "") -> dict[str, float | None]:
+        """Return what a run is known by, under the keys of metrics.json, each with `prefix` before it."""
+        metrics = {
+            "epochs": len(self.epochs),
+            "best_epoch": self.best_epoch,
+            "best_dev_cider": self.epochs[self.best_epoch - 1].dev_cider,
+            "train_images_per_second": median(one.images_per_second for one in self.epochs),
+        }
+        return {f"{prefix}{name}": value for name, value in metrics.items()}
+
+    @classmethod
+    def from_record(cls, record: dict) -> "History":
+        """Read back what `as_record` gave."""
+        return cls([Epoch(**one) for one in record["epochs"]], record["best_epoch"], record["finished"])
+
+
+class Stage(Protocol):
+    """One way of training a model."""
+
+    state: TrainingState  # the model, its optimizer and its latest weights
+
+    def train_epoch(self, number: int) -> Trained:
+        """Train on every image once; `number` is from 1."""
+        ...
+
+    def measure(self) -> Measured:
+        """Return what the model's weights, as they are, are worth on dev."""
+        ...
+
+
+def run_epochs(stage: Stage, epochs: int, patience: int, recipe: dict, checkpoint: Path) -> History:
+    """Train until `epochs` or until dev has not improved for `patience` of them; the model keeps the best weights.
+
+    `checkpoint` is a folder: a run that was killed goes on from its last whole epoch and ends as it would have
+    ended; one that has finished returns at once; one made with another `recipe`, which JSON can hold, is started over.
+    """
+    history = _resume(stage.state, checkpoint / "last.npz", recipe)
+    while not history.finished:
+        number = len(history.epochs) + 1
+        trained = stage.train_epoch(number)
+        stage.state.remember()
+        with stage.state.averaged():
+            measured = stage.measure()
+            if history.is_better(measured):
+                save_checkpoint(checkpoint / "best.npz", stage.state.model.get_weights(), {"epoch": number})
+                history.best_epoch = number
+        history.epochs.append(Epoch(**asdict(trained), **asdict(measured), epoch=number))
+        print(history.epochs[-1], flush=True)
+        history.finished = number == epochs or number - history.best_epoch >= patience
+        record = {"recipe": recipe, "history": history.as_record()}
+        save_checkpoint(checkpoint / "last.npz", stage.state.arrays, record)
+    best_weights, _ = load_checkpoint(checkpoint / "best.npz")
+    stage.state.model.set_weights(best_weights)
+    return history
+
+
+def _resume(state: TrainingState, last: Path, recipe: dict) -> History:
+    stored = load_checkpoint(last)
+    if stored is None:
+        return History()
+    arrays, record = stored
+    if record["recipe"] != recipe:
+        print("The checkpoint was made with other parameters or data: training starts over.")
+        return History()
+    state.restore(arrays)
+    return History.from_record(record["history"])
+
+
+def keras_step(model) -> Step:
+    """Return the decoding step of a Keras model, compiled."""
+    compiled = tf.function(model.step, reduce_retracing=True)
+
+    def step(token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        images, rows = (tuple(map(tf.constant, arrays)) for arrays in (state.images, state.rows))
+        log_probs, next_rows = compiled(tf.constant(token_ids, tf.int32), images, rows)
+        return log_probs.numpy(), State(state.images, tuple(array.numpy() for array in next_rows))
+
+    return step
+
+
+class KerasDecoder:
+    """A Keras model that writes captions as it now is, as a bundle does."""
+
+    def __init__(self, model, vocabulary: Vocabulary):
+        self.vocabulary, self.step, self._model = vocabulary, keras_step(model), model
+
+    def start(self, features: np.ndarray) -> State:
+        """Return the state before the first word, of one text an image."""
+        images = tuple(array.numpy() for array in self._model.start(tf.constant(features)))
+        return State(images, empty_rows(len(features), self._model.row_shapes))
+
+
+def make_dev_scorer(
+    model, dev: LabelledFeatures, vocabulary: Vocabulary, beam_width: int, max_words: int
+) -> Callable[[], float | None]:
+    """Return a function that gives the model's CIDEr on `dev` as it now is; None where it has no value."""
+    decoder = KerasDecoder(model, vocabulary)
+
+    def dev_cider() -> float | None:
+        captions, _ = caption_features(decoder, dev, beam_width, max_words, progress=False)
+        return score([best for best, *_ in captions], dev.references, meteor=False).cider
+
+    return dev_cider
+
+
+class Trainer:
+    """A model with its optimizer and the compiled steps."""
+
+    def __init__(self, model, config: TrainConfig, total_steps: int):
+        """Compile nothing yet; over `total_steps` the learning rate rises, then falls to zero."""
+        rising = round(config.warm_up * total_steps)
+        rise = {"initial_learning_rate": 0.0, "warmup_target": config.learning_rate, "warmup_steps": rising}
+        schedule = keras.optimizers.schedules.CosineDecay(
+            decay_steps=total_steps - rising, **(rise if rising else {"initial_learning_rate": config.learning_rate})
+        )
+        self.model, self.optimizer = model, keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
+        self.state = TrainingState(model, self.optimizer, config.averaged_epochs)
+        self.label_smoothing = config.label_smoothing
+        self.train = ByLength(
+            self._train_step, model.unrolled
+        )  # takes one step over a batch; returns the loss before it
+        self.measure = ByLength(self._measure_step, model.unrolled)  # returns the loss of a batch, dropout off
+
+    def _train_step(self, features, inputs, targets):
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = caption_loss(self.model, features, inputs, targets, True, self.label_smoothing)
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
+    def _measure_step(self, features, inputs, targets):
+        return caption_loss(self.model, features, inputs, targets, False)
+
+
+class Fitting:
+    """The stage: every caption once an epoch."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        train: CaptionBatches,
+        dev: CaptionBatches,
+        dev_cider: Callable[[], float | None],
+        config: TrainConfig,
+    ):
+        self.state = trainer.state
+        self._trainer, self._train, self._dev, self._dev_cider = trainer, train, dev, dev_cider
+        self._config = config
+
+    def train_epoch(self, number: int) -> Trained:
+        """Train on every caption once."""
+        started = time.perf_counter()
+        losses, positions = [], []
+        progress = tqdm(
+            self._train.epoch(self._config.seed, number),
+            total=len(self._train),
+            desc=f"epoch {number}/{self._config.epochs}",
+            mininterval=1,
+        )
+        for batch in progress:
+            losses.append(self._trainer.train(batch))
+            positions.append(batch.positions)
+        train_loss = _mean(losses, positions)
+        images_per_second = self._train.images / (time.perf_counter() - started)
+        return Trained(float(self._trainer.optimizer.learning_rate), images_per_second, train_loss)
+
+    def measure(self) -> Measured:
+        """Return loss and CIDEr on dev with the weights as they are, None without dev images."""
+        if not len(self._dev):
+            return Measured()
+        measured = [(self._trainer.measure(batch), batch.positions) for batch in self._dev.epoch(0, 0)]
+        return Measured(_mean(*zip(*measured, strict=True)), self._dev_cider())
+
+
+def fit(
+    model,
+    train: CaptionBatches,
+    dev: CaptionBatches,
+    dev_cider: Callable[[], float | None],
+    config: TrainConfig,
+    checkpoint: Path,
+) -> History:
+    """Train `model` until `config.epochs` or until dev stops improving, and leave it with the best weights.
+
+    `checkpoint` is a folder, as run_epochs takes it.
+    """
+    trainer = Trainer(model, config, config.epochs * len(train))
+    stage = Fitting(trainer, train, dev, dev_cider, config)
+    return run_epochs(stage, config.epochs, config.patience, _recipe(config, train), checkpoint)
+
+
+def _recipe(config: TrainConfig, train: CaptionBatches) -> dict:
+    """What must be the same for a run to be resumed: the data, and all parameters but those of other stages."""
+    others = {"run_dir", "word_embedding", "export_attention", "contributed_share", "keep_images", "keep_weight"}
+    parameters = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in others and not name.startswith(("reinforce", "tagger"))
+    }
+    return parameters | {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
+
+
+def _mean(losses, positions) -> float:
+    """Return the mean loss a word, from the mean loss and the number of words of each batch."""
+    return sum(float(loss) * count for loss, count in zip(losses, positions, strict=True)) / sum(positions)

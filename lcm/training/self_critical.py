@@ -1,0 +1,195 @@
+"""Self-critical training, a second stage: the model writes captions and learns from what each one earns.
+
+Knows how captions are sampled and how a reward becomes a gradient. Refuses to know how a reward is found and how the
+first stage works. From Rennie et al., "Self-critical Sequence Training for Image Captioning" (2017), with the mean of
+an image's other samples as baseline (Luo, "A Better Variant of Self-Critical Sequence Training", 2020).
+
+Captions are sampled, and learned from, at a low temperature: label smoothing leaves every word of the vocabulary a
+little probability, and at temperature 1 most samples hold a word that has nothing to do with the image.
+
+Dropout is off: with it, the gradient would be that of another policy than the one that wrote the captions, and
+training soon falls apart.
+
+Shapes: B images in a batch, S captions sampled for each, T positions, V words, P words that were written.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from lcm.captioning.decoding import NEVER_WRITTEN
+from lcm.config import TrainConfig
+from lcm.data.text import END, PAD, START, Vocabulary
+from lcm.errors import DataError
+from lcm.evaluation.metrics import CiderD
+from lcm.features.cache import LabelledFeatures
+from lcm.training.loop import History, Measured, Trained, TrainingState, run_epochs
+
+LENGTH_STEP = 4  # samples are padded to a multiple of it: each length costs a compiled graph
+# Beside reinforce_...; whatever else there is has its say in the weights that the first stage leaves.
+_OWN = ("view_share", "averaged_epochs", "patience", "dev_beam_width", "max_words", "seed")
+
+
+class Sampler:
+    """A model that writes captions at random, each word with the probability that it gives it at a temperature."""
+
+    def __init__(self, model, samples: int, max_words: int, temperature: float = 1.0):
+        """Compile nothing yet; `max_words` bounds a caption, END counted; log-probabilities are over `temperature`."""
+        self._row_shapes, self._samples, self._max_words = model.row_shapes, samples, max_words
+        self._start = tf.function(model.start, reduce_retracing=True)
+        self._step = tf.function(self._draw, reduce_retracing=True)
+        self._model, self._temperature = model, temperature
+        never = np.zeros(model.settings["vocabulary_size"], np.float32)
+        never[list(NEVER_WRITTEN)] = -np.inf
+        self._never = tf.constant(never)
+
+    def write(self, features: tf.Tensor, seed: tuple[int, int]) -> np.ndarray:
+        """Return sampled captions [B, S, T], END included and PAD after it; `seed` decides them.
+
+        It seeds the first words; the second of its numbers grows by 1 with each word after them.
+        """
+        images, texts = self._start(features), (features.shape[0], self._samples)
+        rows = tuple(tf.zeros((*texts, *(size or 0 for size in shape))) for shape in self._row_shapes)
+        last, ended, written = tf.fill(texts, START), np.zeros(texts, bool), []
+        for place in range(self._max_words):
+            last, rows = self._step(last, images, rows, tf.constant((seed[0], seed[1] + place)))
+            written.append(np.where(ended, PAD, last.numpy()))
+            ended |= written[-1] == END
+            if ended.all():
+                break
+        return np.stack(written, axis=2)
+
+    def logits(self, logits: tf.Tensor) -> tf.Tensor:
+        """Return the logits [..., V] that words are drawn by, from the model's, or from its log-probabilities."""
+        return logits / self._temperature + self._never
+
+    def _draw(self, last, images, rows, seed):
+        """Return a word for each text [B, S] by the Gumbel-max trick, and the next rows."""
+        log_probs, rows = self._model.step(last, images, rows)
+        uniform = tf.random.stateless_uniform(tf.shape(log_probs), seed, minval=1e-9)
+        return tf.argmax(self.logits(log_probs) - tf.math.log(-tf.math.log(uniform)), 2, tf.int32), rows
+
+
+class SelfCritical:
+    """The stage: samples, their rewards, and steps towards those that earn more than an image's others."""
+
+    def __init__(
+        self,
+        model,
+        train: LabelledFeatures,
+        vocabulary: Vocabulary,
+        dev_cider: Callable[[], float | None],
+        config: TrainConfig,
+    ):
+        """Count the n-grams of the train captions; the images are those that have one with words.
+
+        Raises DataError when there are fewer than two.
+        """
+        encoded = [[vocabulary.encode(caption)[1:] for caption in image.captions] for image in train.images]
+        references = [[ids for ids in captions if len(ids) > 1] for captions in encoded]  # END included
+        self._places = np.array([place for place, captions in enumerate(references) if captions])
+        if len(self._places) < 2:
+            raise DataError(
+                f"train images with captions in words: {len(self._places)}; self-critical training needs two, for it "
+                "rewards what tells images apart; add images, or set reinforce_epochs to 0"
+            )
+        self._reward = CiderD(references)
+        self._train, self._dev_cider, self._config = train, dev_cider, config
+        optimizer = keras.optimizers.Adam(config.reinforce_learning_rate)
+        self.state = TrainingState(model, optimizer, config.averaged_epochs)
+        self._sampler = Sampler(model, config.reinforce_samples, config.max_words + 1, config.reinforce_temperature)
+        self._steps: dict[int, Callable] = {}  # by T
+
+    def train_epoch(self, number: int) -> Trained:
+        """Let the model write about every image once, and learn from it."""
+        started, rewards = time.perf_counter(), []
+        random = np.random.default_rng((self._config.seed, number))
+        batches = list(self._batches(random))
+        progress = tqdm(batches, desc=f"reinforce {number}/{self._config.reinforce_epochs}", mininterval=1)
+        for places, views in progress:
+            features = tf.constant(self._train.read(places, views))
+            written = self._sampler.write(features, tuple(random.integers(2**62, size=2)))
+            texts = [[ids[ids != PAD].tolist() for ids in texts] for texts in written]
+            earned = self._reward.score(places, texts)
+            self.learn(features, written, advantages(earned))
+            rewards.append(earned.mean())
+            progress.set_postfix_str(f"reward {np.mean(rewards[-50:]):.3f}", refresh=False)
+        images_per_second = len(self._places) / (time.perf_counter() - started)
+        return Trained(self._config.reinforce_learning_rate, images_per_second, train_reward=float(np.mean(rewards)))
+
+    def measure(self) -> Measured:
+        """Return what the model's weights, as they are, are worth on dev."""
+        return Measured(dev_cider=self._dev_cider())
+
+    def _batches(self, random: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield places of images and the view of each that is read, every image once."""
+        parts = -(-len(self._places) // self._config.reinforce_images)
+        for places in np.array_split(random.permutation(self._places), parts):
+            yield places, self._train.draw_views(len(places), self._config.view_share, random)
+
+    def learn(self, features: tf.Tensor, written: np.ndarray, advantages: np.ndarray) -> None:
+        """Take one step: each word's log-probability counts as much as its caption earned over the image's others.
+
+        From features [B, ...], captions [B, S, T] and advantages [B, S].
+        """
+        length = -(-written.shape[2] // LENGTH_STEP) * LENGTH_STEP
+        if length not in self._steps:
+            texts, numbers = tf.TensorSpec([None, None, length], tf.int32), tf.TensorSpec([None, None], tf.float32)
+            signature = [tf.TensorSpec([None, *self._train.shape], tf.float32), texts, numbers]
+            self._steps[length] = tf.function(self._take_step, input_signature=signature)
+        padding = ((0, 0), (0, 0), (0, length - written.shape[2]))
+        self._steps[length](features, np.pad(written, padding, constant_values=PAD), advantages)
+
+    def _take_step(self, features, written, advantages):
+        starts = tf.fill(tf.concat([tf.shape(written)[:2], [1]], 0), START)
+        inputs = tf.concat([starts, written[:, :, :-1]], 2)
+        real = tf.where(written != PAD)  # [P, 3]
+        model = self.state.model
+        with tf.GradientTape() as tape:
+            logits = model.logits(tf.gather_nd(model.hidden(features, inputs), real))  # [P, V]
+            words = tf.gather_nd(written, real)
+            surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(words, self._sampler.logits(logits))
+            loss = tf.reduce_mean(surprise * tf.gather_nd(advantages, real[:, :2]))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        self.state.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+
+
+def advantages(rewards: np.ndarray) -> np.ndarray:
+    """Return by how much each sample earned more than the mean of its image's other samples, [B, S] float32."""
+    others = (rewards.sum(1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
+    return (rewards - others).astype(np.float32)
+
+
+def train_self_critical(
+    model,
+    train: LabelledFeatures,
+    vocabulary: Vocabulary,
+    dev_cider: Callable[[], float | None],
+    config: TrainConfig,
+    checkpoint: Path,
+) -> History | None:
+    """Train `model`, as the first stage left it, on what its own captions earn; it keeps the best epoch's weights.
+
+    Where no epoch is as good on dev as the first stage was, it keeps that one's, and says so. Returns None, and does
+    nothing, with `config.reinforce_epochs` 0. `checkpoint` is a folder, as run_epochs takes it.
+    Raises DataError when fewer than two images have captions.
+    """
+    if not config.reinforce_epochs:
+        return None
+    first_stage, before = model.get_weights(), dev_cider()
+    digest = hashlib.sha256(b"".join(weights.tobytes() for weights in first_stage)).hexdigest()
+    recipe = {name: value for name, value in asdict(config).items() if name in _OWN or name.startswith("reinforce")}
+    recipe |= {"images": len(train), "first_stage": digest}
+    stage = SelfCritical(model, train, vocabulary, dev_cider, config)
+    history = run_epochs(stage, config.reinforce_epochs, config.patience, recipe, checkpoint)
+    if before is not None and (after := history.as_metrics()["best_dev_cider"]) is not None and after < before:
+        print(f"self-critical training did not help: dev CIDEr {after:.3f}, before it {before:.3f}, whose weights stay")
+        model.set_weights(first_stage)
+    return history

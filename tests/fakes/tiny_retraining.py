@@ -1,0 +1,109 @@
+"""What the tests of retraining share: an encoder that sees colours, a base data set, contributions.
+
+Pictures are soft patches, another one for each seed; those of the base have seeds from BASE on.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lcm.contributions.records import ContributedImage, Contribution, Revocation
+from lcm.data.dataset import Dataset, LabelledImage
+from lcm.features.cache import EncodedImages, encode_images
+from lcm.features.encoders import ENCODERS, EncoderIdentity, EncoderSpec
+from lcm.retraining.contributed import image_id, numbers_of
+from tests.fakes.altered import scene as large_scene
+
+SIDE, WIDTH, BASE = 96, 64, 1000
+IDENTITY = EncoderIdentity("colours", "random", "c" * 64, ())
+SPEC = EncoderSpec(SIDE, 1, WIDTH, None)
+
+
+@cache
+def scene(seed: int) -> bytes:
+    """Return a picture of altered.py, smaller and so faster."""
+    return large_scene(seed, (160, 120))
+
+
+class ColourEncoder:
+    """Gives mean red, green and blue, 0 to 1, then how far each of 4 x 4 parts differs from grey."""
+
+    identity, spec = IDENTITY, SPEC
+
+    def encode(self, images: np.ndarray, kinds: Iterable[str] = ("pooled",)) -> dict[str, np.ndarray]:
+        shares = images.astype(np.float32) / 255
+        parts = shares.reshape(-1, 4, SIDE // 4, 4, SIDE // 4, 3).mean((2, 4)).reshape(len(images), -1)  # [B, 48]
+        pooled = np.zeros((len(images), WIDTH), np.float32)
+        pooled[:, :3], pooled[:, 3:51] = shares.mean((1, 2)), 4 * (parts - 0.5)
+        return {kind: {"pooled": pooled}[kind] for kind in kinds}
+
+
+def use_colour_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put it into the table of encoders, and state and cache into a folder."""
+    monkeypatch.setenv("LCM_HOME", str(folder / "home"))
+    monkeypatch.delenv("LCM_CACHE", raising=False)
+    monkeypatch.setitem(ENCODERS, IDENTITY.name, SPEC)
+
+
+def encode(paths: Mapping[str, Path]) -> EncodedImages:
+    return encode_images(paths, ColourEncoder(), ("pooled",), workers=1)
+
+
+def base_dataset(folder: Path, splits: Mapping[str, str], pictures: Mapping[str, bytes] | None = None) -> Dataset:
+    """Write a picture for each name, of its own seed where `pictures` has none; each is captioned "a NAME picture"."""
+    folder.mkdir()
+    for number, name in enumerate(splits):
+        (folder / name).write_bytes((pictures or {}).get(name) or scene(BASE + number))
+    images = (LabelledImage(name, folder / name, split, (f"a {name} picture",)) for name, split in splits.items())
+    return Dataset(tuple(images))
+
+
+class FakeStore:
+    """Stands where a store stands, without its promises to the disk, which take most of its time."""
+
+    def __init__(self, folder: Path):
+        self.folder, self._last = folder, 0
+        self._kept: dict[int, Contribution] = {}
+        self._revoked: list[Revocation] = []
+        folder.mkdir()
+
+    def add(self, image: bytes, caption: str, source: str = "http") -> int:
+        """Keep a contribution; returns its number."""
+        self._last, digest = self._last + 1, hashlib.sha256(image).hexdigest()
+        (self.folder / digest).write_bytes(image)
+        self._kept[self._last] = Contribution(
+            self._last, digest, len(image), "png", 160, 120, caption, caption, "en", source, "", True
+        )
+        return self._last
+
+    def send(self, seeds: Iterable[int], caption: str = "a picture", source: str = "http") -> list[int]:
+        """Contribute the pictures of some seeds; returns the numbers."""
+        return [self.add(scene(seed), f"{caption} {seed}", source) for seed in seeds]
+
+    def revoke(self, number: int) -> None:
+        gone = self._kept.pop(number)
+        self._revoked = sorted(
+            [*self._revoked, Revocation(number, gone.image_sha256, "png", "", "")], key=lambda one: one.id
+        )
+
+    def training_images(self) -> list[ContributedImage]:
+        found: dict[str, list[Contribution]] = {}
+        for one in self._kept.values():
+            found.setdefault(one.image_sha256, []).append(one)
+        return [ContributedImage(self.folder / digest, tuple(each)) for digest, each in found.items()]
+
+    def revocations(self) -> list[Revocation]:
+        return list(self._revoked)
+
+    def name(self, number: int) -> str:
+        """Return what a data set calls the image of a contribution."""
+        return next(image_id(image) for image in self.training_images() if number in numbers_of([image]))
+
+    @property
+    def names(self) -> list[str]:
+        """What a data set calls the images, in the order of arrival."""
+        return [image_id(image) for image in self.training_images()]
