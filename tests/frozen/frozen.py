@@ -1,0 +1,192 @@
+"""What the program answers, frozen as golden files, so that a change to an answer is seen and can be named.
+
+    python tests/frozen/frozen.py write|check [answers] [refusals] [sample] [comparison]
+
+`check` prints every difference and exits with 1 where there is any; `write` makes the golden files anew. Only public
+entry points are used: the command line, `load_captioner`, `create_app` and HTTP. The model is the shipped bundle, state
+goes to a temporary folder. Left out of the golden files are times, peak memory, and the version of the bundle that the
+run has trained (a hash over its time of training, among others).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parents[1]
+sys.path[:0] = [str(ROOT), str(FOLDER)]
+DATA = Path(os.environ.get("LCM_HOME") or ROOT / "data")
+FLICKR8K = Path(os.environ.get("LCM_FLICKR8K") or ROOT.parent / "shared" / "flickr8k")
+FLICKR8K_PHOTOS = 200
+SCENES_APART = 20  # of the 1,200 generated scenes every 20th: 60
+OF_THIS_RUN = re.compile(r"(^|_)seconds_|_seconds$|_per_second$|^peak_memory|^bundle$")
+
+
+@contextlib.contextmanager
+def only_shipped() -> Iterator[Path]:
+    """Hide settings, published versions and contributions of this machine; yields the temporary state folder."""
+    with tempfile.TemporaryDirectory() as home, patch.dict(os.environ):
+        cache = os.environ.get("LCM_CACHE") or str(DATA / "cache")
+        for name in [name for name in os.environ if name.startswith("LCM_")]:
+            del os.environ[name]
+        os.environ |= {"LCM_HOME": home, "LCM_CACHE": cache}
+        yield Path(home)
+
+
+def run(preset: str, out: Path, *parameters: str) -> Path:
+    """Run a preset by the command line and return the folder of the run."""
+    command = [sys.executable, "-m", "lcm", "run", "--params", preset, "--out", str(out)]
+    for parameter in parameters:
+        command += ["-p", *parameter.split("=", 1)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return out
+
+
+# What is frozen
+
+
+def scenes() -> dict[str, Path]:
+    """Return 60 generated scenes by name; makes the generated data set where it is missing (half a minute)."""
+    folder = DATA / "raw" / "sample" / "images"
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory() as temporary:
+            preset = Path(temporary, "scenes.yaml")
+            preset.write_text("notebooks: [01_prepare]\nparameters:\n  data_dir: sample\n")
+            run(str(preset), Path(temporary, "scenes"))
+    return {photo.name: photo for photo in sorted(folder.iterdir())[::SCENES_APART]}
+
+
+def flickr8k_photos() -> dict[str, Path]:
+    """Return the first 200 photos of Flickr8k's dev split by name; none where the data set is missing."""
+    if not FLICKR8K.is_dir():
+        return {}
+    names = sorted((FLICKR8K / "Flickr_8k.devImages.txt").read_text().split())[:FLICKR8K_PHOTOS]
+    return {name: FLICKR8K / "images" / name for name in names}
+
+
+def answers(photos: dict[str, Path]) -> dict[str, Any]:
+    """Return what the shipped bundle says of photos: {name: [caption, english captions, {tag: score}, confidence]}."""
+    from lcm import load_captioner
+
+    with only_shipped():
+        captioner = load_captioner()
+        said = {name: captioner.describe(photo) for name, photo in photos.items()}
+    return {name: [one.caption, one.english_captions, dict(one.tags), one.confidence] for name, one in said.items()}
+
+
+def refusals() -> dict[str, Any]:
+    """Return the status and the body of every refusal of the service: {case: [status, body]}."""
+    from refusal_cases import TOKEN, all_cases, token_cases
+
+    from lcm import load_captioner
+    from serve import create_app
+
+    found = {}
+    with only_shipped():
+        captioner = load_captioner()
+        for token, cases in (("", all_cases()), (TOKEN, token_cases())):
+            os.environ["LCM_TOKEN"] = token
+            client = create_app(captioner=captioner).test_client()
+            for name, (method, path, data, headers) in cases.items():
+                reply = client.open(path, method=method, data=data, headers=headers)
+                found[name] = [reply.status_code, reply.text]
+    return found
+
+
+def without_times(value: Any) -> Any:
+    """Return JSON without what every run has anew."""
+    if isinstance(value, dict):
+        return {key: without_times(item) for key, item in value.items() if not OF_THIS_RUN.search(key)}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def fresh_run(preset: str, file: str, *parameters: str) -> dict[str, Any]:
+    """Return a JSON file of a run that shares no cache and no state with any other."""
+    with only_shipped() as home:
+        del os.environ["LCM_CACHE"]
+        return without_times(json.loads((run(preset, home / "runs" / preset, *parameters) / file).read_text()))
+
+
+def sample() -> dict[str, Any]:
+    """Return metrics.json of a run of the preset `sample`."""
+    return fresh_run("sample", "metrics.json")
+
+
+def comparison() -> dict[str, Any]:
+    """Return comparison.json of the shipped bundle and the nearest train image on the generated scenes."""
+    return fresh_run("compare", "comparison.json", "data_dir=sample", "captioners=bundle, nearest", "timed_photos=1")
+
+
+# Golden files
+
+PARTS = {
+    "answers": {"scenes": lambda: answers(scenes()), "flickr8k": lambda: answers(flickr8k_photos())},
+    "refusals": {"refusals": refusals},
+    "sample": {"sample": sample},
+    "comparison": {"comparison": comparison},
+}
+
+
+def golden(name: str) -> dict[str, Any]:
+    """Return what a golden file holds."""
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def save(name: str, found: dict[str, Any]) -> None:
+    """Write a golden file, a line for each key, so that a diff shows what has changed."""
+    lines = (f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in found.items())
+    (FOLDER / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def differences(expected: Any, found: Any, place: str = "") -> Iterator[str]:
+    """Yield each difference of two JSON values with its place."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        if list(expected) != list(found) and set(expected) == set(found):
+            yield f"{place}: other order: {list(expected)} -> {list(found)}"
+        for key in expected | found:
+            yield from differences(expected.get(key, "(missing)"), found.get(key, "(missing)"), f"{place}/{key}")
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for number, (one, other) in enumerate(zip(expected, found, strict=True)):
+            yield from differences(one, other, f"{place}/{number}")
+    elif expected != found:
+        yield f"{place}: {json.dumps(expected)} -> {json.dumps(found)}"
+
+
+def main() -> int:
+    """Write or check golden files; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("verb", choices=("write", "check"))
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} (default: all)")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    differing = 0
+    for name, make in ((name, make) for part in options.parts or PARTS for name, make in PARTS[part].items()):
+        start = time.monotonic()
+        found = json.loads(json.dumps(make()))
+        if not found:
+            print(f"{name}: skipped, its photos are missing; set LCM_FLICKR8K to their folder")
+            continue
+        if options.verb == "write":
+            save(name, found)
+        lines = list(differences(golden(name), found))
+        print(*(name + line for line in lines), sep="\n", end="\n" * bool(lines))
+        print(f"{name}: {len(found)} entries, {len(lines)} differences, {time.monotonic() - start:.0f} s", flush=True)
+        differing += len(lines)
+    return int(differing > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
