@@ -27,19 +27,15 @@ ROOT = FOLDER.parents[1]
 sys.path[:0] = [str(ROOT), str(FOLDER)]
 DATA = Path(os.environ.get("LCM_HOME") or ROOT / "data")
 FLICKR8K = Path(os.environ.get("LCM_FLICKR8K") or ROOT.parent / "shared" / "flickr8k")
-FLICKR8K_PHOTOS = 200
-SCENES_APART = 20  # of the 1,200 generated scenes every 20th: 60
 OF_THIS_RUN = re.compile(r"(^|_)seconds_|_seconds$|_per_second$|^peak_memory|^bundle$")
 
 
 @contextlib.contextmanager
 def only_shipped() -> Iterator[Path]:
     """Hide settings, published versions and contributions of this machine; yields the temporary state folder."""
-    with tempfile.TemporaryDirectory() as home, patch.dict(os.environ):
-        cache = os.environ.get("LCM_CACHE") or str(DATA / "cache")
-        for name in [name for name in os.environ if name.startswith("LCM_")]:
-            del os.environ[name]
-        os.environ |= {"LCM_HOME": home, "LCM_CACHE": cache}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LCM_")}
+    kept["LCM_CACHE"] = os.environ.get("LCM_CACHE") or str(DATA / "cache")
+    with tempfile.TemporaryDirectory() as home, patch.dict(os.environ, kept | {"LCM_HOME": home}, clear=True):
         yield Path(home)
 
 
@@ -54,9 +50,6 @@ def run(preset: str, out: Path, *parameters: str) -> Path:
     return out
 
 
-# What is frozen
-
-
 def scenes() -> dict[str, Path]:
     """Return 60 generated scenes by name; makes the generated data set where it is missing (half a minute)."""
     folder = DATA / "raw" / "sample" / "images"
@@ -65,14 +58,14 @@ def scenes() -> dict[str, Path]:
             preset = Path(temporary, "scenes.yaml")
             preset.write_text("notebooks: [01_prepare]\nparameters:\n  data_dir: sample\n")
             run(str(preset), Path(temporary, "scenes"))
-    return {photo.name: photo for photo in sorted(folder.iterdir())[::SCENES_APART]}
+    return {photo.name: photo for photo in sorted(folder.iterdir())[::20]}  # 1,200 in all
 
 
 def flickr8k_photos() -> dict[str, Path]:
     """Return the first 200 photos of Flickr8k's dev split by name; none where the data set is missing."""
     if not FLICKR8K.is_dir():
         return {}
-    names = sorted((FLICKR8K / "Flickr_8k.devImages.txt").read_text().split())[:FLICKR8K_PHOTOS]
+    names = sorted((FLICKR8K / "Flickr_8k.devImages.txt").read_text().split())[:200]
     return {name: FLICKR8K / "images" / name for name in names}
 
 
@@ -107,11 +100,10 @@ def refusals() -> dict[str, Any]:
     return found
 
 
-def without_times(value: Any) -> Any:
-    """Return JSON without what every run has anew."""
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if not OF_THIS_RUN.search(key)}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
+def without_times(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record without what every run has anew."""
+    kept = {key: value for key, value in record.items() if not OF_THIS_RUN.search(key)}
+    return {key: without_times(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def fresh_run(preset: str, file: str, *parameters: str) -> dict[str, Any]:
@@ -121,35 +113,18 @@ def fresh_run(preset: str, file: str, *parameters: str) -> dict[str, Any]:
         return without_times(json.loads((run(preset, home / "runs" / preset, *parameters) / file).read_text()))
 
 
-def sample() -> dict[str, Any]:
-    """Return metrics.json of a run of the preset `sample`."""
-    return fresh_run("sample", "metrics.json")
-
-
-def comparison() -> dict[str, Any]:
-    """Return comparison.json of the shipped bundle and the nearest train image on the generated scenes."""
-    return fresh_run("compare", "comparison.json", "data_dir=sample", "captioners=bundle, nearest", "timed_photos=1")
-
-
-# Golden files
-
-PARTS = {
+COMPARED = ("data_dir=sample", "captioners=shipped=bundle, nearest", "timed_photos=1")
+PARTS = {  # part -> golden file -> what makes its content
     "answers": {"scenes": lambda: answers(scenes()), "flickr8k": lambda: answers(flickr8k_photos())},
     "refusals": {"refusals": refusals},
-    "sample": {"sample": sample},
-    "comparison": {"comparison": comparison},
+    "sample": {"sample": lambda: fresh_run("sample", "metrics.json")},
+    "comparison": {"comparison": lambda: fresh_run("compare", "comparison.json", *COMPARED)},
 }
 
 
 def golden(name: str) -> dict[str, Any]:
     """Return what a golden file holds."""
     return json.loads((FOLDER / f"{name}.json").read_text())
-
-
-def save(name: str, found: dict[str, Any]) -> None:
-    """Write a golden file, a line for each key, so that a diff shows what has changed."""
-    lines = (f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in found.items())
-    (FOLDER / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def differences(expected: Any, found: Any, place: str = "") -> Iterator[str]:
@@ -170,19 +145,18 @@ def main() -> int:
     """Write or check golden files; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("verb", choices=("write", "check"))
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} (default: all)")
+    parser.add_argument("parts", nargs="*", choices=PARTS, default=[*PARTS], metavar="part", help=", ".join(PARTS))
     options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
     differing = 0
-    for name, make in ((name, make) for part in options.parts or PARTS for name, make in PARTS[part].items()):
+    for name, make in ((name, make) for part in options.parts for name, make in PARTS[part].items()):
         start = time.monotonic()
         found = json.loads(json.dumps(make()))
         if not found:
             print(f"{name}: skipped, its photos are missing; set LCM_FLICKR8K to their folder")
             continue
         if options.verb == "write":
-            save(name, found)
+            lines = (f"{json.dumps(key)}:{json.dumps(one, separators=(',', ':'))}" for key, one in found.items())
+            (FOLDER / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")  # a line a key, for diffs
         lines = list(differences(golden(name), found))
         print(*(name + line for line in lines), sep="\n", end="\n" * bool(lines))
         print(f"{name}: {len(found)} entries, {len(lines)} differences, {time.monotonic() - start:.0f} s", flush=True)
