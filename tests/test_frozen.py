@@ -3,8 +3,7 @@
 import pytest
 from frozen import frozen
 
-CAPTIONS_EQUAL = 0.98
-SCORE_MAY_DIFFER = 0.01
+CAPTIONS_EQUAL, SCORE_MAY_DIFFER = 0.98, 0.01
 
 
 @pytest.mark.parametrize(("name", "photos"), [("scenes", frozen.scenes), ("flickr8k", frozen.flickr8k_photos)])

@@ -3,9 +3,8 @@
     python tests/frozen/frozen.py write|check [answers] [refusals] [sample] [comparison]
 
 `check` prints every difference and exits with 1 where there is any; `write` makes the golden files anew. Only public
-entry points are used: the command line, `load_captioner`, `create_app` and HTTP. The model is the shipped bundle, state
-goes to a temporary folder. Left out of the golden files are times, peak memory, and the version of the bundle that the
-run has trained (a hash over its time of training, among others).
+entry points are used: the command line, `load_captioner`, `create_app` and HTTP. The model is the shipped bundle. Left
+out of the golden files are times, peak memory and the version of the bundle that a run has trained.
 """
 
 import argparse
