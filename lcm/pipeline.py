@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lcm.errors import ConfigError, LcmError, NothingToDo, require
-from lcm.paths import RunDir, packaged_file
+from lcm.paths import RunDir, packaged_file, write_atomic
 
 RUNS = Path("reports/runs")
 RUN_DIR = "run_dir"  # the parameter of every notebook that the runner sets
@@ -150,4 +150,4 @@ def _write_html(executed: Path) -> None:
     one_line_a_bar = nbconvert.preprocessors.CoalesceStreamsPreprocessor()  # of a progress bar, only its last state
     exporter = nbconvert.HTMLExporter(embed_images=True, preprocessors=[one_line_a_bar])
     html, _ = exporter.from_filename(str(executed))
-    executed.with_suffix(".html").write_text(html, encoding="utf-8")
+    write_atomic(executed.with_suffix(".html"), html)

@@ -44,10 +44,9 @@ from lcm.captioning.captioner import (
     models_folder,
     version_folder,
 )
-from lcm.contributions.files import sync_folder
 from lcm.errors import BundleError, ConfigError, LcmError, PublishError
 from lcm.features.encoders import file_sha256
-from lcm.paths import packaged_file
+from lcm.paths import packaged_file, sync_folder, write_atomic
 
 HISTORY = "history.jsonl"
 PUBLISH, PROMOTE, ROLL_BACK, PRUNE = "publish", "promote", "rollback", "prune"
@@ -304,16 +303,7 @@ def _put(incoming: Path, target: Path) -> None:
 
 def _point_to(models: Path, version: str, event: Event) -> None:
     """Make a version current, in one step, and write that down."""
-    temporary = models / f".{CURRENT}.{secrets.token_hex(8)}"
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(f"{version}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(models / CURRENT)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(models)
+    write_atomic(models / CURRENT, f"{version}\n")
     add_event(models, event)
 
 

@@ -315,7 +315,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from lcm.features.encoders import ENCODERS
 from tests.fakes.tiny_graphs import TinyConversion, tiny_spec
-from lcm.operations import history, publishing
+from lcm import registry
 ENCODERS["tiny"] = tiny_spec(TinyConversion())
 die = lambda *_: os.kill(os.getpid(), 9)
 
@@ -328,17 +328,17 @@ def die_at_second(function):
 
 point = sys.argv[2]
 if point == "copying":
-    publishing._copy_file = die_at_second(publishing._copy_file)
+    registry._copy_file = die_at_second(registry._copy_file)
 elif point == "tried out":
-    publishing._place_for = die
+    registry._place_for = die
 elif point == "renamed":
-    history.add_event = die
+    registry.add_event = die
 elif point == "before current":
     Path.replace = die
 elif point == "after current":
-    history.add_event = die_at_second(history.add_event)
+    registry.add_event = die_at_second(registry.add_event)
 for folder in sys.argv[3:]:
-    publishing.publish(folder, "in a process of its own", make_current=True)
+    registry.publish(folder, "in a process of its own", make_current=True)
 """
 POINTS = ("copying", "tried out", "renamed", "before current", "after current")
 
