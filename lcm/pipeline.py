@@ -10,11 +10,10 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lcm.errors import ConfigError, LcmError, NothingToDo, require
+from lcm.errors import ConfigError, LcmError, NothingToDo, closest, require
 from lcm.paths import RunDir, packaged_file, write_atomic
 
 RUNS = Path("reports/runs")
@@ -104,9 +103,7 @@ def _of_kind(value: Any, default: str) -> Any:
 def _refuse_unknown(parameters: Mapping[str, Any], known: set[str]) -> None:
     for name in parameters:
         if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(f"unknown parameter {name!r}; {hint}choose from {', '.join(sorted(known))}")
+            raise ConfigError(f"unknown parameter {name!r}; {closest(name, known)}")
 
 
 def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> None:
