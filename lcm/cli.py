@@ -193,10 +193,9 @@ def contributions(context: click.Context, store: Path | None) -> None:
 
 
 def _open_store(folder: Path | None) -> "ContributionStore":
-    """Open the store; where the service mirrors it, what is done here is mirrored too."""
     from lcm.contributions.store import ContributionStore
 
-    return ContributionStore(folder, mirrored=bool(os.environ.get("LCM_STORE_URL")))
+    return ContributionStore(folder)
 
 
 @contributions.command("list")
@@ -213,12 +212,15 @@ def list_contributions(folder: Path | None, as_json: bool) -> None:
 @contributions.command()
 @click.argument("target", type=PATH, metavar="FOLDER")
 @click.pass_obj
-def export(folder: Path | None, target: Path) -> None:
+def export(folder: Path | None, target: Path) -> int:
     """Write images and captions.tsv, a data set for lcm run."""
     from lcm.contributions.transfer import export_contributions
 
     done = export_contributions(_open_store(folder), target)
     _say(f"{target}: {done.images} images, {done.captions} captions, {done.waiting} in other languages")
+    for number in done.left_out:
+        _say(f"left out: the image of {number} is damaged; put a backup back, or revoke it")
+    return 1 if done.left_out else 0
 
 
 @contributions.command("import")
@@ -261,8 +263,8 @@ def backup(folder: Path | None, file: Path) -> None:
 
     The service may run meanwhile. The file holds the images, too.
     """
-    _open_store(folder).backup(file)
-    _say(f"{file}: put it in the place of the store's file to restore it, while no service runs")
+    count = _open_store(folder).backup(file)
+    _say(f"{file}: {count} contributions; to restore them, put it in the place of the store's file")
 
 
 @contributions.command()

@@ -234,3 +234,58 @@ def test_the_current_version_captions(lcm, bundles, arguments):
     Image.new("RGB", (40, 24), "red").save(bundles / "red.png")
     lcm("models", "publish", bundles / "b", "--promote")
     assert json.loads(lcm("caption", bundles / "red.png", "--json", *arguments)[1])["model"] == "tiny-b"
+
+
+# lcm contributions
+
+
+@pytest.fixture
+def contributions(lcm, tmp_path):
+    """Run an action on a store with two English captions and a German one; `folder` names another store."""
+    pytest.importorskip(
+        "lcm.contributions.transfer", reason="the store of one file comes with the contributions branch"
+    )
+    from lcm.contributions.store import ContributionStore
+
+    store = ContributionStore(tmp_path / "store")
+    for photo, caption in zip(PHOTOS, ("an astronaut", "a cat"), strict=False):
+        store.add(photo.read_bytes(), caption)
+    store.add(PHOTOS[0].read_bytes(), "eine Astronautin", language="de")
+    return lambda *arguments, folder="store": lcm("contributions", "--store", tmp_path / folder, *arguments)
+
+
+def test_contributions_are_listed_revoked_and_backed_up(contributions, tmp_path):
+    rows = [line.split("\t") for line in contributions("list")[1].splitlines()]
+    shown = [(row[0], row[-1]) for row in rows]
+    assert shown == [("1", "an astronaut"), ("2", "a cat"), ("3", "eine Astronautin (waits: de)")]
+    records = [json.loads(line) for line in contributions("list", "--json")[1].splitlines()]
+    assert [record["caption"] for record in records] == ["an astronaut", "a cat", "eine Astronautin"]
+    file = tmp_path / "backup.sqlite"
+    assert contributions("backup", file)[1].startswith(f"{file}: 3 contributions; to restore them, ")
+    code, printed, _ = contributions("revoke", 2, "--reason", "asked to")
+    assert code == 0
+    assert printed.endswith(": asked to\n")
+    assert [line.split("\t")[0] for line in contributions("list")[1].splitlines()] == ["1", "3"]
+    code, _, complained = contributions("revoke", 99, "--reason", "asked to")
+    assert code == 1
+    assert complained.startswith("lcm: ")
+
+
+def test_an_export_comes_back_by_import_and_refusals_are_named(contributions, tmp_path):
+    out = tmp_path / "out"
+    assert contributions("export", out) == (0, f"{out}: 2 images, 2 captions, 1 in other languages\n", "")
+    assert contributions("import", out, folder="other") == (0, "3 added, 0 there already, 0 refused\n", "")
+    again = contributions("import", out / "captions.tsv", folder="other")
+    assert again == (0, "0 added, 2 there already, 0 refused\n", "")
+    (tmp_path / "captions.tsv").write_text("missing.jpg\ta dog\n")
+    code, printed, _ = contributions("import", tmp_path / "captions.tsv")
+    assert code == 1
+    assert printed.startswith("line 1, missing.jpg: ")
+    assert printed.endswith("0 added, 0 there already, 1 refused\n")
+
+
+def test_a_fetch_needs_an_address(contributions, monkeypatch):
+    monkeypatch.delenv("LCM_STORE_URL", raising=False)
+    code, _, complained = contributions("fetch", folder="fetched")
+    assert code == 1
+    assert complained.startswith("lcm: LCM_STORE_URL is not set; ")
