@@ -21,6 +21,9 @@ EXAMPLES ?= reports/examples/*.jpg
 ARGS ?=
 RETRAINED ?= reports/runs/retrain
 RELEASED := data/released
+# On GitHub Actions, no line after this one is a command to the runner: lcm may print what users sent.
+UNHEARD = @[ -z "$$GITHUB_ACTIONS" ] || \
+	echo "::stop-commands::$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(16))')"
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,9 +54,10 @@ test: $(READY) ## run every test
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 \
 		--dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
-lint: $(READY) ## check style, format, and that notebooks carry no outputs
+lint: $(READY) ## check style, format, the direction of imports, and that notebooks carry no outputs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 lab: $(READY) ## open the notebooks in JupyterLab
@@ -72,6 +76,7 @@ driver: $(READY) ## install STORE_DRIVER (adlfs, s3fs, gcsfs), if it is set, to 
 	@[ -z "$$STORE_DRIVER" ] || $(BIN)/python -m pip install --no-input -e '.[serve]' -- "$$STORE_DRIVER"
 
 current: $(READY) ## take the newest model that was released on GitHub, as the current one
+	$(UNHEARD)
 	@tag="$$(gh release list --exclude-drafts --limit 100 --json tagName \
 		--jq '[.[].tagName | select(startswith("model-"))][0] // ""')" && \
 	if [ -z "$$tag" ]; then echo "no model was released yet"; else \
@@ -80,12 +85,15 @@ current: $(READY) ## take the newest model that was released on GitHub, as the c
 	fi
 
 contributions: $(READY) ## fetch the contributions that a service has copied to LCM_STORE_URL
+	$(UNHEARD)
 	$(BIN)/lcm contributions fetch
 
 retrain: $(READY) ## learn what users sent; APPROVED lets numbers of contributions pass
+	$(UNHEARD)
 	@$(BIN)/lcm run --params retrain --out $(RETRAINED) -p approved "$$APPROVED" $(ARGS)
 
 summary: $(READY) ## say what became of a retraining
+	$(UNHEARD)
 	@$(BIN)/lcm summary $(RETRAINED) --out $(RETRAINED)/summary.md
 
 release: ## release the model that was retrained on GitHub, as model-VERSION

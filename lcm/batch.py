@@ -1,7 +1,4 @@
-r"""The file of answers: a row an image, only appended to, so that a kill costs half a row at most.
-
-Knows how descriptions lie in CSV and in JSON Lines, its own file from anyone else's, and where a kill cut it. Refuses
-to know how images are found and captioned.
+r"""Many images into one file: a row an image, only appended to, so that a run resumes where another was stopped.
 
 Both formats hold image, caption, confidence, tags, english_captions, model and settings, one line a row, in UTF-8
 without BOM. JSON Lines: confidence, null where there is none, and scores have 6 digits at most; a byte of a file name
@@ -9,11 +6,6 @@ that is not UTF-8 is a lone surrogate ("\udcff"). CSV: confidence has 4 digits, 
 `dog 0.3812; grass 0.2104`, those that would be 0.0000 left out; captions are joined by ` | `. In any cell a backslash
 begins an escape: `\\` is a backslash, `\n` a line feed, `\udcff` the byte ff that is not UTF-8. No cell begins like a
 formula (= + - @), which spreadsheets would run: a path gets `./` in front, any other text `'`.
-
-Many images at once: each description is written down as it comes, and a run goes on where another stopped.
-
-Knows which images lack a row, in which order they go to the captioner, and that a bad one stops nothing. Refuses to
-know how rows lie in a file and what is printed.
 """
 
 import csv
@@ -31,14 +23,15 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from lcm.captioning.captioner import PART as TOGETHER
-from lcm.captioning.description import SAMPLES, Captioner, Description
+from lcm.captioning.captioner import PART
+from lcm.captioning.description import Captioner, Description
 from lcm.data.files import shorten
 from lcm.errors import BadImageError, ConfigError, DataError
 
 COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
 ROWS_BETWEEN_SYNCS = 512  # what a power cut can cost
-MAX_ROW_BYTES = 1 << 24  # ten thousand tags of a hundred characters fit; anyone else's file may be one endless line
+FAILURES_SHOWN = 20
+MAX_ROW_BYTES = 1 << 24  # ten thousand tags of a hundred characters fit
 _ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:[\\tnr]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first
@@ -63,16 +56,16 @@ def as_record(image: str, description: Description) -> dict[str, Any]:
     }
 
 
-def _write_json(image: str, description: Description, settings: str) -> bytes:
+def _to_json(image: str, description: Description, settings: str) -> bytes:
     record = as_record(image, description) | {"settings": settings}
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _read_json(line: bytes) -> Made:
-    record = json.loads(line.decode("utf-8"))
+def _from_json(line: bytes) -> Made:
+    record = json.loads(line)
     if not isinstance(record, dict) or set(record) != set(COLUMNS):
         raise ValueError("other fields")
-    return str(record["image"]), str(record["model"]), str(record["settings"])
+    return record["image"], record["model"], record["settings"]
 
 
 def _cell(text: str, before: str = "'") -> str:
@@ -80,21 +73,19 @@ def _cell(text: str, before: str = "'") -> str:
     return before + text if text.lstrip().startswith(_FORMULA) else text
 
 
-def _write_csv(image: str, description: Description, settings: str) -> bytes:
+def _to_csv(image: str, description: Description, settings: str) -> bytes:
     sure = "" if description.confidence is None else f"{description.confidence:.4f}"
     tags = [f"{word} {score:.4f}" for word, score in description.tags if score >= 0.00005]
     said = description.caption, sure, "; ".join(tags), " | ".join(description.english_captions)
-    texts, line = [*said, description.model, settings], io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([_cell(image, "./"), *map(_cell, texts)])
+    line = io.StringIO()
+    cells = [_cell(image, "./"), *map(_cell, (*said, description.model, settings))]
+    csv.writer(line, lineterminator="\n").writerow(cells)
     return line.getvalue().encode()
 
 
-def _read_csv(line: bytes) -> Made:
-    usual = csv.field_size_limit(MAX_ROW_BYTES)  # the usual one, of all readers, is less than a thousand labels' scores
-    try:
-        image, _, _, _, _, model, settings = next(csv.reader([line.decode("utf-8")], strict=True))
-    finally:
-        csv.field_size_limit(usual)
+def _from_csv(line: bytes) -> Made:
+    csv.field_size_limit(MAX_ROW_BYTES)  # the usual one is less than the scores of a thousand labels
+    image, _, _, _, _, model, settings = next(csv.reader([line.decode()], strict=True))
     image = _ESCAPE.sub(lambda found: found[0].encode().decode("unicode_escape"), image)
     return PurePath(image).as_posix(), model, settings
 
@@ -104,15 +95,13 @@ class Format:
     """How rows lie in a file."""
 
     header: bytes  # its first line; empty: none
-    begin: bytes  # what the first line of all begins with, to know a line that a kill cut
     write: Callable[[str, Description, str], bytes]
-    read: Callable[[bytes], Made]  # raises some error of its parser when the line is no row
+    read: Callable[[bytes], Made]  # raises ValueError or csv.Error when the line is no row
 
 
-_HEADER = (",".join(COLUMNS) + "\n").encode()
 FORMATS = {
-    ".csv": Format(_HEADER, _HEADER, _write_csv, _read_csv),
-    ".jsonl": Format(b"", b'{"image": "', _write_json, _read_json),
+    ".csv": Format((",".join(COLUMNS) + "\n").encode(), _to_csv, _from_csv),
+    ".jsonl": Format(b"", _to_json, _from_json),
 }
 
 
@@ -123,8 +112,8 @@ def find_format(path: Path) -> Format:
     return FORMATS[path.suffix.lower()]
 
 
-class AnswerFile:
-    """A file of answers, open and locked inside a `with`; `done` are the images that have a row.
+class ResultFile:
+    """A file of descriptions, open and locked inside a `with`; `done` are the images that have a row.
 
     Opening it raises ConfigError, and changes nothing, when it is not lcm's, was made with another model or other
     settings, or is being written to; DataError when it cannot be written to.
@@ -178,7 +167,7 @@ class AnswerFile:
         self.done.add(image)
 
     def _open(self, real: Path) -> None:
-        """Take in the rows that are there, cut off half a row and get ready to append."""
+        """Take in the rows that are there, cut off half a row at the end and get ready to append."""
         whole = self._read(real) if real.exists() else 0
         self._file = real.open("ab")
         if self._file.tell() > whole:
@@ -189,26 +178,17 @@ class AnswerFile:
 
     def _read(self, real: Path) -> int:
         """Fill `done` and return how many bytes the whole rows have."""
-        whole = 0
+        whole, header = 0, self._format.header
         with real.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_BYTES), b""), 1):
-                if not line.endswith(b"\n") and len(line) < MAX_ROW_BYTES:  # the last one, cut
-                    if number > 1 or self._is_cut(line):
-                        break
+                if number > 1 and not line.endswith(b"\n"):  # what a kill or a full disk has cut
+                    break
+                if not line.endswith(b"\n") or (number == 1 and header and line != header):
                     self._refuse(number)
-                if number > 1 or not self._format.header:
+                if number > 1 or not header:
                     self._take(line, number)
-                elif line.rstrip(b"\r\n") != self._format.header.rstrip():
-                    self._refuse(number)
                 whole += len(line)
         return whole
-
-    def _is_cut(self, line: bytes) -> bool:
-        """Return whether a file that is but this, without a line's end, is what a kill left of a first line."""
-        with suppress(ValueError, RecursionError):
-            record = json.loads(line)  # nothing is missing but the line's end
-            return isinstance(record, dict) and set(record) == set(COLUMNS)
-        return self._format.begin.startswith(line[: len(self._format.begin)])
 
     def _take(self, line: bytes, number: int) -> None:
         """Add the image of a whole row to `done`, if it was made as this file's rows are to be."""
@@ -231,13 +211,12 @@ class AnswerFile:
         )
 
     def _sync(self) -> None:
-        self._file.flush()
         os.fsync(self._file.fileno())
         self._unsynced = 0
 
     def _unlock(self) -> None:
         with suppress(OSError):  # Windows removes no open file
-            Path(self._lock.lock_file).unlink()  # while it is held: whoever waits for it sees that it is gone
+            Path(self._lock.lock_file).unlink()  # while it is held: the next one sees that it is gone
         self._lock.release()
 
     @contextmanager
@@ -256,9 +235,6 @@ def _differences(theirs: list[str], ours: list[str]) -> str:
     then, now = (dict(part.partition(" ")[::2] for part in f"model {m}, {s}".split(", ")) for m, s in (theirs, ours))
     names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     return "; ".join(f"{name} {then.get(name, 'none')} there, {now.get(name, 'none')} here" for name in names)
-
-
-FAILURES_SHOWN = 20
 
 
 @dataclass
@@ -280,7 +256,7 @@ class Failures:
         return "\n".join([f"not captioned: {self.count}", *(f"  {line}" for line in self.shown + more)])
 
 
-def settings_of(captioner: Captioner, samples: int, labels: Sequence[str] | None) -> str:
+def _settings_of(captioner: Captioner, samples: int, labels: Sequence[str] | None) -> str:
     """Return, short and readable, what answers depend on beside image and model."""
     scorer = captioner.tag_scorer
     parts = [f"samples {samples}", f"tagger {scorer.name if scorer else 'none'}"]
@@ -306,31 +282,34 @@ def check_labels(captioner: Captioner, labels: Sequence[str]) -> str:
     return f"{named}; {len(labels) - len(unknown)} of the {len(labels)} labels are scored"
 
 
-def write_answers(
+def describe_into_file(
+    out: Path,
     captioner: Captioner,
     images: Sequence[str],
-    answers: AnswerFile,
     failures: Failures,
-    samples: int = SAMPLES,
+    samples: int,
     labels: Sequence[str] | None = None,
-) -> int:
-    """Describe the images that have no row yet, with a progress bar; returns how many rows were added.
+) -> str:
+    """Describe the images that have no row in `out` yet, with a progress bar; returns a line on what is in it now.
 
-    `answers` is open, and made with the `settings_of` the same samples and labels.
+    Images that cannot be read are added to `failures` and stop nothing. Raises what ResultFile does.
     """
-    there = sum(image in answers.done for image in images)
-    rows = len(answers.done)
-    with tqdm(total=len(images), initial=there, unit=" images", desc="caption", mininterval=1) as progress:
-        for part in _parts(images, answers.done):
-            for image, answer in captioner.describe_many(part, samples, labels, workers=0):
-                if image in answers.done:
-                    continue
-                if isinstance(answer, BadImageError):
-                    failures.add(image, answer)
-                else:
-                    answers.append(image, answer)
-                progress.update()
-    return len(answers.done) - rows
+    with ResultFile(out, captioner.name, _settings_of(captioner, samples, labels)) as results:
+        there, rows = sum(image in results.done for image in images), len(results.done)
+        with tqdm(total=len(images), initial=there, unit=" images", desc="caption", mininterval=1) as progress:
+            for part in _parts(images, results.done):
+                for image, answer in captioner.describe_many(part, samples, labels, workers=0):
+                    if image in results.done:
+                        continue
+                    if isinstance(answer, BadImageError):
+                        failures.add(image, answer)
+                    else:
+                        results.append(image, answer)
+                    progress.update()
+        added = len(results.done) - rows
+    if there == len(images):
+        return f"{escape(str(out))}: all images ({there}) are there already"
+    return f"{escape(str(out))}: images captioned: {added}" + f"; there already: {there}" * bool(there)
 
 
 def _parts(images: Sequence[str], done: Collection[str]) -> Iterator[Sequence[str]]:
@@ -340,7 +319,7 @@ def _parts(images: Sequence[str], done: Collection[str]) -> Iterator[Sequence[st
     company it would have had without the stop, and gets the same answer to the last digit.
     """
     last = next((place for place in range(len(images) - 1, -1, -1) if images[place] in done), -1)
-    start = (last + 1) // TOGETHER * TOGETHER
+    start = (last + 1) // PART * PART
     behind = [image for image in images[:start] if image not in done]
     if behind:
         yield behind

@@ -1,11 +1,8 @@
-"""The errors that users see, and the one way to look a name up in a table.
-
-Knows how a message should read: what was received, what is allowed, what to do next.
-Refuses to know where an error is shown; the command line and the service decide that.
-"""
+"""The errors that users see: what was received, what is allowed, what to do next; and looking a name up in a table."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from types import ModuleType
 from typing import TypeVar
 
@@ -54,6 +51,13 @@ class StoreFullError(StoreError):
 
 class StoreDamagedError(StoreError):
     """A store that is not what was written; it is never repaired by deleting."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return what to say of an unknown name: the known name that is nearest, if one is near, and all of them."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    return "".join(f"did you mean {one!r}? " for one in near) + f"choose from {', '.join(names)}"
 
 
 def choose(table: Mapping[str, Value], name: str, kind: str) -> Value:

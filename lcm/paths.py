@@ -1,20 +1,16 @@
-"""Where things lie: what lcm ships, its state, and what can be made again.
+"""Where things lie: what lcm ships, its state, what can be made again, and the files of one run.
 
-Knows how a clone, an installed wheel and the environment variables decide that. Refuses to know what is in the folders.
-
-The folder of a run: which file each notebook leaves where, for the next one.
-
-Knows names, how metrics.json is added to, and which of several runs' files is the newest. Refuses to know what else is
-in the files.
+Files that another process may read are written with `write_atomic`: whole or not at all, also when power fails.
 """
 
 import json
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 
@@ -46,6 +42,39 @@ def cache_dir() -> Path:
     if os.environ.get("LCM_CACHE"):
         return Path(os.environ["LCM_CACHE"]).expanduser().resolve()
     return home() / "cache"
+
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file for writing; at the end it is synced and takes the place of `path`.
+
+    An error or a kill on the way leaves what was there.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a whole file, or leave what was there; text as UTF-8."""
+    with open_atomic(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def sync_folder(path: Path) -> None:
+    """Force to disk what a folder's files are called."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 GATE = "gate.json"  # the gate's decision (06_publish)
@@ -120,19 +149,19 @@ class RunDir:
 
     def add_metrics(self, **values: float | str | None) -> None:
         """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
-        temporary = self.metrics.with_suffix(f".{os.getpid()}")
         outdated = {f"{name}_reason" for name in values}  # a reason lasts as long as the null that it explains
         known = {name: value for name, value in self.read_metrics().items() if name not in outdated}
-        text = json.dumps(known | values, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self.metrics)
+        self._write_metrics(known | values)
 
     def forget_outcome(self) -> None:
         """Remove what an earlier run into this folder has decided: a run that ends early decides nothing."""
         (self.path / GATE).unlink(missing_ok=True)
-        known = {name: value for name, value in self.read_metrics().items() if not name.startswith(OUTCOME)}
         if self.metrics.exists():
-            self.metrics.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            known = self.read_metrics()
+            self._write_metrics({name: value for name, value in known.items() if not name.startswith(OUTCOME)})
+
+    def _write_metrics(self, values: dict[str, float | str | None]) -> None:
+        write_atomic(self.metrics, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     @property
     def figures(self) -> Path:

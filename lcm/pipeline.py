@@ -1,7 +1,6 @@
-"""Runs: a preset's notebooks, executed one after the other with the same parameters.
+"""Runs: a preset's notebooks, executed by papermill one after the other with the same parameters.
 
-Knows presets, which parameter belongs to which notebook, and what a run leaves behind. Refuses to know what
-the notebooks do.
+Each executed notebook is kept, as it is and as a page without code: that is the report of the run.
 """
 
 import contextlib
@@ -10,12 +9,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lcm.errors import ConfigError, LcmError, NothingToDo, require
-from lcm.paths import RunDir, packaged_file
+from lcm.errors import ConfigError, LcmError, NothingToDo, closest, require
+from lcm.paths import RunDir, packaged_file, write_atomic
 
 RUNS = Path("reports/runs")
 RUN_DIR = "run_dir"  # the parameter of every notebook that the runner sets
@@ -81,12 +79,14 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     """
     parameters = {**preset.parameters, **overrides}
     known = {notebook: notebook_parameters(notebook) for notebook in preset.notebooks}
-    _refuse_unknown(parameters, {name for names in known.values() for name in names} - {RUN_DIR})
+    names = {name for its in known.values() for name in its} - {RUN_DIR}
+    for name in parameters.keys() - names:
+        raise ConfigError(f"unknown parameter {name!r}; {closest(name, names)}")
     folder = RunDir.at(out or RUNS / preset.name)
     folder.forget_outcome()
-    for place, (notebook, names) in enumerate(known.items(), start=1):
+    for place, (notebook, defaults) in enumerate(known.items(), start=1):
         print(f"[{place}/{len(known)}] {notebook}", file=sys.stderr, flush=True)
-        its_own = {name: _of_kind(value, names[name]) for name, value in parameters.items() if name in names}
+        its_own = {name: _of_kind(value, defaults[name]) for name, value in parameters.items() if name in defaults}
         try:
             _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
         except NothingToDo as end:
@@ -99,14 +99,6 @@ def _of_kind(value: Any, default: str) -> Any:
     """Return a number as text where the parameter, by its default as written, is text: `-p approved 7` is."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number and default.strip()[:1] in ("'", '"') else value
-
-
-def _refuse_unknown(parameters: Mapping[str, Any], known: set[str]) -> None:
-    for name in parameters:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(f"unknown parameter {name!r}; {hint}choose from {', '.join(sorted(known))}")
 
 
 def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> None:
@@ -148,6 +140,8 @@ def _quiet() -> Iterator[None]:
 def _write_html(executed: Path) -> None:
     nbconvert = require("nbconvert", "notebooks")
     one_line_a_bar = nbconvert.preprocessors.CoalesceStreamsPreprocessor()  # of a progress bar, only its last state
-    exporter = nbconvert.HTMLExporter(embed_images=True, preprocessors=[one_line_a_bar])
+    exporter = nbconvert.HTMLExporter(
+        embed_images=True, exclude_input=True, exclude_output_prompt=True, preprocessors=[one_line_a_bar]
+    )
     html, _ = exporter.from_filename(str(executed))
-    executed.with_suffix(".html").write_text(html, encoding="utf-8")
+    write_atomic(executed.with_suffix(".html"), html)

@@ -1,24 +1,12 @@
-"""The history of versions: who made which model current when, and why.
+"""Versions of the model side by side, of which one is current at any moment: publish, promote, roll back, prune, list.
 
-Knows a file of JSON lines that is only ever added to, and what it tells: which version was current before. Refuses to
-know bundles.
-
-Publishing: versions of models side by side, of which one is current at any moment.
-
-Knows how a bundle becomes a version, how another version becomes current, how one goes back and what is cleared away.
-Refuses to know whether a model is good, and who serves it: the gate's decision is only written down, and the service
-sees by itself that `current` has changed.
-
-Whatever is done is done under one lock, ends in one rename, and is then added to the history. A process that is killed
-leaves a whole version or a hidden folder, which the next one removes; `current` never names half a version.
-
-The catalogue: each version that is published, with its state and how it came to be.
-
-Knows how the folders, `current` and the history add up to a table. Refuses to change any of it.
+Each operation runs under one lock, ends in one rename and is then added to the history, a file of JSON lines. A process
+that is killed leaves a whole version or a hidden folder, which the next one removes; `current` never names half a
+version. Whether a model is good is the gate's decision, which is only written down here; a service sees by itself that
+`current` has changed.
 """
 
 import getpass
-import hashlib
 import json
 import os
 import re
@@ -44,85 +32,39 @@ from lcm.captioning.captioner import (
     models_folder,
     version_folder,
 )
-from lcm.contributions.files import sync_folder
 from lcm.errors import BundleError, ConfigError, LcmError, PublishError
 from lcm.features.encoders import file_sha256
-from lcm.paths import packaged_file
+from lcm.paths import packaged_file, sync_folder, write_atomic
 
-HISTORY = "history.jsonl"
+HISTORY, LOCK = "history.jsonl", ".lock"
+LOCK_WAIT_S = 120.0  # a publish copies some megabytes and tries the model out: seconds
+INCOMING, REMOVED = ".incoming-", ".removed-"  # what hidden folders begin with; only the holder of the lock has any
+KEEP = 5  # versions that prune leaves
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a version: a folder's name on any system
+RESERVED = (CURRENT, SHIPPED, HISTORY)
+SHOWN_DIGITS = 12  # of the hash of bundle.json, as X-LCM-Model-Version has them
 PUBLISH, PROMOTE, ROLL_BACK, PRUNE = "publish", "promote", "rollback", "prune"
 FOUND = "found"  # current was changed by hand, or by one that was killed before it could write this down
 
 
-@dataclass(frozen=True)
-class Event:
-    """One change, a line of the file."""
-
-    action: str  # one of the five above
-    version: str  # what was published, removed or made current
-    previous: str  # what was current until then
-    reason: str = ""  # in a person's or the gate's words
-    decision: Mapping[str, Any] = field(default_factory=dict)  # the gate's numbers, where it was asked
-    who: str = field(default_factory=lambda: whoever())
-    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))  # UTC
-
-
-def whoever() -> str:
-    """Return user and host, as far as they are known."""
+def _user() -> str:
     name = "unknown"
     with suppress(OSError, KeyError):
         name = getpass.getuser()
     return f"{name}@{socket.gethostname()}"
 
 
-def read_history(models: Path) -> list[Event]:
-    """Return all events, the oldest first; a line that was cut off by a crash is passed over."""
-    try:
-        lines = (models / HISTORY).read_text(encoding="utf-8", errors="replace").split("\n")
-    except FileNotFoundError:
-        return []
-    events = []
-    for line in filter(None, lines):
-        with suppress(ValueError, TypeError):
-            events.append(Event(**json.loads(line)))
-    return events
+@dataclass(frozen=True)
+class Event:
+    """One change, a line of the history."""
 
-
-def add_event(models: Path, event: Event) -> None:
-    """Add an event; it is on the disk when this returns. Whoever calls holds the lock."""
-    line = json.dumps(asdict(event), ensure_ascii=False, allow_nan=False, default=str)
-    with (models / HISTORY).open("a+b") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else "\n" + line  # what a crash cut off stays a line of its own
-        file.write(line.encode("utf-8", "backslashreplace") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def versions_before(events: Sequence[Event], current: str) -> list[str]:
-    """Return the versions that a rollback goes back to, the nearest first.
-
-    Each rollback goes one further back, for what it leaves is forgotten; the shipped bundle is the last of all.
-    """
-    trail = [SHIPPED]  # what was made current, one upon the other
-    for event in events:
-        if event.action == ROLL_BACK and event.version in trail:
-            while trail[-1] != event.version:
-                trail.pop()
-        elif event.action in (PROMOTE, ROLL_BACK, FOUND) and trail[-1] != event.version:
-            trail.append(event.version)
-    if trail[-1] == current:
-        trail.pop()
-    return [version for version in dict.fromkeys(reversed(trail)) if version != current]
-
-
-LOCK = ".lock"
-LOCK_WAIT_S = 120.0  # a publish copies some megabytes and tries the model out: seconds
-HIDDEN = (".incoming-", ".removed-")  # folders that the one who holds the lock works in
-KEEP = 5  # versions that prune leaves
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a version: a folder's name on any system
-RESERVED = (CURRENT, SHIPPED, HISTORY)
+    action: str  # one of the five above
+    version: str  # what was published, removed or made current
+    previous: str  # what was current until then
+    reason: str = ""  # in a person's or the gate's words
+    decision: Mapping[str, Any] = field(default_factory=dict)  # the gate's numbers, where it was asked
+    who: str = field(default_factory=_user)
+    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))  # UTC
 
 
 @dataclass(frozen=True)
@@ -132,192 +74,7 @@ class Change:
     version: str  # that was published or is current now
     previous: str  # what was current before; the same as `version` when nothing changed
     known: bool = False  # the same bundle was published before
-    passed_over: tuple[str, ...] = ()  # damaged versions that a rollback went past, each with what is wrong
-
-
-def publish(
-    folder: str | Path,
-    reason: str,
-    decision: Mapping[str, Any] | None = None,
-    *,
-    make_current: bool = False,
-    instead_of: str | None = None,
-    models: Path | None = None,
-) -> Change:
-    """Copy a bundle to the versions, under its name, and make it current if that is asked.
-
-    `reason` and `decision` (the gate's numbers, JSON) go into the history. `instead_of` is the version that the
-    decision was made against: when another one is current by now, nothing is done. A name that another bundle has
-    already gets the first digits of its manifest's hash. Raises BundleError for a bundle that is damaged or fails its
-    self-test, PublishError when it cannot be published.
-    """
-    folder, models = Path(folder).expanduser().resolve(), models or models_folder()
-    with _alone(models):
-        current = current_version(models)
-        if instead_of not in (None, current):
-            raise PublishError(
-                f"{folder} was judged against {instead_of} and {current} is current by now; nothing was published: "
-                "let the gate judge it again"
-            )
-        incoming = models / f"{HIDDEN[0]}{secrets.token_hex(8)}"
-        try:
-            manifest = _copy_bundle(folder, incoming)
-            load_tested(incoming)
-            version, is_there = _place_for(manifest.name, incoming, models)
-            if not is_there:
-                _put(incoming, models / version)
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
-        add_event(models, Event(PUBLISH, version, current, reason, decision or {}))
-        if make_current and version != current:
-            _point_to(models, version, Event(PROMOTE, version, current, reason, decision or {}))
-    return Change(version, current, is_there)
-
-
-def promote(version: str, reason: str = "", models: Path | None = None) -> Change:
-    """Make a version current; raises ConfigError for one that is not there, BundleError for a damaged one."""
-    models = models or models_folder()
-    with _alone(models):
-        folder, current = known_version(models, version), current_version(models)
-        if fault := fault_in(folder):
-            raise BundleError(f"{version} was not promoted, {current} stays current: {fault}")
-        if version != current:
-            _point_to(models, version, Event(PROMOTE, version, current, reason))
-    return Change(version, current)
-
-
-def rollback(reason: str = "", models: Path | None = None) -> Change:
-    """Make the version current that was so before, whatever has become of the current one.
-
-    Damaged versions and those that are gone are passed over. Raises PublishError when there is none before.
-    """
-    models = models or models_folder()
-    passed_over = []
-    with _alone(models):
-        current = current_version(models)
-        for version in versions_before(read_history(models), current):
-            if fault := fault_in(version_folder(models, version)):
-                passed_over.append(f"{version}: {fault}")
-                continue
-            _point_to(models, version, Event(ROLL_BACK, version, current, reason))
-            return Change(version, current, passed_over=tuple(passed_over))
-    raise PublishError(f"{current} is current and none was so before; choose one with: lcm models promote VERSION")
-
-
-def prune(keep: int = KEEP, reason: str = "", models: Path | None = None) -> tuple[str, ...]:
-    """Remove published versions but the `keep` newest that are whole; returns what was removed.
-
-    The current one, the one that a rollback goes back to and what was never published here always stay. Raises
-    ConfigError for keep below 0.
-    """
-    if keep < 0:
-        raise ConfigError(f"keep is {keep}; it must be 0 or more")
-    models = models or models_folder()
-    with _alone(models):
-        found = [one for one in all_versions(models) if one.published and one.name != SHIPPED]
-        newest = [one.name for one in reversed(found) if not one.fault][:keep]
-        removed = [one for one in found if not (one.is_current or one.is_before or one.name in newest)]
-        for one in removed:
-            hidden = models / f"{HIDDEN[1]}{secrets.token_hex(8)}"
-            one.folder.rename(hidden)
-            add_event(models, Event(PRUNE, one.name, current_version(models), reason))
-            shutil.rmtree(hidden, ignore_errors=True)
-    return tuple(one.name for one in removed)
-
-
-@contextmanager
-def _alone(models: Path) -> Iterator[None]:
-    """Hold the lock, once what a kill left is cleared away; turns what the disk raises into PublishError."""
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        with FileLock(models / LOCK, timeout=LOCK_WAIT_S):
-            for path in models.iterdir():
-                if path.name.startswith(HIDDEN):
-                    shutil.rmtree(path, ignore_errors=True)
-            _write_down_what_was_found(models)
-            yield
-    except Timeout as error:
-        raise PublishError(
-            f"another lcm has been working in {models} for {LOCK_WAIT_S:g} s; try again once it is done"
-        ) from error
-    except OSError as error:
-        raise PublishError(
-            f"{error.filename or models} cannot be used ({error.strerror}); check its owner and the space that is left"
-        ) from error
-
-
-def _write_down_what_was_found(models: Path) -> None:
-    current = current_version(models)
-    changes = [one for one in read_history(models) if one.action not in (PUBLISH, PRUNE)]
-    latest = changes[-1].version if changes else SHIPPED
-    if current != latest:
-        add_event(models, Event(FOUND, current, latest, "no line of the history tells of this change"))
-
-
-def _copy_bundle(folder: Path, incoming: Path) -> Manifest:
-    """Copy what a bundle's manifest names, and nothing else, to a new folder, on the disk for good.
-
-    Returns the copy's manifest, for the bundle may be exported anew meanwhile. Loading the copy verifies it.
-    """
-    incoming.mkdir()
-    manifest = Manifest.load(folder)
-    if not NAME.fullmatch(manifest.name) or manifest.name in RESERVED:
-        raise BundleError(
-            f"{folder} has the name {manifest.name!r}, which no version can have; use up to 100 letters, digits, '.', "
-            f"'_' and '-', and none of {', '.join(RESERVED)}"
-        )
-    for name in [*manifest.files, MANIFEST]:
-        source = folder / Path(name).name
-        if not source.is_file():
-            raise BundleError(f"the bundle {folder} lacks {name}; copy it again or export it again")
-        _copy_file(source, incoming / source.name)
-    sync_folder(incoming)
-    return Manifest.load(incoming)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    with source.open("rb") as original, target.open("xb") as copy:
-        shutil.copyfileobj(original, copy, 1 << 20)
-        copy.flush()
-        os.fsync(copy.fileno())
-
-
-def _place_for(name: str, incoming: Path, models: Path) -> tuple[str, bool]:
-    """Return the version that a bundle becomes, and whether it is there already, whole."""
-    digest = file_sha256(incoming / MANIFEST)
-    for version in (name, f"{name}-{digest[:SHOWN_DIGITS]}"):
-        there = models / version / MANIFEST
-        if not (models / version).exists():
-            return version, False
-        if there.is_file() and file_sha256(there) == digest:
-            return version, not fault_in(models / version)
-    return version, False  # a damaged manifest stands in its place
-
-
-def _put(incoming: Path, target: Path) -> None:
-    """Give a whole version its name; a damaged one that has it goes."""
-    if target.exists():
-        target.rename(target.with_name(f"{HIDDEN[1]}{secrets.token_hex(8)}"))
-    incoming.rename(target)
-    sync_folder(target.parent)
-
-
-def _point_to(models: Path, version: str, event: Event) -> None:
-    """Make a version current, in one step, and write that down."""
-    temporary = models / f".{CURRENT}.{secrets.token_hex(8)}"
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(f"{version}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(models / CURRENT)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(models)
-    add_event(models, event)
-
-
-SHOWN_DIGITS = 12  # of the hash of bundle.json, as X-LCM-Model-Version has them
+    skipped: tuple[str, ...] = ()  # damaged versions that a rollback did not go back to, each with what is wrong
 
 
 @dataclass(frozen=True)
@@ -326,7 +83,7 @@ class Version:
 
     name: str
     folder: Path
-    digest: str = ""  # first digits of the hash of its manifest, as X-LCM-Model-Version; empty: it has none
+    digest: str = ""  # of its manifest, as X-LCM-Model-Version; empty: it has none
     is_current: bool = False
     is_before: bool = False  # what a rollback would go back to
     fault: str = ""  # what is wrong with it; empty: it is whole
@@ -350,27 +107,236 @@ class Version:
         }
 
 
+def publish(
+    folder: str | Path,
+    reason: str,
+    decision: Mapping[str, Any] | None = None,
+    *,
+    make_current: bool = False,
+    instead_of: str | None = None,
+    models: Path | None = None,
+) -> Change:
+    """Copy a bundle to the versions, under its name, and make it current if that is asked.
+
+    `reason` and `decision` (the gate's numbers, JSON) go into the history. `instead_of` is the version that the
+    decision was made against: when another one is current by now, nothing is done. A name that another bundle has
+    already gets the first digits of its manifest's hash. Raises BundleError for a bundle that is damaged or fails its
+    smoke test, PublishError when it cannot be published.
+    """
+    folder, models = Path(folder).expanduser().resolve(), models or models_folder()
+    with _locked(models):
+        current = current_version(models)
+        if instead_of not in (None, current):
+            raise PublishError(
+                f"{folder} was judged against {instead_of} and {current} is current by now; nothing was published: "
+                "let the gate judge it again"
+            )
+        incoming = models / f"{INCOMING}{secrets.token_hex(8)}"
+        try:
+            manifest = _copy_bundle(folder, incoming)
+            load_tested(incoming)
+            version, is_there = _place_for(manifest.name, incoming, models)
+            if not is_there:
+                if (models / version).exists():  # damaged
+                    (models / version).rename(models / f"{REMOVED}{secrets.token_hex(8)}")
+                incoming.rename(models / version)
+                sync_folder(models)
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+        add_event(models, Event(PUBLISH, version, current, reason, decision or {}))
+        if make_current and version != current:
+            _point_to(models, Event(PROMOTE, version, current, reason, decision or {}))
+    return Change(version, current, is_there)
+
+
+def promote(version: str, reason: str = "", models: Path | None = None) -> Change:
+    """Make a version current; raises ConfigError for one that is not there, BundleError for a damaged one."""
+    models = models or models_folder()
+    with _locked(models):
+        current, names = current_version(models), [SHIPPED, *_folders(models)]
+        if version not in names:
+            raise ConfigError(f"there is no version {version!r} in {models}; choose from {', '.join(names)}")
+        if fault := _fault_in(version_folder(models, version)):
+            raise BundleError(f"{version} was not promoted, {current} stays current: {fault}")
+        if version != current:
+            _point_to(models, Event(PROMOTE, version, current, reason))
+    return Change(version, current)
+
+
+def rollback(reason: str = "", models: Path | None = None) -> Change:
+    """Make the version current that was so before, whatever has become of the current one.
+
+    Damaged versions and those that are gone are skipped. Raises PublishError when there is none before.
+    """
+    models = models or models_folder()
+    skipped = []
+    with _locked(models):
+        current = current_version(models)
+        for version in versions_before(read_history(models), current):
+            if fault := _fault_in(version_folder(models, version)):
+                skipped.append(f"{version}: {fault}")
+                continue
+            _point_to(models, Event(ROLL_BACK, version, current, reason))
+            return Change(version, current, skipped=tuple(skipped))
+    raise PublishError(f"{current} is current and none was so before; choose one with: lcm models promote VERSION")
+
+
+def prune(keep: int = KEEP, reason: str = "", models: Path | None = None) -> tuple[str, ...]:
+    """Remove published versions but the `keep` newest that are whole; returns what was removed.
+
+    The current one, the one that a rollback goes back to and what was never published here always stay. Raises
+    ConfigError for keep below 0.
+    """
+    if keep < 0:
+        raise ConfigError(f"keep is {keep}; it must be at least 0")
+    models = models or models_folder()
+    with _locked(models):
+        found = [one for one in all_versions(models) if one.published and one.name != SHIPPED]
+        newest = [one.name for one in reversed(found) if not one.fault][:keep]
+        removed = [one for one in found if not (one.is_current or one.is_before or one.name in newest)]
+        for one in removed:
+            hidden = models / f"{REMOVED}{secrets.token_hex(8)}"
+            one.folder.rename(hidden)
+            add_event(models, Event(PRUNE, one.name, current_version(models), reason))
+            shutil.rmtree(hidden, ignore_errors=True)
+    return tuple(one.name for one in removed)
+
+
 def all_versions(models: Path | None = None) -> list[Version]:
     """Return every version: the shipped one, those put there by hand, then the others as they were published.
 
     Every file is read, to find what is damaged.
     """
     models = models or models_folder()
-    events = read_history(models)
+    events, current = read_history(models), current_version(models)
     published: dict[str, Event] = {}  # in the order of the latest times
     for event in (one for one in events if one.action == PUBLISH):
         published.pop(event.version, None)
         published[event.version] = event
-    current = current_version(models)
-    before = next((name for name in versions_before(events, current) if not fault_in(version_folder(models, name))), "")
+    before = next(
+        (name for name in versions_before(events, current) if not _fault_in(version_folder(models, name))), ""
+    )
     order = list(published)
     names = sorted(_folders(models), key=lambda name: (order.index(name) if name in published else -1, name))
     if current not in (SHIPPED, *names):
         names.append(current)  # it is gone, or a link leads elsewhere
-    return [
-        _look_at(name, models, is_current=name == current, is_before=name == before, published=published.get(name))
-        for name in (SHIPPED, *names)
-    ]
+    versions = []
+    for name in (SHIPPED, *names):
+        folder = Path(name) if Path(name).is_absolute() else version_folder(models, name)
+        metrics = {}
+        with suppress(LcmError, OSError):  # _fault_in says what is wrong
+            metrics = Manifest.load(folder).metrics
+        state = {"is_current": name == current, "is_before": name == before, "fault": _fault_in(folder)}
+        versions.append(
+            Version(name, folder, short_digest(folder), **state, published=published.get(name), metrics=metrics)
+        )
+    return versions
+
+
+def short_digest(folder: Path) -> str:
+    """Return the first digits of the hash of a bundle's manifest, which tell versions apart; empty without one."""
+    return file_sha256(folder / MANIFEST)[:SHOWN_DIGITS] if (folder / MANIFEST).is_file() else ""
+
+
+def read_history(models: Path) -> list[Event]:
+    """Return all events, the oldest first."""
+    if not (models / HISTORY).exists():
+        return []
+    events = []
+    for line in (models / HISTORY).read_text(encoding="utf-8", errors="replace").split("\n"):
+        with suppress(ValueError, TypeError):  # the last, empty one, and what a person has damaged
+            events.append(Event(**json.loads(line)))
+    return events
+
+
+def add_event(models: Path, event: Event) -> None:
+    """Add an event to the history, whole; the caller holds the lock."""
+    known = (models / HISTORY).read_bytes() if (models / HISTORY).exists() else b""
+    line = json.dumps(asdict(event), ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    write_atomic(models / HISTORY, known + line.encode("utf-8", "backslashreplace"))
+
+
+def versions_before(events: Sequence[Event], current: str) -> list[str]:
+    """Return the versions that a rollback goes back to, the nearest first.
+
+    Each rollback goes one further back, for what it leaves is forgotten; the shipped bundle is the last of all.
+    """
+    trail = [SHIPPED]  # what was made current, one upon the other
+    for event in events:
+        if event.action == ROLL_BACK and event.version in trail:
+            while trail[-1] != event.version:
+                trail.pop()
+        elif event.action in (PROMOTE, ROLL_BACK, FOUND) and trail[-1] != event.version:
+            trail.append(event.version)
+    if trail[-1] == current:
+        trail.pop()
+    return [version for version in dict.fromkeys(reversed(trail)) if version != current]
+
+
+@contextmanager
+def _locked(models: Path) -> Iterator[None]:
+    """Hold the lock, once what a kill left is cleared away; turns what the disk raises into PublishError."""
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with FileLock(models / LOCK, timeout=LOCK_WAIT_S):
+            for path in models.iterdir():
+                if path.name.startswith((INCOMING, REMOVED)):
+                    shutil.rmtree(path, ignore_errors=True)
+            current = current_version(models)
+            changes = [one.version for one in read_history(models) if one.action not in (PUBLISH, PRUNE)]
+            latest = changes[-1] if changes else SHIPPED
+            if current != latest:
+                add_event(models, Event(FOUND, current, latest, "no line of the history tells of this change"))
+            yield
+    except Timeout as error:
+        raise PublishError(
+            f"another lcm has been working in {models} for {LOCK_WAIT_S:g} s; try again once it is done"
+        ) from error
+    except OSError as error:
+        raise PublishError(
+            f"{error.filename or models} cannot be used ({error.strerror}); check its owner and the space that is left"
+        ) from error
+
+
+def _copy_bundle(folder: Path, incoming: Path) -> Manifest:
+    """Copy what a bundle's manifest names, and nothing else, to a new folder, on the disk for good.
+
+    Returns the copy's manifest, for the bundle may be exported anew meanwhile. Loading the copy verifies it.
+    """
+    incoming.mkdir()
+    manifest = Manifest.load(folder)
+    if not NAME.fullmatch(manifest.name) or manifest.name in RESERVED:
+        raise BundleError(
+            f"{folder} has the name {manifest.name!r}, which no version can have; use up to 100 letters, digits, '.', "
+            f"'_' and '-', and none of {', '.join(RESERVED)}"
+        )
+    for name in [*manifest.files, MANIFEST]:
+        source = folder / Path(name).name
+        if not source.is_file():
+            raise BundleError(f"the bundle {folder} lacks {name}; copy it again or export it again")
+        with source.open("rb") as original, (incoming / source.name).open("xb") as copy:
+            shutil.copyfileobj(original, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
+    sync_folder(incoming)
+    return Manifest.load(incoming)
+
+
+def _place_for(name: str, incoming: Path, models: Path) -> tuple[str, bool]:
+    """Return the version that a bundle becomes, and whether it is there already, whole."""
+    digest = short_digest(incoming)
+    for version in (name, f"{name}-{digest}"):
+        if not (models / version).exists():
+            return version, False
+        if short_digest(models / version) == digest:
+            return version, not _fault_in(models / version)
+    return version, False  # a damaged manifest stands in its place
+
+
+def _point_to(models: Path, event: Event) -> None:
+    """Make an event's version current, in one step, and write that down."""
+    write_atomic(models / CURRENT, f"{event.version}\n")
+    add_event(models, event)
 
 
 def _folders(models: Path) -> list[str]:
@@ -382,18 +348,7 @@ def _folders(models: Path) -> list[str]:
     return [path.name for path in folders if path.name != CURRENT and path.resolve() != shipped]
 
 
-def _look_at(name: str, models: Path, **known: Any) -> Version:
-    folder = Path(name) if Path(name).is_absolute() else version_folder(models, name)
-    digest, metrics = "", {}
-    try:
-        digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:SHOWN_DIGITS]
-        metrics = Manifest.load(folder).metrics
-    except (OSError, LcmError):
-        pass  # fault_in says what is wrong
-    return Version(name, folder, digest, fault=fault_in(folder), metrics=metrics, **known)
-
-
-def fault_in(folder: Path) -> str:
+def _fault_in(folder: Path) -> str:
     """Return what is wrong with a bundle's folder, empty when every file is what was exported."""
     try:
         verify(folder, Manifest.load(folder))
@@ -402,11 +357,3 @@ def fault_in(folder: Path) -> str:
     except OSError as error:
         return f"{folder} cannot be read ({error.strerror}); check who owns it"
     return ""
-
-
-def known_version(models: Path, version: str) -> Path:
-    """Return the folder of a version; raises ConfigError, with the choices, for one that is not there."""
-    names = [SHIPPED, *_folders(models)]
-    if version not in names:
-        raise ConfigError(f"there is no version {version!r} in {models}; choose from {', '.join(names)}")
-    return version_folder(models, version)

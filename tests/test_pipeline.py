@@ -1,6 +1,7 @@
 """Runs on small data sets, presets, and what users get wrong."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -10,68 +11,42 @@ from lcm.captioning.captioner import load_captioner
 from lcm.cli import main
 from lcm.data.text import RESERVED
 from lcm.errors import ConfigError, LcmError
-from lcm.pipeline import Preset, _of_kind, load_preset, notebook_parameters, preset_names, run
+from lcm.pipeline import Preset, load_preset, notebook_parameters, preset_names, run
 from tests.fakes.tiny_blip import make_blip
 
-NOTEBOOKS = ("01_prepare", "02_train", "03_evaluate", "04_compare")
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = {  # a run of some seconds, without anything pretrained
+    "encoder": "efficientnet_lite0",
+    "encoder_weights": "random",
+    "min_count": 1,
+    "epochs": 2,
+    "batch_size": 4,
+    "tagger_epochs": 2,
+    "meteor": False,  # ten seconds each time; test_sample has it
+}
 
 
-def make_data_set(folder, images: int, captions: int = 5) -> None:
+def make_data_set(folder: Path, images: int, captions: int = 5) -> Path:
+    """Squares of three colours; of nine, the last three are dev."""
     folder.mkdir()
     lines = []
     for number in range(images):
-        name = f"{number}.png"
-        colour = ("red", "blue", "green")[number % 3]
+        name, colour = f"{number}.png", ("red", "blue", "green")[number % 3]
         Image.new("RGB", (32, 32), colour).save(folder / name)
         lines += [f"{name}\ta {colour} square" for _ in range(captions)]
     (folder / "captions.tsv").write_text("image\tcaption\n" + "\n".join(lines) + "\n")
-
-
-def quick(data_dir, **parameters) -> dict:
-    """Parameters of a run of some seconds, without anything pretrained."""
-    return {
-        "data_dir": str(data_dir),
-        "encoder": "efficientnet_lite0",
-        "encoder_weights": "random",
-        "min_count": 1,
-        "epochs": 2,
-        "batch_size": 4,
-        "tagger_epochs": 2,
-        "meteor": False,  # ten seconds each time; test_sample has it
-    } | parameters
-
-
-# The comparison
-
-
-def test_blip_is_compared_and_one_that_is_not_there_is_named(tmp_path):
-    """A tiny checkpoint of BLIP, made here; without 02_train there is no bundle of this run."""
-    make_data_set(tmp_path / "photos", 9, captions=2)
-    for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
-        (tmp_path / "photos" / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
-    blip = make_blip(tmp_path / "blip")
-    prepare = {"data_dir": str(tmp_path / "photos"), "encoder": "efficientnet_lite0", "encoder_weights": "random"}
-    captioners = {"captioners": f"trained, nearest, tiny=blip:{blip}, gone=blip:{tmp_path}/gone", "timed_photos": 1}
-    folder = run(load_preset("compare"), prepare | captioners | {"images": 2, "meteor": False}, tmp_path / "run")
-    metrics = folder.read_metrics()
-    assert (metrics["compared"], metrics["not_run"], metrics["compared_images"]) == (
-        "nearest, tiny",
-        "trained, gone",
-        2,
-    )
-    assert metrics["wer_tiny"] > 0
-    assert metrics["seconds_photos_tiny"] == 1
-    report = (folder.path / "comparison.html").read_text()
-    assert "Could not be run" in report
-    assert f"{tmp_path}/gone" in report
+    if images == 9:
+        for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
+            (folder / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
+    return folder
 
 
 # Small data sets
 
 
 def test_two_images_train_and_what_cannot_be_measured_is_null_with_a_reason(tmp_path):
-    make_data_set(tmp_path / "photos", 2)
-    folder = run(load_preset("sample"), quick(tmp_path / "photos", captioners="trained"), tmp_path / "run")
+    data = make_data_set(tmp_path / "photos", 2)
+    folder = run(load_preset("sample"), QUICK | {"data_dir": str(data), "captioners": "trained"}, tmp_path / "run")
     metrics = folder.read_metrics()
     assert metrics["train_images"] == 2
     assert metrics["generated_data"] == 0
@@ -84,69 +59,66 @@ def test_two_images_train_and_what_cannot_be_measured_is_null_with_a_reason(tmp_
     assert manifest.tagger["words"] == metrics["vocabulary_size"] - len(RESERVED)
 
 
-def test_a_few_images_are_tagged_by_the_bundle_s_scorer_and_without_one_not_at_all(tmp_path):
-    """The second run has the first one's folder: it only trains and evaluates anew."""
-    make_data_set(tmp_path / "photos", 9)
-    for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
-        (tmp_path / "photos" / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
-    parameters = quick(tmp_path / "photos")
-    folder = run(Preset("first", NOTEBOOKS[:3], {}), parameters, tmp_path / "run")
-    metrics = folder.read_metrics()
-    for name in ("recall_1_image_to_text", "recall_10_text_to_image", "tag_map", "tag_map_over_caption_order"):
-        assert isinstance(metrics[name], float), name
-    assert metrics["unseen_words"] == 0
-    captioner = load_captioner(folder.bundle)
-    for result in map(json.loads, folder.results.read_text().splitlines()):
-        description = captioner.describe(result["path"])
-        assert list(description.english_captions) == result["english_captions"]
-        assert [word for word, _ in result["tags"]] == [word for word, _ in description.tags]
-        shares = [score for _, score in description.tags]
-        assert [score for _, score in result["tags"]] == pytest.approx(shares, abs=1e-5)
-    assert (folder.path / "photos.html").read_text().count("<figure>") == 3
-
-    again = Preset("again", ("02_train", "03_evaluate"), {"tagger": "none"})
-    without = run(again, {name: parameters[name] for name in ("epochs", "batch_size", "meteor")}, folder.path)
-    assert Bundle(without.bundle).manifest.tagger == {}
-    assert without.read_metrics()["tag_map_reason"] == "the bundle has no tag scorer"
-    assert all(json.loads(line)["tags"] == [] for line in without.results.read_text().splitlines())
-
-
-def test_the_preset_of_the_shipped_model_runs_whole_on_a_few_images(tmp_path):
+def test_the_preset_of_the_shipped_model_runs_whole_and_again_without_a_tagger(tmp_path):
     """Grid features, views, both stages, chosen captions and confidence, from captions to the bundle's answer."""
-    make_data_set(tmp_path / "photos", 9, captions=2)
-    for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
-        (tmp_path / "photos" / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
-    parameters = quick(tmp_path / "photos", views=1, reinforce_epochs=1, export_attention=True)
+    data = make_data_set(tmp_path / "photos", 9, captions=2)
+    parameters = QUICK | {"data_dir": str(data), "views": 1, "reinforce_epochs": 1}
     folder = run(load_preset("flickr8k-best"), parameters, tmp_path / "run")
     metrics = folder.read_metrics()
-    assert (metrics["model"], metrics["reinforce_epochs"]) == ("transformer", 1)
+    assert (metrics["model"], metrics["reinforce_epochs"], metrics["unseen_words"]) == ("transformer", 1, 0)
     assert metrics["rerank_weight"] == Manifest.load(folder.bundle).rerank_weight > 0
+    for name in ("recall_1_image_to_text", "recall_10_text_to_image", "tag_map", "tag_map_over_caption_order"):
+        assert isinstance(metrics[name], float), name
     captioner = load_captioner(folder.bundle)
     for result in map(json.loads, folder.results.read_text().splitlines()):
         description = captioner.describe(result["path"])
         assert description.caption == result["caption"]
         assert description.confidence == pytest.approx(result["confidence"], abs=1e-4)
+        assert [word for word, _ in result["tags"]] == [word for word, _ in description.tags]
+        shares = [score for _, score in description.tags]
+        assert [score for _, score in result["tags"]] == pytest.approx(shares, abs=1e-5)
     figures = {path.name for path in folder.figures.iterdir()}
     assert {"learning_curves.png", "reinforce_curves.png", "reliability.png"} <= figures
-    captions = [json.loads(line)["caption"] for line in folder.results.read_text().splitlines()]
-    assert len([name for name in figures if name.startswith("attention_")]) == len([text for text in captions if text])
+
+    again = Preset("again", ("02_train", "03_evaluate"), {"tagger": "none", "model": "merge"})
+    without = run(again, {name: QUICK[name] for name in ("epochs", "batch_size", "meteor")}, folder.path)
+    assert Bundle(without.bundle).manifest.tagger == {}
+    assert without.read_metrics()["tag_map_reason"] == "the bundle has no tag scorer"
+    assert all(json.loads(line)["tags"] == [] for line in without.results.read_text().splitlines())
+
+
+def test_blip_is_compared_and_one_that_is_not_there_is_named(tmp_path):
+    """A tiny checkpoint of BLIP, made here; without 02_train there is no bundle of this run."""
+    data, blip = make_data_set(tmp_path / "photos", 9, captions=2), make_blip(tmp_path / "blip")
+    prepare = {"data_dir": str(data), "encoder": "efficientnet_lite0", "encoder_weights": "random"}
+    captioners = {"captioners": f"trained, nearest, tiny=blip:{blip}, gone=blip:{tmp_path}/gone", "timed_photos": 1}
+    folder = run(load_preset("compare"), prepare | captioners | {"images": 2, "meteor": False}, tmp_path / "run")
+    metrics = folder.read_metrics()
+    compared = (metrics["compared"], metrics["not_run"], metrics["compared_images"])
+    assert compared == ("nearest, tiny", "trained, gone", 2)
+    assert metrics["wer_tiny"] > 0
+    assert metrics["seconds_photos_tiny"] == 1
+    record = json.loads((folder.path / "comparison.json").read_text())
+    assert f"{tmp_path}/gone" in record["not_run"]["gone"]
 
 
 def test_one_image_is_a_clear_error(tmp_path):
-    make_data_set(tmp_path / "photos", 1)
+    data = make_data_set(tmp_path / "photos", 1)
     with pytest.raises(LcmError, match=r"01_prepare stopped: .*1 image with captions, and training needs two"):
-        run(load_preset("sample"), quick(tmp_path / "photos"), tmp_path / "run")
-    assert "training needs two" in (tmp_path / "run" / "01_prepare.html").read_text()
+        run(load_preset("sample"), QUICK | {"data_dir": str(data)}, tmp_path / "run")
+    page = (tmp_path / "run" / "01_prepare.html").read_text()
+    assert "training needs two" in page
+    assert "from_notebook" not in page.partition("Traceback")[0], "the report shows no code"
 
 
 def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
-    assert main(["run", "--params", "retrain", "--out", str(tmp_path / "run")]) == 0
+    arguments = ["-p", "approved", "7"]  # text that looks like a number
+    assert main(["run", "--params", "retrain", "--out", str(tmp_path / "run"), *arguments]) == 0
     said = capfd.readouterr().err
     assert "there are no contributions that can train; nothing is trained" in said
     assert "[1/5] 01_prepare" in said
     assert "[2/5]" not in said
-    assert "nothing is trained" in (tmp_path / "run" / "01_prepare.html").read_text()
     assert not (tmp_path / "run" / "bundle").exists()
 
 
@@ -154,19 +126,7 @@ def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, cap
 
 
 def test_every_preset_loads_and_sets_known_parameters_only():
-    assert preset_names() == sorted(
-        [
-            "flickr30k",
-            "flickr8k",
-            "flickr8k-best",
-            "original",
-            "sample",
-            "benchmark",
-            "compare",
-            "retrain",
-            "retrain-anew",
-        ]
-    )
+    assert preset_names() == sorted(path.stem for path in (ROOT / "notebooks" / "params").glob("*.yaml"))
     for name in preset_names():
         preset = load_preset(name)
         known = {parameter for notebook in preset.notebooks for parameter in notebook_parameters(notebook)}
@@ -192,22 +152,14 @@ def test_a_file_that_is_no_preset_is_refused(text, tmp_path):
         load_preset(str(tmp_path / "mine.yaml"))
 
 
-def test_an_unknown_parameter_stops_the_run_before_it_starts(tmp_path):
-    with pytest.raises(ConfigError, match=r"unknown parameter 'epoch'; did you mean 'epochs'\?"):
-        run(load_preset("sample"), {"epoch": 3}, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
-    ("value", "default", "kept"),
-    [(7, '""', "7"), (7, "0", 7), (0.5, "'x'", "0.5"), (True, '""', True), ("7", '""', "7")],
+    ("preset", "overrides", "said"),
+    [
+        (load_preset("sample"), {"epoch": 3}, r"unknown parameter 'epoch'; did you mean 'epochs'\? choose from"),
+        (Preset("mine", ("09_fly",), {}), {}, "unknown notebook '09_fly'; choose from 00_explore, 01_prepare"),
+    ],
 )
-def test_a_number_is_text_where_the_parameter_is(value, default, kept):
-    """`-p approved 7` names one contribution."""
-    assert _of_kind(value, default) == kept
-    assert type(_of_kind(value, default)) is type(kept)
-
-
-def test_an_unknown_notebook_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="unknown notebook '09_fly'; choose from 00_explore, 01_prepare"):
-        run(Preset("mine", ("09_fly",), {}), {}, tmp_path / "run")
+def test_what_is_unknown_stops_the_run_before_it_starts(preset, overrides, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        run(preset, overrides, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

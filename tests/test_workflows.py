@@ -16,8 +16,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lcm.contributions.mirror import open_mirror
-from lcm.contributions.store import ContributionStore
 from lcm.data.dataset import read_dataset
 from lcm.data.sample import generate
 from lcm.paths import cache_dir, home
@@ -39,8 +37,6 @@ RIGHTS = {  # of each job; all others are none
     ("retrain", "publish"): {"contents": "write"},
     ("schedule", "dispatch"): {"contents": "read", "actions": "write"},
 }
-ACTIONS = {"actions/checkout", "actions/setup-python", "actions/upload-artifact", "actions/download-artifact"}
-OURS = re.compile(r"make [a-z]+|\.venv/bin/lcm [\w ./-]+")  # what a step may run: one line, nothing filled in
 EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}")
 
 
@@ -68,47 +64,18 @@ def test_an_audit_finds_nothing(tmp_path):
     assert subprocess.run([*audit, careless], capture_output=True).returncode != 0, "it looks at nothing"
 
 
-def test_they_are_started_by_what_they_promise():
+def test_they_are_started_by_what_they_promise_and_have_no_more_rights_than_they_need():
     assert {name: set(flow["on"]) for name, flow in FLOWS.items()} == STARTED_BY
-
-
-def test_no_job_has_more_rights_than_it_needs():
     assert [name for name, flow in FLOWS.items() if flow["permissions"] != {}] == []
     assert {(flow, name): job["permissions"] for flow, name, job in jobs()} == RIGHTS
 
 
-def test_actions_are_pinned_by_commit_with_their_version():
-    used = [line.strip() for text in TEXTS.values() for line in text.splitlines() if "uses:" in line]
-    pinned = [re.fullmatch(r"uses: ([\w/-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)", line) for line in used]
-    assert all(pinned), used
-    assert {found[1] for found in pinned} == ACTIONS
-    assert len({found.groups() for found in pinned}) == len(ACTIONS), "each at one version"
-
-
-def test_no_credentials_stay_in_the_clone():
-    checkouts = [step for _, step in steps() if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) == len(RIGHTS)
-    assert all(step["with"] == {"persist-credentials": "false"} for step in checkouts)
-
-
-def test_every_step_runs_a_target_or_an_lcm_command():
-    commands = [step["run"] for _, step in steps() if "run" in step]
-    assert [command for command in commands if not OURS.fullmatch(command)] == []
+def test_every_step_runs_a_target_and_nothing_is_filled_in():
+    """F15: no text of an event can become part of a command."""
+    commands = {step["run"] for _, step in steps() if "run" in step}
+    assert [command for command in commands if not re.fullmatch(r"make [a-z]+", command)] == []
     for command in commands:
         subprocess.run([*command.split(), "-n"], cwd=ROOT, check=True, capture_output=True)
-
-
-def test_nothing_that_others_sent_is_filled_in():
-    """F15: expressions are few; those of an event name no text of it."""
-    allowed = (
-        r"secrets\.\w+( \|\| '\{\}')?|vars\.\w+|github\.(ref|token|repository)|needs\.train\.outputs\.version( != '')?"
-    )
-    allowed += (
-        r"|steps\.summary\.outputs\.version|!cancelled\(\)|inputs\.approved|github\.event\.repository\.fork == false"
-    )
-    allowed += r"|github\.event_name == 'workflow_dispatch' && !inputs\.publish && '-p publish false' \|\| ''"
-    found = {expression.strip() for text in TEXTS.values() for expression in EXPRESSION.findall(text)}
-    assert [expression for expression in found if not re.fullmatch(allowed, expression)] == []
 
 
 def test_forks_get_no_secret():
@@ -127,12 +94,6 @@ def test_secrets_reach_only_the_steps_that_need_them():
     assert "secrets." not in json.dumps([content.get("env", {}) for _, _, content in jobs()])
 
 
-def test_every_job_ends_and_none_runs_beside_itself():
-    assert all(int(job["timeout-minutes"]) <= 300 for _, _, job in jobs())
-    assert all(flow["concurrency"]["group"] for flow in FLOWS.values())
-    assert FLOWS["retrain"]["concurrency"]["cancel-in-progress"] == "false"
-
-
 def test_only_what_passed_is_published_and_never_to_a_branch():
     """J06: a run that fails or is cancelled leaves no version, and the job that may write does not start."""
     publish = FLOWS["retrain"]["jobs"]["publish"]
@@ -140,12 +101,6 @@ def test_only_what_passed_is_published_and_never_to_a_branch():
     assert publish["if"] == "${{ needs.train.outputs.version != '' }}"  # with the success() that GitHub adds
     recipes = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert not re.search(r"git (push|commit)|contents.*api", recipes + "".join(TEXTS.values()))
-
-
-def test_the_schedule_is_alone_in_its_file():
-    assert set(FLOWS["schedule"]["on"]) == {"schedule"}
-    assert "schedule" not in FLOWS["retrain"]["on"]
-    assert [step["run"] for _, step in steps("schedule") if "run" in step] == ["make dispatch"]
 
 
 # The steps, executed
@@ -164,7 +119,7 @@ SECRET = "c2VjcmV0LWtleS1vZi10aGUtc3RvcmU="
 QUICK = (  # from scratch, so that it takes a minute
     "-p start_from '' -p model merge -p features pooled -p epochs 1 -p batch_size 128 -p learning_rate 0.003 "
     "-p tagger none -p as_bundle false -p beam_width 2 -p dev_beam_width 1 -p timed_photos 2 "
-    "-p page_photos 4 -p images 40 -p meteor false -p captioners new=trained,current"
+    "-p images 40 -p meteor false -p captioners new=trained,current"
 )
 GH = """#!/bin/sh
 for word in "$@"; do printf '%s\\n' "$word"; done >>"$GH_CALLS"
@@ -238,15 +193,21 @@ class Runner:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> str:
     """The address of a copy of thirty contributions, as a service leaves it, of which one is revoked."""
+    pytest.importorskip(
+        "lcm.contributions.transfer", reason="the store of one file comes with the contributions branch"
+    )
+    from lcm.contributions.mirror import open_mirror
+    from lcm.contributions.store import ContributionStore
+
     folder = tmp_path_factory.mktemp("service")
     scenes = read_dataset(generate(folder / "scenes", images=30, seed=77)).images
-    store = ContributionStore(folder / "store", outbox=True)
+    store = ContributionStore(folder / "store")
     for number, scene in enumerate(scenes):
         nasty = NASTY[number : number + 1]
         store.add(scene.path.read_bytes(), *(nasty or scene.captions[:1]))
     store.revoke(12, "asked for")
     url = f"file://{folder / 'copy'}"
-    open_mirror(url, store, store.folder).copy_due()
+    open_mirror(url, store).copy_due()
     return url
 
 
@@ -290,14 +251,11 @@ def test_the_steps_run_to_the_gate_which_refuses_the_sample(ran):
     assert ran.output.read_text() == "version=\n", "so the job that may write does not start"
 
 
-def test_all_that_is_to_be_kept_is_there(ran):
+def test_all_that_is_to_be_kept_is_there_and_the_contributions_took_part(ran):
     names = {path.name for path in kept_files(ran)}
     notebooks = load_preset("retrain").notebooks
     assert {f"{name}.{ending}" for name in notebooks for ending in ("ipynb", "html")} <= names
     assert {"metrics.json", "gate.json", "summary.md", "bundle.json", "step.onnx"} <= names
-
-
-def test_the_contributions_took_part(ran):
     metrics = json.loads((ran.clone / "reports/runs/retrain/metrics.json").read_text())
     assert metrics["contributions_new"] == 29
     assert metrics["contributed_train_images"] + metrics["contributed_test_images"] > 20
@@ -309,14 +267,12 @@ def test_the_summary_shows_numbers_and_nothing_that_users_sent(ran):
     assert text == (ran.clone / "reports/runs/retrain/summary.md").read_text()
     assert text.startswith("## Retraining\n\n**Refused**: ")
     assert "the generated sample stands in for it" in text.splitlines()[2]
-    for row in ("| CIDEr on the base |", "| base cider |", "| cider |", "| contributions new | 29 |"):
-        assert row in text
     assert not [caption for caption in NASTY if caption in text]
     assert not re.search(r"::|##\[|<|@|\$", text)
 
 
 def test_no_output_is_a_command_to_the_runner(ran):
-    """F15: lcm silences commands before it prints anything; after that word nothing else would count anyway."""
+    """F15: the Makefile stops commands before lcm prints anything; after that word nothing else would count anyway."""
     commands = re.findall(r"^\s*::.*|##\[.*", ran.printed, flags=re.MULTILINE)
     assert commands
     assert [line for line in commands if not re.fullmatch(r"::stop-commands::[0-9a-f]{32}", line)] == []

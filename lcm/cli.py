@@ -1,0 +1,400 @@
+"""The `lcm` command: its arguments, what it prints, and one line on stderr for whatever stops it.
+
+What a command needs is imported when it runs, so that `lcm --help` and `lcm models` load no model.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lcm import __version__
+from lcm.errors import BadImageError, ConfigError, DataError, LcmError
+from lcm.paths import RunDir, write_atomic
+
+if TYPE_CHECKING:
+    from lcm.captioning.description import Description
+    from lcm.contributions.store import ContributionStore
+    from lcm.registry import Change
+
+SHOWN_METRICS = ("cider", "bleu_4", "meteor", "rouge_l", "wer", "wer_best", "images")  # after a run
+TAGS_SHOWN = 5  # of an image, in what is printed for people
+PATH = click.Path(path_type=Path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, 1 when something could not be done, 2 for wrong usage, 130 after an interrupt."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is an escape
+    try:
+        return lcm.main(arguments, prog_name="lcm", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _stopped(error.format_message(), error.exit_code, prefix="")
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        return _stopped(f"{error.format_message()} See: {context.command_path if context else 'lcm'} --help", 2)
+    except LcmError as error:
+        return _stopped(str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        return _stopped("interrupted", 130)
+
+
+def _stopped(reason: str, code: int, prefix: str = "lcm: ") -> int:
+    print(f"{prefix}{reason}", file=sys.stderr)
+    return code
+
+
+def _say(line: str) -> None:
+    """Print a line at once."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:  # of `lcm caption … | head`: click ends the command quietly
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at its end
+        raise DataError(f"cannot print ({error.strerror}); if it goes into a file, make room for it") from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, message="lcm %(version)s")
+def lcm() -> None:
+    """Learn to caption images from your own labelled images."""
+
+
+@lcm.command()
+@click.option("--params", required=True, metavar="PRESET|FILE", help="Name of a preset, or a YAML file.")
+@click.option("-p", "overrides", nargs=2, multiple=True, metavar="KEY VALUE", help="Set a parameter.")
+@click.option("--out", type=PATH, metavar="DIR", help="Folder of the run (default: reports/runs/PRESET).")
+def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> None:
+    """Prepare, train and evaluate by a preset's notebooks."""
+    from lcm import pipeline
+
+    folder = pipeline.run(pipeline.load_preset(params), {key: parse_value(text) for key, text in overrides}, out)
+    metrics = folder.read_metrics()
+    for name in filter(metrics.__contains__, SHOWN_METRICS):
+        value = metrics[name]
+        _say(f"{name:>10}  {value:.3f}" if isinstance(value, float) else f"{name:>10}  {value}")
+    _say(f"Notebooks, HTML, figures, metrics.json and bundle: {folder.path}")
+
+
+def parse_value(text: str) -> Any:
+    """Return the number, true, false or null that `text` is in JSON, else `text` itself."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if not isinstance(value, list | dict) else text
+
+
+@lcm.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--recursive", is_flag=True, help="Take the sub-folders of a folder too.")
+@click.option("--samples", type=click.IntRange(0, 10), default=5, show_default=True, help="Captions beside the best.")
+@click.option("--labels", type=PATH, metavar="FILE", help="Score these labels, one a line, not the captions' words.")
+@click.option("--tagger", metavar="NAME", help="What scores tags: dual_encoder, clip, none, … (default: the bundle's).")
+@click.option(
+    "--captioner",
+    metavar="SPEC",
+    help="current, a version, a bundle's folder, blip, blip:CHECKPOINT or nearest:RUN_DIR "
+    "(default: LCM_BUNDLE, else current, which is the shipped bundle at first).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--out", type=PATH, metavar="FILE", help="Write to a .csv or .jsonl file; resumes where it was stopped.")
+def caption(
+    paths: Sequence[str],
+    recursive: bool,
+    samples: int,
+    labels: Path | None,
+    tagger: str | None,
+    captioner: str | None,
+    as_json: bool,
+    out: Path | None,
+) -> int:
+    """Caption and tag images and folders of images."""
+    from lcm import batch
+    from lcm.captioning.captioner import load_captioner
+    from lcm.data.files import list_images
+    from lcm.data.text import read_labels
+
+    if out:
+        batch.find_format(out)
+        if as_json:
+            raise ConfigError("--json is for what is printed; with --out, the file's name says the format")
+    own_labels = read_labels(labels) if labels else None
+    listing = list_images(paths, recursive)
+    failures = batch.Failures()
+    for path, reason in listing.problems:
+        failures.add(path, reason)
+    if not listing.images:
+        raise DataError(str(failures))
+    threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
+    describer = load_captioner(captioner, tagger, threads)
+    if own_labels and (note := batch.check_labels(describer, own_labels)):
+        print(f"lcm: {note}", file=sys.stderr)
+    try:
+        if out:
+            _say(batch.describe_into_file(out, describer, listing.images, failures, samples, own_labels))
+        else:
+            for image, answer in describer.describe_many(listing.images, samples, own_labels, workers=0):
+                if isinstance(answer, BadImageError):
+                    failures.add(image, answer)
+                else:
+                    _say(_as_json(image, answer) if as_json else _for_people(image, answer))
+    finally:
+        if failures.count:
+            print(f"lcm: {failures}", file=sys.stderr)
+    return 1 if failures.count else 0
+
+
+def _as_json(image: str, description: "Description") -> str:
+    from lcm.batch import as_record
+
+    is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(as_record(image, description), ensure_ascii=not is_utf8)
+
+
+def _for_people(image: str, description: "Description") -> str:
+    """Return what is said of an image: a line with its caption, and one with its tags where it has any."""
+    from lcm.batch import escape
+    from lcm.captioning.description import percent
+
+    sure = "" if description.confidence is None else f" ({percent(description.confidence)} sure)"
+    line = f"{escape(image)}: {escape(description.caption)}{sure}"
+    shown = ", ".join(f"{escape(word)} {score:.2f}" for word, score in description.tags[:TAGS_SHOWN])
+    more = ", …" * (len(description.tags) > TAGS_SHOWN)
+    return f"{line}\n    {shown}{more}" if shown else line
+
+
+@lcm.command()
+@click.option("--host", metavar="ADDRESS", help="Address to listen on (LCM_HOST; default: this machine only).")
+@click.option("--port", metavar="PORT", help="Port to listen on (LCM_PORT; default: 8000).")
+def serve(host: str | None, port: str | None) -> int:
+    """Serve captions, tags and corrections over HTTP."""
+    from lcm.errors import require
+
+    require("flask", "serve")
+    import serve
+
+    given = {"LCM_HOST": host, "LCM_PORT": port}
+    os.environ.update({name: value for name, value in given.items() if value is not None})
+    return serve.main()
+
+
+@lcm.group()
+@click.option("--store", type=PATH, metavar="DIR", help="Folder of the store (default: contributions in LCM_HOME).")
+@click.pass_context
+def contributions(context: click.Context, store: Path | None) -> None:
+    """What users sent: list, revoke, back up and more."""
+    context.obj = store
+
+
+def _open_store(folder: Path | None) -> "ContributionStore":
+    from lcm.contributions.store import ContributionStore
+
+    return ContributionStore(folder)
+
+
+@contributions.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, with all that is kept.")
+@click.pass_obj
+def list_contributions(folder: Path | None, as_json: bool) -> None:
+    """Print them in the order of arrival."""
+    for one in _open_store(folder).contributions():
+        waiting = "" if one.usable else f" (waits: {one.language})"
+        people = f"{one.id}\t{one.received[:10]}\t{one.image_file}\t{one.caption}{waiting}"
+        _say(json.dumps(one.as_record()) if as_json else people)
+
+
+@contributions.command()
+@click.argument("target", type=PATH, metavar="FOLDER")
+@click.pass_obj
+def export(folder: Path | None, target: Path) -> int:
+    """Write images and captions.tsv, a data set for lcm run."""
+    from lcm.contributions.transfer import export_contributions
+
+    done = export_contributions(_open_store(folder), target)
+    _say(f"{target}: {done.images} images, {done.captions} captions, {done.waiting} in other languages")
+    for number in done.left_out:
+        _say(f"left out: the image of {number} is damaged; put a backup back, or revoke it")
+    return 1 if done.left_out else 0
+
+
+@contributions.command("import")
+@click.argument("captions_file", type=PATH)
+@click.option("--images", type=PATH, metavar="DIR", help="Folder of the images (default: the file's).")
+@click.pass_obj
+def import_(folder: Path | None, captions_file: Path, images: Path | None) -> int:
+    """Add the pairs of a captions file.
+
+    That is lines of image TAB caption; or give the folder of an export.
+    """
+    from lcm.contributions.transfer import COLUMNS, import_contributions
+
+    files = [captions_file / name for name in COLUMNS if (captions_file / name).is_file()] or [captions_file]
+    store = _open_store(folder)
+    done = [import_contributions(store, path, images) for path in files]
+    refused = [refusal for one in done for refusal in one.refused]
+    for refusal in refused:
+        _say(f"line {refusal.line}, {refusal.image}: {refusal.reason}")
+    added, known = sum(one.added for one in done), sum(one.known for one in done)
+    _say(f"{added} added, {known} there already, {len(refused)} refused")
+    return 1 if refused else 0
+
+
+@contributions.command()
+@click.argument("number", type=int)
+@click.option("--reason", required=True, help="Kept with the line about it.")
+@click.pass_obj
+def revoke(folder: Path | None, number: int, reason: str) -> None:
+    """Remove one for good; a line about it stays."""
+    gone = _open_store(folder).revoke(number, reason)
+    _say(f"{number} is revoked since {gone.revoked}: {gone.reason}")
+
+
+@contributions.command()
+@click.argument("file", type=PATH)
+@click.pass_obj
+def backup(folder: Path | None, file: Path) -> None:
+    """Copy all into one SQLite file.
+
+    The service may run meanwhile. The file holds the images, too.
+    """
+    count = _open_store(folder).backup(file)
+    _say(f"{file}: {count} contributions; to restore them, put it in the place of the store's file")
+
+
+@contributions.command()
+@click.pass_obj
+def fetch(folder: Path | None) -> int:
+    """Take over what a service has copied elsewhere.
+
+    From LCM_STORE_URL, in order to train from it.
+    """
+    from lcm.contributions.mirror import fetch_contributions
+
+    done = fetch_contributions(os.environ.get("LCM_STORE_URL", "").strip(), folder)
+    for name, reason in done.damaged.items():
+        _say(f"left out {name}: {reason}")
+    counts = f"{done.contributions} contributions are here, {done.new} of them new"
+    _say(f"{counts}; {done.revoked} were revoked, {len(done.damaged)} left out")
+    if done.is_damaged:
+        _say("more is damaged than an accident explains: check the copy before you train from it")
+    return 1 if done.is_damaged else 0
+
+
+@lcm.group()
+def models() -> None:
+    """Versions of the model: list, publish, roll back."""
+
+
+reason_option = click.option("--reason", default="", help="Kept in the history.")
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, with metrics and decisions.")
+def list_versions(as_json: bool) -> None:
+    """Print the versions, the oldest first.
+
+    * is current, - the one before.
+    """
+    from lcm.registry import all_versions
+
+    for one in all_versions():
+        if as_json:
+            _say(json.dumps(one.as_record()))
+            continue
+        mark = "*" if one.is_current else "-" if one.is_before else " "
+        when, why = (one.published.when[:16], one.published.reason) if one.published else ("", "")
+        cider = one.metrics.get("cider")
+        score = f"CIDEr {cider:.3f}" if isinstance(cider, float) else ""
+        state = f"damaged: {one.fault}" if one.fault else why
+        _say("\t".join((f"{mark} {one.name}", one.digest, when, score, state)).rstrip())
+
+
+@models.command()
+@click.argument("folder", type=PATH)
+@click.option("--promote", is_flag=True, help="Make it current, too.")
+@reason_option
+def publish(folder: Path, promote: bool, reason: str) -> None:
+    """Copy a bundle to the versions.
+
+    FOLDER is that of the bundle, such as reports/runs/NAME/bundle. No gate is asked.
+    """
+    from lcm import registry
+
+    done = registry.publish(folder, reason or "by hand", make_current=promote)
+    if promote:
+        return _say_current(done)
+    was = "was published before" if done.known else "is published"
+    return _say(f"{done.version} {was}, {done.previous} stays current; next: lcm models promote {done.version}")
+
+
+@models.command()
+@click.argument("version")
+@reason_option
+def promote(version: str, reason: str) -> None:
+    """Make a version current.
+
+    VERSION is as lcm models list names it. A running service takes it up by itself.
+    """
+    from lcm import registry
+
+    _say_current(registry.promote(version, reason))
+
+
+@models.command()
+@reason_option
+def rollback(reason: str) -> None:
+    """Make the version current that was so before."""
+    from lcm import registry
+
+    done = registry.rollback(reason)
+    for one in done.skipped:
+        _say(f"skipped {one}")
+    _say_current(done)
+
+
+def _say_current(done: "Change") -> None:
+    before = "it was so already" if done.previous == done.version else f"before it was {done.previous}"
+    _say(f"{done.version} is current; {before}")
+    if os.environ.get("LCM_BUNDLE"):
+        _say("LCM_BUNDLE is set: whatever has it answers from that bundle, not from the current one")
+
+
+@models.command()
+@click.option("--keep", type=click.IntRange(0), default=5, show_default=True, help="How many of the newest stay.")
+def prune(keep: int) -> None:
+    """Remove old versions.
+
+    The current one and the one before always stay.
+    """
+    from lcm import registry
+
+    removed = registry.prune(keep)
+    _say(f"{len(removed)} removed{': ' if removed else ''}{', '.join(removed)}")
+
+
+@lcm.command()
+@click.argument("folder", type=PATH, default="reports/runs/retrain")
+@click.option("--out", type=PATH, metavar="FILE", help="Write it there, too.")
+def summary(folder: Path, out: Path | None) -> None:
+    """Print what became of a retraining, as Markdown.
+
+    FOLDER is that of the run. On GitHub Actions, it is written for the step too.
+    """
+    from lcm.retraining.gate import as_markdown, published_version
+
+    run_dir = RunDir(folder)
+    text = as_markdown(run_dir)
+    if out:
+        write_atomic(out, text)
+    to_github = {"GITHUB_STEP_SUMMARY": text, "GITHUB_OUTPUT": f"version={published_version(run_dir)}\n"}
+    for variable, added in to_github.items():
+        if os.environ.get(variable):
+            with Path(os.environ[variable]).open("a", encoding="utf-8") as file:
+                file.write(added)
+    _say(text.rstrip("\n"))

@@ -1,0 +1,545 @@
+"""Many images into one file: stopped anywhere and started again, it ends in the same bytes."""
+
+import csv
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcm.batch import COLUMNS, FAILURES_SHOWN, Failures, ResultFile, describe_into_file, escape
+from lcm.captioning import captioner as captioner_module
+from lcm.captioning.captioner import PART, load_captioner
+from lcm.captioning.description import Description
+from lcm.cli import main
+from lcm.errors import ConfigError
+from lcm.features.encoders import ENCODERS, load_encoder
+from lcm.paths import packaged_file
+from tests.fakes.fake_captioner import KNOWN, FakeCaptioner, FakeScorer
+from tests.fakes.tiny_graphs import TinyConversion, save_bundle, tiny_spec
+
+ROOT = Path(__file__).resolve().parents[1]
+PHOTOS = sorted(packaged_file("reports/examples").glob("*.jpg"))
+SUFFIXES = pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+STRANGE_NAMES = [
+    *("=1+1.jpg", "+x.jpg", "-x.jpg", "@x.jpg", " =x.jpg", "\uff1dx.jpg", "'=x.jpg"),
+    *('quo"te.jpg', "com,ma.jpg", "semi;colon | pipe.jpg", "new\nline.jpg", "\r.jpg", "\tx.jpg", "\x1b[31m.jpg"),
+    *("back\\slash.jpg", "back\\n.jpg", "back\\\\.jpg", "\\udcff.jpg", "caf\u00e9.jpg", "cafe\u0301.jpg", "犬.jpg"),
+    *("😀.JPG", "\u2028.jpg", "\u0085.jpg", " .jpg", os.fsdecode(b"\xff\xfe.jpg"), os.fsdecode(b"caf\xe9.jpg")),
+]  # fmt: skip
+
+
+@pytest.fixture
+def fake(monkeypatch) -> FakeCaptioner:
+    """The captioner that `lcm caption` loads."""
+    captioner = FakeCaptioner()
+
+    def load(_bundle, tagger, _threads):
+        captioner.tag_scorer = None if tagger == "none" else captioner.tag_scorer or FakeScorer()
+        return captioner
+
+    monkeypatch.setattr(captioner_module, "load_captioner", load)
+    return captioner
+
+
+@pytest.fixture
+def caption(capsys):
+    """Run `lcm caption`; returns exit code, what was printed, and what was complained of."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        capsys.readouterr()
+        return main(["caption", *map(str, arguments)]), *capsys.readouterr()
+
+    return run
+
+
+def start(*arguments: object, waits_after: int = 1000, file_limit: int = 0) -> subprocess.Popen:
+    """Start `lcm caption` with a fake captioner, which waits after some images, in a process of its own."""
+    command = [sys.executable, "-m", "tests.fakes.fake_captioner", waits_after, file_limit, "caption", *arguments]
+    pipe, environment = subprocess.PIPE, os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def end(process: subprocess.Popen, number: signal.Signals) -> str:
+    """Send a signal once the process waits; returns what was complained of."""
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(number)
+    return process.communicate(timeout=60)[1]
+
+
+def make_files(folder: Path, count: int) -> Path:
+    """Files that the fake captioner takes for images, each of its own content."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:04}.jpg").write_bytes(bytes([number % 251, 7 * number % 241, 1 + number % 5]))
+    return folder
+
+
+def images_of(out: Path) -> list[str]:
+    """Return the image of each row, as another program would read them."""
+    if out.suffix == ".jsonl":
+        return [json.loads(line)["image"] for line in out.read_text(encoding="utf-8").split("\n")[:-1]]
+    with out.open(encoding="utf-8", newline="") as file:
+        return [row["image"] for row in csv.DictReader(file)]
+
+
+# What is in the file
+
+
+@pytest.mark.usefixtures("fake")
+def test_both_formats_are_as_they_are_documented(tmp_path, caption):
+    folder, out = make_files(tmp_path / "photos", 3), tmp_path / "out.csv"
+    assert caption(folder, "--samples", 1, "--out", out)[:2] == (0, f"{out}: images captioned: 3\n")
+    lines = out.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "image,caption,confidence,tags,english_captions,model,settings"
+    assert lines[2] == (  # its tags are the softmax of 3 * 1 / 255 and 3 * 7 / 255
+        f'{folder}/0001.jpg,"picture 3, in it a “dog”",,grass 0.5176; dog 0.4824,'
+        f'"picture 3, in it a “dog” | \'{folder}/0000.jpg\' 0",fake-1,"samples 1, tagger fake"'
+    )
+    assert len(lines) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "photos"], "no lock is left"
+    assert caption(folder, "--samples", 0, "--out", tmp_path / "out.JSONL")[0] == 0
+    text = (tmp_path / "out.JSONL").read_text(encoding="utf-8")
+    row = json.loads(text.splitlines()[1])
+    assert list(row) == ["image", "caption", "confidence", "english_captions", "tags", "model", "settings"]
+    assert set(row) == set(COLUMNS)
+    assert (row["image"], row["confidence"]) == (f"{folder}/0001.jpg", None)
+    assert row["tags"] == [["grass", 0.51764], ["dog", 0.48236]]
+    assert "“" in text
+
+
+@pytest.mark.usefixtures("fake")
+def test_labels_are_the_tags_and_none_is_a_formula(tmp_path, caption):
+    folder, labels = make_files(tmp_path / "photos", 2), tmp_path / "labels.txt"
+    labels.write_text("=1+1\ncat\ndog\n")
+    out = tmp_path / "out.csv"
+    complained = caption(folder, "--labels", labels, "--out", out)[2]
+    assert "lcm: the tagger fake does not know cat; 2 of the 3 labels are scored\n" in complained
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["tags"] for row in rows] == ["'=1+1 0.5029; dog 0.4971", "'=1+1 0.5029; dog 0.4971"]
+    assert rows[0]["settings"] == "samples 5, tagger fake, labels 770e80b7 (3)"
+    (tmp_path / "same.txt").write_text("\ufeff=1+1\r\n\r\ncat\ndog", encoding="utf-8", newline="")
+    assert "all images (2) are there already" in caption(folder, "--labels", tmp_path / "same.txt", "--out", out)[1]
+    labels.write_text("cat\nbird\n")
+    assert "fake does not know cat, bird: none of the 2 labels" in caption(folder, "--labels", labels)[2]
+    complained = caption(folder, "--labels", labels, "--tagger", "none")[2]
+    assert "fake-1 has no tagger that could score labels" in complained
+
+
+@SUFFIXES
+def test_any_number_of_tags_fits_into_a_row(suffix, tmp_path):
+    few = (("dog", 0.99996), ("cat", 0.00004), ("cow", 0.0))
+    shown = {".csv": "x,,dog 1.0000,x", ".jsonl": '[["dog", 0.99996], ["cat", 4e-05], ["cow", 0.0]]'}[suffix]
+    many = tuple((f"{number:0100}", 0.0001) for number in range(10_000))
+    out = tmp_path / f"out{suffix}"
+    for name, tags in (("a.jpg", few), ("b.jpg", many)):
+        with ResultFile(out, "m", "s") as results:
+            results.append(name, Description("x", ("x",), tags, "m"))
+    assert shown in out.read_text()
+    with ResultFile(out, "m", "s") as results:
+        assert results.done == {"a.jpg", "b.jpg"}
+
+
+@SUFFIXES
+def test_any_file_name_survives(suffix, tmp_path, monkeypatch, fake, caption):
+    folder, out = tmp_path / "photos", tmp_path / f"out{suffix}"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in STRANGE_NAMES:
+        Path(name).write_bytes(b"content")
+    assert caption(".", "--out", out)[0] == 0
+    text = out.read_text(encoding="utf-8")
+    assert text.count("\n") == len(STRANGE_NAMES) + (suffix == ".csv"), "one line a row"
+    if suffix == ".jsonl":
+        assert images_of(out) == sorted(STRANGE_NAMES)
+    else:
+        assert all(not cell.strip().startswith(tuple("=+-@\uff1d")) for cell in images_of(out))
+        assert all(Path(cell).exists() for cell in images_of(out) if "\\" not in cell)
+        assert "./=1+1.jpg" in images_of(out)
+    with ResultFile(out, "fake-1", "samples 5, tagger fake") as results:
+        assert results.done == set(STRANGE_NAMES)
+    fake.asked.clear()
+    assert caption(".", "--out", out)[0] == 0
+    assert fake.asked == []
+    shown = caption(".")[1]
+    assert len(shown.splitlines()) == 2 * len(STRANGE_NAMES), "a caption and its tags, a line each"
+    assert "\x1b" not in shown
+    rows = caption(".", "--json")[1].split("\n")[:-1]
+    assert [json.loads(line)["image"] for line in rows] == sorted(STRANGE_NAMES)
+
+
+def test_escapes_can_be_told_from_what_they_stand_for():
+    texts = ["a", "\\", "\\n", "\n", "\\\n", "\udcff", "\\udcff", "\x00", "\u2028", "é"]
+    escaped = [escape(text) for text in texts]
+    assert escaped == ["a", "\\\\", "\\\\n", "\\n", "\\\\\\n", "\\udcff", "\\\\udcff", "\\x00", "\\u2028", "é"]
+
+
+# Stopped and started again
+
+
+@SUFFIXES
+def test_half_a_row_is_made_whole(suffix, tmp_path, fake, caption):
+    folder, out = make_files(tmp_path / "photos", 4), tmp_path / f"out{suffix}"
+    (folder / "0001.jpg").write_bytes(b"bad")
+    arguments = [folder, "--samples", 0, "--out", out]
+    assert caption(*arguments)[0] == 1
+    whole = out.read_bytes()
+    for cut in [*range(whole.index(b"\n") + 1, len(whole), 7), len(whole) - 1]:
+        out.write_bytes(whole[:cut])
+        assert caption(*arguments)[0] == 1
+        assert out.read_bytes() == whole, cut
+    assert fake.asked
+
+
+@SUFFIXES
+def test_images_are_described_in_the_company_they_would_have_had(suffix, tmp_path, fake, caption):
+    folder, out = make_files(tmp_path / "photos", 2 * PART + 7), tmp_path / f"out{suffix}"
+    for number in (0, PART + 6):
+        (folder / f"{number:04}.jpg").write_bytes(b"bad")
+    assert caption(folder, "--out", out)[0] == 1
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for rows in (1, 2, PART - 1, PART, PART + 6, 2 * PART - 1, 2 * PART, len(lines) - 1):
+        out.write_bytes(b"".join(lines[:rows]))
+        assert caption(folder, "--out", out)[0] == 1
+        assert out.read_bytes() == whole, rows
+    fake.asked.clear()
+    assert caption(folder, "--out", out)[0] == 1
+    assert len(fake.asked) == 2, "those that are bad are tried again, and no other"
+
+
+@SUFFIXES
+def test_after_kills_and_interrupts_the_bytes_are_those_of_a_run_without(suffix, tmp_path, fake, caption):
+    folder, out, other = make_files(tmp_path / "photos", 60), tmp_path / f"out{suffix}", tmp_path / f"other{suffix}"
+    process = start(folder, "--out", out, waits_after=10)
+    end(process, signal.SIGKILL)
+    assert (tmp_path / f".out{suffix}.lock").exists(), "what a kill leaves, and what stops nothing"
+    process = start(folder, "--out", out, waits_after=20)
+    complained = end(process, signal.SIGINT)
+    assert process.returncode == 130
+    assert complained.endswith("lcm: interrupted\n")
+    assert "Traceback" not in complained
+    assert 20 <= len(images_of(out)) < 60
+    assert caption(folder, "--out", out)[0] == 0
+    assert 0 < len(fake.asked) < 50
+    assert caption(folder, "--out", other)[0] == 0
+    assert out.read_bytes() == other.read_bytes()
+    assert images_of(out) == [f"{folder}/{number:04}.jpg" for number in range(60)]
+    assert not (tmp_path / f".out{suffix}.lock").exists()
+
+
+@SUFFIXES
+def test_a_finished_file_gets_only_what_is_new(suffix, tmp_path, fake, caption):
+    folder, out = make_files(tmp_path / "photos", 3), tmp_path / f"out{suffix}"
+    out.touch()
+    link = tmp_path / f"link{suffix}"
+    link.symlink_to(out)
+    caption(folder, "--out", link)
+    first = out.read_bytes()
+    fake.asked.clear()
+    assert caption(folder, "--out", out)[:2] == (0, f"{out}: all images (3) are there already\n")
+    assert (out.read_bytes(), fake.asked) == (first, [])
+    (folder / "0000b.jpg").write_bytes(b"new")
+    (folder / "0002.jpg").unlink()
+    assert caption(folder, "--out", out)[:2] == (0, f"{out}: images captioned: 1; there already: 2\n")
+    assert out.read_bytes().startswith(first)
+    assert images_of(out) == [f"{folder}/{name}.jpg" for name in ("0000", "0001", "0002", "0000b")]
+
+
+@SUFFIXES
+@pytest.mark.usefixtures("fake")
+def test_bad_images_stop_nothing_and_are_tried_again(suffix, tmp_path, caption):
+    folder, out = make_files(tmp_path / "photos", 40), tmp_path / f"out{suffix}"
+    for number in range(25):
+        (folder / f"{number:04}.jpg").write_bytes(b"bad")
+    code, printed, complained = caption(folder, "--out", out)
+    assert (code, printed) == (1, f"{out}: images captioned: 15\n")
+    lines = complained.splitlines()
+    listed = [f"  {folder}/{number:04}.jpg: it is bad" for number in range(FAILURES_SHOWN)]
+    assert lines[lines.index("lcm: not captioned: 25") + 1 :] == [*listed, "  and 5 more"]
+    (folder / "0003.jpg").write_bytes(b"good now")
+    assert "lcm: not captioned: 24\n" in caption(folder, "--out", out)[2]
+    assert images_of(out)[15:] == [f"{folder}/0003.jpg"]
+
+
+def test_all_failures_are_listed_while_they_are_few():
+    failures = Failures()
+    for number in range(FAILURES_SHOWN):
+        failures.add(f"a/{number}\n.jpg", "it is bad")
+    assert str(failures).splitlines()[-1] == f"  a/{FAILURES_SHOWN - 1}\\n.jpg: it is bad"
+    assert len(str(failures).splitlines()) == 1 + FAILURES_SHOWN
+
+
+# Whose file it is
+
+
+@SUFFIXES
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--samples", "3"], "samples 5 there, 3 here"),
+        (["--tagger", "none"], "tagger fake there, none here"),
+        (["--labels", "dog"], "labels none there, cd6357ef (1) here"),
+        (["model", "--samples", "0"], "model fake-1 there, fake-2 here; samples 5 there, 0 here"),
+    ],
+)
+def test_other_settings_are_refused(change, said, suffix, tmp_path, fake, caption):
+    folder, out = make_files(tmp_path / "photos", 2), tmp_path / f"out{suffix}"
+    caption(folder, "--out", out)
+    before = out.read_bytes() + b"half a row"
+    out.write_bytes(before)
+    fake.name = "fake-2" if "model" in change else fake.name
+    (tmp_path / "dog").write_text("dog")
+    changed = [tmp_path / part if part == "dog" else part for part in change if part != "model"]
+    code, _, complained = caption(folder, "--out", out, *changed)
+    assert code == 1
+    assert f"out{suffix} was made with other settings ({said}); choose another --out, or remove it" in complained
+    assert out.read_bytes() == before
+
+
+CSV_HEADER = b"image,caption,confidence,tags,english_captions,model,settings"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mine.csv", b"image,caption\n1.jpg,a dog\n"),
+        ("mine.csv", CSV_HEADER),
+        ("mine.csv", CSV_HEADER + b",mine\n"),
+        ("mine.csv", CSV_HEADER + b"\n1,2\n"),
+        ("mine.csv", CSV_HEADER + b'\n"x,a,,,a,fake-1,"samples 5, tagger fake"\n'),
+        ("mine.csv", b"\n"),
+        ("mine.csv", bytes(range(256))),
+        ("mine.jsonl", b'{"image": "a.jpg", "label": 3}\n'),
+        ("mine.jsonl", b'{"image": "a.jpg", "label": 3}'),
+        ("mine.jsonl", b'["image"]\n'),
+        ("mine.jsonl", b"\n"),
+        ("mine.jsonl", b"my notes"),
+        ("mine.jsonl", b"\xff\xd8\xff\n"),
+        ("mine.jsonl", b"[" * 99_999 + b"\n"),
+        ("mine.jsonl", CSV_HEADER + b"\n"),
+    ],
+)
+def test_a_file_of_someone_else_is_left_as_it_is(name, content, tmp_path, fake, caption):
+    folder, out = make_files(tmp_path / "photos", 2), tmp_path / name
+    out.write_bytes(content)
+    code, _, complained = caption(folder, "--out", out)
+    assert code == 1
+    assert "nothing that lcm caption writes; it was left as it is: choose another --out" in complained
+    assert (out.read_bytes(), fake.asked) == (content, [])
+
+
+def test_an_endless_line_is_not_read(tmp_path, caption, fake):
+    with (tmp_path / "big.jsonl").open("wb") as file:
+        file.truncate(1 << 32)  # takes no room: a hole
+    tracemalloc.start()
+    assert "its line 1 is nothing" in caption(make_files(tmp_path / "photos", 1), "--out", tmp_path / "big.jsonl")[2]
+    assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    tracemalloc.stop()
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("out", "--out is 'out'; its name must end in .csv or .jsonl"),
+        ("folder.csv", "folder.csv is no file; choose another --out"),
+        ("pipe.csv", "pipe.csv is no file; choose another --out"),
+        ("nowhere/out.csv", "there is no folder for nowhere/out.csv; make it, or choose another --out"),
+        pytest.param(
+            "/sys/kernel/out.csv",
+            "cannot write /sys/kernel/out.csv (",
+            marks=pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that takes no file"),
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_is_named(out, said, tmp_path, monkeypatch, fake, caption):
+    make_files(tmp_path / "photos", 1)
+    monkeypatch.chdir(tmp_path)
+    Path("folder.csv").mkdir()
+    os.mkfifo("pipe.csv")
+    code, _, complained = caption("photos", "--out", out)
+    assert code == 1
+    assert complained.startswith(f"lcm: {said}")
+    assert fake.asked == []
+
+
+def test_a_file_is_written_by_one_at_a_time(tmp_path, fake, caption):
+    folder, out = make_files(tmp_path / "photos", 10), tmp_path / "out.csv"
+    process = start(folder, "--out", out, waits_after=5)
+    assert process.stdout.readline() == "waiting\n"
+    assert f"another lcm caption is writing to {out}; wait for its end" in caption(folder, "--out", out)[2]
+    assert fake.asked == []
+    process.kill()
+    process.communicate()
+    assert caption(folder, "--out", out)[0] == 0
+
+
+@SUFFIXES
+def test_a_full_disk_is_named_and_what_is_written_stays(suffix, tmp_path, fake, caption):
+    folder, out, other = make_files(tmp_path / "photos", 60), tmp_path / f"out{suffix}", tmp_path / f"other{suffix}"
+    process = start(folder, "--out", out, file_limit=5000)
+    complained = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert f"lcm: cannot write {out} (File too large); rows that are in it stay: put that right" in complained
+    assert "Traceback" not in complained
+    assert out.stat().st_size == 5000
+    for path in (out, other):
+        assert caption(folder, "--out", path)[0] == 0
+    assert out.read_bytes() == other.read_bytes()
+    assert fake.asked
+
+
+def test_an_error_on_the_way_is_not_hidden_and_unlocks(tmp_path):
+    def stumble():
+        with ResultFile(tmp_path / "out.csv", "m", "s") as results:
+            results.append(f"{len(results.done)}.jpg", Description("x", ("x",), (), "m"))
+            raise ZeroDivisionError
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            stumble()
+    assert images_of(tmp_path / "out.csv") == ["0.jpg", "1.jpg"]
+    with pytest.raises(ConfigError, match="name must end in"):
+        ResultFile(tmp_path / "out.xlsx", "m", "s")
+
+
+# What is printed
+
+
+def test_captions_and_tags_are_printed_for_people_and_as_json(tmp_path, fake, caption):
+    folder = make_files(tmp_path / "photos", 2)
+    code, printed, _ = caption(folder)
+    assert (code, printed.splitlines()[2:]) == (
+        0,
+        [f"{folder}/0001.jpg: picture 3, in it a “dog”", "    grass 0.52, dog 0.48"],
+    )
+    assert len(caption(folder, "--tagger", "none")[1].splitlines()) == 2
+    record = json.loads(caption(folder, "--json", "--samples", 1)[1].splitlines()[1])
+    assert set(record) == set(COLUMNS) - {"settings"}
+    assert len(record["english_captions"]) == 2
+    assert fake.asked == [f"{folder}/{number:04}.jpg" for number in (0, 1)] * 3
+
+
+def test_of_many_tags_the_first_are_printed(tmp_path, fake, monkeypatch, caption):
+    description = Description("x", ("x",), tuple((f"w{place}", 1 / 6) for place in range(6)), "m")
+    monkeypatch.setattr(fake, "describe_many", lambda images, *_, **__: ((image, description) for image in images))
+    printed = caption(make_files(tmp_path / "photos", 1))[1]
+    assert printed.splitlines()[1] == "    w0 0.17, w1 0.17, w2 0.17, w3 0.17, w4 0.17, …"
+
+
+@pytest.mark.parametrize(
+    ("confidence", "printed", "rounded", "cell"),
+    [(0.1432117, " (14 % sure)", 0.143212, "0.1432"), (0.0, " (under 1 % sure)", 0.0, "0.0000"), (None, "", None, "")],
+)
+def test_it_is_said_how_sure_a_caption_is(confidence, printed, rounded, cell, tmp_path, fake, caption):
+    fake.confidence = confidence
+    folder = make_files(tmp_path / "photos", 1)
+    for suffix in (".csv", ".jsonl"):
+        for _ in range(2):
+            assert caption(folder, "--out", tmp_path / f"out{suffix}")[0] == 0
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["confidence"] for row in csv.DictReader(file)] == [cell]
+    assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["confidence"] == rounded
+    assert json.loads(caption(folder, "--json")[1])["confidence"] == rounded
+    said = caption(folder, "--tagger", "none")[1]
+    assert said == f"{folder}/0000.jpg: picture 3, in it a “dog”{printed}\n"
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_folder_without_images_is_named_and_stops_no_other(tmp_path, caption):
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    (tmp_path / "photos" / "sub" / "a.jpg").touch()
+    code, printed, complained = caption(tmp_path / "photos", "--out", tmp_path / "out.csv")
+    assert (code, printed) == (1, "")
+    assert f"{tmp_path}/photos: the folder holds no image" in complained
+    assert not (tmp_path / "out.csv").exists()
+    (tmp_path / "good.jpg").write_bytes(b"good")
+    code, printed, complained = caption(tmp_path / "photos", tmp_path / "good.jpg")
+    assert code == 1
+    assert printed.startswith(f"{tmp_path}/good.jpg: picture 4")
+    assert "not captioned: 1\n" in complained
+
+
+def test_a_terminal_without_unicode_and_a_closed_pipe_are_no_accidents(tmp_path):
+    folder = make_files(tmp_path / "photos", 400)
+    command = [sys.executable, "-m", "tests.fakes.fake_captioner", "1000", "0", "caption", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True}
+    done = subprocess.run([*command, "--json"], **options)
+    assert json.loads(done.stdout.splitlines()[0])["caption"] == "picture 3, in it a “dog”"
+    done = subprocess.run(f"{shlex.join(command)} | head -n 1", shell=True, **options)
+    assert done.stdout == f"{folder}/0000.jpg: picture 3, in it a \\u201cdog\\u201d\n"
+    assert done.stderr == ""
+
+
+# Real answers
+
+
+@SUFFIXES
+def test_a_tiny_bundle_s_file_is_made_whole_to_the_last_byte(suffix, tmp_path, monkeypatch, caption):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(ENCODERS, "tiny", tiny_spec(TinyConversion()))
+    tiny = load_captioner(save_bundle(tmp_path / "bundle", load_encoder("tiny").identity), threads=1)
+    tiny.tag_scorer = FakeScorer()
+    folder, out, random = tmp_path / "photos", tmp_path / f"out{suffix}", np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(PART + 10):
+        Image.fromarray(random.integers(0, 256, (6, 9, 3), np.uint8)).save(folder / f"{number:03}.png")
+    (folder / "003.png").write_bytes(b"no picture")
+    (folder / "004.png").rename(tmp_path / "004.png")
+    (tmp_path / "labels").write_text("\n".join(KNOWN))
+
+    def load_late(*_):
+        (tmp_path / "004.png").unlink(missing_ok=True)  # it vanishes between listing and reading
+        return tiny
+
+    monkeypatch.setattr(captioner_module, "load_captioner", load_late)
+    arguments = [folder, tmp_path / "004.png", "--samples", 2, "--labels", tmp_path / "labels", "--out", out]
+    code, _, complained = caption(*arguments)
+    assert code == 1
+    assert f"  {folder}/003.png: received 10 bytes (unknown kind)" in complained
+    assert f"  {tmp_path}/004.png: no such file" in complained
+    whole = out.read_bytes()
+    assert whole.count(b"dog") == PART + 8
+    for cut in (len(whole) // 3, len(whole) // 2, len(whole) - 700, len(whole) - 1):
+        out.write_bytes(whole[:cut])
+        assert caption(*arguments)[0] == 1
+        assert out.read_bytes() == whole, cut
+
+
+@pytest.mark.parametrize("labels", [None, ("dog", "grass")])
+def test_the_shipped_bundle_says_the_same_of_one_and_of_many(labels):
+    together = load_captioner(threads=1).describe_many(PHOTOS, labels=labels, workers=0)
+    alone = load_captioner()
+    for (photo, among_others), expected in zip(together, PHOTOS, strict=True):
+        single = alone.describe(expected, labels=labels)
+        assert photo == expected
+        assert among_others.english_captions == single.english_captions
+        assert dict(among_others.tags) == pytest.approx(dict(single.tags), abs=1e-4)
+
+
+def test_the_shipped_bundle_s_file_is_made_whole_to_the_last_byte(tmp_path):
+    count = PART + 3  # the last of them is encoded alone when the others are there already
+    images = [str(tmp_path / f"{number:02}.jpg") for number in range(count)]
+    for number, image in enumerate(images):
+        shutil.copy(PHOTOS[number % len(PHOTOS)], image)
+    captioner = load_captioner(threads=1)
+    captioner.tag_scorer = FakeScorer()
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    describe_into_file(whole, captioner, images, Failures(), 1, KNOWN)
+    cut.write_bytes(whole.read_bytes()[:-9])
+    describe_into_file(cut, captioner, images, Failures(), 1, KNOWN)
+    assert cut.read_bytes() == whole.read_bytes()
+    assert len(images_of(whole)) == count

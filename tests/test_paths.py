@@ -1,0 +1,102 @@
+"""Where things lie, files that are written whole, and the folder of a run."""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lcm import paths
+from lcm.paths import RunDir, cache_dir, home, packaged_file, write_atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_home_is_what_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for given in (str(tmp_path / "state"), "~/state", "state"):
+        monkeypatch.setenv("LCM_HOME", given)
+        assert home() == tmp_path / "state"
+    assert cache_dir() == tmp_path / "state" / "cache"
+    monkeypatch.setenv("LCM_CACHE", "~/cache")
+    assert cache_dir() == tmp_path / "cache"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_home_of_a_clone_is_its_data_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LCM_HOME", "")
+    assert home() == ROOT / "data"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="XDG folders are Linux's")
+def test_home_of_an_installed_package_is_the_user_s_data_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("LCM_HOME", raising=False)
+    monkeypatch.setattr(paths, "PACKAGE_DIR", tmp_path / "site-packages" / "lcm")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
+    assert home() == tmp_path / "user" / "lcm"
+
+
+def test_what_lcm_ships_lies_beside_the_package_in_a_clone_and_in_it_when_installed(tmp_path, monkeypatch):
+    assert packaged_file("notebooks/params") == ROOT / "notebooks" / "params"
+    monkeypatch.setattr(paths, "PACKAGE_DIR", tmp_path / "lcm")
+    (tmp_path / "lcm" / "shipped" / "notebooks").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()  # what another package may have put there
+    assert packaged_file("notebooks") == tmp_path / "lcm" / "shipped" / "notebooks"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "one.txt"
+    write_atomic(path, "été\n")
+    assert path.read_bytes() == "été\n".encode()
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "half \udcff")
+    assert path.read_bytes() == "été\n".encode()
+    write_atomic(path, b"\xff")
+    assert path.read_bytes() == b"\xff"
+    assert [one.name for one in tmp_path.iterdir()] == ["one.txt"], "nothing temporary stays"
+
+
+def test_a_run_folder_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = RunDir.at("runs/first")
+    assert folder.path == tmp_path / "runs" / "first"
+    assert folder.figures.is_dir()
+    assert RunDir.at(folder.path) == folder
+
+
+def test_metrics_are_merged_and_a_reason_goes_with_its_null(tmp_path):
+    folder = RunDir.at(tmp_path)
+    assert folder.read_metrics() == {}
+    folder.add_metrics(cider=0.5, split="dev", meteor=None, meteor_reason="no Java")
+    folder.add_metrics(cider=0.75, meteor=0.2, data_source="été")
+    expected = {"cider": 0.75, "split": "dev", "meteor": 0.2, "data_source": "été"}
+    assert json.loads(folder.metrics.read_text(encoding="utf-8")) == folder.read_metrics() == expected
+    for bad in ({1, 2}, float("nan")):
+        with pytest.raises((TypeError, ValueError)):
+            folder.add_metrics(cider=bad)
+    assert folder.read_metrics() == expected
+
+
+def test_what_an_earlier_run_decided_is_forgotten(tmp_path):
+    folder = RunDir.at(tmp_path)
+    folder.forget_outcome()
+    assert not folder.metrics.exists()
+    folder.add_metrics(cider=0.5, gate="passed", published_version="b")
+    (tmp_path / paths.GATE).touch()
+    folder.forget_outcome()
+    assert folder.read_metrics() == {"cider": 0.5}
+    assert not (tmp_path / paths.GATE).exists()
+
+
+def test_who_reads_the_metrics_never_sees_half_of_them(tmp_path):
+    folder = RunDir.at(tmp_path)
+    folder.add_metrics(text="x" * 200_000, number=0)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [folder.add_metrics(number=number) for number in range(40)])
+        while not writing.done():
+            assert len(folder.read_metrics()["text"]) == 200_000
+        writing.result()
+    assert folder.read_metrics()["number"] == 39
