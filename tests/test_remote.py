@@ -38,9 +38,9 @@ class Driver(MemoryFileSystem):
         self.store, self.pseudo_dirs = {}, [""]
         self.fetched, self.fault = [], lambda _method, _path: None
 
-    def find(self, path, *args, **options):
+    def ls(self, path, *args, **options):
         self.fault("find", path)
-        return super().find(path, *args, **options)
+        return super().ls(path, *args, **options)
 
     def get_file(self, rpath, lpath, **options):
         self.fetched.append(rpath.removeprefix("/bucket/photos/"))
