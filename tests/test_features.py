@@ -296,7 +296,7 @@ def test_two_at_once_take_turns(paths):
 KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
-from lcm.encoding import store
+from lcm.features import cache as store
 from lcm.features.encoders import ENCODERS
 from lcm.features.cache import encode_images
 from tests.test_features import FAKE_SPEC, FakeEncoder
@@ -321,7 +321,7 @@ def test_after_a_kill_only_the_rest_is_encoded(tmp_path, home, cache):
     paths = make_images(tmp_path / "images", 80)
     command = [sys.executable, "-c", KILLED_RUN, str(tmp_path / "images")]
     environment = os.environ | {"LCM_HOME": str(home)}
-    killed = subprocess.run(command, cwd=Path(__file__).parent, env=environment, capture_output=True, timeout=60)
+    killed = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, timeout=60)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     kept = len((cache / "keys.txt").read_text().split())
     assert 16 <= kept < 80

@@ -80,7 +80,7 @@ def list_images(paths: Iterable[str | Path], recursive: bool = False) -> Listing
         for image in _images_in(path, recursive, listing.problems) if _is_folder(given) else [path]:
             identity = os.path.realpath(image)
             if identity not in seen:
-                seen.add(identity)
+                seen.add(image if image == identity else identity)  # one string in memory, of a million images
                 listing.images.append(image)
     return listing
 

@@ -1,12 +1,6 @@
-"""ONNX Runtime: the one way that lcm opens a graph.
+"""Frozen image encoders: one table, one ONNX file each, made once and checked ever after.
 
-Knows the session's options, and that ONNX Runtime reports its use to its makers unless it is told not to. Refuses to
-know what a graph computes.
-
-Frozen image encoders: one table, one ONNX file each, made once and checked ever after.
-
-Knows each encoder's input size and feature shape, where its ONNX file is cached, and how to tell that it is
-the encoder a model was trained with. Refuses to know how files become arrays and what features are for.
+An encoder is known by its golden outputs, what it gives for a fixed test picture: ONNX bytes differ between exporters.
 
 Shapes: B images, S pixels a side, N grid positions, D numbers in a feature.
 """
@@ -44,7 +38,7 @@ def open_session(path: Path, threads: int = 0, alone: bool = False) -> "onnxrunt
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Never 0: ONNX Runtime then ties each of its threads to a core, where it waits for whoever is there already. Of
+    # Never 0: ONNX Runtime then ties each of its threads to a core, where it waits for what runs there already. Of
     # photos asked for one by one, every tenth took 34 ms to encode instead of 10.
     options.intra_op_num_threads = threads or min(os.cpu_count() or 1, MOST_THREADS)
     # Threads that wait for work by spinning take the cores from other requests: without it, four at once are answered
@@ -95,7 +89,7 @@ class EncoderIdentity:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Read back what `dataclasses.asdict` made, from JSON; other keys are passed over."""
+        """Read back what `dataclasses.asdict` made, from JSON; other keys are ignored."""
         return cls(record["name"], record["weights"], record["source_sha256"], tuple(map(float, record["golden"])))
 
 
