@@ -1,34 +1,15 @@
-"""The captions files of a data set: which ones they are, and what they say together.
+"""Data sets: a folder of images with captions files, an address, or the generated sample becomes labelled images.
 
-Knows the names of files that people download, and which files belong together. Refuses to know images: whether a name
-has a file is places.py's; formats are formats.py's.
-
-The image files of a data set: which one a name in a captions file means.
-
-Knows that folders are moved and that two folders may hold one name. Refuses to open a file, and to look outside the
-folder: an image is one of the files that were listed.
-
-Labelled images: a folder of images with captions files becomes a data set.
-
-Knows what a data set is and counts all that does not fit. Refuses to know pixels and words; captions files are
-caption_files.py's, image files places.py's, splits splits.py's.
-
-Where a data set comes from: the generated sample, a folder of the user's, or an address.
-
-Knows what `data_dir` can be. Refuses to know how any of them is made, fetched or read.
-
-A data set of one's own, begun: some images and what is to be seen in them.
-
-Knows the simplest folder that lcm reads, images and a captions.tsv beside them. Refuses to know other formats.
+What does not fit is counted in the report, never dropped in silence.
 """
 
 import json
 import os
-import shutil
+import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePath, PurePosixPath
@@ -37,8 +18,7 @@ from typing import Self
 from lcm.config import BASE, SAMPLE
 from lcm.data import formats, splits
 from lcm.data.files import IMAGE_SUFFIXES, find_files, shorten, with_suffix
-from lcm.data.formats import COCO_NAME
-from lcm.data.images import open_image
+from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile
 from lcm.data.remote import fetch, without_login
 from lcm.data.sample import generate
 from lcm.errors import ConfigError, DataError
@@ -76,24 +56,25 @@ class Labels:
     empty_captions: int = 0
 
 
-def read_caption_files(folder: Path, paths: Sequence[Path]) -> Labels:
+def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> Labels:
     """Read captions files of a folder as one data set.
 
     Where they say no more than one split, they say none: one file of COCO's is not split. Raises DataError for a file
     that cannot be read, and for an image in two splits.
     """
     labels = Labels()
-    for path in paths:
-        _add(labels, folder, path)
+    for caption_file in caption_files:
+        _add(labels, folder, caption_file)
     if len(set(labels.splits.values())) < 2:
         labels.splits.clear()
     return labels
 
 
-def _add(labels: Labels, folder: Path, path: Path) -> None:
+def _add(labels: Labels, folder: Path, caption_file: CaptionFile) -> None:
+    path = caption_file.path
     relative = PurePosixPath(path.relative_to(folder).as_posix())
-    name, rows = formats.parse(path)
-    known = formats.FORMATS[name]
+    name, rows = caption_file.read()
+    known = FORMATS[name]
     labels.formats[str(relative)] = name
     split_of_file = splits.named_in_path(relative) if _together(path) else ""
     image_ids: dict[str, str] = {}  # by the name as written
@@ -112,7 +93,7 @@ def _add(labels: Labels, folder: Path, path: Path) -> None:
     labels.empty_captions += sum(not row.caption for row in rows if row)
 
 
-def find(folder: Path, files: Sequence[Path], captions_file: str) -> list[Path]:
+def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) -> list[CaptionFile]:
     """Return the captions files among the files of a folder: the one named, else known names, else by content.
 
     Copies of one file count as one: Kaggle's Flickr30k holds everything twice. COCO has one file for each split, an
@@ -122,21 +103,21 @@ def find(folder: Path, files: Sequence[Path], captions_file: str) -> list[Path]:
         path = Path(os.path.normpath(folder / captions_file))
         if not path.is_file() or not path.is_relative_to(folder):
             raise DataError(f"{folder} has no captions file {captions_file!r}; name one inside the folder")
-        return [path]
-    texts = with_suffix(files, CAPTION_SUFFIXES)
-    named = [[path for path in texts if fnmatch(path.name.lower(), name)] for name in KNOWN_CAPTION_FILES]
-    for paths in named:
-        if fitting := [path for path in paths if formats.detect(path)]:
+        return [CaptionFile(path)]
+    texts = [CaptionFile(path) for path in with_suffix(files, CAPTION_SUFFIXES)]
+    named = [[text for text in texts if fnmatch(text.path.name.lower(), name)] for name in KNOWN_CAPTION_FILES]
+    for candidates in named:
+        if fitting := [text for text in candidates if text.format]:
             return [_single(folder, fitting)]
-    sets = [[path for path in files if _together(path) == kind] for kind in (COCO, METADATA)]
-    for paths in sets:
-        if any(map(formats.detect, paths)):  # the others are read too: what is wrong with them must be said
-            return _one_set(folder, paths)
-    if fitting := [path for path in texts if formats.detect(path)]:
+    sets = [[CaptionFile(path) for path in files if _together(path) == kind] for kind in (COCO, METADATA)]
+    for candidates in sets:
+        if any(text.format for text in candidates):  # the others are read too: what is wrong with them must be said
+            return _one_set(folder, candidates)
+    if fitting := [text for text in texts if text.format]:
         return [_single(folder, fitting)]
-    for path in [path for paths in named + sets for path in paths]:
-        formats.parse(path)  # says what is wrong with a file that should be one
-    seen = shorten([path.name for path in texts]) or "no text file at all"
+    for text in [text for candidates in named + sets for text in candidates]:
+        text.read()  # says what is wrong with a file that should be one
+    seen = shorten([text.path.name for text in texts]) or "no text file at all"
     raise DataError(f"{folder} has no captions file (found {seen}). Formats:\n{formats.describe()}")
 
 
@@ -147,26 +128,27 @@ def _together(path: Path) -> str:
     return COCO if COCO_NAME.fullmatch(path.name) else ""
 
 
-def _single(folder: Path, paths: list[Path]) -> Path:
+def _single(folder: Path, candidates: list[CaptionFile]) -> CaptionFile:
     """Return the only file, or the first of several with one content."""
-    if len(paths) > 1 and len({path.read_bytes() for path in paths}) > 1:
-        raise _several(folder, paths)
-    return paths[0]
+    if len({text.text for text in candidates}) > 1:
+        raise _several(folder, candidates)
+    return candidates[0]
 
 
-def _one_set(folder: Path, paths: list[Path]) -> list[Path]:
+def _one_set(folder: Path, candidates: list[CaptionFile]) -> list[CaptionFile]:
     """Return the files of one data set: COCO's has one for each split, in one folder, an image folder one format."""
+    paths = [text.path for text in candidates]
     if _together(paths[0]) == COCO:
         fits = len({splits.named_in(path.stem) for path in paths}) == len(paths) and len({p.parent for p in paths}) == 1
     else:
         fits = len({path.suffix.lower() for path in paths}) == 1
     if not fits:
-        raise _several(folder, paths)
-    return paths
+        raise _several(folder, candidates)
+    return candidates
 
 
-def _several(folder: Path, paths: Sequence[Path]) -> DataError:
-    choices = shorten([str(path.relative_to(folder)) for path in paths])
+def _several(folder: Path, candidates: Sequence[CaptionFile]) -> DataError:
+    choices = shorten([str(text.path.relative_to(folder)) for text in candidates])
     return DataError(
         f"{folder} has several captions files ({choices}); name one with captions_file, or move those that are not "
         "meant out of the folder"
@@ -236,6 +218,7 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+CONTRIBUTED = re.compile("contributions/[0-9a-f]{64}")  # image_ids; a base data set may have a folder of that name
 # What ReadReport counts, and of what it also keeps the names.
 COUNTS = ("rows", "repaired_rows", "unreadable_rows", "empty_captions")
 LISTS = ("missing_images", "images_without_captions", "ambiguous_images", "images_in_no_split")
@@ -249,6 +232,11 @@ class LabelledImage:
     path: Path
     split: str  # train, dev or test; empty: the official lists do not name it
     captions: tuple[str, ...]  # as written, at least one
+
+    @property
+    def is_contributed(self) -> bool:
+        """Whether a user of the service sent it, which its image_id tells."""
+        return CONTRIBUTED.fullmatch(self.image_id) is not None
 
 
 @dataclass(frozen=True)
@@ -341,7 +329,7 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
             "and a captions file, or 'sample', or 'base'"
         )
     files = find_files(folder)
-    labels = read_caption_files(folder, find(folder, files, captions_file))
+    labels = read_caption_files(folder, find_caption_files(folder, files, captions_file))
     found = find_images(folder, files, labels.places)
     images = [LabelledImage(name, path, "", tuple(labels.captions[name])) for name, path in found.paths.items()]
     images = [image for image in images if image.captions]
@@ -426,32 +414,3 @@ def source_name(data_dir: str) -> str:
 def as_metrics(data_dir: str) -> dict[str, str | int]:
     """Return what metrics.json says of where the data came from."""
     return {"data_source": source_name(data_dir), "generated_data": int(resolve(data_dir) == SAMPLE)}
-
-
-CAPTIONS = "captions.tsv"
-
-
-def begin_data_set(folder: str | Path, captions: Mapping[str | Path, str]) -> Path:
-    """Copy images to a folder, write each one's caption beside them, and return the folder; done again, it is replaced.
-
-    Raises BadImageError for a file that is no image, DataError for a caption without words, for two images of one name,
-    and for a captions.tsv of other images, which is never written over.
-    """
-    folder, lines = Path(folder).expanduser().resolve(), {}
-    for path, caption in captions.items():
-        open_image(path)
-        text, name = " ".join(caption.split()), Path(path).name
-        if not text:
-            raise DataError(f"{name} has no caption; write what is to be seen in it")
-        if name in lines:
-            raise DataError(f"two images are called {name}; give one of them another name")
-        lines[name] = f"{name}\t{text}\n"
-    known = (folder / CAPTIONS).read_text(encoding="utf-8").splitlines() if (folder / CAPTIONS).is_file() else []
-    if others := {line.partition("\t")[0] for line in known} - set(lines):
-        raise DataError(f"{folder / CAPTIONS} has captions of {len(others)} other images; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in captions:
-        if Path(path).resolve() != folder / Path(path).name:
-            shutil.copyfile(path, folder / Path(path).name)
-    (folder / CAPTIONS).write_text("".join(lines.values()), encoding="utf-8")
-    return folder

@@ -1,17 +1,9 @@
-"""Files of a data set: which ones a folder holds, and the lines of those that are text.
-
-Knows hidden files, links and encodings. Refuses to know what a line or an image says.
-
-Image files: which ones the paths of a command mean.
-
-Knows folders, sub-folders, hidden files and links. Refuses to know pixels: whether a file is an image shows when it is
-read.
-"""
+"""Files: which ones a folder holds, which images the paths of a command mean, and the text of a text file."""
 
 import codecs
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -25,25 +17,9 @@ def is_image_name(name: str) -> bool:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """Return the files anywhere in a folder, the shortest path first.
-
-    Hidden ones are left out: macOS puts a `._name` of its own beside each file that it packs. A linked file is one of
-    them; folders that are links are not entered: they might lead round in a circle.
-    """
-    paths = map(Path, _walk(folder))
-    return sorted(paths, key=lambda path: (len(path.parts), path.parts))
-
-
-def _walk(folder: str | Path) -> Iterator[str]:
-    """Yield the files of a folder that is walked through once; the folder's own list tells files without a look."""
-    with suppress(PermissionError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path)
-            elif Path(entry.path).is_file() if entry.is_symlink() else entry.is_file():
-                yield entry.path
+    """Return the files anywhere in a folder, the shortest path first; folders that cannot be read are left out."""
+    found = [Path(entry.path) for entry in _walk(str(folder), True, []) if _is_file(entry)]
+    return sorted(found, key=lambda path: (len(path.parts), path.parts))
 
 
 def with_suffix(paths: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
@@ -51,25 +27,26 @@ def with_suffix(paths: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
     return [path for path in paths if path.suffix.lower() in suffixes]
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the non-empty lines of a text file: UTF-16 if it has a BOM, else UTF-8 with or without.
-
-    A line that is not UTF-8 is taken for Windows-1252; the others are not.
-    """
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, with BOM or without, or in UTF-16 with BOM, else in Windows-1252."""
     data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        data = data.decode("utf-16", errors="replace").encode()
-    # Not str.splitlines: it would also cut captions at U+2028, U+0085 and other rare separators.
-    lines = data.removeprefix(codecs.BOM_UTF8).replace(b"\r", b"\n").split(b"\n")
-    return [text for text in map(decode_line, lines) if text.strip()]
-
-
-def decode_line(line: bytes) -> str:
-    """Return a line as text: UTF-8, else Windows-1252."""
+        return data.decode("utf-16", errors="replace")
     try:
-        return line.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return line.decode("cp1252", errors="replace")
+        return data.decode("cp1252", errors="replace")
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines that are not blank."""
+    # Not str.splitlines: it would also cut captions at U+2028, U+0085 and other rare separators.
+    return [line for line in text.replace("\r", "\n").split("\n") if line and not line.isspace()]
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not blank."""
+    return split_lines(read_text(path))
 
 
 def shorten(names: Sequence[str]) -> str:
@@ -94,60 +71,65 @@ def list_images(paths: Iterable[str | Path], recursive: bool = False) -> Listing
     """Return the files given and the image files of the folders given, in that order, each file once.
 
     A file given by name is taken whatever it is called. Of a folder are taken the files whose names end like an
-    image's, sorted by name, and when `recursive` those of its sub-folders after its own; nothing hidden, and no
-    sub-folder that is a link: it might lead round in a circle. A linked file counts as the file it leads to.
+    image's, sorted by name, and when `recursive` those of its sub-folders after them. A linked file counts as the file
+    it leads to.
     """
     listing, seen = Listing([], []), set()
     for given in map(os.fspath, paths):
         path = PurePath(given).as_posix() if given else given
-        for image, identity in (
-            _walk_listing(path, recursive, listing.problems) if _is_folder(given) else [(path, None)]
-        ):
-            identity = identity or os.path.realpath(image)
+        for image in _images_in(path, recursive, listing.problems) if _is_folder(given) else [path]:
+            identity = os.path.realpath(image)
             if identity not in seen:
-                seen.add(identity)
+                seen.add(image if image == identity else identity)  # one string in memory, of a million images
                 listing.images.append(image)
     return listing
 
 
-def _is_folder(path: str) -> bool:
-    """Return whether `path` is a folder; a path that cannot be looked at is none, and reading it will say why."""
-    with suppress(OSError, ValueError):
-        return bool(path) and Path(path).is_dir()
-    return False
-
-
-def _walk_listing(top: str, recursive: bool, problems: list[Problem]) -> Iterator[tuple[str, str | None]]:
-    """Yield the path of each image of a folder and, unless it is a link, its path without links."""
-    found, reasons, below = 0, len(problems), 0
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            images, folders = _read_folder(folder)
-        except OSError as error:
-            problems.append((folder, f"the folder cannot be read ({error.strerror}); check its permissions"))
-            continue
-        found, below = found + len(images), below + len(folders)
-        home, real_home = "" if folder == "." else f"{folder.rstrip('/')}/", os.path.realpath(folder)
-        for name, is_link in images:
-            yield f"{home}{name}", None if is_link else f"{real_home}/{name}"
-        if recursive:
-            waiting += [f"{home}{name}" for name in reversed(folders)]
-    if not found and len(problems) == reasons:
-        deeper = f"; its {below} sub-folders are searched with --recursive" if below and not recursive else ""
+def _images_in(top: str, recursive: bool, problems: list[Problem]) -> Iterator[str]:
+    """Yield the path of each image of a folder, as the folder was given."""
+    before, found = len(problems), False
+    for entry in _walk(top, recursive, problems):
+        if is_image_name(entry.name):
+            found = True
+            yield PurePath(entry.path).as_posix()
+    if not found and len(problems) == before:
+        below = 0 if recursive else sum(entry.is_dir(follow_symlinks=False) for entry in _visible(top))
+        deeper = f"; its {below} sub-folders are searched with --recursive" if below else ""
         problems.append((top, f"the folder holds no image, nothing that ends in {', '.join(IMAGE_SUFFIXES)}{deeper}"))
 
 
-def _read_folder(folder: str) -> tuple[list[tuple[str, bool]], list[str]]:
-    """Return a folder's image files by name, each with whether it is a link, and its sub-folders by name."""
-    images, folders = [], []
+def _walk(folder: str, recursive: bool, problems: list[Problem]) -> Iterator[os.DirEntry[str]]:
+    """Yield the files of a folder by name, and when `recursive` those of its sub-folders after them.
+
+    Folders that are links are not entered: they might lead round in a circle. A link that leads nowhere is yielded.
+    """
+    try:
+        entries = _visible(folder)
+    except OSError as error:
+        problems.append((folder, f"the folder cannot be read ({error.strerror}); check its permissions"))
+        return
+    folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    files = deque(entry for entry in entries if not (_is_folder(entry.path) if entry.is_symlink() else entry.is_dir()))
+    entries.clear()
+    while files:  # let go of one by one: a folder may hold a million
+        yield files.popleft()
+    for path in folders if recursive else ():
+        yield from _walk(path, recursive, problems)
+
+
+def _visible(folder: str) -> list[os.DirEntry[str]]:
+    """Return what a folder holds, by name; without hidden files: macOS puts a `._name` beside each that it packs."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            elif is_image_name(entry.name) and not (entry.is_symlink() and _is_folder(entry.path)):
-                images.append((entry.name, entry.is_symlink()))
-    return sorted(images), sorted(folders)
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()  # the entry knows without a look
+
+
+def _is_folder(path: str) -> bool:
+    """Return whether `path` is a folder; a path that cannot be looked at is none, and reading it will say why."""
+    try:
+        return bool(path) and Path(path).is_dir()
+    except (OSError, ValueError):
+        return False

@@ -1,22 +1,10 @@
-"""Places and companions of the generated pictures: what is around the things.
-
-Knows how a sky, a ground and what stands on it are painted. Refuses to know the things and the captions.
-
-Pictures of the generated data set: things in places, drawn with Pillow.
-
-Knows how every thing looks, in a table of shapes, and how a picture is put together. Refuses to know captions and
-splits; places are scenery.py's.
-
-Things are lists of (kind, coordinates, tone): coordinates from -1 to 1 around the middle; a tone is a factor of the
-thing's own colour, or a name in MATERIALS.
-
-The generated data set: scenes with five captions each, which nobody has to download.
-
-Knows what a scene holds, how five people would put it, and which scenes are held out. Refuses to know how it is drawn;
-that is drawing.py's.
+"""The generated data set: scenes with five captions each, drawn with Pillow, which nobody has to download.
 
 Dev and test hold things in places where the train split never shows them (a boat in the desert, say), so that the data
 set measures whether a model has learned what a boat and what a desert look like, not which pictures it has seen.
+
+Things are lists of (kind, coordinates, tone): coordinates from -1 to 1 around the middle; a tone is a factor of the
+thing's own colour, or a name in MATERIALS.
 """
 
 import hashlib
@@ -164,7 +152,7 @@ def _tree(draw: Draw, horizon: int, random: Random) -> None:
         draw.ellipse(box, fill=shade((70, 125, 66), random.uniform(0.85, 1.15)))
 
 
-def _fence(draw: Draw, horizon: int, random: Random) -> None:  # noqa: ARG001 - companions are called alike
+def _fence(draw: Draw, random: Random) -> None:
     top = 0.86 * WIDE
     for rail in (top, top + 30):
         draw.rectangle((0, rail, WIDE, rail + 9), fill=(178, 132, 88))
@@ -174,30 +162,18 @@ def _fence(draw: Draw, horizon: int, random: Random) -> None:  # noqa: ARG001 - 
         draw.polygon(outline, fill=shade((190, 142, 96), random.uniform(0.9, 1.1)))
 
 
-BEHIND = {"rainbow": _rainbow, "tree": _tree}  # companions drawn before the things
-IN_FRONT = {"fence": _fence}  # and after them
+COMPANIONS = ("", "rainbow", "tree", "fence")
 
 
-def paint_place(place: str, companion: str, random: Random) -> tuple[Image.Image, Callable[[], None]]:
-    """Return a picture of a place, RGB, WIDE pixels square, and a call that paints what stands in front of the things.
-
-    `companion` may be empty. The picture is the same for the same arguments and the same state of `random`.
-    """
+def _paint_place(place: str, random: Random) -> tuple[Image.Image, int]:
+    """Return a picture of a place, RGB, WIDE pixels square, and how far down its horizon lies."""
     above, far_sky, far_ground, near_ground, decorate = PLACES[place]
     horizon = round((0.55 + random.uniform(-0.04, 0.04)) * WIDE)
     image = Image.new("RGB", (WIDE, WIDE))
     image.paste(_slope(above, far_sky, horizon), (0, 0))
     image.paste(_slope(far_ground, near_ground, WIDE - horizon), (0, horizon))
-    draw = ImageDraw.Draw(image)
-    decorate(draw, horizon, random)
-    if companion in BEHIND:
-        BEHIND[companion](draw, horizon, random)
-
-    def paint_front() -> None:
-        if companion in IN_FRONT:
-            IN_FRONT[companion](draw, horizon, random)
-
-    return image, paint_front
+    decorate(ImageDraw.Draw(image), horizon, random)
+    return image, horizon
 
 
 def _slope(top: Colour, bottom: Colour, height: int) -> Image.Image:
@@ -301,7 +277,10 @@ def draw_scene(thing: str, colour: str, amount: str, place: str, companion: str,
 
     The same arguments and the same state of `random` give the same picture.
     """
-    image, paint_front = paint_place(place, companion, random)
+    image, horizon = _paint_place(place, random)
+    draw = ImageDraw.Draw(image)
+    if behind := {"rainbow": _rainbow, "tree": _tree}.get(companion):
+        behind(draw, horizon, random)
     share, across = AMOUNTS[amount]
     height = round(share * random.uniform(0.95, 1.05) * WIDE)
     rgb = tuple(min(255, max(0, value + random.randint(-8, 8))) for value in COLOURS[colour])
@@ -309,7 +288,8 @@ def draw_scene(thing: str, colour: str, amount: str, place: str, companion: str,
         patch = _patch(THINGS[thing], rgb, height, random.uniform(-7, 7))
         left = (middle + random.uniform(-0.02, 0.02)) * WIDE - height / 2
         image.paste(patch, (round(left), round(0.9 * WIDE - height - random.uniform(0, 0.03) * WIDE)), patch)
-    paint_front()
+    if companion == "fence":  # in front of the things
+        _fence(draw, random)
     return image.reduce(2)
 
 
@@ -320,15 +300,12 @@ def _patch(shapes: tuple[Shape, ...], colour: Colour, height: int, tilt: float) 
     half = height / 2
     for kind, numbers, tone in shapes:
         fill = MATERIALS[tone] if isinstance(tone, str) else shade(colour, tone)
-        if kind == "chord":
-            box, angles = numbers[:4], numbers[4:]
-            draw.chord([half + 0.92 * half * value for value in box], *angles, fill=fill)
-            continue
+        numbers, angles = (numbers[:4], numbers[4:]) if kind == "chord" else (numbers, ())
         points = [half + 0.92 * half * value for value in numbers]
         if kind == "line":
             draw.line(points, fill=fill, width=max(3, height // 26), joint="curve")
         else:
-            getattr(draw, kind)(points, fill=fill)
+            getattr(draw, kind)(points, *angles, fill=fill)
     pixels = np.asarray(image).astype(np.float32)
     down, right = np.mgrid[0:height, 0:height] / height
     pixels[..., :3] *= (1.12 - 0.3 * (0.7 * down + 0.3 * right))[..., None]
@@ -336,7 +313,6 @@ def _patch(shapes: tuple[Shape, ...], colour: Colour, height: int, tilt: float) 
 
 
 IMAGES = 1200
-COMPANIONS = ("", "rainbow", "tree", "fence")
 VERSION = 1  # of drawing and wording: another one makes the data set anew
 MANIFEST = "sample.json"
 
@@ -451,29 +427,24 @@ def generate(folder: Path, *, images: int = IMAGES, seed: int = 0) -> Path:
     The folder is there whole or not at all. The same arguments give the same captions and, with the same Pillow, the
     same pixels. Takes some seconds.
     """
-    recipe = {"version": VERSION, "images": images, "seed": seed}
+    recipe = json.dumps({"version": VERSION, "images": images, "seed": seed}) + "\n"
     manifest = folder / MANIFEST
-    if manifest.exists() and json.loads(manifest.read_text()) == recipe:
+    if manifest.exists() and manifest.read_text() == recipe:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     with FileLock(Path(tempfile.gettempdir()) / f"lcm-{place}.lock"):  # or processes would replace each other's
-        if not (manifest.exists() and json.loads(manifest.read_text()) == recipe):
-            _draw(folder, plan_scenes(images, seed), recipe)
+        if not (manifest.exists() and manifest.read_text() == recipe):
+            temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+            try:
+                _write(temporary, plan_scenes(images, seed))
+                (temporary / MANIFEST).write_text(recipe)
+                temporary.chmod(0o755)
+                shutil.rmtree(folder, ignore_errors=True)
+                temporary.replace(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
     return folder
-
-
-def _draw(folder: Path, scenes: list[Scene], recipe: dict[str, int]) -> None:
-    """Put the data set in the folder's place, whole."""
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        _write(temporary, scenes)
-        (temporary / MANIFEST).write_text(json.dumps(recipe) + "\n")
-        temporary.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(folder: Path, scenes: list[Scene]) -> None:

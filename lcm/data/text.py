@@ -1,20 +1,10 @@
-"""Words: how text becomes words, and words become ids.
+"""Words: the one text standardisation that training, decoding and scoring share, the vocabulary, key words, labels.
 
-Knows the one text standardisation that training, decoding and scoring share, and the vocabulary with its four
-reserved ids. Refuses to know captions files, word vectors, images and models.
-
-Key words: the words of a caption that name something to be seen, in one form each.
-
-Knows which English words carry no picture, and how a plural is folded into its singular. Refuses to know images
-and scores. Stop words come from the package stop-words, singulars from pluralizer; the tables below are where
-their judgement, made for searching texts, does not suit pictures.
-
-Labels files: the words and phrases that a user wants images to be tagged with.
-
-Knows what a labels file may hold: text in UTF-8, a label a line. Refuses to know which labels a tag scorer can read.
+Key words are the words of a caption that name something to be seen, in one form each. Stop words come from the package
+stop-words, singulars from pluralizer; the tables below are where their judgement, made for searching texts, does not
+suit pictures.
 """
 
-import codecs
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -209,31 +199,31 @@ _MAX_BYTES = 4 * (MAX_LABEL_LENGTH + 2) * 4 * MAX_LABELS  # enough for any good 
 _FORM = "a labels file is text in UTF-8 with a label, a word or a phrase, on each line"
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Return the labels of a file in its order, each once; "Dog" and "dog" are one label, the first spelling stays.
+def clean_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return what users want images to be tagged with, each label once; of "Dog" and "dog" the first spelling stays.
 
-    Blank lines are skipped, and blanks around a label and double ones in it. Raises DataError when the file cannot be
-    read, is no text, holds no label or too many, or a line that is too long for a label.
+    Blanks around a label and double ones in it go, and so do blank labels. Raises DataError for a label that is too
+    long or holds control characters, saying which by its number, and for too many labels.
     """
-    labels: dict[str, str] = {}
-    for number, line in enumerate(_read_lines(path), 1):
-        label = unicodedata.normalize("NFC", " ".join(line.split()))
+    cleaned: dict[str, str] = {}
+    for number, text in enumerate(labels, 1):
+        label = unicodedata.normalize("NFC", " ".join(text.split()))
         if len(label) > MAX_LABEL_LENGTH:
-            raise DataError(
-                f"line {number} of {path} has {len(label)} characters and a label at most {MAX_LABEL_LENGTH}; {_FORM}"
-            )
+            raise DataError(f"label {number} has {len(label)} characters; at most {MAX_LABEL_LENGTH} are allowed")
         if any(unicodedata.category(character) == "Cc" for character in label):
-            raise DataError(f"line {number} of {path} holds control characters; {_FORM}")
+            raise DataError(f"label {number} holds control characters; send words or phrases")
         if label:
-            labels.setdefault(label.casefold(), label)
-    if not labels:
-        raise DataError(f"{path} holds no label; {_FORM}")
-    if len(labels) > MAX_LABELS:
-        raise DataError(f"{path} holds {len(labels)} labels; at most {MAX_LABELS} are scored: choose among them")
-    return tuple(labels.values())
+            cleaned.setdefault(label.casefold(), label)
+    if len(cleaned) > MAX_LABELS:
+        raise DataError(f"received {len(cleaned)} labels; at most {MAX_LABELS} are scored: choose among them")
+    return tuple(cleaned.values())
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Return the labels of a file in its order, as clean_labels does; label 3 is that of line 3.
+
+    Raises DataError when the file cannot be read, is no text, holds no label, or none that clean_labels accepts.
+    """
     try:
         with path.open("rb") as file:  # not read_bytes: a device has no end
             data = file.read(_MAX_BYTES + 1)
@@ -242,8 +232,14 @@ def _read_lines(path: Path) -> list[str]:
     if len(data) > _MAX_BYTES:
         raise DataError(f"{path} has over {_MAX_BYTES:,} bytes, more than {MAX_LABELS} labels need; {_FORM}")
     try:
-        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path} is not text in UTF-8 (line {line}); {_FORM}: save it so in a text editor") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    try:
+        labels = clean_labels(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+    except DataError as error:
+        raise DataError(f"{path}: {error}; {_FORM}") from None
+    if not labels:
+        raise DataError(f"{path} holds no label; {_FORM}")
+    return labels

@@ -1,30 +1,9 @@
-"""Work in parallel, in order and in constant memory.
+"""Features of images: encoded once each, in parallel and in constant memory, and found again by the images' bytes.
 
-Knows how to keep all cores busy a little ahead of the reader. Refuses to know what the work is.
+Training on frozen features sees an image more than once through views: crops, some mirrored, which follow from the
+image's key alone, so that any run and any order give the same.
 
-Views: crops of an image, some mirrored, so that training on frozen features sees it more than once.
-
-Knows which part of the picture each view shows, from the view's key alone: any run and any order give the same.
-Refuses to know features and stores, and how files become pixels.
-
-Shapes: S pixels a side, R views.
-
-The feature cache on disk: a file of rows and a file that names them, both only appended to.
-
-Knows how to add rows so that a kill costs some of the newest and never breaks the rest. Refuses to know
-images and encoders: a row is numbers under a key.
-
-Features of many images: encoded in parallel, in constant memory, and found again by the image's bytes.
-
-Knows how to keep all cores busy decoding and encoding. Refuses to know captions and splits: an image is an
-id and a path; what a view shows is views.py's, how rows lie on disk store.py's.
-
-Shapes: R rows in the cache, N grid positions, D numbers in a feature.
-
-What 01_prepare leaves for training and evaluation: labelled images, vocabulary and features, found together.
-
-Knows which features a run has encoded, and how the three are saved in its folder and joined again. Refuses to know
-how each is made and what they are used for.
+Shapes: R rows in the cache or of an image, S pixels a side, N grid positions, D numbers in a feature.
 """
 
 import hashlib
@@ -34,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Self, TypeVar
@@ -125,9 +105,10 @@ ROWS_BETWEEN_SYNCS = 512  # what a kill can cost
 
 
 class FeatureStore:
-    """Rows of one shape under keys. Rows are forced to disk before the keys that name them.
+    """Rows of one shape under keys: a file of rows and a file that names them, both only appended to.
 
-    One process may write at a time (the caller holds a lock from `recover` to the last `sync`); any may read.
+    Rows are forced to disk before the keys that name them, so that a kill costs some of the newest and never breaks the
+    rest. One process may write at a time (the caller holds a lock from `recover` to the last `sync`); any may read.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: type):
@@ -155,7 +136,7 @@ class FeatureStore:
             os.truncate(path, len(self._index) * unit)
 
     def append(self, keys: Sequence[str], rows: np.ndarray) -> None:
-        """Add rows [len(keys), *shape]; keys that are there already are passed over."""
+        """Add rows [len(keys), *shape]; keys that are there already are skipped."""
         with self._rows_path.open("ab") as file:
             for key, row in zip(keys, rows, strict=True):
                 assert row.shape == self.shape, "a row of another shape would shift all later ones"
@@ -203,9 +184,7 @@ class EncodedImages:
     encoder: EncoderIdentity
     keys: Mapping[str, str]  # image_id -> sha256 of the image's bytes, the key of its row
     unreadable: Mapping[str, str]  # image_id -> reason
-    views: Mapping[str, int] = field(
-        default_factory=dict
-    )  # image_id -> number of further views, of those that have any
+    views: Mapping[str, int] = field(default_factory=dict)  # image_id -> number of further views, where it has any
 
     def features(self, image_ids: Sequence[str], kind: str, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return the cached rows, memory-mapped [R, D] or [R, N, D], and which are the images' [1 + views, images].
@@ -230,8 +209,7 @@ class EncodedImages:
         if not path.exists():
             raise DataError(f"{path} is not there; run 01_prepare for this run folder first")
         record = json.loads(path.read_text(encoding="utf-8"))
-        encoder = EncoderIdentity.from_record(record["encoder"])
-        return cls(encoder, record["keys"], record["unreadable"], record.get("views", {}))  # older runs have no views
+        return cls(**record | {"encoder": EncoderIdentity.from_record(record["encoder"])})
 
 
 def open_store(encoder: EncoderIdentity, kind: str) -> FeatureStore:
@@ -283,11 +261,7 @@ def encode_images(
     """
     stores = {kind: open_store(encoder.identity, kind) for kind in kinds}
     views = {image_id: number for image_id, number in (views or {}).items() if number and image_id in paths}
-    encoded = EncodedImages(encoder.identity, {}, {}, {})
-
-    def work(part: Sequence[tuple[str, Path]]) -> _Chunk:
-        return _encode_chunk(part, views, encoder, stores)
-
+    keys, unreadable = {}, {}
     with (
         FileLock(_encoder_folder(encoder.identity) / "lock"),
         tqdm(total=len(paths) + sum(views.values()), unit=" images", desc="encode", mininterval=1) as progress,
@@ -295,28 +269,34 @@ def encode_images(
         for store in stores.values():
             store.recover()
         try:
+            work = partial(_encode_chunk, views=views, encoder=encoder, stores=stores)
             for chunk in map_in_order(work, paths.items(), CHUNK_IMAGES, workers):
-                for kind, store in stores.items():
-                    store.append(chunk.keys, chunk.features[kind])
-                encoded.keys.update(chunk.key_of)
-                encoded.unreadable.update(chunk.unreadable)
-                progress.update(sum(1 + views.get(image_id, 0) for image_id in [*chunk.key_of, *chunk.unreadable]))
+                for kind, rows in chunk.features.items():
+                    stores[kind].append(chunk.row_keys, rows)
+                keys.update(chunk.keys)
+                unreadable.update(chunk.unreadable)
+                progress.update(sum(1 + views.get(image_id, 0) for image_id in [*chunk.keys, *chunk.unreadable]))
         finally:  # an interrupted run keeps what it has
             for store in stores.values():
                 store.sync()
-    _check_unreadable(encoded.unreadable, len(paths))
-    encoded.views.update({image_id: number for image_id, number in views.items() if image_id in encoded.keys})
-    return encoded
+    if len(unreadable) > MAX_UNREADABLE * len(paths):
+        listed = "\n".join(f"  - {image_id}: {reason}" for image_id, reason in list(unreadable.items())[:10])
+        raise DataError(
+            f"{len(unreadable)} of {len(paths)} images cannot be read, more than {MAX_UNREADABLE:.0%}; replace or "
+            f"remove them. The first:\n{listed}"
+        )
+    views = {image_id: number for image_id, number in views.items() if image_id in keys}
+    return EncodedImages(encoder.identity, keys, unreadable, views)
 
 
 @dataclass(frozen=True)
 class _Chunk:
     """What a worker made of a few images."""
 
-    keys: list[str]  # of the images and views that were encoded
-    features: dict[str, np.ndarray]  # kind -> [len(keys), ...]
-    key_of: dict[str, str]  # image_id -> key, of all that could be read
+    keys: dict[str, str]  # image_id -> key, of all that could be read
     unreadable: dict[str, str]  # image_id -> reason
+    row_keys: list[str]  # of the images and views that were encoded
+    features: dict[str, np.ndarray]  # kind -> [len(row_keys), ...]; empty where nothing was encoded
 
 
 def _encode_chunk(
@@ -335,27 +315,11 @@ def _encode_chunk(
             key_of[image_id] = key
         except (BadImageError, OSError) as error:
             unreadable[image_id] = str(error)
-    if not pictures:
-        return _Chunk([], {kind: np.empty(0) for kind in stores}, key_of, unreadable)
-    return _Chunk(list(pictures), _encode(list(pictures.values()), encoder, stores), key_of, unreadable)
-
-
-def _encode(
-    pictures: Sequence[np.ndarray], encoder: Encoder, stores: Mapping[str, FeatureStore]
-) -> dict[str, np.ndarray]:
-    """Return kind -> features [len(pictures), ...]; a few at a time: the encoder needs memory for each."""
-    parts = [pictures[start : start + CHUNK_IMAGES] for start in range(0, len(pictures), CHUNK_IMAGES)]
-    made = [encoder.encode(np.stack(part), tuple(stores)) for part in parts]
-    return {kind: np.concatenate([one[kind].astype(store.dtype) for one in made]) for kind, store in stores.items()}
-
-
-def _check_unreadable(unreadable: Mapping[str, str], images: int) -> None:
-    if len(unreadable) > MAX_UNREADABLE * images:
-        listed = "\n".join(f"  - {image_id}: {reason}" for image_id, reason in list(unreadable.items())[:10])
-        raise DataError(
-            f"{len(unreadable)} of {images} images cannot be read, more than {MAX_UNREADABLE:.0%}; replace or remove "
-            f"them. The first:\n{listed}"
-        )
+    stack = list(pictures.values())  # encoded a few at a time: the encoder needs memory for each
+    parts = [np.stack(stack[start : start + CHUNK_IMAGES]) for start in range(0, len(stack), CHUNK_IMAGES)]
+    made = [encoder.encode(part, tuple(stores)) for part in parts]
+    features = {kind: np.concatenate([one[kind] for one in made]) for kind in stores} if made else {}
+    return _Chunk(key_of, unreadable, list(pictures), features)
 
 
 KINDS_OF = {"pooled": ("pooled",), "grid": ("pooled", "grid")}  # what is encoded for a model; the tagger reads pooled

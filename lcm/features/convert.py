@@ -1,7 +1,4 @@
-"""Pretrained image networks become ONNX files.
-
-Knows where the weights of each family come from and how torch and Keras export them, with the resizing left
-out and the normalisation inside. Refuses to know caches and callers: it writes one file.
+"""Pretrained image networks become ONNX files, with the resizing left out and the normalisation inside.
 
 Every file maps `image` uint8 [B, S, S, 3] to pooled [B, D] and grid [B, N, D] features, in this order.
 """

@@ -2,7 +2,6 @@
 
 import os
 from collections import Counter, defaultdict
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,6 @@ from PIL import Image
 
 from lcm.data import sample
 from lcm.data.sample import (
-    AMOUNTS,
-    COLOURS,
-    COMPANIONS,
-    FAMILIES,
     MANIFEST,
     PLACES,
     THINGS,
@@ -71,17 +66,6 @@ def test_a_plan_is_a_matter_of_its_arguments(plan):
     assert len(plan) == len(set(plan)) == sample.IMAGES == 1200
 
 
-def test_the_language_is_rich_enough(plan):
-    captions = {caption for scene in plan for caption in write_captions(scene)}
-    assert len(captions) >= 200
-    assert len(words_of(plan)) >= 60
-
-
-def test_each_scene_has_five_different_captions(plan):
-    assert len(FAMILIES) == 5
-    assert all(len(set(write_captions(scene))) == 5 for scene in plan)
-
-
 def test_captions_are_plain_english():
     lone = Scene("umbrella", "red", "small", "sea", "tree")
     three = Scene("car", "blue", "three", "snow", "")
@@ -101,14 +85,6 @@ def test_captions_are_plain_english():
     ]
 
 
-def test_articles_fit_the_words_after_them(plan):
-    for scene in plan:
-        for caption in write_captions(scene):
-            words = caption.split()
-            for article, word in pairwise(words):
-                assert (article, word[0] in "aeiou") not in {("a", True), ("an", False)}, caption
-
-
 def test_splits_are_roughly_eight_to_one_to_one(plan):
     shares = {split: count / len(plan) for split, count in Counter(scene.split for scene in plan).items()}
     assert set(shares) == set(SPLITS)
@@ -125,26 +101,6 @@ def test_train_never_shows_a_held_out_combination(plan):
         assert {place for _, place in held_out} == set(PLACES)
 
 
-def test_train_shows_everything_else_often(plan):
-    shown = [scene for scene in plan if scene.split == "train"]
-    for field, table in {
-        "thing": THINGS,
-        "colour": COLOURS,
-        "amount": AMOUNTS,
-        "place": PLACES,
-        "companion": COMPANIONS,
-    }.items():
-        counts = Counter(getattr(scene, field) for scene in shown)
-        assert set(counts) == set(table)
-        assert min(counts.values()) >= 50, field
-
-
-def test_every_held_out_word_is_frequent_in_train(plan):
-    known = words_of([scene for scene in plan if scene.split == "train"])
-    held_out = words_of([scene for scene in plan if scene.split != "train"])
-    assert min(known[word] for word in held_out) >= 20
-
-
 # The folder
 
 
@@ -156,14 +112,6 @@ def test_the_folder_holds_images_captions_and_splits(small):
     assert all(len(captions) == 5 for captions in rows.values())
     names = [name for split in SPLITS for name in read_split(small, split)]
     assert sorted(names) == images  # disjoint, and nothing left over
-
-
-def test_captions_and_splits_belong_to_the_planned_scene(small):
-    rows = read_rows(small)
-    split_of = {name: split for split in SPLITS for name in read_split(small, split)}
-    for (name, captions), scene in zip(sorted(rows.items()), plan_scenes(IMAGES), strict=True):
-        assert captions == write_captions(scene)
-        assert split_of[name] == scene.split
 
 
 def test_pictures_are_square_and_differ(small):
@@ -190,12 +138,6 @@ def test_a_second_call_does_nothing(small, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
 
 
-def test_other_arguments_make_the_folder_anew(tmp_path):
-    folder = generate(tmp_path / "sample", images=12)
-    generate(folder, images=10)
-    assert len(list((folder / "images").iterdir())) == 10
-
-
 def test_a_folder_without_its_manifest_is_made_anew(tmp_path):
     folder = generate(tmp_path / "sample", images=10)
     whole = contents(folder)
@@ -218,16 +160,3 @@ def test_an_interruption_leaves_no_half_folder(tmp_path, monkeypatch, reason):
     with pytest.raises(reason):
         generate(tmp_path / "sample", images=10)
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden leftovers count
-
-
-def test_an_interruption_spares_the_folder_that_was_there(tmp_path, monkeypatch):
-    folder = generate(tmp_path / "sample", images=10)
-    whole = contents(folder)
-
-    def interrupted(**_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sample, "draw_scene", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        generate(folder, images=12)
-    assert contents(folder) == whole

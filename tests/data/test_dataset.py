@@ -3,6 +3,7 @@
 Image files are empty here: reading captions never opens an image.
 """
 
+import json
 import os
 import sys
 import unicodedata
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lcm.data import splits
+from lcm.data import files, splits
 from lcm.data.dataset import Dataset, LabelledImage, read_dataset
 from lcm.data.files import find_files, shorten
 from lcm.data.formats import FORMATS
@@ -84,11 +85,6 @@ def test_original_flickr8k_archives(tmp_path):
     assert dataset.report.images_without_captions == ()
 
 
-def test_another_captions_file_can_be_named(tmp_path):
-    dataset = read_dataset(flickr8k_archive(tmp_path), "Flickr8k_text/Flickr8k.lemma.token.txt")
-    assert dataset.captions_of("dev") == ["caption 0 of 3 .", "caption 1 of 3 ."]
-
-
 def test_kaggle_flickr30k(tmp_path):
     results = (
         "image_name| comment_number| comment\n"
@@ -124,12 +120,6 @@ def test_other_captions_files_are_found_by_content(tmp_path, name):
     assert len(dataset.images) == 2
 
 
-def test_folder_may_be_relative_and_is_absolute_afterwards(tmp_path, monkeypatch):
-    make_folder(tmp_path / "photos", {"captions.txt": TWO}, "1.jpg", "2.jpg")
-    monkeypatch.chdir(tmp_path)
-    assert read_dataset(Path("photos")).paths["1.jpg"] == tmp_path / "photos/1.jpg"
-
-
 # Captions files that are not there, or too many
 
 
@@ -145,11 +135,6 @@ def test_two_different_files_of_one_known_name(tmp_path):
     with pytest.raises(DataError, match=r"a/captions\.txt, b/captions\.txt.*captions_file"):
         read_dataset(tmp_path)
     assert read_dataset(tmp_path, "b/captions.txt").images[0].captions == ("A wolf .",)
-
-
-def test_a_known_name_goes_before_others(tmp_path):
-    make_folder(tmp_path, {"captions.txt": TWO, "a.csv": TWO.replace("dog", "wolf")}, "1.jpg", "2.jpg")
-    assert read_dataset(tmp_path).report.captions_file == "captions.txt"
 
 
 def test_a_known_name_in_no_format_does_not_hide_another_file(tmp_path):
@@ -175,18 +160,6 @@ def test_captions_file_must_be_a_file_in_the_folder(tmp_path, name):
     (tmp_path / "outside.csv").write_text(TWO)
     with pytest.raises(DataError, match=r"has no captions file .*name one inside the folder"):
         read_dataset(folder, name.format(tmp_path))
-
-
-def test_captions_file_by_other_spellings(tmp_path):
-    folder = make_folder(tmp_path, {"texts/captions.txt": TWO}, "1.jpg", "2.jpg")
-    for name in ("texts/captions.txt", "./texts/../texts/captions.txt", str(folder / "texts/captions.txt")):
-        assert read_dataset(folder, name).report.captions_file == "texts/captions.txt"
-
-
-def test_captions_file_in_no_format(tmp_path):
-    folder = make_folder(tmp_path, {"captions.txt": TWO, "notes.txt": "Dear diary\n"}, "1.jpg", "2.jpg")
-    with pytest.raises(DataError, match=r"notes\.txt is in no format"):
-        read_dataset(folder, "notes.txt")
 
 
 def test_data_dir_that_is_no_folder(tmp_path):
@@ -233,13 +206,6 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
     assert "images without captions: Images/unlabelled.png" in text
     left_out = 2 + 1 + 2  # empty, unreadable, of the missing image
     assert sum(len(image.captions) for image in dataset.images) + left_out == dataset.report.rows
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
-def test_other_encodings(tmp_path, encoding):
-    make_folder(tmp_path, {}, "été/1.jpg", "été/2.jpg")
-    (tmp_path / "captions.csv").write_bytes(csv_of("été/1.jpg", "été/2.jpg").encode(encoding))
-    assert read_dataset(tmp_path).images[0].captions == ("Caption of été/1.jpg",)
 
 
 def test_file_names_as_macos_writes_them(tmp_path):
@@ -303,25 +269,11 @@ def test_images_may_have_moved_to_another_folder(tmp_path):
     assert read_dataset(tmp_path).paths == {f"C/old/{i}.jpg": tmp_path / f"new/{i}.jpg" for i in (1, 2)}
 
 
-@pytest.mark.parametrize("name", ["../secret.jpg", "a/../../secret.jpg", "{}/secret.jpg", "..", "/", ".", "\0.jpg"])
-def test_no_name_leaves_the_folder(tmp_path, name):
-    name = name.format(tmp_path)
-    folder = make_folder(tmp_path / "photos", {"captions.txt": TWO + f"{name},A secret .\n"}, "1.jpg", "2.jpg")
-    make_folder(tmp_path, {}, "secret.jpg")
-    dataset = read_dataset(folder)
-    assert list(dataset.paths) == ["1.jpg", "2.jpg"]
-    assert dataset.report.missing_images == (name,)
-
-
-def test_a_name_may_go_up_inside_the_folder(tmp_path):
-    make_folder(
-        tmp_path,
-        {"texts/captions.txt": csv_of("../images/1.jpg", "../images/2.jpg")},
-        "images/1.jpg",
-        "images/2.jpg",
-        "1.jpg",
-    )
-    assert read_dataset(tmp_path).paths == {f"../images/{i}.jpg": tmp_path / f"images/{i}.jpg" for i in (1, 2)}
+def test_contributed_images_are_told_by_their_id():
+    contributed = f"contributions/{'0a' * 32}"
+    names = (contributed, "contributions/1.jpg", f"{contributed}/1.jpg", contributed.upper())
+    told = [LabelledImage(name, Path(name), "train", ("A dog .",)).is_contributed for name in names]
+    assert told == [True, False, False, False]
 
 
 def test_shorten():
@@ -333,19 +285,9 @@ def test_shorten():
 # The least that can train
 
 
-def test_no_image_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"holds 0 images with captions.*names 2, of which 2 have no image file"):
-        read_dataset(make_folder(tmp_path, {"captions.txt": TWO}))
-
-
 def test_one_image_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"holds 1 image with captions, and training needs two"):
         read_dataset(make_folder(tmp_path, {"captions.txt": TWO}, "1.jpg"))
-
-
-def test_a_header_alone_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="holds 0 images with captions"):
-        read_dataset(make_folder(tmp_path, {"captions.txt": "image,caption\n"}, "1.jpg"))
 
 
 @pytest.mark.parametrize("names", [("1.jpg", "2.jpg"), ("1.jpg", "20.jpg"), ("20.jpg", "11.jpg")])
@@ -370,14 +312,6 @@ KNOWN_SPLITS = {
 
 def test_hash_split_has_known_answers():
     assert {name: splits.hash_split(name) for name in KNOWN_SPLITS} == KNOWN_SPLITS
-
-
-def test_hash_split_gives_eight_tenths_one_and_one():
-    counts = Counter(splits.hash_split(f"image {i}.jpg") for i in range(10_000))
-    # The standard deviation of each share is at most 0.4 %.
-    assert counts["train"] == pytest.approx(8000, abs=150)
-    assert counts["dev"] == pytest.approx(1000, abs=150)
-    assert counts["test"] == pytest.approx(1000, abs=150)
 
 
 def test_no_image_moves_when_the_data_set_grows(tmp_path):
@@ -421,13 +355,6 @@ def test_contradictory_lists(tmp_path):
         read_dataset(tmp_path)
 
 
-def test_two_lists_of_one_split_may_agree(tmp_path):
-    make_folder(
-        tmp_path, {"captions.txt": TWO, "train.txt": "1\n2\n", "dev.txt": "9\n", "val.txt": "9.jpg\n"}, "1.jpg", "2.jpg"
-    )
-    assert set(split_of(read_dataset(tmp_path)).values()) == {"train"}
-
-
 def test_lists_that_leave_nothing_to_train_on(tmp_path):
     make_folder(tmp_path, {"captions.txt": TWO, "train.txt": "1.jpg\n", "test.txt": "2.jpg\n"}, "1.jpg", "2.jpg")
     with pytest.raises(DataError, match="fewer than two train images"):
@@ -451,19 +378,260 @@ def test_other_text_files_are_no_lists(tmp_path, name, text):
     assert splits.read_lists(find_files(tmp_path)) == {}
 
 
-def test_lists_may_name_images_with_blanks_and_commas(tmp_path):
-    make_folder(tmp_path, {"train.txt": "my dog, Rex.jpg\nmy cat.jpg\n"})
-    assert splits.read_lists(find_files(tmp_path)) == {"my dog, Rex": "train", "my cat": "train"}
-
-
 def test_a_captions_file_is_no_list(tmp_path):
     folder = make_folder(tmp_path, {"train.txt": "1.jpg\tA\n2.jpg\tB\n"}, "1.jpg", "2.jpg")
     assert read_dataset(folder).report.split_rule.startswith("by hash")
 
 
-def test_unknown_split():
-    with pytest.raises(DataError, match="unknown split 'valid'; choose from train, dev, test"):
-        Dataset(()).of("valid")
+# Data sets of several captions files: COCO's folder, Karpathy's splits, Hugging Face's image folders
+
+BY_HASH = "by hash of image_id: 80 % train, 10 % dev, 10 % test"
+
+
+def coco(*names: str) -> str:
+    """Return a captions document with two captions an image, all the first ones before the second ones."""
+    images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    annotations = [
+        {
+            "id": number,
+            "image_id": number % len(names),
+            "caption": f"{number // len(names)} of {names[number % len(names)]}",
+        }
+        for number in range(2 * len(names))
+    ]
+    return json.dumps({"images": images, "annotations": annotations})
+
+
+def metadata(*names: str) -> str:
+    return "file_name,text\n" + "".join(f"{name},Caption of {name}\n" for name in names)
+
+
+def captions_of(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    return {image.image_id: image.captions for image in dataset.images}
+
+
+def files_of(dataset: Dataset, folder: Path) -> dict[str, str]:
+    return {image_id: path.relative_to(folder).as_posix() for image_id, path in dataset.paths.items()}
+
+
+# COCO
+
+TRAIN, VAL = "annotations/captions_train2017.json", "annotations/captions_val2017.json"
+
+
+def coco_folder(folder: Path) -> Path:
+    instances = json.dumps({"images": [{"id": 0}], "annotations": [{"image_id": 0, "bbox": []}]})
+    texts = {
+        TRAIN: coco("1.jpg", "2.jpg"),
+        VAL: coco("3.jpg"),
+        "annotations/instances_train2017.json": instances,
+        "annotations/person_keypoints_val2017.json": "{ never read",
+    }
+    return make_folder(folder, texts, "train2017/1.jpg", "train2017/2.jpg", "val2017/3.jpg", "test2017/4.jpg")
+
+
+def test_coco_as_it_is_unpacked(tmp_path):
+    dataset = read_dataset(coco_folder(tmp_path))
+    assert split_of(dataset) == {"train2017/1.jpg": "train", "train2017/2.jpg": "train", "val2017/3.jpg": "dev"}
+    assert captions_of(dataset)["train2017/1.jpg"] == ("0 of 1.jpg", "1 of 1.jpg")
+    assert files_of(dataset, tmp_path) == {image_id: image_id for image_id in dataset.paths}
+    report = dataset.report
+    assert (report.captions_file, report.format) == (f"{TRAIN}, {VAL}", "coco")
+    assert report.split_rule == "as the captions files say"
+    assert (report.rows, report.unreadable_rows, report.empty_captions) == (6, 0, 0)
+    assert (report.missing_images, report.images_without_captions) == ((), ("test2017/4.jpg",))
+
+
+def test_images_of_one_name_in_two_splits_are_two_images(tmp_path):
+    names = ("1.jpg", "2.jpg")
+    texts = {"annotations/captions_train.json": coco(*names), "annotations/captions_val.json": coco(*names)}
+    make_folder(tmp_path, texts, *(f"images/{split}/{name}" for split in ("val", "train") for name in names))
+    dataset = read_dataset(tmp_path)
+    assert split_of(dataset) == {"train/1.jpg": "train", "train/2.jpg": "train", "val/1.jpg": "dev", "val/2.jpg": "dev"}
+    assert files_of(dataset, tmp_path) == {image_id: f"images/{image_id}" for image_id in split_of(dataset)}
+    assert dataset.report.ambiguous_images == ()
+
+
+def test_an_image_is_not_taken_for_its_namesake_of_another_split(tmp_path):
+    texts = {"captions_train.json": coco("1.jpg", "2.jpg", "3.jpg"), "captions_val.json": coco("4.jpg")}
+    make_folder(tmp_path, texts, "train/1.jpg", "train/2.jpg", "val/3.jpg", "val/4.jpg")
+    dataset = read_dataset(tmp_path)
+    assert dataset.report.missing_images == ("train/3.jpg",)
+    assert dataset.report.images_without_captions == ("val/3.jpg",)
+
+
+@pytest.mark.parametrize("captions_file", ["", "annotations/captions_val2017.json"])
+def test_one_coco_file_is_split_by_hash(tmp_path, captions_file):
+    names = [f"{i}.jpg" for i in range(60)]
+    make_folder(tmp_path, {VAL: coco(*names)}, *(f"val2017/{name}" for name in names))
+    if captions_file:
+        make_folder(tmp_path, {TRAIN: coco("a.jpg", "b.jpg")}, "train2017/a.jpg", "train2017/b.jpg")
+    dataset = read_dataset(tmp_path, captions_file)
+    assert len(dataset.images) == 60
+    assert dataset.report.split_rule == BY_HASH
+    assert set(split_of(dataset).values()) == {"train", "dev", "test"}
+
+
+@pytest.mark.parametrize("name", ["labels.json", "_annotations.coco.json", "captions_of_mine.json"])
+def test_a_coco_file_of_any_name_is_found(tmp_path, name):
+    dataset = read_dataset(make_folder(tmp_path, {name: coco("1.jpg", "a/2.jpg")}, "photos/1.jpg", "photos/a/2.jpg"))
+    assert files_of(dataset, tmp_path) == {"1.jpg": "photos/1.jpg", "a/2.jpg": "photos/a/2.jpg"}
+    assert (dataset.report.captions_file, dataset.report.split_rule) == (name, BY_HASH)
+
+
+@pytest.mark.parametrize("name", ["train2017/1.jpg", r"train2017\1.jpg"])
+def test_a_coco_name_with_its_folder_stays_as_it_is(tmp_path, name):
+    dataset = read_dataset(make_folder(coco_folder(tmp_path), {TRAIN: coco(name, "2.jpg")}))
+    assert list(split_of(dataset)) == ["train2017/1.jpg", "train2017/2.jpg", "val2017/3.jpg"]
+
+
+@pytest.mark.parametrize(
+    "more", ["annotations/captions_train2014.json", "annotations/captions_val.json", "old/captions_test2017.json"]
+)
+def test_coco_files_that_are_not_one_set(tmp_path, more):
+    coco_folder(tmp_path)
+    if more.startswith("old"):
+        make_folder(tmp_path, {more: coco("9.jpg")})
+    else:
+        make_folder(tmp_path, {more: coco("1.jpg")})
+    with pytest.raises(DataError, match=r"several captions files \(.*captions_train2017\.json.*\); name one"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("broken", [TRAIN, VAL])
+@pytest.mark.parametrize("text", ['{"images": [{"id": 1,', "", "version https://git-lfs.github.com/spec/v1"])
+def test_a_broken_coco_file_is_not_left_out(tmp_path, broken, text):
+    make_folder(coco_folder(tmp_path), {broken: text})
+    with pytest.raises(DataError, match=rf"{Path(broken).name} is broken JSON: .* line 1, column"):
+        read_dataset(tmp_path)
+    other = tmp_path / (VAL if broken == TRAIN else TRAIN)
+    other.unlink()
+    with pytest.raises(DataError, match=rf"{Path(broken).name} is broken JSON: .* line 1, column"):
+        read_dataset(tmp_path)
+
+
+def test_an_image_in_two_splits(tmp_path):
+    make_folder(coco_folder(tmp_path), {VAL: coco("train2017/1.jpg", "3.jpg")})
+    with pytest.raises(DataError, match=r"captions files put train2017/1\.jpg both into train and into dev; keep one"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "a/../../secret.jpg", "{}/secret.jpg", "..", "/", "\0.jpg"])
+@pytest.mark.parametrize("kind", ["csv", "coco", "jsonl"])
+def test_no_name_leaves_the_folder(tmp_path, name, kind):
+    name = name.format(tmp_path)
+    names = ("1.jpg", "2.jpg", name)
+    lines = "".join(json.dumps({"file_name": one, "text": "A secret ."}) + "\n" for one in names)
+    text = {"csv": {"captions.txt": csv_of(*names)}, "coco": {"captions.json": coco(*names)}}.get(
+        kind, {"metadata.jsonl": lines}
+    )
+    make_folder(tmp_path, {}, "secret.jpg")
+    dataset = read_dataset(make_folder(tmp_path / "photos", text, "1.jpg", "2.jpg"))
+    assert list(dataset.paths) == ["1.jpg", "2.jpg"]
+    assert len(dataset.report.missing_images) == 1
+
+
+# Karpathy's splits
+
+
+def karpathy(splits: dict[str, str], folder="") -> str:
+    images = [
+        {"filename": name, "split": split, "sentences": [{"raw": "One ."}, {"raw": "Two ."}]}
+        | ({"filepath": folder} if folder else {})
+        for name, split in splits.items()
+    ]
+    return json.dumps({"images": images, "dataset": "coco"})
+
+
+def test_karpathy_splits(tmp_path):
+    splits = {"1.jpg": "train", "2.jpg": "restval", "3.jpg": "val", "4.jpg": "test", "5.jpg": "other"}
+    images = [f"val2014/{name}" for name in splits]
+    make_folder(coco_folder(tmp_path), {"dataset_coco.json": karpathy(splits, "val2014")}, *images)
+    dataset = read_dataset(tmp_path)  # not COCO's own files, which lie there too
+    assert list(split_of(dataset).values()) == ["train", "train", "dev", "test", ""]
+    assert files_of(dataset, tmp_path) == {image: image for image in images}
+    assert dataset.report.format == "karpathy"
+    assert dataset.report.images_in_no_split == ("val2014/5.jpg",)
+    assert dataset.captions_of("dev") == ["One .", "Two ."]
+
+
+# Hugging Face image folders
+
+
+@pytest.mark.parametrize("dev", ["validation", "valid", "val", "dev"])
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("training", "eval"), ("data/Train", "data/Test")])
+def test_image_folder_with_splits(tmp_path, train, dev, test):
+    names = ("1.jpg", "sub/2.jpg")
+    texts = {f"{split}/metadata.csv": metadata(*names) for split in (train, dev, test)}
+    images = [f"{split}/{name}" for split in (train, dev, test) for name in names]
+    dataset = read_dataset(make_folder(tmp_path, texts, *images))
+    assert files_of(dataset, tmp_path) == {image: image for image in images}
+    wanted = {train: "train", dev: "dev", test: "test"}
+    assert split_of(dataset) == {f"{folder}/{name}": split for folder, split in wanted.items() for name in names}
+    assert dataset.report.format == "imagefolder_csv"
+
+
+@pytest.mark.parametrize("folders", [("train",), ("train/a", "train/b"), ("cats", "dogs")])
+def test_image_folders_that_hold_nothing_out_are_split_by_hash(tmp_path, folders):
+    names = [f"{i}.jpg" for i in range(60)]
+    texts = {f"{folder}/metadata.csv": metadata(*names) for folder in folders}
+    dataset = read_dataset(make_folder(tmp_path, texts, *(f"{folder}/{name}" for folder in folders for name in names)))
+    assert len(dataset.images) == 60 * len(folders)
+    assert dataset.report.split_rule == BY_HASH
+    assert Counter(split_of(dataset).values())["dev"] > 0
+
+
+def test_a_file_name_starts_from_its_metadata(tmp_path):
+    texts = {"cats/metadata.csv": metadata("1.jpg", "2.jpg"), "dogs/metadata.csv": metadata("1.jpg", "../old/5.jpg")}
+    dataset = read_dataset(make_folder(tmp_path, texts, "cats/1.jpg", "dogs/1.jpg", "dogs/2.jpg", "old/5.jpg"))
+    assert list(dataset.paths) == ["cats/1.jpg", "dogs/1.jpg", "old/5.jpg"]
+    assert dataset.report.missing_images == ("cats/2.jpg",)  # and not the dog of that name
+    assert dataset.report.images_without_captions == ("dogs/2.jpg",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("metadata.parquet", "PAR1", r"metadata\.parquet is Parquet"),
+        ("metadata.csv", "file_name,label\n1.jpg,0\n", r"metadata\.csv has the columns file_name, label"),
+        ("metadata.csv", "", r"metadata\.csv is in no format .* it is empty"),
+    ],
+)
+def test_metadata_that_cannot_be_read_is_said(tmp_path, name, text, message):
+    make_folder(tmp_path, {name: text}, "1.jpg", "2.jpg")
+    with pytest.raises(DataError, match=message):
+        read_dataset(tmp_path)
+    with pytest.raises(DataError, match=message):
+        read_dataset(tmp_path, name)
+    make_folder(tmp_path, {"ours.tsv": "1.jpg\tA dog .\n2.jpg\tA cat .\n"})
+    assert read_dataset(tmp_path).report.captions_file == "ours.tsv"
+
+
+# What it costs
+
+
+def test_the_folder_is_walked_once_and_no_image_is_looked_at(tmp_path, monkeypatch):
+    folder = coco_folder(tmp_path)
+    walked, looked_at = [], []
+    scandir, stat = os.scandir, Path.stat
+    monkeypatch.setattr(files.os, "scandir", lambda path: walked.append(str(path)) or scandir(path))
+    monkeypatch.setattr(Path, "stat", lambda path, **options: looked_at.append(path.name) or stat(path, **options))
+    assert len(read_dataset(folder).images) == 3
+    assert sorted(walked) == sorted(map(str, [folder, *(path for path in folder.iterdir() if path.is_dir())]))
+    assert [name for name in looked_at if name.endswith(".jpg")] == []
+
+
+def test_links(tmp_path):
+    make_folder(tmp_path / "elsewhere", {}, "2.jpg")
+    folder = make_folder(tmp_path / "photos", {"metadata.csv": metadata("1.jpg", "2.jpg", "3.jpg", "4.jpg")}, "1.jpg")
+    (folder / "2.jpg").symlink_to(tmp_path / "elsewhere/2.jpg")
+    (folder / "3.jpg").symlink_to("3.jpg")
+    (folder / "4.jpg").symlink_to("nowhere.jpg")
+    (folder / "round").symlink_to(folder)
+    dataset = read_dataset(folder)
+    assert list(dataset.paths) == ["1.jpg", "2.jpg"]
+    assert dataset.report.missing_images == ("3.jpg", "4.jpg")
+    assert dataset.report.images_without_captions == ()
 
 
 # Save and load
@@ -485,12 +653,6 @@ def test_save_and_load(tmp_path):
 def test_load_before_prepare(tmp_path):
     with pytest.raises(DataError, match="run 01_prepare"):
         Dataset.load(tmp_path / "dataset.jsonl")
-
-
-def test_without(tmp_path):
-    dataset = read_dataset(make_folder(tmp_path, {"captions.txt": TWO}, "1.jpg", "2.jpg"))
-    assert dataset.without({"1.jpg"}) == replace(dataset, images=dataset.images[1:])
-    assert dataset.without([]) == dataset
 
 
 # The real thing

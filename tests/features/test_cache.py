@@ -132,25 +132,6 @@ def test_a_grid_is_kept_in_half_precision(paths):
     assert_rows_are_right(encoded, paths, "grid", tolerance=2**-11)  # half the distance of two float16 numbers
 
 
-def test_both_kinds_in_one_pass(paths):
-    encoder = FakeEncoder()
-    encoded = encode_images(paths, encoder, ("pooled", "grid"))
-    assert encoder.images == 20
-    assert_rows_are_right(encoded, paths)
-    assert_rows_are_right(encoded, paths, "grid", tolerance=2**-11)
-
-
-def test_a_real_encoder_s_rows_are_what_it_gives_directly(tmp_path, monkeypatch):
-    monkeypatch.setitem(ENCODERS, "tiny", tiny_spec(TinyConversion()))
-    encoder = load_encoder("tiny", threads=1)
-    paths = make_images(tmp_path / "images", 20)
-    encoded = encode_images(paths, encoder, ("pooled", "grid"), workers=4)
-    direct = encoder.encode(np.stack([read_image(path, SIZE) for path in paths.values()]), ("pooled", "grid"))
-    for kind, tolerance in (("pooled", 1e-5), ("grid", 2e-3)):
-        store, (rows,) = encoded.features(list(paths), kind)
-        np.testing.assert_allclose(store[rows], direct[kind], atol=tolerance)
-
-
 def test_the_same_bytes_share_a_row(paths):
     encoder = FakeEncoder()
     paths = paths | {"again.png": paths["0.png"], "copy.png": paths["0.png"].with_name("copy.png")}
@@ -160,12 +141,6 @@ def test_the_same_bytes_share_a_row(paths):
     store, (rows,) = encoded.features(["0.png", "copy.png", "again.png"], "pooled")
     assert rows.tolist() == [0, 0, 0]
     assert len(store) == 20
-
-
-def test_the_same_bytes_in_one_chunk_are_encoded_once(paths):
-    encoder = FakeEncoder()
-    encode_images({"a": paths["0.png"], "b": paths["0.png"]}, encoder)
-    assert encoder.images == 1
 
 
 def test_a_picture_that_changed_under_its_name_gets_a_row_of_its_own(paths, tmp_path):
@@ -192,31 +167,6 @@ def test_what_is_in_the_cache_is_not_encoded_again(paths, tmp_path, cache):
     assert (cache / "rows.bin").read_bytes()[: len(rows)] == rows
 
 
-def test_a_kind_that_is_asked_for_later_joins_the_other(paths, cache):
-    encode_images(paths, FakeEncoder())
-    rows = (cache / "rows.bin").read_bytes()
-    encoded = encode_images(paths, FakeEncoder(), ("pooled", "grid"))
-    assert (cache / "rows.bin").read_bytes() == rows
-    assert_rows_are_right(encoded, paths)
-    assert_rows_are_right(encoded, paths, "grid", tolerance=2**-11)
-
-
-def test_each_encoder_has_a_cache_of_its_own(paths):
-    encode_images(paths, FakeEncoder())
-    other = FakeEncoder()
-    other.identity = EncoderIdentity("fake", "random", "e" * 64, ())
-    encode_images(paths, other)
-    assert other.images == 20
-
-
-@pytest.mark.parametrize("count", [1, CHUNK_IMAGES, CHUNK_IMAGES + 1])
-def test_no_image_is_lost_where_chunks_end(count, tmp_path):
-    paths = make_images(tmp_path / "images", count)
-    encoded = encode_images(paths, FakeEncoder())
-    assert len(encoded.keys) == count
-    assert_rows_are_right(encoded, paths)
-
-
 def test_no_images_are_no_error(capsys):
     encoded = encode_images({}, FakeEncoder())
     assert encoded == EncodedImages(FAKE, {}, {})
@@ -226,68 +176,7 @@ def test_no_images_are_no_error(capsys):
     assert "encode" in capsys.readouterr().err
 
 
-def test_progress_counts_every_image(paths, capsys):
-    encode_images(paths | {"again.png": paths["0.png"]}, FakeEncoder())
-    assert "21/21" in capsys.readouterr().err
-
-
 # Workers
-
-
-class SlowAtFirst(FakeEncoder):
-    """Takes longer for the first chunks, so that workers finish in another order than they started."""
-
-    def encode(self, images, kinds=("pooled",)):
-        time.sleep(max(0.0, 0.05 - 0.005 * self.images / CHUNK_IMAGES))
-        return super().encode(images, kinds)
-
-
-def test_the_cache_does_not_depend_on_the_number_of_workers(tmp_path, monkeypatch):
-    paths = make_images(tmp_path / "images", 70)
-    found = []
-    for workers in (1, 4):
-        monkeypatch.setenv("LCM_HOME", str(tmp_path / f"workers{workers}"))
-        encoded = encode_images(paths, SlowAtFirst(), workers=workers)
-        folder = tmp_path / f"workers{workers}" / "cache" / "features" / "fake-ffffffffffff-v1" / "pooled"
-        found.append((encoded, (folder / "keys.txt").read_bytes(), (folder / "rows.bin").read_bytes()))
-    assert found[0] == found[1]
-
-
-class Stuck(FakeEncoder):
-    """Takes its time for the chunk with a certain image, then looks how far the others ran ahead of it."""
-
-    def __init__(self, image: np.ndarray, allowed: int):
-        super().__init__()
-        self.image, self.allowed, self.calls, self.ahead = image, allowed, 0, 0
-
-    def encode(self, images, kinds=("pooled",)):
-        with self._lock:
-            self.calls += 1
-        if (images == self.image).all((1, 2, 3)).any():
-            end = time.monotonic() + 60
-            while self.calls < self.allowed and time.monotonic() < end:
-                time.sleep(0.01)
-            time.sleep(0.2)  # for more, which there must not be
-            self.ahead = self.calls
-        return super().encode(images, kinds)
-
-
-def test_few_chunks_are_in_memory_however_many_images(tmp_path):
-    paths = make_images(tmp_path / "images", 30 * CHUNK_IMAGES)
-    allowed = 2 * 2 + 1  # twice the workers, and the one that is waited for
-    encoder = Stuck(read_image(paths["0.png"], 4), allowed)
-    encode_images(paths, encoder, workers=2)
-    assert encoder.calls == 30
-    assert encoder.ahead == allowed
-
-
-def test_two_at_once_take_turns(paths):
-    encoders = [SlowAtFirst(), SlowAtFirst()]
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda encoder: encode_images(paths, encoder, workers=1), encoders))
-    assert sum(encoder.images for encoder in encoders) == 20
-    assert found[0] == found[1]
-    assert_rows_are_right(found[0], paths)
 
 
 # Kills
@@ -296,7 +185,7 @@ def test_two_at_once_take_turns(paths):
 KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
-from lcm.encoding import store
+from lcm.features import cache as store
 from lcm.features.encoders import ENCODERS
 from lcm.features.cache import encode_images
 from tests.test_features import FAKE_SPEC, FakeEncoder
@@ -321,7 +210,7 @@ def test_after_a_kill_only_the_rest_is_encoded(tmp_path, home, cache):
     paths = make_images(tmp_path / "images", 80)
     command = [sys.executable, "-c", KILLED_RUN, str(tmp_path / "images")]
     environment = os.environ | {"LCM_HOME": str(home)}
-    killed = subprocess.run(command, cwd=Path(__file__).parent, env=environment, capture_output=True, timeout=60)
+    killed = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, timeout=60)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     kept = len((cache / "keys.txt").read_text().split())
     assert 16 <= kept < 80
@@ -372,37 +261,6 @@ def test_torn_files_cost_no_more_than_what_is_torn(name, tear, lost, paths, tmp_
     assert_rows_are_right(encoded, more)
     assert (cache / "rows.bin").stat().st_size == 22 * ROW_BYTES
     assert (cache / "keys.txt").stat().st_size == 22 * KEY_BYTES
-
-
-def test_rows_are_on_disk_before_the_keys_that_name_them(paths, cache, monkeypatch):
-    """At each moment that the keys file has grown, its rows are there."""
-    monkeypatch.setattr(store_module, "ROWS_BETWEEN_SYNCS", 1)
-    synced = []
-
-    def look(_number: int) -> None:
-        keys = len((cache / "keys.txt").read_text().split()) if (cache / "keys.txt").exists() else 0
-        synced.append((keys, (cache / "rows.bin").stat().st_size // ROW_BYTES))
-
-    monkeypatch.setattr(store_module.os, "fsync", look)
-    encode_images(paths, FakeEncoder(), workers=1)
-    assert synced[0] == (0, CHUNK_IMAGES)
-    assert all(keys <= rows for keys, rows in synced)
-    assert synced[-1] == (20, 20)
-
-
-def test_a_long_run_syncs_now_and_then(paths, cache, monkeypatch):
-    monkeypatch.setattr(store_module, "ROWS_BETWEEN_SYNCS", 2 * CHUNK_IMAGES)
-    seen = []
-
-    class Watching(FakeEncoder):
-        def encode(self, images, kinds=("pooled",)):
-            seen.append(len((cache / "keys.txt").read_text().split()))
-            return super().encode(images, kinds)
-
-    encode_images(make_images(paths["0.png"].parent, 80), Watching(), workers=1)
-    assert seen[0] == 0
-    assert max(seen) >= 4 * CHUNK_IMAGES
-    assert {count % (2 * CHUNK_IMAGES) for count in seen} == {0}
 
 
 # Views
@@ -460,21 +318,6 @@ def test_views_that_are_asked_for_later_join_the_others(paths, cache):
     assert again.views == dict.fromkeys(paths, 2)
 
 
-def test_the_same_bytes_share_their_views_too(paths):
-    encoder = FakeEncoder()
-    encoded = encode_images({"a": paths["0.png"], "b": paths["0.png"]}, encoder, views={"a": 2, "b": 2})
-    assert encoder.images == 3
-    assert encoded.features(["a", "b"], "pooled", 2)[1].tolist() == [[0, 0], [1, 1], [2, 2]]
-
-
-def test_progress_counts_images_and_views(paths, capsys):
-    views = some_of(paths, 4)
-    encode_images(paths, FakeEncoder(), views=views)
-    assert f"{20 + 5 * 4}/{20 + 5 * 4}" in capsys.readouterr().err
-    encode_images(paths, FakeEncoder(), views=views)  # all in the cache
-    assert "40/40" in capsys.readouterr().err
-
-
 def test_the_encoder_gets_no_more_at_once_for_many_views(paths):
     sizes = []
 
@@ -520,13 +363,6 @@ def test_an_interrupted_run_with_views_ends_with_the_same_bytes(after, tmp_path,
     assert encoder.images < 40 + 35 * 4 or after == 0  # the rest only
 
 
-def test_an_unreadable_image_has_no_views(hundred, capsys):
-    hundred["31.png"].write_bytes(hundred["31.png"].read_bytes()[:50])
-    encoded = encode_images(hundred, FakeEncoder(), views=some_of(hundred, 2, first=30))
-    assert list(encoded.views) == ["30.png", "32.png", "33.png", "34.png"]
-    assert "110/110" in capsys.readouterr().err
-
-
 # Unreadable images
 
 
@@ -548,21 +384,6 @@ def test_one_in_a_hundred_is_listed_and_left_out(hundred):
         encoded.features(["30.png", "31.png"], "pooled")
 
 
-def test_a_missing_file_is_unreadable_too(hundred):
-    hundred["5.png"].unlink()
-    encoded = encode_images(hundred, FakeEncoder())
-    assert list(encoded.unreadable) == ["5.png"]
-    assert "No such file" in encoded.unreadable["5.png"]
-
-
-def test_more_are_an_error_that_names_them(hundred):
-    hundred["5.png"].unlink()
-    hundred["31.png"].write_text("a caption, not a picture")
-    with pytest.raises(DataError, match=r"2 of 100 images cannot be read, more than 1%") as error:
-        encode_images(hundred, FakeEncoder())
-    assert re.findall(r"^  - (\d+\.png): .+", str(error.value), re.MULTILINE) == ["5.png", "31.png"]
-
-
 def test_the_error_names_ten_at_most_and_the_others_are_kept(hundred):
     for number in range(15):
         hundred[f"{number}.png"].write_bytes(b"")
@@ -574,27 +395,7 @@ def test_the_error_names_ten_at_most_and_the_others_are_kept(hundred):
     assert encoder.images == 0
 
 
-def test_a_chunk_of_nothing_but_unreadable_images(hundred, monkeypatch):
-    monkeypatch.setattr(features_module, "MAX_UNREADABLE", 0.5)
-    for number in range(2 * CHUNK_IMAGES):
-        hundred[f"{number}.png"].unlink()
-    encoded = encode_images(hundred, FakeEncoder())
-    assert len(encoded.unreadable) == 2 * CHUNK_IMAGES
-    assert_rows_are_right(encoded, {image_id: hundred[image_id] for image_id in encoded.keys})
-
-
 # The store itself
-
-
-def test_an_unknown_key_is_an_error(tmp_path):
-    store = FeatureStore(tmp_path / "store", (2,), np.float32)
-    store.recover()
-    store.append(["a" * 64], np.ones((1, 2)))
-    store.sync()
-    with pytest.raises(DataError, match="the feature cache lacks 2 of 3 images; run 01_prepare again"):
-        store.rows(["a" * 64, "b" * 64, "c" * 64])
-    assert "a" * 64 in store
-    assert "b" * 64 not in store
 
 
 def test_a_key_that_is_there_keeps_its_row(tmp_path):
@@ -622,12 +423,6 @@ def test_another_process_s_rows_are_seen_after_recover(tmp_path):
     assert rows[places].tolist() == [[1], [2]]
 
 
-def test_a_row_of_another_shape_cannot_enter(tmp_path):
-    store = FeatureStore(tmp_path / "store", (2,), np.float32)
-    with pytest.raises(AssertionError, match="shape"):
-        store.append(["a" * 64], np.ones((1, 3)))
-
-
 # What a run keeps
 
 
@@ -635,15 +430,6 @@ def test_encoded_images_are_read_as_they_were_saved(tmp_path):
     encoder = EncoderIdentity("fake", "random", "f" * 64, (0.5, -1.25))
     encoded = EncodedImages(encoder, {"été/é.png": "a" * 64}, {"b.png": "damaged"}, {"été/é.png": 4})
     encoded.save(tmp_path / "encoded.json")
-    assert EncodedImages.load(tmp_path / "encoded.json") == encoded
-
-
-def test_a_run_from_before_there_were_views_has_none(tmp_path):
-    encoded = EncodedImages(FAKE, {"a.png": "a" * 64}, {})
-    encoded.save(tmp_path / "encoded.json")
-    record = json.loads((tmp_path / "encoded.json").read_text())
-    del record["views"]
-    (tmp_path / "encoded.json").write_text(json.dumps(record))
     assert EncodedImages.load(tmp_path / "encoded.json") == encoded
 
 
@@ -717,15 +503,6 @@ def test_some_of_labelled_images_by_place():
     assert (len(without), without.views, without.read(slice(None)).tolist()) == (1, 0, [[4, 5]])
 
 
-def test_a_split_s_features_are_float32_whatever_the_cache_holds(paths):
-    encoded = encode_images(paths, FakeEncoder(), ("grid",))
-    store, (rows,) = encoded.features(list(paths), "grid")
-    labelled = LabelledFeatures([], rows, store)
-    assert labelled.shape == (2, 3)
-    assert labelled.read(slice(2)).dtype == np.float32
-    assert not isinstance(labelled.read(slice(2)), np.memmap)
-
-
 @pytest.mark.parametrize(("features", "kinds"), [("pooled", ["pooled"]), ("grid", ["grid", "pooled"])])
 def test_a_run_encodes_what_its_model_reads_and_what_the_tagger_reads(features, kinds, paths, cache):
     prepared = prepare(paths, features)
@@ -748,23 +525,12 @@ def test_a_kind_that_was_not_encoded_says_what_to_do(split, prepared):
         prepared.labelled_features(split, "grid")
 
 
-def test_pooled_features_that_are_gone_need_no_other_parameter(prepared, cache):
-    (cache / "rows.bin").unlink()
-    with pytest.raises(DataError, match=r"lacks 5 of 5 images; run 01_prepare again$"):
-        prepared.labelled_features("dev", "pooled")
-
-
 @pytest.mark.parametrize("kind", ["pooled", "grid"])
 def test_only_train_images_have_views(kind, paths, cache):
     prepared = prepare(paths, "grid", views=4)
     assert prepared.encoded.views == dict.fromkeys(list(paths)[:10], 4)
     assert [prepared.labelled_features(split, kind).views for split in ("train", "dev", "test")] == [4, 0, 0]
     assert len((cache / "keys.txt").read_text().split()) == 20 + 10 * 4
-
-
-def test_without_views_train_images_have_none_either(prepared):
-    assert prepared.encoded.views == {}
-    assert prepared.labelled_features("train", "pooled").views == 0
 
 
 @pytest.mark.parametrize("kind", ["pooled", "grid"])
@@ -788,26 +554,6 @@ def test_each_place_is_read_in_the_view_that_is_asked_for(kind, paths, tmp_path)
     )
     with pytest.raises(IndexError):
         train.read(places, np.full(5, 5))
-
-
-def test_features_without_views_are_read_as_they_are(prepared):
-    dev = prepared.labelled_features("dev", "pooled")
-    np.testing.assert_array_equal(dev.read(np.array([4, 0]), np.zeros(2, int)), dev.read(np.array([4, 0])))
-    with pytest.raises(IndexError):
-        dev.read(np.array([4, 0]), np.array([0, 1]))
-
-
-def test_a_split_without_images_has_no_views(paths):
-    dataset = Dataset(label(paths).images[10:])
-    prepared = PreparedRun(dataset, Vocabulary(RESERVED), encode_dataset(dataset, FakeEncoder(), views=2))
-    train = prepared.labelled_features("train", "pooled")
-    assert (len(train), train.views) == (0, 0)
-    assert train.read(slice(None)).shape == (0, 3)
-
-
-def test_an_unknown_split_is_an_error(prepared):
-    with pytest.raises(DataError, match="unknown split 'valid'; choose from train, dev, test"):
-        prepared.labelled_features("valid", "pooled")
 
 
 def test_sizes_count_images_captions_and_words(prepared):

@@ -110,28 +110,6 @@ def test_the_table_says_size_positions_and_width(name, size, positions, width):
     assert (spec.size, spec.positions, spec.width) == (size, positions, width)
 
 
-def test_the_table_holds_no_other_encoder_and_the_default_first():
-    assert list(ENCODERS) == [
-        "efficientnet_lite2",
-        "efficientnet_lite0",
-        "resnet50",
-        "inception_v3",
-        "efficientnetv2b0",
-    ]
-
-
-def test_an_unknown_name_is_refused_with_the_choices():
-    with pytest.raises(
-        ConfigError, match=r"unknown encoder 'vgg16'; choose from efficientnet_lite2, .*efficientnetv2b0"
-    ):
-        load_encoder("vgg16")
-
-
-def test_unknown_weights_are_refused_with_the_choices():
-    with pytest.raises(ConfigError, match="unknown encoder weights 'imagenet'; choose from pretrained, random"):
-        load_encoder("efficientnet_lite0", "imagenet")
-
-
 @pytest.mark.parametrize(
     ("name", "missing", "extra"),
     [
@@ -194,13 +172,6 @@ def test_the_seed_alone_decides_the_random_weights(lite0, monkeypatch):
     other, other_sha256 = torch_network("efficientnet_lite0", 224, "random", monkeypatch)
     assert np.abs(lite_features(other, images)["pooled"] - features["pooled"]).max() > 0.1
     assert other_sha256 != source_sha256
-
-
-def test_several_threads_share_an_encoder(lite0):
-    images = noise(4, 224)
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda place: lite0.encode(images[place : place + 1])["pooled"][0], range(4)))
-    np.testing.assert_allclose(found, lite0.encode(images)["pooled"], atol=1e-4)
 
 
 def test_a_cached_encoder_needs_no_torch(lite0_home, monkeypatch):
@@ -309,14 +280,6 @@ def test_an_encoder_is_converted_once(tiny, encoders_folder):
     assert {path.name for path in encoders_folder.iterdir()} == {"tiny-pretrained-v1", "tiny-pretrained-v1.lock"}
     load_encoder("tiny", "random")
     assert tiny.calls == 2
-
-
-def test_the_cached_folder_is_readable_as_the_user_s_umask_has_it(tiny, encoders_folder):
-    load_encoder("tiny")
-    assert tiny.calls == 1
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE((encoders_folder / "tiny-pretrained-v1").stat().st_mode) == 0o777 & ~umask
 
 
 def flip_a_bit(path: Path) -> None:

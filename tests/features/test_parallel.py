@@ -41,25 +41,6 @@ def test_a_part_that_takes_long_is_not_overtaken():
     assert list(map_in_order(work, range(12), 1, workers=4)) == list(range(12))
 
 
-def test_the_work_is_shared_among_threads():
-    together = threading.Barrier(3, timeout=60)  # passes only when three threads are in it at once
-    assert list(map_in_order(lambda part: together.wait() >= 0 and part[0], range(3), 1, workers=3)) == [0, 1, 2]
-
-
-def test_without_a_number_there_is_a_thread_for_each_core(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    together = threading.Barrier(3, timeout=60)
-    assert len(list(map_in_order(lambda _part: together.wait(), range(3), 1))) == 3
-    monkeypatch.setattr(os, "cpu_count", lambda: None)  # where it is not known
-    assert list(map_in_order(sum, range(3), 2)) == [1, 2]
-
-
-def test_the_caller_s_thread_does_none_of_it():
-    threads = set(map_in_order(lambda _part: threading.get_ident(), range(5), 1, workers=1))
-    assert len(threads) == 1
-    assert threading.get_ident() not in threads
-
-
 @pytest.mark.parametrize(("workers", "part_size"), [(1, 1), (1, 8), (3, 2)])
 def test_no_more_than_a_few_parts_are_read_ahead(workers, part_size):
     source = Source(10_000)
@@ -85,35 +66,3 @@ def test_an_error_in_the_work_comes_in_its_place():
     with pytest.raises(ValueError, match="two"):
         next(results)
     assert list(results) == []
-
-
-def test_an_error_in_the_source_reaches_the_reader():
-    def source():
-        yield from (0, 1)
-        raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        list(map_in_order(len, source(), 1, workers=1))
-
-
-def test_a_reader_that_stops_early_does_not_wait_for_what_has_not_begun():
-    begun, done, under_way, go_on = [], [], threading.Event(), threading.Event()
-
-    def work(part):
-        begun.append(part[0])
-        if part[0] == 1:
-            under_way.set()
-            assert go_on.wait(60)
-        done.append(part[0])
-
-    results = map_in_order(work, range(100), 1, workers=1)
-    next(results)
-    assert under_way.wait(60)
-    closing = threading.Thread(target=results.close)
-    closing.start()
-    closing.join(0.2)
-    assert closing.is_alive()  # it waits for the part under way
-    go_on.set()
-    closing.join(60)
-    assert (begun, done) == ([0, 1], [0, 1])
-    assert all("ThreadPool" not in thread.name for thread in threading.enumerate())
