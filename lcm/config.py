@@ -116,7 +116,6 @@ class TrainConfig(Params):
     tagger: str = "dual_encoder"  # tag scorer to train with the captioner; "kept" from the model before, or "none"
     tagger_epochs: int = 30  # passes over the training images, one caption each, for the tag scorer
     word_embedding: str = "glove_6b_50d"  # what the tag scorer reads words with: as in 01_prepare
-    export_attention: bool = False  # whether the bundle can tell where the model looked at each word; transformer only
     seed: int = 0  # of weights, dropout and the order of batches
 
     def __post_init__(self) -> None:

@@ -1,24 +1,14 @@
-"""Captioners by name: the table; and the captioner of a bundle, an image in, a description out.
+"""The captioner of a bundle, captioners by name, and which bundle answers.
 
-Knows which captioners there are, how to find a bundle with its encoder and its tag scorer, and how pictures become its
-descriptions, one or many. Refuses to know HTTP, files of results and metrics.
-
-Versions: where trained models lie side by side, and which one is current.
-
-Knows the folder `models` of the state folder, with one bundle a version, and the file `current` that names one of
-them. Refuses to know who may change that: operations/publishing.py does.
-
-`current` is a file that holds a version's name, for not every file system has links; a link to a version's folder,
-made by hand, is understood too. Without it, the shipped bundle is current; as a version that is called `shipped`.
-
-The self-test: whether a captioner that was loaded also works.
-
-Knows what any description must be like, and a few drawn pictures that a captioner has to describe before it answers
-others. Refuses to know whether its captions are good: the gate decides that.
+Published bundles ("versions") lie side by side in the folder `models` of the state folder; the file `current` there
+names one of them (a link to a version's folder, made by hand, is understood too, but not every file system has links).
+Without it the shipped bundle is current, as the version `shipped`. This module reads that pointer; lcm.registry changes
+it.
 """
 
 import io
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -37,10 +27,10 @@ from lcm.captioning.tagging import Photo, rank, tag_candidates
 from lcm.data.images import read_image
 from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
 from lcm.features.cache import map_in_order
-from lcm.features.encoders import find_encoder
 from lcm.paths import home, packaged_file
 
 SHIPPED_BUNDLE = "data/models/flickr8k"
+CURRENT, SHIPPED = "current", "shipped"  # versions that are always there; `current` is the pointer's file name too
 PART = 16  # images that a thread describes at once
 
 
@@ -63,10 +53,10 @@ class BundleCaptioner(BaseCaptioner):
     def __init__(self, folder: Path, tagger: str | None = None, threads: int = 0):
         """Load both; `tagger` is as load_captioner takes it, `threads` the cores that encoding one image uses.
 
-        Raises BundleError when the bundle is damaged or the encoder is not the one it knows.
+        Raises BundleError when the bundle is damaged or its encoder gives other features here.
         """
         self._bundle = Bundle(folder)
-        self._encoder = find_encoder(self._bundle.manifest.encoder, threads)
+        self._encoder = self._bundle.encoder(threads)
         self.name, self.encoder = self._bundle.manifest.name, self._encoder.identity
         self.feature_kinds = tuple({"pooled": None, self._bundle.manifest.feature_kind: None})
         self.tag_scorer = load_tag_scorer(tagger, folder, self._bundle.manifest)
@@ -139,22 +129,23 @@ def _load_calibration(folder: Path, record: Mapping[str, Any]) -> PlattScaler | 
 
 
 CAPTIONERS: dict[str, Callable[[str, str | None, int], Captioner]] = {
-    "bundle": lambda folder, tagger, threads: BundleCaptioner(_folder_or_shipped(folder), tagger, threads),
+    "bundle": lambda named, tagger, threads: BundleCaptioner(find_bundle(named), tagger, threads),
     "blip": lambda checkpoint, tagger, _threads: BlipCaptioner(checkpoint or BLIP_CHECKPOINT, tagger),
     "nearest": NearestCaptioner,
 }
 
 
 def load_captioner(captioner: str | Path | None = None, tagger: str | None = None, threads: int = 0) -> Captioner:
-    """Return the captioner that is asked for: KIND or KIND:ARGUMENT, a kind being in CAPTIONERS, or a bundle's folder.
+    """Return the captioner that is asked for: KIND or KIND:ARGUMENT, a kind being in CAPTIONERS, or a bundle.
 
-    bundle:FOLDER, as FOLDER alone; `bundle`, as nothing at all, is the bundle that lcm ships. blip:CHECKPOINT, a name
-    on the model hub or a folder; `blip` is BLIP_CHECKPOINT. nearest:RUN_DIR, a run's folder that 01_prepare has filled.
+    A bundle is a version's name ("current" and "shipped" among them) or a folder, alone or after "bundle:"; nothing at
+    all, or `bundle`, is the one that find_bundle finds. blip:CHECKPOINT, a name on the model hub or a folder; `blip`
+    is BLIP_CHECKPOINT. nearest:RUN_DIR, a run's folder that 01_prepare has filled.
 
-    `tagger` is a name in scorers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
+    `tagger` is a name in taggers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
     own tag scorer is used, where it has one. `threads` is the number of cores one call uses (0: all), where that can be
-    chosen. Raises ConfigError for an unknown kind or tagger, BundleError when there is no whole bundle or checkpoint,
-    DataError when a run is not prepared.
+    chosen. Raises ConfigError for an unknown kind, version or tagger, BundleError when there is no whole bundle or
+    checkpoint, DataError when a run is not prepared.
     """
     kind, argument = _parse(captioner)
     return CAPTIONERS[kind](argument, tagger, threads)
@@ -163,32 +154,46 @@ def load_captioner(captioner: str | Path | None = None, tagger: str | None = Non
 def bundle_folder(captioner: str | Path | None = None) -> Path | None:
     """Return the folder of the bundle that load_captioner would load; None for other kinds of captioners.
 
-    Raises ConfigError for an unknown kind.
+    Raises ConfigError for an unknown kind or version.
     """
     kind, argument = _parse(captioner)
-    return _folder_or_shipped(argument) if kind == "bundle" else None
+    return find_bundle(argument) if kind == "bundle" else None
 
 
-def _folder_or_shipped(folder: str) -> Path:
-    return Path(folder) if folder else packaged_file(SHIPPED_BUNDLE)
-
-
-def _parse(captioner: str | Path | None) -> tuple[str, str]:
-    """Return kind and argument of a captioner; raises ConfigError for an unknown kind."""
+def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:
+    """Return kind and argument of a captioner; whatever is not one of the kinds is a bundle."""
     kind, _, argument = str(captioner or "bundle").partition(":")
     if isinstance(captioner, Path) or kind not in CAPTIONERS:
-        if isinstance(captioner, str) and "/" not in captioner and not Path(captioner).is_dir():
-            raise ConfigError(
-                f"unknown captioner {captioner!r}; choose from {', '.join(CAPTIONERS)}, or give the folder of a bundle"
-            )
-        kind, argument = "bundle", str(captioner)
-    if argument.startswith("~"):  # a shell leaves it be behind a colon
+        return "bundle", captioner
+    if argument.startswith("~"):  # a shell leaves it as it is behind a colon
         argument = str(Path(argument).expanduser())
     return kind, argument
 
 
-CURRENT = "current"
-SHIPPED = "shipped"
+def find_bundle(explicit: str | Path | None = None) -> Path:
+    """Return the folder of the bundle that answers: `explicit`, else LCM_BUNDLE, else the current version.
+
+    The first two are a version's name, "current" and "shipped" among them, or a folder; without a current version, the
+    shipped bundle is it. The folder may be gone. Raises ConfigError for an unknown version, BundleError when `current`
+    cannot be read.
+    """
+    named = explicit or os.environ.get("LCM_BUNDLE", "").strip() or CURRENT
+    models = models_folder()
+    if named == CURRENT:
+        try:
+            return current_folder(models)
+        except OSError as error:
+            raise BundleError(f"{models / CURRENT} cannot be read ({error.strerror}); check who owns it") from error
+    if isinstance(named, str) and os.sep not in named:
+        if named == SHIPPED or (models / named).is_dir():
+            return version_folder(models, named)
+        if not Path(named).is_dir():
+            choices = ", ".join([*CAPTIONERS, CURRENT]) if explicit else CURRENT
+            raise ConfigError(
+                f"unknown {'captioner' if explicit else 'LCM_BUNDLE'} {named!r}; choose from {choices} and {SHIPPED}, "
+                "or give the name of a version (lcm models list shows them) or the folder of a bundle"
+            )
+    return Path(named).expanduser().resolve()
 
 
 def models_folder() -> Path:

@@ -60,12 +60,18 @@ GOLDEN_TOLERANCE = 1e-3  # exporters and processors differ by less, other weight
 
 
 @dataclass(frozen=True)
-class EncoderSpec:
-    """What is known of an encoder before it is made."""
+class EncoderShape:
+    """What an encoder takes and gives, as its ONNX file says."""
 
     size: int  # S, pixels
     positions: int  # N
     width: int  # D
+
+
+@dataclass(frozen=True)
+class EncoderSpec(EncoderShape):
+    """What is known of an encoder before it is made."""
+
     convert: Callable[[str, int, str, Path], str]  # writes the ONNX file, returns the hash of the source weights
 
 
@@ -97,11 +103,12 @@ class Encoder:
     """A loaded encoder; safe to call from several threads."""
 
     def __init__(self, onnx_path: Path, identity: EncoderIdentity, threads: int = 0):
-        """Load the file; `threads` is the number of cores one call uses (0: all)."""
-        self.identity = identity
-        self.spec = ENCODERS[identity.name]
+        """Load the file, in the cache or in a bundle; `threads` is the number of cores one call uses (0: all)."""
+        self.path, self.identity = onnx_path, identity
         self._session = open_session(onnx_path, threads, alone=threads == 0)
-        self._outputs = dict(zip(FEATURE_KINDS, (out.name for out in self._session.get_outputs()), strict=True))
+        (image,), (pooled, grid) = self._session.get_inputs(), self._session.get_outputs()
+        self.spec = EncoderShape(image.shape[1], *grid.shape[1:])
+        self._outputs = dict(zip(FEATURE_KINDS, (pooled.name, grid.name), strict=True))
 
     def encode(self, images: np.ndarray, kinds: Sequence[str] = ("pooled",)) -> dict[str, np.ndarray]:
         """Return the features of uint8 images [B, S, S, 3]: "pooled" [B, D] and, when asked, "grid" [B, N, D]."""
@@ -109,10 +116,14 @@ class Encoder:
         (image_input,) = self._session.get_inputs()
         return dict(zip(kinds, self._session.run(names, {image_input.name: images}), strict=True))
 
-    def verify(self, expected: EncoderIdentity) -> None:
-        """Raise BundleError unless this encoder gives the features that `expected` was recorded with."""
+    def matches(self, expected: EncoderIdentity) -> bool:
+        """Whether this encoder gives the features that `expected` was recorded with."""
         golden = golden_features(self)
-        if len(expected.golden) != len(golden) or not np.allclose(golden, expected.golden, atol=GOLDEN_TOLERANCE):
+        return len(expected.golden) == len(golden) and np.allclose(golden, expected.golden, atol=GOLDEN_TOLERANCE)
+
+    def verify(self, expected: EncoderIdentity) -> None:
+        """Raise BundleError unless this encoder, of the cache, `matches`."""
+        if not self.matches(expected):
             raise BundleError(
                 f"the encoder {self.identity.name} made on this machine gives other features than the one the model "
                 f"was trained with (source weights {self.identity.source_sha256[:12]} here, "

@@ -117,19 +117,6 @@ class Transformer(keras.Model):
             hidden = layer(hidden, layer.keys_values(seen), training=training)
         return self.decoder_norm(hidden)
 
-    def attention(self, features: Tensor, token_ids: Tensor) -> Tensor:
-        """Return where the last layer looked as it wrote the word after each position: [B, W, T, N], sums are 1.
-
-        From features [B, N, F] and the words before [B, W, T]; the mean over heads.
-        """
-        seen = self.see(features)
-        hidden = self.read(token_ids, 0)
-        *before, last = self.decoder
-        for layer in before:
-            hidden = layer(hidden, layer.keys_values(seen))
-        keys, _ = last.keys_values(seen)
-        return last.looks(hidden, keys)
-
     def logits(self, hidden: Tensor) -> Tensor:
         """Return unnormalised log-probabilities of the next word, [..., V], from hidden [..., D]."""
         return ops.matmul(hidden, ops.transpose(self.words)) + self.word_bias
@@ -143,14 +130,21 @@ class Transformer(keras.Model):
         self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next rows."""
+        log_probs, next_rows, _ = self.step_attention(token_ids, images, rows)
+        return log_probs, next_rows
+
+    def step_attention(
+        self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """Return what `step` does, and where the last layer looked, the mean over heads [B, W, N], sums are 1."""
         hidden = as_rows(self.read(token_ids[..., None], ops.shape(rows[0])[3]))  # [B * W, D]
-        next_rows = []
+        next_rows, looked = [], None
         for place, layer in enumerate(self.decoder):
             pair = slice(2 * place, 2 * place + 2)
-            hidden, kept = layer.step(hidden, images[pair], rows[pair], ops.shape(token_ids))
+            hidden, kept, looked = layer.step(hidden, images[pair], rows[pair], ops.shape(token_ids))
             next_rows += kept
         log_probs = ops.log_softmax(self.logits(self.decoder_norm(hidden)))
-        return ops.reshape(log_probs, (*ops.shape(token_ids), self.words.shape[0])), tuple(next_rows)
+        return ops.reshape(log_probs, (*ops.shape(token_ids), self.words.shape[0])), tuple(next_rows), looked
 
 
 def _normal(width: int) -> keras.initializers.Initializer:

@@ -158,7 +158,7 @@ def distill(
         base, vocabulary, max(1, round(config.batch_size * (1 - share))) * captions, together=together
     )
     stage = Continuing(model, teacher, contributed, kept, config)
-    recipe = {name: value for name, value in asdict(config).items() if name not in ("run_dir", "export_attention")}
+    recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
     recipe |= {"before": before.manifest.name, "contributed": contributed.fingerprint(), "base": kept.fingerprint()}
     return run_epochs(stage, config.epochs, config.patience, recipe, checkpoint)
 

@@ -490,7 +490,7 @@ def fit(
 
 def _recipe(config: TrainConfig, train: CaptionBatches) -> dict:
     """What must be the same for a run to be resumed: the data, and all parameters but those of other stages."""
-    others = {"run_dir", "word_embedding", "export_attention", "contributed_share", "keep_images", "keep_weight"}
+    others = {"run_dir", "word_embedding", "contributed_share", "keep_images", "keep_weight"}
     parameters = {
         name: value
         for name, value in asdict(config).items()

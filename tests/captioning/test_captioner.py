@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 import lcm
-from lcm.captioning import captioner, decoding, taggers
-from lcm.captioning.captioner import BundleCaptioner, load_captioner
+from lcm.captioning import bundle, captioner, decoding, taggers
+from lcm.captioning.bundle import Manifest
+from lcm.captioning.captioner import BundleCaptioner, bundle_folder, current_version, find_bundle, load_captioner
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description, PlattScaler
 from lcm.captioning.generate import GeneratedCaption
 from lcm.captioning.taggers import DualEncoder
 from lcm.captioning.tagging import TagScorer
 from lcm.data.images import open_image
-from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
+from lcm.errors import BadImageError, BundleError, ConfigError
 from lcm.features.encoders import EncoderIdentity
 from tests.fakes.tiny_graphs import (
     IMPOSSIBLE,
@@ -402,13 +403,6 @@ def test_many_images_are_as_sure_and_as_well_chosen_as_each_alone(workers, uneve
     assert len({round(confidence, 3) for confidence in sure}) == 3
 
 
-def test_parts_as_they_are_change_nothing(tagged, mixed, monkeypatch):
-    captioner = load_captioner(tagged)
-    together = [captions_of(one) for _, one in captioner.describe_many(mixed * 10)]
-    monkeypatch.setattr(captioner, "PART", 1)
-    assert together == [captions_of(one) for _, one in captioner.describe_many(mixed)] * 10
-
-
 def test_an_image_is_bad_in_its_own_place_and_says_why(tagged, tmp_path, pictures):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     images = [pictures["red"], tmp_path / "bad.png", pictures["blue"]]
@@ -475,25 +469,72 @@ def test_many_images_are_refused_for_what_one_is(arguments, folder, pictures):
 # Which bundle, which encoder
 
 
-def test_another_encoder_than_the_model_s_is_refused(tmp_path, encoder):
-    other = replace(encoder, golden=tuple(value + 0.01 for value in encoder.golden), source_sha256="a" * 64)
-    folder = save_bundle(tmp_path / "other", other)
-    with pytest.raises(BundleError, match=r"gives other features .*000000000000 here, aaaaaaaaaaaa there"):
-        load_captioner(folder)
+def test_an_encoder_that_gives_other_features_is_refused(tmp_path, encoder):
+    other = replace(encoder, golden=tuple(value + 0.01 for value in encoder.golden))
+    with pytest.raises(BundleError, match=r"the encoder tiny of .*other gives other features .*or export the bundle"):
+        load_captioner(save_bundle(tmp_path / "other", other))
 
 
-def test_a_model_s_encoder_that_lcm_does_not_know_is_refused(tmp_path, encoder):
-    folder = save_bundle(tmp_path / "other", replace(encoder, name="vgg16"))
-    with pytest.raises(LcmError, match="unknown encoder 'vgg16'; choose from efficientnet_lite2"):
-        load_captioner(folder)
+def test_a_bundle_of_any_encoder_answers_without_cache(tmp_path, encoder, pictures, monkeypatch):
+    monkeypatch.setenv("LCM_CACHE", str(tmp_path / "empty"))
+    folder = save_bundle(tmp_path / "other", replace(encoder, name="owner/some-vision-model"))
+    assert load_captioner(folder).describe(pictures["red"]).caption == "a red square"
+    assert not (tmp_path / "empty").exists()
 
 
-def test_without_a_folder_it_is_the_shipped_bundle(tagged, monkeypatch):
-    asked = []
-    monkeypatch.setattr(captioner, "packaged_file", lambda name: asked.append(name) or tagged)
-    assert lcm.load_captioner().name == lcm.load_captioner("bundle").name == lcm.load_captioner("").name == "tiny-1"
-    assert asked == ["data/models/flickr8k"] * 3
-    assert lcm.load_captioner(str(tagged)).tag_scorer.name == "tiny-tags"
+@pytest.fixture
+def versions(tmp_path, encoder, monkeypatch) -> Path:
+    """The folder of the versions `mine` and `other`; a third bundle stands where the shipped one is."""
+    shipped = save_bundle(tmp_path / "in lcm", encoder, name="tiny-shipped")
+    monkeypatch.setattr(captioner, "packaged_file", lambda _name: shipped)
+    monkeypatch.delenv("LCM_BUNDLE", raising=False)
+    models = captioner.models_folder()
+    models.mkdir(parents=True)
+    for name in ("mine", "other"):
+        save_bundle(models / name, encoder, name=f"tiny-{name}")
+    return models
+
+
+@pytest.mark.parametrize(
+    ("spec", "lcm_bundle", "current", "answers"),
+    [
+        (None, None, None, "shipped"),
+        (None, None, "mine", "mine"),
+        (None, "other", "mine", "other"),
+        (None, "MODELS/other", "mine", "other"),
+        (None, "shipped", "mine", "shipped"),
+        (None, "current", "mine", "mine"),
+        ("", "other", "mine", "other"),
+        ("bundle", "other", "mine", "other"),
+        ("mine", "other", None, "mine"),
+        ("bundle:mine", "other", None, "mine"),
+        ("MODELS/mine", "other", "other", "mine"),
+        ("current", "other", "mine", "mine"),
+        ("bundle:current", "other", "mine", "mine"),
+        ("current", "other", None, "shipped"),
+        ("shipped", "other", "mine", "shipped"),
+    ],
+)
+def test_an_explicit_bundle_answers_else_lcm_bundle_else_the_current_version_else_the_shipped_one(
+    spec, lcm_bundle, current, answers, versions, monkeypatch
+):
+    if lcm_bundle:
+        monkeypatch.setenv("LCM_BUNDLE", lcm_bundle.replace("MODELS", str(versions)))
+    if current:
+        (versions / "current").write_text(f"{current}\n")
+    spec = spec and spec.replace("MODELS", str(versions))
+    assert lcm.load_captioner(spec).name == f"tiny-{answers}"
+    assert Manifest.load(bundle_folder(spec)).name == f"tiny-{answers}"
+
+
+def test_a_link_may_be_current_and_a_version_may_be_gone(versions):
+    (versions / "current").symlink_to(versions / "mine")
+    assert (find_bundle(), current_version(versions)) == (versions / "mine", "mine")
+    (versions / "current").unlink()
+    (versions / "current").write_text("gone\n")
+    assert (find_bundle(), current_version(versions)) == (versions / "gone", "gone")
+    with pytest.raises(BundleError, match="gone is no bundle"):
+        load_captioner()
 
 
 # Which captioner
@@ -538,7 +579,7 @@ def test_a_captioner_is_asked_for_by_its_kind(spec, asked, loaded, monkeypatch, 
 
 @pytest.mark.parametrize("spec", ["bilp", "blipp:owner", "nowhere", "Blip", " blip"])
 def test_an_unknown_captioner_is_refused_with_the_choices(spec):
-    choices = r"choose from bundle, blip, nearest, or give the folder of a bundle"
+    choices = r"choose from bundle, blip, nearest, current and shipped, or give the name of a version .*or the folder"
     with pytest.raises(ConfigError, match=f"unknown captioner '{spec}'; {choices}"):
         load_captioner(spec)
 
@@ -561,8 +602,8 @@ def test_every_captioner_keeps_the_protocol():
 
 
 def test_the_number_of_threads_reaches_the_encoder(folder, monkeypatch):
-    asked, find = [], captioner.find_encoder
-    monkeypatch.setattr(captioner, "find_encoder", lambda identity, threads: asked.append(threads) or find(identity))
+    asked, load = [], bundle.Bundle.encoder
+    monkeypatch.setattr(bundle.Bundle, "encoder", lambda self, threads: asked.append(threads) or load(self, threads))
     load_captioner(folder, threads=3)
     load_captioner(folder)
     assert asked == [3, 0]

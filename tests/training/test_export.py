@@ -1,7 +1,5 @@
 """The export of any captioning model: tiny ones with caches that grow by each word answer as Keras does."""
 
-import json
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,13 @@ from lcm.data.dataset import Dataset
 from lcm.data.text import END, START
 from lcm.errors import BundleError, ConfigError
 from lcm.features.cache import EncodedImages, PreparedRun
-from lcm.features.encoders import EncoderIdentity
+from lcm.features.encoders import load_encoder
 from lcm.models.transformer import Transformer
 from lcm.paths import RunDir
 from lcm.training.export import check_parameters, export_bundle
 from lcm.training.loop import KerasDecoder
-from tests.fakes.tiny_graphs import VOCABULARY
+from tests.fakes.attention import attention
+from tests.fakes.tiny_graphs import VOCABULARY, use_tiny_encoder
 
 POSITIONS, FEATURE_DIM, WIDTH = 5, 7, 6
 
@@ -106,7 +105,7 @@ class Exported:
 
 
 def export(model: keras.Model, folder: Path, **parameters) -> Exported:
-    encoder = EncoderIdentity("tiny", "random", "0" * 64, ())
+    encoder = load_encoder("tiny").identity
     prepared, run = PreparedRun(Dataset(()), VOCABULARY, EncodedImages(encoder, {}, {})), RunDir.at(folder)
     export_bundle(model, None, prepared, TrainConfig(run_dir="", **parameters), run)
     return Exported(model, run.bundle, bundle.Bundle(run.bundle))
@@ -114,13 +113,12 @@ def export(model: keras.Model, folder: Path, **parameters) -> Exported:
 
 @pytest.fixture(scope="module")
 def exported(remembering, transformer, biased, tmp_path_factory) -> dict[str, Exported]:
-    """All by name; the transformer's bundle can tell where it looked."""
+    """All by name."""
     folder = tmp_path_factory.mktemp("runs")
-    return {
-        "remembering": export(remembering, folder / "remembering"),
-        "transformer": export(transformer, folder / "transformer", export_attention=True),
-        "biased": export(biased, folder / "biased"),
-    }
+    models = {"remembering": remembering, "transformer": transformer, "biased": biased}
+    with pytest.MonkeyPatch.context() as patch:
+        use_tiny_encoder(folder, patch)
+        return {name: export(model, folder / name) for name, model in models.items()}
 
 
 def features_of(images: int) -> np.ndarray:
@@ -181,7 +179,7 @@ def several_texts() -> np.ndarray:
 def test_a_bundle_looks_where_keras_does(exported):
     model, loaded = exported["transformer"].model, exported["transformer"].loaded
     features, token_ids = features_of(2), several_texts()
-    expected = model.attention(features, token_ids).numpy()
+    expected = attention(model, features, token_ids)
     for given in (features, features.astype(np.float64)):
         weights = loaded.attention(given, token_ids.astype(np.int64))
         assert weights.shape == (2, 2, 3, POSITIONS)
@@ -192,56 +190,23 @@ def test_a_bundle_looks_where_keras_does(exported):
     np.testing.assert_allclose(alone, expected[:1, :1, :1], atol=1e-5)
 
 
-def test_the_graph_of_attention_is_a_file_of_the_bundle_like_others(exported, tmp_path):
-    manifest = exported["transformer"].loaded.manifest
-    assert manifest.attention
-    assert sorted(manifest.files) == ["attention.onnx", "start.onnx", "step.onnx", "vocabulary.txt", "weights.npz"]
-    folder = shutil.copytree(exported["transformer"].folder, tmp_path / "copy")
-    assert bundle.seal(folder, manifest) == manifest  # as 03_evaluate does, with its metrics
-    graph = folder / "attention.onnx"
-    for damage, message in (
-        (lambda: graph.write_bytes(b"no graph"), r"attention\.onnx is not what was exported"),
-        (lambda: bundle.seal(folder, manifest), "a graph that ONNX Runtime cannot load"),
-        (graph.unlink, r"lacks attention\.onnx"),
-    ):
-        damage()
-        with pytest.raises(BundleError, match=message):
-            bundle.Bundle(folder)
-
-
-def test_a_bundle_without_that_graph_says_how_to_get_one(exported):
+def test_a_model_that_looks_at_no_grid_says_so(exported):
     loaded = exported["remembering"].loaded
-    assert not loaded.manifest.attention
-    assert sorted(loaded.manifest.files) == ["start.onnx", "step.onnx", "vocabulary.txt", "weights.npz"]
-    with pytest.raises(BundleError, match=r"merge-\w+ cannot tell where its model looked.*-p export_attention true"):
+    assert not loaded.has_attention
+    with pytest.raises(BundleError, match=r"merge-\w+ cannot tell where its model looked.* -p model transformer"):
         loaded.attention(features_of(2), several_texts())
-
-
-def test_a_manifest_written_before_there_was_attention_has_none(exported, tmp_path):
-    loaded = exported["remembering"].loaded
-    loaded.manifest.save(tmp_path)
-    record = json.loads((tmp_path / bundle.MANIFEST).read_text())
-    del record["attention"]
-    (tmp_path / bundle.MANIFEST).write_text(json.dumps(record))
-    assert bundle.Manifest.load(tmp_path) == loaded.manifest
 
 
 # Before training
 
 
 def test_what_can_be_exported_may_be_asked_for():
-    for parameters in ({}, {"tagger": "none"}, {"model": "transformer", "export_attention": True}):
+    for parameters in ({}, {"tagger": "none"}, {"model": "transformer"}):
         check_parameters(TrainConfig(run_dir="", **parameters))
-
-
-def test_attention_of_a_model_that_looks_nowhere_is_refused():
-    message = r"^export_attention is True and model is 'merge', which .* from transformer, or leave it out$"
-    with pytest.raises(ConfigError, match=message):
-        check_parameters(TrainConfig(run_dir="", export_attention=True))
 
 
 def test_an_unknown_tagger_or_model_is_refused():
     with pytest.raises(ConfigError, match="unknown tagger 'clip'; choose from dual_encoder, kept, none"):
         check_parameters(TrainConfig(run_dir="", tagger="clip"))
     with pytest.raises(ConfigError, match="unknown model 'gru'; choose from merge, transformer"):
-        check_parameters(TrainConfig(run_dir="", model="gru", export_attention=True))
+        check_parameters(TrainConfig(run_dir="", model="gru"))

@@ -68,10 +68,10 @@ def sha256(path: Path) -> str:
 
 def test_the_manifest_is_read_as_it_was_sealed(folder, encoder):
     manifest = Bundle(folder).manifest
-    names = ["start.onnx", "step.onnx", "vocabulary.txt"]
+    names = ["encoder.onnx", "start.onnx", "step.onnx", "vocabulary.txt"]
     assert manifest == tiny_manifest(encoder, files={name: sha256(folder / name) for name in names})
     assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", *names]
-    assert manifest.schema_version == SCHEMA_VERSION == 2
+    assert manifest.schema_version == SCHEMA_VERSION == 3
     assert Bundle(folder).vocabulary == VOCABULARY
 
 
@@ -133,7 +133,7 @@ def replace_by_folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md", *TAG_FILES])
+@pytest.mark.parametrize("name", [*REQUIRED_FILES, "MODEL_CARD.md", *TAG_FILES])
 @pytest.mark.parametrize(
     "damage", [flip_a_bit, cut_in_half, lambda path: os.truncate(path, 0), Path.unlink, replace_by_folder]
 )
@@ -187,10 +187,10 @@ def test_a_manifest_that_is_not_json_is_refused(content, folder):
         Bundle(folder)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
+@pytest.mark.parametrize("version", [0, 2, 4, "3", None])
 def test_another_schema_version_is_refused(version, folder):
     change_manifest(folder, schema_version=version)
-    with pytest.raises(BundleError, match=rf"schema version {version!r} and this lcm reads 2; .*or update lcm"):
+    with pytest.raises(BundleError, match=rf"schema version {version!r} and this lcm reads 3; .*or update lcm"):
         Bundle(folder)
 
 
@@ -243,7 +243,7 @@ def test_a_manifest_that_lacks_a_field_is_refused(name, folder):
         Bundle(folder)
 
 
-@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt", *TAG_FILES])
+@pytest.mark.parametrize("name", ["encoder.onnx", "start.onnx", "step.onnx", "vocabulary.txt", *TAG_FILES])
 def test_a_file_without_hash_is_refused(name, tagged):
     files = dict(Manifest.load(tagged).files)
     del files[name]
@@ -304,7 +304,7 @@ class Payload:
         return Path.touch, (self.trace,)
 
 
-@pytest.mark.parametrize("name", ["start.onnx", "step.onnx", "vocabulary.txt", *TAG_FILES])
+@pytest.mark.parametrize("name", ["encoder.onnx", "start.onnx", "step.onnx", "vocabulary.txt", *TAG_FILES])
 def test_a_pickle_put_in_place_is_never_loaded(name, tmp_path, encoder):
     trace = tmp_path / "was loaded"
     content = pickle.dumps(Payload(trace))
@@ -334,7 +334,7 @@ def test_a_bundle_with_tag_scorer_needs_its_files_too(encoder):
 
 def test_tag_files_are_sealed_and_kept_by_an_evaluation(tagged, encoder):
     manifest = Bundle(tagged).manifest
-    names = {"start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md", *TAG_FILES}
+    names = {"encoder.onnx", "start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md", *TAG_FILES}
     assert manifest == tiny_manifest(encoder, tagger=TAGGER, metrics=METRICS, files=manifest.files)
     assert manifest.files == {name: sha256(tagged / name) for name in names}
 
@@ -370,12 +370,12 @@ def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
     add_evaluation(folder, METRICS)
     manifest = Bundle(folder).manifest
     assert manifest == tiny_manifest(encoder, metrics=METRICS, files=manifest.files)
-    assert set(manifest.files) == {"start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md"}
+    assert set(manifest.files) == {"encoder.onnx", "start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md"}
     assert (folder / "MODEL_CARD.md").read_text() == model_card(manifest)
     add_evaluation(folder, {"cider": 0.75})
     assert Bundle(folder).manifest.metrics == {"cider": 0.75}
     assert "0.750" in (folder / "MODEL_CARD.md").read_text()
-    assert len(list(folder.iterdir())) == 5
+    assert len(list(folder.iterdir())) == 6
 
 
 def test_a_bundle_captions_as_it_was_measured(tagged):
