@@ -7,19 +7,17 @@ it.
 """
 
 import io
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from lcm.captioning.bundle import MANIFEST, Bundle
-from lcm.captioning.description import BaseCaptioner, Captioner, Description, PlattScaler, SeenImage, Source
+from lcm.captioning.description import Captioner, Description, PlattScaler, SeenImage, Source
 from lcm.captioning.generate import GeneratedCaption, add_samples, best_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
@@ -35,42 +33,40 @@ PART = 16  # images that a thread describes at once
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """One image after encoding: its features and its vector for tags, or why it could not be read."""
+class _Encoded:
+    """One image, encoded: its features and its vector for tags, or why it could not be read."""
 
     source: Source
-    features: np.ndarray | None  # [D] or [N, D]
-    tag_vector: np.ndarray | None
+    features: np.ndarray | None = None  # [D] or [N, D]
+    tag_vector: np.ndarray | None = None
     error: BadImageError | None = None
 
 
-class BundleCaptioner(BaseCaptioner):
-    """A bundle with its encoder: the whole way from a picture to its description, in ONNX Runtime alone.
+class BundleCaptioner(Captioner):
+    """A bundle: the whole way from a picture to its description, in ONNX Runtime alone.
 
     Its `describe` takes a SeenImage too, which `see` gives.
     """
 
     def __init__(self, folder: Path, tagger: str | None = None, threads: int = 0):
-        """Load both; `tagger` is as load_captioner takes it, `threads` the cores that encoding one image uses.
+        """Load it; `tagger` is as load_captioner takes it, `threads` the cores that encoding one image uses.
 
         Raises BundleError when the bundle is damaged or its encoder gives other features here.
         """
         self._bundle = Bundle(folder)
+        manifest = self._bundle.manifest
         self._encoder = self._bundle.encoder(threads)
-        self.name, self.encoder = self._bundle.manifest.name, self._encoder.identity
-        self.feature_kinds = tuple({"pooled": None, self._bundle.manifest.feature_kind: None})
-        self.tag_scorer = load_tag_scorer(tagger, folder, self._bundle.manifest)
-        self._chooser = load_reranker(folder, self._bundle.manifest, self.tag_scorer)
-        self._calibration = _load_calibration(folder, self._bundle.manifest.calibration)
-
-    def _describe_all(
-        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        def work(part: Sequence[Source | SeenImage]) -> list[tuple[Source, Description | BadImageError]]:
-            return list(self._describe(list(map(self._see, part)), samples, labels))
-
-        for part in map_in_order(work, images, PART, workers):
-            yield from part
+        self.name, self.encoder = manifest.name, self._encoder.identity
+        self.feature_kinds = tuple({"pooled": None, manifest.feature_kind: None})
+        self.tag_scorer = load_tag_scorer(tagger, folder, manifest)
+        self._reranker = load_reranker(folder, manifest, self.tag_scorer)
+        try:
+            self._calibration = PlattScaler.from_record(manifest.calibration) if manifest.calibration else None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BundleError(
+                f"{folder / MANIFEST} holds a calibration that is damaged ({type(error).__name__}: {error}); export or "
+                "evaluate the bundle again"
+            ) from error
 
     def see(self, image: Source) -> SeenImage:
         """Read and encode an image by itself: in a batch, its features would have other last digits."""
@@ -78,7 +74,16 @@ class BundleCaptioner(BaseCaptioner):
         encoded = self._encoder.encode(pixels[None], self.feature_kinds)
         return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
 
-    def _see(self, image: Source | SeenImage) -> _Seen:
+    def _describe_all(
+        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
+    ) -> Iterator[tuple[Source, Description | BadImageError]]:
+        def work(part: Sequence[Source | SeenImage]) -> list[tuple[Source, Description | BadImageError]]:
+            return self._describe([self._encode(image) for image in part], samples, labels)
+
+        for part in map_in_order(work, images, PART, workers):
+            yield from part
+
+    def _encode(self, image: Source | SeenImage) -> _Encoded:
         """Return what captions and tags are made from; the pixels are let go, for many images wait here."""
         source = image.source if isinstance(image, SeenImage) else image
         try:
@@ -86,24 +91,22 @@ class BundleCaptioner(BaseCaptioner):
             photo = Photo(source, seen.features)
             vector = self.tag_scorer.image_vector(photo) if self.tag_scorer else None  # it may read the image anew
         except BadImageError as error:
-            return _Seen(source, None, None, error)
-        return _Seen(source, photo.features[self._bundle.manifest.feature_kind], vector)
+            return _Encoded(source, error=error)
+        return _Encoded(source, photo.features[self._bundle.manifest.feature_kind], vector)
 
     def _describe(
-        self, part: Sequence[_Seen], samples: int, labels: Sequence[str] | None
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        """Yield each image of a part with its description or its error."""
+        self, part: Sequence[_Encoded], samples: int, labels: Sequence[str] | None
+    ) -> list[tuple[Source, Description | BadImageError]]:
+        """Return each image of a part with its description or its error; captions are written for all at once."""
         good = [one for one in part if one.error is None]
-        written = iter(self._write(np.stack([one.features for one in good]), samples) if good else ())
-        for one in part:
-            yield one.source, one.error or self._description(*next(written), one.tag_vector, labels)
-
-    def _write(self, features: np.ndarray, samples: int) -> Iterator[tuple[GeneratedCaption, list[str]]]:
-        """Yield each image's best caption and all its captions, from its features [B, D] or [B, N, D]."""
-        manifest = self._bundle.manifest
-        best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._chooser)
-        texts = [one.text for one in best]
-        yield from zip(best, add_samples(self._bundle, features, texts, samples, manifest.max_words), strict=True)
+        descriptions = iter(())
+        if good:
+            manifest, features = self._bundle.manifest, np.stack([one.features for one in good])
+            best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._reranker)
+            captions = add_samples(self._bundle, features, [one.text for one in best], samples, manifest.max_words)
+            vectors = [one.tag_vector for one in good]
+            descriptions = map(self._description, best, captions, vectors, [labels] * len(good))
+        return [(one.source, one.error or next(descriptions)) for one in part]
 
     def _description(
         self,
@@ -115,17 +118,6 @@ class BundleCaptioner(BaseCaptioner):
         tags = rank(self.tag_scorer, tag_vector, tag_candidates(captions, labels)) if self.tag_scorer else ()
         confidence = self._calibration.confidence(best.mean_log_prob) if self._calibration else None
         return Description(best.text, tuple(captions), tags, self.name, confidence)
-
-
-def _load_calibration(folder: Path, record: Mapping[str, Any]) -> PlattScaler | None:
-    """Return the curve that a manifest's `calibration` holds, None for an empty one; raises BundleError for another."""
-    try:
-        return PlattScaler.from_record(record) if record else None
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise BundleError(
-            f"{folder / MANIFEST} holds a calibration that is damaged ({type(error).__name__}: {error}); export or "
-            "evaluate the bundle again"
-        ) from error
 
 
 CAPTIONERS: dict[str, Callable[[str, str | None, int], Captioner]] = {
@@ -228,9 +220,9 @@ SUM_TOLERANCE = 1e-6  # of the scores' sum; float64 is off by far less
 def fault_of(description: Description) -> str:
     """Return what makes it no description, empty when it is one.
 
-    Tags out of order, no numbers or not summing to 1; no captions, or not the caption first, unless it was contributed
-    and so may be in another language; a confidence that is no probability. An empty caption is one: there is nothing to
-    say of some pictures.
+    Tags out of order, with scores that are not numbers or do not sum to 1; no captions, or not the caption first,
+    unless it was contributed and so may be in another language; a confidence that is no probability. An empty caption
+    is allowed: there is nothing to say of some pictures.
     """
     captions, confidence = description.english_captions, description.confidence
     is_first = bool(captions) and (description.contribution is not None or captions[0] == description.caption)
@@ -238,22 +230,18 @@ def fault_of(description: Description) -> str:
         return "the captioner gave no captions, or not its caption first"
     if confidence is not None and not 0 <= confidence <= 1:
         return "the confidence is no number from 0 to 1"
-    return _fault_of_tags(description.tags)
-
-
-def _fault_of_tags(tags: tuple[tuple[str, float], ...]) -> str:
-    words, scores = [word for word, _ in tags], [score for _, score in tags]
-    if not all(isinstance(score, float) and math.isfinite(score) and 0 <= score <= 1 for score in scores):
+    words, scores = [word for word, _ in description.tags], [score for _, score in description.tags]
+    if not all(isinstance(score, float) and 0 <= score <= 1 for score in scores):  # no NaN either
         return "a tag's score is no number from 0 to 1"
     if any(first < second for first, second in pairwise(scores)) or len(set(words)) < len(words):
         return "the tags are out of order, or one is there twice"
-    if tags and abs(sum(scores) - 1) > SUM_TOLERANCE:
+    if scores and abs(sum(scores) - 1) > SUM_TOLERANCE:
         return "the tags' scores do not sum to 1"
     return ""
 
 
 def load_tested(folder: Path, tagger: str | None = None, threads: int = 0) -> Captioner:
-    """Load a bundle as load_captioner does and let it pass the self-test; it is warm then.
+    """Load a bundle as load_captioner does and let it pass the smoke test; it is warm then.
 
     Raises LcmError for whatever goes wrong: files that have their hashes may still hold anything.
     """
@@ -271,10 +259,10 @@ def load_tested(folder: Path, tagger: str | None = None, threads: int = 0) -> Ca
 
 
 def smoke_test(captioner: Captioner) -> None:
-    """Let a captioner describe each golden picture twice.
+    """Let a captioner describe each probe image twice.
 
-    Raises BundleError when a description is none, has an empty caption or is another one the second time, and
-    whatever else the captioner raises.
+    Raises BundleError when a description is faulty, has an empty caption or differs the second time, and whatever else
+    the captioner raises.
     """
     for name, picture in probe_images().items():
         first, second = captioner.describe(picture), captioner.describe(picture)
@@ -288,7 +276,7 @@ def smoke_test(captioner: Captioner) -> None:
 
 
 def probe_images() -> dict[str, bytes]:
-    """Return the pictures of the self-test by name: grey, a landscape, and a wide one with transparency."""
+    """Return the pictures of the smoke test by name: grey, a landscape, and a wide one with transparency."""
     landscape = Image.new("RGB", (320, 240), (120, 170, 230))
     draw = ImageDraw.Draw(landscape)
     draw.rectangle((0, 150, 320, 240), fill=(60, 140, 50))
@@ -296,11 +284,9 @@ def probe_images() -> dict[str, bytes]:
     draw.rectangle((90, 100, 150, 190), fill=(200, 40, 40))
     banner = Image.new("RGBA", (400, 60), (0, 0, 0, 0))
     ImageDraw.Draw(banner).rectangle((40, 10, 300, 50), fill=(30, 60, 200, 200))
-    pictures = {"gradient": (Image.linear_gradient("L"), "PNG"), "landscape": (landscape, "JPEG")}
-    return {name: _encode(*one) for name, one in (pictures | {"banner": (banner, "PNG")}).items()}
-
-
-def _encode(image: Image.Image, kind: str) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind)
-    return file.getvalue()
+    probes = {}
+    for name, image in {"gradient": Image.linear_gradient("L"), "landscape": landscape, "banner": banner}.items():
+        file = io.BytesIO()
+        image.save(file, "JPEG" if image is landscape else "PNG")
+        probes[name] = file.getvalue()
+    return probes

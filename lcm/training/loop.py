@@ -1,41 +1,9 @@
-"""Checkpoints: everything that training needs to go on after a kill as if nothing had happened.
+"""The training loop: loss, epochs with checkpoints, and the first stage, in which people's captions are learned.
 
-Knows how variables and history are written so that a file is whole or not there. Refuses to know models:
-a variable is an array in a list.
-
-The state of training: weights and optimizer, and the mean weights of the latest epochs.
-
-Knows what a resumed run needs and how weights are averaged. Refuses to know losses and files.
-
-Weights of a bundle: what training can go on from.
-
-Knows how a model's weights are kept beside its graphs, in 16 bits as there, and how they fit a model that knows more
-words. Refuses to know what is trained.
-
-Compiled steps: one graph, or one a caption length for a model that reads words one by one.
-
-Knows the signature of a batch. Refuses to know what a step does.
-
-The training loss: cross entropy of the next word, at the positions that hold one.
-
-Knows how to take it in few passes over the logits, which are by far the largest array of a step. Refuses to
-know models and optimizers.
+Every stage of training (fitting here, self_critical, distill, contrastive) runs through run_epochs: a run that was
+killed resumes from its last whole epoch and ends as it would have ended.
 
 Shapes: B images, W texts of each image, T positions, P real positions of a batch, V words, D width.
-
-Epochs: one after the other until the best is found, resumable at every epoch's end.
-
-Knows early stopping, checkpoints and what an epoch is worth. Refuses to know what is done in an epoch: a stage of
-training does that, fit.py's or reinforce.py's.
-
-Which epoch is best: captions of the dev images by the model in training, scored by CIDEr.
-
-Knows how to decode with a Keras model, no export needed. Refuses to know optimizers and files.
-
-Fitting, the first stage of training: the model learns each next word of the captions that people wrote.
-
-Knows the optimizer, its learning rate and the compiled steps. Refuses to know where batches come from, when to stop
-and how a model is exported.
 """
 
 import json
@@ -327,11 +295,23 @@ class Stage(Protocol):
         ...
 
 
-def run_epochs(stage: Stage, epochs: int, patience: int, recipe: dict, checkpoint: Path) -> History:
+def _print_epoch(epoch: Epoch) -> None:
+    print(epoch, flush=True)
+
+
+def run_epochs(
+    stage: Stage,
+    epochs: int,
+    patience: int,
+    recipe: dict,
+    checkpoint: Path,
+    show: Callable[[Epoch], None] = _print_epoch,
+) -> History:
     """Train until `epochs` or until dev has not improved for `patience` of them; the model keeps the best weights.
 
-    `checkpoint` is a folder: a run that was killed goes on from its last whole epoch and ends as it would have
-    ended; one that has finished returns at once; one made with another `recipe`, which JSON can hold, is started over.
+    `checkpoint` is a folder: a run that was killed resumes from its last whole epoch and ends as it would have ended;
+    one that has finished returns at once; one made with another `recipe`, which JSON can hold, is started over. `show`
+    is called with each epoch.
     """
     history = _resume(stage.state, checkpoint / "last.npz", recipe)
     while not history.finished:
@@ -344,7 +324,7 @@ def run_epochs(stage: Stage, epochs: int, patience: int, recipe: dict, checkpoin
                 save_checkpoint(checkpoint / "best.npz", stage.state.model.get_weights(), {"epoch": number})
                 history.best_epoch = number
         history.epochs.append(Epoch(**asdict(trained), **asdict(measured), epoch=number))
-        print(history.epochs[-1], flush=True)
+        show(history.epochs[-1])
         history.finished = number == epochs or number - history.best_epoch >= patience
         record = {"recipe": recipe, "history": history.as_record()}
         save_checkpoint(checkpoint / "last.npz", stage.state.arrays, record)
