@@ -71,7 +71,7 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read bundle.json; raises BundleError when there is none or it is not of this schema version."""
+        """Read bundle.json; raises BundleError when it is missing or not of this schema version."""
         try:
             record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except OSError as error:
@@ -143,7 +143,7 @@ class Bundle:
             # Its products are small: at one photo two threads take an eighth longer than one, for they meet at each
             # of them; at 256 photos they are a fifth faster, if no one else needs the second core.
             self._step = open_session(folder / STEP_GRAPH, threads=1)
-        except Exception as error:  # onnxruntime has no common class of its own for what it raises
+        except Exception as error:  # onnxruntime has no common class for what it raises
             raise _unloadable(folder, error) from error
         words = self._step.get_outputs()[0].shape[-1]
         if isinstance(words, int) and words != len(self.vocabulary):

@@ -64,17 +64,23 @@ def load(checkpoint: str, kind: Kind) -> Checkpoint:
     except ConfigError:
         raise
     except Exception as error:  # of the network, the hub, the disk, or any reader that a damaged file trips
-        reason = re.split(r"\.\s|\.?$|\n", str(error).strip() or type(error).__name__)[0]  # libraries add advice
-        raise BundleError(f"cannot use {checkpoint!r} as a {kind.label} checkpoint: {reason}. {kind.advice}") from error
+        raise BundleError(
+            f"cannot use {checkpoint!r} as a {kind.label} checkpoint: {_line(error)}. {kind.advice}"
+        ) from error
     name = folder.resolve().name if Path(checkpoint).is_dir() else checkpoint
     return Checkpoint(name, model, processor, tokenizer, torch)
+
+
+def _line(error: Exception) -> str:
+    """Return an error's first sentence; libraries add addresses and advice."""
+    return re.split(r"\.\s|\.?$|\n", str(error).strip() or type(error).__name__)[0]
 
 
 def _find(checkpoint: str, kind: Kind, hub: ModuleType) -> Path:
     """Return the folder of a checkpoint: itself, or the one in the hub's cache, filled if need be."""
     if checkpoint and Path(checkpoint).is_dir():
         return Path(checkpoint)
-    if not HUB_NAME.fullmatch(checkpoint):
+    if Path(checkpoint).is_file() or not HUB_NAME.fullmatch(checkpoint):
         raise OSError("there is no such folder")
     wanted = [*SETTINGS, *kind.weights]
     try:
@@ -84,7 +90,10 @@ def _find(checkpoint: str, kind: Kind, hub: ModuleType) -> Path:
     except hub.errors.LocalEntryNotFoundError:
         pass
     print(f"downloading the {kind.label} checkpoint {checkpoint}, once", file=sys.stderr)
-    return Path(hub.snapshot_download(checkpoint, allow_patterns=wanted))
+    try:
+        return Path(hub.snapshot_download(checkpoint, allow_patterns=wanted))
+    except Exception as error:  # of the network, the hub or the disk
+        raise OSError(f"there is no such folder, and the model hub does not give it ({_line(error)})") from error
 
 
 def _load_model(folder: Path, kind: Kind, torch: ModuleType, transformers: ModuleType) -> Any:

@@ -1,7 +1,7 @@
 """Decoding: beam search and nucleus sampling over a step function, for many images at once.
 
 A step takes the last ids and a state, and gives log-probabilities and the next state; it may be a bundle, a Keras model
-or a table in a test. A beam of width 1 is greedy search.
+or a table in a test.
 
 Shapes: B images, W texts that are being written of each image (beams or samples), V words in the vocabulary, T words
 so far, S samples an image, R texts in all.

@@ -39,7 +39,7 @@ class DualEncoder:
             words = (folder / WORDS).read_text(encoding="utf-8").splitlines()
             self._rows = np.load(folder / WORD_ROWS, allow_pickle=False)
             self._vectors = np.load(folder / WORD_VECTORS, allow_pickle=False).astype(np.float32)
-        except Exception as error:  # onnxruntime has no common class of its own for what it raises
+        except Exception as error:  # onnxruntime has no common class for what it raises
             raise BundleError(
                 f"{folder} holds a tag scorer that cannot be loaded ({type(error).__name__}); export it again"
             ) from error
@@ -173,7 +173,7 @@ class ClipScorer:
         return np.array(vectors, np.float32).reshape(len(vectors), self._model.config.projection_dim)
 
     def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return the texts that this scorer cannot read: none, for CLIP spells out what is no word of its own."""
+        """Return the texts that this scorer cannot read: none, for CLIP spells out any word."""
         return ()
 
     def _read(self, texts: list[str]) -> np.ndarray:

@@ -1,6 +1,5 @@
-"""What a transformer is made of: attention, and the layers that look, read and think.
+"""What a transformer is made of: attention, and the layers that look, read and think; over whole captions or by word.
 
-Knows how one layer works, over whole captions or word by word. Refuses to know how many there are, words and places.
 Within a layer, vectors are the rows of one matrix wherever they are, [R, D]: a dense layer of that is one product in
 the exported graph, and of anything else ten operations that find out and change shapes.
 

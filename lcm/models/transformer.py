@@ -1,7 +1,6 @@
 """The transformer: a small decoder that looks at the whole grid of image features at every word.
 
-Knows its layers and how they run over whole captions or word by word. Refuses to know losses, data and files. From
-Vaswani et al., "Attention Is All You Need" (2017), with normalisation before each block (Xiong et al., "On Layer
+From Vaswani et al., "Attention Is All You Need" (2017), with normalisation before each block (Xiong et al., "On Layer
 Normalization in the Transformer Architecture", 2020) and one table for words read and written (Press and Wolf, "Using
 the Output Embedding to Improve Language Models", 2017).
 
@@ -87,7 +86,7 @@ class Transformer(keras.Model):
         return super().get_config() | self.settings
 
     def take_word_vectors(self, word_vectors) -> None:
-        """Pass over pretrained vectors: with the image at every word, its own do better."""
+        """Ignore pretrained vectors: with the image at every word, its own do better."""
 
     def see(self, features: Tensor, training: bool = False) -> Tensor:
         """Return what the decoder looks at, [B, N, D], from features [B, N, F]."""

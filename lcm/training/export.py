@@ -30,7 +30,7 @@ from lcm.training.loop import save_weights
 LEAST = 1024  # numbers of an array that is worth it; small ones are scales, biases and constants
 
 
-def halve_weights(path: Path) -> None:
+def store_fp16(path: Path) -> None:
     """Store the large float32 arrays of the ONNX file `path` as float16, in place.
 
     ONNX Runtime widens them when it loads the file and computes in 32 bits as before; a weight of 16 bits has a
@@ -50,11 +50,11 @@ def halve_weights(path: Path) -> None:
     onnx.save(model, path)
 
 
-def check_parameters(config: TrainConfig, before: ParentModel | None = None) -> None:
+def check_parameters(config: TrainConfig, parent: ParentModel | None = None) -> None:
     """Raise ConfigError, before any training, for what could not be exported after it."""
     choose(MODELS, config.model, "model")
     choose(TAGGERS, config.tagger, "tagger")
-    if config.tagger == KEPT and before is None:
+    if config.tagger == KEPT and parent is None:
         raise ConfigError(f"tagger is {KEPT!r}, and training is from scratch; choose dual_encoder or none")
 
 
@@ -64,11 +64,11 @@ def export_bundle(
     prepared: PreparedRun,
     config: TrainConfig,
     run: RunDir,
-    before: ParentModel | None = None,
+    parent: ParentModel | None = None,
 ) -> bundle.Manifest:
     """Write `model` with its tag scorer as the run's bundle, atomically, in place of one that is there.
 
-    `before` is the model that training continued from; with the tagger "kept", its tag scorer stays as it is. Returns
+    `parent` is the model that training continued from; with the tagger "kept", its tag scorer stays as it is. Returns
     the manifest. Raises BundleError when the encoder of the run's features is not here any more.
     """
     folder = run.bundle
@@ -86,9 +86,9 @@ def export_bundle(
         if tagger:
             settings = _export_tagger(tagger, config.word_embedding, temporary)
         else:
-            settings = _copy_tagger(before, temporary) if before and config.tagger == KEPT else {}
+            settings = _copy_tagger(parent, temporary) if parent and config.tagger == KEPT else {}
         described = _describe(model, tagger, settings, prepared, config, run)
-        sealed = bundle.seal(temporary, _as_before(described, before) if before else described)
+        sealed = bundle.seal(temporary, _as_parent(described, parent) if parent else described)
         bundle.verify(temporary, sealed)
         temporary.chmod(0o755)  # mkdtemp's folder is private, a bundle is to be shared
         shutil.rmtree(folder, ignore_errors=True)
@@ -139,9 +139,9 @@ def _origin(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {"source": metrics.get("data_source")} | numbers
 
 
-def _as_before(manifest: bundle.Manifest, before: ParentModel) -> bundle.Manifest:
-    """Return the manifest with how captions were chosen before, and with what training went on from."""
-    its = before.manifest
+def _as_parent(manifest: bundle.Manifest, parent: ParentModel) -> bundle.Manifest:
+    """Return the manifest with how captions are chosen by the parent, and with what training continued from."""
+    its = parent.manifest
     return replace(
         manifest,
         rerank_weight=its.rerank_weight if manifest.tagger else 0.0,
@@ -150,11 +150,11 @@ def _as_before(manifest: bundle.Manifest, before: ParentModel) -> bundle.Manifes
     )
 
 
-def _copy_tagger(before: ParentModel, folder: Path) -> dict[str, Any]:
-    """Copy the tag scorer of the model before; returns the manifest's settings, none where it has none."""
-    settings = dict(before.manifest.tagger)
+def _copy_tagger(parent: ParentModel, folder: Path) -> dict[str, Any]:
+    """Copy the parent's tag scorer; returns the manifest's settings, empty where it has none."""
+    settings = dict(parent.manifest.tagger)
     for name in bundle.TAGGER_FILES if settings else ():
-        shutil.copyfile(before.folder / name, folder / name)
+        shutil.copyfile(parent.folder / name, folder / name)
     return settings
 
 
@@ -232,5 +232,5 @@ def _export_graph(graph: keras.Model, path: Path) -> None:
     graph([np.zeros(shape, entry.dtype) for shape, entry in zip(shapes, graph.inputs, strict=True)])  # else no export
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of Keras's tf2onnx bridge, on numpy
         graph.export(path, format="onnx", verbose=False)
-    halve_weights(path)
+    store_fp16(path)
     open_session(path)  # what has no counterpart in ONNX is exported all the same, and only logged

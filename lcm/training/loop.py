@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from lcm.captioning.decoding import State, Step, empty_rows
+from lcm.captioning.decoding import State, empty_rows
 from lcm.captioning.generate import caption_features
 from lcm.config import TrainConfig
 from lcm.data.text import PAD, Vocabulary
@@ -142,7 +142,7 @@ def _extend(old: np.ndarray, fresh: np.ndarray, path: Path) -> np.ndarray:
     return extended
 
 
-class ByLength:
+class CompiledStep:
     """A step over batches: `step(features [B, ...], inputs [B, W, T], targets [B, W, T])`."""
 
     def __init__(self, step: Callable, unrolled: bool):
@@ -345,28 +345,23 @@ def _resume(state: TrainingState, last: Path, recipe: dict) -> History:
     return History.from_record(record["history"])
 
 
-def keras_step(model) -> Step:
-    """Return the decoding step of a Keras model, compiled."""
-    compiled = tf.function(model.step, reduce_retracing=True)
-
-    def step(token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        images, rows = (tuple(map(tf.constant, arrays)) for arrays in (state.images, state.rows))
-        log_probs, next_rows = compiled(tf.constant(token_ids, tf.int32), images, rows)
-        return log_probs.numpy(), State(state.images, tuple(array.numpy() for array in next_rows))
-
-    return step
-
-
 class KerasDecoder:
     """A Keras model that writes captions as it now is, as a bundle does."""
 
     def __init__(self, model, vocabulary: Vocabulary):
-        self.vocabulary, self.step, self._model = vocabulary, keras_step(model), model
+        self.vocabulary, self._model = vocabulary, model
+        self._step = tf.function(model.step, reduce_retracing=True)
 
     def start(self, features: np.ndarray) -> State:
         """Return the state before the first word, of one text an image."""
         images = tuple(array.numpy() for array in self._model.start(tf.constant(features)))
         return State(images, empty_rows(len(features), self._model.row_shapes))
+
+    def step(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Return log-probabilities [B, W, V] of the word after each text's last, [B, W], and the next state."""
+        images, rows = (tuple(map(tf.constant, arrays)) for arrays in (state.images, state.rows))
+        log_probs, next_rows = self._step(tf.constant(token_ids, tf.int32), images, rows)
+        return log_probs.numpy(), State(state.images, tuple(array.numpy() for array in next_rows))
 
 
 def make_dev_scorer(
@@ -395,10 +390,10 @@ class Trainer:
         self.model, self.optimizer = model, keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         self.state = TrainingState(model, self.optimizer, config.averaged_epochs)
         self.label_smoothing = config.label_smoothing
-        self.train = ByLength(
+        self.train = CompiledStep(
             self._train_step, model.unrolled
-        )  # takes one step over a batch; returns the loss before it
-        self.measure = ByLength(self._measure_step, model.unrolled)  # returns the loss of a batch, dropout off
+        )  # takes a step over a batch; returns the loss before it
+        self.measure = CompiledStep(self._measure_step, model.unrolled)  # returns the loss of a batch, dropout off
 
     def _train_step(self, features, inputs, targets):
         variables = self.model.trainable_variables
@@ -416,15 +411,15 @@ class Fitting:
 
     def __init__(
         self,
-        trainer: Trainer,
+        model,
         train: CaptionBatches,
         dev: CaptionBatches,
         dev_cider: Callable[[], float | None],
         config: TrainConfig,
     ):
-        self.state = trainer.state
-        self._trainer, self._train, self._dev, self._dev_cider = trainer, train, dev, dev_cider
-        self._config = config
+        self._trainer = Trainer(model, config, config.epochs * len(train))
+        self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
+        self.state = self._trainer.state
 
     def train_epoch(self, number: int) -> Trained:
         """Train on every caption once."""
@@ -463,20 +458,15 @@ def fit(
 
     `checkpoint` is a folder, as run_epochs takes it.
     """
-    trainer = Trainer(model, config, config.epochs * len(train))
-    stage = Fitting(trainer, train, dev, dev_cider, config)
-    return run_epochs(stage, config.epochs, config.patience, _recipe(config, train), checkpoint)
-
-
-def _recipe(config: TrainConfig, train: CaptionBatches) -> dict:
-    """What must be the same for a run to be resumed: the data, and all parameters but those of other stages."""
-    others = {"run_dir", "word_embedding", "contributed_share", "keep_images", "keep_weight"}
-    parameters = {
+    others = {"run_dir", "word_embedding", "contributed_share", "keep_images", "keep_weight"}  # of other stages
+    recipe = {
         name: value
         for name, value in asdict(config).items()
         if name not in others and not name.startswith(("reinforce", "tagger"))
     }
-    return parameters | {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
+    recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
+    stage = Fitting(model, train, dev, dev_cider, config)
+    return run_epochs(stage, config.epochs, config.patience, recipe, checkpoint)
 
 
 def _mean(losses, positions) -> float:

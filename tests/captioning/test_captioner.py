@@ -3,9 +3,8 @@
 The tiny captioner of tiny_graphs.py names the strongest of an image's mean colours, its tag scorer knows all three.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,14 +12,11 @@ import numpy as np
 import pytest
 
 import lcm
-from lcm.captioning import bundle, captioner, decoding, taggers
+from lcm.captioning import captioner, decoding, taggers
 from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioner import BundleCaptioner, bundle_folder, current_version, find_bundle, load_captioner
-from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description, PlattScaler
+from lcm.captioning.description import MAX_SAMPLES, Description, PlattScaler
 from lcm.captioning.generate import GeneratedCaption
-from lcm.captioning.taggers import DualEncoder
-from lcm.captioning.tagging import TagScorer
-from lcm.data.images import open_image
 from lcm.errors import BadImageError, BundleError, ConfigError
 from lcm.features.encoders import EncoderIdentity
 from tests.fakes.tiny_graphs import (
@@ -92,32 +88,12 @@ def test_tags_are_the_content_words_of_all_captions_with_their_shares(tagged, pi
     assert description.tags == (("red", pytest.approx(0.8)), ("square", pytest.approx(0.2)))
 
 
-def test_a_description_is_plain_data(tagged, pictures):
-    description = load_captioner(tagged).describe(pictures["blue"], samples=0, labels=["blue", "green"])
-    assert asdict(description) == {
-        "caption": "a blue square",
-        "english_captions": ("a blue square",),
-        "tags": (("blue", pytest.approx(0.8)), ("green", pytest.approx(0.2))),
-        "model": "tiny-1",
-        "confidence": None,
-        "contribution": None,
-    }
-
-
 @pytest.mark.parametrize("samples", range(5))
 def test_as_many_captions_as_asked_for_as_far_as_there_are_different_ones(samples, tagged, pictures):
     captions = load_captioner(tagged).describe(pictures["green"], samples).english_captions
     assert captions[0] == "a green square"
     assert len(captions) == len(set(captions)) == 1 + min(samples, 2)
     assert set(captions) <= {"a green square", "a square", "a green"}
-
-
-def test_without_a_number_there_are_five_samples(tagged, pictures, monkeypatch):
-    asked = []
-    monkeypatch.setattr(captioner, "add_samples", lambda _bundle, _features, best, *rest: asked.append(rest) or [best])
-    load_captioner(tagged).describe(pictures["red"])
-    assert asked == [(5, 5)]  # samples and the manifest's max_words
-    assert SAMPLES == 5
 
 
 @pytest.mark.parametrize("samples", [-1, MAX_SAMPLES + 1])
@@ -140,62 +116,12 @@ def test_labels_take_the_place_of_the_caption_s_words(tagged, pictures):
     assert captioner.describe(pictures["green"], labels=["xyzzy"]).tags == ()
 
 
-def test_no_label_at_all_is_refused(tagged, pictures):
-    with pytest.raises(ConfigError, match="labels is empty; give at least one word, or leave labels out"):
-        load_captioner(tagged).describe(pictures["red"], labels=[])
-
-
-def test_a_caption_without_content_words_gets_tags_from_the_others(tagged, pictures, monkeypatch):
-    captions = [["it is the one", "a blue", "in the middle"]]
-    monkeypatch.setattr(captioner, "best_captions", lambda *_: [GeneratedCaption("it is the one", -1.0)])
-    monkeypatch.setattr(captioner, "add_samples", lambda *_: captions)
-    description = load_captioner(tagged).describe(pictures["blue"])
-    assert description.caption == "it is the one"
-    assert description.tags == (("blue", 1.0),)
-    captions[0] = ["it is the one", ""]
-    assert load_captioner(tagged).describe(pictures["blue"]).tags == ()
-
-
-@pytest.mark.parametrize("colour", ["black", "white", (1, 0, 0)])
-def test_tags_of_any_picture_are_sorted_finite_and_sum_to_one(colour, tagged, tmp_path):
-    labels = ["red", "green", "blue", "square", "red square"]
-    tags = load_captioner(tagged).describe(make_picture(tmp_path / "picture.png", colour), labels=labels).tags
-    scores = [score for _, score in tags]
-    assert {word for word, _ in tags} == set(labels)
-    assert scores == sorted(scores, reverse=True)
-    assert sum(scores) == pytest.approx(1)
-
-
 def test_a_bundle_without_tag_scorer_gives_no_tags(folder, pictures):
     captioner = load_captioner(folder)
     assert captioner.tag_scorer is None
     assert captioner.describe(pictures["red"]).tags == ()
     assert captioner.describe(pictures["red"], labels=["red"]).tags == ()
     assert captioner.unknown_labels(["red", "blue"]) == ("red", "blue")
-
-
-def test_tags_can_be_switched_off(tagged, pictures):
-    captioner = load_captioner(tagged, tagger="none")
-    assert captioner.tag_scorer is None
-    assert captioner.describe(pictures["red"]).tags == ()
-
-
-def test_an_unknown_tagger_is_refused(tagged):
-    with pytest.raises(ConfigError, match=r"unknown tagger 'glove'; choose from dual_encoder, clip, none, or give"):
-        load_captioner(tagged, tagger="glove")
-
-
-def test_a_tagger_that_the_bundle_lacks_is_refused(folder):
-    with pytest.raises(BundleError, match="was trained without a tag scorer"):
-        load_captioner(folder, tagger="dual_encoder")
-
-
-def test_it_writes_as_many_words_as_the_manifest_allows(tmp_path, encoder, pictures):
-    captions = [
-        load_captioner(save_bundle(tmp_path / f"words{words}", encoder, max_words=words)).describe(pictures["red"])
-        for words in (1, 2, 3)
-    ]
-    assert [one.caption for one in captions] == ["a", "a red", "a red square"]
 
 
 def test_the_writer_may_ask_for_grid_features_and_tags_still_get_the_pooled_ones(tmp_path, encoder, monkeypatch):
@@ -269,13 +195,6 @@ def test_the_bundle_s_tag_scorer_helps_to_choose_the_caption_whatever_scores_the
     assert [word for word, _ in description.tags[:1]] == [first] * (first is not None)
 
 
-def test_the_tag_scorer_is_loaded_once(helped, monkeypatch):
-    loaded, init = [], DualEncoder.__init__
-    monkeypatch.setattr(DualEncoder, "__init__", lambda self, *given: loaded.append(given) or init(self, *given))
-    load_captioner(helped(1.0))
-    assert len(loaded) == 1
-
-
 def test_a_weight_without_a_tag_scorer_is_refused(helped):
     with pytest.raises(BundleError, match=r"was trained without a tag scorer, which rerank_weight 1 asks"):
         load_captioner(helped(1.0, tagger={}))
@@ -296,10 +215,6 @@ def uneven(tmp_path, encoder) -> Callable[..., Path]:
     save_step(tmp_path / "uneven.onnx", table)
     step = ("step.onnx", (tmp_path / "uneven.onnx").read_bytes())
     return lambda **changes: save_bundle(tmp_path / "uneven", encoder, [step], **changes)
-
-
-def test_a_bundle_without_calibration_gives_no_confidence(uneven, pictures):
-    assert load_captioner(uneven()).describe(pictures["red"]).confidence is None
 
 
 def test_the_confidence_is_what_the_curve_makes_of_the_log_probability_a_word(uneven, pictures):
@@ -392,55 +307,6 @@ def test_many_images_get_what_each_gets_alone(workers, arguments, tagged, mixed)
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("workers", [1, 3])
-def test_many_images_are_as_sure_and_as_well_chosen_as_each_alone(workers, uneven, mixed):
-    captioner = load_captioner(uneven(calibration=CURVE.as_record(), tagger=TAGGER, rerank_weight=0.5))
-    found = [answer for _, answer in captioner.describe_many(mixed, workers=workers)]
-    expected = answers_alone(captioner, mixed)
-    assert [captions_of(one) for one in found] == [captions_of(one) for one in expected]
-    sure = [one.confidence for one in found if isinstance(one, Description)]
-    assert sure == pytest.approx([one.confidence for one in expected if isinstance(one, Description)])
-    assert len({round(confidence, 3) for confidence in sure}) == 3
-
-
-def test_an_image_is_bad_in_its_own_place_and_says_why(tagged, tmp_path, pictures):
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    images = [pictures["red"], tmp_path / "bad.png", pictures["blue"]]
-    first, bad, last = (answer for _, answer in load_captioner(tagged).describe_many(images))
-    assert (first.caption, last.caption) == ("a red square", "a blue square")
-    assert isinstance(bad, BadImageError)
-    assert "bad.png" in str(bad)
-
-
-def test_no_images_and_only_bad_ones(tagged):
-    captioner = load_captioner(tagged)
-    assert list(captioner.describe_many([])) == []
-    assert [type(answer) for _, answer in captioner.describe_many([b"", b"x"])] == [BadImageError] * 2
-
-
-class LateScorer(TagScorer):
-    """Opens the picture once more, as CLIP does, after it was read and while someone removes it."""
-
-    name, scale = "late", 1.0
-
-    def image_vector(self, photo):
-        Path(photo.source).unlink()
-        return np.zeros(1) if open_image(photo.source) else None
-
-    def text_vectors(self, texts):
-        return np.zeros((len(texts), 1))
-
-    def unknown(self, _texts):
-        return ()
-
-
-def test_an_image_that_goes_while_it_is_looked_at_stops_nothing(tagged, pictures):
-    captioner = load_captioner(tagged)
-    captioner.tag_scorer = LateScorer()
-    assert [type(answer) for _, answer in captioner.describe_many(pictures.values())] == [BadImageError] * 3
-
-
-@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_images_are_taken_as_answers_are_given(workers, folder, pictures):
     """Taken may be parts of 2: one that is being given, 2 a worker ahead, and the one in hand."""
@@ -458,12 +324,6 @@ def test_images_are_taken_as_answers_are_given(workers, folder, pictures):
         assert taken - given <= 2 * (2 * workers + 2)
     answers.close()
     assert taken < 150
-
-
-@pytest.mark.parametrize("arguments", [{"samples": 11}, {"labels": ()}])
-def test_many_images_are_refused_for_what_one_is(arguments, folder, pictures):
-    with pytest.raises(ConfigError):
-        list(load_captioner(folder).describe_many(pictures.values(), **arguments))
 
 
 # Which bundle, which encoder
@@ -591,19 +451,3 @@ def test_a_folder_that_holds_no_bundle_is_refused(spec, loaded, monkeypatch, tmp
     with pytest.raises(BundleError, match=r"is no bundle: no bundle.json to read"):
         load_captioner(spec)
     assert loaded == []
-
-
-def test_every_captioner_keeps_the_protocol():
-    public = {name for name in dir(captioner.Captioner) if not name.startswith("_")}
-    assert public == {"describe", "describe_many", "unknown_labels"}
-    for kind in (BundleCaptioner, captioner.BlipCaptioner, captioner.NearestCaptioner):
-        for name in public:
-            assert inspect.signature(getattr(kind, name)) == inspect.signature(getattr(captioner.Captioner, name))
-
-
-def test_the_number_of_threads_reaches_the_encoder(folder, monkeypatch):
-    asked, load = [], bundle.Bundle.encoder
-    monkeypatch.setattr(bundle.Bundle, "encoder", lambda self, threads: asked.append(threads) or load(self, threads))
-    load_captioner(folder, threads=3)
-    load_captioner(folder)
-    assert asked == [3, 0]
