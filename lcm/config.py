@@ -133,7 +133,6 @@ class TrainConfig(Params):
     )
     tagger_epochs: int = param(30, "passes over the training images, one caption each, for the tag scorer", "above 0")
     word_embedding: str = param("glove_6b_50d", "what the tag scorer reads words with: as in 01_prepare")
-    export_attention: bool = param(False, "whether the bundle tells where the model looked; transformer only")
     seed: int = param(0, "of weights, dropout and the order of batches")
 
 

@@ -1,6 +1,6 @@
 """Where a captioner looked: which photos, words and looks come together, and that nothing is drawn without a graph."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ from tests.fakes.tiny_graphs import BLUE, GREEN, RED, VOCABULARY, A, tiny_manife
 class Looking:
     """A bundle that looks at the grid position that an image's first feature names, then at the next ones."""
 
-    manifest = tiny_manifest(EncoderIdentity("tiny", "random", "0" * 64, ()), attention=True)
-    vocabulary = VOCABULARY
+    manifest = tiny_manifest(EncoderIdentity("tiny", "random", "0" * 64, ()))
+    vocabulary, has_attention = VOCABULARY, True
     asked: list = field(default_factory=list)
 
     def attention(self, features: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_few_photos_are_all_shown(photos, tmp_path):
 
 def test_a_bundle_that_cannot_tell_gives_no_figure(photos, tmp_path):
     bundle = Looking()
-    bundle.manifest = replace(bundle.manifest, attention=False)
+    bundle.has_attention = False
     assert draw_attention(bundle, photos, CAPTIONS, tmp_path / "figures") == []
     assert bundle.asked == []
     assert not (tmp_path / "figures").exists()

@@ -1,10 +1,10 @@
-"""The bundle: a trained captioner as a folder of plain files.
+"""The bundle: a trained captioner as a folder of plain files, its image encoder among them, run by ONNX Runtime.
 
-Knows the format, writes it, verifies it and runs its graphs with ONNX Runtime. Refuses to know images,
-search, tags and Keras. Nothing in a bundle is code: ONNX graphs, arrays, text and JSON, never a pickle.
+Nothing in a bundle is code: ONNX graphs, arrays, text and JSON, never a pickle; bundle.json holds every file's hash.
 
-Shapes: B images, W texts of each image, V words. The start graph gives what is known of the images; the step graph
-takes that as image_0, image_1, … and what is known of the texts as row_0, row_1, …
+Shapes: B images, W texts of each image, T words, V words of the vocabulary, N grid positions. The start graph gives
+what is known of the images; the step graph takes that as image_0, image_1, … and what is known of the texts as row_0,
+row_1, …
 """
 
 import json
@@ -19,23 +19,25 @@ import numpy as np
 from lcm.captioning.decoding import LENGTH_POWER, State, empty_rows
 from lcm.data.text import Vocabulary
 from lcm.errors import BundleError, DataError
-from lcm.features.encoders import EncoderIdentity, file_sha256, open_session
+from lcm.features.encoders import Encoder, EncoderIdentity, file_sha256, open_session
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "bundle.json"
+ENCODER_GRAPH = "encoder.onnx"  # pictures uint8 [B, S, S, 3] -> their features, pooled [B, D] and grid [B, N, D]
 START_GRAPH = "start.onnx"  # image features -> what every step reads of the images, arrays [B, ...]
-STEP_GRAPH = "step.onnx"  # last ids [B, W], images and rows [B, W, ...] -> log-probabilities [B, W, V], next rows
-ATTENTION_GRAPH = "attention.onnx"  # features, ids [B, W, T] from START on -> where the model looked, [B, W, T, N]
+# Last ids [B, W], images and rows [B, W, ...] -> log-probabilities [B, W, V], next rows, perhaps ATTENTION.
+STEP_GRAPH = "step.onnx"
+ATTENTION = "attention"  # an output of the step graph where the model looks at a grid: how much where, [B, W, N]
 VOCABULARY = "vocabulary.txt"
 MODEL_CARD = "MODEL_CARD.md"
-WEIGHTS = "weights.npz"  # what training can go on from; nothing that serves reads it
+WEIGHTS = "weights.npz"  # what training can continue from; nothing that serves reads it
 IMAGE_TOWER = "tag_image.onnx"  # pooled features [B, F] -> unit vectors [B, D]
 TEXT_TOWER = "tag_text.onnx"  # rows of words [K, T, E] and which of them count [K, T] -> unit vectors [K, D]
 WORDS = "tag_words.txt"  # the table: a word a line
 WORD_ROWS = "tag_word_rows.npy"  # [W, E] float16: what the text tower reads for each
 WORD_VECTORS = "tag_vectors.npy"  # [W, D] float16: what it made of each alone, so that a tag is a dot product
 TAGGER_FILES = (IMAGE_TOWER, TEXT_TOWER, WORDS, WORD_ROWS, WORD_VECTORS)
-REQUIRED_FILES = (START_GRAPH, STEP_GRAPH, VOCABULARY)
+REQUIRED_FILES = (ENCODER_GRAPH, START_GRAPH, STEP_GRAPH, VOCABULARY)
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,8 @@ class Manifest:
     max_words: int
     rerank_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
     length_power: float = LENGTH_POWER  # of the score that the cosine is added to: see Hypothesis.score_at
-    calibration: Mapping[str, Any] = field(default_factory=dict)  # what Calibration needs; empty: no confidence
+    calibration: Mapping[str, Any] = field(default_factory=dict)  # what PlattScaler needs; empty: no confidence
     tagger: Mapping[str, Any] = field(default_factory=dict)  # what DualEncoder needs; empty: no tag scorer
-    attention: bool = False  # whether the bundle tells where the model looked at each word
     files: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of 03_evaluate
     notes: str = ""  # Markdown that a person adds to the model card: licences, biases seen, how it was made
@@ -70,7 +71,7 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read bundle.json; raises BundleError when there is none or it is not of this schema version."""
+        """Read bundle.json; raises BundleError when it is missing or not of this schema version."""
         try:
             record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except OSError as error:
@@ -99,8 +100,7 @@ class Manifest:
 
 def required_files(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the files that a bundle must have."""
-    attention = (ATTENTION_GRAPH,) if manifest.attention else ()
-    return (*REQUIRED_FILES, *attention, *(TAGGER_FILES if manifest.tagger else ()))
+    return (*REQUIRED_FILES, *(TAGGER_FILES if manifest.tagger else ()))
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:
@@ -126,8 +126,8 @@ class Bundle:
     """A loaded bundle: from image features to states, from states to words."""
 
     def __init__(self, folder: Path):
-        """Verify and load; raises BundleError when anything is off."""
-        self.manifest = Manifest.load(folder)
+        """Verify and load all but the encoder, which `encoder` loads; raises BundleError when anything is off."""
+        self._folder, self.manifest = folder, Manifest.load(folder)
         verify(folder, self.manifest)
         try:
             self.vocabulary = Vocabulary.load(folder / VOCABULARY)
@@ -143,11 +143,8 @@ class Bundle:
             # Its products are small: at one photo two threads take an eighth longer than one, for they meet at each
             # of them; at 256 photos they are a fifth faster, if no one else needs the second core.
             self._step = open_session(folder / STEP_GRAPH, threads=1)
-            self._attention = open_session(folder / ATTENTION_GRAPH) if self.manifest.attention else None
-        except Exception as error:  # onnxruntime has no common class of its own for what it raises
-            raise BundleError(
-                f"{folder} holds a graph that ONNX Runtime cannot load ({type(error).__name__}); export it again"
-            ) from error
+        except Exception as error:  # onnxruntime has no common class for what it raises
+            raise _unloadable(folder, error) from error
         words = self._step.get_outputs()[0].shape[-1]
         if isinstance(words, int) and words != len(self.vocabulary):
             raise BundleError(
@@ -159,6 +156,25 @@ class Bundle:
             tuple(size if isinstance(size, int) else None for size in shapes[f"row_{place}"])  # None: it grows
             for place in range(len(shapes))
         ]
+        outputs = [entry.name for entry in self._step.get_outputs()]
+        self.has_attention = ATTENTION in outputs  # whether `attention` can tell where the model looked
+        self._step_outputs = [name for name in outputs if name != ATTENTION]
+
+    def encoder(self, threads: int = 0) -> Encoder:
+        """Load the bundle's image encoder; `threads` is the number of cores one call uses (0: all).
+
+        Raises BundleError when it gives other features here than those that the model was trained with.
+        """
+        try:
+            encoder = Encoder(self._folder / ENCODER_GRAPH, self.manifest.encoder, threads)
+        except Exception as error:  # as above
+            raise _unloadable(self._folder, error) from error
+        if not encoder.matches(self.manifest.encoder):
+            raise BundleError(
+                f"the encoder {self.manifest.encoder.name} of {self._folder} gives other features here than those that "
+                "the model was trained with; install the onnxruntime that lcm asks for, or export the bundle again"
+            )
+        return encoder
 
     def start(self, features: np.ndarray) -> State:
         """Return the state before the first word, of one text an image, from features [B, D] or [B, N, D]."""
@@ -169,26 +185,40 @@ class Bundle:
     def step(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next state.
 
-        Raises BundleError for one that is no number: search would take the word for an impossible one.
+        Raises BundleError for one that is NaN: search would take the word for an impossible one.
         """
-        inputs = {"token_ids": token_ids.astype(np.int32)}
-        inputs |= {f"image_{place}": array for place, array in enumerate(state.images)}
-        inputs |= {f"row_{place}": array for place, array in enumerate(state.rows)}
-        log_probs, *rows = self._step.run(None, inputs)
+        log_probs, *rows = self._step.run(self._step_outputs, _step_inputs(token_ids, state))
         if np.isnan(log_probs).any():
-            raise BundleError(f"the model {self.manifest.name} is broken: a word's log-probability is no number")
+            raise BundleError(f"the model {self.manifest.name} is broken: a word's log-probability is not a number")
         return log_probs, State(state.images, tuple(rows))
 
     def attention(self, features: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
-        """Return how much the model looked where as it wrote the word after each id: [B, W, T, N], each row sums to 1.
+        """Return where the model looked as it wrote the word after each id: [B, W, T, N], each row sums to 1.
 
-        From features [B, N, F] and ids [B, W, T], START first. Raises BundleError where the bundle cannot tell.
+        From features [B, N, D] and ids [B, W, T], START first. Raises BundleError for a model that looks at no grid.
         """
-        if self._attention is None:
+        if not self.has_attention:
             raise BundleError(
-                f"the bundle {self.manifest.name} cannot tell where its model looked: no {ATTENTION_GRAPH}; train one "
-                "that can with: lcm run -p features grid -p model transformer -p export_attention true"
+                f"the bundle {self.manifest.name} cannot tell where its model looked: a {self.manifest.model} model "
+                "reads the image as a whole; train one that looks at it, with: lcm run -p features grid -p model "
+                "transformer"
             )
-        inputs = {"features": np.asarray(features, np.float32), "token_ids": token_ids.astype(np.int32)}
-        (weights,) = self._attention.run(None, inputs)
-        return weights
+        state = self.start(features).of_texts(np.zeros(token_ids.shape[:2], np.int64))
+        looked = []
+        for ids in np.moveaxis(token_ids, 2, 0):
+            *rows, attention = self._step.run([*self._step_outputs[1:], ATTENTION], _step_inputs(ids, state))
+            state = State(state.images, tuple(rows))
+            looked.append(attention)
+        return np.stack(looked, axis=2)
+
+
+def _step_inputs(token_ids: np.ndarray, state: State) -> dict[str, np.ndarray]:
+    images = {f"image_{place}": array for place, array in enumerate(state.images)}
+    rows = {f"row_{place}": array for place, array in enumerate(state.rows)}
+    return {"token_ids": token_ids.astype(np.int32)} | images | rows
+
+
+def _unloadable(folder: Path, error: Exception) -> BundleError:
+    return BundleError(
+        f"{folder} holds a graph that ONNX Runtime cannot load ({type(error).__name__}); export it again"
+    )

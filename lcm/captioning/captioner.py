@@ -1,35 +1,23 @@
-"""Captioners by name: the table; and the captioner of a bundle, an image in, a description out.
+"""The captioner of a bundle, captioners by name, and which bundle answers.
 
-Knows which captioners there are, how to find a bundle with its encoder and its tag scorer, and how pictures become its
-descriptions, one or many. Refuses to know HTTP, files of results and metrics.
-
-Versions: where trained models lie side by side, and which one is current.
-
-Knows the folder `models` of the state folder, with one bundle a version, and the file `current` that names one of
-them. Refuses to know who may change that: operations/publishing.py does.
-
-`current` is a file that holds a version's name, for not every file system has links; a link to a version's folder,
-made by hand, is understood too. Without it, the shipped bundle is current; as a version that is called `shipped`.
-
-The self-test: whether a captioner that was loaded also works.
-
-Knows what any description must be like, and a few drawn pictures that a captioner has to describe before it answers
-others. Refuses to know whether its captions are good: the gate decides that.
+Published bundles ("versions") lie side by side in the folder `models` of the state folder; the file `current` there
+names one of them (a link to a version's folder, made by hand, is understood too, but not every file system has links).
+Without it the shipped bundle is current, as the version `shipped`. This module reads that pointer; lcm.registry changes
+it.
 """
 
 import io
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from lcm.captioning.bundle import MANIFEST, Bundle
-from lcm.captioning.description import BaseCaptioner, Captioner, Description, PlattScaler, SeenImage, Source
+from lcm.captioning.description import Captioner, Description, PlattScaler, SeenImage, Source
 from lcm.captioning.generate import GeneratedCaption, add_samples, best_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
@@ -37,50 +25,48 @@ from lcm.captioning.tagging import Photo, rank, tag_candidates
 from lcm.data.images import read_image
 from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
 from lcm.features.cache import map_in_order
-from lcm.features.encoders import find_encoder
 from lcm.paths import home, packaged_file
 
 SHIPPED_BUNDLE = "data/models/flickr8k"
+CURRENT, SHIPPED = "current", "shipped"  # versions that are always there; `current` is the pointer's file name too
 PART = 16  # images that a thread describes at once
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """One image after encoding: its features and its vector for tags, or why it could not be read."""
+class _Encoded:
+    """One image, encoded: its features and its vector for tags, or why it could not be read."""
 
     source: Source
-    features: np.ndarray | None  # [D] or [N, D]
-    tag_vector: np.ndarray | None
+    features: np.ndarray | None = None  # [D] or [N, D]
+    tag_vector: np.ndarray | None = None
     error: BadImageError | None = None
 
 
-class BundleCaptioner(BaseCaptioner):
-    """A bundle with its encoder: the whole way from a picture to its description, in ONNX Runtime alone.
+class BundleCaptioner(Captioner):
+    """A bundle: the whole way from a picture to its description, in ONNX Runtime alone.
 
     Its `describe` takes a SeenImage too, which `see` gives.
     """
 
     def __init__(self, folder: Path, tagger: str | None = None, threads: int = 0):
-        """Load both; `tagger` is as load_captioner takes it, `threads` the cores that encoding one image uses.
+        """Load it; `tagger` is as load_captioner takes it, `threads` the cores that encoding one image uses.
 
-        Raises BundleError when the bundle is damaged or the encoder is not the one it knows.
+        Raises BundleError when the bundle is damaged or its encoder gives other features here.
         """
         self._bundle = Bundle(folder)
-        self._encoder = find_encoder(self._bundle.manifest.encoder, threads)
-        self.name, self.encoder = self._bundle.manifest.name, self._encoder.identity
-        self.feature_kinds = tuple({"pooled": None, self._bundle.manifest.feature_kind: None})
-        self.tag_scorer = load_tag_scorer(tagger, folder, self._bundle.manifest)
-        self._chooser = load_reranker(folder, self._bundle.manifest, self.tag_scorer)
-        self._calibration = _load_calibration(folder, self._bundle.manifest.calibration)
-
-    def _describe_all(
-        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        def work(part: Sequence[Source | SeenImage]) -> list[tuple[Source, Description | BadImageError]]:
-            return list(self._describe(list(map(self._see, part)), samples, labels))
-
-        for part in map_in_order(work, images, PART, workers):
-            yield from part
+        manifest = self._bundle.manifest
+        self._encoder = self._bundle.encoder(threads)
+        self.name, self.encoder = manifest.name, self._encoder.identity
+        self.feature_kinds = tuple({"pooled": None, manifest.feature_kind: None})
+        self.tag_scorer = load_tag_scorer(tagger, folder, manifest)
+        self._reranker = load_reranker(folder, manifest, self.tag_scorer)
+        try:
+            self._calibration = PlattScaler.from_record(manifest.calibration) if manifest.calibration else None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BundleError(
+                f"{folder / MANIFEST} holds a calibration that is damaged ({type(error).__name__}: {error}); export or "
+                "evaluate the bundle again"
+            ) from error
 
     def see(self, image: Source) -> SeenImage:
         """Read and encode an image by itself: in a batch, its features would have other last digits."""
@@ -88,7 +74,16 @@ class BundleCaptioner(BaseCaptioner):
         encoded = self._encoder.encode(pixels[None], self.feature_kinds)
         return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
 
-    def _see(self, image: Source | SeenImage) -> _Seen:
+    def _describe_all(
+        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
+    ) -> Iterator[tuple[Source, Description | BadImageError]]:
+        def work(part: Sequence[Source | SeenImage]) -> list[tuple[Source, Description | BadImageError]]:
+            return self._describe([self._encode(image) for image in part], samples, labels)
+
+        for part in map_in_order(work, images, PART, workers):
+            yield from part
+
+    def _encode(self, image: Source | SeenImage) -> _Encoded:
         """Return what captions and tags are made from; the pixels are let go, for many images wait here."""
         source = image.source if isinstance(image, SeenImage) else image
         try:
@@ -96,24 +91,22 @@ class BundleCaptioner(BaseCaptioner):
             photo = Photo(source, seen.features)
             vector = self.tag_scorer.image_vector(photo) if self.tag_scorer else None  # it may read the image anew
         except BadImageError as error:
-            return _Seen(source, None, None, error)
-        return _Seen(source, photo.features[self._bundle.manifest.feature_kind], vector)
+            return _Encoded(source, error=error)
+        return _Encoded(source, photo.features[self._bundle.manifest.feature_kind], vector)
 
     def _describe(
-        self, part: Sequence[_Seen], samples: int, labels: Sequence[str] | None
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        """Yield each image of a part with its description or its error."""
+        self, part: Sequence[_Encoded], samples: int, labels: Sequence[str] | None
+    ) -> list[tuple[Source, Description | BadImageError]]:
+        """Return each image of a part with its description or its error; captions are written for all at once."""
         good = [one for one in part if one.error is None]
-        written = iter(self._write(np.stack([one.features for one in good]), samples) if good else ())
-        for one in part:
-            yield one.source, one.error or self._description(*next(written), one.tag_vector, labels)
-
-    def _write(self, features: np.ndarray, samples: int) -> Iterator[tuple[GeneratedCaption, list[str]]]:
-        """Yield each image's best caption and all its captions, from its features [B, D] or [B, N, D]."""
-        manifest = self._bundle.manifest
-        best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._chooser)
-        texts = [one.text for one in best]
-        yield from zip(best, add_samples(self._bundle, features, texts, samples, manifest.max_words), strict=True)
+        descriptions = iter(())
+        if good:
+            manifest, features = self._bundle.manifest, np.stack([one.features for one in good])
+            best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._reranker)
+            captions = add_samples(self._bundle, features, [one.text for one in best], samples, manifest.max_words)
+            vectors = [one.tag_vector for one in good]
+            descriptions = map(self._description, best, captions, vectors, [labels] * len(good))
+        return [(one.source, one.error or next(descriptions)) for one in part]
 
     def _description(
         self,
@@ -127,34 +120,24 @@ class BundleCaptioner(BaseCaptioner):
         return Description(best.text, tuple(captions), tags, self.name, confidence)
 
 
-def _load_calibration(folder: Path, record: Mapping[str, Any]) -> PlattScaler | None:
-    """Return the curve that a manifest's `calibration` holds, None for an empty one; raises BundleError for another."""
-    try:
-        return PlattScaler.from_record(record) if record else None
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise BundleError(
-            f"{folder / MANIFEST} holds a calibration that is damaged ({type(error).__name__}: {error}); export or "
-            "evaluate the bundle again"
-        ) from error
-
-
 CAPTIONERS: dict[str, Callable[[str, str | None, int], Captioner]] = {
-    "bundle": lambda folder, tagger, threads: BundleCaptioner(_folder_or_shipped(folder), tagger, threads),
+    "bundle": lambda named, tagger, threads: BundleCaptioner(find_bundle(named), tagger, threads),
     "blip": lambda checkpoint, tagger, _threads: BlipCaptioner(checkpoint or BLIP_CHECKPOINT, tagger),
     "nearest": NearestCaptioner,
 }
 
 
 def load_captioner(captioner: str | Path | None = None, tagger: str | None = None, threads: int = 0) -> Captioner:
-    """Return the captioner that is asked for: KIND or KIND:ARGUMENT, a kind being in CAPTIONERS, or a bundle's folder.
+    """Return the captioner that is asked for: KIND or KIND:ARGUMENT, a kind being in CAPTIONERS, or a bundle.
 
-    bundle:FOLDER, as FOLDER alone; `bundle`, as nothing at all, is the bundle that lcm ships. blip:CHECKPOINT, a name
-    on the model hub or a folder; `blip` is BLIP_CHECKPOINT. nearest:RUN_DIR, a run's folder that 01_prepare has filled.
+    A bundle is a version's name ("current" and "shipped" among them) or a folder, alone or after "bundle:"; nothing at
+    all, or `bundle`, is the one that find_bundle finds. blip:CHECKPOINT, a name on the model hub or a folder; `blip`
+    is BLIP_CHECKPOINT. nearest:RUN_DIR, a run's folder that 01_prepare has filled.
 
-    `tagger` is a name in scorers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
+    `tagger` is a name in taggers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
     own tag scorer is used, where it has one. `threads` is the number of cores one call uses (0: all), where that can be
-    chosen. Raises ConfigError for an unknown kind or tagger, BundleError when there is no whole bundle or checkpoint,
-    DataError when a run is not prepared.
+    chosen. Raises ConfigError for an unknown kind, version or tagger, BundleError when there is no whole bundle or
+    checkpoint, DataError when a run is not prepared.
     """
     kind, argument = _parse(captioner)
     return CAPTIONERS[kind](argument, tagger, threads)
@@ -163,32 +146,46 @@ def load_captioner(captioner: str | Path | None = None, tagger: str | None = Non
 def bundle_folder(captioner: str | Path | None = None) -> Path | None:
     """Return the folder of the bundle that load_captioner would load; None for other kinds of captioners.
 
-    Raises ConfigError for an unknown kind.
+    Raises ConfigError for an unknown kind or version.
     """
     kind, argument = _parse(captioner)
-    return _folder_or_shipped(argument) if kind == "bundle" else None
+    return find_bundle(argument) if kind == "bundle" else None
 
 
-def _folder_or_shipped(folder: str) -> Path:
-    return Path(folder) if folder else packaged_file(SHIPPED_BUNDLE)
-
-
-def _parse(captioner: str | Path | None) -> tuple[str, str]:
-    """Return kind and argument of a captioner; raises ConfigError for an unknown kind."""
+def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:
+    """Return kind and argument of a captioner; whatever is not one of the kinds is a bundle."""
     kind, _, argument = str(captioner or "bundle").partition(":")
     if isinstance(captioner, Path) or kind not in CAPTIONERS:
-        if isinstance(captioner, str) and "/" not in captioner and not Path(captioner).is_dir():
-            raise ConfigError(
-                f"unknown captioner {captioner!r}; choose from {', '.join(CAPTIONERS)}, or give the folder of a bundle"
-            )
-        kind, argument = "bundle", str(captioner)
-    if argument.startswith("~"):  # a shell leaves it be behind a colon
+        return "bundle", captioner
+    if argument.startswith("~"):  # a shell leaves it as it is behind a colon
         argument = str(Path(argument).expanduser())
     return kind, argument
 
 
-CURRENT = "current"
-SHIPPED = "shipped"
+def find_bundle(explicit: str | Path | None = None) -> Path:
+    """Return the folder of the bundle that answers: `explicit`, else LCM_BUNDLE, else the current version.
+
+    The first two are a version's name, "current" and "shipped" among them, or a folder; without a current version, the
+    shipped bundle is it. The folder may be gone. Raises ConfigError for an unknown version, BundleError when `current`
+    cannot be read.
+    """
+    named = explicit or os.environ.get("LCM_BUNDLE", "").strip() or CURRENT
+    models = models_folder()
+    if named == CURRENT:
+        try:
+            return current_folder(models)
+        except OSError as error:
+            raise BundleError(f"{models / CURRENT} cannot be read ({error.strerror}); check who owns it") from error
+    if isinstance(named, str) and os.sep not in named:
+        if named == SHIPPED or (models / named).is_dir():
+            return version_folder(models, named)
+        if not Path(named).is_dir():
+            choices = ", ".join([*CAPTIONERS, CURRENT]) if explicit else CURRENT
+            raise ConfigError(
+                f"unknown {'captioner' if explicit else 'LCM_BUNDLE'} {named!r}; choose from {choices} and {SHIPPED}, "
+                "or give the name of a version (lcm models list shows them) or the folder of a bundle"
+            )
+    return Path(named).expanduser().resolve()
 
 
 def models_folder() -> Path:
@@ -223,9 +220,9 @@ SUM_TOLERANCE = 1e-6  # of the scores' sum; float64 is off by far less
 def fault_of(description: Description) -> str:
     """Return what makes it no description, empty when it is one.
 
-    Tags out of order, no numbers or not summing to 1; no captions, or not the caption first, unless it was contributed
-    and so may be in another language; a confidence that is no probability. An empty caption is one: there is nothing to
-    say of some pictures.
+    Tags out of order, with scores that are not numbers or do not sum to 1; no captions, or not the caption first,
+    unless it was contributed and so may be in another language; a confidence that is no probability. An empty caption
+    is allowed: there is nothing to say of some pictures.
     """
     captions, confidence = description.english_captions, description.confidence
     is_first = bool(captions) and (description.contribution is not None or captions[0] == description.caption)
@@ -233,22 +230,18 @@ def fault_of(description: Description) -> str:
         return "the captioner gave no captions, or not its caption first"
     if confidence is not None and not 0 <= confidence <= 1:
         return "the confidence is no number from 0 to 1"
-    return _fault_of_tags(description.tags)
-
-
-def _fault_of_tags(tags: tuple[tuple[str, float], ...]) -> str:
-    words, scores = [word for word, _ in tags], [score for _, score in tags]
-    if not all(isinstance(score, float) and math.isfinite(score) and 0 <= score <= 1 for score in scores):
+    words, scores = [word for word, _ in description.tags], [score for _, score in description.tags]
+    if not all(isinstance(score, float) and 0 <= score <= 1 for score in scores):  # no NaN either
         return "a tag's score is no number from 0 to 1"
     if any(first < second for first, second in pairwise(scores)) or len(set(words)) < len(words):
         return "the tags are out of order, or one is there twice"
-    if tags and abs(sum(scores) - 1) > SUM_TOLERANCE:
+    if scores and abs(sum(scores) - 1) > SUM_TOLERANCE:
         return "the tags' scores do not sum to 1"
     return ""
 
 
 def load_tested(folder: Path, tagger: str | None = None, threads: int = 0) -> Captioner:
-    """Load a bundle as load_captioner does and let it pass the self-test; it is warm then.
+    """Load a bundle as load_captioner does and let it pass the smoke test; it is warm then.
 
     Raises LcmError for whatever goes wrong: files that have their hashes may still hold anything.
     """
@@ -266,10 +259,10 @@ def load_tested(folder: Path, tagger: str | None = None, threads: int = 0) -> Ca
 
 
 def smoke_test(captioner: Captioner) -> None:
-    """Let a captioner describe each golden picture twice.
+    """Let a captioner describe each probe image twice.
 
-    Raises BundleError when a description is none, has an empty caption or is another one the second time, and
-    whatever else the captioner raises.
+    Raises BundleError when a description is faulty, has an empty caption or differs the second time, and whatever else
+    the captioner raises.
     """
     for name, picture in probe_images().items():
         first, second = captioner.describe(picture), captioner.describe(picture)
@@ -283,7 +276,7 @@ def smoke_test(captioner: Captioner) -> None:
 
 
 def probe_images() -> dict[str, bytes]:
-    """Return the pictures of the self-test by name: grey, a landscape, and a wide one with transparency."""
+    """Return the pictures of the smoke test by name: grey, a landscape, and a wide one with transparency."""
     landscape = Image.new("RGB", (320, 240), (120, 170, 230))
     draw = ImageDraw.Draw(landscape)
     draw.rectangle((0, 150, 320, 240), fill=(60, 140, 50))
@@ -291,11 +284,9 @@ def probe_images() -> dict[str, bytes]:
     draw.rectangle((90, 100, 150, 190), fill=(200, 40, 40))
     banner = Image.new("RGBA", (400, 60), (0, 0, 0, 0))
     ImageDraw.Draw(banner).rectangle((40, 10, 300, 50), fill=(30, 60, 200, 200))
-    pictures = {"gradient": (Image.linear_gradient("L"), "PNG"), "landscape": (landscape, "JPEG")}
-    return {name: _encode(*one) for name, one in (pictures | {"banner": (banner, "PNG")}).items()}
-
-
-def _encode(image: Image.Image, kind: str) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind)
-    return file.getvalue()
+    probes = {}
+    for name, image in {"gradient": Image.linear_gradient("L"), "landscape": landscape, "banner": banner}.items():
+        file = io.BytesIO()
+        image.save(file, "JPEG" if image is landscape else "PNG")
+        probes[name] = file.getvalue()
+    return probes

@@ -1,7 +1,7 @@
-"""Decoding: from next-word probabilities to captions.
+"""Decoding: beam search and nucleus sampling over a step function, for many images at once.
 
-Knows greedy and beam search and nucleus sampling over a step function, for many images at once. Refuses to know
-models and vocabularies: a step takes the last ids and a state, and gives log-probabilities and the next state.
+A step takes the last ids and a state, and gives log-probabilities and the next state; it may be a bundle, a Keras model
+or a table in a test.
 
 Shapes: B images, W texts that are being written of each image (beams or samples), V words in the vocabulary, T words
 so far, S samples an image, R texts in all.
@@ -85,26 +85,6 @@ def empty_rows(images: int, shapes: Sequence[tuple[int | None, ...]]) -> tuple[n
     return tuple(np.zeros((images, 1, *(size or 0 for size in shape)), np.float32) for shape in shapes)
 
 
-def decode_greedy(step: Step, state: State, max_words: int) -> list[Hypothesis]:
-    """Write the most probable word at each step, from a state of one text an image; returns one hypothesis an image."""
-    images = len(state)
-    written = np.zeros((images, 0), dtype=np.int64)  # [B, T]
-    log_prob = np.zeros(images)
-    last = np.full(images, START)
-    open_images = np.ones(images, dtype=bool)
-    ended = np.zeros(images, dtype=bool)
-    while written.shape[1] < max_words and open_images.any():
-        log_probs, state = _allowed(step, last[:, None], state)
-        best = log_probs[:, 0].max(1)  # [B]
-        open_images &= np.isfinite(best)  # the others stay as they are: nothing may follow
-        last = np.where(open_images, log_probs[:, 0].argmax(1), END)
-        log_prob += np.where(open_images, best, 0.0)
-        ended |= open_images & (last == END)
-        open_images &= ~ended
-        written = np.column_stack([written, last])
-    return [_hypothesis(*text) for text in zip(written, log_prob, ended, strict=True)]
-
-
 def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> list[list[Hypothesis]]:
     """Keep the `beam_width` most probable beginnings at each step, from a state of one text an image.
 
@@ -124,7 +104,7 @@ def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> li
         for row, slot in np.argwhere((words == END) & np.isfinite(totals)):
             beginning = tuple(written[row, beams[row, slot]].tolist())
             ended[active[row]].append(Hypothesis(beginning, float(totals[row, slot]), ended=True))
-        beams, words, log_prob = _going_on(beams, words, totals, beam_width)
+        beams, words, log_prob = _keep_open(beams, words, totals, beam_width)
         kept = written[np.arange(len(beams))[:, None], beams]
         written = np.concatenate([kept, words[:, :, None]], axis=2)
         best_now = log_prob.max(1) / written.shape[2] ** LENGTH_POWER
@@ -170,10 +150,13 @@ def decode_nucleus(
         last[rows, texts] = words
         written[active, :, place] = last
         ended[active] |= possible & (last == END)
-        going_on = (last != END).any(1)
-        active, last, state = active[going_on], last[going_on], state.of_images(going_on)
+        unfinished = (last != END).any(1)
+        active, last, state = active[unfinished], last[unfinished], state.of_images(unfinished)
     return [
-        [_hypothesis(*text) for text in zip(*of_image, strict=True)]
+        [
+            Hypothesis(tuple(ids[ids != END].tolist()), float(total), bool(is_over))
+            for ids, total, is_over in zip(*of_image, strict=True)
+        ]
         for of_image in zip(written, log_prob, ended, strict=True)
     ]
 
@@ -198,11 +181,6 @@ def _allowed(step: Step, last: np.ndarray, state: State) -> tuple[np.ndarray, St
     return log_probs, state
 
 
-def _hypothesis(written: np.ndarray, log_prob: float, ended: bool) -> Hypothesis:
-    """Return a text as a caption; `written` [T] holds END from where it is over."""
-    return Hypothesis(tuple(written[written != END].tolist()), float(log_prob), bool(ended))
-
-
 def _best_continuations(
     log_prob: np.ndarray, log_probs: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -216,7 +194,7 @@ def _best_continuations(
     return best // vocabulary_size, best % vocabulary_size, totals[every, best]
 
 
-def _going_on(
+def _keep_open(
     beams: np.ndarray, words: np.ndarray, totals: np.ndarray, beam_width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the `beam_width` best continuations that do not end, each [B, W]; a missing one has probability 0."""
@@ -233,7 +211,7 @@ def _unended(written: np.ndarray, log_prob: np.ndarray) -> list[Hypothesis]:
 
 
 def _can_improve(ended: list[Hypothesis], best_now: float, beam_width: int) -> bool:
-    """Whether going on may give one of the `beam_width` best hypotheses."""
+    """Whether another step may give one of the `beam_width` best hypotheses."""
     if not np.isfinite(best_now):
         return False
     return len(ended) < beam_width or best_now > sorted((one.score for one in ended), reverse=True)[beam_width - 1]

@@ -1,15 +1,7 @@
-"""Confidence: how probable it is that a caption is right, from how probable the model finds its words.
+"""Descriptions: what captioners share, what they are asked and what they answer; and how sure they are.
 
-Knows the curve that turns a caption's mean log-probability into a probability, and how people read one. Refuses to
-know what "right" means and how the curve was fitted: `lcm.evaluation.calibration` does both. No more is needed to serve
-a confidence.
-
-The curve is that of Platt, "Probabilistic Outputs for Support Vector Machines" (1999): a logistic function with two
-fitted numbers. It is only as true as the images are like those that it was fitted on.
-
-Describing: what a captioner is, what it is asked and what it says.
-
-Knows the protocol of all captioners, and what they share. Refuses to know where captions come from.
+The confidence is a probability that a caption is right, from how probable the model finds its words; lcm.evaluation
+says what "right" means and fits the curve.
 """
 
 import math
@@ -21,15 +13,18 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from lcm.captioning.tagging import Photo, Tag, TagScorer, rank, tag_candidates
+from lcm.captioning.tagging import Tag, TagScorer
 from lcm.errors import BadImageError, ConfigError
-from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
 
 
 @dataclass(frozen=True)
 class PlattScaler:
-    """A fitted curve: the probability is 1 / (1 + e ** -(intercept + slope * mean_log_prob))."""
+    """A fitted curve: the probability is 1 / (1 + e ** -(intercept + slope * mean_log_prob)).
+
+    A logistic function with two numbers, after Platt, "Probabilistic Outputs for Support Vector Machines" (1999). It is
+    only as true as the images are like those that it was fitted on.
+    """
 
     slope: float  # per nat a word; above zero where the model is right more often when it is surer
     intercept: float
@@ -89,31 +84,11 @@ class Description:
     contribution: int | None = None  # number of the contribution that gave the caption; None: the captioner wrote it
 
 
-class Captioner(Protocol):
-    """Anything that captions images."""
+@runtime_checkable
+class SeeingCaptioner(Protocol):
+    """A captioner that tells what it sees: its `describe` takes a SeenImage too, and encodes nothing anew."""
 
     name: str
-    tag_scorer: TagScorer | None  # None: descriptions have no tags
-
-    def describe(self, image: Source, samples: int = SAMPLES, labels: Sequence[str] | None = None) -> Description:
-        """Describe an image, given as its path or its bytes; raises BadImageError when it is not one."""
-        ...
-
-    def describe_many(
-        self, images: Iterable[Source], samples: int = SAMPLES, labels: Sequence[str] | None = None, workers: int = 1
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        """Yield each image with its description, or with the reason why it has none, in the order given."""
-        ...
-
-    def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Return the labels that get no score."""
-        ...
-
-
-@runtime_checkable
-class SeeingCaptioner(Captioner, Protocol):
-    """A captioner that tells what it sees: its `describe` takes a SeenImage too, and reads and encodes nothing anew."""
-
     encoder: EncoderIdentity  # of the features
     feature_kinds: tuple[str, ...]  # that it describes an image by
 
@@ -121,24 +96,28 @@ class SeeingCaptioner(Captioner, Protocol):
         """Read and encode an image; raises BadImageError when it is not one."""
         ...
 
+    def describe(
+        self, image: Source | SeenImage, samples: int = SAMPLES, labels: Sequence[str] | None = None
+    ) -> Description:
+        """Describe an image as Captioner does."""
+        ...
 
-class BaseCaptioner(ABC):
-    """What captioners share. The same image gets the same description, alone or among others.
 
-    A subclass sets `name` and `tag_scorer`, and says in `_write` how one image is captioned; one that gains by taking
-    many at once replaces `_describe_all`.
+class Captioner(ABC):
+    """Anything that captions images. The same image gets the same description, alone or among others.
+
+    A subclass sets `name` and `tag_scorer`, and says in `_describe_all` how images are described.
     """
 
-    name: str
-    tag_scorer: TagScorer | None
+    name: str  # and version, shown with every answer
+    tag_scorer: TagScorer | None  # None: descriptions have no tags
 
     def describe(self, image: Source, samples: int = SAMPLES, labels: Sequence[str] | None = None) -> Description:
         """Return caption, other captions and tags of an image, given as its path or its bytes.
 
-        `samples` (0 to MAX_SAMPLES) other captions are given beside the best one, as far as there are so many: they
-        give more key words to choose tags from. `labels` are scored in their place: words or phrases of any kind, not
-        only such as captions hold. Raises BadImageError when it is no image, ConfigError for a wrong number of samples
-        or no label at all.
+        Up to `samples` (0 to MAX_SAMPLES) other captions are drawn beside the best one: they give more key words to
+        choose tags from. `labels`, words or phrases of any kind, are scored in place of these. Raises BadImageError
+        when it is no image, ConfigError for a wrong number of samples or an empty list of labels.
         """
         ((_, description),) = self.describe_many([image], samples, labels)
         if isinstance(description, BadImageError):
@@ -163,26 +142,8 @@ class BaseCaptioner(ABC):
         """Return the labels that the tag scorer does not know: they get no score."""
         return self.tag_scorer.unknown(labels) if self.tag_scorer else tuple(labels)
 
+    @abstractmethod
     def _describe_all(
         self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
     ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        def work(part: Sequence[Source]) -> list[tuple[Source, Description | BadImageError]]:
-            return [(image, self._describe_one(image, samples, labels)) for image in part]
-
-        for part in map_in_order(work, images, 1, workers):
-            yield from part
-
-    def _describe_one(self, image: Source, samples: int, labels: Sequence[str] | None) -> Description | BadImageError:
-        try:
-            photo, captions = self._write(image, samples)
-            tags = ()
-            if self.tag_scorer:
-                candidates = tag_candidates(captions, labels)
-                tags = rank(self.tag_scorer, self.tag_scorer.image_vector(photo), candidates)
-        except BadImageError as error:
-            return error
-        return Description(captions[0], tuple(captions), tags, self.name)
-
-    @abstractmethod
-    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
-        """Return the image as tag scorers see it, and its captions, best first; raises BadImageError."""
+        """Do what describe_many promises."""

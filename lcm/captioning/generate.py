@@ -1,7 +1,4 @@
-"""Sentences: from image features to captions in words.
-
-Knows that the best caption is found by beam search, perhaps with a chooser's help, and that others are drawn from the
-model. Refuses to know pictures, files and tags.
+"""From image features to captions in words: the best one by beam search, perhaps reranked, and others drawn.
 
 Shapes: B images, features [B, D] or [B, N, D], W texts of each image, V words.
 """
@@ -45,15 +42,15 @@ class GeneratedCaption:
 
 
 def best_captions(
-    decoder: Decoder, features: np.ndarray, beam_width: int, max_words: int, chooser: Reranker | None = None
+    decoder: Decoder, features: np.ndarray, beam_width: int, max_words: int, reranker: Reranker | None = None
 ) -> list[GeneratedCaption]:
-    """Return the best caption that beam search finds for each image: the most probable, or what `chooser` chooses."""
+    """Return the best caption that beam search finds for each image: the most probable, or what `reranker` chooses."""
     found = decode_beam(decoder.step, decoder.start(features), max_words, beam_width)
     texts = [[decoder.vocabulary.decode(one.token_ids) for one in hypotheses] for hypotheses in found]
     best = [0] * len(found)
-    if chooser and found:
+    if reranker and found:
         pooled = features if features.ndim == 2 else features.mean(1)  # as encoders do: a mean over the grid
-        best = chooser.choose(pooled, texts, [[one.score_at(chooser.length_power) for one in each] for each in found])
+        best = reranker.choose(pooled, texts, [[one.score_at(reranker.length_power) for one in each] for each in found])
     return [
         GeneratedCaption(each[place], hypotheses[place].mean_log_prob)
         for each, hypotheses, place in zip(texts, found, best, strict=True)
@@ -91,7 +88,7 @@ def caption_features(
     beam_width: int,
     max_words: int,
     samples: int = 0,
-    chooser: Reranker | None = None,
+    reranker: Reranker | None = None,
     progress: bool = True,
 ) -> tuple[list[list[str]], list[float]]:
     """Caption images from features that are encoded already, a part on each core.
@@ -101,7 +98,7 @@ def caption_features(
 
     def work(places: Sequence[int]) -> tuple[list[list[str]], list[float]]:
         features = labelled.read(np.array(places))
-        best = best_captions(decoder, features, beam_width, max_words, chooser)
+        best = best_captions(decoder, features, beam_width, max_words, reranker)
         captions = add_samples(decoder, features, [one.text for one in best], samples, max_words)
         return captions, [one.mean_log_prob for one in best]
 

@@ -1,8 +1,4 @@
-"""The model card: what a person should know before using a bundle.
-
-Knows how the manifest and its metrics read as a page, after Mitchell et al., "Model Cards for Model Reporting"
-(2019). Refuses to know anything that is not in the manifest.
-"""
+"""The model card: manifest and metrics as a page, after Mitchell et al., "Model Cards for Model Reporting" (2019)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -55,8 +51,13 @@ METRIC_LABELS = {
 
 def model_card(manifest: Manifest) -> str:
     """Return the card as Markdown."""
-    data, metrics = manifest.training_data, manifest.metrics
+    data, metrics, tagger = manifest.training_data, manifest.metrics, manifest.tagger
     settings = "\n".join(f"- {name}: {value}" for name, value in manifest.training.items())
+    tags = f"{tagger.get('name')} over {tagger.get('word_embedding')}" if tagger else "none"
+    weight, power = manifest.rerank_weight, manifest.length_power
+    choice = f", chosen by log-probability / length^{power:g} + {weight:g} x the tag scorer's cosine" if weight else ""
+    notes = f"\n## Notes\n\n{manifest.notes.strip()}\n" if manifest.notes.strip() else ""
+    known = "; its confidence tells them apart in part, on images like those of the data set"
     return f"""# {manifest.name}
 
 An image captioner of lcm. It writes one English-like sentence about a picture, in the words of the captions it
@@ -65,8 +66,8 @@ was trained on, and scores key words against the picture.
 - model: {manifest.model}, vocabulary of {manifest.vocabulary_size} words
 - image encoder: {manifest.encoder.name}, frozen, {manifest.encoder.weights} weights
 - data: {data.get("source")}: {data.get("train_images")} train images, {data.get("train_captions")} captions
-- tags: {_tagger(manifest)}
-- decoding: beam search of width {manifest.beam_width}, at most {manifest.max_words} words{_choice(manifest)}
+- tags: {tags}
+- decoding: beam search of width {manifest.beam_width}, at most {manifest.max_words} words{choice}
 
 ## Measured on the {metrics.get("split", "held-out")} split ({metrics.get("images", 0)} images)
 
@@ -75,33 +76,14 @@ was trained on, and scores key words against the picture.
 ## Training parameters
 
 {settings}
-{_notes(manifest)}
+{notes}
 ## Limits
 
 It only knows what its training captions speak of, repeats their habits and biases (of whom and what they
-name, and how), and words wrong things like right ones{_confidence(manifest)}. It cannot read text
+name, and how), and words wrong things like right ones{known if manifest.calibration else ""}. It cannot read text
 or recognise persons. Do not use it to decide about people. The licence of the training images and captions may limit
 what it is used for.
 """
-
-
-def _notes(manifest: Manifest) -> str:
-    return f"\n## Notes\n\n{manifest.notes.strip()}\n" if manifest.notes.strip() else ""
-
-
-def _confidence(manifest: Manifest) -> str:
-    known = "; its confidence tells them apart in part, on images like those of the data set"
-    return known if manifest.calibration else ""
-
-
-def _tagger(manifest: Manifest) -> str:
-    tagger = manifest.tagger
-    return f"{tagger.get('name')} over {tagger.get('word_embedding')}" if tagger else "none"
-
-
-def _choice(manifest: Manifest) -> str:
-    weight, power = manifest.rerank_weight, manifest.length_power
-    return f", chosen by log-probability / length^{power:g} + {weight:g} x the tag scorer's cosine" if weight else ""
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:

@@ -1,20 +1,16 @@
-"""BLIP, the pretrained captioner to compare with: any checkpoint of it, by name or folder, through transformers.
+"""Captioners to compare with: BLIP, by any checkpoint of it, and the nearest neighbour among a run's train images.
 
-Knows how BLIP's own service captions (github.com/salesforce/BLIP, predict.py and models/blip.py): which prompt, which
-search, which sampling. Refuses to know where checkpoints are found, which is pretrained.py's, and how tags are scored.
+BLIP captions as its own service does (github.com/salesforce/BLIP, predict.py and models/blip.py). The nearest neighbour
+learns nothing from captions: what does not beat it has not either.
 
-Shapes: N image positions, D numbers in a vector, P ids of the prompt, S samples, T ids of a text, V words.
-
-The nearest neighbour: the caption that people gave to the most similar training image.
-
-Knows the train images of a prepared run by their features, and which of their captions fits best. Refuses to know
-models: nothing is learned. It is the baseline that every captioner must beat, or it has learned nothing from captions.
-
-Shapes: R train images, D numbers in a feature, K neighbours, C captions of theirs, G different word groups in these.
+Shapes: N image positions, D numbers in a vector, P ids of the prompt, S samples, T ids of a text, V words; R train
+images, C captions of one, G different word groups in these.
 """
 
 import re
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,14 +19,14 @@ import numpy as np
 
 from lcm.captioning import checkpoints
 from lcm.captioning.decoding import draw
-from lcm.captioning.description import BaseCaptioner, Source
+from lcm.captioning.description import Captioner, Description, Source
 from lcm.captioning.generate import ROUNDS
 from lcm.captioning.taggers import load_tag_scorer
-from lcm.captioning.tagging import Photo
+from lcm.captioning.tagging import Photo, rank, tag_candidates
 from lcm.data.images import read_image
 from lcm.data.text import join_words, standardise
-from lcm.errors import ConfigError, DataError
-from lcm.features.cache import LabelledFeatures, PreparedRun
+from lcm.errors import BadImageError, ConfigError, DataError
+from lcm.features.cache import LabelledFeatures, PreparedRun, map_in_order
 from lcm.features.encoders import find_encoder
 from lcm.paths import RunDir
 
@@ -38,25 +34,54 @@ BLIP_CHECKPOINT = "Salesforce/blip-image-captioning-base"  # Li et al. 2022, arX
 BLIP = checkpoints.Kind(
     label="BLIP",
     model_type="blip",
-    model_class="BlipForConditionalGeneration",
-    words=("vocab.txt",),
+    model="BlipForConditionalGeneration",
+    processor="BlipImageProcessorPil",  # torchvision is not needed
+    tokenizer="BertTokenizer",
     attention="eager",
-    pickles=True,  # the checkpoint above has no safetensors file
+    weights=("*.safetensors", "pytorch_model.bin"),  # the checkpoint above has no safetensors file
     advice=(
         f"Give a checkpoint's name on the model hub, such as {BLIP_CHECKPOINT} (needs a network, once), or a folder "
         f"that holds one, as blip:FOLDER; to make it, on a machine with a network: hf download {BLIP_CHECKPOINT} "
         "--local-dir blip --include '*.json' --include '*.txt' --include '*.safetensors' --include pytorch_model.bin"
     ),
 )
-PROMPT = "a picture of"  # what every caption went on from in training; it is no part of the answer
+PROMPT = "a picture of"  # what every caption began with in training; it is no part of the answer
 MAX_TOKENS, MIN_TOKENS = 20, 5  # of a text, the prompt's four counted: predict.py's max_length and min_length
 BEAM_WIDTH = 3
 NUCLEUS = 0.9
 REPETITION_PENALTY = 1.1  # of samples alone
-_APART = re.compile(r" ?(['\u2019-]) ?")  # the tokenizer parts "man's" and "t-shirt" into three
+APART = re.compile(r" ?(['\u2019-]) ?")  # the tokenizer parts "man's" and "t-shirt" into three
 
 
-class BlipCaptioner(BaseCaptioner):
+class OneByOne(Captioner):
+    """A captioner that takes one image after the other; `_write` says what it writes."""
+
+    def _describe_all(
+        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
+    ) -> Iterator[tuple[Source, Description | BadImageError]]:
+        def work(part: Sequence[Source]) -> list[tuple[Source, Description | BadImageError]]:
+            return [(image, self._describe_one(image, samples, labels)) for image in part]
+
+        for part in map_in_order(work, images, 1, workers):
+            yield from part
+
+    def _describe_one(self, image: Source, samples: int, labels: Sequence[str] | None) -> Description | BadImageError:
+        try:
+            photo, captions = self._write(image, samples)
+            tags = ()
+            if self.tag_scorer:
+                candidates = tag_candidates(captions, labels)
+                tags = rank(self.tag_scorer, self.tag_scorer.image_vector(photo), candidates)
+        except BadImageError as error:
+            return error
+        return Description(captions[0], tuple(captions), tags, self.name)
+
+    @abstractmethod
+    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
+        """Return the image as tag scorers see it, and its captions, best first; raises BadImageError."""
+
+
+class BlipCaptioner(OneByOne):
     """A loaded BLIP; safe to call from several threads. It captions one image at a time, in float32."""
 
     def __init__(self, checkpoint: str = BLIP_CHECKPOINT, tagger: str | None = None):
@@ -65,21 +90,13 @@ class BlipCaptioner(BaseCaptioner):
         Raises BundleError when it cannot be had or is no BLIP that captions, ConfigError when the packages are missing.
         """
         self.tag_scorer = load_tag_scorer(tagger)
-        self._torch, transformers = checkpoints.import_quietly()
-        with checkpoints.explaining(checkpoint, BLIP):
-            folder = checkpoints.find(checkpoint, BLIP)
-            model = checkpoints.load_model(folder, BLIP, self._torch, transformers)
-            with checkpoints.reading(folder, "image processor (preprocessor_config.json)"):
-                self._processor = transformers.BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
-                checkpoints.check_pictures(model.config.vision_config, self._processor)
-            with checkpoints.reading(folder, "tokenizer (tokenizer.json or vocab.txt)"):
-                self._tokenizer = transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
-                _check_texts(model.config.text_config, self._tokenizer)
-        self.name = f"blip:{checkpoints.name_of(checkpoint)}"
-        self._eye, self._writer = model.vision_model, model.text_decoder
-        ids = model.config.text_config
+        loaded = checkpoints.load(checkpoint, BLIP)
+        self.name, self._torch = f"blip:{loaded.name}", loaded.torch
+        self._processor, self._tokenizer = loaded.processor, loaded.tokenizer
+        self._eye, self._writer = loaded.model.vision_model, loaded.model.text_decoder
+        ids = loaded.model.config.text_config
         self._end = ids.sep_token_id
-        self._writer.generation_config = transformers.GenerationConfig(  # whatever the checkpoint says of lengths
+        self._writer.generation_config = import_module("transformers").GenerationConfig(  # whatever the checkpoint says
             eos_token_id=self._end, pad_token_id=ids.pad_token_id, max_length=MAX_TOKENS, min_length=MIN_TOKENS
         )
         prompt = self._tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
@@ -94,7 +111,7 @@ class BlipCaptioner(BaseCaptioner):
             return photo, self._add_samples(caption, seen, samples)
 
     def _add_samples(self, caption: str, seen: Any, samples: int) -> list[str]:
-        """Return the caption and up to `samples` others, drawn as writing.add_samples draws them."""
+        """Return the caption and up to `samples` others, drawn as generate.add_samples draws them."""
         captions = {caption: None}
         for first in range(0, ROUNDS * samples, samples or 1):
             if len(captions) > samples:
@@ -118,7 +135,7 @@ class BlipCaptioner(BaseCaptioner):
 
     def _read(self, ids: Sequence[int]) -> str:
         text = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return join_words(standardise(_APART.sub(r"\1", text)))
+        return join_words(standardise(APART.sub(r"\1", text)))
 
 
 class _Drawing:
@@ -141,32 +158,18 @@ class _Drawing:
         return chosen
 
 
-def _check_texts(model: Any, tokenizer: Any) -> None:
-    """A text ends with what the tokenizer has for it; the model's start word may be unknown to the tokenizer."""
-    known = max(tokenizer.get_vocab().values()) + 1  # without its files a tokenizer comes up empty
-    if known > model.vocab_size or tokenizer.sep_token_id != model.sep_token_id:
-        found = f"({known:,} tokens, end token {tokenizer.sep_token_id})"
-        raise checkpoints.UnusableError(
-            f"its tokenizer {found} is not its model's ({model.vocab_size:,} tokens, end token {model.sep_token_id})"
-        )
-
-
 ROWS_AT_ONCE = 4096  # train images that are read at once
 DIGITS = 5  # of a cosine that count: the last ones differ between processors, and equal images must stay equal
 
 
-class NearestCaptioner(BaseCaptioner):
+class NearestCaptioner(OneByOne):
     """A prepared run's train images with their captions, and its encoder. Holds 5 kB of features a train image."""
 
-    def __init__(self, run_dir: str | Path, tagger: str | None = None, threads: int = 0, neighbours: int = 1):
+    def __init__(self, run_dir: str | Path, tagger: str | None = None, threads: int = 0):
         """Load both; `tagger` and `threads` are as load_captioner takes them.
 
-        With several `neighbours` their captions are gathered, and the one that is most like the others is taken: the
-        consensus caption of Devlin et al., "Exploring Nearest Neighbor Approaches for Image Captioning" (2015).
         Raises DataError when the run is not prepared, BundleError when its encoder has changed since.
         """
-        if neighbours < 1:
-            raise ConfigError(f"neighbours is {neighbours!r}; it must be at least 1")
         if not str(run_dir):
             raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
         folder = Path(run_dir).resolve()
@@ -177,9 +180,8 @@ class NearestCaptioner(BaseCaptioner):
         self._references = labelled.references
         self._centre, self._features = _directions(labelled)
         self._encoder = find_encoder(prepared.encoded.encoder, threads)
-        self._neighbours = neighbours
         self.tag_scorer = load_tag_scorer(tagger)
-        self.name = f"nearest:{folder.name}" + f" ({neighbours})" * (neighbours > 1)
+        self.name = f"nearest:{folder.name}"
 
     def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
         pixels = read_image(image, self._encoder.spec.size)
@@ -187,11 +189,11 @@ class NearestCaptioner(BaseCaptioner):
         return Photo(image, {"pooled": features}), self._captions(features, samples)
 
     def _captions(self, features: np.ndarray, samples: int) -> list[str]:
-        """Return the neighbours' captions, the most typical of them first, all different, 1 + `samples` at most."""
+        """Return the nearest image's captions, the most typical of them first, all different, 1 + `samples` at most."""
         cosines = self._features @ _unit(features - self._centre)  # [R]
-        nearest = np.argsort(-cosines.round(DIGITS), kind="stable")[: self._neighbours]  # equal: first in the data set
-        texts = [standardise(text) for place in nearest for text in self._references[place]]
-        order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # equal: the nearest, as written first
+        nearest = int(np.argmax(cosines.round(DIGITS)))  # of equal ones the first in the data set
+        texts = [standardise(text) for text in self._references[nearest]]
+        order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # of equal ones as written first
         return list(dict.fromkeys(join_words(texts[place]) for place in order))[: 1 + samples]
 
 

@@ -1,25 +1,10 @@
-"""The embedded tag scorer: two towers that a bundle carries, one for images and one for words.
+"""Tag scorers: the dual encoder that a bundle carries, CLIP, and the table of their names.
 
-Knows the tower files of a bundle, which words have their vector ready, and how any other word that the word
-embedding knows gets one. Refuses to know training; models/dual_encoder.py builds what is loaded here.
-
-Shapes: K texts, T words in a text, W words of the table, E numbers in a word's row, D in a vector.
-
-CLIP as a judge of tags: a picture and texts as unit vectors, whose cosine says how well they fit.
-
-Knows that a checkpoint's own processor and tokenizer feed it, and how to tell that they are its own. Refuses to know
-which texts are asked and how scores become tags; where checkpoints are found is pretrained.py's.
-
-Shapes: K texts, D numbers in a vector.
-
-Tag scorers by name: the table.
-
-Knows which tag scorers there are, which one a captioner gets, and which one helps to choose captions. Refuses to know
-how they score.
+Shapes: B images, K texts, T words in a text, W words of the table, F numbers in the pooled features, E in a word's row,
+D in a vector.
 """
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -35,11 +20,11 @@ from lcm.errors import BundleError, ConfigError, DataError
 from lcm.features.encoders import open_session
 
 CACHED_TEXTS = 10_000  # vectors of texts outside the table that are kept
-TEXTS_AT_ONCE = 64  # through the text tower; more would only take more memory
+TEXTS_AT_ONCE = 64  # through a text model; more would only take more memory
 
 
 class DualEncoder:
-    """The tag scorer of a bundle; safe to call from several threads."""
+    """The tag scorer of a bundle, two towers with a table of words; safe to call from several threads."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]):
         """Load the towers; `settings` are the manifest's: name, scale, word_embedding and embedding_dim.
@@ -54,7 +39,7 @@ class DualEncoder:
             words = (folder / WORDS).read_text(encoding="utf-8").splitlines()
             self._rows = np.load(folder / WORD_ROWS, allow_pickle=False)
             self._vectors = np.load(folder / WORD_VECTORS, allow_pickle=False).astype(np.float32)
-        except Exception as error:  # onnxruntime has no common class of its own for what it raises
+        except Exception as error:  # onnxruntime has no common class for what it raises
             raise BundleError(
                 f"{folder} holds a tag scorer that cannot be loaded ({type(error).__name__}); export it again"
             ) from error
@@ -142,16 +127,16 @@ CLIP_CHECKPOINT = "openai/clip-vit-large-patch14"  # Radford et al. 2021, arXiv 
 CLIP = checkpoints.Kind(
     label="CLIP",
     model_type="clip",
-    model_class="CLIPModel",
-    words=("vocab.json", "merges.txt"),
+    model="CLIPModel",
+    processor="CLIPImageProcessorPil",  # torchvision is not needed
+    tokenizer="CLIPTokenizer",
     advice=(
         f"Give a checkpoint's name on the model hub, such as {CLIP_CHECKPOINT} (needs a network, once), or a folder "
         f"that holds one; to make it, on a machine with a network: hf download {CLIP_CHECKPOINT} --local-dir clip "
         "--include '*.json' --include '*.txt' --include '*.safetensors'. lcm's own embedded scorer needs no download"
     ),
 )
-CLIP_TEXTS_AT_ONCE = 64
-MAX_CACHED_TEXTS = 50_000  # 150 MB at D = 768
+CLIP_CACHED_TEXTS = 50_000  # 150 MB at D = 768
 
 
 class ClipScorer:
@@ -162,20 +147,12 @@ class ClipScorer:
 
         Raises BundleError when it cannot be had or is no CLIP, and ConfigError when the packages are missing.
         """
-        self._torch, transformers = checkpoints.import_quietly()
-        with checkpoints.explaining(checkpoint, CLIP):
-            folder = checkpoints.find(checkpoint, CLIP)
-            self._model = checkpoints.load_model(folder, CLIP, self._torch, transformers)
-            with checkpoints.reading(folder, "image processor (preprocessor_config.json)"):
-                self._processor = transformers.CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-                checkpoints.check_pictures(self._model.config.vision_config, self._processor)
-            with checkpoints.reading(folder, "tokenizer (tokenizer.json, or vocab.json with merges.txt)"):
-                self._tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-                _check_texts(self._model.config.text_config, self._tokenizer)
-        self.name = checkpoints.name_of(checkpoint)
+        loaded = checkpoints.load(checkpoint, CLIP)
+        self.name, self._torch = loaded.name, loaded.torch
+        self._model, self._processor, self._tokenizer = loaded.model, loaded.processor, loaded.tokenizer
         self.scale = float(self._model.logit_scale.detach().exp())
         self._known: dict[str, np.ndarray] = {}  # [D] each, oldest first
-        self._lock = threading.Lock()  # a tokenizer that pads is not safe from threads either
+        self._lock = Lock()  # a tokenizer that pads is not safe from threads either
 
     def image_vector(self, photo: Photo) -> np.ndarray:
         """Return the unit vector of the RGB picture that `photo.open()` gives, float32 [D]; its middle counts."""
@@ -187,16 +164,16 @@ class ClipScorer:
         """Return the unit vectors of texts taken as they are, float32 [K, D]; the end of a very long one is cut off."""
         with self._lock:
             new = [text for text in dict.fromkeys(texts) if text not in self._known]
-            for start in range(0, len(new), CLIP_TEXTS_AT_ONCE):
-                batch = new[start : start + CLIP_TEXTS_AT_ONCE]
+            for start in range(0, len(new), TEXTS_AT_ONCE):
+                batch = new[start : start + TEXTS_AT_ONCE]
                 self._known.update(zip(batch, self._read(batch), strict=True))
             vectors = [self._known[text] for text in texts]
-            for text in list(self._known)[: max(0, len(self._known) - MAX_CACHED_TEXTS)]:
+            for text in list(self._known)[: max(0, len(self._known) - CLIP_CACHED_TEXTS)]:
                 del self._known[text]
         return np.array(vectors, np.float32).reshape(len(vectors), self._model.config.projection_dim)
 
     def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return the texts that this scorer cannot read: none, for CLIP spells out what is no word of its own."""
+        """Return the texts that this scorer cannot read: none, for CLIP spells out any word."""
         return ()
 
     def _read(self, texts: list[str]) -> np.ndarray:
@@ -210,16 +187,6 @@ class ClipScorer:
 def _unit(vectors: Any) -> np.ndarray:
     """Return a tensor's vectors at length 1, float32 [K, D]."""
     return (vectors / vectors.norm(dim=-1, keepdim=True)).numpy()
-
-
-def _check_texts(model: Any, tokenizer: Any) -> None:
-    """A text's vector is read where its end token stands; id 2 says in old checkpoints: the highest there is."""
-    known = max(tokenizer.get_vocab().values()) + 1  # without its files a tokenizer comes up empty
-    size = model.vocab_size
-    end = size - 1 if model.eos_token_id == 2 else model.eos_token_id
-    if known > size or tokenizer.eos_token_id != end:
-        found = f"({known:,} tokens, end token {tokenizer.eos_token_id})"
-        raise checkpoints.UnusableError(f"its tokenizer {found} is not its model's ({size:,} tokens, end token {end})")
 
 
 BUNDLED, NONE = "dual_encoder", "none"
@@ -243,11 +210,7 @@ def _bundled(folder: Path | None, manifest: Manifest | None) -> DualEncoder:
     return DualEncoder(folder, manifest.tagger)
 
 
-TAG_SCORERS: dict[str, Callable[[Path | None, Manifest | None], TagScorer | None]] = {
-    BUNDLED: _bundled,
-    "clip": lambda _folder, _manifest: ClipScorer(),
-    NONE: lambda _folder, _manifest: None,
-}
+TAG_SCORERS = (BUNDLED, "clip", NONE)
 
 
 def load_tag_scorer(
@@ -260,14 +223,16 @@ def load_tag_scorer(
     """
     if not tagger:
         return _bundled(folder, manifest) if manifest and manifest.tagger else None
-    if tagger in TAG_SCORERS:
-        return TAG_SCORERS[tagger](folder, manifest)
-    if "/" in tagger or Path(tagger).is_dir():
-        return ClipScorer(tagger)
-    raise ConfigError(
-        f"unknown tagger {tagger!r}; choose from {', '.join(TAG_SCORERS)}, or give the name (owner/name) or the "
-        "folder of a CLIP checkpoint"
-    )
+    if tagger == BUNDLED:
+        return _bundled(folder, manifest)
+    if tagger == NONE:
+        return None
+    if tagger != "clip" and "/" not in tagger and not Path(tagger).is_dir():
+        raise ConfigError(
+            f"unknown tagger {tagger!r}; choose from {', '.join(TAG_SCORERS)}, or give the name (owner/name) or the "
+            "folder of a CLIP checkpoint"
+        )
+    return ClipScorer() if tagger == "clip" else ClipScorer(tagger)
 
 
 def load_reranker(

@@ -1,26 +1,15 @@
-"""Tags: key words of the captions, each with its share of how well they fit the image.
+"""Tags: key words with their share of how well they fit the image; and which of a beam's captions fits best.
 
-Knows what a tag scorer is, and how its cosines become shares. Refuses to know how vectors come about: a scorer
-gives them, the dual encoder of a bundle or CLIP.
+A score is a share among the candidates, not of the image's area, and no probability: a softmax over the candidates says
+how much better one fits than the others. Alone, any candidate has 1.
 
-A score is a share among the candidates, not of the image's area, and no probability of its own: a softmax over the
-candidates says how much better one fits than the others. Alone, any candidate has 1.
-
-Shapes: B images, K candidates, D numbers in a vector.
-
-Choosing: which of the captions that beam search finds is said of an image.
-
-Knows how the captioner's probability of a caption and the fit of caption and image, as the dual encoder sees it, are
-added. Refuses to know how either comes about. The captioner knows which sentences are usual, the dual encoder was
-trained to tell images apart.
-
-Shapes: B images, F numbers in the pooled features, D in a unit vector.
+Shapes: B images, K candidates, F numbers in the pooled features, D in a vector.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -98,23 +87,14 @@ def tag_candidates(captions: Sequence[str], labels: Sequence[str] | None = None)
     return list(different.values())
 
 
-class ImageTextModel(Protocol):
-    """What tells how well a text fits an image: captioning/dual_encoder.py's."""
-
-    def image_vectors(self, pooled: np.ndarray) -> np.ndarray:
-        """Return unit vectors [B, D] of pooled features [B, F]."""
-        ...
-
-    def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
-        """Return each text as a unit vector [K, D]; zeros where no word of it is known."""
-        ...
-
-
 @dataclass(frozen=True)
 class Reranker:
-    """Candidates are compared by score + weight * cosine."""
+    """Chooses among the captions that beam search finds, by score + weight * cosine.
 
-    model: ImageTextModel
+    The captioner knows which sentences are usual, the dual encoder was trained to tell images apart.
+    """
+
+    model: Any  # a bundle's DualEncoder: it gives image_vectors and text_vectors
     weight: float  # of the cosine, in units of a hypothesis's score: about nats a word
     length_power: float = LENGTH_POWER  # of the score: see Hypothesis.score_at
 

@@ -295,7 +295,7 @@ def draw_attention(bundle: Bundle, labelled: LabelledFeatures, captions: Sequenc
     `captions` are the model's, one an image. Returns none where the bundle cannot tell where its model looked; a photo
     whose caption has no words is left out.
     """
-    if not bundle.manifest.attention:
+    if not bundle.has_attention:
         return []
     figures = []
     for place in evenly(PHOTOS, len(captions)):

@@ -1,8 +1,7 @@
-"""Keras builders of captioning models and taggers, one entry each; needs TensorFlow.
+"""Keras models of captioning and tagging by name, and their builders; needs TensorFlow.
 
-Knows how to build a model by name and give it word vectors. Refuses to know data and training.
 A captioning model works on several texts of each image at once: what it finds out about an image it holds once, for
-all of them. merge.py shows what it has:
+all of them. It has (merge.py shows it in short):
 
 - `feature_kind` ("pooled" or "grid"), `captions_together` (whether training batches hold all captions of an image,
   which pays where an image costs much), `unrolled` (whether a compiled graph of it holds for one caption length only),
@@ -11,7 +10,7 @@ all of them. merge.py shows what it has:
 - `take_word_vectors`, to use pretrained ones as it likes;
 - `hidden`, `logits` and `call`, over whole texts;
 - `start` and `step`, word by word: `start` gives what is held of the images, `step` the rows, which begin as zeros;
-- `attention`, where it looks at a grid: how much it looked where as it wrote each word, as transformer.py has it.
+- `step_attention`, where it looks at a grid: `step`, and how much it looked where.
 
 A tagger has what dual_encoder.py shows.
 """
@@ -30,7 +29,7 @@ from lcm.models.merge import Merge
 from lcm.models.transformer import Transformer
 
 MODELS = {"merge": Merge, "transformer": Transformer}
-KEPT = "kept"  # the tagger of the model that training goes on from
+KEPT = "kept"  # the tagger of the model that training continues from
 TAGGERS = {"dual_encoder": DualEncoder, KEPT: None, "none": None}
 # Of a feature, as a share of the mean over all features: of ten images, some features hardly vary or not at all, and
 # another image's would be divided by next to nothing and drown all others. In 8,000 photos the least has 0.03.

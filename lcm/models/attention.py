@@ -1,6 +1,5 @@
-"""What a transformer is made of: attention, and the layers that look, read and think.
+"""What a transformer is made of: attention, and the layers that look, read and think; over whole captions or by word.
 
-Knows how one layer works, over whole captions or word by word. Refuses to know how many there are, words and places.
 Within a layer, vectors are the rows of one matrix wherever they are, [R, D]: a dense layer of that is one product in
 the exported graph, and of anything else ten operations that find out and change shapes.
 
@@ -54,10 +53,16 @@ class Attention(keras.layers.Layer):
         scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2)) * self.head_width**-0.5
         return ops.softmax(scores if hidden is None else scores + hidden)
 
-    def look(self, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Return what is found, [X * Q, D], from queries [X, H, Q, E], keys and values [X, H, K, E]."""
-        found = ops.matmul(self.weights_of(queries, keys, hidden), values)  # [X, H, Q, E]
-        return self._join(ops.transpose(found, (0, 2, 1, 3)))
+    def look(
+        self, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what is found, [X * Q, D], from queries [X, H, Q, E], keys and values [X, H, K, E].
+
+        And how much each head looked where, [X, H, Q, K].
+        """
+        weights = self.weights_of(queries, keys, hidden)
+        found = ops.matmul(weights, values)  # [X, H, Q, E]
+        return self._join(ops.transpose(found, (0, 2, 1, 3))), weights
 
     def look_back(
         self, rows: Tensor, before: tuple[Tensor, Tensor], texts: tuple
@@ -110,7 +115,7 @@ class EncoderLayer(_Block):
         rows, images = as_rows(seen), ops.shape(seen)[0]
         normal = self.look_norm(rows)
         queries, image = self.attention.queries(normal, images), self.attention.keys_values(normal, images)
-        found = self.attention.look(queries, *image)
+        found, _ = self.attention.look(queries, *image)
         return ops.reshape(self.think(rows + self.dropout(found, training=training), training), ops.shape(seen))
 
 
@@ -130,27 +135,20 @@ class DecoderLayer(_Block):
 
     def call(self, hidden: Tensor, image: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
         """Return [B, W, T, D] from [B, W, T, D] and the image's keys and values [B, H, N, E]."""
-        rows = self._look_and_think(self._read_before(hidden, training), image, ops.shape(hidden)[0], training)
+        rows, _ = self._look_and_think(self._read_before(hidden, training), image, ops.shape(hidden)[0], training)
         return ops.reshape(rows, ops.shape(hidden))
-
-    def looks(self, hidden: Tensor, keys: Tensor) -> Tensor:
-        """Return how much each word looks where, the mean over heads [B, W, T, N].
-
-        From [B, W, T, D] and the image's keys [B, H, N, E].
-        """
-        batch, texts, length, _ = ops.shape(hidden)
-        weights = self.look.weights_of(self._queries(self._read_before(hidden, False), batch), keys)  # [B, H, W * T, N]
-        return ops.reshape(ops.mean(weights, axis=1), (batch, texts, length, ops.shape(keys)[2]))
 
     def step(
         self, rows: Tensor, image: tuple[Tensor, Tensor], words: tuple[Tensor, Tensor], texts: tuple
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
         """Return [B * W, D] for the next word, and the words' keys and values [B, W, H, T + 1, E]; `texts` is (B, W).
 
-        Shapes are told rather than asked for: in the graph, asking takes five operations each time.
+        And how much it looked where, the mean over heads [B, W, N]. Shapes are told rather than asked for: in the
+        graph, asking takes five operations each time.
         """
         found, words = self.read.look_back(self.read_norm(rows), words, texts)
-        return self._look_and_think(rows + found, image, texts[0], False), words
+        rows, weights = self._look_and_think(rows + found, image, texts[0], False)
+        return rows, words, ops.mean(weights, axis=1)
 
     def _read_before(self, hidden: Tensor, training: bool) -> Tensor:
         """Return [B * W * T, D], from [B, W, T, D], with what each word finds in itself and those before it."""
@@ -158,19 +156,15 @@ class DecoderLayer(_Block):
         ahead = -1e9 * ops.cast(ops.arange(length)[:, None] < ops.arange(length)[None], hidden.dtype)  # [T, T]
         rows, times = as_rows(hidden), batch * texts
         normal = self.read_norm(rows)
-        found = self.read.look(self.read.queries(normal, times), *self.read.keys_values(normal, times), ahead)
+        found, _ = self.read.look(self.read.queries(normal, times), *self.read.keys_values(normal, times), ahead)
         return rows + self.dropout(found, training=training)
 
     def _look_and_think(
         self, rows: Tensor, image: tuple[Tensor, Tensor], images: Tensor | int, training: bool
-    ) -> Tensor:
-        """Return [R, D] with what is found in the image; `images` is B."""
-        found = self.look.look(self._queries(rows, images), *image)
-        return self.think(rows + self.dropout(found, training=training), training)
-
-    def _queries(self, rows: Tensor, images: Tensor | int) -> Tensor:
-        """Return what all texts of an image look for, [B, H, Q, E], from [B * Q, D]."""
-        return self.look.queries(self.look_norm(rows), images)
+    ) -> tuple[Tensor, Tensor]:
+        """Return [R, D] with what is found in the image, and how much each head looked where; `images` is B."""
+        found, weights = self.look.look(self.look.queries(self.look_norm(rows), images), *image)
+        return self.think(rows + self.dropout(found, training=training), training), weights
 
 
 def as_rows(vectors: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The dual encoder: images and texts become vectors that lie close where they fit.
 
-Knows the two towers. Refuses to know losses, data and files. Contrastive learning after Radford et al., "Learning
-Transferable Visual Models From Natural Language Supervision" (2021), with locked image features (Zhai et al., "LiT",
-2022) and a text tower over a frozen word embedding, so that it can read words it has not been trained on.
+Contrastive learning after Radford et al., "Learning Transferable Visual Models From Natural Language Supervision"
+(2021), with locked image features (Zhai et al., "LiT", 2022) and a text tower over a frozen word embedding, so that it
+can read words it has not been trained on.
 
 Shapes: B images or texts, F numbers in the image features, T words of a text, W words of the table, E numbers in a
 word's pretrained vector, L in what is learned of it, D in a unit vector.
@@ -101,7 +101,7 @@ class DualEncoder(keras.Model):
     def read(self, word_ids: Tensor, training: bool = False) -> Tensor:
         """Return unit vectors [B, D] of texts as word ids [B, T], 0 where a text is over."""
         counted = ops.cast(word_ids > 0, "float32")
-        if training:  # some words are passed over, but never all: the first one stays
+        if training:  # some words are skipped, but never all: the first one stays
             kept = _kept(self.word_dropout, counted)
             counted = counted * ops.concatenate([ops.ones_like(kept[:, :1]), kept[:, 1:]], axis=1)
         return self.text_tower(self.rows(word_ids, training), counted, training)

@@ -1,8 +1,7 @@
 """The merge model: image and words meet only after the words have been read.
 
-Knows its layers and how they run over whole captions or word by word. Refuses to know losses, data and
-files. From Tanti, Gatt and Camilleri, "Where to put the image in an image caption generator" (2018), in the
-sizes of the project that lcm descends from.
+From Tanti, Gatt and Camilleri, "Where to put the image in an image caption generator" (2018), in the sizes of the
+project that lcm descends from.
 
 Shapes: B images, W texts of each image, T positions, F numbers in the image features, E in a word vector, D width,
 V words.

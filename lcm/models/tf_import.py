@@ -1,8 +1,4 @@
-"""TensorFlow, imported without its talk.
-
-Knows that TensorFlow's C++ part writes two lines about oneDNN to stderr at every import, whatever the log level.
-Refuses to know what TensorFlow is used for.
-"""
+"""TensorFlow, imported without the two lines about oneDNN that it writes to stderr whatever the log level."""
 
 import os
 import warnings

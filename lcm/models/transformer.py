@@ -1,7 +1,6 @@
 """The transformer: a small decoder that looks at the whole grid of image features at every word.
 
-Knows its layers and how they run over whole captions or word by word. Refuses to know losses, data and files. From
-Vaswani et al., "Attention Is All You Need" (2017), with normalisation before each block (Xiong et al., "On Layer
+From Vaswani et al., "Attention Is All You Need" (2017), with normalisation before each block (Xiong et al., "On Layer
 Normalization in the Transformer Architecture", 2020) and one table for words read and written (Press and Wolf, "Using
 the Output Embedding to Improve Language Models", 2017).
 
@@ -87,7 +86,7 @@ class Transformer(keras.Model):
         return super().get_config() | self.settings
 
     def take_word_vectors(self, word_vectors) -> None:
-        """Pass over pretrained vectors: with the image at every word, its own do better."""
+        """Ignore pretrained vectors: with the image at every word, its own do better."""
 
     def see(self, features: Tensor, training: bool = False) -> Tensor:
         """Return what the decoder looks at, [B, N, D], from features [B, N, F]."""
@@ -117,19 +116,6 @@ class Transformer(keras.Model):
             hidden = layer(hidden, layer.keys_values(seen), training=training)
         return self.decoder_norm(hidden)
 
-    def attention(self, features: Tensor, token_ids: Tensor) -> Tensor:
-        """Return where the last layer looked as it wrote the word after each position: [B, W, T, N], sums are 1.
-
-        From features [B, N, F] and the words before [B, W, T]; the mean over heads.
-        """
-        seen = self.see(features)
-        hidden = self.read(token_ids, 0)
-        *before, last = self.decoder
-        for layer in before:
-            hidden = layer(hidden, layer.keys_values(seen))
-        keys, _ = last.keys_values(seen)
-        return last.looks(hidden, keys)
-
     def logits(self, hidden: Tensor) -> Tensor:
         """Return unnormalised log-probabilities of the next word, [..., V], from hidden [..., D]."""
         return ops.matmul(hidden, ops.transpose(self.words)) + self.word_bias
@@ -143,14 +129,21 @@ class Transformer(keras.Model):
         self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next rows."""
+        log_probs, next_rows, _ = self.step_attention(token_ids, images, rows)
+        return log_probs, next_rows
+
+    def step_attention(
+        self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """Return what `step` does, and where the last layer looked, the mean over heads [B, W, N], sums are 1."""
         hidden = as_rows(self.read(token_ids[..., None], ops.shape(rows[0])[3]))  # [B * W, D]
-        next_rows = []
+        next_rows, looked = [], None
         for place, layer in enumerate(self.decoder):
             pair = slice(2 * place, 2 * place + 2)
-            hidden, kept = layer.step(hidden, images[pair], rows[pair], ops.shape(token_ids))
+            hidden, kept, looked = layer.step(hidden, images[pair], rows[pair], ops.shape(token_ids))
             next_rows += kept
         log_probs = ops.log_softmax(self.logits(self.decoder_norm(hidden)))
-        return ops.reshape(log_probs, (*ops.shape(token_ids), self.words.shape[0])), tuple(next_rows)
+        return ops.reshape(log_probs, (*ops.shape(token_ids), self.words.shape[0])), tuple(next_rows), looked
 
 
 def _normal(width: int) -> keras.initializers.Initializer:

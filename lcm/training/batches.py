@@ -1,17 +1,10 @@
-"""Batches: captions of like length together, so that little of a batch is padding.
+"""What training reads: captions in batches of like length, and images with their captions as pairs.
 
-Knows how captions and features become arrays, in an order that depends on seed and epoch alone: in rows of an image
-with one of its captions, or with all of them. Refuses to know models and losses.
+Order and views depend on seed and epoch alone, so that a resumed run sees what an uninterrupted one sees.
 
-Shapes: B rows of a batch, W captions of a row, T positions.
-
-Pairs: images with their captions as word ids, for contrastive training.
-
-Knows the table of words that the dual encoder reads and how images, sentences and key words become arrays. Refuses
-to know models and losses.
-
-Shapes: B images in a batch, T words of a caption, F numbers in the image features, W words of the table, E numbers in
-a word vector, C key words.
+Shapes: B rows of a batch (of CaptionBatches an image with one of its captions, or with all of them), W captions of a
+row, T positions or words of a caption, F numbers in the image features, W words of a table, E numbers in a word vector,
+C key words.
 """
 
 import hashlib
@@ -234,6 +227,11 @@ class Pairs:
     def __len__(self) -> int:
         """Number of batches an epoch; what does not fill the last one waits for another epoch's order."""
         return len(self._places) // self._batch_size
+
+    @property
+    def images(self) -> int:
+        """The number of images that have a readable caption."""
+        return len(self._places)
 
     @property
     def views(self) -> int:

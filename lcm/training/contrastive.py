@@ -1,13 +1,10 @@
 """Contrastive training of the dual encoder: images and the texts that belong to them move together.
 
-Knows its two losses, its schedule, and how a killed run goes on. Refuses to know where pairs come from and how the
-model is exported.
-
 Shapes: B images in a batch, T words of a caption, C key words, D numbers in a vector.
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -22,8 +19,8 @@ from lcm.features.cache import PreparedRun
 from lcm.models import TAGGERS, build_tagger
 from lcm.models.dual_encoder import DualEncoder
 from lcm.paths import RunDir
-from lcm.training.batches import PairBatch, Pairs, WordTable, build_word_table
-from lcm.training.loop import TrainingState, load_checkpoint, save_checkpoint
+from lcm.training.batches import Pairs, WordTable, build_word_table
+from lcm.training.loop import Epoch, History, Measured, Trained, TrainingState, run_epochs
 
 IMAGES_PER_STEP = 256
 LEARNING_RATE = 2e-3  # at its highest
@@ -34,25 +31,19 @@ KEY_WORD_WEIGHT = 1.0  # of the loss of key words beside that of sentences; it h
 
 
 @dataclass(frozen=True)
-class ContrastiveEpoch:
-    """What one pass over the training images gave."""
-
-    epoch: int  # from 1
-    loss: float  # nats, both losses together
-    seconds: float
-
-
-@dataclass(frozen=True)
 class TrainedTagger:
     """A trained dual encoder with the words it reads."""
 
     model: DualEncoder
     table: WordTable
-    history: list[ContrastiveEpoch]
+    history: History
+    images: int  # that it was trained on
 
     def as_metrics(self) -> dict[str, float]:
         """Return what a run is known by, under the keys of metrics.json."""
-        return {"tagger_loss": self.history[-1].loss, "tagger_seconds": sum(one.seconds for one in self.history)}
+        epochs = self.history.epochs
+        seconds = sum(self.images / one.images_per_second for one in epochs)
+        return {"tagger_loss": epochs[-1].train_loss, "tagger_seconds": seconds}
 
 
 def train_tagger(prepared: PreparedRun, config: TrainConfig, run: RunDir) -> TrainedTagger | None:
@@ -66,19 +57,19 @@ def train_tagger(prepared: PreparedRun, config: TrainConfig, run: RunDir) -> Tra
     table = build_word_table(train, prepared.vocabulary, config.word_embedding)
     pairs = Pairs(train, table, IMAGES_PER_STEP, config.view_share)
     model = build_tagger(config.tagger, pairs.features, table.vectors, table.learned, config.seed)
-    return TrainedTagger(model, table, fit_dual_encoder(model, pairs, table, config, run.checkpoint / "tagger.npz"))
+    history = fit_dual_encoder(model, pairs, table, config, run.checkpoint / "tagger")
+    return TrainedTagger(model, table, history, pairs.images)
 
 
 def fit_dual_encoder(
     model: DualEncoder, pairs: Pairs, table: WordTable, config: TrainConfig, checkpoint: Path
-) -> list[ContrastiveEpoch]:
+) -> History:
     """Train `model` for `config.tagger_epochs` and leave it with the mean weights of the last ones.
 
-    `checkpoint` is a file: a run that was killed goes on from its last whole epoch and ends as it would have ended;
-    one made with other parameters or data starts over.
+    `checkpoint` is a folder, as run_epochs takes it. Without a full batch nothing is trained.
     """
-    key_word_ids = np.array([[table.ids[word]] for word in table.key_words], np.int32).reshape(-1, 1)
-    trainer = _Trainer(model, key_word_ids, config.tagger_epochs * len(pairs))
+    if not len(pairs):
+        return History()
     recipe = {
         "epochs": config.tagger_epochs,
         "seed": config.seed,
@@ -86,60 +77,58 @@ def fit_dual_encoder(
         "settings": model.settings,
         "fingerprint": pairs.fingerprint(),
     }
-    history = _resume(trainer, checkpoint, recipe)
-    progress = tqdm(range(len(history) + 1, config.tagger_epochs + 1), desc="tagger", unit=" epochs", mininterval=1)
-    for number in progress if len(pairs) else ():
-        started = time.perf_counter()
-        losses = [trainer.train(batch) for batch in pairs.epoch(config.seed, number)]
-        history.append(ContrastiveEpoch(number, float(np.mean(losses)), time.perf_counter() - started))
-        trainer.state.remember()
-        progress.set_postfix(loss=f"{history[-1].loss:.3f}", refresh=False)
-        save_checkpoint(
-            checkpoint, trainer.state.arrays, {"recipe": recipe, "history": [asdict(one) for one in history]}
-        )
-    trainer.state.keep_average()
-    return history
+    stage = Contrastive(model, pairs, table, config)
+    with tqdm(total=config.tagger_epochs, desc="tagger", unit=" epochs", mininterval=1) as progress:
+
+        def show(epoch: Epoch) -> None:
+            progress.set_postfix(loss=f"{epoch.train_loss:.3f}", refresh=False)
+            progress.update(epoch.epoch - progress.n)
+
+        return run_epochs(stage, config.tagger_epochs, config.tagger_epochs, recipe, checkpoint, show)
 
 
-def _resume(trainer: "_Trainer", checkpoint: Path, recipe: dict) -> list[ContrastiveEpoch]:
-    stored = load_checkpoint(checkpoint)
-    if stored is None or stored[1]["recipe"] != recipe:
-        return []
-    arrays, record = stored
-    trainer.state.restore(arrays)
-    return [ContrastiveEpoch(**one) for one in record["history"]]
+class Contrastive:
+    """The stage: each image with one of its captions once an epoch, and with its key words."""
 
-
-class _Trainer:
-    """A dual encoder with its optimizer and its compiled step."""
-
-    def __init__(self, model: DualEncoder, key_word_ids: np.ndarray, total_steps: int):
+    def __init__(self, model: DualEncoder, pairs: Pairs, table: WordTable, config: TrainConfig):
+        """Compile the step; the learning rate rises for WARMUP_STEPS, at most a quarter of all, then falls to zero."""
+        total_steps = config.tagger_epochs * len(pairs)
         warmup = min(WARMUP_STEPS, max(total_steps // 4, 1))
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, max(total_steps - warmup, 1), warmup_target=LEARNING_RATE, warmup_steps=warmup
         )
-        self.model, self.optimizer = model, keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM)
-        self.state = TrainingState(model, self.optimizer, AVERAGED_EPOCHS)
-        self._key_word_ids = tf.constant(key_word_ids)
+        self.state = TrainingState(model, keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM), AVERAGED_EPOCHS)
+        self._pairs, self._seed = pairs, config.seed
+        key_words = table.key_words
+        self._key_word_ids = tf.constant(np.array([[table.ids[word]] for word in key_words], np.int32).reshape(-1, 1))
         features = tf.TensorSpec([None, model.settings["feature_dim"]], tf.float32)
-        texts, shares = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, len(key_word_ids)], tf.float32)
+        texts, shares = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, len(key_words)], tf.float32)
         self._step = tf.function(self._take_step, input_signature=[features, texts, shares])
 
-    def train(self, batch: PairBatch) -> float:
-        """Take one step; returns the loss before it."""
-        return float(self._step(batch.features, batch.word_ids, batch.key_words))
+    def train_epoch(self, number: int) -> Trained:
+        """Train on each image with one of its captions."""
+        started = time.perf_counter()
+        batches = self._pairs.epoch(self._seed, number)
+        losses = [float(self._step(one.features, one.word_ids, one.key_words)) for one in batches]
+        images_per_second = self._pairs.images / (time.perf_counter() - started)
+        return Trained(float(self.state.optimizer.learning_rate), images_per_second, float(np.mean(losses)))
+
+    def measure(self) -> Measured:
+        """Return nothing: 03_evaluate measures, and later epochs count as better."""
+        return Measured()
 
     def _take_step(self, features, word_ids, key_words):
-        variables = self.model.trainable_variables
+        model = self.state.model
         with tf.GradientTape() as tape:
-            images, texts = self.model((features, word_ids), training=True)
-            scales = ops.exp(self.model.log_scales)
+            images, texts = model((features, word_ids), training=True)
+            scales = ops.exp(model.log_scales)
             loss = contrastive_loss(images, texts, scales[0])
             if len(self._key_word_ids):
-                words = self.model.read(self._key_word_ids, training=True)
+                words = model.read(self._key_word_ids, training=True)
                 loss += KEY_WORD_WEIGHT * key_word_loss(images, words, scales[1], key_words)
+        variables = model.trainable_variables
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self.state.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
 
 

@@ -1,8 +1,8 @@
-"""Going on: a trained model learns what users sent, and keeps what it knows.
+"""Distillation: a trained model learns what users sent, and keeps what it knows.
 
-Knows the mixed objective: of contributed images the captions that people wrote, of base images what the model itself
-said before, word by word with all probabilities (Li and Hoiem, "Learning without Forgetting", 2016; on the model's own
-captions after Kim and Rush, "Sequence-Level Knowledge Distillation", 2016). Refuses to know which images take part.
+The mixed objective: of contributed images the captions that people wrote, of base images what the parent model said,
+word by word with all probabilities (Li and Hoiem, "Learning without Forgetting", 2016; on the model's own captions
+after Kim and Rush, "Sequence-Level Knowledge Distillation", 2016).
 
 Dropout is off: a model that was trained on what its captions earn loses that at once to the noise of dropout, though
 each single word stays as probable as it was.
@@ -33,7 +33,7 @@ from lcm.paths import RunDir
 from lcm.retraining.contributed import is_contributed
 from lcm.training.batches import Batch, CaptionBatches
 from lcm.training.loop import (
-    ByLength,
+    CompiledStep,
     History,
     Measured,
     Trained,
@@ -50,7 +50,7 @@ OWN_BEAM_WIDTH, OWN_SAMPLES = 3, 2
 
 @dataclass(frozen=True)
 class ParentModel:
-    """The model that training goes on from."""
+    """The model that training continues from."""
 
     folder: Path
 
@@ -66,20 +66,20 @@ class ParentModel:
 
 
 def find_parent_model(run: RunDir) -> ParentModel | None:
-    """Return the model that 01_prepare says to go on from, None where training is from scratch."""
+    """Return the model that 01_prepare says to continue from, None where training is from scratch."""
     folder = run.read_metrics().get("start_from")
     return ParentModel(Path(folder)) if folder else None
 
 
-class Continuing:
+class Distillation:
     """The stage: every contributed image once an epoch, each step with base images beside."""
 
     def __init__(self, model, teacher, contributed: CaptionBatches, base: CaptionBatches, config: TrainConfig):
-        """`teacher` is the model before; `base` holds captions that it wrote."""
+        """`teacher` is the parent; `base` holds captions that it wrote."""
         self._teacher, self._contributed, self._base, self._config = teacher, contributed, base, config
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * len(contributed))
         self.state = TrainingState(model, keras.optimizers.Adam(schedule), config.averaged_epochs)
-        self._learn, self._keep = (ByLength(step, model.unrolled) for step in (self._learning, self._keeping))
+        self._learn, self._keep = (CompiledStep(step, model.unrolled) for step in (self._learning, self._keeping))
         self._apply = tf.function(self._step)
         self._drawn = self._base_batches()
 
@@ -130,9 +130,9 @@ class Continuing:
 
 
 def distill(
-    model, train: LabelledFeatures, vocabulary: Vocabulary, before: ParentModel, config: TrainConfig, checkpoint: Path
+    model, train: LabelledFeatures, vocabulary: Vocabulary, parent: ParentModel, config: TrainConfig, checkpoint: Path
 ) -> History:
-    """Train `model` on the contributed images of `train`, from the weights of `before`.
+    """Train `model` on the contributed images of `train`, from the weights of `parent`.
 
     `checkpoint` is a folder, as run_epochs takes it. Raises DataError when there is no contributed image, or no base
     image to keep what is known with.
@@ -140,26 +140,26 @@ def distill(
     no_vectors = np.zeros((len(vocabulary), model.settings["embedding_dim"]), np.float32)
     teacher = build_model(config.model, train.shape, no_vectors, config.seed)
     for one in (model, teacher):
-        load_weights(one, before.folder / WEIGHTS)
+        load_weights(one, parent.folder / WEIGHTS)
     teacher.trainable = False
     sent = np.array([is_contributed(image) for image in train.images], bool)
     if not sent.any() or sent.all():
         raise DataError(
-            f"{sent.sum()} contributed and {(~sent).sum()} base images to train on; going on from a model needs both"
+            f"{sent.sum()} contributed and {(~sent).sum()} base images to train on; continuing from a model needs both"
         )
     share, together = config.contributed_share, model.captions_together
     contributed = CaptionBatches(
         train.at(np.flatnonzero(sent)), vocabulary, max(1, round(config.batch_size * share)), together=together
     )
     base = train.at(_draw(np.flatnonzero(~sent), config))
-    base = replace(base, images=_own_captions(base, Bundle(before.folder), config.max_words))
+    base = replace(base, images=_own_captions(base, Bundle(parent.folder), config.max_words))
     captions = 1 + OWN_SAMPLES if together else 1  # a row
     kept = CaptionBatches(
         base, vocabulary, max(1, round(config.batch_size * (1 - share))) * captions, together=together
     )
-    stage = Continuing(model, teacher, contributed, kept, config)
-    recipe = {name: value for name, value in asdict(config).items() if name not in ("run_dir", "export_attention")}
-    recipe |= {"before": before.manifest.name, "contributed": contributed.fingerprint(), "base": kept.fingerprint()}
+    stage = Distillation(model, teacher, contributed, kept, config)
+    recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
+    recipe |= {"parent": parent.manifest.name, "contributed": contributed.fingerprint(), "base": kept.fingerprint()}
     return run_epochs(stage, config.epochs, config.patience, recipe, checkpoint)
 
 

@@ -1,15 +1,7 @@
-"""Half precision: the weights of an ONNX file, kept in 16 bits.
-
-Knows how to halve a file. Refuses to know what is computed: ONNX Runtime widens the weights when it loads the file and
-computes in 32 bits as before. A weight of 16 bits has a relative error of at most 0.05 %.
-
-From trained Keras models to a bundle.
-
-Knows how Keras becomes the ONNX graphs of the formats that captioning/bundle.py and captioning/dual_encoder.py
-define. Refuses to know training and decoding.
-"""
+"""From trained Keras models to a bundle: ONNX graphs with 16-bit weights, beside their encoder's file."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 import warnings
@@ -27,7 +19,7 @@ from lcm.captioning import bundle, taggers
 from lcm.config import TrainConfig
 from lcm.errors import ConfigError, choose
 from lcm.features.cache import PreparedRun
-from lcm.features.encoders import open_session
+from lcm.features.encoders import find_encoder, open_session
 from lcm.models import KEPT, MODELS, TAGGERS
 from lcm.paths import RunDir
 from lcm.retraining.contributed import CONTRIBUTIONS
@@ -38,10 +30,11 @@ from lcm.training.loop import save_weights
 LEAST = 1024  # numbers of an array that is worth it; small ones are scales, biases and constants
 
 
-def halve_weights(path: Path) -> None:
+def store_fp16(path: Path) -> None:
     """Store the large float32 arrays of the ONNX file `path` as float16, in place.
 
-    An array with a number beyond what 16 bits hold (65,504) stays as it is.
+    ONNX Runtime widens them when it loads the file and computes in 32 bits as before; a weight of 16 bits has a
+    relative error of at most 0.05 %. An array with a number beyond what 16 bits hold (65,504) stays as it is.
     """
     model = onnx.load(path)
     widen = []
@@ -57,17 +50,12 @@ def halve_weights(path: Path) -> None:
     onnx.save(model, path)
 
 
-def check_parameters(config: TrainConfig, before: ParentModel | None = None) -> None:
+def check_parameters(config: TrainConfig, parent: ParentModel | None = None) -> None:
     """Raise ConfigError, before any training, for what could not be exported after it."""
+    choose(MODELS, config.model, "model")
     choose(TAGGERS, config.tagger, "tagger")
-    if config.tagger == KEPT and before is None:
+    if config.tagger == KEPT and parent is None:
         raise ConfigError(f"tagger is {KEPT!r}, and training is from scratch; choose dual_encoder or none")
-    if config.export_attention and not hasattr(choose(MODELS, config.model, "model"), "attention"):
-        looking = ", ".join(name for name, model in MODELS.items() if hasattr(model, "attention"))
-        raise ConfigError(
-            f"export_attention is True and model is {config.model!r}, which looks at no grid; choose the model from "
-            f"{looking}, or leave it out"
-        )
 
 
 def export_bundle(
@@ -76,30 +64,31 @@ def export_bundle(
     prepared: PreparedRun,
     config: TrainConfig,
     run: RunDir,
-    before: ParentModel | None = None,
+    parent: ParentModel | None = None,
 ) -> bundle.Manifest:
     """Write `model` with its tag scorer as the run's bundle, atomically, in place of one that is there.
 
-    `before` is the model that training went on from; with the tagger "kept", its tag scorer goes on as it is. Returns
-    the manifest.
+    `parent` is the model that training continued from; with the tagger "kept", its tag scorer stays as it is. Returns
+    the manifest. Raises BundleError when the encoder of the run's features is not here any more.
     """
     folder = run.bundle
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
+        _link_or_copy(find_encoder(prepared.encoded.encoder).path, temporary / bundle.ENCODER_GRAPH)
         start, step = _graphs(model)
         _export_graph(start, temporary / bundle.START_GRAPH)
         _export_graph(step, temporary / bundle.STEP_GRAPH)
-        if config.export_attention:
-            _export_graph(_attention_graph(model), temporary / bundle.ATTENTION_GRAPH)
+        if hasattr(model, "step_attention"):
+            _name_last_output(temporary / bundle.STEP_GRAPH, bundle.ATTENTION)
         prepared.vocabulary.save(temporary / bundle.VOCABULARY)
         save_weights(model, temporary / bundle.WEIGHTS)
         if tagger:
             settings = _export_tagger(tagger, config.word_embedding, temporary)
         else:
-            settings = _copy_tagger(before, temporary) if before and config.tagger == KEPT else {}
+            settings = _copy_tagger(parent, temporary) if parent and config.tagger == KEPT else {}
         described = _describe(model, tagger, settings, prepared, config, run)
-        sealed = bundle.seal(temporary, _as_before(described, before) if before else described)
+        sealed = bundle.seal(temporary, _as_parent(described, parent) if parent else described)
         bundle.verify(temporary, sealed)
         temporary.chmod(0o755)  # mkdtemp's folder is private, a bundle is to be shared
         shutil.rmtree(folder, ignore_errors=True)
@@ -107,6 +96,14 @@ def export_bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return sealed
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; where the file system has no hard links, or it is another one, copy it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _describe(
@@ -133,7 +130,6 @@ def _describe(
         beam_width=config.dev_beam_width,
         max_words=config.max_words,
         tagger=settings,
-        attention=config.export_attention,
     )
 
 
@@ -143,9 +139,9 @@ def _origin(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {"source": metrics.get("data_source")} | numbers
 
 
-def _as_before(manifest: bundle.Manifest, before: ParentModel) -> bundle.Manifest:
-    """Return the manifest with how captions were chosen before, and with what training went on from."""
-    its = before.manifest
+def _as_parent(manifest: bundle.Manifest, parent: ParentModel) -> bundle.Manifest:
+    """Return the manifest with how captions are chosen by the parent, and with what training continued from."""
+    its = parent.manifest
     return replace(
         manifest,
         rerank_weight=its.rerank_weight if manifest.tagger else 0.0,
@@ -154,16 +150,19 @@ def _as_before(manifest: bundle.Manifest, before: ParentModel) -> bundle.Manifes
     )
 
 
-def _copy_tagger(before: ParentModel, folder: Path) -> dict[str, Any]:
-    """Copy the tag scorer of the model before; returns the manifest's settings, none where it has none."""
-    settings = dict(before.manifest.tagger)
+def _copy_tagger(parent: ParentModel, folder: Path) -> dict[str, Any]:
+    """Copy the parent's tag scorer; returns the manifest's settings, empty where it has none."""
+    settings = dict(parent.manifest.tagger)
     for name in bundle.TAGGER_FILES if settings else ():
-        shutil.copyfile(before.folder / name, folder / name)
+        shutil.copyfile(parent.folder / name, folder / name)
     return settings
 
 
 def _graphs(model) -> tuple[keras.Model, keras.Model]:
-    """Return `model.start` and `model.step` as models of their own, that share its weights; bundle.py names inputs."""
+    """Return `model.start` and `model.step` as models that share its weights; bundle.py names the inputs.
+
+    The step of a model that looks at a grid gives where it looked as its last output.
+    """
     features = keras.Input(model.feature_shape, name="features")
     start = keras.Model([features], list(_Method(model, model.start)((features,))))
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
@@ -172,15 +171,18 @@ def _graphs(model) -> tuple[keras.Model, keras.Model]:
         for place, array in enumerate(start.outputs)
     )
     rows = tuple(keras.Input((None, *shape), name=f"row_{place}") for place, shape in enumerate(model.row_shapes))
-    log_probs, next_rows = _Method(model, model.step)((token_ids, images, rows))
-    return start, keras.Model([token_ids, *images, *rows], [log_probs, *next_rows])
+    method = getattr(model, "step_attention", model.step)
+    log_probs, next_rows, *attention = _Method(model, method)((token_ids, images, rows))
+    return start, keras.Model([token_ids, *images, *rows], [log_probs, *next_rows, *attention])
 
 
-def _attention_graph(model) -> keras.Model:
-    """Return `model.attention` as a model of its own."""
-    features = keras.Input(model.feature_shape, name="features")
-    token_ids = keras.Input((None, None), dtype="int32", name="token_ids")
-    return keras.Model([features, token_ids], [_Method(model, model.attention)((features, token_ids))])
+def _name_last_output(path: Path, name: str) -> None:
+    """Rename the last output of an ONNX file: Keras's export numbers them."""
+    model = onnx.load(path)
+    output = model.graph.output[-1]
+    model.graph.node.append(helper.make_node("Identity", [output.name], [name]))
+    output.name = name
+    onnx.save(model, path)
 
 
 class _Method(keras.layers.Layer):
@@ -230,5 +232,5 @@ def _export_graph(graph: keras.Model, path: Path) -> None:
     graph([np.zeros(shape, entry.dtype) for shape, entry in zip(shapes, graph.inputs, strict=True)])  # else no export
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of Keras's tf2onnx bridge, on numpy
         graph.export(path, format="onnx", verbose=False)
-    halve_weights(path)
+    store_fp16(path)
     open_session(path)  # what has no counterpart in ONNX is exported all the same, and only logged

@@ -1,41 +1,9 @@
-"""Checkpoints: everything that training needs to go on after a kill as if nothing had happened.
+"""The training loop: loss, epochs with checkpoints, and the first stage, in which people's captions are learned.
 
-Knows how variables and history are written so that a file is whole or not there. Refuses to know models:
-a variable is an array in a list.
-
-The state of training: weights and optimizer, and the mean weights of the latest epochs.
-
-Knows what a resumed run needs and how weights are averaged. Refuses to know losses and files.
-
-Weights of a bundle: what training can go on from.
-
-Knows how a model's weights are kept beside its graphs, in 16 bits as there, and how they fit a model that knows more
-words. Refuses to know what is trained.
-
-Compiled steps: one graph, or one a caption length for a model that reads words one by one.
-
-Knows the signature of a batch. Refuses to know what a step does.
-
-The training loss: cross entropy of the next word, at the positions that hold one.
-
-Knows how to take it in few passes over the logits, which are by far the largest array of a step. Refuses to
-know models and optimizers.
+Every stage of training (fitting here, self_critical, distill, contrastive) runs through run_epochs: a run that was
+killed resumes from its last whole epoch and ends as it would have ended.
 
 Shapes: B images, W texts of each image, T positions, P real positions of a batch, V words, D width.
-
-Epochs: one after the other until the best is found, resumable at every epoch's end.
-
-Knows early stopping, checkpoints and what an epoch is worth. Refuses to know what is done in an epoch: a stage of
-training does that, fit.py's or reinforce.py's.
-
-Which epoch is best: captions of the dev images by the model in training, scored by CIDEr.
-
-Knows how to decode with a Keras model, no export needed. Refuses to know optimizers and files.
-
-Fitting, the first stage of training: the model learns each next word of the captions that people wrote.
-
-Knows the optimizer, its learning rate and the compiled steps. Refuses to know where batches come from, when to stop
-and how a model is exported.
 """
 
 import json
@@ -53,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from lcm.captioning.decoding import State, Step, empty_rows
+from lcm.captioning.decoding import State, empty_rows
 from lcm.captioning.generate import caption_features
 from lcm.config import TrainConfig
 from lcm.data.text import PAD, Vocabulary
@@ -174,7 +142,7 @@ def _extend(old: np.ndarray, fresh: np.ndarray, path: Path) -> np.ndarray:
     return extended
 
 
-class ByLength:
+class CompiledStep:
     """A step over batches: `step(features [B, ...], inputs [B, W, T], targets [B, W, T])`."""
 
     def __init__(self, step: Callable, unrolled: bool):
@@ -327,11 +295,23 @@ class Stage(Protocol):
         ...
 
 
-def run_epochs(stage: Stage, epochs: int, patience: int, recipe: dict, checkpoint: Path) -> History:
+def _print_epoch(epoch: Epoch) -> None:
+    print(epoch, flush=True)
+
+
+def run_epochs(
+    stage: Stage,
+    epochs: int,
+    patience: int,
+    recipe: dict,
+    checkpoint: Path,
+    show: Callable[[Epoch], None] = _print_epoch,
+) -> History:
     """Train until `epochs` or until dev has not improved for `patience` of them; the model keeps the best weights.
 
-    `checkpoint` is a folder: a run that was killed goes on from its last whole epoch and ends as it would have
-    ended; one that has finished returns at once; one made with another `recipe`, which JSON can hold, is started over.
+    `checkpoint` is a folder: a run that was killed resumes from its last whole epoch and ends as it would have ended;
+    one that has finished returns at once; one made with another `recipe`, which JSON can hold, is started over. `show`
+    is called with each epoch.
     """
     history = _resume(stage.state, checkpoint / "last.npz", recipe)
     while not history.finished:
@@ -344,7 +324,7 @@ def run_epochs(stage: Stage, epochs: int, patience: int, recipe: dict, checkpoin
                 save_checkpoint(checkpoint / "best.npz", stage.state.model.get_weights(), {"epoch": number})
                 history.best_epoch = number
         history.epochs.append(Epoch(**asdict(trained), **asdict(measured), epoch=number))
-        print(history.epochs[-1], flush=True)
+        show(history.epochs[-1])
         history.finished = number == epochs or number - history.best_epoch >= patience
         record = {"recipe": recipe, "history": history.as_record()}
         save_checkpoint(checkpoint / "last.npz", stage.state.arrays, record)
@@ -365,28 +345,23 @@ def _resume(state: TrainingState, last: Path, recipe: dict) -> History:
     return History.from_record(record["history"])
 
 
-def keras_step(model) -> Step:
-    """Return the decoding step of a Keras model, compiled."""
-    compiled = tf.function(model.step, reduce_retracing=True)
-
-    def step(token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        images, rows = (tuple(map(tf.constant, arrays)) for arrays in (state.images, state.rows))
-        log_probs, next_rows = compiled(tf.constant(token_ids, tf.int32), images, rows)
-        return log_probs.numpy(), State(state.images, tuple(array.numpy() for array in next_rows))
-
-    return step
-
-
 class KerasDecoder:
     """A Keras model that writes captions as it now is, as a bundle does."""
 
     def __init__(self, model, vocabulary: Vocabulary):
-        self.vocabulary, self.step, self._model = vocabulary, keras_step(model), model
+        self.vocabulary, self._model = vocabulary, model
+        self._step = tf.function(model.step, reduce_retracing=True)
 
     def start(self, features: np.ndarray) -> State:
         """Return the state before the first word, of one text an image."""
         images = tuple(array.numpy() for array in self._model.start(tf.constant(features)))
         return State(images, empty_rows(len(features), self._model.row_shapes))
+
+    def step(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Return log-probabilities [B, W, V] of the word after each text's last, [B, W], and the next state."""
+        images, rows = (tuple(map(tf.constant, arrays)) for arrays in (state.images, state.rows))
+        log_probs, next_rows = self._step(tf.constant(token_ids, tf.int32), images, rows)
+        return log_probs.numpy(), State(state.images, tuple(array.numpy() for array in next_rows))
 
 
 def make_dev_scorer(
@@ -415,10 +390,10 @@ class Trainer:
         self.model, self.optimizer = model, keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         self.state = TrainingState(model, self.optimizer, config.averaged_epochs)
         self.label_smoothing = config.label_smoothing
-        self.train = ByLength(
+        self.train = CompiledStep(
             self._train_step, model.unrolled
-        )  # takes one step over a batch; returns the loss before it
-        self.measure = ByLength(self._measure_step, model.unrolled)  # returns the loss of a batch, dropout off
+        )  # takes a step over a batch; returns the loss before it
+        self.measure = CompiledStep(self._measure_step, model.unrolled)  # returns the loss of a batch, dropout off
 
     def _train_step(self, features, inputs, targets):
         variables = self.model.trainable_variables
@@ -436,15 +411,15 @@ class Fitting:
 
     def __init__(
         self,
-        trainer: Trainer,
+        model,
         train: CaptionBatches,
         dev: CaptionBatches,
         dev_cider: Callable[[], float | None],
         config: TrainConfig,
     ):
-        self.state = trainer.state
-        self._trainer, self._train, self._dev, self._dev_cider = trainer, train, dev, dev_cider
-        self._config = config
+        self._trainer = Trainer(model, config, config.epochs * len(train))
+        self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
+        self.state = self._trainer.state
 
     def train_epoch(self, number: int) -> Trained:
         """Train on every caption once."""
@@ -483,20 +458,15 @@ def fit(
 
     `checkpoint` is a folder, as run_epochs takes it.
     """
-    trainer = Trainer(model, config, config.epochs * len(train))
-    stage = Fitting(trainer, train, dev, dev_cider, config)
-    return run_epochs(stage, config.epochs, config.patience, _recipe(config, train), checkpoint)
-
-
-def _recipe(config: TrainConfig, train: CaptionBatches) -> dict:
-    """What must be the same for a run to be resumed: the data, and all parameters but those of other stages."""
-    others = {"run_dir", "word_embedding", "export_attention", "contributed_share", "keep_images", "keep_weight"}
-    parameters = {
+    others = {"run_dir", "word_embedding", "contributed_share", "keep_images", "keep_weight"}  # of other stages
+    recipe = {
         name: value
         for name, value in asdict(config).items()
         if name not in others and not name.startswith(("reinforce", "tagger"))
     }
-    return parameters | {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
+    recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
+    stage = Fitting(model, train, dev, dev_cider, config)
+    return run_epochs(stage, config.epochs, config.patience, recipe, checkpoint)
 
 
 def _mean(losses, positions) -> float:

@@ -1,14 +1,12 @@
 """Self-critical training, a second stage: the model writes captions and learns from what each one earns.
 
-Knows how captions are sampled and how a reward becomes a gradient. Refuses to know how a reward is found and how the
-first stage works. From Rennie et al., "Self-critical Sequence Training for Image Captioning" (2017), with the mean of
-an image's other samples as baseline (Luo, "A Better Variant of Self-Critical Sequence Training", 2020).
+From Rennie et al., "Self-critical Sequence Training for Image Captioning" (2017), with the mean of an image's other
+samples as baseline (Luo, "A Better Variant of Self-Critical Sequence Training", 2020).
 
 Captions are sampled, and learned from, at a low temperature: label smoothing leaves every word of the vocabulary a
-little probability, and at temperature 1 most samples hold a word that has nothing to do with the image.
-
-Dropout is off: with it, the gradient would be that of another policy than the one that wrote the captions, and
-training soon falls apart.
+little probability, and at temperature 1 most samples hold a word that has nothing to do with the image. Dropout is off:
+with it, the gradient would be that of another policy than the one that wrote the captions, and training soon falls
+apart.
 
 Shapes: B images in a batch, S captions sampled for each, T positions, V words, P words that were written.
 """

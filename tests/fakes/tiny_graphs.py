@@ -217,6 +217,7 @@ def save_bundle(folder: Path, encoder: EncoderIdentity, files: Sequence[tuple[st
     With tagger=TAGGER it has a tag scorer.
     """
     folder.mkdir()
+    save_encoder(folder / bundle.ENCODER_GRAPH)
     save_start(folder / bundle.START_GRAPH, changes.get("feature_kind", "pooled"))
     save_step(folder / bundle.STEP_GRAPH)
     VOCABULARY.save(folder / bundle.VOCABULARY)

@@ -1,8 +1,6 @@
 """Tags: shares worked out by hand, the embedded dual encoder on tiny towers, and which scorer a name gives."""
 
-import io
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 from PIL import Image
 
 from lcm.captioning import taggers
-from lcm.captioning.bundle import TAGGER_FILES as FILES
 from lcm.captioning.taggers import TAG_SCORERS, DualEncoder, load_reranker, load_tag_scorer
 from lcm.captioning.tagging import Photo, rank, shares, tag_candidates
 from lcm.data import word_vectors
@@ -63,21 +60,9 @@ def test_tags_are_ranked_by_their_share():
     assert [type(score) for _, score in tags] == [float] * 3
 
 
-def test_equal_tags_stay_in_the_order_given():
-    words = ["kiwi", "fig", "date", "lime", "plum", "pear"]
-    tags = rank(FixedScorer(**dict.fromkeys(words, 0.5), apple=0.6), PICTURE, [*words, "apple"])
-    assert [word for word, _ in tags] == ["apple", *words]
-
-
 def test_what_the_scorer_does_not_know_gets_no_share():
     tags = rank(FixedScorer(dog=0.5, cat=0.5), PICTURE, ["xyzzy", "dog", "plugh", "cat"])
     assert tags == (("dog", pytest.approx(0.5)), ("cat", pytest.approx(0.5)))
-
-
-def test_no_known_text_gives_no_tags_and_one_gets_everything():
-    assert rank(FixedScorer(dog=0.5), PICTURE, []) == ()
-    assert rank(FixedScorer(dog=0.5), PICTURE, ["xyzzy"]) == ()
-    assert rank(FixedScorer(dog=-0.9), PICTURE, ["dog"]) == (("dog", 1.0),)
 
 
 def test_tags_are_chosen_from_the_content_words_of_all_captions():
@@ -118,25 +103,6 @@ def photo_of(*colour: float) -> Photo:
     pooled = np.full(WIDTH, 0.5, np.float32)
     pooled[:3] = colour
     return Photo(b"", {"pooled": pooled})
-
-
-def test_an_image_vector_is_a_unit_vector_of_its_features(folder):
-    scorer = DualEncoder(folder, TAGGER)
-    assert (scorer.name, scorer.scale) == ("tiny-tags", pytest.approx(math.log(4)))
-    vector = scorer.image_vector(photo_of(0.3, 0.4, 0.0))
-    np.testing.assert_allclose(vector, [0.6, 0.8, 0, 0], rtol=1e-6)
-    assert (vector.dtype, vector.shape) == (np.float32, (4,))
-    pooled = np.stack([photo_of(*colour).features["pooled"] for colour in ((0.3, 0.4, 0), (0, 0, 0.1), (0, 0, 0))])
-    expected = [[0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    for given in (pooled, pooled.astype(np.float64)):
-        np.testing.assert_allclose(scorer.image_vectors(given), expected, rtol=1e-6)
-
-
-def test_a_word_of_the_table_has_its_vector_ready(folder):
-    scorer = DualEncoder(folder, TAGGER)
-    np.testing.assert_array_equal(scorer.text_vectors(["blue", "square", "blue"]), np.eye(4)[[2, 3, 2]])
-    np.save(folder / taggers.WORD_VECTORS, np.eye(4, dtype=np.float16)[::-1])
-    np.testing.assert_array_equal(DualEncoder(folder, TAGGER).text_vectors(["red"]), [[0, 0, 0, 1]])
 
 
 def test_phrases_and_other_spellings_go_through_the_text_tower(folder):
@@ -184,104 +150,12 @@ def test_tags_of_a_picture_by_hand(folder, glove):
     assert [score for _, score in tags] == pytest.approx([0.5218, 0.3477, 0.1305], abs=1e-4)
 
 
-class CountedVectors:
-    """Stands where the word embedding is asked: knows all words, and counts them."""
-
-    def __init__(self):
-        self.asked = []
-
-    def __call__(self, words, word_embedding):
-        assert word_embedding == TAGGER["word_embedding"]
-        self.asked += words
-        return {word: np.array([len(word), 1, 0], np.float32) for word in words}
-
-
-@pytest.fixture
-def counted(monkeypatch) -> CountedVectors:
-    counted = CountedVectors()
-    monkeypatch.setattr(taggers, "find_vectors", counted)
-    return counted
-
-
-def test_a_text_is_encoded_once(folder, counted):
-    scorer = DualEncoder(folder, TAGGER)
-    scorer.unknown(["dog", "red", "cat dog"])
-    assert counted.asked == ["cat", "dog"]
-    first = scorer.text_vectors(["cat dog", "dog", "dog"])
-    np.testing.assert_array_equal(first, scorer.text_vectors(["cat dog", "dog", "dog"]))
-    assert counted.asked == ["cat", "dog"]
-
-
-@pytest.mark.usefixtures("counted")
-def test_texts_get_the_same_vectors_in_any_company(folder, monkeypatch):
-    texts = ["dog", "cat dog", "", "a cat and a dog in the snow", "w" * 9, "cat dog cat"]
-    alone = np.concatenate([DualEncoder(folder, TAGGER).text_vectors([text]) for text in texts])
-    for at_once in (64, 2, 1):
-        monkeypatch.setattr(taggers, "TEXTS_AT_ONCE", at_once)
-        np.testing.assert_allclose(DualEncoder(folder, TAGGER).text_vectors(texts), alone, atol=1e-6)
-
-
-@pytest.mark.usefixtures("counted")
-def test_the_cache_is_bounded_and_answers_stay_the_same(folder, monkeypatch):
-    words = ["w" * place for place in range(2, 30)]
-    expected = DualEncoder(folder, TAGGER).text_vectors(words)
-    monkeypatch.setattr(taggers, "CACHED_TEXTS", 5)
-    scorer = DualEncoder(folder, TAGGER)
-    for place in range(0, len(words) - 2):
-        np.testing.assert_array_equal(scorer.text_vectors(words[place : place + 3]), expected[place : place + 3])
-        assert len(scorer._cache) <= 5
-    np.testing.assert_array_equal(scorer.text_vectors(words), expected)  # more than it keeps, at once
-
-
-@pytest.mark.usefixtures("counted")
-def test_threads_get_the_answers_of_one(folder, monkeypatch):
-    monkeypatch.setattr(taggers, "CACHED_TEXTS", 7)  # so that it is emptied again and again
-    texts = [
-        [*(f"{'ab' * (1 + (place + step) % 20)}c" for step in range(4)), "red", "red square"] for place in range(200)
-    ]
-    alone = DualEncoder(folder, TAGGER)
-    expected = [alone.text_vectors(each) for each in texts]
-    shared = DualEncoder(folder, TAGGER)
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(shared.text_vectors, texts))
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("content", [None, b"", b"no such file"])
-def test_a_tag_file_that_cannot_be_read_is_refused(name, content, folder):
-    if name == taggers.WORDS and content is not None:
-        content = b"\xff\xfe\xfd"  # any text is a list of words, but of another length
-    (folder / name).unlink()
-    if content is not None:
-        (folder / name).write_bytes(content)
-    with pytest.raises(BundleError, match=r"tag scorer that cannot be loaded \(\w+\); export it again"):
-        DualEncoder(folder, TAGGER)
-
-
-def test_a_pickle_in_an_array_file_is_not_loaded(folder):
-    content = io.BytesIO()
-    np.save(content, np.array([{}] * 4, object))
-    for name in (taggers.WORD_ROWS, taggers.WORD_VECTORS):
-        save_tag_files(folder)
-        (folder / name).write_bytes(content.getvalue())
-        with pytest.raises(BundleError, match=r"cannot be loaded \(ValueError\)"):
-            DualEncoder(folder, TAGGER)
-
-
 @pytest.mark.parametrize("name", [taggers.WORD_ROWS, taggers.WORD_VECTORS])
 @pytest.mark.parametrize("shape", [(), (4,), (3, 4), (5, 4), (4, 4, 1)])
 def test_a_table_of_another_shape_is_refused(name, shape, folder):
     np.save(folder / name, np.zeros(shape, np.float16))
     with pytest.raises(BundleError, match="not from one export; export it again"):
         DualEncoder(folder, TAGGER)
-
-
-@pytest.mark.parametrize("change", [{"scale": "warm"}, {"scale": None}, *({name: ...} for name in TAGGER)])
-def test_settings_that_are_damaged_are_refused(change, folder):
-    settings = {name: value for name, value in (TAGGER | change).items() if value is not ...}
-    with pytest.raises(BundleError, match="cannot be loaded"):
-        DualEncoder(folder, settings)
 
 
 # Scorers by name
@@ -314,22 +188,11 @@ def test_a_bundle_without_scorer_has_none_to_give(tmp_path):
         load_tag_scorer("dual_encoder", tmp_path, manifest)
 
 
-def test_none_is_none_whatever_the_bundle_has(folder, manifest):
-    assert load_tag_scorer("none", folder, manifest) is None
-
-
 @pytest.mark.parametrize("tagger", ["clip", "owner/name", "{folder}", "missing/folder"])
 def test_clip_by_name_and_by_folder(tagger, folder, manifest, checkpoints):
     tagger = tagger.format(folder=folder)
     assert load_tag_scorer(tagger, folder, manifest) == "a CLIP"
     assert checkpoints == [() if tagger == "clip" else (tagger,)]
-
-
-def test_a_folder_of_the_working_directory_needs_no_slash(folder, manifest, checkpoints, monkeypatch):
-    (folder / "my-clip").mkdir()
-    monkeypatch.chdir(folder)
-    assert load_tag_scorer("my-clip", folder, manifest) == "a CLIP"
-    assert checkpoints == [("my-clip",)]
 
 
 @pytest.mark.parametrize("tagger", ["glove", "CLIP", "nothing here", "nul\0byte"])
@@ -343,21 +206,10 @@ def test_an_unknown_name_is_refused_with_the_choices(tagger, folder, manifest, c
 # What helps to choose captions
 
 
-def test_without_weight_nothing_chooses_and_nothing_is_loaded(tmp_path, manifest):
-    assert load_reranker(tmp_path, manifest) is None  # the folder is empty
-    assert load_reranker(tmp_path, replace(manifest, rerank_weight=0.5), weight=0.0) is None
-    assert load_reranker(tmp_path, replace(manifest, tagger={})) is None
-
-
 def test_the_weight_is_the_manifest_s_unless_another_one_is_given(folder, manifest):
     manifest = replace(manifest, rerank_weight=0.5)
     assert load_reranker(folder, manifest).weight == 0.5
     assert load_reranker(folder, manifest, weight=2.0).weight == 2.0
-
-
-def test_the_scorer_that_is_loaded_already_chooses(tmp_path, folder, manifest):
-    scorer = load_tag_scorer(None, folder, manifest)
-    assert load_reranker(tmp_path, manifest, scorer, weight=1.0).model is scorer  # there is nothing in tmp_path
 
 
 @pytest.mark.parametrize("tagger", ["clip", "none"])
@@ -365,10 +217,3 @@ def test_another_scorer_of_tags_does_not_choose(tagger, folder, manifest, checkp
     chooser = load_reranker(folder, manifest, load_tag_scorer(tagger, folder, manifest), weight=1.0)
     assert (type(chooser.model), chooser.model.name) == (DualEncoder, "tiny-tags")
     assert len(checkpoints) == (tagger == "clip")
-
-
-@pytest.mark.parametrize("loaded", [None, "a CLIP"])
-def test_nothing_chooses_for_a_bundle_without_scorer(loaded, folder, manifest):
-    said = r"trained without a tag scorer, which rerank_weight 0.5 asks; train with -p tagger dual_encoder, or evaluate"
-    with pytest.raises(BundleError, match=said):
-        load_reranker(folder, replace(manifest, tagger={}, rerank_weight=0.5), loaded)

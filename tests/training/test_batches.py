@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcm.data.dataset import LabelledImage
-from lcm.data.text import END, PAD, START, UNKNOWN, build_vocabulary
+from lcm.data.text import END, PAD, START, build_vocabulary
 from lcm.features.cache import LabelledFeatures
 from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches
 
@@ -73,11 +73,6 @@ def test_every_caption_comes_once_with_the_features_of_its_image(together, batch
     assert len(list(batches.epoch(0, 1))) == len(batches)
 
 
-def test_captions_of_an_image_are_together_in_one_batch():
-    seen = [int(image) for batch in make(Labelled(MIXED), 8).epoch(0, 1) for image in batch.features[:, 0]]
-    assert sorted(seen) == [place for place, lengths in enumerate(MIXED) if any(lengths)]
-
-
 def test_a_batch_by_hand():
     """Image 0 has captions of 1 and 3 words, image 1 has none with words, image 2 one of 2."""
     labelled = Labelled([[1, 3], [0], [2]])
@@ -98,11 +93,6 @@ def test_a_batch_by_hand():
 def test_a_batch_holds_about_as_many_captions_as_its_size_says(batch_size, images):
     batches = make(Labelled([[4] * 5] * 40), batch_size)
     assert max(len(batch.inputs) for batch in batches.epoch(0, 1)) == images
-
-
-def test_the_mean_number_of_captions_is_that_of_images_with_words():
-    batches = make(Labelled([[4] * 5] * 40 + [[0]] * 60), 15)
-    assert max(len(batch.inputs) for batch in batches.epoch(0, 1)) == 3
 
 
 def test_images_are_in_the_bucket_of_their_longest_caption():
@@ -128,12 +118,6 @@ def test_a_caption_too_long_is_cut(together):
     assert sum(batch.positions for batch in batches.epoch(0, 1)) == MAX_CAPTION_WORDS + 1 + 3
 
 
-def test_the_data_have_one_fingerprint_however_they_are_batched():
-    alone, together = (CaptionBatches(Labelled(MIXED), VOCABULARY, 4, together=kind) for kind in (False, True))
-    other = make(Labelled([*MIXED, [1]]), 4)
-    assert alone.fingerprint() == together.fingerprint() != other.fingerprint()
-
-
 def test_nothing_to_learn_makes_no_batches():
     for labelled in (Labelled([]), Labelled([[0], []])):
         assert len(make(labelled, 4)) == 0
@@ -150,26 +134,6 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert order(0, 1) != order(1, 1)
 
 
-def test_one_caption_a_row_comes_in_the_order_it_always_came_in():
-    """Worked out from the rule: buckets in turn are permuted and parted, then the parts; then word dropout draws."""
-    labelled = Labelled([[3], [3], [6], [6], [6], [3]])
-    captions = [VOCABULARY.encode(image.captions[0]) for image in labelled.images]
-    random = np.random.default_rng((5, 2))
-    parts = [
-        (length, part)
-        for length, members in ((4, [0, 1, 5]), (8, [2, 3, 4]))
-        for part in np.array_split(random.permutation(members), 2)
-    ]
-    expected = []
-    for place in random.permutation(4):
-        length, members = parts[place]
-        rows = np.array([captions[member] + [PAD] * (length + 1 - len(captions[member])) for member in members])
-        hidden = random.random((len(members), length)) < 0.4
-        expected.append(np.where(hidden & (rows[:, :-1] > UNKNOWN), UNKNOWN, rows[:, :-1]).tolist())
-    batches = CaptionBatches(labelled, VOCABULARY, 2, word_dropout=0.4)
-    assert [batch.inputs[:, 0].tolist() for batch in batches.epoch(5, 2)] == expected
-
-
 # Views
 
 
@@ -180,12 +144,6 @@ def test_a_share_of_the_rows_is_read_from_further_views(together):
     views = np.concatenate([batch.features[:, 1] for batch in batches.epoch(0, 1)]).astype(int)
     shares = np.bincount(views, minlength=4) / (600 if together else 1200)
     assert shares == pytest.approx([0.4, 0.2, 0.2, 0.2], abs=0.06)  # 3 standard deviations of 0.4 over 600
-
-
-def test_all_rows_or_none_are_read_from_further_views():
-    for share, views in ((0.0, {0}), (1.0, {1, 2})):
-        batches = make(Labelled([[2, 2]] * 50, views=2), 10, view_share=share)
-        assert {int(view) for batch in batches.epoch(0, 1) for view in batch.features[:, 1]} == views
 
 
 @pytest.mark.parametrize(("views", "share"), [(0, 0.5), (3, 0.0)])
