@@ -24,6 +24,7 @@ Knows the simplest folder that lcm reads, images and a captions.tsv beside them.
 
 import json
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -249,6 +250,11 @@ class LabelledImage:
     path: Path
     split: str  # train, dev or test; empty: the official lists do not name it
     captions: tuple[str, ...]  # as written, at least one
+
+    @property
+    def is_contributed(self) -> bool:
+        """Whether a user sent it; a base data set, too, may have a folder called contributions."""
+        return re.fullmatch("contributions/[0-9a-f]{64}", self.image_id) is not None
 
 
 @dataclass(frozen=True)
