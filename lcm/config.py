@@ -160,8 +160,8 @@ class EvaluateConfig(Params):
     as_bundle: bool = False  # whether the four above are as the bundle says, which goes on from another one
     samples: int = 5  # captions drawn beside the best one, for tags
     meteor: bool = True  # whether METEOR is scored, which takes ten seconds and Java
-    gallery_images: int = 4  # images a row of the gallery of best, median and worst captions
-    page_photos: int = 50  # photos on the page of photos with captions and tags
+    gallery_images: int = 4  # of the best, the median and the worst captions that are shown, each
+    page_photos: int = 20  # photos shown with captions and tags
     notes: str = ""  # Markdown for the model card: licences, biases seen, how the model was made
 
     def __post_init__(self) -> None:
@@ -193,7 +193,7 @@ class CompareConfig(Params):
     images: int = 0  # of the split, evenly spaced; 0: all
     meteor: bool = True  # whether METEOR is scored, which takes ten seconds and Java
     timed_photos: int = 50  # photos that each captioner is timed on, one at a time
-    disagreements: int = 12  # images of the report, those on which the captioners differ most
+    disagreements: int = 12  # photos shown on which the captioners differ most
     update_cards: bool = False  # whether the compared bundles' model cards get their numbers
 
     def __post_init__(self) -> None:
@@ -212,20 +212,6 @@ class PublishConfig(Params):
     current: str = "current"  # what it calls the current model
     publish: bool = True  # whether a model that passes is published; else the gate only says what it would do
     make_current: bool = True  # whether what is published answers from then on
-
-
-@dataclass(frozen=True)
-class BenchmarkConfig(Params):
-    """Parameters of 05_benchmark: vocabulary and features in, speeds out."""
-
-    run_dir: str  # folder of this run's files, as 01_prepare left it
-    batch_size: int = 128  # captions a step of ours
-    rounds: int = 5  # times that each side is measured; medians count
-    photos: int = 100  # dev images that are encoded and described
-    largest: int = 100_000  # images of the largest data set that growth is measured at
-
-    def __post_init__(self) -> None:
-        positive(batch_size=self.batch_size, rounds=self.rounds, photos=self.photos, largest=self.largest)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import pytest
 
 from lcm import paths as folders_module
 from lcm.config import (
-    BenchmarkConfig,
     CompareConfig,
     EvaluateConfig,
     ExploreConfig,
@@ -30,7 +29,6 @@ CONFIGS = {
     "02_train": TrainConfig,
     "03_evaluate": EvaluateConfig,
     "04_compare": CompareConfig,
-    "05_benchmark": BenchmarkConfig,
     "06_publish": PublishConfig,
 }
 

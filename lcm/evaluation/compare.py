@@ -444,7 +444,7 @@ def _run(name: str, spec: str, photos: Sequence[Path], timed: int) -> CaptionerO
     """Run one captioner in a process of its own; raises LcmError with what it said when it could not."""
     context = multiprocessing.get_context("spawn")  # a forked copy would hold this process's memory, and its threads
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, spec, list(photos), timed), daemon=True)
+    process = context.Process(target=caption_and_time, args=(theirs, spec, list(photos), timed), daemon=True)
     process.start()
     theirs.close()
     with closing(ours), tqdm(total=len(photos), desc=name, unit=" photos", mininterval=1) as progress:
@@ -466,7 +466,7 @@ def _run(name: str, spec: str, photos: Sequence[Path], timed: int) -> CaptionerO
     return CaptionerOutput(name, captions, seconds, peak, "" if its_name == name else its_name)
 
 
-def _work(connection: Connection, spec: str, photos: list[Path], timed: int) -> None:
+def caption_and_time(connection: Connection, spec: str, photos: list[Path], timed: int) -> None:
     """Caption all photos and send each caption, then name, seconds of each timed photo, and peak memory in MB."""
     try:
         captioner = load_captioner(spec)
@@ -476,14 +476,16 @@ def _work(connection: Connection, spec: str, photos: list[Path], timed: int) -> 
             next(captioner.describe_many([photo], samples=0))
             if place >= len(photos[:WARM_UP]):
                 seconds.append(time.perf_counter() - started)
-        for _photo, description in captioner.describe_many(_encoded(captioner, photos), samples=0, workers=0):
+        for _photo, description in captioner.describe_many(
+            with_known_features(captioner, photos), samples=0, workers=0
+        ):
             connection.send(("caption", "" if isinstance(description, BadImageError) else description.caption))
         connection.send(("done", (captioner.name, seconds, _peak_memory_mb())))
     except LcmError as error:
         connection.send(("error", str(error)))
 
 
-def _encoded(captioner: Captioner, photos: Sequence[Path]) -> Iterator[Path | SeenImage]:
+def with_known_features(captioner: Captioner, photos: Sequence[Path]) -> Iterator[Path | SeenImage]:
     """Yield the photos, each with the features that 01_prepare has encoded for this captioner, if it has."""
     cache = FeatureCache(captioner.encoder, captioner.feature_kinds) if isinstance(captioner, SeeingCaptioner) else None
     for photo in photos:

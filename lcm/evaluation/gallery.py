@@ -43,7 +43,7 @@ STYLE = """
 .lcm-photos small { display: block; font-size: .85em; font-weight: normal; color: var(--grey); }
 .lcm-photos p.best small { color: var(--mark); font-weight: 600; }
 .lcm-photos > small { grid-column: 1 / -1; max-width: 45em; }
-.lcm-photos ol { list-style: none; margin: 0; padding: 0; }
+.lcm-photos ol { list-style: none; margin: 0; padding: 0 !important; } /* notebooks indent lists */
 .lcm-photos .tags li { display: flex; justify-content: space-between; padding: 0 .4em; margin: 2px 0;
   border-radius: 3px; background: linear-gradient(var(--bar) 0 0) 0 / var(--share) 100% no-repeat; }
 .lcm-photos details, .lcm-photos ul { color: var(--grey); font-size: .9em; margin: .6em 0 0; }
@@ -146,22 +146,23 @@ HEAT = ((255, 255, 255), (255, 221, 128), (246, 140, 31), (200, 32, 8))
 FADED = 0.42  # share of its contrast that the photo keeps below
 WORD_SIDE = 240  # pixels of the longer side of a word's picture
 ATTENTION_PHOTOS = 4
+CANNOT_TELL = "This model cannot tell where it looked."
 
 
 def attention_pictures(bundle: Bundle, held_out: LabelledFeatures, captions: Sequence[str]) -> str:
     """Return four photos, evenly spaced, as HTML, each followed by where the model looked at each word of its caption.
 
-    `captions` are the model's, one an image. Empty where the bundle cannot tell where its model looked; a photo whose
-    caption has no words is left out.
+    `captions` are the model's, one an image; a photo whose caption has no words is left out. A sentence says so where
+    the bundle cannot tell where its model looked.
     """
     if not bundle.manifest.attention:
-        return ""
+        return f"<p>{CANNOT_TELL}</p>"
     rows = []
     for place in evenly(ATTENTION_PHOTOS, len(captions)):
         words, weights = attention_of(bundle, held_out.read(slice(place, place + 1))[0], captions[place])
         if words:
             rows.append(_word_pictures(held_out.paths[place], words, weights))
-    return f"<style>{STYLE}</style>{''.join(rows)}" if rows else ""
+    return f"<style>{STYLE}</style>{''.join(rows)}"
 
 
 def attention_of(bundle: Bundle, features: np.ndarray, caption: str) -> tuple[list[str], np.ndarray]:

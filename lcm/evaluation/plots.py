@@ -81,7 +81,10 @@ def caption_lengths(lengths: Mapping[str, Sequence[int]]):
         beyond = f" ({MAX_LENGTH_SHOWN} stands for all longer ones)" if longest > MAX_LENGTH_SHOWN else ""
         axes.set(title="Caption lengths", xlabel=f"words a caption{beyond}", ylabel="% of the captions")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.legend() if drawn else note(axes, "no captions")
+        if drawn:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
+        else:
+            note(axes, "no captions")
     return figure
 
 

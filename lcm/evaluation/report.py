@@ -315,7 +315,10 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence], best: Mapping[str,
     def bold(column):
         return ["font-weight: bold" if name in (best or {}).get(column.name, ()) else "" for name in names]
 
-    left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
+    left = [
+        {"selector": "th, td", "props": "text-align: left; vertical-align: top"},
+        {"selector": "th", "props": "white-space: nowrap"},
+    ]
     return frame.style.hide(axis="index").format(escape="html").set_table_styles(left).apply(bold, axis=0)
 
 

@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from statistics import fmean
 
 import pytest
@@ -15,7 +14,6 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 
 from lcm.errors import DataError
-from lcm.evaluation import metrics
 from lcm.evaluation.metrics import METRICS, score, score_several
 
 WORDS = [f"w{i}" for i in range(200)]
@@ -44,20 +42,12 @@ def test_wer_by_hand():
     assert scores.per_image["wer_best"] == pytest.approx([0, 1 / 3])
     assert scores.wer == pytest.approx((3.5 / 3 + 1 / 3) / 2)  # every image counts the same, not every reference
     assert scores.wer_best == pytest.approx((0 + 1 / 3) / 2)
-    assert scores.wer_first == pytest.approx((0.5 + 1 / 3) / 2)
-    assert scores.wer_pooled == pytest.approx((2 + 0 + 3 + 1) / (4 + 3 + 1 + 3))
 
 
-def test_order_of_references_only_matters_to_wer_first():
+def test_order_of_references_does_not_matter():
     forth = score_fast(["a dog runs"] * 2, [["a dog", "the cat runs off"]] * 2)
     back = score_fast(["a dog runs"] * 2, [["the cat runs off", "a dog"]] * 2)
     assert (forth.wer, forth.wer_best, forth.cider) == pytest.approx((back.wer, back.wer_best, back.cider))
-    assert forth.wer_first == pytest.approx(1 / 2)  # one word too many for "a dog"
-    assert back.wer_first == pytest.approx(3 / 4)  # "runs" agrees with "the cat runs off"; a, dog and off do not
-
-
-def test_case_and_punctuation_do_not_count():
-    assert score_fast(["A dog RUNS."], [["a dog runs!"]]).wer == 0
 
 
 # BLEU
@@ -98,11 +88,6 @@ def test_cider_of_identical_captions_is_ten():
     scores = score_fast(["a dog runs fast", "two cats sleep here"], [["a dog runs fast"], ["two cats sleep here"]])
     assert scores.cider == pytest.approx(10)
     assert scores.per_image["cider"] == pytest.approx([10, 10])
-
-
-def test_cider_of_identical_two_word_captions_is_five():
-    # There are no triples and no fours: (1 + 1 + 0 + 0) / 4 * 10
-    assert score_fast(["a dog", "two cats"], [["a dog"], ["two cats"]]).cider == pytest.approx(5)
 
 
 def test_cider_by_hand():
@@ -177,14 +162,14 @@ def test_empty_hypothesis_is_the_worst_there_is():
 
 def test_nothing_but_empty_hypotheses():
     scores = score_fast(["", "!?"], [["a dog runs"], ["two cats"]], train_captions=["a dog"], vocabulary_size=9)
-    assert (scores.wer, scores.wer_best, scores.wer_first, scores.wer_pooled) == (1, 1, 1, 1)
+    assert (scores.wer, scores.wer_best) == (1, 1)
     worst = [scores.cider, scores.bleu_1, scores.bleu_4, scores.rouge_l, scores.length_ratio, scores.vocabulary_used]
     assert worst == pytest.approx([0] * 6)
 
 
 def test_empty_references_are_dropped():
     scores = score_fast(["a dog"], [["...", "", "a dog runs"]])
-    assert scores.wer == scores.wer_first == pytest.approx(1 / 3)
+    assert scores.wer == pytest.approx(1 / 3)
     assert (scores.images, scores.skipped_images) == (1, 0)
 
 
@@ -235,13 +220,8 @@ def test_as_metrics_is_flat_and_says_why():
 
 
 def test_metrics_that_the_project_promises():
-    wanted = "cider bleu_1 bleu_2 bleu_3 bleu_4 meteor rouge_l wer wer_best wer_first wer_pooled length_ratio"
+    wanted = "cider bleu_1 bleu_2 bleu_3 bleu_4 meteor rouge_l wer wer_best length_ratio"
     assert list(METRICS) == [*wanted.split(), "distinct_captions", "copied_from_train", "vocabulary_used"]
-
-
-def test_quiet(capfd):
-    score_fast(["a dog runs", "two cats"], [["a dog"], ["two cats"]])
-    assert capfd.readouterr() == ("", "")
 
 
 def test_import_is_light():
@@ -368,11 +348,3 @@ def test_meteor_when_java_ends_early(fake_java):
 def test_meteor_when_java_answers_nonsense(fake_java):
     fake_java("while read line; do echo what; done")
     assert "failed: could not convert string to float" in meteor_reason()
-
-
-def test_meteor_when_java_hangs(fake_java, monkeypatch):
-    monkeypatch.setattr(metrics, "METEOR_TIMEOUT_S", 0.3)
-    fake_java("exec /bin/sleep 60")
-    started = time.monotonic()
-    assert "took more than" in meteor_reason()
-    assert time.monotonic() - started < 20

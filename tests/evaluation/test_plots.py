@@ -2,11 +2,43 @@
 
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lcm.evaluation import plots
-from tests.fakes.figure_checks import assert_whole, texts_of
+from lcm.evaluation.bootstrap import Interval
+
+
+def texts_of(figure):
+    """Everything a figure says, as it is drawn."""
+    return [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
+
+
+def assert_nothing_cut(figure, path):
+    """The rim of the picture is white, and texts that stand alone do not overlap."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L"))
+    assert min(rim.min() for rim in (pixels[:9], pixels[-9:], pixels[:, :9], pixels[:, -9:])) == 255
+    boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other.padded(-1)) for other in boxes[:place])
+
+
+def assert_whole(draw, folder):
+    """The figure that `draw` gives is saved whole and without a warning."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        figure = draw()
+        path = plots.save(figure, folder / "new folder" / "figure.png")
+    assert warned == []
+    assert_nothing_cut(figure, path)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+
 
 EPOCHS = [
     {
@@ -25,6 +57,11 @@ REWARDED = [
     each | {"train_loss": None, "dev_loss": None, "train_reward": 0.6 + each["epoch"] / 50, "learning_rate": 1e-5}
     for each in EPOCHS
 ]
+NAMES = ["merge-1", "nearest", "a $name$ that is longer than any figure has room for"]
+PANELS = {
+    "WER": {name: Interval(0.5 + place / 10, 0.4 + place / 10, 0.65 + place / 10) for place, name in enumerate(NAMES)},
+    "CIDEr": {NAMES[0]: Interval(0.5, 0.45, 0.56), NAMES[2]: Interval(0.6, 0.6, 0.6)},
+}
 BINS = [(0.1, 0.05, 100), (0.4, 0.6, 100), (0.5, 0.5, 101)]
 
 
@@ -48,6 +85,10 @@ FIGURES = {
     "odd words": lambda: plots.word_frequencies({"$": 3, "$x$": 2, "собака": 2, "狗": 1, "w" * 99: 1}, min_count=9),
     "one word": lambda: plots.word_frequencies({"dog": 1}),
     "no words": lambda: plots.word_frequencies({}),
+    "lengths of captioners": lambda: plots.caption_lengths({name: [5, 6, 6] for name in [*NAMES, *"bcdefg"]}),
+    "forest": lambda: plots.forest(PANELS, NAMES),
+    "forest of nine": lambda: plots.forest(PANELS, [*NAMES, *"bcdefg"], 1),
+    "forest of nothing": lambda: plots.forest({}, []),
     "reliability": lambda: plots.reliability(BINS),
     "reliability, sure and right": lambda: plots.reliability([(0.99, 1.0, 1)]),
     "reliability, never right": lambda: plots.reliability([(0.01, 0.0, 7), (0.01, 0.0, 8)]),
@@ -121,6 +162,22 @@ def test_word_frequencies_rank_the_words():
     assert "min_count 2: 3 words kept, 92.9% of the text" in said  # 13 of 14
 
 
+# Captioners
+
+
+def test_a_forest_plot_draws_each_interval_in_its_row():
+    wer, cider, *_ = plots.forest(PANELS, NAMES).axes
+    assert (wer.get_title(loc="left"), wer.get_xlabel()) == ("WER", "smaller is better")
+    assert (cider.get_title(loc="left"), cider.get_xlabel()) == ("CIDEr", "more is better")
+    ends = [tuple(line.get_xdata()) for line in wer.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
+    assert ends == [(its.low, its.high) for its in PANELS["WER"].values()]
+    points = [line for line in cider.lines if line.get_marker() != "None"]
+    assert [point.get_ydata()[0] for point in points] == [0, 2]  # "nearest" has no CIDEr, and its row stays empty
+    assert len({(point.get_color(), point.get_marker()) for point in points}) == 2
+    assert [label.get_text() for label in wer.get_yticklabels()] == [plots.shortened(name) for name in NAMES]
+    assert "0.600" in texts_of(wer.figure)
+
+
 # Confidence
 
 
@@ -146,25 +203,6 @@ def test_reliability_shows_how_sure_each_share_is():
 
 
 # Saving, showing
-
-
-def test_save_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
-    path = tmp_path / "figure.png"
-    path.write_bytes(b"old")
-
-    def fail(*_, **__):
-        raise OSError("no space left")
-
-    figure = plots.caption_lengths({"train": [1]})
-    monkeypatch.setattr(type(path), "replace", fail)
-    with pytest.raises(OSError, match="no space left"):
-        plots.save(figure, path)
-    assert path.read_bytes() == b"old"
-
-
-def test_the_same_numbers_give_the_same_bytes(tmp_path):
-    files = [plots.save(FIGURES["lengths"](), tmp_path / name).read_bytes() for name in ("a.png", "b.png")]
-    assert files[0] == files[1]
 
 
 def test_notebooks_show_figures():

@@ -89,31 +89,10 @@ def test_a_word_of_two_by_hand():
     assert one_score([[[DOG, RUNS]], [[CAT]]], [DOG]) == pytest.approx(10 / 4 / math.sqrt(2) * math.exp(-1 / 72))
 
 
-def test_references_count_the_same():
-    # the first agrees in n = 1 and 2, and has no longer n-grams; the second in none
-    assert one_score([[[DOG, RUNS], [CAT, SITS]], [[TREE]]], [DOG, RUNS]) == pytest.approx(10 * (2 / 4 + 0) / 2)
-
-
-def test_a_caption_equal_to_its_reference_earns_all():
-    caption = [DOG, RUNS, CAT, SITS]
-    assert one_score([[caption], [[TREE]]], caption) == pytest.approx(10)
-
-
-def test_words_that_all_images_have_earn_nothing():
-    assert one_score([[[A, DOG]], [[A, CAT]]], [A]) == 0
-    assert one_score([[[A, DOG]], [[CAT]]], [A]) > 1
-
-
 def test_rarer_words_earn_more():
     references = [[[A, DOG]], [[A, CAT]], [[TREE]], [[OF]]]  # idf: A log 4 - log 2, DOG log 4, twice as much
     reward = CiderD(references).score([0], [[[A], [DOG]]])[0]
     assert reward == pytest.approx(10 / 4 * math.exp(-1 / 72) * np.array([1, 2]) / math.sqrt(5))
-
-
-def test_said_twice_in_one_image_is_one_image():
-    references = [[[A, DOG], [A, A, DOG]], [[CAT]]]
-    np.testing.assert_allclose(one_score(references, [A]), cider_of_all(references, [[A], []])[0])
-    assert one_score(references, [A]) > 1
 
 
 def test_repeating_a_word_gains_nothing():
@@ -122,18 +101,6 @@ def test_repeating_a_word_gains_nothing():
     assert one_score(references, [DOG] * 4) == pytest.approx(10 / 4 / (4 * math.sqrt(2)) * math.exp(-4 / 72))
     scores = CiderD(references).score([0], [[[DOG] * times for times in (1, 2, 3, 4)]])[0].tolist()
     assert scores == sorted(set(scores), reverse=True)
-
-
-def test_words_too_many_cost():
-    caption = [DOG, RUNS, CAT, SITS, TREE]
-    rest = range(100, 112)
-    scores = CiderD([[caption], [[OF]]]).score([0], [[[*caption, *rest[:more]] for more in (0, 1, 6, 12)]])[0]
-    # of the caption's n-grams of each n, 6 - n agree, and one more for each word does not
-    by_hand = [
-        10 / 4 * math.exp(-(more**2) / 72) * sum(math.sqrt((6 - n) / (6 - n + more)) for n in (1, 2, 3, 4))
-        for more in (0, 1, 6, 12)
-    ]
-    assert scores == pytest.approx(by_hand)
 
 
 # END
@@ -160,22 +127,10 @@ def test_end_makes_it_dearer_to_stop_at_a_word_that_ends_no_caption():
 # Little to score
 
 
-def test_an_empty_caption_earns_nothing():
-    assert one_score([[[DOG], []], [[CAT]]], []) == 0
-
-
-def test_an_empty_reference_gives_nothing_but_counts():
-    assert one_score([[[DOG, RUNS], []], [[CAT]]], [DOG, RUNS]) == pytest.approx(10 * 2 / 4 / 2)
-
-
 def test_an_image_without_references_gives_nothing_but_counts():
     references = [[], [[A, DOG]], [[A, DOG]]]
     reward = CiderD(references)
     assert reward.score([0, 1], [[[A, DOG]], [[A, DOG]]]) == pytest.approx(np.array([[0], [5]]))
-
-
-def test_a_single_image_gives_nothing():
-    assert one_score([[[DOG, RUNS]]], [DOG, RUNS]) == 0
 
 
 def test_a_caption_may_be_a_row_of_an_array():
@@ -184,8 +139,3 @@ def test_a_caption_may_be_a_row_of_an_array():
     reward = CiderD(references)
     np.testing.assert_array_equal(reward.score([0], rows), reward.score([0], rows.tolist()))
     assert reward.score([0], rows)[0, 0] > 5
-
-
-def test_every_image_of_a_batch_needs_captions():
-    with pytest.raises(ValueError, match="shorter"):
-        CiderD([[[DOG]], [[CAT]]]).score([0, 1], [[[DOG]]])

@@ -109,10 +109,10 @@ def test_a_photo_that_is_encoded_is_not_read_again_and_gets_the_same_caption(ima
     (tmp_path / "encoders").symlink_to(cache_dir() / "encoders")  # for a cache of features of its own
     monkeypatch.setenv("LCM_CACHE", str(tmp_path))
     expected = [answer for _, answer in captioner.describe_many(photos, samples=0)]
-    assert list(compare_module._encoded(captioner, photos)) == photos
+    assert list(compare_module.with_known_features(captioner, photos)) == photos
     encoder = find_encoder(captioner.encoder, threads=1)
     encode_images({"first": photos[0], "last": photos[3]}, encoder, captioner.feature_kinds)
-    known = list(compare_module._encoded(captioner, photos))
+    known = list(compare_module.with_known_features(captioner, photos))
     assert [isinstance(one, SeenImage) for one in known] == [True, False, False, True]
     found = [answer for _, answer in captioner.describe_many(known, samples=0)]
     assert [one.caption for place, one in enumerate(found) if place != 1] == [expected[n].caption for n in (0, 2, 3)]
@@ -132,7 +132,7 @@ def test_one_that_cannot_be_loaded_is_left_out_with_the_reason_and_the_others_ru
 
 
 def test_one_whose_process_dies_is_left_out(images, monkeypatch):
-    monkeypatch.setattr(compare_module, "_work", die)
+    monkeypatch.setattr(compare_module, "caption_and_time", die)
     with pytest.raises(ConfigError) as error:
         run_captioners({"greedy": "bundle"}, images, timed=0)
     assert str(error.value) == f"none of the captioners could be run:\ngreedy: {compare_module.DIED}"
