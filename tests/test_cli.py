@@ -88,7 +88,7 @@ def test_a_bad_image_is_named_and_the_others_are_captioned(tmp_path, capsys):
     [
         (
             ["run", "--params", "flickr9k"],
-            "unknown preset 'flickr9k'; choose from benchmark, compare, flickr30k, flickr8k, flickr8k-best, original, "
+            "unknown preset 'flickr9k'; choose from compare, flickr30k, flickr8k, flickr8k-best, original, "
             "retrain, retrain-anew, sample",
         ),
         (["run", "--params", "sample", "-p", "epoch", "3"], "did you mean 'epochs'?"),

@@ -78,7 +78,6 @@ def test_the_folder_of_the_run_has_no_default():
         ),
         *((TrainConfig, name) for name in ("reinforce_learning_rate", "reinforce_images", "tagger_epochs")),
         *((EvaluateConfig, name) for name in ("beam_width", "max_words", "gallery_images", "page_photos")),
-        *((BenchmarkConfig, name) for name in ("batch_size", "rounds")),
     ],
 )
 @pytest.mark.parametrize("value", [0, -1])

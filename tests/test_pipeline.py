@@ -160,7 +160,6 @@ def test_every_preset_loads_and_sets_known_parameters_only():
             "flickr8k-best",
             "original",
             "sample",
-            "benchmark",
             "compare",
             "retrain",
             "retrain-anew",
