@@ -6,7 +6,7 @@
 # names; the pinned version is then taken from there.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run notebooks test lint lab serve dashboard clean distclean
+.PHONY: help setup run notebooks test lint lab serve dashboard benchmark clean distclean
 .PHONY: driver current contributions retrain summary release dispatch
 
 VENV := .venv
@@ -69,6 +69,9 @@ serve: $(READY) ## serve captions, tags and corrections over HTTP
 dashboard: $(READY) ## open the page for captions, corrections and the quality of models
 	JUPYTER_CONFIG_PATH=lcm/dashboard/jupyter JUPYTER_PATH=lcm/dashboard/jupyter$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
 		$(BIN)/voila notebooks/dashboard.ipynb $(ARGS)
+
+benchmark: $(READY) ## measure speed and scale on Flickr8k, beside references, into reports/benchmark.md
+	$(BIN)/python -m benchmarks $(ARGS)
 
 # What .github/workflows does, step by step; it works on any machine. Values that come from elsewhere (STORE_DRIVER,
 # APPROVED, VERSION) are read by the shell, as one word each: neither make nor the shell takes anything in them for code.

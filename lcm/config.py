@@ -149,8 +149,8 @@ class EvaluateConfig(Params):
     as_bundle: bool = param(False, "whether the four above are as the bundle says, which resumes another one")
     samples: int = param(5, "captions drawn beside the best one, for tags")
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
-    gallery_images: int = param(4, "images a row of the gallery of best, median and worst captions", "above 0")
-    page_photos: int = param(50, "photos on the page of photos with captions and tags", "above 0")
+    gallery_images: int = param(4, "of the best, the median and the worst captions that are shown, each", "above 0")
+    page_photos: int = param(20, "photos shown with captions and tags", "above 0")
     notes: str = param("", "Markdown for the model card: licences, biases seen, how the model was made")
 
     def of_bundle(self, manifest: Any) -> Self:
@@ -172,7 +172,7 @@ class CompareConfig(Params):
     images: int = param(0, "of the split, evenly spaced; 0: all", "at least 0")
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
     timed_photos: int = param(50, "photos that each captioner is timed on, one at a time", "at least 0")
-    disagreements: int = param(12, "images of the report, those on which the captioners differ most", "above 0")
+    disagreements: int = param(12, "photos shown on which the captioners differ most", "above 0")
     update_cards: bool = param(False, "whether the compared bundles' model cards get their numbers")
 
 
@@ -185,17 +185,6 @@ class PublishConfig(Params):
     current: str = param("current", "what it calls the current model")
     publish: bool = param(True, "whether a model that passes is published; else the gate only says what it would do")
     make_current: bool = param(True, "whether what is published answers from then on")
-
-
-@dataclass(frozen=True)
-class BenchmarkConfig(Params):
-    """Parameters of 05_benchmark: vocabulary and features in, speeds out."""
-
-    run_dir: str = param(MISSING, "folder of this run's files, as 01_prepare left it")
-    batch_size: int = param(128, "captions a step of ours", "above 0")
-    rounds: int = param(5, "times that each side is measured; medians count", "above 0")
-    photos: int = param(100, "dev images that are encoded and described", "above 0")
-    largest: int = param(100_000, "images of the largest data set that growth is measured at", "above 0")
 
 
 @dataclass(frozen=True)

@@ -138,10 +138,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _write_html(executed: Path) -> None:
-    nbconvert = require("nbconvert", "notebooks")
-    one_line_a_bar = nbconvert.preprocessors.CoalesceStreamsPreprocessor()  # of a progress bar, only its last state
+    nbconvert, nbformat = require("nbconvert", "notebooks"), require("nbformat", "notebooks")
+    notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    notebook.cells = [cell for cell in notebook.cells if cell.cell_type != "code" or cell.outputs]
     exporter = nbconvert.HTMLExporter(
-        embed_images=True, exclude_input=True, exclude_output_prompt=True, preprocessors=[one_line_a_bar]
+        embed_images=True, exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
-    html, _ = exporter.from_filename(str(executed))
+    html, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
     write_atomic(executed.with_suffix(".html"), html)

@@ -1,6 +1,7 @@
 """The frozen answers of tests/frozen, checked so that another processor may differ a little; the command is exact."""
 
 import pytest
+
 from tests.frozen import frozen
 
 CAPTIONS_EQUAL, SCORE_MAY_DIFFER = 0.98, 0.01

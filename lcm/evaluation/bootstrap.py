@@ -1,27 +1,22 @@
-"""How sure a score over images is: bootstrap confidence intervals.
+"""How sure a score over images is: percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13).
 
-Knows how images are drawn anew and what interval the redrawn scores span. Refuses to know what the values measure.
-
-The interval is the percentile one (Efron and Tibshirani 1993, chapter 13): the images are drawn again with
-replacement, as many as there are, and the middle 95 % of the means of these resamples are the interval. It says how
-the mean could have come out with other images of the same kind; not how it would with another training run.
-
-`scipy.stats.bootstrap(method="percentile")` gives the same numbers from the same seed, but nothing else here needs
-SciPy: 143 MB on disk, and most of a second to import, for the ten lines below.
+The images are drawn again with replacement, as many as there are, and the middle 95 % of the scores of these resamples
+are the interval. It says how the score could have come out with other images of the same kind, not with another
+training run. The same seed and number of images draw the same images.
 
 Shapes: B images, R resamples, K counts of an image.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lcm.errors import ConfigError, DataError
+from lcm.errors import DataError
 
 RESAMPLES = 2000  # another seed moves an end by 3 % of the interval's half width (standard deviation, 1,000 images)
-LEVEL = 0.95  # the share of the resampled means inside the interval
-BLOCK_DRAWS = 1 << 18  # draws held at once: 2 MB of places and 2 MB of values, which stay in the cache
+LEVEL = 0.95  # the share of the resampled scores inside the interval
+BLOCK_DRAWS = 1 << 18  # draws held at once: 2 MB of places, which stay in the cache
 
 
 @dataclass(frozen=True)
@@ -34,49 +29,31 @@ class Interval:
 
     @property
     def holds_zero(self) -> bool:
-        """Whether a difference may be none at all: an accident of the images."""
+        """Whether a difference may be chance: an accident of the images."""
         return self.low <= 0 <= self.high
 
 
-def bootstrap_mean(
-    values: Sequence[float], resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> Interval:
-    """Return the mean of `values` [B], one an image, with its percentile bootstrap interval.
+def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Interval:
+    """Return the mean of `values` [B], one an image, with its 95 % interval.
 
-    The same seed and number of values draw the same images. Memory: 4 MB, or 16 bytes an image where that is more.
-    Raises DataError when there are fewer than two values, of which no interval follows, or one is None or not finite;
-    ConfigError for a level outside 0 to 1 or fewer than one resample.
+    Raises DataError when there are fewer than two values, of which no interval follows, or one is not finite.
     """
     sample = _checked(values)
-    means = [sample[places].mean(axis=1) for places in _drawn(len(sample), resamples, level, seed)]
-    return _interval(float(sample.mean()), np.concatenate(means), level)
+    return _bootstrap(len(sample), lambda places: sample[places].mean(axis=-1), seed)
 
 
-def bootstrap_difference(
-    ours: Sequence[float],
-    theirs: Sequence[float],
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Interval:
+def bootstrap_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Interval:
     """Return the mean of ours minus theirs [B] with its interval, paired: `ours[i]` and `theirs[i]` are of one image.
 
-    Pairing takes out how hard the images are, so the interval is narrower than those of the two means suggest; zero
-    outside of it says that the difference is hardly an accident of the images.
+    Pairing takes out how hard the images are, so the interval is narrower than those of the two means suggest.
     Raises what `bootstrap_mean` raises, and DataError when the two do not have the same length.
     """
     if len(ours) != len(theirs):
         raise DataError(f"{len(ours)} values against {len(theirs)}; give both of the same images, in the same order")
-    return bootstrap_mean(_checked(ours) - _checked(theirs), resamples, level, seed)
+    return bootstrap_mean(_checked(ours) - _checked(theirs), seed)
 
 
-def bootstrap_statistic(
-    counts: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Interval:
+def bootstrap_statistic(counts: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Interval:
     """Return a score that is no mean over images, as BLEU of a set, with its interval.
 
     `counts` [B, K] hold what the score adds up over images; `statistic` turns sums of them, [R, K], into scores [R].
@@ -85,27 +62,24 @@ def bootstrap_statistic(
     """
     rows = np.asarray(counts, np.float64)
     _checked(rows.sum(axis=1))
-    sums = []
-    for places in _drawn(len(rows), resamples, level, seed):
+
+    def score(places: np.ndarray) -> np.ndarray:
+        """Add the counts up by how often each image was drawn: faster than gathering them."""
         ahead = places + len(rows) * np.arange(len(places))[:, None]
-        times = np.bincount(ahead.ravel(), minlength=places.size).reshape(places.shape)  # [rows, B] an image was drawn
-        sums.append(times @ rows)
-    return _interval(float(statistic(rows.sum(axis=0)[None])[0]), statistic(np.concatenate(sums)), level)
+        times = np.bincount(ahead.ravel(), minlength=places.size).reshape(places.shape)  # [R, B]
+        return statistic(times @ rows)
+
+    return _bootstrap(len(rows), score, seed)
 
 
-def _drawn(images: int, resamples: int, level: float, seed: int) -> Iterator[np.ndarray]:
-    """Yield the places of the images drawn, [rows, B] at a time, of `resamples` rows in all."""
-    if not (0 < level < 1 and resamples >= 1):
-        raise ConfigError(f"level is {level} and resamples {resamples}; give a level between 0 and 1 and a resample")
+def _bootstrap(images: int, score: Callable[[np.ndarray], np.ndarray], seed: int) -> Interval:
+    """Return the interval of a score; `score` turns the places of the images drawn, [R, B], into scores [R]."""
     draw = np.random.default_rng(seed).integers
     rows = max(1, BLOCK_DRAWS // images)
-    for start in range(0, resamples, rows):
-        yield draw(0, images, (min(rows, resamples - start), images))
-
-
-def _interval(value: float, redrawn: np.ndarray, level: float) -> Interval:
-    low, high = np.quantile(redrawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    redrawn = np.concatenate([score(draw(0, images, (size, images))) for size in sizes])
+    low, high = np.quantile(redrawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(score(np.arange(images)[None])[0]), float(low), float(high))
 
 
 def _checked(values: Sequence[float]) -> np.ndarray:

@@ -1,14 +1,11 @@
-"""Confidence against what people wrote: fitting it, and measuring how far it can be trusted.
+"""Confidence: Platt scaling of mean log-probabilities against what people wrote, and how far it can be trusted.
 
-Knows when a caption counts as right, how a curve from mean log-probability to probability is fitted, and how its
-quality is measured on images that it was not fitted on. Refuses to know models and how log-probabilities come about.
-
-A caption is right when every content word of it (`lcm.data.text`: no stop words, plurals folded) is used by at
-least one of the image's references. That is stricter than a reader: "crowd" is wrong where people wrote "audience"; and
+A caption is right when every content word of it (`lcm.data.text`: no stop words, plurals folded) is used by at least
+one of the image's references. That is stricter than a reader: "crowd" is wrong where people wrote "audience"; and
 laxer: who does what to whom is not looked at. The more references an image has, the more captions of it are right.
 
-Out of sample: the images are parted in two halves, those at even and at odd places; a curve is fitted on one and
-measured on the other, both ways, so that each caption has a confidence from captions of other images.
+Reliability is measured out of sample: the images are parted in two halves, those at even and at odd places; a curve is
+fitted on one and measured on the other, both ways, so that each caption has a confidence from captions of other images.
 
 Shapes: K captions, one an image.
 """
@@ -21,11 +18,9 @@ import numpy as np
 
 from lcm.captioning.description import PlattScaler
 from lcm.data.text import candidates, content_words
-from lcm.errors import DataError
+from lcm.errors import DataError, require
 
 BINS = 10
-NEWTON_STEPS = 100  # at most; seen: up to 8
-SMALL = 1e-10  # a gradient of the mean loss below which there is nothing more to gain
 EQUAL = 1e-6  # mean log-probabilities that differ by less, relatively, are equal: no slope follows from rounding
 
 
@@ -52,8 +47,9 @@ class Reliability:
 
     def as_metrics(self) -> dict[str, float | str | None]:
         """Return the flat object for metrics.json: captions_right, confidence_brier to confidence_auc, reasons."""
-        flat: dict[str, float | str | None] = {_key(name): getattr(self, name) for name in MEASURES}
-        return flat | {f"{_key(name)}_reason": why for name, why in self.reasons.items()}
+        keys = {name: "captions_right" if name == "right" else f"confidence_{name}" for name in MEASURES}
+        flat: dict[str, float | str | None] = {key: getattr(self, name) for name, key in keys.items()}
+        return flat | {f"{keys[name]}_reason": why for name, why in self.reasons.items()}
 
 
 MEASURES = tuple(each.name for each in fields(Reliability) if each.default is None)
@@ -65,15 +61,14 @@ def is_right(caption: str, references: Sequence[str]) -> bool:
     return bool(words) and set(words).issubset(candidates(references))
 
 
-def fit_calibration(mean_log_probs: Sequence[float], right: Sequence[bool]) -> PlattScaler | None:
+def fit_platt_scaler(mean_log_probs: Sequence[float], right: Sequence[bool]) -> PlattScaler | None:
     """Return the most likely curve, given the captions' mean log-probabilities [K] and which are right [K].
 
     None without captions: of nothing, no confidence follows.
 
     Platt's targets stand in for 1 and 0: (right ones + 1) / (right ones + 2) and 1 / (wrong ones + 2). So there always
     is one best curve and it is finite, also where all captions are right, all are wrong, or few or one are given.
-    Newton's method finds it, with steps halved until the loss falls (Lin, Lin and Weng, "A Note on Platt's
-    Probabilistic Outputs for Support Vector Machines", 2007). Equal log-probabilities give the slope 0.
+    Equal log-probabilities, and captions that are all right or all wrong, give the slope 0.
     Raises DataError when lengths differ or a log-probability is not finite.
     """
     signal, is_one = _checked(mean_log_probs, right)
@@ -82,35 +77,16 @@ def fit_calibration(mean_log_probs: Sequence[float], right: Sequence[bool]) -> P
     ones = np.count_nonzero(is_one)
     targets = np.where(is_one, (ones + 1) / (ones + 2), 1 / (len(signal) - ones + 2))
     centre, spread = signal.mean(), signal.std()
-    if spread <= EQUAL * max(1.0, abs(centre)):
+    if spread <= EQUAL * max(1.0, abs(centre)) or ones in (0, len(signal)):
         share = targets.mean()
         return PlattScaler(0.0, float(np.log(share / (1 - share))))
-    intercept, slope = _newton(np.stack([np.ones_like(signal), (signal - centre) / spread]), targets)
-    return PlattScaler(float(slope / spread), float(intercept - slope * centre / spread))
-
-
-def _newton(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the weights [2] of `inputs` [2, K] whose logistic function has the least cross-entropy to the targets."""
-    weights = np.zeros(2)
-
-    def loss(candidate: np.ndarray) -> float:
-        logits = candidate @ inputs
-        return float(np.mean(np.logaddexp(0, logits) - targets * logits))
-
-    for _ in range(NEWTON_STEPS):
-        probabilities = (1 + np.tanh(weights @ inputs / 2)) / 2
-        gradient = inputs @ (probabilities - targets) / len(targets)
-        if np.abs(gradient).max() < SMALL:
-            break
-        curvature = (inputs * probabilities * (1 - probabilities)) @ inputs.T / len(targets)
-        step = np.linalg.solve(curvature + 1e-12 * np.eye(2), gradient)  # the same sigma as Lin, Lin and Weng
-        before, length = loss(weights), 1.0
-        while loss(weights - length * step) > before - 1e-4 * length * (gradient @ step) and length > SMALL:
-            length /= 2
-        if length <= SMALL:  # rounding leaves nothing to gain
-            break
-        weights = weights - length * step
-    return weights
+    # scikit-learn takes no soft targets: each caption is given as right and as wrong, weighted by its target.
+    inputs = np.tile((signal - centre) / spread, 2)[:, None]
+    classes, weights = np.repeat([1, 0], len(signal)), np.concatenate([targets, 1 - targets])
+    regression = require("sklearn.linear_model", "evaluate").LogisticRegression
+    fitted = regression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(inputs, classes, weights)
+    slope = fitted.coef_[0, 0] / spread
+    return PlattScaler(float(slope), float(fitted.intercept_[0] - slope * centre))
 
 
 def reliability(mean_log_probs: Sequence[float], right: Sequence[bool]) -> Reliability:
@@ -128,10 +104,11 @@ def reliability(mean_log_probs: Sequence[float], right: Sequence[bool]) -> Relia
     confidences, constants = np.empty(len(signal)), np.empty(len(signal))
     halves = slice(0, None, 2), slice(1, None, 2)
     for measured, fitted in (halves, halves[::-1]):
-        calibration = fit_calibration(signal[fitted], is_one[fitted])
-        confidences[measured] = [calibration.confidence(each) for each in signal[measured]]
+        scaler = fit_platt_scaler(signal[fitted], is_one[fitted])
+        confidences[measured] = [scaler.confidence(each) for each in signal[measured]]
         constants[measured] = is_one[fitted].mean()
-    bins = _bins(confidences, is_one)
+    groups = np.array_split(np.argsort(confidences, kind="stable"), min(BINS, len(signal)))
+    bins = tuple(Bin(float(confidences[each].mean()), float(is_one[each].mean()), len(each)) for each in groups)
     auc = _auc([(confidences[half], is_one[half]) for half in halves])
     return Reliability(
         captions=len(signal),
@@ -145,29 +122,18 @@ def reliability(mean_log_probs: Sequence[float], right: Sequence[bool]) -> Relia
     )
 
 
-def _bins(confidences: np.ndarray, is_one: np.ndarray) -> tuple[Bin, ...]:
-    order = np.argsort(confidences, kind="stable")
-    groups = np.array_split(order, min(BINS, len(order)))
-    return tuple(Bin(float(confidences[each].mean()), float(is_one[each].mean()), len(each)) for each in groups)
-
-
 def _auc(halves: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None:
-    """Return the share of pairs within a half where the right caption has the higher confidence, a tie counting half.
+    """Return the AUC over the pairs of a right and a wrong caption within a half; None where there are none.
 
     Across halves no pairs are formed: two curves are not one scale, and a half with fewer right ones than the other
     gives the other the lower confidences, which would pass for a bad signal.
     """
     wins, pairs = 0.0, 0
     for confidences, is_one in halves:
-        wrong = np.sort(confidences[~is_one])
-        below, up_to = (np.searchsorted(wrong, confidences[is_one], side) for side in ("left", "right"))
-        wins += float((below + up_to).sum()) / 2
-        pairs += len(below) * len(wrong)
-    return wins / pairs if pairs else None
-
-
-def _key(name: str) -> str:
-    return "captions_right" if name == "right" else f"confidence_{name}"
+        if its_pairs := np.count_nonzero(is_one) * np.count_nonzero(~is_one):
+            wins += its_pairs * require("sklearn.metrics", "evaluate").roc_auc_score(is_one, confidences)
+            pairs += its_pairs
+    return float(wins / pairs) if pairs else None
 
 
 def _checked(mean_log_probs: Sequence[float], right: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +151,7 @@ def _checked(mean_log_probs: Sequence[float], right: Sequence[bool]) -> tuple[np
 class Calibrated:
     """Captions with their confidences, the curve that gave them, and how good it is."""
 
-    calibration: PlattScaler | None  # None without captions
+    scaler: PlattScaler | None  # None without captions
     reliability: Reliability
     confidences: list[float]
 
@@ -195,6 +161,6 @@ def calibrate(
 ) -> Calibrated:
     """Fit a curve to captions [K], measure how good such curves are, and return each caption's confidence."""
     right = [is_right(caption, its) for caption, its in zip(captions, references, strict=True)]
-    curve = fit_calibration(mean_log_probs, right)
-    confidences = [curve.confidence(each) for each in mean_log_probs] if curve else []
-    return Calibrated(curve, reliability(mean_log_probs, right), confidences)
+    scaler = fit_platt_scaler(mean_log_probs, right)
+    confidences = [scaler.confidence(each) for each in mean_log_probs] if scaler else []
+    return Calibrated(scaler, reliability(mean_log_probs, right), confidences)

@@ -1,11 +1,4 @@
-"""One captioner of a comparison: what it wrote, what that cost, how good it is.
-
-Knows which scores have an interval, and how all numbers become one flat object. Refuses to know other captioners.
-
-Captioners side by side: the same images, the same references, every score with what is sure of it.
-
-Knows which scores have an interval, which differences between captioners are more than an accident of the images, and
-who ranks where. Refuses to know how captions were made, and how a comparison is shown.
+"""Captioners side by side: run on the same images, each in its own process, scored, and every pair compared.
 
 Intervals are 95 % bootstrap intervals over images (`lcm.evaluation.bootstrap`). CIDEr and both WER are means over
 images; BLEU-4 is of the set, its images drawn anew; METEOR of a set cannot be had from its images, so that its interval
@@ -15,28 +8,8 @@ captioners on the same drawn images. They say nothing of another training run of
 Edge cases: an image without a usable reference is skipped for all; an empty caption counts, as the worst there is;
 below two scored images there are scores and no intervals.
 
-A comparison image by image: where captioners disagree, who is best how often, a table for one's own analysis.
-
-Knows what a disagreement is: the range of an image's CIDEr from its worst captioner to its best, so that the images
-come first on which the choice of captioner matters. Refuses to know how it is shown. What it gives holds captions and
-paths of the data set: it stays out of git where the data set may not be published.
-
-Numbers that others have published, to stand beside one's own.
-
-Knows what was reported, on which images and where. Refuses to measure: nothing here was run, and a quoted number can
-differ from one's own by the images, the split, the tokeniser and the encoder, not only by the model. The numbers were
-copied by hand: check them against their source before they are quoted further.
-
-BLEU-4, METEOR and CIDEr are fractions as `lcm.evaluation.metrics.Scores` has them; papers print them times 100.
-
-Captioners at work, for a comparison: each in a process of its own, so that time and memory are its own.
-
-Knows how captioners are named in a comparison, how they are run and timed, and what becomes of one that cannot run.
-Refuses to know scores.
-
-A photo is timed as a user waits for it: from its file to its caption, alone, all cores, nothing but captioning (no
-other captions, no tags beyond those of the caption), after WARM_UP photos that are not counted. For its scores it gets
-the features that 01_prepare has encoded, where it has the same encoder.
+What holds captions and paths of the data set (disagreements, the table image by image) stays out of git where the data
+set may not be published; metrics.json and comparison.json hold numbers alone.
 """
 
 import json
@@ -47,7 +20,7 @@ import shlex
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, fields
 from itertools import combinations
 from multiprocessing.connection import Connection
@@ -66,13 +39,13 @@ from lcm.data.dataset import Dataset, LabelledImage
 from lcm.errors import BadImageError, ConfigError, DataError, LcmError, require
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean, bootstrap_statistic
 from lcm.evaluation.gallery import evenly
-from lcm.evaluation.metrics import Degeneration, Scores, bleu_4, bleu_4_difference, measure_degeneration, score_several
+from lcm.evaluation.metrics import Degeneration, Scores, bleu_4, measure_degeneration, score_several
 from lcm.features.cache import FeatureCache
 from lcm.paths import RunDir
-from lcm.retraining.contributed import is_contributed
 
 # What has an interval -> its list in Scores.per_image; None: counts of the whole set. The first is the headline.
 MEASURES = {"wer": "wer", "cider": "cider", "bleu_4": None, "meteor_mean": "meteor", "wer_best": "wer_best"}
+RANKED = ("wer", "wer_best", "cider", "bleu_4", "meteor")
 FEW = "fewer than two images were scored, of which no interval follows"
 
 
@@ -85,7 +58,7 @@ def smaller_is_better(metric: str) -> bool:
 class CaptionerOutput:
     """What a captioner wrote, and what it cost."""
 
-    name: str  # as reports call it, each its own
+    name: str  # as reports call it, unlike any other's
     captions: Sequence[str]  # the best of each image, in the order of the references
     seconds: Sequence[float] = ()  # time of one photo alone, of some photos
     peak_memory_mb: float | None = None  # of the process that captioned
@@ -98,7 +71,7 @@ class CaptionerResult:
 
     output: CaptionerOutput
     scores: Scores
-    habits: Degeneration
+    degeneration: Degeneration
     intervals: Mapping[str, Interval]  # by the names of MEASURES; one that could not be measured is missing
 
     @property
@@ -111,7 +84,7 @@ class CaptionerResult:
 
         A number that was not measured is None, and `<name>_reason` says why.
         """
-        flat = self.scores.as_metrics() | self.habits.as_metrics() | {"meteor_mean": None} | self.costs()
+        flat = self.scores.as_metrics() | self.degeneration.as_metrics() | {"meteor_mean": None} | self.costs()
         for name in MEASURES:
             if its := self.intervals.get(name):
                 flat |= {name: its.value, f"{name}_low": its.low, f"{name}_high": its.high}
@@ -128,10 +101,6 @@ class CaptionerResult:
         known = {"seconds_median": median, "seconds_p95": p95, "peak_memory_mb": self.output.peak_memory_mb}
         reasons = {f"{name}_reason": "not measured" for name, value in known.items() if value is None}
         return known | {"seconds_photos": len(times)} | reasons
-
-
-# How several references become one WER: see the fields of Scores; the headline first.
-WER_DEFINITIONS = ("wer", "wer_best", "wer_first", "wer_pooled")
 
 
 @dataclass(frozen=True)
@@ -158,7 +127,7 @@ class Comparison:
     results: tuple[CaptionerResult, ...]  # in the order given
     references: Sequence[Sequence[str]]
     differences: tuple[Difference, ...]  # every pair, in the order given, of every measure that both have
-    people: Degeneration  # of the first reference of each image: the yardstick for habits
+    people: Degeneration  # of the first reference of each image: the yardstick
     not_run: Mapping[str, str] = field(default_factory=dict)  # name -> why it could not be run
 
     @property
@@ -223,7 +192,7 @@ class Comparison:
                 {"measure": one.measure, "first": one.first, "second": one.second, **asdict(one.interval)}
                 for one in self.differences
             ],
-            "ranks": {metric: self.ranks(metric) for metric in (*WER_DEFINITIONS, "cider", "bleu_4", "meteor")},
+            "ranks": {metric: self.ranks(metric) for metric in RANKED},
             "people": self.people.as_metrics(),
             "not_run": dict(self.not_run),
         }
@@ -248,9 +217,17 @@ def compare(
 
     `train_captions` and `vocabulary_size` are those of `lcm.evaluation.metrics.score`, the same for all; `meteor=False`
     saves ten seconds. `not_run` names captioners that could not be run, with the reason.
-    Raises DataError when there is no output, two have the same name, or one has not a caption an image.
+    Raises DataError when there is no output, or one has not a caption an image.
     """
-    _check(outputs, references, not_run)
+    if not outputs:
+        reasons = "; ".join(f"{name}: {why}" for name, why in not_run.items())
+        raise DataError(f"no captioner to compare; {reasons or 'give at least one'}")
+    for one in outputs:
+        if len(one.captions) != len(references):
+            raise DataError(
+                f"{one.name} has {len(one.captions)} captions for {len(references)} images; "
+                "give one an image, empty where it wrote none"
+            )
     options = {"train_captions": train_captions, "vocabulary_size": vocabulary_size, "meteor": meteor}
     scored = score_several([one.captions for one in outputs], references, **options)
     samples = [_samples(scores) for scores in scored]
@@ -264,23 +241,6 @@ def compare(
         people=measure_degeneration([first for first, *_ in filter(None, references)]),
         not_run=dict(not_run),
     )
-
-
-def _check(outputs: Sequence[CaptionerOutput], references: Sequence, not_run: Mapping[str, str]) -> None:
-    names = [one.name for one in outputs]
-    if not names:
-        raise DataError(
-            "no captioner to compare; " + ("; ".join(map(": ".join, not_run.items())) or "give at least one")
-        )
-    if len(every := [*names, *not_run]) != len(set(every)):
-        twice = sorted({name for name in every if every.count(name) > 1})
-        raise DataError(f"more than one captioner is called {', '.join(twice)}; give each a name of its own")
-    for one in outputs:
-        if len(one.captions) != len(references):
-            raise DataError(
-                f"{one.name} has {len(one.captions)} captions for {len(references)} images; "
-                "give one an image, empty where it wrote none"
-            )
 
 
 def _samples(scores: Scores) -> dict[str, np.ndarray]:
@@ -305,65 +265,16 @@ def _differences(names: Sequence[str], samples: Sequence[Mapping[str, np.ndarray
         having = [(name, its[measure]) for name, its in zip(names, samples, strict=True) if measure in its]
         for (first, ours), (second, theirs) in combinations(having, 2):
             if measure == "bleu_4":
-                interval = bootstrap_statistic(np.hstack([ours, theirs]), bleu_4_difference)
+                interval = bootstrap_statistic(np.hstack([ours, theirs]), _bleu_4_difference)
             else:
                 interval = bootstrap_difference(ours, theirs)
             yield Difference(measure, first, second, interval)
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a captioner said of an image, and how it scored."""
-
-    name: str
-    caption: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """An image with what each captioner said of it, in the order compared."""
-
-    image: Path
-    said: tuple[Said, ...]
-    references: tuple[str, ...]
-    spread: float  # the highest score less the lowest
-
-
-def image_metric(comparison: Comparison) -> str:
-    """Return what images are told apart by: CIDEr, or WER where CIDEr could not be measured."""
-    return "cider" if all("cider" in result.scores.per_image for result in comparison.results) else "wer"
-
-
-def disagreements(comparison: Comparison, images: Sequence[LabelledImage], count: int) -> list[Disagreement]:
-    """Return the `count` images with the widest range of scores, the widest first; none where all score the same.
-
-    Raises DataError when `images` are not as many as were compared.
-    """
-    _check_metric(comparison, images)
-    metric = image_metric(comparison)
-    found = []
-    for place, image in enumerate(images):
-        scores = [result.scores.per_image.get(metric, [None] * len(images))[place] for result in comparison.results]
-        if None not in scores and max(scores) > min(scores):
-            said = tuple(
-                Said(result.name, result.output.captions[place], its)
-                for result, its in zip(comparison.results, scores, strict=True)
-            )
-            references = tuple(comparison.references[place])
-            found.append(Disagreement(image.path, said, references, max(scores) - min(scores)))
-    return sorted(found, key=lambda one: -one.spread)[:count]
-
-
-def shares_best(comparison: Comparison) -> dict[str, float]:
-    """Return the share of the images on which each captioner has the best score; equals all count, empty of none."""
-    metric = image_metric(comparison)
-    lists = {result.name: result.scores.per_image.get(metric, []) for result in comparison.results}
-    rows = [row for row in zip(*lists.values(), strict=True) if None not in row]
-    if not rows:
-        return {}
-    best = min if smaller_is_better(metric) else max
-    return {name: sum(row[place] == best(row) for row in rows) / len(rows) for place, name in enumerate(lists)}
+def _bleu_4_difference(sums: np.ndarray) -> np.ndarray:
+    """Return how much BLEU-4 of the first ten counts exceeds that of the last ten [R], of sums [R, 20]."""
+    first, second = np.split(sums, 2, axis=1)
+    return bleu_4(first) - bleu_4(second)
 
 
 def save_per_image(comparison: Comparison, images: Sequence[LabelledImage], path: Path) -> Path:
@@ -371,10 +282,7 @@ def save_per_image(comparison: Comparison, images: Sequence[LabelledImage], path
 
     Columns: image_id, path, captioner, caption, references (a list), and every score of an image that any captioner
     has: null where the image has no usable reference.
-    Raises DataError when `images` are not as many as were compared, ConfigError when pyarrow is missing.
     """
-    _check_metric(comparison, images)
-    arrow = require("pyarrow", "evaluate")
     names = list(dict.fromkeys(name for result in comparison.results for name in result.scores.per_image))
     rows = [
         {
@@ -383,25 +291,15 @@ def save_per_image(comparison: Comparison, images: Sequence[LabelledImage], path
             "captioner": result.name,
             "caption": result.output.captions[place],
             "references": list(comparison.references[place]),
-            **{
-                name: result.scores.per_image[name][place] if name in result.scores.per_image else None
-                for name in names
-            },
+            **{name: result.scores.per_image[name][place] for name in names if name in result.scores.per_image},
         }
         for result in comparison.results
         for place, image in enumerate(images)
     ]
-    texts = dict.fromkeys(("image_id", "path", "captioner", "caption"), arrow.string())
-    kinds = texts | {"references": arrow.list_(arrow.string())} | dict.fromkeys(names, arrow.float64())
+    table = require("pandas", "evaluate").DataFrame(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = arrow.Table.from_pylist(rows, arrow.schema(kinds.items()))
-    require("pyarrow.parquet", "evaluate").write_table(table, path)
+    table.astype(dict.fromkeys(names, float)).to_parquet(path, index=False)
     return path
-
-
-def _check_metric(comparison: Comparison, images: Sequence[LabelledImage]) -> None:
-    if len(images) != len(comparison.references):
-        raise DataError(f"{len(images)} images for a comparison of {len(comparison.references)}; give those compared")
 
 
 TANTI = "Tanti, Gatt, Camilleri: Where to put the image in an image caption generator (2018)"
@@ -412,7 +310,12 @@ UNNAMED = "paper not known; its captions are longer than people's"
 
 @dataclass(frozen=True)
 class ReportedResult:
-    """One row of somebody else's table."""
+    """One row of somebody else's table: BLEU-4, METEOR and CIDEr as fractions; papers print them times 100.
+
+    Nothing of it was run here, and a quoted number can differ from one's own by the images, the split, the tokeniser
+    and the encoder, not only by the model. The numbers were copied by hand: check them against their source before they
+    are quoted further.
+    """
 
     model: str
     images: str  # the data set and its split
@@ -421,10 +324,6 @@ class ReportedResult:
     bleu_4: float
     meteor: float | None = None  # None: not reported, or not quoted
     cider: float | None = None
-
-    def as_record(self) -> dict[str, str | float | None]:
-        """Return the row for a JSON file, marked as quoted."""
-        return asdict(self) | {"quoted": True}
 
 
 FLICKR8K, FLICKR30K = "Flickr8k, test", "Flickr30k, test"
@@ -443,7 +342,7 @@ DIED = "its process ended before its time, mostly for want of memory; what it sa
 
 
 @dataclass(frozen=True)
-class Ran:
+class CaptionerRuns:
     """What came of running captioners."""
 
     images: Sequence[LabelledImage]  # that were captioned
@@ -458,8 +357,8 @@ class Ran:
 
 def held_out_images(dataset: Dataset, split: str) -> list[LabelledImage]:
     """Return the images of a split, and the contributed ones that test, whatever the split is."""
-    contributed = [image for image in dataset.of("test") if is_contributed(image)]
-    return [image for image in dataset.of(split) if not is_contributed(image)] + contributed
+    contributed = [image for image in dataset.of("test") if image.is_contributed]
+    return [image for image in dataset.of(split) if not image.is_contributed] + contributed
 
 
 def choose_images(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
@@ -492,7 +391,7 @@ def parse_captioners(text: str, run_dir: str) -> dict[str, str]:
     return named
 
 
-def run_captioners(captioners: Mapping[str, str], images: Sequence[LabelledImage], timed: int) -> Ran:
+def run_captioners(captioners: Mapping[str, str], images: Sequence[LabelledImage], timed: int) -> CaptionerRuns:
     """Caption the images with each captioner, and time each on the first `timed` of them.
 
     One that cannot be loaded, or dies, is left out, with the reason. A photo that a captioner cannot read has an empty
@@ -509,7 +408,7 @@ def run_captioners(captioners: Mapping[str, str], images: Sequence[LabelledImage
         raise ConfigError(
             "none of the captioners could be run:\n" + "\n".join(f"{n}: {why}" for n, why in not_run.items())
         )
-    return Ran(images, outputs, not_run)
+    return CaptionerRuns(images, outputs, not_run)
 
 
 def update_cards(captioners: Mapping[str, str], comparison: Comparison, split: str) -> list[Path]:
@@ -545,19 +444,21 @@ def _run(name: str, spec: str, photos: Sequence[Path], timed: int) -> CaptionerO
     """Run one captioner in a process of its own; raises LcmError with what it said when it could not."""
     context = multiprocessing.get_context("spawn")  # a forked copy would hold this process's memory, and its threads
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, spec, list(photos), timed), daemon=True)
+    process = context.Process(target=caption_and_time, args=(theirs, spec, list(photos), timed), daemon=True)
     process.start()
     theirs.close()
     with closing(ours), tqdm(total=len(photos), desc=name, unit=" photos", mininterval=1) as progress:
         captions, rest = [], None
-        for kind, value in _received(ours):
-            if kind == "caption":
-                captions.append(value)
-                progress.update()
-            elif kind == "error":
-                raise LcmError(value)
-            else:
-                rest = value
+        with suppress(EOFError):  # the other process has ended
+            while True:
+                kind, value = ours.recv()
+                if kind == "caption":
+                    captions.append(value)
+                    progress.update()
+                elif kind == "error":
+                    raise LcmError(value)
+                else:
+                    rest = value
     process.join()
     if rest is None:
         raise LcmError(DIED)
@@ -565,16 +466,7 @@ def _run(name: str, spec: str, photos: Sequence[Path], timed: int) -> CaptionerO
     return CaptionerOutput(name, captions, seconds, peak, "" if its_name == name else its_name)
 
 
-def _received(connection: Connection) -> Iterator[tuple]:
-    """Yield what the other process sends until it ends."""
-    while True:
-        try:
-            yield connection.recv()
-        except EOFError:
-            return
-
-
-def _work(connection: Connection, spec: str, photos: list[Path], timed: int) -> None:
+def caption_and_time(connection: Connection, spec: str, photos: list[Path], timed: int) -> None:
     """Caption all photos and send each caption, then name, seconds of each timed photo, and peak memory in MB."""
     try:
         captioner = load_captioner(spec)
@@ -584,14 +476,16 @@ def _work(connection: Connection, spec: str, photos: list[Path], timed: int) -> 
             next(captioner.describe_many([photo], samples=0))
             if place >= len(photos[:WARM_UP]):
                 seconds.append(time.perf_counter() - started)
-        for _photo, description in captioner.describe_many(_encoded(captioner, photos), samples=0, workers=0):
+        for _photo, description in captioner.describe_many(
+            with_known_features(captioner, photos), samples=0, workers=0
+        ):
             connection.send(("caption", "" if isinstance(description, BadImageError) else description.caption))
         connection.send(("done", (captioner.name, seconds, _peak_memory_mb())))
     except LcmError as error:
         connection.send(("error", str(error)))
 
 
-def _encoded(captioner: Captioner, photos: Sequence[Path]) -> Iterator[Path | SeenImage]:
+def with_known_features(captioner: Captioner, photos: Sequence[Path]) -> Iterator[Path | SeenImage]:
     """Yield the photos, each with the features that 01_prepare has encoded for this captioner, if it has."""
     cache = FeatureCache(captioner.encoder, captioner.feature_kinds) if isinstance(captioner, SeeingCaptioner) else None
     for photo in photos:

@@ -1,83 +1,200 @@
-"""METEOR 1.5 (Denkowski and Lavie 2014), from the Java program inside pycocoevalcap.
+"""Scores of captions against what people wrote: CIDEr, BLEU, METEOR, ROUGE-L, WER, how varied the captions are, and
+how often they degenerate.
 
-Knows how that program is asked, and that it is asked by one process for several captioners: it takes ten seconds to
-start. Refuses to know how captions are standardised.
+Hypotheses, references and train captions all pass through `lcm.data.text.standardise` before anything is compared.
+Published numbers use the Penn Treebank tokeniser of coco-caption instead, which keeps "d.c." one word where ours has
+two; on human captions of Flickr8k dev that moves CIDEr and METEOR by less than 0.001, BLEU-4 and ROUGE-L by less than
+0.0001.
 
-BLEU: what a set of captions adds up over its images, and the score that follows from the sums.
+Edge cases, the same everywhere: a reference that is empty once standardised is dropped; an image that has no reference
+then is skipped and counted; an empty hypothesis is scored, as the worst there is (WER 1, the others 0); a score that
+cannot be computed is None, and `Scores.reasons` says why.
 
-Knows the counts behind BLEU and the way from their sums to the score. Refuses to know how images are drawn.
-
-BLEU of a set is no mean over images: an image without a common four-word sequence has a BLEU-4 of 0 by itself, and
-most have none. Its interval therefore comes from drawing images, adding up their counts and taking BLEU of the sums.
-N-grams are counted by pycocoevalcap, an image at a time: its own scorer keeps those of the whole set.
-
-Shapes: B images, R sums of images, 10 counts: four of agreeing n-grams, four of all n-grams, the words of the
-hypothesis, the words of the reference nearest in length.
-
-CIDEr-D: how much a caption says that people say of this image and not of every one.
-
-Knows how common each n-gram is in the references of a set, counted once, and scores captions of any of its images.
-Refuses to know models and how the captions came about. A word may be anything that can be compared: text, as scores are
-reported, or an id, as self-critical training rewards what it samples, END among them.
-
-After Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation" (2015), details as in pycocoevalcap's
-cider_scorer.py, which keeps the n-grams of all captions at once: 180 MB at 10,000 images.
-
-Shapes: B images, S captions of each, n words in an n-gram.
-
-Word errors: how many words of a reference a hypothesis gets wrong.
-
-Knows jiwer, and how to keep its alignments from filling the memory: those of 50,000 pairs would take 140 MB. Refuses to
-know how the numbers of many pairs become a score.
-
-Bad habits of captions that scores reward or miss: breaking off, repeating themselves, always saying the same.
-
-Knows which faults a caption can have by itself, and how often people have them. Refuses to know images and models.
-
-Training for a score (self-critical training, Rennie et al. 2017) can bring all three about: word sequences that pay are
-written twice, sentences are left open, one caption that suits many images is preferred to one for each. CIDEr hardly
-shows it. `lcm.evaluation.metrics` has more signs of it: distinct_captions, copied_from_train, vocabulary_used.
-
-Edge cases: an empty caption neither breaks off nor repeats anything, but can be the most frequent one; without captions
-all shares are None. Captions are compared as `lcm.data.text.standardise` gives them. English only.
-
-Scores of captions against what people wrote: WER, BLEU, METEOR, ROUGE-L, CIDEr, and how varied they are.
-
-Knows how several references become one number, and what each score is where there is little to score. Refuses
-to know images, models and how the captions came about.
-
-Hypotheses, references and train captions all pass through `lcm.data.text.standardise` before anything is
-compared. Published numbers use the Penn Treebank tokeniser of coco-caption instead, which keeps "d.c." one word
-where ours has two; on human captions of Flickr8k dev that moves CIDEr and METEOR by less than 0.001 and BLEU-4
-and ROUGE-L by less than 0.0001.
-
-Edge cases, everywhere the same: a reference that is empty once standardised is dropped; an image left without
-references is skipped and counted; an empty hypothesis is scored, as the worst there is (WER 1, the others 0);
-a score that cannot be computed is None, and `Scores.reasons` says why.
+Shapes: B images, S captions of each, R sums of images, 10 BLEU counts: four of agreeing n-grams, four of all n-grams,
+words of the hypothesis, words of the reference nearest in length.
 """
 
 import math
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from itertools import islice, pairwise
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from sys import intern
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from lcm.data.text import is_content_word, standardise
 from lcm.errors import DataError, LcmError, require
 
-METEOR_TIMEOUT_S = 300.0  # seen for 1,000 images on two cores: 7 to 11 s to start, then 3 s
-
 Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
+
+BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one set of captions is worth. Fractions, higher is better, unless a comment says otherwise."""
+
+    images: int  # images scored
+    skipped_images: int  # images without a usable reference
+    cider: float | None = None  # CIDEr-D as coco-caption reports it, 0 to 10: the field's 0.50 is 0.50 here
+    bleu_1: float | None = None  # of the whole set, single words, with brevity penalty
+    bleu_2: float | None = None  # ... words and pairs
+    bleu_3: float | None = None  # ... up to three words
+    bleu_4: float | None = None  # ... up to four words
+    meteor: float | None = None  # METEOR 1.5 of the whole set; knows English stems, synonyms and paraphrases
+    rouge_l: float | None = None  # longest common subsequence, beta 1.2, mean over images
+    wer: float | None = None  # lower is better, can pass 1; mean over references, then images: the headline
+    wer_best: float | None = None  # the same against each image's nearest reference
+    length_ratio: float | None = None  # words of all hypotheses / mean words of their references; 1 is best
+    distinct_captions: float | None = None  # different hypotheses / hypotheses
+    copied_from_train: float | None = None  # hypotheses that are also a train caption; neither good nor bad alone
+    vocabulary_used: float | None = None  # different words in hypotheses / words of the vocabulary
+    reasons: dict[str, str] = field(default_factory=dict)  # why a metric is None
+    # cider, bleu_4, meteor, wer, wer_best and words (length of the hypothesis), each a list along the images as
+    # given with None at a skipped one; a metric that is None has no list.
+    per_image: dict[str, list[float | None]] = field(default_factory=dict)
+    bleu_counts: np.ndarray | None = field(default=None, compare=False)  # [images, 10]: what BLEU is made of
+
+    def as_metrics(self) -> dict[str, float | str | None]:
+        """Return the flat object for metrics.json: every metric, both counts, `<metric>_reason` where it is None."""
+        flat: dict[str, float | str | None] = {name: getattr(self, name) for name in METRICS}
+        flat |= {"images": self.images, "skipped_images": self.skipped_images}
+        return flat | {f"{name}_reason": reason for name, reason in self.reasons.items()}
+
+
+METRICS = tuple(each.name for each in fields(Scores) if each.default is None and each.compare)
+
+
+def score(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    train_captions: Collection[str] = (),
+    vocabulary_size: int | None = None,
+    meteor: bool = True,
+) -> Scores:
+    """Score the model's caption of each image, `hypotheses[i]`, against its human ones, `references[i]`.
+
+    The headline WER is the mean over references, then over images: every reference counts, and no caption gains by
+    one reference that happens to be near. `vocabulary_size` is in words, reserved ones left out; a captioner with its
+    own words can use more than all. `meteor=False` saves the ten seconds that its Java process takes to start.
+    Raises DataError when the two do not have the same length.
+    """
+    options = {"train_captions": train_captions, "vocabulary_size": vocabulary_size, "meteor": meteor}
+    return score_several([hypotheses], references, **options)[0]
+
+
+def score_several(
+    captioners: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    *,
+    train_captions: Collection[str] = (),
+    vocabulary_size: int | None = None,
+    meteor: bool = True,
+) -> list[Scores]:
+    """Score several captioners on the same images, each as `score` does; METEOR's program is started once for all."""
+    for hypotheses in captioners:
+        if len(hypotheses) != len(references):
+            raise DataError(
+                f"{len(hypotheses)} hypotheses for {len(references)} images with references; give one an image"
+            )
+    usable = usable_references(references)
+    skipped = len(references) - len(usable)
+    if not usable:
+        why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
+        return [Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why)) for _ in captioners]
+    several = [{place: [_standard(hypotheses[place])] for place in usable} for hypotheses in captioners]
+    try:
+        meteors = score_meteor(usable, several) if meteor else "not asked for"
+    except NoMeteorError as error:
+        meteors = str(error)
+    known = {_standard(caption) for caption in train_captions} - {""}
+    return [
+        _score(usable, ours, meteors if isinstance(meteors, str) else meteors[which], known, vocabulary_size, skipped)
+        for which, ours in enumerate(several)
+    ]
+
+
+def usable_references(references: Sequence[Sequence[str]]) -> Captions:
+    """Return the standardised references that hold a word, of the images that have any, by an image's place."""
+    joined = ([text for text in map(_standard, each) if text] for each in references)
+    return {place: usable for place, usable in enumerate(joined) if usable}
+
+
+def _standard(caption: str) -> str:
+    return " ".join(standardise(caption))
+
+
+def _score(
+    references: Captions,
+    hypotheses: Captions,
+    meteor: tuple[float, list[float]] | str,
+    known: Collection[str],
+    vocabulary_size: int | None,
+    skipped: int,
+) -> Scores:
+    """Score one captioner; `meteor` is METEOR of the set and of each image, or why there is none."""
+    texts = [text for (text,) in hypotheses.values()]
+    words = [text.split() for text in texts]
+    values: dict[str, float] = {}
+    per_image: dict[str, Sequence[float]] = {}
+    reasons: dict[str, str] = {}
+
+    if len(references) < 2:
+        reasons["cider"] = "needs two images: over one alone every n-gram weighs log 1 = 0"
+    else:
+        # Interned, each word is kept once and not at every place where it stands.
+        scorer = CiderD([[[*map(intern, text.split())] for text in usable] for usable in references.values()])
+        per_image["cider"] = scorer.score(range(len(texts)), [[each] for each in words])[:, 0]
+        values["cider"] = per_image["cider"].mean()
+    counts = count_ngrams(references, hypotheses)
+    values |= dict(zip(BLEU, bleu(counts.sum(axis=0)[None])[0], strict=True))
+    per_image["bleu_4"] = bleu_4(counts)
+    if isinstance(meteor, str):
+        reasons["meteor"] = meteor
+    else:
+        values["meteor"], per_image["meteor"] = meteor
+    values["rouge_l"], _ = (
+        require("pycocoevalcap.rouge.rouge", "evaluate").Rouge().compute_score(references, hypotheses)
+    )
+    wer = require("jiwer", "evaluate").wer
+    rates = [[wer(one, text) for one in usable] for usable, text in zip(references.values(), texts, strict=True)]
+    per_image |= {"wer": [fmean(each) for each in rates], "wer_best": [min(each) for each in rates]}
+    values |= {name: fmean(per_image[name]) for name in ("wer", "wer_best")}
+
+    per_image["words"] = [len(each) for each in words]
+    expected = [fmean(len(one.split()) for one in usable) for usable in references.values()]
+    values["length_ratio"] = sum(per_image["words"]) / sum(expected)
+    values["distinct_captions"] = len(set(texts)) / len(texts)
+    if known:
+        values["copied_from_train"] = fmean(text in known for text in texts)
+    else:
+        reasons["copied_from_train"] = "no train captions were given"
+    if vocabulary_size:
+        values["vocabulary_used"] = len({word for each in words for word in each}) / vocabulary_size
+    else:
+        reasons["vocabulary_used"] = "no vocabulary was given"
+    return Scores(
+        images=len(texts),
+        skipped_images=skipped,
+        **{name: float(value) for name, value in values.items()},
+        reasons=reasons,
+        per_image={name: _spread(each, references, len(texts) + skipped) for name, each in per_image.items()},
+        bleu_counts=counts,
+    )
+
+
+def _spread(values: Sequence[float], places: Iterable[int], images: int) -> list[float | None]:
+    """Return a value for each of the images, None where `places` does not name it."""
+    by_place = dict(zip(places, map(float, values), strict=True))
+    return [by_place.get(place) for place in range(images)]
 
 
 class NoMeteorError(LcmError):
@@ -85,60 +202,45 @@ class NoMeteorError(LcmError):
 
 
 def score_meteor(references: Captions, several: Sequence[Captions]) -> list[tuple[float, list[float]]]:
-    """Return, for the hypotheses of each of several captioners, METEOR of the whole set and of each image.
+    """Return METEOR 1.5 (Denkowski and Lavie 2014) of the whole set and of each image, for each of several captioners.
 
+    One Java process scores them all: it takes ten seconds to start. It gets the options of pycocoevalcap's wrapper,
+    but is not asked through it: when Java ends early, the wrapper waits forever for its own lock.
     Raises NoMeteorError where Java is missing or fails.
     """
     if shutil.which("java") is None:
         raise NoMeteorError("Java is missing; METEOR is a Java program: install a Java runtime")
+    wrapper = require("pycocoevalcap.meteor.meteor", "evaluate")
+    command = ["java", "-Xmx2G", "-jar", wrapper.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
+    folder = Path(wrapper.__file__).parent  # the jar looks for its data beside itself
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
         try:
-            return _ask_java(references, several, complaints)
+            with subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8"
+            ) as java:
+                scores = [_ask(java, references, hypotheses) for hypotheses in several]
+                java.kill()  # it holds 2 GB, and takes a second to end by itself
+                return scores
         except (OSError, ValueError) as error:
             complaints.seek(0)
             last_line = complaints.read().strip().rpartition("\n")[2]
             raise NoMeteorError(f"METEOR's Java program failed: {last_line or error}") from error
 
 
-def _ask_java(
-    references: Captions, several: Sequence[Captions], complaints: IO[str]
-) -> list[tuple[float, list[float]]]:
-    """Return what `meteor` returns; what Java writes to stderr goes to `complaints`.
-
-    Speaks to the jar with the options of pycocoevalcap's wrapper, but not through it: when Java ends early the
-    wrapper waits for ever, since it asks for its own lock again as it is deleted.
-    """
-    wrapper = require("pycocoevalcap.meteor.meteor", "evaluate")
-    java = subprocess.Popen(
-        ["java", "-Xmx2G", "-jar", wrapper.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"],
-        cwd=Path(wrapper.__file__).parent,  # the jar looks for its data beside itself
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=complaints,
-        encoding="utf-8",
-    )
-    watchdog = threading.Timer(METEOR_TIMEOUT_S, java.kill)
-    watchdog.start()
+def _ask(java: subprocess.Popen, references: Captions, hypotheses: Captions) -> tuple[float, list[float]]:
+    """Have the statistics of each image taken, then all of them scored; raises ValueError where Java ended early."""
 
     def answer(question: str = "") -> str:
         java.stdin.write(question)
         java.stdin.flush()
         if not (line := java.stdout.readline()):
-            raise ValueError(f"it ended early, or took more than {METEOR_TIMEOUT_S:.0f} s")
+            raise ValueError("it ended early")
         return line.strip()
 
-    def score(hypotheses: Captions) -> tuple[float, list[float]]:
-        counts = [answer(" ||| ".join(["SCORE", *references[i], *hypotheses[i]]) + "\n") for i in references]
-        first = float(answer(" ||| ".join(["EVAL", *counts]) + "\n"))
-        *each, value = first, *(float(answer()) for _ in counts)
-        return value, each
-
-    try:
-        return [score(hypotheses) for hypotheses in several]
-    finally:
-        watchdog.cancel()
-        java.kill()
-        java.communicate()
+    counts = [answer(" ||| ".join(["SCORE", *references[i], *hypotheses[i]]) + "\n") for i in references]
+    first = float(answer(" ||| ".join(["EVAL", *counts]) + "\n"))
+    *each, value = first, *(float(answer()) for _ in counts)
+    return value, each
 
 
 ORDERS = 4  # words of the longest n-gram
@@ -146,7 +248,12 @@ TINY, SMALL = 1e-15, 1e-9  # what pycocoevalcap's bleu_scorer.py adds above and 
 
 
 def count_ngrams(references: Captions, hypotheses: Captions) -> np.ndarray:
-    """Return the counts [B, 10] of images, in the order of `references`."""
+    """Return the BLEU counts [B, 10] of images, in the order of `references`.
+
+    BLEU of a set is no mean over images: an image without a common four-word sequence has a BLEU-4 of 0 by itself, and
+    most have none. Its interval therefore comes from drawing images, adding up their counts and taking BLEU of the
+    sums.
+    """
     scorer = require("pycocoevalcap.bleu.bleu_scorer", "evaluate")
     rows = []
     for place, usable in references.items():
@@ -171,13 +278,7 @@ def bleu_4(sums: np.ndarray) -> np.ndarray:
     return bleu(sums)[:, -1]
 
 
-def bleu_4_difference(sums: np.ndarray) -> np.ndarray:
-    """Return how much BLEU-4 of the first ten counts exceeds that of the last ten [R], of sums [R, 20]."""
-    first, second = np.split(sums, 2, axis=1)
-    return bleu_4(first) - bleu_4(second)
-
-
-# Of pycocoevalcap.cider.cider_scorer
+# Of pycocoevalcap.cider.cider_scorer.
 SIZES = (1, 2, 3, 4)  # n; the score is the mean over them
 SIGMA = 6.0  # words of difference in length that cost e**-0.5
 SCALE = 10.0
@@ -195,7 +296,12 @@ class _Vector(NamedTuple):
 
 
 class CiderD:
-    """CIDEr-D against the captions of images, n-grams weighted by how few of the images' captions hold them."""
+    """CIDEr-D against the captions of images, n-grams weighted by how few of the images' captions hold them.
+
+    After Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation" (2015), details as in pycocoevalcap's
+    cider_scorer.py, which keeps the n-grams of all captions at once: 180 MB at 10,000 images. A word may be anything
+    hashable: text, as scores are reported, or an id, as self-critical training rewards what it samples, END among them.
+    """
 
     def __init__(self, references: Sequence[Sequence[Words]]):
         """`references`: for each image, its captions as words; kept as they are, not copied.
@@ -266,24 +372,6 @@ def _mean_similarity(caption: _Vector, references: list[_Vector]) -> float:
     return total / (len(SIZES) * max(1, len(references)))
 
 
-PAIRS_AT_ONCE = 4096
-
-
-def count_edits(pairs: Iterable[tuple[str, str]]) -> list[int]:
-    """Return how many words are changed, added or missing, of each (reference, hypothesis) as words with blanks."""
-    edits, pairs = [], iter(pairs)
-    while part := list(islice(pairs, PAIRS_AT_ONCE)):
-        output = require("jiwer", "evaluate").process_words(*map(list, zip(*part, strict=True)))
-        edits += [sum(map(_size, alignment)) for alignment in output.alignments]
-    return edits
-
-
-def _size(chunk) -> int:
-    """Return the words that a piece of an alignment concerns, none where both say the same."""
-    longer = max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
-    return 0 if chunk.type == "equal" else longer
-
-
 # Articles, possessives, prepositions, conjunctions and auxiliaries after which something must follow, more of them than
 # ruotianluo/self-critical.pytorch counts (eval_utils.py, "bad_endings"). Not "her", "outside", "down", "by", "behind":
 # people end captions well with these. Of Flickr8k's 35,455 captions 0.6 % end with a word of the list, and 0.1 % with
@@ -302,7 +390,13 @@ NO_CAPTIONS = "there are no captions"
 
 @dataclass(frozen=True)
 class Degeneration:
-    """How often captions have bad habits: shares of the captions, lower is better; None where there are none."""
+    """How often captions break off, repeat themselves or are all the same: shares, lower is better; None without any.
+
+    Training for a score (self-critical training, Rennie et al. 2017) can bring all three about: word sequences that pay
+    are written twice, sentences are left open, one caption that suits many images is preferred to one for each. CIDEr
+    hardly shows it. More signs are in `Scores`: distinct_captions, copied_from_train, vocabulary_used. An empty caption
+    neither breaks off nor repeats anything, but can be the most frequent one. English only.
+    """
 
     bad_endings: float | None  # end with a word after which something must follow
     repeated_words: float | None  # hold a word twice running, or two neighbouring words twice, one a content word
@@ -315,19 +409,19 @@ class Degeneration:
 
 
 def measure_degeneration(captions: Sequence[str]) -> Degeneration:
-    """Return the habits of captions, one an image."""
+    """Return the degeneration of captions, one an image."""
     if not captions:
         return Degeneration(None, None, None)
     texts = [tuple(standardise(caption)) for caption in captions]
     return Degeneration(
-        bad_endings=fmean(ends_badly(text) for text in texts),
-        repeated_words=fmean(repeats(text) for text in texts),
+        bad_endings=fmean(bool(text) and text[-1] in BAD_ENDINGS for text in texts),
+        repeated_words=fmean(map(_repeats, texts)),
         most_frequent_caption=max(Counter(texts).values()) / len(texts),
     )
 
 
 def compare_degeneration(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | str | None]:
-    """Return the captions' habits for metrics.json, and as a yardstick, ending in `_people`, those of the references.
+    """Return the captions' degeneration for metrics.json, and as a yardstick, in `…_people`, that of the references.
 
     One reference an image counts, its first, so that the most frequent caption is sought among as many.
     """
@@ -335,12 +429,7 @@ def compare_degeneration(captions: Sequence[str], references: Sequence[Sequence[
     return measure_degeneration(captions).as_metrics() | people.as_metrics("_people")
 
 
-def ends_badly(words: Sequence[str]) -> bool:
-    """Return whether the last of the standardised words leaves the sentence open."""
-    return bool(words) and words[-1] in BAD_ENDINGS
-
-
-def repeats(words: Sequence[str]) -> bool:
+def _repeats(words: Sequence[str]) -> bool:
     """Return whether a word stands twice running, or two neighbours come again ("a dog and a dog").
 
     Neighbours without a content word ("in the … in the") may come again.
@@ -348,194 +437,3 @@ def repeats(words: Sequence[str]) -> bool:
     pairs = list(pairwise(words))
     telling = [pair for pair in pairs if any(map(is_content_word, pair))]
     return any(first == second for first, second in pairs) or len(set(telling)) < len(telling)
-
-
-BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one set of captions is worth. Fractions, higher is better, unless a comment says otherwise."""
-
-    images: int  # images scored
-    skipped_images: int  # images without a usable reference
-    cider: float | None = None  # CIDEr-D as coco-caption reports it, 0 to 10: the field's 0.50 is 0.50 here
-    bleu_1: float | None = None  # of the whole set, single words, with brevity penalty
-    bleu_2: float | None = None  # ... words and pairs
-    bleu_3: float | None = None  # ... up to three words
-    bleu_4: float | None = None  # ... up to four words
-    meteor: float | None = None  # METEOR 1.5 of the whole set; knows English stems, synonyms and paraphrases
-    rouge_l: float | None = None  # longest common subsequence, beta 1.2, mean over images
-    wer: float | None = None  # lower is better, can pass 1; mean over references, then images: the headline
-    wer_best: float | None = None  # the same against each image's nearest reference
-    wer_first: float | None = None  # the same against each image's first reference
-    wer_pooled: float | None = None  # edits over all references of all images / words of all references
-    length_ratio: float | None = None  # words of all hypotheses / mean words of their references; 1 is best
-    distinct_captions: float | None = None  # different hypotheses / hypotheses
-    copied_from_train: float | None = None  # hypotheses that are also a train caption; neither good nor bad alone
-    vocabulary_used: float | None = None  # different words in hypotheses / words of the vocabulary
-    reasons: dict[str, str] = field(default_factory=dict)  # why a metric is None
-    # cider, bleu_4, meteor, wer, wer_best and words (length of the hypothesis), each a list along the images as
-    # given with None at a skipped one; a metric that is None has no list.
-    per_image: dict[str, list[float | None]] = field(default_factory=dict)
-    bleu_counts: np.ndarray | None = field(default=None, compare=False)  # [images, 10]: what BLEU is made of
-
-    def as_metrics(self) -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json: every metric, both counts, `<metric>_reason` where it is None."""
-        flat: dict[str, float | str | None] = {name: getattr(self, name) for name in METRICS}
-        flat |= {"images": self.images, "skipped_images": self.skipped_images}
-        return flat | {f"{name}_reason": reason for name, reason in self.reasons.items()}
-
-
-METRICS = tuple(each.name for each in fields(Scores) if each.default is None and each.compare)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What one scorer found: values of the whole set, lists along the scored images, why a value is missing."""
-
-    values: dict[str, float] = field(default_factory=dict)
-    per_image: dict[str, Sequence[float]] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-
-
-def score(
-    hypotheses: Sequence[str],
-    references: Sequence[Sequence[str]],
-    *,
-    train_captions: Collection[str] = (),
-    vocabulary_size: int | None = None,
-    meteor: bool = True,
-) -> Scores:
-    """Score the model's caption of each image, `hypotheses[i]`, against its human ones, `references[i]`.
-
-    The headline WER is the mean over references, then over images: every reference counts, no caption gains by
-    one reference that happens to be near, and it is the number this project has always compared by.
-    `vocabulary_size` is in words, reserved ones left out; a captioner with words of its own can use more than all.
-    `meteor=False` saves the ten seconds that its Java process takes to start.
-    Raises DataError when the two do not have the same length.
-    """
-    options = {"train_captions": train_captions, "vocabulary_size": vocabulary_size, "meteor": meteor}
-    return score_several([hypotheses], references, **options)[0]
-
-
-def score_several(
-    captioners: Sequence[Sequence[str]],
-    references: Sequence[Sequence[str]],
-    *,
-    train_captions: Collection[str] = (),
-    vocabulary_size: int | None = None,
-    meteor: bool = True,
-) -> list[Scores]:
-    """Score several captioners on the same images, each as `score` does; METEOR's program is started once for all."""
-    for hypotheses in captioners:
-        if len(hypotheses) != len(references):
-            raise DataError(
-                f"{len(hypotheses)} hypotheses for {len(references)} images with references; give one an image"
-            )
-    theirs = usable_references(references)
-    skipped = len(references) - len(theirs)
-    if not theirs:
-        why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
-        return [Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why)) for _ in captioners]
-    several = [{place: [_words_joined(hypotheses[place])] for place in theirs} for hypotheses in captioners]
-    asked = _meteors(theirs, several) if meteor else [_Part(reasons={"meteor": "not asked for"})] * len(several)
-    scored = []
-    for ours, part in zip(several, asked, strict=True):
-        counts = count_ngrams(theirs, ours)
-        parts = [_cider(theirs, ours), _bleu(counts), part, _rouge_l(theirs, ours), _wer(theirs, ours)]
-        parts.append(_variety(theirs, ours, train_captions, vocabulary_size))
-        scored.append(replace(_joined(parts, list(theirs), len(references)), bleu_counts=counts))
-    return scored
-
-
-def _joined(parts: Sequence[_Part], places: Sequence[int], images: int) -> Scores:
-    """Return what all scorers found of the images at `places`, among `images` in all."""
-    return Scores(
-        images=len(places),
-        skipped_images=images - len(places),
-        **{name: float(value) for part in parts for name, value in part.values.items()},
-        reasons={name: why for part in parts for name, why in part.reasons.items()},
-        per_image={
-            name: _spread(dict(zip(places, values, strict=True)), images)
-            for part in parts
-            for name, values in part.per_image.items()
-        },
-    )
-
-
-def usable_references(references: Sequence[Sequence[str]]) -> Captions:
-    """Return the standardised references that hold a word, of the images that have any, by an image's place."""
-    joined = ([text for text in map(_words_joined, each) if text] for each in references)
-    return {place: usable for place, usable in enumerate(joined) if usable}
-
-
-def _words_joined(caption: str) -> str:
-    return " ".join(standardise(caption))
-
-
-def _spread(by_place: dict[int, float], images: int) -> list[float | None]:
-    return [float(by_place[place]) if place in by_place else None for place in range(images)]
-
-
-def _cider(references: Captions, hypotheses: Captions) -> _Part:
-    """CIDEr-D (Vedantam et al. 2015): n-grams weighted by how few images' references hold them, times 10."""
-    if len(references) < 2:
-        return _Part(reasons={"cider": "needs two images: over one alone every n-gram weighs log 1 = 0"})
-    # Interned, each word is kept once and not at every place where it stands.
-    scorer = CiderD([[[*map(intern, text.split())] for text in usable] for usable in references.values()])
-    each = scorer.score(range(len(references)), [[hypotheses[place][0].split()] for place in references])[:, 0]
-    return _Part({"cider": each.mean()}, {"cider": each})
-
-
-def _bleu(counts: np.ndarray) -> _Part:
-    """BLEU (Papineni et al. 2002) of the whole set, closest reference length; an image's own only as bleu_4."""
-    values = bleu(counts.sum(axis=0)[None])[0]
-    return _Part(dict(zip(BLEU, values, strict=True)), {"bleu_4": bleu(counts)[:, -1]})
-
-
-def _rouge_l(references: Captions, hypotheses: Captions) -> _Part:
-    """ROUGE-L (Lin 2004) with the best precision and the best recall over the references."""
-    value, _ = require("pycocoevalcap.rouge.rouge", "evaluate").Rouge().compute_score(references, hypotheses)
-    return _Part({"rouge_l": value})
-
-
-def _wer(references: Captions, hypotheses: Captions) -> _Part:
-    """Word error rate of every hypothesis against every one of its references."""
-    pairs = [(text, *hypotheses[place]) for place, usable in references.items() for text in usable]
-    edits, words = count_edits(pairs), [len(text.split()) for text, _ in pairs]
-    rates = iter(edit / count for edit, count in zip(edits, words, strict=True))
-    by_image = [[next(rates) for _ in usable] for usable in references.values()]
-    means, bests = [fmean(each) for each in by_image], [min(each) for each in by_image]
-    first = fmean(each[0] for each in by_image)
-    values = {"wer": fmean(means), "wer_best": fmean(bests), "wer_first": first, "wer_pooled": sum(edits) / sum(words)}
-    return _Part(values, {"wer": means, "wer_best": bests})
-
-
-def _variety(
-    references: Captions, hypotheses: Captions, train_captions: Collection[str], vocabulary_size: int | None
-) -> _Part:
-    """How long the captions are, how many differ, how many are train captions, how many words they use."""
-    texts = [text for (text,) in hypotheses.values()]
-    lengths = [len(text.split()) for text in texts]
-    expected = [fmean(len(text.split()) for text in usable) for usable in references.values()]
-    values = {"length_ratio": sum(lengths) / sum(expected), "distinct_captions": len(set(texts)) / len(texts)}
-    reasons = {}
-    if train_captions:
-        known = {_words_joined(caption) for caption in train_captions} - {""}
-        values["copied_from_train"] = fmean(text in known for text in texts)
-    else:
-        reasons["copied_from_train"] = "no train captions were given"
-    if vocabulary_size:
-        values["vocabulary_used"] = len({word for text in texts for word in text.split()}) / vocabulary_size
-    else:
-        reasons["vocabulary_used"] = "no vocabulary was given"
-    return _Part(values, {"words": lengths}, reasons)
-
-
-def _meteors(references: Captions, several: Sequence[Captions]) -> list[_Part]:
-    """METEOR of each captioner, by one process for all."""
-    try:
-        return [_Part({"meteor": value}, {"meteor": each}) for value, each in score_meteor(references, several)]
-    except NoMeteorError as error:
-        return [_Part(reasons={"meteor": str(error)})] * len(several)

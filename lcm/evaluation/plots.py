@@ -1,26 +1,30 @@
-"""Figures of plain numbers, and the style of every figure.
+"""Figures of numbers, in one restrained style: colours that the colour-blind can tell apart, units on every axis.
 
-Knows how a figure should look: one restrained style, colours that the colour-blind can tell apart, units on every
-axis. Refuses to know where numbers come from, and pyplot: each function returns a Figure of its own, in no window
-and no global list; a notebook shows it and `save` writes it. Captions are shown as they are: "$" starts no formula,
-and letters that no installed font has become boxes. Figures that show photos are in `lcm.evaluation.gallery`.
+Each function returns a Figure that is in no window and on no global list (pyplot is not used); a notebook shows it and
+`save` writes it. Captions are shown as they are: "$" starts no formula, and letters that no installed font has become
+boxes. Captioners are told apart by colour and by mark, the same in every figure that is given the same `names`.
 """
 
 import io
+import math
 import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
 from lcm.errors import require
+from lcm.evaluation.bootstrap import Interval
 
 DPI = 150
 # Okabe and Ito, "Color Universal Design" (2008), without the pale ones.
 BLUE, VERMILION, *_ = COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+HUES = (*COLOURS, "#E69F00", "#56B4E9")  # of captioners; a seventh begins again, with its mark
+MARKS = ("o", "D", "s", "^", "v", "P", "X")
 INK, GREY, PALE = "#222222", "#6B6B6B", "#E4E4E4"
 # The first ships with matplotlib; the others, where installed, lend the letters that it lacks.
 FONTS = """DejaVu Sans, Noto Sans, Noto Sans CJK SC, Noto Sans CJK JP, Noto Sans Arabic, Noto Sans Devanagari,
@@ -35,6 +39,7 @@ STYLE = {
     **dict.fromkeys(("figure.constrained_layout.w_pad", "figure.constrained_layout.h_pad"), 0.12),  # inches
 }
 ASIDE = {"loc": "right", "fontsize": 9, "fontweight": "normal"}  # a second title, for a fact
+NAME_SHOWN = 26  # letters of a captioner's name
 MAX_LENGTH_SHOWN = 60  # words; longer captions are counted at the right edge
 
 
@@ -62,21 +67,24 @@ def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
     return figure
 
 
-def caption_lengths(lengths_by_split: Mapping[str, Sequence[int]]):
-    """Draw how long captions are, in words, as a share of each split's captions."""
+def caption_lengths(lengths: Mapping[str, Sequence[int]]):
+    """Draw how long captions are, in words, as a share of all of each name: a split, a captioner, people."""
     with empty_figure(8, 4) as figure:
         axes = figure.subplots()
-        drawn = {split: np.asarray(lengths) for split, lengths in lengths_by_split.items() if len(lengths)}
-        longest = max((lengths.max() for lengths in drawn.values()), default=0)
+        drawn = {name: np.asarray(its) for name, its in lengths.items() if len(its)}
+        longest = max((its.max() for its in drawn.values()), default=0)
         edges = np.arange(-0.5, min(longest, MAX_LENGTH_SHOWN) + 1)
-        for place, (split, lengths) in enumerate(drawn.items()):
-            shares = np.histogram(lengths.clip(max=MAX_LENGTH_SHOWN), edges)[0] * 100 / len(lengths)
-            label = f"{split}: {len(lengths):,} captions, median {np.median(lengths):g}, longest {lengths.max()}"
-            axes.stairs(shares, edges, color=COLOURS[place % len(COLOURS)], linewidth=1.8, label=label)
+        for (name, its), colour in zip(drawn.items(), cycle(HUES), strict=False):
+            shares = np.histogram(its.clip(max=MAX_LENGTH_SHOWN), edges)[0] * 100 / len(its)
+            label = f"{shortened(name)}: {len(its):,} captions, median {np.median(its):g}, longest {its.max()}"
+            axes.stairs(shares, edges, color=colour, linewidth=1.8, label=label)
         beyond = f" ({MAX_LENGTH_SHOWN} stands for all longer ones)" if longest > MAX_LENGTH_SHOWN else ""
-        axes.set(title="Caption lengths", xlabel=f"words a caption{beyond}", ylabel="% of the split's captions")
+        axes.set(title="Caption lengths", xlabel=f"words a caption{beyond}", ylabel="% of the captions")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.legend() if drawn else note(axes, "no captions")
+        if drawn:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
+        else:
+            note(axes, "no captions")
     return figure
 
 
@@ -107,6 +115,48 @@ def reliability(bins: Sequence[tuple[float, float, int]]):
         else:
             note(axes, "not measured")
     return figure
+
+
+def forest(panels: Mapping[str, Mapping[str, Interval]], names: Sequence[str], columns: int = 3):
+    """Draw intervals: a panel for each title, a row for each captioner, in the order of `names`.
+
+    The dashed line is the first captioner's value. A captioner without an interval has an empty row.
+    """
+    columns = max(1, min(columns, len(panels)))
+    rows = math.ceil(len(panels) / columns) or 1
+    with empty_figure(1.8 + 2.5 * columns, rows * (1 + 0.3 * len(names))) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        if not panels:
+            grid[0].text(0.5, 0.5, "not measured", color=GREY, ha="center", va="center")
+        for place, (axes, (title, intervals)) in enumerate(zip(grid, panels.items(), strict=False)):
+            axes.set(title=title, xlabel="smaller is better" if "WER" in title else "more is better")
+            for row, (name, colour, mark) in enumerate(_looks(names)):
+                if its := intervals.get(name):
+                    axes.plot((its.low, its.high), (row, row), color=colour, linewidth=2.2, solid_capstyle="butt")
+                    axes.plot(its.value, row, mark, color=colour, markersize=7)
+                    where = {"xy": (1.02, row), "xycoords": ("axes fraction", "data"), "va": "center"}
+                    axes.annotate(f"{its.value:.3f}", **where, color=INK, fontsize=9)
+            if names[0] in intervals:
+                axes.axvline(intervals[names[0]].value, color=GREY, linewidth=1, linestyle="--", zorder=0.5)
+            axes.set_yticks(range(len(names)), [shortened(name) for name in names], color=INK)
+            axes.set_ylim(len(names) - 0.4, -0.6)
+            axes.margins(x=0.08)
+            axes.grid(visible=False, axis="y")
+            axes.xaxis.get_major_locator().set_params(nbins=5)
+            axes.tick_params(labelleft=place % columns == 0)
+    return figure
+
+
+def shortened(name: str) -> str:
+    """Return the name, no longer than a figure has room for."""
+    return name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "…"
+
+
+def _looks(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return each captioner with its colour and mark."""
+    return [(name, HUES[place % len(HUES)], MARKS[place % len(MARKS)]) for place, name in enumerate(names)]
 
 
 def save(figure, path: str | Path) -> Path:

@@ -1,16 +1,12 @@
 """Features: encoded once each, found again by content, and whole after a kill."""
 
 import hashlib
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +17,6 @@ from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.images import read_image
 from lcm.data.text import RESERVED, Vocabulary
 from lcm.errors import ConfigError, DataError
-from lcm.features import cache as features_module
-from lcm.features import cache as store_module
 from lcm.features.cache import (
     CHUNK_IMAGES,
     KEY_BYTES,
@@ -37,9 +31,8 @@ from lcm.features.cache import (
     read_keys,
     view_keys,
 )
-from lcm.features.encoders import ENCODERS, EncoderIdentity, EncoderSpec, load_encoder
+from lcm.features.encoders import ENCODERS, EncoderIdentity, EncoderSpec
 from lcm.paths import RunDir
-from tests.fakes.tiny_graphs import SIZE, TinyConversion, tiny_spec
 
 FAKE = EncoderIdentity("fake", "random", "f" * 64, ())
 FAKE_SPEC = EncoderSpec(size=4, positions=2, width=3, convert=None)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor

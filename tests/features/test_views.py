@@ -2,16 +2,12 @@
 
 import hashlib
 import io
-import math
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lcm.data import images
-from lcm.data.images import open_image, read_image, read_views
-from lcm.errors import BadImageError
-from lcm.features import cache as views_module
+from lcm.data.images import read_image, read_views
 from lcm.features.cache import MAX_STRETCH, VIEW_AREA, View, read_keys, view_keys
 
 SIZE = 32

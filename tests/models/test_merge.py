@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcm.benchmark.prefixes import build_prefix_model, prefix_examples
+from benchmarks.original import build_prefix_model, prefix_examples
 from lcm.data.text import END, PAD, START
 from lcm.models import build_model
 from lcm.training.loop import caption_loss

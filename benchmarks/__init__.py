@@ -1,0 +1,1 @@
+"""Speed and scale, measured beside what anyone could pick instead; `python -m benchmarks` writes the report."""

@@ -1,1 +1,0 @@
-"""Speed and scale, measured against everything a user could pick instead."""

@@ -1,0 +1,189 @@
+"""Captioners at work for a comparison: how they are named, run, timed, and left out."""
+
+import json
+import os
+import shutil
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcm.captioning.bundle import Bundle, Manifest, seal
+from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
+from lcm.captioning.description import SeenImage
+from lcm.config import CompareConfig
+from lcm.data.dataset import LabelledImage
+from lcm.errors import ConfigError
+from lcm.evaluation import compare as compare_module
+from lcm.evaluation.compare import (
+    CaptionerOutput,
+    choose_images,
+    command,
+    compare,
+    parse_captioners,
+    run_captioners,
+    save_record,
+    update_cards,
+)
+from lcm.features.cache import encode_images
+from lcm.features.encoders import find_encoder
+from lcm.paths import cache_dir, packaged_file
+
+
+def die(connection, _spec, _photos, _timed):
+    """Stand in for a captioner whose process is killed after its first caption."""
+    connection.send(("caption", "a dog"))
+    os._exit(9)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for number in range(3):
+        small = random.integers(0, 256, (4, 5, 3), np.uint8)
+        Image.fromarray(small).resize((200, 160)).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:60])
+    names = ("0.png", "broken.png", "1.png", "2.png")
+    return [LabelledImage(name, folder / name, "dev", (f"a dog {name}", "a cat")) for name in names]
+
+
+# Names
+
+
+def test_a_captioner_is_its_own_name_unless_it_is_given_one():
+    named = parse_captioners("bundle, old = models/a=b/bundle ,blip:some/checkpoint,", "runs/x")
+    assert named == {"bundle": "bundle", "old": "models/a=b/bundle", "blip:some/checkpoint": "blip:some/checkpoint"}
+
+
+def test_nearest_alone_searches_the_run_that_compares():
+    named = parse_captioners("nearest, theirs=nearest:runs/y, new=trained", "runs/x")
+    assert named == {"nearest": "nearest:runs/x", "theirs": "nearest:runs/y", "new": "bundle:runs/x/bundle"}
+
+
+def test_current_is_the_version_that_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    assert parse_captioners("current", "runs/x") == {"current": f"bundle:{packaged_file(SHIPPED_BUNDLE)}"}
+    (tmp_path / "models" / "newer").mkdir(parents=True)
+    (tmp_path / "models" / "current").write_text("newer\n")
+    named = parse_captioners("old=current, bundle", "runs/x")
+    assert named == {"old": f"bundle:{tmp_path / 'models' / 'newer'}", "bundle": "bundle"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" , ", "captioners is empty; name at least one, such as trained, nearest or blip"),
+        ("=bundle", "captioners holds '=bundle'; write NAME=CAPTIONER"),
+        ("mine=", "captioners holds 'mine='; write NAME=CAPTIONER"),
+        ("bundle, bundle=other", "captioners holds 'bundle' twice; give each a name of its own"),
+    ],
+)
+def test_what_is_no_list_of_captioners_is_refused(text, message):
+    with pytest.raises(ConfigError) as error:
+        parse_captioners(text, "runs/x")
+    assert message in str(error.value)
+
+
+# Runs
+
+
+def test_a_captioner_says_what_it_says_by_itself_and_an_unreadable_photo_has_no_caption(images):
+    ran = run_captioners({"shipped": "bundle"}, images, timed=2)
+    captioner = load_captioner()
+    expected = ["" if one.path.stem == "broken" else captioner.describe(one.path, samples=0).caption for one in images]
+    (output,) = ran.outputs
+    assert list(output.captions) == expected
+    assert ran.references == [image.captions for image in images]
+    assert all(expected[place] for place in (0, 2, 3))
+    assert (output.name, output.note, ran.not_run) == ("shipped", captioner.name, {})
+    assert len(output.seconds) == 2
+    assert 0 < statistics.median(output.seconds) < 5
+    assert 50 < output.peak_memory_mb < 1500
+
+
+def test_a_photo_that_is_encoded_is_not_read_again_and_gets_the_same_caption(images, tmp_path, monkeypatch):
+    photos, captioner = [image.path for image in images], load_captioner()
+    (tmp_path / "encoders").symlink_to(cache_dir() / "encoders")  # for a cache of features of its own
+    monkeypatch.setenv("LCM_CACHE", str(tmp_path))
+    expected = [answer for _, answer in captioner.describe_many(photos, samples=0)]
+    assert list(compare_module.with_known_features(captioner, photos)) == photos
+    encoder = find_encoder(captioner.encoder, threads=1)
+    encode_images({"first": photos[0], "last": photos[3]}, encoder, captioner.feature_kinds)
+    known = list(compare_module.with_known_features(captioner, photos))
+    assert [isinstance(one, SeenImage) for one in known] == [True, False, False, True]
+    found = [answer for _, answer in captioner.describe_many(known, samples=0)]
+    assert [one.caption for place, one in enumerate(found) if place != 1] == [expected[n].caption for n in (0, 2, 3)]
+    monkeypatch.setattr(captioner, "see", None)
+    (_, first), (_, last) = captioner.describe_many([known[0], known[3]], samples=0)
+    assert (first.caption, last.caption) == (expected[0].caption, expected[3].caption)
+
+
+def test_one_that_cannot_be_loaded_is_left_out_with_the_reason_and_the_others_run(images, tmp_path, capsys):
+    ran = run_captioners({"none": str(tmp_path / "nothing"), "unknown": "blap", "good": "bundle"}, images[:1], timed=0)
+    assert [output.name for output in ran.outputs] == ["good"]
+    assert list(ran.not_run) == ["none", "unknown"]
+    assert "bundle.json" in ran.not_run["none"]
+    assert "unknown captioner 'blap'; choose from bundle, blip, nearest" in ran.not_run["unknown"]
+    assert "unknown is left out: unknown captioner 'blap'" in capsys.readouterr().err
+    assert list(ran.outputs[0].seconds) == []
+
+
+def test_one_whose_process_dies_is_left_out(images, monkeypatch):
+    monkeypatch.setattr(compare_module, "caption_and_time", die)
+    with pytest.raises(ConfigError) as error:
+        run_captioners({"greedy": "bundle"}, images, timed=0)
+    assert str(error.value) == f"none of the captioners could be run:\ngreedy: {compare_module.DIED}"
+
+
+def test_the_images_are_all_or_evenly_spaced():
+    numbers = list(range(10))
+    assert choose_images(numbers, 0) == numbers
+    assert choose_images(numbers, 3) == [0, 3, 6]
+    assert choose_images(numbers, 99) == numbers
+
+
+# What is left
+
+
+@pytest.fixture
+def comparison():
+    captions = [["a dog runs", "a cat"], ["a dog", "a dog"]]
+    outputs = [CaptionerOutput(name, each, (0.1, 0.3)) for name, each in zip(("ours", "near"), captions, strict=True)]
+    return compare(outputs, [["a dog runs"], ["a cat sits"]], meteor=False)
+
+
+def test_the_record_says_on_which_images_and_holds_no_caption(comparison, tmp_path):
+    save_record(comparison, "pets", "dev", tmp_path / "comparison.json")
+    text = (tmp_path / "comparison.json").read_text()
+    record = json.loads(text)
+    assert (record["data"], record["split"], record["images"]) == ("pets", "dev", 2)
+    assert list(record["models"]) == ["ours", "near"]
+    assert record["models"]["ours"]["wer"] == pytest.approx(1 / 6)
+    assert (
+        record["models"]["ours"]["wer_low"] <= record["models"]["ours"]["wer"] <= record["models"]["ours"]["wer_high"]
+    )
+    assert "dog" not in text
+
+
+def test_each_bundle_s_card_gets_its_own_numbers_and_stays_whole(comparison, tmp_path):
+    for name, split in (("mine", "dev"), ("other", "test")):
+        shutil.copytree(packaged_file(SHIPPED_BUNDLE), tmp_path / name)
+        manifest = Manifest.load(tmp_path / name)
+        seal(tmp_path / name, replace(manifest, metrics=dict(manifest.metrics) | {"split": split}))
+    own = ("_low", "_high", "_median", "_p95", "_mb", "_photos")
+    before = {n: value for n, value in Manifest.load(tmp_path / "mine").metrics.items() if not n.endswith(own)}
+    captioners = {"ours": str(tmp_path / "mine"), "gone": "bundle:nowhere", "near": "nearest:run"}
+    assert update_cards(captioners, comparison, "dev") == [tmp_path / "mine"]
+    assert update_cards({"ours": str(tmp_path / "other")}, comparison, "dev") == []
+    after = Bundle(tmp_path / "mine").manifest.metrics
+    assert {name: after[name] for name in before} == before  # 03_evaluate's stay
+    assert (after["seconds_median"], after["wer_low"]) == (0.2, comparison.results[0].as_metrics()["wer_low"])
+    assert "| seconds for one photo, median | 0.200 |" in (tmp_path / "mine" / "MODEL_CARD.md").read_text()
+
+
+def test_the_command_repeats_what_was_changed():
+    config = CompareConfig(run_dir="somewhere", captioners="bundle, a b=blip", images=30)
+    assert command(config) == "lcm run --params compare -p captioners 'bundle, a b=blip' -p images 30"

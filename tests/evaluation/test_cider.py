@@ -1,0 +1,141 @@
+"""The reward of self-critical training: CIDEr-D over word ids, against pycocoevalcap's own and worked by hand."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from pycocoevalcap.cider.cider_scorer import CiderScorer
+
+from lcm.data.dataset import read_dataset
+from lcm.data.text import END, build_vocabulary
+from lcm.evaluation.metrics import CiderD
+
+DOG, RUNS, CAT, SITS, TREE, OF, A, MAN = range(10, 18)
+
+
+def cider_of_all(references, captions) -> np.ndarray:
+    """pycocoevalcap's CIDEr-D [images] of one caption for each image; it counts n-grams in all `references`."""
+    scorer = CiderScorer()
+    for theirs, caption in zip(references, captions, strict=True):
+        scorer.cook_append(as_text(caption), [as_text(reference) for reference in theirs])
+    return scorer.compute_score()[1]
+
+
+def as_text(token_ids) -> str:
+    return " ".join(map(str, token_ids))
+
+
+def random_caption(chance: random.Random, longest: int) -> list[int]:
+    """Words of which the first are far more common, as in a language; now and then none at all."""
+    return [min(int(chance.expovariate(0.3)), 30) for _ in range(chance.randint(0, longest))]
+
+
+def changed(chance: random.Random, caption: list[int]) -> list[int]:
+    """The caption with another word somewhere, a part said twice, or its end cut off."""
+    at = chance.randrange(len(caption))
+    word, twice, cut = [*caption[:at], 999, *caption[at + 1 :]], caption[:at] + caption, caption[:at]
+    return chance.choice([caption, word, twice, cut])
+
+
+def one_score(references, caption) -> float:
+    """The reward of a caption for the first image."""
+    return CiderD(references).score([0], [[caption]]).item()
+
+
+# pycocoevalcap
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_captions_score_as_in_pycocoevalcap(seed):
+    chance = random.Random(seed)
+    references = [[random_caption(chance, 16) for _ in range(chance.randint(1, 6))] for _ in range(40)]
+    captions = [[random_caption(chance, 24) for _ in references] for _ in range(4)]
+    expected = np.stack([cider_of_all(references, each) for each in captions], axis=1)  # [B, S]
+    scores = CiderD(references).score(range(40), list(zip(*captions, strict=True)))
+    assert scores.dtype == np.float64
+    assert (expected > 0.5).any()
+    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_real_captions_score_as_in_pycocoevalcap(flickr8k):
+    train = read_dataset(flickr8k).of("train")[:400]
+    vocabulary = build_vocabulary((caption for image in train for caption in image.captions), 2)
+    encoded = [[vocabulary.encode(caption)[1:] for caption in image.captions] for image in train]
+    chance = random.Random(1)
+    references = [each[1:] for each in encoded]
+    captions = [[each[0], changed(chance, each[0]), changed(chance, chance.choice(each))] for each in encoded]
+    expected = np.stack([cider_of_all(references, each) for each in zip(*captions, strict=True)], axis=1)
+    assert 0.5 < expected.mean() < 5
+    np.testing.assert_allclose(CiderD(references).score(range(400), captions), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_batch_scores_as_its_images_do_in_the_whole_set():
+    chance = random.Random(7)
+    references = [[random_caption(chance, 12) for _ in range(5)] for _ in range(30)]
+    captions = [random_caption(chance, 12) for _ in references]
+    expected = cider_of_all(references, captions)
+    places = np.array([17, 3, 29, 3])
+    scores = CiderD(references).score(places, [[captions[place]] for place in places])
+    np.testing.assert_allclose(scores, expected[places][:, None], rtol=1e-9)
+    assert len(set(expected[[17, 3, 29]])) == 3
+
+
+# By hand. With two images, every n-gram that one of them alone holds weighs log 2, which a cosine does not show.
+
+
+def test_a_word_of_two_by_hand():
+    # n = 1: 1 of sqrt(1) * sqrt(2); no longer n-grams; one word of difference in length
+    assert one_score([[[DOG, RUNS]], [[CAT]]], [DOG]) == pytest.approx(10 / 4 / math.sqrt(2) * math.exp(-1 / 72))
+
+
+def test_rarer_words_earn_more():
+    references = [[[A, DOG]], [[A, CAT]], [[TREE]], [[OF]]]  # idf: A log 4 - log 2, DOG log 4, twice as much
+    reward = CiderD(references).score([0], [[[A], [DOG]]])[0]
+    assert reward == pytest.approx(10 / 4 * math.exp(-1 / 72) * np.array([1, 2]) / math.sqrt(5))
+
+
+def test_repeating_a_word_gains_nothing():
+    references = [[[A, DOG]], [[CAT]]]
+    # clipped to the reference's 1; the caption's norm is 4; two words longer
+    assert one_score(references, [DOG] * 4) == pytest.approx(10 / 4 / (4 * math.sqrt(2)) * math.exp(-4 / 72))
+    scores = CiderD(references).score([0], [[[DOG] * times for times in (1, 2, 3, 4)]])[0].tolist()
+    assert scores == sorted(set(scores), reverse=True)
+
+
+# END
+
+
+def test_a_caption_that_was_cut_earns_less_than_the_same_that_ended():
+    references = [[[A, DOG, RUNS, END], [DOG, RUNS, END]], [[A, CAT, SITS, END]], [[A, MAN, SITS, END]]]
+    ended, cut = CiderD(references).score([0], [[[A, DOG, RUNS, END], [A, DOG, RUNS]]])[0]
+    assert ended > cut + 1
+
+
+def test_end_makes_it_dearer_to_stop_at_a_word_that_ends_no_caption():
+    whole, stopped = [A, DOG, RUNS, OF, A, TREE], [A, DOG, RUNS, OF, A]
+    others = [[A, CAT, SITS], [A, MAN, SITS], [A, MAN, RUNS]]
+
+    def loss(*end: int) -> float:
+        references = [[[*caption, *end]] for caption in [whole, *others]]
+        first, second = CiderD(references).score([0], [[[*whole, *end], [*stopped, *end]]])[0]
+        return first - second
+
+    assert loss(END) > loss() + 0.5
+
+
+# Little to score
+
+
+def test_an_image_without_references_gives_nothing_but_counts():
+    references = [[], [[A, DOG]], [[A, DOG]]]
+    reward = CiderD(references)
+    assert reward.score([0, 1], [[[A, DOG]], [[A, DOG]]]) == pytest.approx(np.array([[0], [5]]))
+
+
+def test_a_caption_may_be_a_row_of_an_array():
+    references = [[[DOG, RUNS, END]], [[CAT, SITS, END]]]
+    rows = np.array([[[DOG, RUNS, END], [DOG, SITS, END]]], dtype=np.int32)
+    reward = CiderD(references)
+    np.testing.assert_array_equal(reward.score([0], rows), reward.score([0], rows.tolist()))
+    assert reward.score([0], rows)[0, 0] > 5

@@ -1,0 +1,230 @@
+"""Cards of photos: every text escaped, every picture inside, nothing from outside; and where a model looked."""
+
+import base64
+import io
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcm.data.dataset import LabelledImage
+from lcm.data.text import START
+from lcm.errors import BadImageError, DataError
+from lcm.evaluation.gallery import (
+    CANNOT_TELL,
+    FADED,
+    HEAT,
+    SURE,
+    TAGS_SHOWN,
+    CaptionLine,
+    PhotoCard,
+    attention_pictures,
+    described,
+    evenly,
+    looked_at,
+    photo_cards,
+    thumbnail,
+)
+from lcm.features.cache import LabelledFeatures
+from lcm.features.encoders import EncoderIdentity
+from tests.fakes.html_reader import EVIL, Reader
+from tests.fakes.tiny_graphs import BLUE, GREEN, RED, VOCABULARY, A, tiny_manifest
+
+
+def picture_bytes(colour="red", size=(60, 40)) -> bytes:
+    with io.BytesIO() as buffer:
+        Image.new("RGB", size, colour).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def photo_of(*captions: str, tags=(("dog", 0.75), ("grass", 0.25)), **picture) -> PhotoCard:
+    return described(picture_bytes(**picture), captions, tags)
+
+
+def shown(image: dict) -> Image.Image:
+    kind, _, data = image["src"].partition(",")
+    assert kind == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+
+
+def test_a_page_shows_each_photo_with_its_captions_and_tags():
+    photos = [photo_of("a dog", "a dog on grass", "two dogs"), photo_of("a cat", tags=[("cat", 1.0)], colour="blue")]
+    page = Reader(photo_cards(photos))
+    assert page.text_of("p") == ["a dog", "a cat"]
+    assert page.text_of("li") == ["a dog on grass", "two dogs"]
+    assert page.text_of("span") == ["dog", "0.75", "grass", "0.25", "cat", "1.00"]
+    assert [item.get("style") for item in page.all("li")] == [
+        *("--share: 75.0%", "--share: 25.0%", None, None),
+        "--share: 100.0%",
+    ]
+    assert [image["alt"] for image in page.all("img")] == ["a dog", "a cat"]
+    assert [np.argmax(shown(image).getpixel((30, 20))) for image in page.all("img")] == [0, 2]
+    assert len(page.all("details")) == 1  # the second has no other captions
+
+
+def test_texts_cannot_become_markup():
+    def card(text):
+        lines = [CaptionLine(text, f"{text}, CIDEr 1.00", True), CaptionLine(f"other {text}")]
+        return PhotoCard(picture_bytes(), lines, [(text, 0.5)], [f"more {text}"], [f"people {text}"], 0.5)
+
+    page, plain = Reader(photo_cards([card(EVIL)])), Reader(photo_cards([card("x")]))
+    assert [name for name, _ in page.elements] == [name for name, _ in plain.elements]
+    assert [set(attributes) for _, attributes in page.elements] == [set(attributes) for _, attributes in plain.elements]
+    assert page.all("script") == []
+    assert page.all("img")[0]["alt"] == EVIL  # shown as it is, in text and attribute
+    assert page.text_of("p") == [EVIL, f"other {EVIL}"]
+    assert page.text_of("small") == [SURE, f"{EVIL}, CIDEr 1.00"]
+    assert page.text_of("li") == [f"more {EVIL}", f"people {EVIL}"]
+    assert page.text_of("span") == [EVIL, "0.50"]
+    assert [line.get("class") for line in page.all("p")] == ["best", None]
+
+
+def test_the_page_asks_for_nothing_from_outside():
+    page = photo_cards([photo_of("a dog", "a cat")])
+    without_pictures = page.replace(Reader(page).all("img")[0]["src"], "")
+    for sign in ("http", "//", "url(", "@import", "<link", "<script", "<iframe", "href", "srcset"):
+        assert sign not in without_pictures, sign
+
+
+@pytest.mark.parametrize("captions", [(), ("",)])
+def test_a_photo_without_caption_is_shown_and_named(captions):
+    page = Reader(photo_cards([described(picture_bytes(), captions, ())]))
+    assert [image["alt"] for image in page.all("img")] == ["photo without a caption"]
+    assert page.text_of("p") == ["(no caption)"]
+    assert page.all("details") == page.all("li") == []
+
+
+def test_the_best_tags_are_shown_and_no_more():
+    tags = [(f"word{place}", 0.1) for place in range(TAGS_SHOWN + 3)]
+    page = Reader(photo_cards([photo_of("a dog", tags=tags)]))
+    assert page.text_of("span")[::2] == [word for word, _ in tags[:TAGS_SHOWN]]
+
+
+@pytest.mark.parametrize("size", [(240, 240), (320, 320), (480, 360), (1500, 1000)])
+def test_a_page_of_fifty_photos_stays_small_however_much_they_show(size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    with io.BytesIO() as buffer:
+        Image.fromarray(noise).save(buffer, "PNG")
+        photo = described(buffer.getvalue(), ["a caption"] * 6, [("word", 0.1)] * TAGS_SHOWN, 0.5)
+    page = photo_cards([photo])
+    assert 50 * len(page) < 3_000_000
+    (image,) = Reader(page).all("img")
+    assert min(shown(image).size) >= 160  # small, but there to be seen
+
+
+def test_where_a_photo_was_taken_is_not_shown(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "in my garden"
+    Image.new("RGB", (60, 40)).save(tmp_path / "photo.jpg", exif=exif, comment=b"my garden")
+    assert b"my garden" in (tmp_path / "photo.jpg").read_bytes()
+    (image,) = Reader(photo_cards([described(tmp_path / "photo.jpg", ["x"], ())])).all("img")
+    assert b"my garden" not in base64.b64decode(image["src"].partition(",")[2])
+
+
+@pytest.mark.parametrize(
+    ("confidence", "said"),
+    [
+        (0.8349, "83 %"),
+        (0.5, "50 %"),
+        (0.9951, "over 99 %"),
+        (1.0, "over 99 %"),
+        (0.9949, "99 %"),
+        (0.006, "1 %"),
+        (0.0049, "under 1 %"),
+        (0.0, "under 1 %"),
+    ],
+)
+def test_a_card_says_how_sure_its_caption_is_and_the_page_once_what_that_means(confidence, said):
+    photos = [described(picture_bytes(), ["a dog", "two dogs"], (), confidence), photo_of("a cat")]
+    page = Reader(photo_cards([*photos, *photos]))
+    assert page.text_of("small") == [SURE, *[f"{said} sure of every word"] * 2]
+    assert page.text_of("p") == ["a dog", "a cat"] * 2
+
+
+def test_what_is_no_picture_is_refused():
+    with pytest.raises(BadImageError):
+        photo_cards([described(b"no picture", ["x"], ())])
+
+
+@pytest.mark.parametrize(
+    ("size", "small"), [((60, 40), (60, 40)), ((1200, 600), (480, 240)), ((500, 1000), (240, 480))]
+)
+def test_thumbnails_are_small_and_keep_their_shape(size, small, tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(picture_bytes(size=size))
+    for source in (path, str(path), path.read_bytes()):
+        picture = Image.open(io.BytesIO(base64.b64decode(thumbnail(source))))
+        assert (picture.format, picture.size) == ("JPEG", small)
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "places"),
+    [(3, 10, [0, 3, 6]), (2, 4, [0, 2]), (5, 3, [0, 1, 2]), (1, 7, [0]), (0, 5, []), (3, 0, []), (4, 4, [0, 1, 2, 3])],
+)
+def test_places_are_evenly_spaced(count, of, places):
+    assert evenly(count, of) == places
+
+
+# Where the model looked
+
+
+@dataclass
+class LookingBundle:
+    """A bundle that looks at the grid position that an image's first feature names, then at the next ones."""
+
+    manifest = tiny_manifest(EncoderIdentity("tiny", "random", "0" * 64, ()), attention=True)
+    vocabulary = VOCABULARY
+    asked: list = field(default_factory=list)
+
+    def attention(self, features: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
+        assert features.shape[:2] == (1, 4)
+        self.asked.append(token_ids[0, 0].tolist())
+        places = int(features[0, 0, 0]) + np.arange(token_ids.shape[2])
+        return np.eye(4)[places % 4][None, None]
+
+
+def photos_in(folder, count=8) -> LabelledFeatures:
+    """Photos of which the first feature is the number."""
+    images = []
+    for number in range(count):
+        Image.new("RGB", (40, 30), (200, 30 * number, 0)).save(path := folder / f"{number}.png")
+        images.append(LabelledImage(path.name, path, "dev", ("a photo",)))
+    store = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None], (count, 4, 3))
+    return LabelledFeatures(images, np.arange(count), store)
+
+
+CAPTIONS = ["a red square", "a blue square", "", "green", "a green square", "a red", "blue square", "a"]
+
+
+def test_some_photos_have_a_picture_for_each_word_of_where_the_model_looked(tmp_path):
+    page = Reader(attention_pictures(bundle := LookingBundle(), photos_in(tmp_path), CAPTIONS))
+    # of eight, four evenly spaced are 0, 2, 4 and 6; the second has no words
+    assert bundle.asked == [[START, A, RED], [START, A, GREEN], [START, BLUE]]  # what was read as each word was written
+    assert page.text_of("figcaption") == ["a", "red", "square", "a", "green", "square", "blue", "square"]
+    pictures = [np.asarray(shown(image)).astype(int) for image in page.all("img")]
+    assert len(pictures) == 3 + 8  # each photo itself first
+    red = [(picture[..., 0] - picture[..., 2]) for picture in pictures[1:3]]
+    assert [np.unravel_index(each.argmax(), each.shape)[1] >= 20 for each in red] == [False, True]  # upper left, right
+
+
+def test_a_bundle_that_cannot_tell_says_so(tmp_path):
+    bundle = LookingBundle()
+    bundle.manifest = replace(bundle.manifest, attention=False)
+    assert attention_pictures(bundle, photos_in(tmp_path, 1), CAPTIONS[:1]) == f"<p>{CANNOT_TELL}</p>"
+    assert bundle.asked == []
+
+
+def test_colours_are_where_the_weights_are_and_the_photo_fades_elsewhere():
+    pixels = np.full((90, 90, 3), 40, np.uint8)
+    picture = looked_at(pixels, np.eye(9)[0])
+    grey = 255 - FADED * (255 - 40)
+    assert picture[80, 80] == pytest.approx([grey] * 3, abs=1)  # not looked at
+    assert picture[12, 12] == pytest.approx(np.multiply(grey, HEAT[-1]) / 255, abs=6)  # the middle of the upper left
+    assert looked_at(pixels, np.zeros(9)).tolist() == looked_at(pixels, np.zeros(1)).tolist()
+
+
+@pytest.mark.parametrize("weights", [np.ones(8), np.array([1, 2, 3, -1.0]), np.array([1, np.nan, 1, 1])])
+def test_weights_of_no_square_grid_are_refused(weights):
+    with pytest.raises(DataError, match="give a square grid"):
+        looked_at(np.zeros((9, 9, 3), np.uint8), weights)

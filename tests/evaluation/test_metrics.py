@@ -1,0 +1,350 @@
+"""Scores with expected values worked by hand, and the edges where there is little or nothing to score."""
+
+import json
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+from statistics import fmean
+
+import pytest
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+
+from lcm.errors import DataError
+from lcm.evaluation.metrics import METRICS, score, score_several
+
+WORDS = [f"w{i}" for i in range(200)]
+
+
+def score_fast(*args, **kwargs):
+    """`score` without the ten seconds that Java takes."""
+    return score(*args, meteor=False, **kwargs)
+
+
+# Word error rate
+
+
+def test_wer_by_hand():
+    scores = score_fast(
+        ["a dog runs", "two cats"],
+        [
+            ["the dog runs fast", "a dog runs", "cat"],
+            # "the dog runs fast": a -> the, "fast" missing: 2 edits / 4 words = 0.5
+            # "a dog runs": 0
+            # "cat": two words too many and one wrong: 3 edits / 1 word = 3
+            ["two cats sleep"],  # one word missing of 3
+        ],
+    )
+    assert scores.per_image["wer"] == pytest.approx([3.5 / 3, 1 / 3])
+    assert scores.per_image["wer_best"] == pytest.approx([0, 1 / 3])
+    assert scores.wer == pytest.approx((3.5 / 3 + 1 / 3) / 2)  # every image counts the same, not every reference
+    assert scores.wer_best == pytest.approx((0 + 1 / 3) / 2)
+
+
+def test_order_of_references_does_not_matter():
+    forth = score_fast(["a dog runs"] * 2, [["a dog", "the cat runs off"]] * 2)
+    back = score_fast(["a dog runs"] * 2, [["the cat runs off", "a dog"]] * 2)
+    assert (forth.wer, forth.wer_best, forth.cider) == pytest.approx((back.wer, back.wer_best, back.cider))
+
+
+# BLEU
+
+
+def test_bleu_with_brevity_penalty_by_hand():
+    # Hypothesis of 6 words, closest reference of 7. Agreeing n-grams: 6 of 6 words ("grass", "on" and the rest),
+    # 4 of 5 pairs (not "on grass"), 3 of 4 triples, 2 of 3 fours. Brevity penalty exp(1 - 7/6).
+    scores = score_fast(["a black dog runs on grass"], [["a black dog runs on the grass", "dog"]])
+    penalty = math.exp(1 - 7 / 6)
+    assert scores.bleu_1 == pytest.approx(penalty)
+    assert scores.bleu_2 == pytest.approx(penalty * (4 / 5) ** (1 / 2))
+    assert scores.bleu_3 == pytest.approx(penalty * (4 / 5 * 3 / 4) ** (1 / 3))
+    assert scores.bleu_4 == pytest.approx(penalty * (4 / 5 * 3 / 4 * 2 / 3) ** (1 / 4))
+    assert scores.per_image["bleu_4"] == pytest.approx([scores.bleu_4])  # one image is the whole set
+
+
+def test_bleu_is_of_the_whole_set_not_a_mean_over_images():
+    # 4 words of 4 agree, then 0 of 2: 4/6 over the set, 1/2 as a mean over images. No brevity penalty (6 for 6).
+    scores = score_fast(["a dog runs fast", "red house"], [["a dog runs fast"], ["two cats"]])
+    assert scores.bleu_1 == pytest.approx(4 / 6)
+
+
+# ROUGE-L
+
+
+def test_rouge_l_by_hand():
+    # Longest common subsequence "a dog runs": precision P = 3/3, recall R = 3/5, beta 1.2:
+    # (1 + 1.44) * P * R / (R + 1.44 * P) = 2.44 * 0.6 / 2.04
+    scores = score_fast(["a dog runs"], [["a brown dog runs fast"]])
+    assert scores.rouge_l == pytest.approx(1.464 / 2.04)
+
+
+# CIDEr: mean over n = 1..4 of the cosine between n-gram vectors, times 10
+
+
+def test_cider_of_identical_captions_is_ten():
+    scores = score_fast(["a dog runs fast", "two cats sleep here"], [["a dog runs fast"], ["two cats sleep here"]])
+    assert scores.cider == pytest.approx(10)
+    assert scores.per_image["cider"] == pytest.approx([10, 10])
+
+
+def test_cider_by_hand():
+    # Two images without a common word, so every n-gram weighs log 2 and cosines are plain counts:
+    # 3 of 4 words, 2 of 3 pairs, 1 of 2 triples, 0 of 1 fours; equal lengths, so no length penalty.
+    scores = score_fast(["red dog runs fast", "two cats sleep here"], [["red dog runs slow"], ["two cats sleep here"]])
+    assert scores.per_image["cider"] == pytest.approx([10 * (3 / 4 + 2 / 3 + 1 / 2 + 0) / 4, 10])
+
+
+def test_cider_and_bleu_are_pycocoevalcap_s():
+    chance = random.Random(3)
+    references = [[" ".join(chance.choices(WORDS[:40], k=chance.randint(1, 12))) for _ in range(4)] for _ in range(60)]
+    captions = [chance.choice([*each, " ".join(each[0].split()[::-1]), "w1", ""]) for each in references]
+    theirs, ours = dict(enumerate(references)), {place: [text] for place, text in enumerate(captions)}
+    scores = score_fast(captions, references)
+    cider, each = Cider().compute_score(theirs, ours)
+    assert scores.cider == pytest.approx(cider, rel=1e-9)
+    assert scores.per_image["cider"] == pytest.approx(each, rel=1e-9)
+    bleu, each = Bleu(4).compute_score(theirs, ours, verbose=0)
+    assert [scores.bleu_1, scores.bleu_2, scores.bleu_3, scores.bleu_4] == pytest.approx(bleu, rel=1e-9)
+    assert scores.per_image["bleu_4"] == pytest.approx(each[-1], rel=1e-9)
+
+
+def test_cider_needs_two_images():
+    scores = score_fast(["a dog runs fast"], [["a dog runs fast"]])
+    assert scores.cider is None
+    assert "two images" in scores.reasons["cider"]
+    assert "cider" not in scores.per_image
+    assert scores.bleu_4 == pytest.approx(1)  # the others do not mind
+
+
+# Length, variety
+
+
+def test_length_ratio_is_total_over_total():
+    # 3 + 1 words; references have (2 + 4) / 2 = 3 and 5 on average: 4 / 8, where a mean of ratios gives 0.6
+    scores = score_fast(["a dog runs", "cats"], [["a dog", "a dog runs fast"], ["two cats sleep right here"]])
+    assert scores.length_ratio == pytest.approx(4 / 8)
+    assert scores.per_image["words"] == [3, 1]
+
+
+def test_variety_by_hand():
+    scores = score_fast(
+        ["A dog runs.", "a dog runs", "two cats", ""],
+        [["a dog"]] * 4,
+        train_captions=["a dog runs!", "a horse", "..."],
+        vocabulary_size=20,
+    )
+    assert scores.distinct_captions == pytest.approx(3 / 4)
+    assert scores.copied_from_train == pytest.approx(2 / 4)  # an empty caption copies nothing
+    assert scores.vocabulary_used == pytest.approx(5 / 20)  # a dog runs two cats
+
+
+def test_variety_without_anything_to_compare_with():
+    scores = score_fast(["a dog"], [["a dog"]])
+    assert scores.copied_from_train is None
+    assert scores.vocabulary_used is None
+    assert set(scores.reasons) == {"cider", "meteor", "copied_from_train", "vocabulary_used"}
+
+
+# Edges
+
+
+def test_empty_hypothesis_is_the_worst_there_is():
+    scores = score_fast(["", "two cats sleep here"], [["a dog runs fast", "a dog"], ["two cats sleep here"]])
+    assert scores.per_image["wer"] == [1.0, 0.0]
+    assert scores.per_image["words"] == [0, 4]
+    assert scores.per_image["cider"] == pytest.approx([0, 10])
+    assert scores.per_image["bleu_4"] == pytest.approx([0, 1])
+    assert scores.rouge_l == pytest.approx(0.5)
+
+
+def test_nothing_but_empty_hypotheses():
+    scores = score_fast(["", "!?"], [["a dog runs"], ["two cats"]], train_captions=["a dog"], vocabulary_size=9)
+    assert (scores.wer, scores.wer_best) == (1, 1)
+    worst = [scores.cider, scores.bleu_1, scores.bleu_4, scores.rouge_l, scores.length_ratio, scores.vocabulary_used]
+    assert worst == pytest.approx([0] * 6)
+
+
+def test_empty_references_are_dropped():
+    scores = score_fast(["a dog"], [["...", "", "a dog runs"]])
+    assert scores.wer == pytest.approx(1 / 3)
+    assert (scores.images, scores.skipped_images) == (1, 0)
+
+
+def test_image_without_references_is_skipped_and_keeps_its_place():
+    scores = score_fast(["a dog", "two cats", "a horse", "red"], [["a dog"], ["?"], [], ["red"]])
+    assert (scores.images, scores.skipped_images) == (2, 2)
+    assert scores.per_image["wer"] == [0, None, None, 0]
+    assert all(len(values) == 4 for values in scores.per_image.values())
+    assert scores.distinct_captions == 1
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "words"), [([], [], "no images"), (["a dog"], [[""]], "1 skipped")]
+)
+def test_no_image_left(hypotheses, references, words):
+    scores = score(hypotheses, references)
+    assert scores.images == 0
+    assert scores.skipped_images == len(hypotheses)
+    assert all(getattr(scores, name) is None and words in scores.reasons[name] for name in METRICS)
+    assert scores.per_image == {}
+
+
+def test_lengths_must_agree():
+    with pytest.raises(DataError, match="2 hypotheses for 1 images"):
+        score(["a dog", "two cats"], [["a dog"]])
+
+
+@pytest.mark.parametrize("captions", [["un été à la plage", "một con chó đang chạy"], ["собака бежит", "狗 在 跑 步"]])
+def test_every_script_is_scored(captions):
+    scores = score_fast(captions, [[caption] for caption in captions])
+    assert scores.wer == 0
+    assert scores.cider > 4
+
+
+# metrics.json
+
+
+def test_as_metrics_is_flat_and_says_why():
+    scores = score_fast(["a dog", "two cats"], [["a dog"], ["two cats"]])
+    flat = scores.as_metrics()
+    assert json.loads(json.dumps(flat)) == flat
+    assert all(value is None or type(value) in (int, float, str) for value in flat.values())
+    assert set(METRICS) <= set(flat)
+    assert flat["images"] == 2
+    assert flat["meteor"] is None
+    assert flat["meteor_reason"] == "not asked for"
+    assert "cider_reason" not in flat
+
+
+def test_metrics_that_the_project_promises():
+    wanted = "cider bleu_1 bleu_2 bleu_3 bleu_4 meteor rouge_l wer wer_best length_ratio"
+    assert list(METRICS) == [*wanted.split(), "distinct_captions", "copied_from_train", "vocabulary_used"]
+
+
+def test_import_is_light():
+    heavy = "{'jiwer', 'pycocoevalcap', 'matplotlib', 'tensorflow', 'torch'}"
+    code = f"import lcm.evaluation.metrics, sys; print({heavy} & {{name.split('.')[0] for name in sys.modules}})"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "set()"
+
+
+def test_work_grows_with_the_images_only():
+    """Ten times the images take about ten times as many lines of Python; a square law would make it a hundred."""
+    chance = random.Random(0)
+    references = [[" ".join(chance.choices(WORDS, k=10)) for _ in range(5)] for _ in range(200)]
+    captions = [each[0] for each in references]
+
+    def lines_run(images):
+        count = 0
+
+        def trace(_frame, event, _argument):
+            nonlocal count
+            count += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            score_fast(captions[:images], references[:images])
+        finally:
+            sys.settrace(before)
+        return count
+
+    lines_run(10)  # imports
+    assert lines_run(200) < 12 * lines_run(20)
+
+
+# METEOR
+
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR is a Java program and Java is missing")
+
+
+@pytest.fixture(scope="module")
+def with_meteor():
+    """One run of Java for all METEOR tests, in a locale that knows no letters but ASCII's; after another captioner."""
+    captions = {
+        "dog runs": ["dog sleeps"],
+        "two cats sleep": ["two cats sleep", "a bird"],
+        "": ["a dog runs", "a dog"],
+        "été": ["été"],
+        "hóa": ["hòa"],
+        "skipped": [],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LC_ALL", "C")
+        return score_several([["a dog runs"] * len(captions), list(captions)], list(captions.values()))[1]
+
+
+@needs_java
+def test_meteor_by_hand(with_meteor):
+    each = with_meteor.per_image["meteor"]
+    # METEOR 1.5, English: alpha 0.85, beta 0.2, gamma 0.6 (Denkowski and Lavie 2014, table 1). One of two content
+    # words agrees: P = R = 1/2, F = 1/2; one match in one chunk: penalty 0.6 * (1/1) ** 0.2 = 0.6; 1/2 * (1 - 0.6)
+    assert each[0] == pytest.approx(0.2)
+    assert each[1] == pytest.approx(1)  # the whole sentence agrees: no penalty, nearest reference counts
+
+
+@needs_java
+def test_meteor_of_empty_and_non_ascii_captions(with_meteor):
+    each = with_meteor.per_image["meteor"]
+    assert each[2] == 0
+    assert each[3] == pytest.approx(1)
+    assert each[4] == 0  # other letters, were they all read as "?" the two would agree
+    assert each[5] is None
+
+
+@needs_java
+def test_meteor_of_the_set_is_pooled(with_meteor):
+    """Words that agree are added up over images before they become one score, so it is no mean over images."""
+    each = with_meteor.per_image["meteor"][:5]
+    assert min(each) < with_meteor.meteor < max(each)
+    assert with_meteor.meteor != pytest.approx(fmean(each))
+
+
+@pytest.fixture
+def fake_java(tmp_path, monkeypatch):
+    """Put a shell script in Java's place."""
+    if os.name == "nt":
+        pytest.skip("the fake Java is a shell script")
+
+    def install(script):
+        java = tmp_path / "java"
+        java.write_text(f"#!/bin/sh\n{script}\n")
+        java.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    return install
+
+
+def meteor_reason():
+    scores = score(["a dog", "two cats"], [["a dog"], ["two cats"]])
+    assert scores.meteor is None
+    assert "meteor" not in scores.per_image
+    assert scores.cider == pytest.approx(5)
+    return scores.as_metrics()["meteor_reason"]
+
+
+def test_meteor_without_java(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "Java is missing" in meteor_reason()
+
+
+def test_meteor_of_several_captioners_is_asked_for_once(fake_java, tmp_path):
+    fake_java(f"echo started >>{tmp_path}/starts; while read line; do echo what; done")
+    scores = score_several([["a dog", "two cats"], ["a cat", "dogs"]], [["a dog"], ["two cats"]])
+    assert [one.wer for one in scores] == [0, 0.75]
+    assert all("failed" in one.reasons["meteor"] for one in scores)
+    assert (tmp_path / "starts").read_text() == "started\n"
+
+
+def test_meteor_when_java_ends_early(fake_java):
+    fake_java("echo 'Picked up options' >&2; echo 'Could not reserve enough space for heap' >&2; exit 1")
+    assert meteor_reason() == "METEOR's Java program failed: Could not reserve enough space for heap"
+
+
+def test_meteor_when_java_answers_nonsense(fake_java):
+    fake_java("while read line; do echo what; done")
+    assert "failed: could not convert string to float" in meteor_reason()

@@ -1,0 +1,295 @@
+"""What notebooks show of an evaluation and a comparison: sentences, tables, photos; every text escaped."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from lcm.data.dataset import LabelledImage
+from lcm.evaluation import report
+from lcm.evaluation.bootstrap import Interval
+from lcm.evaluation.compare import REPORTED_RESULTS, UNNAMED, CaptionerOutput, compare, save_per_image
+from lcm.evaluation.metrics import Scores
+from lcm.evaluation.tags import BASELINES, MEASURES, Recall, TagComparison, TagReport, UnseenWord
+from tests.fakes.html_reader import EVIL, Reader
+
+REFERENCES = [
+    ["a dog runs on grass", "the dog runs"],
+    ["?"],
+    ["two cats sleep on a chair"],
+    ["a red boat on a lake", "one boat"],
+    ["a man sings to people"],
+]
+GOOD = ["a dog runs on grass", "nothing", "two cats sleep on a chair", "a red boat on a lake", "a man sings to people"]
+POOR = ["a dog runs", "a fox", "two cats sleep on a chair", "a blue car", "a woman walks to people"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    found = []
+    for place, colour in enumerate(("red", "green", "blue", "white", "black")):
+        Image.new("RGB", (60, 40), colour).save(path := folder / f"{colour}.png")
+        found.append(LabelledImage(f"image{place}", path, "dev", tuple(REFERENCES[place])))
+    return found
+
+
+def compared(first=GOOD, second=POOR, *, names=("good", "poor"), not_run=(), note="", references=REFERENCES, **options):
+    outputs = [
+        CaptionerOutput(names[0], first, [0.09, 0.11, 2.0], 310.4, note),
+        CaptionerOutput(names[1], second),
+    ]
+    return compare(outputs, references, meteor=False, not_run=dict(not_run), **options)
+
+
+def column(table, heading):
+    return list(table.data[heading])
+
+
+# Sentences
+
+
+def test_the_answer_is_the_lead_of_the_best_over_the_next():
+    comparison = compared(not_run={"blip": "no weights"})
+    said, wer, cider, missing = report.answer(comparison, "Drawn, dev").split("\n\n")
+    assert said == "2 captioners on 4 images of Drawn, dev (1 more have no usable reference)."
+    best, lead = comparison.results[0], comparison.difference("wer", "poor", "good")
+    its = best.intervals["wer"]
+    assert wer.startswith(
+        f"By WER, smaller is better, **good** leads with {best.scores.wer:.3f} ({its.low:.3f} to {its.high:.3f}), "
+        f"{lead.value:.3f} better than poor (−{-lead.low:.3f} to {lead.high:.3f})."
+    )
+    assert wer.endswith("the lead may be an accident of these images.")  # on one image both say the same
+    assert cider.startswith("By CIDEr, **good** leads with")
+    assert missing == "**blip** could not be run: no weights"
+
+
+def test_a_lead_beyond_chance_is_said_to_be_one():
+    _, wer, cider = report.answer(compared([""] * 5, GOOD), "Drawn, dev").split("\n\n")
+    assert "**poor** leads" in wer
+    assert "**poor** leads" in cider
+    assert all(each.endswith("the lead is hardly an accident of these images.") for each in (wer, cider))
+
+
+@pytest.mark.parametrize(
+    ("captioners", "images", "said"),
+    [
+        (1, 5, ["1 captioner on 4 images", "**a** has 0."]),
+        (2, 1, ["2 captioners on 1 images", "not measured (needs two images: over one alone"]),
+        (2, 0, ["not measured (there are no images)"]),
+    ],
+)
+def test_little_to_compare_is_answered_too(captioners, images, said):
+    outputs = [CaptionerOutput(name, GOOD[:images]) for name in "ab"[:captioners]]
+    comparison = compare(outputs, REFERENCES[:images], meteor=False)
+    answer = report.answer(comparison, "Drawn, dev")
+    assert all(each in answer for each in said)
+    for table in (report.scores_table, report.degeneration_table, report.costs_table, report.pairs_table):
+        assert table(comparison).to_html()
+
+
+def test_what_was_not_measured_has_its_reason():
+    said = report.not_measured(compared())
+    assert said.startswith("Not measured: METEOR (not asked for); copied from train (")
+
+
+def test_how_to_repeat_it_names_the_command_and_the_captioners():
+    said = report.how_to_repeat(compared(note="bundle abc"), "lcm run --params compare")
+    assert "```\nlcm run --params compare\n```" in said
+    assert "- good: bundle abc" in said
+
+
+def test_no_text_becomes_markup():
+    spoken = [f"{EVIL} {caption}" for caption in POOR]
+    comparison = compared(GOOD, spoken, names=(f"{EVIL}1", f"{EVIL}2"), not_run={f"{EVIL}3": EVIL}, note=EVIL)
+    sentences = [report.answer(comparison, EVIL), report.how_to_repeat(comparison, "lcm")]
+    tables = [report.scores_table, report.degeneration_table, report.costs_table, report.pairs_table]
+    html = [table(comparison).to_html() for table in tables] + [report.reported_table(comparison, EVIL).to_html()]
+    assert not [text for text in (*sentences, *html) if "<script" in text or "<img" in text]
+    assert not {"*", "`", "["} & set(report.plain("**bold** `code` [link](x)"))
+
+
+# Tables
+
+
+def test_scores_begin_with_the_best_have_intervals_and_dashes_for_what_is_missing():
+    comparison = compared(POOR, GOOD, names=("poor", "good"))
+    table = report.scores_table(comparison)
+    cider = comparison.results[1].intervals["cider"]
+    assert column(table, "captioner") == ["good", "poor"]
+    assert column(table, "CIDEr")[0] == f"{cider.value:.3f} ({cider.low:.3f} to {cider.high:.3f})"
+    assert column(table, "METEOR") == ["–", "–"]
+    assert table.to_html().count("font-weight: bold") == 1  # one rule for all cells of the first row but two
+    cells = Reader(table.to_html()).all("td")
+    bold = table.to_html().partition("{\n  font-weight: bold")[0].rpartition("}")[2]
+    assert [cell["id"] in bold for cell in cells] == [False, True, True, True, False, True, True] + [False] * 7
+
+
+def test_degeneration_and_costs_read_as_people_say_them():
+    comparison = compared(train_captions=["a dog runs"], vocabulary_size=50)
+    degeneration, costs = report.degeneration_table(comparison), report.costs_table(comparison)
+    assert column(degeneration, "captioner") == ["good", "poor", "people, first reference"]
+    assert column(degeneration, "copied from training")[1] == "25 %"  # one of the four scored
+    assert column(degeneration, "vocabulary used")[2] == ""
+    assert column(costs, "time of a photo, median") == ["110 ms", "–"]
+    assert column(costs, "photos timed") == ["3", "0"]
+    assert column(costs, "95 % are faster than") == ["1.81 s", "–"]
+    assert column(costs, "peak memory") == ["310 MB", "–"]
+
+
+def test_pairs_name_the_better():
+    table = report.pairs_table(compared([""] * 5, GOOD))
+    assert column(table, "pair") == ["good − poor"] * 4
+    assert column(table, "measure") == ["WER", "CIDEr", "BLEU-4", "WER, best reference"]
+    assert [each[0] for each in column(table, "difference (95 %)")] == ["+", "−", "−", "+"]  # more errors, less CIDEr
+    assert column(table, "better") == ["poor"] * 4
+    assert "may be chance" in column(report.pairs_table(compared()), "better")
+
+
+def test_reported_rows_are_marked_and_have_a_source():
+    table = report.reported_table(compared(), "Drawn, dev")
+    sources = column(table, "source")
+    assert sources[:2] == ["measured here"] * 2
+    assert all(source.startswith("quoted: ") for source in sources[2:])
+    assert len(sources) == 2 + len(REPORTED_RESULTS)
+    assert column(table, "images")[:3] == ["Drawn, dev", "Drawn, dev", "Flickr8k, test"]
+    assert [quoted.source for quoted in REPORTED_RESULTS if not quoted.link] == [UNNAMED]
+    citations = (Path(__file__).parents[2] / "CITATIONS.md").read_text(encoding="utf-8")
+    assert all(quoted.link in citations for quoted in REPORTED_RESULTS)
+
+
+def test_tag_tables_show_the_orders_the_recall_and_the_unseen_words_of_most_images():
+    means = {name: dict.fromkeys(MEASURES, Interval(0.5, 0.4, 0.6)) for name in ("scorer", *BASELINES)}
+    over = {name: dict.fromkeys(MEASURES, Interval(-0.0001, -0.2, 0.2)) for name in BASELINES}
+    recall = Recall({1: 0.6, 5: 1.0}, {1: 0.25, 5: 0.5}, 5, 0, 10)
+    unseen = (UnseenWord("kite", 1, 0.6, 0.45, 0.5), UnseenWord("zebra", 2, 0.8, 0.6, 7 / 12))
+    orders, found, words = report.tag_tables(TagReport([], recall, TagComparison(means, over, 2, 0), unseen))
+    assert column(orders, "order") == ["scorer", *BASELINES.values()]
+    assert column(orders, "MAP (95 %)") == ["0.500 (0.400 to 0.600)"] * 5
+    assert column(orders, "MAP of the scorer minus this (95 %)") == ["", *["+0.000 (−0.200 to +0.200)"] * 4]
+    assert found.data.to_numpy().tolist() == [["image → text", "0.600", "1.000"], ["text → image", "0.250", "0.500"]]
+    assert words.data.to_numpy().tolist() == [
+        ["zebra", "2", "0.80", "0.60", "0.58"],
+        ["kite", "1", "0.60", "0.45", "0.50"],
+    ]
+    (reason,) = report.tag_tables(TagReport([], reason="no scorer"))
+    assert "no scorer" in reason.to_html()
+    few, _ = report.tag_tables(TagReport([], recall, TagComparison({}, {}, 1, 0, "too few")))
+    assert "too few" in few.to_html()
+
+
+# Photos
+
+
+def test_disagreements_begin_with_the_widest_range_and_mark_the_best(images):
+    comparison = compared()
+    cards = report.disagreements(comparison, images, 9)
+    ciders = [result.scores.per_image["cider"] for result in comparison.results]
+    spreads = {image.path: abs(a - b) for image, a, b in zip(images, *ciders, strict=True) if a is not None and a != b}
+    assert len(spreads) == 3  # one image has no reference, and on one both say the same
+    assert [card.image for card in cards] == sorted(spreads, key=spreads.get, reverse=True)
+    place = next(place for place, image in enumerate(images) if image.path == cards[0].image)
+    assert [(line.caption, line.label, line.best) for line in cards[0].lines] == [
+        (GOOD[place], f"good, CIDEr {ciders[0][place]:.2f}", True),
+        (POOR[place], f"poor, CIDEr {ciders[1][place]:.2f}", False),
+    ]
+    assert cards[0].references == REFERENCES[place]
+    assert len(report.disagreements(comparison, images, 1)) == 1
+    assert report.disagreements(compared(GOOD, GOOD), images, 9) == []
+
+
+def test_one_image_is_told_apart_by_wer(images):
+    outputs = [CaptionerOutput("a", ["a dog"]), CaptionerOutput("b", ["the dog runs"])]
+    (card,) = report.disagreements(compare(outputs, REFERENCES[:1], meteor=False), images[:1], 9)
+    assert [line.best for line in card.lines] == [False, True]  # smaller is better
+    assert card.lines[1].label.startswith("b, WER 0.")
+
+
+# Figures
+
+
+def test_the_forest_has_a_panel_for_each_measure_and_the_lengths_a_line_for_each_captioner():
+    panels = [axes.get_title(loc="left") for axes in report.draw_forest(compared()).axes]
+    assert panels[:4] == ["WER", "CIDEr", "BLEU-4", "WER, best reference"]
+    lines = report.draw_lengths(compared()).axes[0].patches
+    assert [line.get_label().partition(",")[0] for line in lines] == [
+        "good: 4 captions",
+        "poor: 4 captions",
+        "people: 6 captions",  # of the scored images
+    ]
+
+
+# Image by image
+
+PLAIN = [LabelledImage(f"{i}.jpg", Path(f"/photos/{i}.jpg"), "dev", (f"reference {i}",)) for i in range(5)]
+CAPTIONS = [["a kite", "the zebra"], ["a zebra with a kite"], ["a glorp"], ["the"], ["a dog"]]
+TAGS = [(("zebra", 0.75), ("kite", 0.25)), (), (("dog", 1.0),), (), ()]
+SCORES = Scores(5, 0, per_image={"cider": [0.1, 0.2, None, 0.4, 0.5]})
+SURE = [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_a_result_has_all_that_was_written_of_an_image(tmp_path):
+    results = report.collect_results(PLAIN, CAPTIONS, TAGS, SCORES, SURE)
+    report.save_results(results, tmp_path / "results.jsonl")
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert records[0] == {
+        "image_id": "0.jpg",
+        "path": "/photos/0.jpg",
+        "caption": report.best_of(CAPTIONS)[0],
+        "references": ["reference 0"],
+        "scores": {"cider": 0.1},
+        "english_captions": ["a kite", "the zebra"],
+        "tags": [["zebra", 0.75], ["kite", 0.25]],
+        "confidence": 0.1,
+    }
+    assert [record["scores"]["cider"] for record in records] == SCORES.per_image["cider"]
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        report.collect_results(PLAIN, CAPTIONS[:4], TAGS, SCORES, SURE)
+
+
+def test_photos_with_tags_are_spaced_evenly():
+    results = report.collect_results(PLAIN, CAPTIONS, TAGS, SCORES, SURE)
+    first, second = report.pick_evenly(results, 2)
+    assert (first.image, first.other_captions, first.tags, first.confidence) == (
+        "/photos/0.jpg",
+        ["the zebra"],
+        TAGS[0],
+        0.1,
+    )
+    assert second.image == "/photos/2.jpg"
+    assert len(report.pick_evenly(results, 9)) == 5
+
+
+def test_the_best_the_median_and_the_worst_are_shown_with_their_scores():
+    results = report.collect_results(PLAIN, CAPTIONS, TAGS, SCORES, SURE)
+    labels = [(card.image[8], card.lines[0].label) for card in report.pick_by_score(results, "cider", 1)]
+    assert labels == [("4", "best: CIDEr 0.50"), ("3", "median: CIDEr 0.40"), ("0", "worst: CIDEr 0.10")]
+    assert report.pick_by_score(results, "meteor", 4) == []
+
+
+def test_a_control_gives_each_image_the_caption_of_another():
+    texts = ["a dog runs", "two cats sleep", "a red boat", "a man sings"]
+    control = report.score_control(texts, [[text] for text in texts])
+    # a red boat / a dog runs: 2 of 3 words wrong; a man sings / two cats sleep: all; and the other way round
+    assert control["wer_shuffled"] == control["wer_best_shuffled"] == pytest.approx((2 / 3 + 1) / 2)
+    assert control["cider_shuffled"] < 1
+
+
+def test_the_table_for_analysis_holds_every_image_and_captioner(images, tmp_path):
+    comparison = compared()
+    path = save_per_image(comparison, images, tmp_path / "new" / "images.parquet")
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    assert [(row["image_id"], row["captioner"]) for row in rows] == [
+        (image.image_id, name) for name in ("good", "poor") for image in images
+    ]
+    assert rows[5] == {
+        "image_id": "image0",
+        "path": str(images[0].path),
+        "captioner": "poor",
+        "caption": "a dog runs",
+        "references": REFERENCES[0],
+        **{name: its[0] for name, its in comparison.results[1].scores.per_image.items()},
+    }
+    assert rows[1]["wer"] is None  # no usable reference

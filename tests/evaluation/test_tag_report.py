@@ -1,0 +1,143 @@
+"""The report on a tag scorer whose vectors are known, worked by hand."""
+
+import json
+from collections.abc import Sequence
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lcm.captioning.tagging import Photo
+from lcm.data.dataset import LabelledImage
+from lcm.evaluation.tags import TagReport, report_tags
+from lcm.features.cache import LabelledFeatures
+
+# Five images in the plane, the first and the last the same; each reference lies on its image. "dog" is in a train
+# caption, "sky" in every image, "glorp" cannot be read: the words that were never seen are zebra and kite.
+VECTORS = [(1, 0), (0, 1), (0.6, 0.8), (0.8, 0.6), (1, 0)]
+REFERENCES = [
+    ("a zebra", "zebras in the sky"),
+    ("a dog", "two dogs in the sky"),
+    ("the zebra", "the sky"),
+    ("a kite with a glorp", "kites in the sky"),
+    ("one dog", "the dog in the sky"),
+]
+CAPTIONS = [["a kite", "the zebra"], ["a zebra with a kite"], ["a glorp"], ["the"], ["a dog"]]
+TRAIN_CAPTIONS = ["some dogs run"]
+WORDS = {"zebra": (1, 0), "kite": (0, 1), "dog": (0.6, 0.8), "sky": (0.8, 0.6), "run": (0, 1)}
+SENTENCES = {text: vector for texts, vector in zip(REFERENCES, VECTORS, strict=True) for text in texts}
+
+
+class PlaneScorer:
+    """A tag scorer that has its texts in a table and shows an image's features as they are."""
+
+    name, scale = "plane", log(3)
+    texts = WORDS | SENTENCES
+
+    def image_vector(self, photo: Photo) -> np.ndarray:
+        return photo.features["pooled"]
+
+    def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([self.texts.get(text, (0, 0)) for text in texts], np.float32).reshape(len(texts), 2)
+
+    def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(text for text in texts if text not in self.texts)
+
+
+def label(references: Sequence[tuple[str, ...]] = REFERENCES) -> LabelledFeatures:
+    images = [LabelledImage(f"{i}.jpg", Path(f"{i}.jpg"), "dev", texts) for i, texts in enumerate(references)]
+    # the rows lie in the store the other way round, with one of another split among them
+    store = np.array([(9, 9), *VECTORS[::-1]], np.float32)
+    return LabelledFeatures(images, np.arange(5, 5 - len(images), -1), store)
+
+
+@pytest.fixture(scope="module")
+def report() -> TagReport:
+    return report_tags(PlaneScorer(), label(), CAPTIONS, TRAIN_CAPTIONS)
+
+
+# What was measured
+
+
+def test_tags_are_the_readable_key_words_with_their_shares(report):
+    """Cosines 1 and 0 at a scale of ln 3: 3 to 1."""
+    first, second, unreadable, wordless, alone = report.tags
+    assert first == (("zebra", pytest.approx(3 / 4)), ("kite", pytest.approx(1 / 4)))
+    assert second == (("kite", pytest.approx(3 / 4)), ("zebra", pytest.approx(1 / 4)))
+    assert unreadable == wordless == ()
+    assert alone == (("dog", 1.0),)
+
+
+def test_recall_is_that_of_people_s_captions(report):
+    """The first and the last image are the same: each finds the other's captions too, and ties count against it."""
+    assert report.recall.image_to_text == pytest.approx({1: 3 / 5, 5: 1, 10: 1})
+    assert report.recall.text_to_image == pytest.approx({1: 3 / 5, 5: 1, 10: 1})
+    assert (report.recall.images, report.recall.texts) == (5, 10)
+
+
+def test_tags_are_compared_with_what_people_agree_on(report):
+    """Gold are zebra, dog, nothing, kite, dog: of four images the first and the last have their tag in front."""
+    assert report.comparison.means["scorer"]["map"].value == pytest.approx(2 / 4)
+    assert (report.comparison.images, report.comparison.skipped_images) == (4, 1)
+
+
+def test_words_never_seen_in_training_are_told_apart_by_hand(report):
+    """Zebra (1, 0) fits images 0 and 2, cosines 1 and 0.6, against 0, 0.8 and 1: of six pairs three and a tie.
+
+    Kite (0, 1) fits image 3, cosine 0.6, against 0, 1, 0.8 and 0.
+    """
+    kite, zebra = report.unseen
+    assert (kite.word, kite.images) == ("kite", 1)
+    assert (kite.fitting, kite.others, kite.auc) == pytest.approx((0.6, 1.8 / 4, 2 / 4))
+    assert (zebra.word, zebra.images) == ("zebra", 2)
+    assert (zebra.fitting, zebra.others, zebra.auc) == pytest.approx((0.8, 1.8 / 3, 3.5 / 6))
+    assert report.unseen_auc == pytest.approx((2 / 4 + 3.5 / 6) / 2)
+
+
+# Metrics
+
+
+def test_metrics_are_flat_and_hold_all_parts(report):
+    metrics = report.as_metrics()
+    assert metrics["recall_1_image_to_text"] == pytest.approx(0.6)
+    assert metrics["recall_5_text_to_image"] == 1
+    assert metrics["tag_map"] == pytest.approx(0.5)
+    assert metrics["unseen_words"] == 2
+    assert metrics["unseen_words_auc"] == pytest.approx(13 / 24)
+    assert "unseen_words_auc_reason" not in metrics
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert all(isinstance(value, int | float) for value in metrics.values())
+
+
+# Where there is little to measure
+
+
+def test_without_a_scorer_there_are_no_tags_and_a_reason():
+    report = report_tags(None, label(), CAPTIONS, TRAIN_CAPTIONS)
+    assert report.tags == [()] * 5
+    assert report.as_metrics() == {"tag_map": None, "tag_map_reason": "the bundle has no tag scorer"}
+
+
+def test_without_images_there_is_a_reason():
+    report = report_tags(PlaneScorer(), label([]), [], TRAIN_CAPTIONS)
+    assert report.tags == []
+    assert report.as_metrics() == {"tag_map": None, "tag_map_reason": "there are no images"}
+
+
+def test_one_image_has_recall_and_reasons_for_the_rest():
+    report = report_tags(PlaneScorer(), label(REFERENCES[:1]), CAPTIONS[:1], TRAIN_CAPTIONS)
+    metrics = report.as_metrics()
+    assert metrics["recall_1_text_to_image"] == 1
+    assert metrics["tag_map"] is None
+    assert metrics["tag_map_reason"]
+    assert metrics["unseen_words"] == 0  # its words are in every image
+    assert metrics["unseen_words_auc"] is None
+    assert metrics["unseen_words_auc_reason"]
+
+
+def test_without_unseen_words_there_is_a_reason():
+    train_captions = [*TRAIN_CAPTIONS, "a zebra and a kite"]
+    report = report_tags(PlaneScorer(), label(), CAPTIONS, train_captions)
+    assert report.unseen == ()
+    assert report.as_metrics()["unseen_words_auc_reason"]
