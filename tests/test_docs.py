@@ -98,7 +98,7 @@ def test_the_python_example_runs(photos):
 
 
 def test_the_service_answers_as_shown(photos, tmp_path):
-    """The shell lines of docs/serving.md and its client, while `lcm serve` runs; then the store's and registry's lines."""
+    """The shell lines of docs/serving.md and its client, while `lcm serve` runs; then the store's lines."""
     port, page = str(free_port()), PAGES["docs/serving.md"]
     serve, *lines = blocks("bash", page)[0].replace("|\n", "| ").strip().splitlines()
     environment = {"LCM_HOME": str(tmp_path / "state"), "LCM_PORT": port}
