@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from lcm.captioning import captioner as captioner_module
 from lcm.captioning.captioner import PART, load_captioner
 from lcm.captioning.description import Description
 from lcm.cli import main
-from lcm.errors import ConfigError
+from lcm.errors import BundleError, ConfigError
 from lcm.paths import packaged_file
 from tests.fakes.fake_captioner import KNOWN, FakeCaptioner, FakeScorer
 
@@ -231,6 +232,28 @@ def test_after_kills_and_interrupts_the_bytes_are_those_of_a_run_without(suffix,
     assert out.read_bytes() == other.read_bytes()
     assert images_of(out) == [f"{folder}/{number:04}.jpg" for number in range(60)]
     assert not (tmp_path / f".out{suffix}.lock").exists()
+
+
+@pytest.mark.parametrize("becomes", [None, ImportError("initialization failed"), BundleError("it is damaged")])
+def test_an_interrupt_that_an_import_has_swallowed_or_turned_into_an_error_ends_it_all_the_same(
+    becomes, tmp_path, monkeypatch, caption
+):
+    def load(*_):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        if becomes:
+            raise becomes
+        return FakeCaptioner()
+
+    monkeypatch.setattr(captioner_module, "load_captioner", load)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ended = caption(make_files(tmp_path / "photos", 3), "--out", tmp_path / "out.csv")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+    assert ended == (130, "", "\nlcm: interrupted\n")
+    assert not (tmp_path / "out.csv").exists()
 
 
 @SUFFIXES
