@@ -417,10 +417,10 @@ def summary(folder: Path, out: Path | None) -> None:
 
     FOLDER is that of the run. On GitHub Actions, it is written for the step too.
     """
-    from lcm.retraining.gate import as_markdown, published_version
+    from lcm.retraining.gate import published_version, summarise
 
     run_dir = RunDir(folder)
-    text = as_markdown(run_dir)
+    text = summarise(run_dir)
     if out:
         write_atomic(out, text)
     to_github = {"GITHUB_STEP_SUMMARY": text, "GITHUB_OUTPUT": f"version={published_version(run_dir)}\n"}
