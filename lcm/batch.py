@@ -31,7 +31,7 @@ from lcm.errors import BadImageError, ConfigError, DataError
 COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
 ROWS_BETWEEN_SYNCS = 512  # what a power cut can cost
 FAILURES_SHOWN = 20
-MAX_ROW_BYTES = 1 << 24  # ten thousand tags of a hundred characters fit
+MAX_CELL_CHARS = 1 << 24  # ten thousand tags of a hundred characters fit
 _ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:[\\tnr]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first
@@ -84,7 +84,7 @@ def _to_csv(image: str, description: Description, settings: str) -> bytes:
 
 
 def _from_csv(line: bytes) -> Made:
-    csv.field_size_limit(MAX_ROW_BYTES)  # the usual one is less than the scores of a thousand labels
+    csv.field_size_limit(MAX_CELL_CHARS)  # the usual one is less than the scores of a thousand labels
     image, _, _, _, _, model, settings = next(csv.reader([line.decode()], strict=True))
     image = _ESCAPE.sub(lambda found: found[0].encode().decode("unicode_escape"), image)
     return PurePath(image).as_posix(), model, settings
@@ -180,7 +180,7 @@ class ResultFile:
         """Fill `done` and return how many bytes the whole rows have."""
         whole, header = 0, self._format.header
         with real.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_BYTES), b""), 1):
+            for number, line in enumerate(file, 1):
                 if number > 1 and not line.endswith(b"\n"):  # what a kill or a full disk has cut
                     break
                 if not line.endswith(b"\n") or (number == 1 and header and line != header):

@@ -114,7 +114,6 @@ def publish(
     *,
     make_current: bool = False,
     instead_of: str | None = None,
-    models: Path | None = None,
 ) -> Change:
     """Copy a bundle to the versions, under its name, and make it current if that is asked.
 
@@ -123,7 +122,7 @@ def publish(
     already gets the first digits of its manifest's hash. Raises BundleError for a bundle that is damaged or fails its
     smoke test, PublishError when it cannot be published.
     """
-    folder, models = Path(folder).expanduser().resolve(), models or models_folder()
+    folder, models = Path(folder).expanduser().resolve(), models_folder()
     with _locked(models):
         current = current_version(models)
         if instead_of not in (None, current):
@@ -149,9 +148,9 @@ def publish(
     return Change(version, current, is_there)
 
 
-def promote(version: str, reason: str = "", models: Path | None = None) -> Change:
+def promote(version: str, reason: str = "") -> Change:
     """Make a version current; raises ConfigError for one that is not there, BundleError for a damaged one."""
-    models = models or models_folder()
+    models = models_folder()
     with _locked(models):
         current, names = current_version(models), [SHIPPED, *_folders(models)]
         if version not in names:
@@ -163,13 +162,12 @@ def promote(version: str, reason: str = "", models: Path | None = None) -> Chang
     return Change(version, current)
 
 
-def rollback(reason: str = "", models: Path | None = None) -> Change:
+def rollback(reason: str = "") -> Change:
     """Make the version current that was so before, whatever has become of the current one.
 
     Damaged versions and those that are gone are skipped. Raises PublishError when there is none before.
     """
-    models = models or models_folder()
-    skipped = []
+    models, skipped = models_folder(), []
     with _locked(models):
         current = current_version(models)
         for version in versions_before(read_history(models), current):
@@ -181,7 +179,7 @@ def rollback(reason: str = "", models: Path | None = None) -> Change:
     raise PublishError(f"{current} is current and none was so before; choose one with: lcm models promote VERSION")
 
 
-def prune(keep: int = KEEP, reason: str = "", models: Path | None = None) -> tuple[str, ...]:
+def prune(keep: int = KEEP) -> tuple[str, ...]:
     """Remove published versions but the `keep` newest that are whole; returns what was removed.
 
     The current one, the one that a rollback goes back to and what was never published here always stay. Raises
@@ -189,48 +187,52 @@ def prune(keep: int = KEEP, reason: str = "", models: Path | None = None) -> tup
     """
     if keep < 0:
         raise ConfigError(f"keep is {keep}; it must be at least 0")
-    models = models or models_folder()
+    models = models_folder()
     with _locked(models):
-        found = [one for one in all_versions(models) if one.published and one.name != SHIPPED]
+        found = [one for one in all_versions() if one.published and one.name != SHIPPED]
         newest = [one.name for one in reversed(found) if not one.fault][:keep]
         removed = [one for one in found if not (one.is_current or one.is_before or one.name in newest)]
         for one in removed:
             hidden = models / f"{REMOVED}{secrets.token_hex(8)}"
             one.folder.rename(hidden)
-            add_event(models, Event(PRUNE, one.name, current_version(models), reason))
+            add_event(models, Event(PRUNE, one.name, current_version(models)))
             shutil.rmtree(hidden, ignore_errors=True)
     return tuple(one.name for one in removed)
 
 
-def all_versions(models: Path | None = None) -> list[Version]:
+def all_versions() -> list[Version]:
     """Return every version: the shipped one, those put there by hand, then the others as they were published.
 
     Every file is read, to find what is damaged.
     """
-    models = models or models_folder()
+    models = models_folder()
     events, current = read_history(models), current_version(models)
     published: dict[str, Event] = {}  # in the order of the latest times
     for event in (one for one in events if one.action == PUBLISH):
         published.pop(event.version, None)
         published[event.version] = event
-    before = next(
-        (name for name in versions_before(events, current) if not _fault_in(version_folder(models, name))), ""
-    )
     order = list(published)
     names = sorted(_folders(models), key=lambda name: (order.index(name) if name in published else -1, name))
     if current not in (SHIPPED, *names):
         names.append(current)  # it is gone, or a link leads elsewhere
-    versions = []
-    for name in (SHIPPED, *names):
-        folder = Path(name) if Path(name).is_absolute() else version_folder(models, name)
-        metrics = {}
-        with suppress(LcmError, OSError):  # _fault_in says what is wrong
-            metrics = Manifest.load(folder).metrics
-        state = {"is_current": name == current, "is_before": name == before, "fault": _fault_in(folder)}
-        versions.append(
-            Version(name, folder, short_digest(folder), **state, published=published.get(name), metrics=metrics)
+    folders = {
+        name: Path(name) if Path(name).is_absolute() else version_folder(models, name) for name in [SHIPPED, *names]
+    }
+    faults = {name: _fault_in(folder) for name, folder in folders.items()}
+    before = next((name for name in versions_before(events, current) if faults.get(name) == ""), "")
+    return [
+        Version(
+            name,
+            folder,
+            short_digest(folder),
+            is_current=name == current,
+            is_before=name == before,
+            fault=faults[name],
+            published=published.get(name),
+            metrics={} if faults[name] else Manifest.load(folder).metrics,
         )
-    return versions
+        for name, folder in folders.items()
+    ]
 
 
 def short_digest(folder: Path) -> str:

@@ -17,13 +17,14 @@ from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES
 from lcm.cli import main, parse_value
 from lcm.paths import home, packaged_file
+from lcm.pipeline import preset_names
 from lcm.registry import KEEP
 from tests.fakes.tiny_graphs import use_tiny_encoder
 from tests.fakes.tiny_versions import save_version
 
 FULL = Path("/dev/full")
 PHOTOS = sorted(packaged_file("reports/examples").glob("*.jpg"))
-PRESETS = "benchmark, compare, flickr30k, flickr8k, flickr8k-best, original, retrain, retrain-anew, sample"
+PRESETS = ", ".join(preset_names())
 
 
 @pytest.fixture

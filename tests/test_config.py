@@ -64,13 +64,13 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_and_all(name, said):
         *(("epochs", value, "a whole number") for value in ("3", 2.5, True, None)),
         *(("learning_rate", value, "a number") for value in ("1e-3", True)),
         *(("model", value, "text") for value in (3, ["merge"])),
-        ("export_attention", 1, "true or false"),
+        ("meteor", 1, "true or false"),
         ("run_dir", None, "text"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(name, value, kind):
     with pytest.raises(ConfigError) as error:
-        of(TrainConfig, name, value)
+        of(EvaluateConfig if name == "meteor" else TrainConfig, name, value)
     assert str(error.value) == f"{name} is {value!r}; it must be {kind}"
 
 

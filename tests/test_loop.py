@@ -1,9 +1,9 @@
-"""The whole loop, end to end, as loop_demo.py shows it."""
+"""The whole loop, end to end, as benchmarks/loop_demo.py shows it."""
 
 from math import inf
 
+from benchmarks.loop_demo import ASKED_AGAIN, show
 from lcm.paths import cache_dir
-from tests.loop_demo import ASKED_AGAIN, show
 
 
 def test_a_model_learns_what_users_send_and_takes_the_old_one_s_place(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_home_is_what_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.delenv("LCM_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for given in (str(tmp_path / "state"), "~/state", "state"):

@@ -1,10 +1,10 @@
 """The whole loop, shown: a served model is corrected over HTTP, learns at once, is retrained, judged and replaced.
 
-    python tests/loop_demo.py                   generated scenes: a model that has never seen the night, trained anew
-    python tests/loop_demo.py --data flickr8k   the shipped model, its own data set as the base, goes on with the scenes
+    python benchmarks/loop_demo.py                   generated scenes: a model that has never seen the night
+    python benchmarks/loop_demo.py --data flickr8k   the shipped model, its own data set as the base, learns the scenes
 
-Everything happens in a folder of its own, LCM_HOME; the caches stay where they are. tests/test_loop.py asserts what
-this prints.
+Everything happens in one new folder, LCM_HOME; the caches stay where they are. tests/test_loop.py asserts what this
+prints.
 """
 
 import argparse
