@@ -1,16 +1,12 @@
 """Features: encoded once each, found again by content, and whole after a kill."""
 
 import hashlib
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +17,7 @@ from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.images import read_image
 from lcm.data.text import RESERVED, Vocabulary
 from lcm.errors import ConfigError, DataError
-from lcm.features import cache as features_module
-from lcm.features import cache as store_module
 from lcm.features.cache import (
-    CHUNK_IMAGES,
     KEY_BYTES,
     EncodedImages,
     FeatureCache,
@@ -37,9 +30,8 @@ from lcm.features.cache import (
     read_keys,
     view_keys,
 )
-from lcm.features.encoders import ENCODERS, EncoderIdentity, EncoderSpec, load_encoder
+from lcm.features.encoders import ENCODERS, EncoderIdentity, EncoderSpec
 from lcm.paths import RunDir
-from tests.fakes.tiny_graphs import SIZE, TinyConversion, tiny_spec
 
 FAKE = EncoderIdentity("fake", "random", "f" * 64, ())
 FAKE_SPEC = EncoderSpec(size=4, positions=2, width=3, convert=None)
@@ -143,15 +135,6 @@ def test_the_same_bytes_share_a_row(paths):
     assert len(store) == 20
 
 
-def test_a_picture_that_changed_under_its_name_gets_a_row_of_its_own(paths, tmp_path):
-    encode_images(paths, FakeEncoder())
-    paths["0.png"].write_bytes(make_images(tmp_path / "other", 1, first=99)["99.png"].read_bytes())
-    encoder = FakeEncoder()
-    encoded = encode_images(paths, encoder)
-    assert encoder.images == 1
-    assert_rows_are_right(encoded, paths)
-
-
 def test_what_is_in_the_cache_is_not_encoded_again(paths, tmp_path, cache):
     first = encode_images(paths, FakeEncoder())
     rows = (cache / "rows.bin").read_bytes()
@@ -167,15 +150,6 @@ def test_what_is_in_the_cache_is_not_encoded_again(paths, tmp_path, cache):
     assert (cache / "rows.bin").read_bytes()[: len(rows)] == rows
 
 
-def test_no_images_are_no_error(capsys):
-    encoded = encode_images({}, FakeEncoder())
-    assert encoded == EncodedImages(FAKE, {}, {})
-    store, (rows,) = encoded.features([], "pooled")
-    assert store.shape == (0, 3)
-    assert len(rows) == 0
-    assert "encode" in capsys.readouterr().err
-
-
 # Workers
 
 
@@ -188,7 +162,7 @@ from pathlib import Path
 from lcm.features import cache as store
 from lcm.features.encoders import ENCODERS
 from lcm.features.cache import encode_images
-from tests.test_features import FAKE_SPEC, FakeEncoder
+from tests.features.test_cache import FAKE_SPEC, FakeEncoder
 
 class Killer(FakeEncoder):
     calls = 0
@@ -210,7 +184,7 @@ def test_after_a_kill_only_the_rest_is_encoded(tmp_path, home, cache):
     paths = make_images(tmp_path / "images", 80)
     command = [sys.executable, "-c", KILLED_RUN, str(tmp_path / "images")]
     environment = os.environ | {"LCM_HOME": str(home)}
-    killed = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, timeout=60)
+    killed = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, timeout=60)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     kept = len((cache / "keys.txt").read_text().split())
     assert 16 <= kept < 80
@@ -304,34 +278,6 @@ def test_only_the_images_that_are_named_get_views(paths, capsys):
         encoded.features(["0.png"], "pooled", 2)
 
 
-def test_views_that_are_asked_for_later_join_the_others(paths, cache):
-    encode_images(paths, FakeEncoder())
-    encode_images(paths, FakeEncoder(), views=dict.fromkeys(paths, 1))
-    rows = (cache / "rows.bin").read_bytes()
-    encoder = FakeEncoder()
-    encoded = encode_images(paths, encoder, views=dict.fromkeys(paths, 3))
-    assert encoder.images == 20 * 2
-    assert (cache / "rows.bin").read_bytes()[: len(rows)] == rows
-    assert_views_are_right(encoded, paths, 3)
-    again = encode_images(paths, encoder, views=dict.fromkeys(paths, 2))
-    assert encoder.images == 20 * 2
-    assert again.views == dict.fromkeys(paths, 2)
-
-
-def test_the_encoder_gets_no_more_at_once_for_many_views(paths):
-    sizes = []
-
-    class Watching(FakeEncoder):
-        def encode(self, images, kinds=("pooled",)):
-            sizes.append(len(images))
-            return super().encode(images, kinds)
-
-    encoded = encode_images(paths, Watching(), views=dict.fromkeys(paths, 7))
-    assert max(sizes) == CHUNK_IMAGES
-    assert sum(sizes) == 20 * 8
-    assert_views_are_right(encoded, paths, 7)
-
-
 class Failing(FakeEncoder):
     """Fails once it has encoded that many images."""
 
@@ -410,19 +356,6 @@ def test_a_key_that_is_there_keeps_its_row(tmp_path):
         assert len(rows) == 3
 
 
-def test_another_process_s_rows_are_seen_after_recover(tmp_path):
-    mine, other = (FeatureStore(tmp_path / "store", (1,), np.float32) for _ in range(2))
-    other.recover()
-    other.append(["a" * 64], np.array([[1]]))
-    other.sync()
-    assert "a" * 64 not in mine
-    mine.recover()
-    mine.append(["b" * 64], np.array([[2]]))
-    mine.sync()
-    rows, places = FeatureStore(tmp_path / "store", (1,), np.float32).rows(["a" * 64, "b" * 64])
-    assert rows[places].tolist() == [[1], [2]]
-
-
 # What a run keeps
 
 
@@ -466,16 +399,6 @@ def prepare(paths: dict[str, Path], features: str = "pooled", views: int = 0) ->
 @pytest.fixture
 def prepared(paths) -> PreparedRun:
     return prepare(paths)
-
-
-def test_a_prepared_run_is_read_as_it_was_saved(prepared, tmp_path):
-    folder = RunDir.at(tmp_path / "run")
-    prepared.save(folder)
-    loaded = PreparedRun.load(folder)
-    assert loaded.dataset.images == prepared.dataset.images
-    assert loaded.vocabulary == prepared.vocabulary
-    assert loaded.encoded == prepared.encoded
-    assert loaded.sizes() == prepared.sizes()
 
 
 def test_a_split_s_images_come_with_their_features(prepared):

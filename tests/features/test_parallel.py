@@ -1,6 +1,5 @@
 """Work in threads: every result, in order, a few ahead and no more."""
 
-import os
 import threading
 from collections.abc import Iterator
 

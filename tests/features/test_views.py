@@ -2,16 +2,12 @@
 
 import hashlib
 import io
-import math
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lcm.data import images
-from lcm.data.images import open_image, read_image, read_views
-from lcm.errors import BadImageError
-from lcm.features import cache as views_module
+from lcm.data.images import read_image, read_views
 from lcm.features.cache import MAX_STRETCH, VIEW_AREA, View, read_keys, view_keys
 
 SIZE = 32
@@ -36,13 +32,6 @@ def slopes(width: int = 400, height: int = 300) -> Image.Image:
     across, down = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
     colours = np.stack([255 * across, 255 * down, np.full_like(down, 90)], axis=-1)
     return Image.fromarray(colours.round().astype(np.uint8))
-
-
-def turned(picture: Image.Image, orientation: int, turn: Image.Transpose) -> bytes:
-    """A file that is stored turned, with the EXIF orientation that makes it upright."""
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return encode(picture.transpose(turn), exif=exif)
 
 
 # Keys
@@ -130,28 +119,3 @@ def test_each_key_gets_its_own_picture_in_any_order_and_company():
     for key, picture in zip(keys, together, strict=True):
         np.testing.assert_array_equal(read_keys(data, SIZE, KEY, [key])[0], picture)
     assert len({picture.tobytes() for picture in together}) == 6
-
-
-FILES = {
-    "jpeg": lambda: encode(slopes(), "JPEG", quality=90),
-    "large jpeg": lambda: encode(slopes(1200, 900), "JPEG", quality=90),
-    "grey": lambda: encode(slopes().convert("L")),
-    "transparent": lambda: encode(Image.merge("RGBA", (*slopes().split(), slopes().getchannel("R")))),
-    "palette": lambda: encode(slopes().quantize(16), "GIF"),
-    "turned": lambda: turned(slopes(), 6, Image.Transpose.ROTATE_90),
-    "small": lambda: encode(slopes(20, 30)),
-}
-
-
-@pytest.mark.parametrize("kind", FILES)
-def test_the_box_of_the_whole_picture_gives_what_read_image_gives(kind):
-    data = FILES[kind]()
-    np.testing.assert_array_equal(read_views(data, SIZE, [WHOLE])[0], read_image(data, SIZE))
-
-
-def test_a_part_is_cut_from_the_file_s_own_pixels():
-    """Stripes that are lost in the whole square are sharp in a view of a quarter of the width."""
-    stripes = np.tile(np.repeat([0, 255], 2), 64)[None].repeat(64, 0).astype(np.uint8)  # two pixels each, of 256
-    whole, part = read_views(encode(Image.fromarray(stripes)), 64, [WHOLE, (0.25, 0, 0.5, 1)])
-    assert np.ptp(whole[:, 2:-2].astype(int)) < 20
-    assert np.ptp(part.astype(int)) > 200
