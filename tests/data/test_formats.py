@@ -351,14 +351,6 @@ def test_what_is_wrong_with_a_document_is_said(tmp_path, text, message):
         parse(write(tmp_path, text, "strange.json"))
 
 
-def test_a_document_too_large_to_read_is_not_read(tmp_path):
-    path = tmp_path / "captions.json"
-    with path.open("wb") as document:
-        document.truncate(3 * 2**30)  # takes no room on the disk
-    with pytest.raises(DataError, match=r"has 3\.0 GiB, and 1 GiB is the most.*metadata\.jsonl"):
-        parse(path)
-
-
 @pytest.mark.parametrize(
     "text",
     [
