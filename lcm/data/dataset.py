@@ -34,7 +34,7 @@ METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 # What ReadReport counts, and of what it also keeps the names.
 COUNTS = ("rows", "repaired_rows", "unreadable_rows", "empty_captions")
 LISTS = ("missing_images", "images_without_captions", "ambiguous_images", "images_in_no_split")
-CAPTION_SUFFIXES = (".txt", ".csv", ".tsv", ".token", ".json", ".jsonl")
+CAPTION_SUFFIXES = (".txt", ".csv", ".tsv", ".token", ".json", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
     for candidates in named:
         if fitting := [text for text in candidates if text.format]:
             return [_single(folder, fitting)]
-    sets = [[CaptionFile(path) for path in files if _together(path) == kind] for kind in (COCO, METADATA)]
+    sets = [[text for text in texts if _together(text.path) == kind] for kind in (COCO, METADATA)]
     for candidates in sets:
         if any(text.format for text in candidates):  # the others are read too: what is wrong with them must be said
             return _one_set(folder, candidates)
