@@ -25,7 +25,6 @@ MAX_JPEG_PIXELS = 64_000_000  # phones reach 50 million; an ordinary JPEG is dec
 MAX_WEBP_PIXELS = 16_000_000  # 240 MB: Pillow's WebP reader takes 15 bytes a pixel, even for a file of 38 bytes
 MAX_SEGMENTS = 20_000  # of a file; libpng's chunks of 8 KB make 160 MB of them, a hostile file has millions
 MAX_SCANS = 50  # of a JPEG; libjpeg's progressive files have 10, and one of 60 bytes costs 22 ms at MAX_PIXELS
-
 MAX_ASPECT = 200  # long side over short; panoramas stay below 20, and a square holds nothing of a thread
 MAX_BYTES = 8 * MAX_PIXELS  # of a file on disk: 16-bit RGBA that is not compressed at all
 _TURNS = {  # EXIF 2.3, tag 0x0112: what makes the stored picture upright; 1 is upright already

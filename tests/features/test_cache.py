@@ -527,7 +527,6 @@ def test_a_file_is_found_by_what_it_holds_and_only_where_all_kinds_are_there(tmp
 
 SQUARE = 32
 KEY = hashlib.sha256(b"a picture").hexdigest()
-WHOLE = (0.0, 0.0, 1.0, 1.0)
 MANY = [View.of(key) for key in view_keys(KEY, 4000)[1:]]
 
 

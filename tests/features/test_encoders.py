@@ -74,15 +74,6 @@ def lite0(lite0_home, monkeypatch) -> Encoder:
     return load_encoder("efficientnet_lite0", "random")
 
 
-def torch_network(name: str, size: int, weights: str, monkeypatch):
-    """Convert, but keep the network instead of exporting it; returns it with the hash of its weights."""
-    torch = pytest.importorskip("torch")
-    kept = []
-    monkeypatch.setattr(torch.onnx, "export", lambda module, *_, **__: kept.append(module.network))
-    source_sha256 = convert.convert_efficientnet_lite(name, size, weights, Path("never_written.onnx"))
-    return kept[0], source_sha256
-
-
 def lite_features(network, images: np.ndarray) -> dict[str, np.ndarray]:
     """Compute in torch what an EfficientNet-Lite encoder should give."""
     torch = pytest.importorskip("torch")
@@ -310,46 +301,6 @@ def test_an_interrupted_conversion_leaves_nothing(interruption, tiny, encoders_f
     assert tiny.calls == 1
 
 
-KILLED_CONVERSION = """
-import os, signal
-from lcm.features.encoders import ENCODERS, load_encoder
-from tests.fakes.tiny_graphs import tiny_spec
-
-def killed(name, size, weights, onnx_path):
-    onnx_path.write_bytes(b"half a graph")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-ENCODERS["tiny"] = tiny_spec(killed)
-load_encoder("tiny")
-"""
-
-
-SIMULTANEOUS_CONVERSIONS = """
-import sys, time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from lcm.features.encoders import ENCODERS, load_encoder
-from tests.fakes.tiny_graphs import save_encoder, tiny_spec
-
-me, meeting = sys.argv[1], Path(sys.argv[2])
-
-def slow(name, size, weights, onnx_path):
-    with open(meeting / "conversions", "a") as log:
-        log.write(me)
-    save_encoder(onnx_path)
-    time.sleep(0.5)
-    return "0" * 64
-
-ENCODERS["tiny"] = tiny_spec(slow)
-(meeting / f"ready-{me}").touch()
-while len(list(meeting.glob("ready-*"))) < 2:
-    time.sleep(0.01)
-with ThreadPoolExecutor(2) as pool:
-    found = list(pool.map(lambda _: load_encoder("tiny").identity.golden, range(2)))
-assert found[0] == found[1]
-"""
-
-
 # Being the same encoder
 
 
@@ -376,6 +327,17 @@ def test_another_encoder_under_the_same_name_is_refused(tiny, tmp_path):
     assert tiny.calls == 1
     with pytest.raises(BundleError, match=r"source weights 111111111111 here, 000000000000 there"):
         other.verify(expected)
+
+
+def test_any_file_can_be_opened_and_says_its_own_shape(tmp_path):
+    """That of a bundle too, whose encoder stands in no table."""
+    save_encoder(tmp_path / "any.onnx")
+    encoder = Encoder(tmp_path / "any.onnx", EncoderIdentity("in no table", "pretrained", "0" * 64, ()))
+    grid = encoder.encode(noise(2, encoder.spec.size), ("grid",))["grid"]
+    assert grid.shape == (2, encoder.spec.positions, encoder.spec.width)
+    assert encoder.path == tmp_path / "any.onnx"
+    assert encoder.matches(replace(encoder.identity, golden=tuple(golden_features(encoder))))
+    assert not encoder.matches(encoder.identity)
 
 
 def test_the_golden_image_is_two_slopes_and_a_chequerboard():
