@@ -80,7 +80,7 @@ class CaptionFile:
         try:
             if self.path.suffix.lower() == PARQUET:
                 raise DataError(
-                    f"is Parquet, which lcm does not read; write it as metadata.csv with the columns file_name and "
+                    "is Parquet, which lcm does not read; write it as metadata.csv with the columns file_name and "
                     f"text, for instance with pandas: read_parquet({self.path.name!r}).to_csv('metadata.csv', "
                     "index=False)"
                 )
@@ -189,7 +189,7 @@ def _read_csv(lines: Sequence[str]) -> Rows:
     Raises DataError naming the columns when one is missing.
     """
     header = [column.strip().lower() for column in _fields(lines[0])]
-    name_column = NAME_COLUMN if NAME_COLUMN in header or not _is_flickr8k_csv(lines) else "image"
+    name_column = "image" if _is_flickr8k_csv(lines) else NAME_COLUMN
     text_column = next((column for column in TEXT_COLUMNS if column in header), None)
     if name_column not in header or text_column is None:
         raise _missing_columns(header)
