@@ -162,7 +162,7 @@ class Mirror:
             self._unsaid += 1
             return
         unsaid = f" ({self._unsaid} more failures since the last such line)" if self._unsaid else ""
-        _log.warning("%s: %s%s", self._target.address.name, self._target.address.redact(text), unsaid)
+        _log.warning("%s: %s%s", self._target.address.name, text, unsaid)
         self._complained_at, self._unsaid = self._clock(), 0
 
     # The thread

@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
-from lcm.data.remote import Address, call
+from lcm.data.remote import Address, explain
 from lcm.errors import ConfigError, LcmError
 
 LIMIT_S = 300.0  # for one operation: the largest image through 1 Mbit/s takes 170 s
@@ -134,7 +134,7 @@ class Target:
         return self._fs.async_impl or self.address.protocol == "memory"
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
-        return call(self._fs, method, *args, limit_s=self.limit_s, **options)
+        return getattr(self._fs, method)(*args, **options)
 
     def _holds(self, path: str, data: bytes) -> bool:
         """Return whether the object is there with this content, or at least, where reading costs, with this size."""
@@ -206,7 +206,7 @@ class Target:
         if self._fs is not None and not self._fs.async_impl:
             self._fs = None  # a broken connection stays broken; asynchronous drivers make their own anew
         is_ours = isinstance(error, TargetError | ConfigError)
-        raise TargetError(str(error) if is_ours else self.address.explain(error)) from None
+        raise TargetError(str(error) if is_ours else explain(error)) from None
 
 
 async def _read_beside(fs: Any, paths: Sequence[str]) -> list[bytes | None]:

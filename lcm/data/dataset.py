@@ -31,7 +31,10 @@ KNOWN_CAPTION_FILES = (
 )
 COCO, METADATA = "coco", "metadata"  # sets of captions files that are read together
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-CAPTION_SUFFIXES = (".txt", ".csv", ".tsv", ".token", ".json", ".jsonl")
+# What ReadReport counts, and of what it also keeps the names.
+COUNTS = ("rows", "repaired_rows", "unreadable_rows", "empty_captions")
+LISTS = ("missing_images", "images_without_captions", "ambiguous_images", "images_in_no_split")
+CAPTION_SUFFIXES = (".txt", ".csv", ".tsv", ".token", ".json", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,7 @@ class Labels:
     places: dict[str, Place] = field(default_factory=dict)  # by image_id
     splits: dict[str, str] = field(default_factory=dict)  # by image_id, where the files say so
     formats: dict[str, str] = field(default_factory=dict)  # of each file, by its path in the data set
-    rows: int = 0
-    repaired_rows: int = 0
-    unreadable_rows: int = 0
-    empty_captions: int = 0
+    counts: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(COUNTS, 0)))
 
 
 def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> Labels:
@@ -87,10 +87,10 @@ def _add(labels: Labels, folder: Path, caption_file: CaptionFile) -> None:
         labels.captions.setdefault(image_id, []).extend(filter(None, [row.caption]))
         if split := row.split or split_of_file:
             splits.put(labels.splits, image_id, split, "the captions files put")
-    labels.rows += len(rows)
-    labels.repaired_rows += sum(row.repaired for row in rows if row)
-    labels.unreadable_rows += rows.count(None)
-    labels.empty_captions += sum(not row.caption for row in rows if row)
+    labels.counts["rows"] += len(rows)
+    labels.counts["repaired_rows"] += sum(row.repaired for row in rows if row)
+    labels.counts["unreadable_rows"] += rows.count(None)
+    labels.counts["empty_captions"] += sum(not row.caption for row in rows if row)
 
 
 def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) -> list[CaptionFile]:
@@ -109,7 +109,7 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
     for candidates in named:
         if fitting := [text for text in candidates if text.format]:
             return [_single(folder, fitting)]
-    sets = [[CaptionFile(path) for path in files if _together(path) == kind] for kind in (COCO, METADATA)]
+    sets = [[text for text in texts if _together(text.path) == kind] for kind in (COCO, METADATA)]
     for candidates in sets:
         if any(text.format for text in candidates):  # the others are read too: what is wrong with them must be said
             return _one_set(folder, candidates)
@@ -219,9 +219,6 @@ def _composed(name: str) -> str:
 
 
 CONTRIBUTED = re.compile("contributions/[0-9a-f]{64}")  # image_ids; a base data set may have a folder of that name
-# What ReadReport counts, and of what it also keeps the names.
-COUNTS = ("rows", "repaired_rows", "unreadable_rows", "empty_captions")
-LISTS = ("missing_images", "images_without_captions", "ambiguous_images", "images_in_no_split")
 
 
 @dataclass(frozen=True)
@@ -342,23 +339,17 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
     names = [image.image_id for image in images]
     split_of, note = splits.assign(names, labels.splits, splits.read_lists(files))
     images = [replace(image, split=split_of[image.image_id]) for image in images]
-    return Dataset(tuple(images), _report(labels, found, images, note))
-
-
-def _report(labels: Labels, found: FoundImages, images: list[LabelledImage], note: str) -> ReadReport:
-    return ReadReport(
+    report = ReadReport(
         captions_file=shorten([*labels.formats]),
         format=", ".join(dict.fromkeys(labels.formats.values())),
-        rows=labels.rows,
-        repaired_rows=labels.repaired_rows,
-        unreadable_rows=labels.unreadable_rows,
-        empty_captions=labels.empty_captions,
+        **labels.counts,
         missing_images=found.missing,
         images_without_captions=found.without_captions,
         ambiguous_images=found.ambiguous,
         images_in_no_split=tuple(image.image_id for image in images if not image.split),
         split_rule=note,
     )
+    return Dataset(tuple(images), report)
 
 
 VARIABLE = "LCM_DATASET_URL"  # what "base" stands for: a folder or an address

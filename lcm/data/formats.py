@@ -26,7 +26,6 @@ from lcm.errors import DataError
 
 PARQUET = ".parquet"  # what a data set may have, and lcm refuses
 LINES_TO_DETECT = 20  # a format of lines is recognised by the first ones of a file
-MAX_BYTES = 2**30  # eleven times COCO's largest captions file; more would need more memory than most machines have
 MAX_RECORD_LINES = 20  # of a caption in quotes that goes over several lines; a quote left open costs no more
 MAX_FIELD = 2**17  # characters of a line of CSV: the limit of Python's csv module for a field
 NAME_COLUMN = "file_name"
@@ -57,9 +56,8 @@ class CaptionFile:
 
     @cached_property
     def text(self) -> str:
-        """The content; empty when it is a document too large to be read."""
-        too_large = self.is_document and self.path.stat().st_size > MAX_BYTES
-        return "" if too_large else read_text(self.path)
+        """The content."""
+        return read_text(self.path)
 
     @cached_property
     def lines(self) -> list[str]:
@@ -82,7 +80,7 @@ class CaptionFile:
         try:
             if self.path.suffix.lower() == PARQUET:
                 raise DataError(
-                    f"is Parquet, which lcm does not read; write it as metadata.csv with the columns file_name and "
+                    "is Parquet, which lcm does not read; write it as metadata.csv with the columns file_name and "
                     f"text, for instance with pandas: read_parquet({self.path.name!r}).to_csv('metadata.csv', "
                     "index=False)"
                 )
@@ -99,10 +97,6 @@ class CaptionFile:
             raise DataError(f"{self.path.name} {error}") from None
 
     def _parse_json(self) -> Any:
-        if (size := self.path.stat().st_size) > MAX_BYTES:
-            raise DataError(
-                f"has {size / 2**30:.1f} GiB, and 1 GiB is the most that is read; write the captions as metadata.jsonl"
-            )
         try:
             return json.loads(self.text)
         except json.JSONDecodeError as error:
@@ -195,7 +189,7 @@ def _read_csv(lines: Sequence[str]) -> Rows:
     Raises DataError naming the columns when one is missing.
     """
     header = [column.strip().lower() for column in _fields(lines[0])]
-    name_column = NAME_COLUMN if NAME_COLUMN in header or not _is_flickr8k_csv(lines) else "image"
+    name_column = "image" if _is_flickr8k_csv(lines) else NAME_COLUMN
     text_column = next((column for column in TEXT_COLUMNS if column in header), None)
     if name_column not in header or text_column is None:
         raise _missing_columns(header)

@@ -1,6 +1,4 @@
-"""Word vectors: what a pretrained word embedding knows of a word.
-
-Knows GloVe, as a package and as a text file. Refuses to know models; a word is text, a vector is numbers.
+"""Word vectors: what a pretrained word embedding, GloVe as a package or as a text file, knows of a word.
 
 Shapes: V words in the vocabulary, E numbers in a word vector.
 """

@@ -27,7 +27,7 @@ from tests.acceptance.service_client import (
     question_body,
     settings_for,
 )
-from tests.test_images import Cost
+from tests.fakes.image_files import Cost
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,7 +1,6 @@
 """Section E of the acceptance list: image files, each through both routes. The case id leads each test's name.
 
-What pixels come of a file is held in tests/test_images.py, whose files are sent here; here it is what is answered and
-what is kept.
+What pixels come of a file is held in tests/data/test_images.py; here it is what is answered and what is kept.
 """
 
 import hashlib
@@ -12,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_images as files
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from lcm.captioning.description import Description
 from lcm.data.images import read_image
@@ -28,6 +26,7 @@ from tests.acceptance.service_client import (
     settings_for,
     text_of,
 )
+from tests.fakes import image_files as files
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -178,7 +177,7 @@ def test_e08_e21_e22_other_formats(on_disk, name, monkeypatch):
     assert "JPEG, PNG, GIF, WebP are accepted" in refuses(on_disk, files.FOREIGN[name][0])
 
 
-@pytest.mark.parametrize("file_format", [name for name in files.WRITERS if name != "JPEG2000"])
+@pytest.mark.parametrize("file_format", ["BMP", "TIFF", "ICO", "TGA", "PPM", "PCX", "DDS", "SGI"])
 def test_e21_e22_whole_pictures_of_other_formats(on_disk, file_format):
     refuses(on_disk, files.encode(files.scene(), file_format))
 
@@ -200,13 +199,17 @@ def test_e08_mutated_files(on_disk, kind):
     assert 400 in statuses or kind.startswith("jpeg")
 
 
-@pytest.mark.parametrize("error", files.FAMILY, ids=lambda error: error.__name__)
+@pytest.mark.parametrize(
+    "error",
+    [OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError],
+    ids=lambda error: error.__name__,
+)
 @pytest.mark.parametrize("where", ["open", "load"])
 def test_e09_every_exception_of_a_decoder(on_disk, monkeypatch, where, error):
     def trip(*_, **__):
         raise error("cannot identify <_io.BytesIO object at 0x7f12>")
 
-    target = (Image, "open") if where == "open" else (files.PngImagePlugin.PngImageFile, "load")
+    target = (Image, "open") if where == "open" else (PngImagePlugin.PngImageFile, "load")
     for route in ROUTES:
         with monkeypatch.context() as patch:
             patch.setattr(*target, trip)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.naughty_texts import NAUGHTY
 from tests.acceptance.service_client import Caller, DiskStore, caption_body, png, text_of
-from tests.test_images import SCENES
+from tests.fakes.image_files import SCENES
 
 JPEG, PNG = SCENES["jpeg"](), SCENES["png"]()
 

@@ -7,13 +7,12 @@ import json
 import os
 import sys
 import unicodedata
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lcm.data import files, splits
+from lcm.data import splits
 from lcm.data.dataset import Dataset, LabelledImage, read_dataset
 from lcm.data.files import find_files, shorten
 from lcm.data.formats import FORMATS
@@ -128,13 +127,6 @@ def test_several_captions_files(tmp_path):
     with pytest.raises(DataError, match=r"ours\.csv, theirs\.tsv.*captions_file"):
         read_dataset(tmp_path)
     assert read_dataset(tmp_path, "theirs.tsv").images[0].captions == ("Un chien .",)
-
-
-def test_two_different_files_of_one_known_name(tmp_path):
-    make_folder(tmp_path, {"a/captions.txt": TWO, "b/captions.txt": TWO.replace("dog", "wolf")}, "1.jpg", "2.jpg")
-    with pytest.raises(DataError, match=r"a/captions\.txt, b/captions\.txt.*captions_file"):
-        read_dataset(tmp_path)
-    assert read_dataset(tmp_path, "b/captions.txt").images[0].captions == ("A wolf .",)
 
 
 def test_a_known_name_in_no_format_does_not_hide_another_file(tmp_path):
@@ -255,15 +247,6 @@ def test_names_with_folders_find_their_own_image(tmp_path):
     assert dataset.report.images_without_captions == ("photos/2021/1.jpg",)
 
 
-def test_an_image_is_not_taken_for_its_namesake_in_a_missing_folder(tmp_path):
-    make_folder(
-        tmp_path, {"captions.txt": csv_of("2019/1.jpg", "2020/1.jpg", "2019/2.jpg")}, "2019/1.jpg", "2019/2.jpg"
-    )
-    dataset = read_dataset(tmp_path)
-    assert list(dataset.paths) == ["2019/1.jpg", "2019/2.jpg"]
-    assert dataset.report.missing_images == ("2020/1.jpg",)
-
-
 def test_images_may_have_moved_to_another_folder(tmp_path):
     make_folder(tmp_path, {"captions.txt": csv_of("C/old/1.jpg", "C/old/2.jpg")}, "new/1.jpg", "new/2.jpg")
     assert read_dataset(tmp_path).paths == {f"C/old/{i}.jpg": tmp_path / f"new/{i}.jpg" for i in (1, 2)}
@@ -378,11 +361,6 @@ def test_other_text_files_are_no_lists(tmp_path, name, text):
     assert splits.read_lists(find_files(tmp_path)) == {}
 
 
-def test_a_captions_file_is_no_list(tmp_path):
-    folder = make_folder(tmp_path, {"train.txt": "1.jpg\tA\n2.jpg\tB\n"}, "1.jpg", "2.jpg")
-    assert read_dataset(folder).report.split_rule.startswith("by hash")
-
-
 # Data sets of several captions files: COCO's folder, Karpathy's splits, Hugging Face's image folders
 
 BY_HASH = "by hash of image_id: 80 % train, 10 % dev, 10 % test"
@@ -479,12 +457,6 @@ def test_a_coco_file_of_any_name_is_found(tmp_path, name):
     assert (dataset.report.captions_file, dataset.report.split_rule) == (name, BY_HASH)
 
 
-@pytest.mark.parametrize("name", ["train2017/1.jpg", r"train2017\1.jpg"])
-def test_a_coco_name_with_its_folder_stays_as_it_is(tmp_path, name):
-    dataset = read_dataset(make_folder(coco_folder(tmp_path), {TRAIN: coco(name, "2.jpg")}))
-    assert list(split_of(dataset)) == ["train2017/1.jpg", "train2017/2.jpg", "val2017/3.jpg"]
-
-
 @pytest.mark.parametrize(
     "more", ["annotations/captions_train2014.json", "annotations/captions_val.json", "old/captions_test2017.json"]
 )
@@ -571,16 +543,6 @@ def test_image_folder_with_splits(tmp_path, train, dev, test):
     assert dataset.report.format == "imagefolder_csv"
 
 
-@pytest.mark.parametrize("folders", [("train",), ("train/a", "train/b"), ("cats", "dogs")])
-def test_image_folders_that_hold_nothing_out_are_split_by_hash(tmp_path, folders):
-    names = [f"{i}.jpg" for i in range(60)]
-    texts = {f"{folder}/metadata.csv": metadata(*names) for folder in folders}
-    dataset = read_dataset(make_folder(tmp_path, texts, *(f"{folder}/{name}" for folder in folders for name in names)))
-    assert len(dataset.images) == 60 * len(folders)
-    assert dataset.report.split_rule == BY_HASH
-    assert Counter(split_of(dataset).values())["dev"] > 0
-
-
 def test_a_file_name_starts_from_its_metadata(tmp_path):
     texts = {"cats/metadata.csv": metadata("1.jpg", "2.jpg"), "dogs/metadata.csv": metadata("1.jpg", "../old/5.jpg")}
     dataset = read_dataset(make_folder(tmp_path, texts, "cats/1.jpg", "dogs/1.jpg", "dogs/2.jpg", "old/5.jpg"))
@@ -608,17 +570,6 @@ def test_metadata_that_cannot_be_read_is_said(tmp_path, name, text, message):
 
 
 # What it costs
-
-
-def test_the_folder_is_walked_once_and_no_image_is_looked_at(tmp_path, monkeypatch):
-    folder = coco_folder(tmp_path)
-    walked, looked_at = [], []
-    scandir, stat = os.scandir, Path.stat
-    monkeypatch.setattr(files.os, "scandir", lambda path: walked.append(str(path)) or scandir(path))
-    monkeypatch.setattr(Path, "stat", lambda path, **options: looked_at.append(path.name) or stat(path, **options))
-    assert len(read_dataset(folder).images) == 3
-    assert sorted(walked) == sorted(map(str, [folder, *(path for path in folder.iterdir() if path.is_dir())]))
-    assert [name for name in looked_at if name.endswith(".jpg")] == []
 
 
 def test_links(tmp_path):

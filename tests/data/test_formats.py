@@ -1,8 +1,12 @@
 """Caption files: every format recognised and read, in every encoding, broken lines included."""
 
+import csv
+import io
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lcm.data.files import find_files, with_suffix
 from lcm.data.formats import FORMATS, CaptionFile, Row, Rows
@@ -181,12 +185,6 @@ def test_unreadable_lines_are_none_and_the_others_read(tmp_path, name):
     assert read == rows * 3 + [None] * len(broken) + rows
 
 
-@pytest.mark.parametrize("name", ["token", "tsv", "imagefolder_jsonl"])
-def test_a_broken_first_line_does_not_hide_the_format(tmp_path, name):
-    text, rows = FILES[name]
-    assert parse(write(tmp_path, "broken\n" + text)) == (name, [None, *rows])
-
-
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -209,6 +207,34 @@ def test_an_empty_caption_is_a_row(tmp_path, name, line):
     assert read[-1] == Row("1.jpg", "")
 
 
+CAPTIONS = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\t|\u2028"), max_size=40)
+
+
+@pytest.mark.parametrize("kind", ["tsv", "token", "csv", "metadata.csv", "metadata.jsonl", "captions.json"])
+@given(captions=st.lists(CAPTIONS.map(str.strip), min_size=1, max_size=9))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_any_caption_survives_every_format(tmp_path, kind, captions):
+    """Even one of commas, quotes, tabs, pipes or rare line separators, where it is written as the format wants."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([f"{i}.jpg", text] for i, text in enumerate(captions))
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(len(captions))]
+    annotations = [{"image_id": i, "caption": text} for i, text in enumerate(captions)]
+    text = {
+        "tsv": "image\tcaption\n" + "".join(f"{i}.jpg\t{text}\n" for i, text in enumerate(captions)),
+        "token": "".join(f"{i}.jpg#0\t{text}\n" for i, text in enumerate(captions)),
+        "csv": "image,caption\n" + table.getvalue(),
+        "metadata.csv": "file_name,text\n" + table.getvalue(),
+        "metadata.jsonl": "".join(
+            json.dumps({"file_name": f"{i}.jpg", "text": text}) + "\n" for i, text in enumerate(captions)
+        ),
+        "captions.json": coco(images, annotations),
+    }[kind]
+    if kind == "tsv" and any("\t" in caption for caption in captions):
+        return  # a tab parts columns there
+    _, rows = parse(write(tmp_path, text, kind if "." in kind else f"captions.{kind}"))
+    assert [(row.name, row.caption) for row in rows] == [(f"{i}.jpg", text) for i, text in enumerate(captions)]
+
+
 # Hugging Face image folders
 
 
@@ -223,15 +249,6 @@ def test_commas_without_quotes_are_the_captions_where_it_comes_last(tmp_path):
     assert parse(path)[1] == [Row("1.jpg", "A dog, a cat, and a bird", repaired=True)]
     path = write(tmp_path, "file_name,text,id\n1.jpg,A dog, a cat,7\n2.jpg,A bird,8\n3.jpg,A cow\n", "metadata.csv")
     assert parse(path)[1] == [None, Row("2.jpg", "A bird"), Row("3.jpg", "A cow")]
-
-
-@pytest.mark.parametrize("opened", ['1.jpg,"A dog', '1.jpg,"A "dog" runs'])
-def test_an_open_quote_in_metadata_costs_only_its_line(tmp_path, opened):
-    good = "".join(f"{i}.jpg,Good {i} .\n" for i in range(2, 30))
-    path = write(tmp_path, f'file_name,text\n{opened}\n{good}30.jpg,"Good, 30 ."\n', "metadata.csv")
-    rows = parse(path)[1]
-    assert [row.name for row in rows] == [f"{i}.jpg" for i in range(1, 31)]
-    assert [row.caption for row in rows[1:]] == [*(f"Good {i} ." for i in range(2, 30)), "Good, 30 ."]
 
 
 @pytest.mark.parametrize(
@@ -278,12 +295,6 @@ def test_an_annotation_that_cannot_be_read_costs_only_itself(tmp_path, annotatio
     assert parse(path)[1] == [None, Row("1.jpg", "A dog .")]
 
 
-def test_an_id_of_two_images_is_that_of_none(tmp_path):
-    images = [*ONE_IMAGE, *ONE_IMAGE, {"id": 2, "file_name": "2.jpg"}, {"id": 2, "file_name": "3.jpg"}]
-    path = write(tmp_path, coco(images, [GOOD, {"image_id": 2, "caption": "Which ?"}]), "captions.json")
-    assert parse(path)[1] == [Row("1.jpg", "A dog ."), None]
-
-
 @pytest.mark.parametrize(
     "image", [None, "1.jpg", {}, {"id": 2}, {"id": 2, "file_name": 7}, {"id": [], "file_name": "2"}]
 )
@@ -307,12 +318,6 @@ def test_an_image_of_karpathy_that_cannot_be_read_costs_only_itself(tmp_path, im
     assert rows[-1] == Row("1.jpg", "A dog .")
     assert [row for row in rows[:-1] if row and row.caption] == []
     assert len(rows) == 2
-
-
-def test_half_a_character_is_no_text(tmp_path):
-    images = [{"id": 1, "file_name": "\ud83d1.jpg"}]
-    path = write(tmp_path, coco(images, [{"image_id": 1, "caption": "A \ud83d dog \U0001f415 ."}]), "captions.json")
-    assert parse(path)[1] == [Row("?1.jpg", "A ? dog \U0001f415 .")]
 
 
 @pytest.mark.parametrize(
@@ -344,14 +349,6 @@ def test_half_a_character_is_no_text(tmp_path):
 def test_what_is_wrong_with_a_document_is_said(tmp_path, text, message):
     with pytest.raises(DataError, match=rf"(?s)^strange\.json {message}"):
         parse(write(tmp_path, text, "strange.json"))
-
-
-def test_a_document_too_large_to_read_is_not_read(tmp_path):
-    path = tmp_path / "captions.json"
-    with path.open("wb") as document:
-        document.truncate(3 * 2**30)  # takes no room on the disk
-    with pytest.raises(DataError, match=r"has 3\.0 GiB, and 1 GiB is the most.*metadata\.jsonl"):
-        parse(path)
 
 
 @pytest.mark.parametrize(

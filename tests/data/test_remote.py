@@ -3,16 +3,13 @@
 import hashlib
 import io
 import itertools
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
@@ -93,15 +90,6 @@ def test_the_files_are_fetched_into_the_cache(driver, cache, capsys):
     assert beside(cache) <= {"", ".json", ".lock"}
     assert "fetch: 100%" in capsys.readouterr().err
     assert sorted(driver.fetched) == sorted(FILES)
-
-
-def test_a_second_time_nothing_is_fetched(driver, capsys):
-    fetch(URL)
-    driver.fetched.clear()
-    capsys.readouterr()
-    assert contents(fetch(URL)) == FILES
-    assert driver.fetched == []
-    assert capsys.readouterr().err == ""
 
 
 def test_only_what_is_new_or_changed_is_fetched_and_what_is_gone_is_removed(driver):
@@ -307,15 +295,6 @@ def test_a_full_disk_is_told_as_one(driver):
         fetch(URL)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', "\x00"])
-@pytest.mark.usefixtures("driver")
-def test_an_index_that_was_spoilt_is_made_anew(text):
-    folder = fetch(URL)
-    folder.with_suffix(".json").write_text(text)
-    assert contents(fetch(URL)) == FILES
-    assert len(json.loads(folder.with_suffix(".json").read_text())) == len(FILES)
-
-
 # Kills and other processes
 
 
@@ -380,33 +359,7 @@ def expect_offline(url: str, *possible: dict[str, bytes]) -> None:
     assert contents(fetch(url)) in possible
 
 
-def test_a_second_process_waits_for_the_first(driver, cache):
-    cache.mkdir(parents=True)
-    lock = FileLock(cache / f"{hashlib.sha256(URL.encode()).hexdigest()[:16]}.lock")
-    with lock:
-        second = threading.Thread(target=fetch, args=(URL,))
-        second.start()
-        second.join(0.2)
-        assert second.is_alive()
-        assert driver.fetched == []
-    second.join(60)
-    assert sorted(driver.fetched) == sorted(FILES)
-
-
 # A disk
-
-
-def test_links_and_pipes_of_a_disk(tmp_path):
-    place = tmp_path / "place"
-    write(place)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "linked.png").write_bytes(b"linked")
-    (place / "file.png").symlink_to(tmp_path / "other" / "linked.png")
-    (place / "folder").symlink_to(tmp_path / "other")
-    (place / "circle").symlink_to(place)
-    (place / "nowhere").symlink_to(place / "missing")
-    os.mkfifo(place / "pipe")
-    assert contents(fetch(f"file://{place}")) == FILES | {"file.png": b"linked"}
 
 
 # data_dir

@@ -17,14 +17,9 @@ from lcm.data.sample import (
     plan_scenes,
     write_captions,
 )
-from lcm.data.text import standardise
 
 IMAGES = 60
 SPLITS = ("train", "dev", "test")
-
-
-def words_of(scenes: list[Scene]) -> Counter[str]:
-    return Counter(word for scene in scenes for caption in write_captions(scene) for word in standardise(caption))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

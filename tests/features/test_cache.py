@@ -1,12 +1,13 @@
 """Features: encoded once each, found again by content, and whole after a kill."""
 
 import hashlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,22 @@ import pytest
 from PIL import Image
 
 from lcm.data.dataset import Dataset, LabelledImage
-from lcm.data.images import read_image
+from lcm.data.images import read_image, read_views
 from lcm.data.text import RESERVED, Vocabulary
 from lcm.errors import ConfigError, DataError
 from lcm.features.cache import (
-    CHUNK_IMAGES,
     KEY_BYTES,
+    MAX_STRETCH,
+    VIEW_AREA,
     EncodedImages,
     FeatureCache,
     FeatureStore,
     LabelledFeatures,
     PreparedRun,
+    View,
     encode_dataset,
     encode_images,
+    map_in_order,
     open_store,
     read_keys,
     view_keys,
@@ -136,15 +140,6 @@ def test_the_same_bytes_share_a_row(paths):
     assert len(store) == 20
 
 
-def test_a_picture_that_changed_under_its_name_gets_a_row_of_its_own(paths, tmp_path):
-    encode_images(paths, FakeEncoder())
-    paths["0.png"].write_bytes(make_images(tmp_path / "other", 1, first=99)["99.png"].read_bytes())
-    encoder = FakeEncoder()
-    encoded = encode_images(paths, encoder)
-    assert encoder.images == 1
-    assert_rows_are_right(encoded, paths)
-
-
 def test_what_is_in_the_cache_is_not_encoded_again(paths, tmp_path, cache):
     first = encode_images(paths, FakeEncoder())
     rows = (cache / "rows.bin").read_bytes()
@@ -160,15 +155,6 @@ def test_what_is_in_the_cache_is_not_encoded_again(paths, tmp_path, cache):
     assert (cache / "rows.bin").read_bytes()[: len(rows)] == rows
 
 
-def test_no_images_are_no_error(capsys):
-    encoded = encode_images({}, FakeEncoder())
-    assert encoded == EncodedImages(FAKE, {}, {})
-    store, (rows,) = encoded.features([], "pooled")
-    assert store.shape == (0, 3)
-    assert len(rows) == 0
-    assert "encode" in capsys.readouterr().err
-
-
 # Workers
 
 
@@ -181,7 +167,7 @@ from pathlib import Path
 from lcm.features import cache as store
 from lcm.features.encoders import ENCODERS
 from lcm.features.cache import encode_images
-from tests.test_features import FAKE_SPEC, FakeEncoder
+from tests.features.test_cache import FAKE_SPEC, FakeEncoder
 
 class Killer(FakeEncoder):
     calls = 0
@@ -203,7 +189,7 @@ def test_after_a_kill_only_the_rest_is_encoded(tmp_path, home, cache):
     paths = make_images(tmp_path / "images", 80)
     command = [sys.executable, "-c", KILLED_RUN, str(tmp_path / "images")]
     environment = os.environ | {"LCM_HOME": str(home)}
-    killed = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, timeout=60)
+    killed = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, timeout=60)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     kept = len((cache / "keys.txt").read_text().split())
     assert 16 <= kept < 80
@@ -297,34 +283,6 @@ def test_only_the_images_that_are_named_get_views(paths, capsys):
         encoded.features(["0.png"], "pooled", 2)
 
 
-def test_views_that_are_asked_for_later_join_the_others(paths, cache):
-    encode_images(paths, FakeEncoder())
-    encode_images(paths, FakeEncoder(), views=dict.fromkeys(paths, 1))
-    rows = (cache / "rows.bin").read_bytes()
-    encoder = FakeEncoder()
-    encoded = encode_images(paths, encoder, views=dict.fromkeys(paths, 3))
-    assert encoder.images == 20 * 2
-    assert (cache / "rows.bin").read_bytes()[: len(rows)] == rows
-    assert_views_are_right(encoded, paths, 3)
-    again = encode_images(paths, encoder, views=dict.fromkeys(paths, 2))
-    assert encoder.images == 20 * 2
-    assert again.views == dict.fromkeys(paths, 2)
-
-
-def test_the_encoder_gets_no_more_at_once_for_many_views(paths):
-    sizes = []
-
-    class Watching(FakeEncoder):
-        def encode(self, images, kinds=("pooled",)):
-            sizes.append(len(images))
-            return super().encode(images, kinds)
-
-    encoded = encode_images(paths, Watching(), views=dict.fromkeys(paths, 7))
-    assert max(sizes) == CHUNK_IMAGES
-    assert sum(sizes) == 20 * 8
-    assert_views_are_right(encoded, paths, 7)
-
-
 class Failing(FakeEncoder):
     """Fails once it has encoded that many images."""
 
@@ -403,19 +361,6 @@ def test_a_key_that_is_there_keeps_its_row(tmp_path):
         assert len(rows) == 3
 
 
-def test_another_process_s_rows_are_seen_after_recover(tmp_path):
-    mine, other = (FeatureStore(tmp_path / "store", (1,), np.float32) for _ in range(2))
-    other.recover()
-    other.append(["a" * 64], np.array([[1]]))
-    other.sync()
-    assert "a" * 64 not in mine
-    mine.recover()
-    mine.append(["b" * 64], np.array([[2]]))
-    mine.sync()
-    rows, places = FeatureStore(tmp_path / "store", (1,), np.float32).rows(["a" * 64, "b" * 64])
-    assert rows[places].tolist() == [[1], [2]]
-
-
 # What a run keeps
 
 
@@ -459,16 +404,6 @@ def prepare(paths: dict[str, Path], features: str = "pooled", views: int = 0) ->
 @pytest.fixture
 def prepared(paths) -> PreparedRun:
     return prepare(paths)
-
-
-def test_a_prepared_run_is_read_as_it_was_saved(prepared, tmp_path):
-    folder = RunDir.at(tmp_path / "run")
-    prepared.save(folder)
-    loaded = PreparedRun.load(folder)
-    assert loaded.dataset.images == prepared.dataset.images
-    assert loaded.vocabulary == prepared.vocabulary
-    assert loaded.encoded == prepared.encoded
-    assert loaded.sizes() == prepared.sizes()
 
 
 def test_a_split_s_images_come_with_their_features(prepared):
@@ -586,3 +521,177 @@ def test_a_file_is_found_by_what_it_holds_and_only_where_all_kinds_are_there(tmp
         assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
     assert list(pooled.find(second)) == ["pooled"]
     assert [both.find(path) for path in (second, other, tmp_path / "gone.png")] == [None] * 3
+
+
+# What a view shows
+
+SQUARE = 32
+KEY = hashlib.sha256(b"a picture").hexdigest()
+MANY = [View.of(key) for key in view_keys(KEY, 4000)[1:]]
+
+
+def view_key(*draws: float) -> str:
+    """The key whose view is made from these five numbers, 0 to below 1."""
+    return "".join(f"{int(draw * 2**32):08x}" for draw in (*draws, 0, 0, 0))
+
+
+def to_file(picture: Image.Image, file_format: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def slopes(width: int = 400, height: int = 300) -> Image.Image:
+    """Red tells how far a pixel is to the right, green how far it is down."""
+    across, down = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    colours = np.stack([255 * across, 255 * down, np.full_like(down, 90)], axis=-1)
+    return Image.fromarray(colours.round().astype(np.uint8))
+
+
+# Keys
+
+
+def test_the_keys_of_views_are_hashes_of_the_image_s_key_and_their_number():
+    expected = [hashlib.sha256(f"{KEY} view {number} policy 1".encode()).hexdigest() for number in (1, 2)]
+    assert view_keys(KEY, 2) == [KEY, *expected]
+    assert view_keys(KEY, 0) == [KEY]
+
+
+# What a view shows
+
+
+@pytest.mark.parametrize(
+    ("draws", "box", "mirrored"),
+    [
+        # area 0.8, as wide as high against the picture: sides of 0.8944, in the middle
+        ((0.5, 0.5, 0.5, 0.5, 0.5), (0.0528, 0.0528, 0.9472, 0.9472), False),
+        # area 0.6, 3/4 as wide: 0.6708 x 0.8944, in the upper left corner
+        ((0, 0, 0, 0, 0), (0, 0, 0.6708, 0.8944), True),
+        # area 0.6, nearly 4/3 as wide: 0.8944 x 0.6708, at the right, in the middle
+        ((0, 1 - 2**-30, 1 - 2**-30, 0.5, 0.75), (0.1056, 0.1646, 1, 0.8354), False),
+        # area 0.9, as narrow as fits: the whole height, 0.9 of the width
+        ((0.75, 0, 0.5, 0.5, 0.25), (0.05, 0, 0.95, 1), True),
+        # nearly all of it
+        ((1 - 2**-30, 0, 0.5, 0.5, 0.25), (0, 0, 1, 1), True),
+    ],
+)
+def test_views_worked_out_by_hand(draws, box, mirrored):
+    view = View.of(view_key(*draws))
+    assert view.box == pytest.approx(box, abs=1e-4)
+    assert view.mirrored is mirrored
+
+
+def test_area_and_sides_keep_their_limits_and_use_them():
+    left, top, right, bottom = np.array([view.box for view in MANY]).T
+    areas, stretches = (right - left) * (bottom - top), (right - left) / (bottom - top)
+    assert min(left.min(), top.min()) >= 0
+    assert max(right.max(), bottom.max()) <= 1
+    assert VIEW_AREA[0] - 1e-9 <= areas.min() < 0.605
+    assert 0.995 < areas.max() <= VIEW_AREA[1]
+    assert areas.mean() == pytest.approx(0.8, abs=0.01)  # evenly between 0.6 and 1
+    assert 1 / MAX_STRETCH - 1e-9 <= stretches.min() < 0.76
+    assert 1.31 < stretches.max() <= MAX_STRETCH + 1e-9
+    assert np.log(stretches).mean() == pytest.approx(0, abs=0.01)  # wider as often as narrower
+
+
+# How it looks
+
+
+def test_a_view_shows_its_part_of_the_picture_as_a_square():
+    """The outermost pixels' middles lie half a pixel inside the box."""
+    key = next(key for key in view_keys(KEY, 20)[1:] if not View.of(key).mirrored)
+    left, top, right, bottom = View.of(key).box
+    (shown,) = read_keys(to_file(slopes()), SQUARE, KEY, [key])
+    assert shown.shape == (SQUARE, SQUARE, 3)
+    assert shown.dtype == np.uint8
+    half_x, half_y = (right - left) / (2 * SQUARE), (bottom - top) / (2 * SQUARE)
+    red, green = shown[..., 0] / 255, shown[..., 1] / 255
+    # An edge pixel's filter is cut off at the box, which shifts it by under half a pixel of the square.
+    assert red[:, 0].mean() == pytest.approx(left + half_x, abs=half_x)
+    assert red[:, -1].mean() == pytest.approx(right - half_x, abs=half_x)
+    assert green[0].mean() == pytest.approx(top + half_y, abs=half_y)
+    assert green[-1].mean() == pytest.approx(bottom - half_y, abs=half_y)
+    assert red[:, SQUARE // 2 - 1 : SQUARE // 2 + 1].mean() == pytest.approx((left + right) / 2, abs=0.005)
+
+
+def test_a_mirrored_view_is_its_part_with_left_and_right_exchanged():
+    key = next(key for key in view_keys(KEY, 20)[1:] if View.of(key).mirrored)
+    data = to_file(slopes())
+    (shown,) = read_keys(data, SQUARE, KEY, [key])
+    (upright,) = read_views(data, SQUARE, [View.of(key).box])
+    np.testing.assert_array_equal(shown, upright[:, ::-1])
+    assert shown[0, 0, 0] > shown[0, -1, 0]  # red falls to the right
+    assert shown[0, 0, 1] < shown[-1, 0, 1]  # green still grows downwards
+
+
+def test_each_key_gets_its_own_picture_in_any_order_and_company():
+    data, keys = to_file(slopes()), view_keys(KEY, 5)
+    together = read_keys(data, SQUARE, KEY, keys)
+    assert together.shape == (6, SQUARE, SQUARE, 3)
+    np.testing.assert_array_equal(together[0], read_image(data, SQUARE))
+    np.testing.assert_array_equal(read_keys(data, SQUARE, KEY, keys[::-1])[::-1], together)
+    for key, picture in zip(keys, together, strict=True):
+        np.testing.assert_array_equal(read_keys(data, SQUARE, KEY, [key])[0], picture)
+    assert len({picture.tobytes() for picture in together}) == 6
+
+
+# Work in threads: every result, in order, a few ahead and no more
+
+
+class Source:
+    """Gives 0, 1, 2, … and counts how many were taken."""
+
+    def __init__(self, count: int):
+        self.count, self.taken = count, 0
+
+    def __iter__(self) -> Iterator[int]:
+        for item in range(self.count):
+            self.taken += 1
+            yield item
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 23])
+@pytest.mark.parametrize("part_size", [1, 4, 100])
+def test_all_parts_come_in_order_whole_but_for_the_last(workers, count, part_size):
+    parts = list(map_in_order(list, range(count), part_size, workers))
+    assert parts == [list(range(count))[start : start + part_size] for start in range(0, count, part_size)]
+
+
+def test_a_part_that_takes_long_is_not_overtaken():
+    done = [threading.Event() for _ in range(12)]
+
+    def work(part):
+        if part[0] % 3 == 0:
+            assert done[part[0] + 1].wait(60)  # the next one is done before it
+        done[part[0]].set()
+        return part[0]
+
+    assert list(map_in_order(work, range(12), 1, workers=4)) == list(range(12))
+
+
+@pytest.mark.parametrize(("workers", "part_size"), [(1, 1), (1, 8), (3, 2)])
+def test_no_more_than_a_few_parts_are_read_ahead(workers, part_size):
+    source = Source(10_000)
+    results = map_in_order(len, source, part_size, workers)
+    assert source.taken == 0  # nothing before the reader asks
+    ahead = []
+    for number in range(1, 50):
+        next(results)
+        ahead.append(source.taken // part_size - number)
+    assert set(ahead) == {2 * workers}
+    results.close()
+    assert source.taken == (49 + 2 * workers) * part_size
+
+
+def test_an_error_in_the_work_comes_in_its_place():
+    def work(part):
+        if part == [2]:
+            raise ValueError("two")
+        return part[0]
+
+    results = map_in_order(work, range(5), 1, workers=2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="two"):
+        next(results)
+    assert list(results) == []

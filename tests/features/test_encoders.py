@@ -3,19 +3,19 @@
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
+from lcm.captioning.bundle import START_GRAPH
+from lcm.captioning.captioner import SHIPPED_BUNDLE
 from lcm.errors import BundleError, ConfigError
-from lcm.features import convert
+from lcm.features import convert, encoders
 from lcm.features.encoders import (
     ENCODERS,
     GOLDEN_TOLERANCE,
@@ -27,6 +27,7 @@ from lcm.features.encoders import (
     golden_image,
     load_encoder,
 )
+from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import SIZE, TinyConversion, save_encoder, tiny_spec
 
 # Golden values of the pretrained EfficientNet-Lite2 that are not zero, by place, as this project first made them.
@@ -71,15 +72,6 @@ def lite0_home(tmp_path_factory) -> Path:
 def lite0(lite0_home, monkeypatch) -> Encoder:
     monkeypatch.setenv("LCM_HOME", str(lite0_home))
     return load_encoder("efficientnet_lite0", "random")
-
-
-def torch_network(name: str, size: int, weights: str, monkeypatch):
-    """Convert, but keep the network instead of exporting it; returns it with the hash of its weights."""
-    torch = pytest.importorskip("torch")
-    kept = []
-    monkeypatch.setattr(torch.onnx, "export", lambda module, *_, **__: kept.append(module.network))
-    source_sha256 = convert.convert_efficientnet_lite(name, size, weights, Path("never_written.onnx"))
-    return kept[0], source_sha256
 
 
 def lite_features(network, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,22 +119,6 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(name, miss
 # EfficientNet-Lite
 
 
-def test_a_converted_encoder_gives_what_the_table_says(lite0):
-    features = lite0.encode(noise(3, 224), ("pooled", "grid"))
-    assert list(features) == ["pooled", "grid"]
-    assert features["pooled"].shape == (3, 1280)
-    assert features["grid"].shape == (3, 49, 1280)
-    assert features["pooled"].dtype == features["grid"].dtype == np.float32
-    np.testing.assert_allclose(features["pooled"], features["grid"].mean(1), atol=1e-5)
-
-
-def test_random_weights_tell_pictures_apart(lite0):
-    noisy, golden = lite0.encode(np.concatenate([noise(1, 224), golden_image(224)]))["pooled"]
-    assert noisy.std() > 0.1
-    assert np.abs(noisy - golden).max() > 100 * GOLDEN_TOLERANCE
-    assert np.std(lite0.identity.golden) > 100 * GOLDEN_TOLERANCE
-
-
 def test_only_what_is_asked_is_given_and_an_unknown_kind_is_refused(lite0):
     assert list(lite0.encode(noise(1, 224))) == ["pooled"]
     with pytest.raises(ConfigError, match="unknown kind of feature 'raw'; choose from pooled, grid"):
@@ -156,21 +132,6 @@ def test_a_batch_gives_what_its_images_give_one_by_one(lite0):
         alone = lite0.encode(images[place : place + 1], ("pooled", "grid"))
         np.testing.assert_allclose(together["pooled"][place], alone["pooled"][0], atol=1e-4)
         np.testing.assert_allclose(together["grid"][place], alone["grid"][0], atol=1e-4)
-
-
-def test_the_seed_alone_decides_the_random_weights(lite0, monkeypatch):
-    images = noise(2, 224)
-    features = lite0.encode(images, ("pooled", "grid"))
-    again, source_sha256 = torch_network("efficientnet_lite0", 224, "random", monkeypatch)
-    expected = lite_features(again, images)
-    np.testing.assert_allclose(features["pooled"], expected["pooled"], atol=2e-4)
-    np.testing.assert_allclose(features["grid"], expected["grid"], atol=2e-3)  # up to 6; random layers amplify rounding
-    assert source_sha256 == lite0.identity.source_sha256
-
-    monkeypatch.setattr(convert, "RANDOM_SEED", 1)
-    other, other_sha256 = torch_network("efficientnet_lite0", 224, "random", monkeypatch)
-    assert np.abs(lite_features(other, images)["pooled"] - features["pooled"]).max() > 0.1
-    assert other_sha256 != source_sha256
 
 
 def test_a_cached_encoder_needs_no_torch(lite0_home, monkeypatch):
@@ -340,86 +301,7 @@ def test_an_interrupted_conversion_leaves_nothing(interruption, tiny, encoders_f
     assert tiny.calls == 1
 
 
-def run_python(code: str, home: Path, *arguments: str) -> subprocess.Popen:
-    environment = os.environ | {"LCM_HOME": str(home)}
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(command, cwd=Path(__file__).parent, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-KILLED_CONVERSION = """
-import os, signal
-from lcm.features.encoders import ENCODERS, load_encoder
-from tests.fakes.tiny_graphs import tiny_spec
-
-def killed(name, size, weights, onnx_path):
-    onnx_path.write_bytes(b"half a graph")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-ENCODERS["tiny"] = tiny_spec(killed)
-load_encoder("tiny")
-"""
-
-
-def test_a_killed_conversion_leaves_no_encoder_and_the_next_one_clears_up(tiny, encoders_folder, tmp_path):
-    assert run_python(KILLED_CONVERSION, tmp_path).wait(timeout=60) == -signal.SIGKILL
-    assert not (encoders_folder / "tiny-pretrained-v1").exists()
-    load_encoder("tiny")
-    assert tiny.calls == 1
-    assert {path.name for path in encoders_folder.iterdir()} == {"tiny-pretrained-v1", "tiny-pretrained-v1.lock"}
-
-
-SIMULTANEOUS_CONVERSIONS = """
-import sys, time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from lcm.features.encoders import ENCODERS, load_encoder
-from tests.fakes.tiny_graphs import save_encoder, tiny_spec
-
-me, meeting = sys.argv[1], Path(sys.argv[2])
-
-def slow(name, size, weights, onnx_path):
-    with open(meeting / "conversions", "a") as log:
-        log.write(me)
-    save_encoder(onnx_path)
-    time.sleep(0.5)
-    return "0" * 64
-
-ENCODERS["tiny"] = tiny_spec(slow)
-(meeting / f"ready-{me}").touch()
-while len(list(meeting.glob("ready-*"))) < 2:
-    time.sleep(0.01)
-with ThreadPoolExecutor(2) as pool:
-    found = list(pool.map(lambda _: load_encoder("tiny").identity.golden, range(2)))
-assert found[0] == found[1]
-"""
-
-
-def test_processes_and_threads_that_ask_at_once_convert_once(tmp_path):
-    meeting = tmp_path / "meeting"
-    meeting.mkdir()
-    asking = [run_python(SIMULTANEOUS_CONVERSIONS, tmp_path / "home", me, str(meeting)) for me in "AB"]
-    for process in asking:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
-    assert len((meeting / "conversions").read_text()) == 1
-
-
 # Being the same encoder
-
-
-@pytest.mark.usefixtures("tiny")
-def test_an_identity_survives_json():
-    identity = load_encoder("tiny").identity
-    record = json.loads(json.dumps(asdict(identity) | {"more": 1}))
-    assert EncoderIdentity.from_record(record) == identity
-    assert find_encoder(identity).identity == identity
-
-
-@pytest.mark.usefixtures("tiny")
-def test_small_differences_between_processors_are_the_same_encoder():
-    encoder = load_encoder("tiny")
-    shifted = tuple(value + 0.5 * GOLDEN_TOLERANCE for value in encoder.identity.golden)
-    encoder.verify(replace(encoder.identity, golden=shifted, source_sha256="f" * 64))
 
 
 @pytest.mark.parametrize(
@@ -447,6 +329,17 @@ def test_another_encoder_under_the_same_name_is_refused(tiny, tmp_path):
         other.verify(expected)
 
 
+def test_any_file_can_be_opened_and_says_its_own_shape(tmp_path):
+    """That of a bundle too, whose encoder stands in no table."""
+    save_encoder(tmp_path / "any.onnx")
+    encoder = Encoder(tmp_path / "any.onnx", EncoderIdentity("in no table", "pretrained", "0" * 64, ()))
+    grid = encoder.encode(noise(2, encoder.spec.size), ("grid",))["grid"]
+    assert grid.shape == (2, encoder.spec.positions, encoder.spec.width)
+    assert encoder.path == tmp_path / "any.onnx"
+    assert encoder.matches(replace(encoder.identity, golden=tuple(golden_features(encoder))))
+    assert not encoder.matches(encoder.identity)
+
+
 def test_the_golden_image_is_two_slopes_and_a_chequerboard():
     image = golden_image(224)
     assert image.shape == (1, 224, 224, 3)
@@ -454,3 +347,21 @@ def test_the_golden_image_is_two_slopes_and_a_chequerboard():
     assert image[0, 100, [0, -1], 0].tolist() == [0, 255]  # red grows to the right
     assert image[0, [0, -1], 100, 1].tolist() == [0, 255]  # green grows downwards
     assert image[0, 0, [0, 15, 16, 32], 2].tolist() == [0, 0, 255, 0]  # blue: squares of 16 pixels
+
+
+# How graphs are opened
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "expected"), [(1, 4, 1), (3, 4, 3), (0, 4, 4), (0, 64, encoders.MOST_THREADS), (0, None, 1)]
+)
+def test_threads_are_counted_out_for_else_they_would_be_tied_to_cores(threads, cores, expected, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    session = encoders.open_session(packaged_file(SHIPPED_BUNDLE) / START_GRAPH, threads)
+    assert session.get_session_options().intra_op_num_threads == expected
+
+
+@pytest.mark.parametrize(("alone", "spinning"), [(False, "0"), (True, "1")])
+def test_only_who_is_alone_waits_by_spinning(alone, spinning):
+    options = encoders.open_session(packaged_file(SHIPPED_BUNDLE) / START_GRAPH, 2, alone).get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == spinning
