@@ -116,7 +116,7 @@ def test_the_preset_of_the_shipped_model_runs_whole_on_a_few_images(tmp_path):
     make_data_set(tmp_path / "photos", 9, captions=2)
     for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
         (tmp_path / "photos" / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
-    parameters = quick(tmp_path / "photos", views=1, reinforce_epochs=1, export_attention=True)
+    parameters = quick(tmp_path / "photos", views=1, reinforce_epochs=1)
     folder = run(load_preset("flickr8k-best"), parameters, tmp_path / "run")
     metrics = folder.read_metrics()
     assert (metrics["model"], metrics["reinforce_epochs"]) == ("transformer", 1)
