@@ -254,12 +254,14 @@ def test_an_export_takes_the_place_of_the_old_one_and_leaves_nothing_else(tagged
 # Weights in 16 bits
 
 
-def save_product(path, weights: np.ndarray) -> None:
-    """Write a graph that multiplies its input [B, F] by `weights` [F, D]."""
-    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, weights.shape[0]])
-    product = helper.make_tensor_value_info("product", TensorProto.FLOAT, [None, weights.shape[1]])
-    node = helper.make_node("MatMul", ["features", "weights"], ["product"])
-    graph = helper.make_graph([node], "product", [features], [product], [numpy_helper.from_array(weights, "weights")])
+def save_product(path, *weights: np.ndarray) -> None:
+    """Write a graph that multiplies its input [B, F] by all `weights`, [F, D] and so on."""
+    names = ["features", *(f"product_{place}" for place in range(len(weights)))]
+    ends = [(names[0], weights[0].shape[0]), (names[-1], weights[-1].shape[1])]
+    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, size]) for name, size in ends)
+    nodes = [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(len(weights))]
+    arrays = [numpy_helper.from_array(array, f"w{place}") for place, array in enumerate(weights)]
+    graph = helper.make_graph(nodes, "product", [given], [made], arrays)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
 
 
@@ -280,6 +282,16 @@ def test_a_large_array_takes_half_the_space_and_computes_the_same(tmp_path):
     np.testing.assert_allclose(after, features @ weights.astype(np.float16).astype(np.float32), atol=1e-4)
     np.testing.assert_allclose(after, before, atol=0.02)
     assert not np.array_equal(after, before)
+
+
+def test_a_transposed_copy_is_not_stored_twice(tmp_path):
+    path, weights = tmp_path / "graph.onnx", np.random.default_rng(0).normal(size=(128, 64)).astype(np.float16)
+    features = np.random.default_rng(1).normal(size=(5, 128)).astype(np.float32)
+    save_product(path, weights.astype(np.float32), weights.T.astype(np.float32))
+    before = run(path, features)
+    store_fp16(path)
+    assert len(onnx.load(path).graph.initializer) == 1
+    np.testing.assert_array_equal(run(path, features), before)
 
 
 @pytest.mark.parametrize(
