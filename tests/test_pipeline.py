@@ -63,6 +63,8 @@ def test_the_preset_of_the_shipped_model_runs_whole_and_again_without_a_tagger(t
     """Grid features, views, both stages, chosen captions and confidence, from captions to the bundle's answer."""
     data = make_data_set(tmp_path / "photos", 9, captions=2)
     parameters = QUICK | {"data_dir": str(data), "views": 1, "reinforce_epochs": 1}
+    for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
+        (data / f"{split}.txt").write_text("".join(f"{number}.png\n" for number in numbers))
     folder = run(load_preset("flickr8k-best"), parameters, tmp_path / "run")
     metrics = folder.read_metrics()
     assert (metrics["model"], metrics["reinforce_epochs"], metrics["unseen_words"]) == ("transformer", 1, 0)

@@ -74,8 +74,6 @@ class CaptionBatches:
         `view_share` is the share of rows whose features are those of a further view of the image, drawn each epoch.
         """
         encoded = [[vocabulary.encode(caption) for caption in image.captions] for image in labelled.images]
-        self.wordless_captions = sum(len(ids) == 2 for texts in encoded for ids in texts)  # START and END alone
-        self.cut_captions = sum(len(ids) > MAX_CAPTION_WORDS + 2 for texts in encoded for ids in texts)
         self.images = len(labelled)
         self._labelled, self._word_dropout, self._view_share = labelled, word_dropout, view_share
         kept = [

@@ -91,16 +91,11 @@ class TrainingState:
     def averaged(self) -> Iterator[None]:
         """Give the model the mean weights of the latest epochs for a while: they are better than any one alone."""
         own = self.model.get_weights()
-        self.keep_average()
+        self.model.set_weights([np.mean(same, axis=0) for same in zip(*self._recent, strict=True)])
         try:
             yield
         finally:
             self.model.set_weights(own)
-
-    def keep_average(self) -> None:
-        """Give the model the mean weights of the latest epochs, for good."""
-        if self._recent:
-            self.model.set_weights([np.mean(same, axis=0) for same in zip(*self._recent, strict=True)])
 
 
 def save_weights(model: keras.Model, path: Path) -> None:

@@ -13,8 +13,7 @@ import pytest
 from lcm.captioning.bundle import REQUIRED_FILES, SCHEMA_VERSION, Bundle, Manifest
 from lcm.captioning.captioner import BundleCaptioner
 from lcm.captioning.decoding import State
-from lcm.captioning.description import PlattScaler
-from lcm.captioning.model_card import add_evaluation, metrics_table, model_card
+from lcm.captioning.model_card import add_evaluation
 from lcm.data.text import RESERVED, START
 from lcm.errors import BundleError
 from lcm.features.encoders import EncoderIdentity
@@ -236,72 +235,3 @@ def test_a_pickle_put_in_place_is_never_loaded(name, tmp_path, encoder):
 
 
 # The tag scorer's files
-
-
-# Evaluation and model card
-
-
-def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
-    add_evaluation(folder, METRICS)
-    manifest = Bundle(folder).manifest
-    assert manifest == tiny_manifest(encoder, metrics=METRICS, files=manifest.files)
-    assert set(manifest.files) == {"encoder.onnx", "start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md"}
-    assert (folder / "MODEL_CARD.md").read_text() == model_card(manifest)
-    add_evaluation(folder, {"cider": 0.75})
-    assert Bundle(folder).manifest.metrics == {"cider": 0.75}
-    assert "0.750" in (folder / "MODEL_CARD.md").read_text()
-    assert len(list(folder.iterdir())) == 6
-
-
-def test_a_bundle_captions_as_it_was_measured(tagged):
-    add_evaluation(tagged, METRICS | {"beam_width": 4, "max_words": 7, "rerank_weight": 0.5}, PlattScaler(4.5, 3.0))
-    manifest = Bundle(tagged).manifest
-    assert (manifest.beam_width, manifest.max_words, manifest.rerank_weight) == (4, 7, 0.5)
-    assert manifest.calibration == {"slope": 4.5, "intercept": 3.0}
-    assert "width 4, at most 7 words, chosen by" in (tagged / "MODEL_CARD.md").read_text()
-
-
-def test_notes_are_on_the_card_and_stay_until_there_are_others(tagged):
-    add_evaluation(tagged, METRICS, notes="Made of *cats* alone.\n")
-    add_evaluation(tagged, METRICS)
-    assert "\n## Notes\n\nMade of *cats* alone.\n\n## Limits\n" in (tagged / "MODEL_CARD.md").read_text()
-    add_evaluation(tagged, METRICS, notes="Of dogs.")
-    card = (tagged / "MODEL_CARD.md").read_text()
-    assert "Of dogs." in card
-    assert "cats" not in card
-    Bundle(tagged)
-
-
-@pytest.mark.parametrize("name", ["step.onnx", "tag_vectors.npy"])
-def test_an_evaluation_does_not_make_a_damaged_bundle_good(name, tagged):
-    flip_a_bit(tagged / name)
-    before = (tagged / "bundle.json").read_bytes()
-    with pytest.raises(BundleError, match=rf"{name} is not what was exported"):
-        add_evaluation(tagged, {"cider": 9.0})
-    assert (tagged / "bundle.json").read_bytes() == before
-    assert "9.0" not in (tagged / "MODEL_CARD.md").read_text()
-
-
-def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
-    card = model_card(tiny_manifest(encoder, metrics=METRICS))
-    assert card.startswith("# tiny-1\n")
-    assert "| CIDEr | 0.522 |" in card
-    assert "| METEOR | not measured |" in card
-    assert "BLEU" not in card
-    assert "Measured on the dev split (12 images)" in card
-    assert "image encoder: tiny, frozen, pretrained weights" in card
-    assert "squares: 3 train images, 12 captions" in card
-    assert "vocabulary of 9 words" in card
-    assert "- decoding: beam search of width 2, at most 5 words\n" in card
-    assert "- epochs: 7\n- learning_rate: 0.5" in card
-
-
-def test_the_metrics_table_has_a_row_for_each_known_metric():
-    table = metrics_table({"wer": 0.12345, "bleu_4": 1.0, "cider": None, "split": "dev", "odd": 2})
-    assert table.splitlines() == [
-        "| metric | value |",
-        "|---|---|",
-        "| CIDEr | not measured |",
-        "| BLEU-4 | 1.000 |",
-        "| WER, mean over references (smaller is better) | 0.123 |",
-    ]

@@ -183,14 +183,6 @@ def test_padding_start_and_unknown_are_never_written(beam_width):
     assert best(tree(branches), beam_width=beam_width) == Hypothesis((A, B), log(0.1, 0.1, 0.1), ended=True)
 
 
-def test_what_the_step_returns_is_left_as_it_is():
-    fixed = np.log(np.full((1, 1, 7), 1 / 7, np.float32))
-    state = State((np.zeros((1, 1)),), (np.zeros((1, 1)),))
-    decode_beam(lambda ids, state: (np.repeat(fixed, ids.shape[1], 1), state), state, 3, 2)
-    decode_nucleus(lambda _ids, state: (fixed, state), state, 3, [0])
-    assert (fixed == np.log(np.float32(1 / 7))).all()
-
-
 # Words without any probability
 
 
@@ -307,22 +299,6 @@ def test_words_come_as_often_as_their_share_of_the_nucleus_says(scale):
         A: pytest.approx(3 / 9, abs=0.024),
         B: pytest.approx(2 / 9, abs=0.024),
     }
-
-
-@pytest.mark.parametrize("nucleus", [0.6, 0.8, 1.0])
-def test_samples_are_as_probable_as_they_say(nucleus):
-    distribution = random_distribution(4, 10)
-    found = decode_nucleus(step_over(distribution), state_of(2, 6), 5, range(30), nucleus)
-    for image, hypotheses in zip((2, 6), found, strict=True):
-        assert len(hypotheses) == 30
-        for hypothesis in hypotheses:
-            ids = (*hypothesis.token_ids, END) if hypothesis.ended else hypothesis.token_ids
-            assert not {PAD, START, UNKNOWN, END}.intersection(hypothesis.token_ids)
-            assert len(hypothesis.token_ids) == 5 or hypothesis.ended
-            probabilities = [distribution(image, ids[:t])[token_id] for t, token_id in enumerate(ids)]
-            assert hypothesis.log_prob == log(*probabilities)
-    assert len({one.token_ids for one in found[0]}) > 5
-    assert {one.ended for one in found[0]} == {True, False}
 
 
 def test_an_image_gets_the_same_samples_in_any_company():

@@ -8,7 +8,6 @@ import pytest
 from lcm.captioning import decoding, generate
 from lcm.captioning.decoding import State
 from lcm.captioning.generate import GeneratedCaption, add_samples, best_captions, caption_features
-from lcm.captioning.tagging import Reranker
 from lcm.data.text import END, RESERVED, UNKNOWN, Vocabulary
 from lcm.features.cache import LabelledFeatures
 
@@ -163,27 +162,6 @@ def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides():
     assert pooled is features
     assert candidates == [list(CAT_FOUND), ["a dog"]]
     assert scores == [pytest.approx([score for score, _ in CAT_FOUND.values()]), [pytest.approx(0)]]
-
-
-class Ends:
-    """Fits an image to texts by their last word: features 1, 0 to "dog", and 0, 1 to "runs"."""
-
-    def image_vectors(self, pooled):
-        return pooled[:, 1:]
-
-    def text_vectors(self, texts):
-        return np.array([(text.endswith("dog"), text.endswith("runs")) for text in texts], np.float32)
-
-
-def test_the_caption_depends_on_how_much_the_fit_weighs():
-    features = np.array([[0, 1, 0], [0, 0, 1]], np.float32)  # both of CAT, then the vectors
-    lacking = {text: CAT_FOUND["cat"][0] - score for text, (score, _) in CAT_FOUND.items()}  # 0, 0.11, 0.30
-    expected = {0.0: ["cat", "cat"], 1.01 * lacking["dog runs"]: ["cat", "dog runs"], 10.0: ["dog", "dog runs"]}
-    for weight, texts in expected.items():
-        found = best_captions(Writer(CAT), features, 3, 5, Reranker(Ends(), weight))
-        assert [one.text for one in found] == texts
-        assert [one.mean_log_prob for one in found] == pytest.approx([CAT_FOUND[text][1] for text in texts])
-    assert best_texts(Writer(CAT), features, 3, 5) == expected[0.0]
 
 
 def test_a_reranker_sees_the_mean_of_a_grid():

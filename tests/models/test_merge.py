@@ -81,12 +81,6 @@ def test_the_loss_is_that_of_one_prefix_at_a_time(model):
     assert ours == pytest.approx(reference, abs=1e-5)
 
 
-def test_prefixes_are_padded_in_front():
-    prefixes, next_words = prefix_examples([START, 7, END], longest=4, vocabulary_size=9)
-    assert prefixes.tolist() == [[0, 0, 0, START], [0, 0, START, 7]]
-    assert next_words.argmax(1).tolist() == [7, END]
-
-
 def test_saved_and_loaded_it_answers_the_same(model, tmp_path):
     model.save(tmp_path / "merge.keras")
     loaded = keras.models.load_model(tmp_path / "merge.keras")
@@ -94,13 +88,6 @@ def test_saved_and_loaded_it_answers_the_same(model, tmp_path):
     assert loaded.feature_shape == model.feature_shape == (FEATURE_DIM,)
     inputs = (random_features(2), np.array([[[START, 5]], [[START, 6]]], dtype=np.int32))
     np.testing.assert_allclose(loaded(inputs), model(inputs), atol=1e-6)
-
-
-def test_dropout_is_on_in_training_only(model):
-    features, token_ids = random_features(1), ids(START, 5)
-    hidden = [model.hidden(features, token_ids, training=training).numpy() for training in (False, False, True, True)]
-    assert np.array_equal(hidden[0], hidden[1])
-    assert not np.array_equal(hidden[2], hidden[3])
 
 
 def test_the_word_embedding_is_frozen_and_gets_no_gradient(model):

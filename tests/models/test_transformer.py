@@ -147,16 +147,6 @@ def test_saved_and_loaded_it_answers_the_same(model, tmp_path):
     np.testing.assert_allclose(loaded(inputs), model(inputs), atol=1e-6)
 
 
-@pytest.mark.parametrize("dropouts", [{"dropout": 0.5, "feature_dropout": 0.0}, {"dropout": 0.0}])
-def test_dropout_is_on_in_training_only(dropouts):
-    model, features, token_ids = make(**dropouts), random_features(1), several_texts()[:1]
-    hidden = [model.hidden(features, token_ids, training=training).numpy() for training in (False, False, True, True)]
-    assert np.array_equal(hidden[0], hidden[1])
-    assert not np.array_equal(hidden[2], hidden[3])
-    images = [model.start(features) for _ in range(2)]
-    assert all(np.array_equal(a, b) for a, b in zip(*images, strict=True))
-
-
 def test_every_weight_learns():
     model = make()
     with tf.GradientTape() as tape:
@@ -167,43 +157,6 @@ def test_every_weight_learns():
 
 
 # Looking
-
-
-def marked_images(random: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grids [B, 4, 5] with one of four colours at each position, one of them marked; and its places and colours."""
-    colours, places = random.integers(0, 4, (images, 4)), random.integers(0, 4, images)
-    features = np.eye(5, dtype=np.float32)[colours]
-    features[np.arange(images), places, -1] = 1
-    return features, places, colours[np.arange(images), places]
-
-
-@pytest.fixture(scope="module")
-def looking() -> Transformer:
-    """One that has learned to name the colour of the marked position; without the encoder it has to look there."""
-    model = make((4, 5), 8, encoder_layers=0, decoder_layers=1, dropout=0.0, feature_dropout=0.0)
-    optimizer, random = keras.optimizers.Adam(0.01), np.random.default_rng(0)
-
-    @tf.function
-    def train(features, inputs, targets):
-        with tf.GradientTape() as tape:
-            loss = caption_loss(model, features, inputs, targets, training=True)
-        weights = model.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
-
-    for _ in range(150):
-        features, _, colours = marked_images(random, 64)
-        words = (4 + colours).astype(np.int32)[:, None, None]
-        starts, ends = np.full_like(words, START), np.full_like(words, END)
-        train(features, np.concatenate([starts, words], axis=2), np.concatenate([words, ends], axis=2))
-    return model
-
-
-def test_its_attention_is_where_it_had_to_look(looking):
-    features, places, _ = marked_images(np.random.default_rng(2), 200)
-    weights = attention(looking, features, np.full((200, 1, 1), START, np.int32))
-    assert weights.shape == (200, 1, 1, 4)
-    assert np.mean(weights[:, 0, 0].argmax(1) == places) > 0.95
-    assert weights[np.arange(200), 0, 0, places].mean() > 0.6
 
 
 def test_attention_is_a_share_of_the_grid_for_each_word_and_sees_no_later_word(model):

@@ -69,7 +69,6 @@ def test_every_caption_comes_once_with_the_features_of_its_image(together, batch
         for caption in image.captions
         if caption
     )
-    assert batches.wordless_captions == 15
     assert len(list(batches.epoch(0, 1))) == len(batches)
 
 
@@ -114,14 +113,7 @@ def test_an_image_with_many_captions_pads_its_own_batch_only():
 @pytest.mark.parametrize("together", [False, True])
 def test_a_caption_too_long_is_cut(together):
     batches = CaptionBatches(Labelled([[60, 2]]), VOCABULARY, 9, together=together)
-    assert batches.cut_captions == 1
     assert sum(batch.positions for batch in batches.epoch(0, 1)) == MAX_CAPTION_WORDS + 1 + 3
-
-
-def test_nothing_to_learn_makes_no_batches():
-    for labelled in (Labelled([]), Labelled([[0], []])):
-        assert len(make(labelled, 4)) == 0
-        assert list(make(labelled, 4).epoch(0, 1)) == []
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
@@ -144,14 +136,3 @@ def test_a_share_of_the_rows_is_read_from_further_views(together):
     views = np.concatenate([batch.features[:, 1] for batch in batches.epoch(0, 1)]).astype(int)
     shares = np.bincount(views, minlength=4) / (600 if together else 1200)
     assert shares == pytest.approx([0.4, 0.2, 0.2, 0.2], abs=0.06)  # 3 standard deviations of 0.4 over 600
-
-
-@pytest.mark.parametrize(("views", "share"), [(0, 0.5), (3, 0.0)])
-def test_without_views_nothing_is_drawn_for_them(views, share):
-    labelled = Labelled([[3, 3]] * 20, views=views)
-    plain, same = (
-        [batch.inputs.tolist() for batch in make(labelled, 4, word_dropout=0.3, view_share=each).epoch(0, 1)]
-        for each in (0.0, share)
-    )
-    assert plain == same
-    assert labelled.seen == []

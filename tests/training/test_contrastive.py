@@ -1,7 +1,7 @@
 """Contrastive training: its losses by hand, its pairs, and that it learns, stops and goes on as it should."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 from pathlib import Path
 
@@ -152,15 +152,6 @@ def test_a_batch_has_each_image_with_one_of_its_captions():
     assert [read[place] for place in range(4)] == expected
 
 
-def test_what_does_not_fill_a_batch_waits_for_another_epoch():
-    pairs = Pairs(label([("dog",)] * 5), table_of("dog"), batch_size=2)
-    epochs = [list(pairs.epoch(0, number)) for number in range(20)]
-    assert all(len(epoch) == len(pairs) == 2 for epoch in epochs)
-    members = [np.concatenate([batch.features.argmax(axis=1) for batch in epoch]).tolist() for epoch in epochs]
-    assert all(len(set(epoch)) == 4 for epoch in members)
-    assert {member for epoch in members for member in epoch} == set(range(5))
-
-
 def test_images_without_a_readable_caption_are_left_out():
     labelled = label([("zorp",), ("a dog", "zorp"), ("...",), ("dog",)])
     pairs = Pairs(labelled, table_of("dog"), batch_size=10)
@@ -180,26 +171,6 @@ def test_key_words_count_once_a_caption_and_share_one():
         int(features.argmax()): row.tolist() for features, row in zip(batch.features, batch.key_words, strict=True)
     }
     assert shares == {0: pytest.approx([0.2, 0.6, 0.2]), 1: [0, 0, 0]}
-
-
-def test_the_fingerprint_is_that_of_captions_features_words_and_vectors():
-    labelled, table = toy_world(), table_of(*COLOURS, *THINGS)
-    other_words = replace(table, words=("black", *table.words[1:]))
-    other_vectors = replace(table, vectors=table.vectors + 1)
-    other_features = replace(labelled, store=labelled.store + 1)
-    other_images = [replace(labelled.images[0], captions=("a red dog",)), *labelled.images[1:]]
-    prints = [
-        Pairs(its_labelled, its_table, 5).fingerprint()
-        for its_labelled, its_table in (
-            (labelled, table),
-            (labelled, other_words),
-            (labelled, other_vectors),
-            (other_features, table),
-            (replace(labelled, images=other_images), table),
-        )
-    ]
-    assert len(set(prints)) == len(prints)
-    assert Pairs(toy_world(), table_of(*COLOURS, *THINGS), 5).fingerprint() == prints[0]
 
 
 # Training
@@ -290,14 +261,6 @@ def test_two_images_train_with_an_embedding_that_knows_one_word(tmp_path):
     assert np.isfinite(metrics["tagger_loss"])
     assert metrics["tagger_seconds"] > 0
     assert (tmp_path / "run" / "checkpoint" / "tagger" / "last.npz").is_file()
-
-
-def test_captions_without_a_content_word_train_on_sentences_alone(tmp_path):
-    embedding = write_embedding(tmp_path / "glove.txt", "the", "of", "on")
-    trained = train(tmp_path, [("the of",), ("on it",), ("of a",)], embedding)
-    assert trained.table.key_words == ()
-    assert all(np.isfinite(one.train_loss) for one in trained.history.epochs)
-    assert all(np.isfinite(array).all() for array in trained.model.get_weights())
 
 
 def test_a_language_that_the_word_embedding_does_not_know_trains_on_what_it_learns(tmp_path):

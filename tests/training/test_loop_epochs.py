@@ -114,12 +114,6 @@ def test_a_run_is_known_by_its_best_epoch_and_its_median_speed(tmp_path):
     }
 
 
-def test_an_epoch_says_what_it_has():
-    fitted = Epoch(0.1, 480.4, train_loss=2.5, dev_loss=2.25, dev_cider=0.5, epoch=3)
-    assert str(fitted) == "epoch 3: loss 2.500, 480 images/s, dev CIDEr 0.500"
-    assert str(Epoch(0.1, 20.0, train_reward=0.75)) == "epoch 1: reward 0.750, 20 images/s"
-
-
 # Going on
 
 

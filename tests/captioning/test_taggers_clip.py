@@ -1,6 +1,5 @@
 """The CLIP scorer against transformers itself, on a tiny CLIP made here."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,17 +75,3 @@ def test_texts_keep_their_order_and_may_repeat(scorer):
     np.testing.assert_array_equal(scorer.text_vectors([TEXTS[number] for number in order]), vectors[order])
     assert scorer.text_vectors([]).shape == (0, WIDTH)
     assert scorer.text_vectors([]).dtype == np.float32
-
-
-def test_threads_get_what_one_caller_gets(folder, scorer):
-    texts = [f"dog {number}" for number in range(40)]
-    vectors, images = scorer.text_vectors(texts), [scorer.image_vector(picture) for picture in PICTURES]
-    fresh = ClipScorer(str(folder))
-
-    def ask(number: int) -> tuple[np.ndarray, np.ndarray]:
-        return fresh.text_vectors(texts[number : number + 20]), fresh.image_vector(PICTURES[number % len(PICTURES)])
-
-    with ThreadPoolExecutor(8) as pool:
-        for number, (some, image) in enumerate(pool.map(ask, range(20))):
-            np.testing.assert_allclose(some, vectors[number : number + 20], atol=1e-6)
-            np.testing.assert_allclose(image, images[number % len(PICTURES)], atol=1e-6)

@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcm.captioning import taggers
-from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import Description
 from lcm.captioning.peers import BlipCaptioner
-from lcm.data.text import candidates
 from lcm.errors import BadImageError
 from tests.fakes.tiny_blip import END, PROMPT, SIDE, make_blip
 
@@ -151,41 +148,3 @@ def test_many_images_get_what_each_gets_alone(workers, captioner, tmp_path):
     assert "bad.png" in str(found[4])
     alone = [captioner.describe(picture, 3) for picture in (*PICTURES[:4], PICTURES[0])]
     assert [one for one in found if isinstance(one, Description)] == alone
-
-
-# Tags
-
-
-class FakeClip:
-    """Stands where CLIP does: finds longer words fitting better; it looks at the picture itself."""
-
-    name, scale = "fake", 1.0
-
-    def __init__(self, checkpoint: str = "usual"):
-        self.checkpoint = checkpoint
-
-    def image_vector(self, photo):
-        assert photo.open().size == (60, 40)
-        return np.ones(1, np.float32)
-
-    def text_vectors(self, texts):
-        return np.array([[len(text)] for text in texts], np.float32)
-
-    def unknown(self, _texts):
-        return ()
-
-
-def test_clip_scores_the_captions_words_or_labels(folder, monkeypatch):
-    monkeypatch.setattr(taggers, "ClipScorer", FakeClip)
-    captioner = load_captioner(f"blip:{folder}", "clip")
-    description = captioner.describe(PICTURES[0])
-    tags = [word for word, _ in description.tags]
-    assert sorted(tags) == sorted(candidates(description.english_captions))
-    assert len(tags) > 3
-    assert tags == sorted(tags, key=len, reverse=True)
-    assert sum(score for _, score in description.tags) == pytest.approx(1)
-    labelled = captioner.describe(PICTURES[0], labels=["sky", "horses"]).tags
-    assert [word for word, _ in labelled] == ["horses", "sky"]
-    assert captioner.unknown_labels(["sky"]) == ()
-    assert load_captioner(f"blip:{folder}", "owner/name").tag_scorer.checkpoint == "owner/name"
-    assert load_captioner(f"blip:{folder}", "none").tag_scorer is None
