@@ -1,6 +1,5 @@
 """Captioners at work for a comparison: how they are named, run, timed, and left out."""
 
-import json
 import os
 import shutil
 import statistics
@@ -19,12 +18,10 @@ from lcm.errors import ConfigError
 from lcm.evaluation import compare as compare_module
 from lcm.evaluation.compare import (
     CaptionerOutput,
-    choose_images,
     command,
     compare,
     parse_captioners,
     run_captioners,
-    save_record,
     update_cards,
 )
 from lcm.features.cache import encode_images
@@ -138,13 +135,6 @@ def test_one_whose_process_dies_is_left_out(images, monkeypatch):
     assert str(error.value) == f"none of the captioners could be run:\ngreedy: {compare_module.DIED}"
 
 
-def test_the_images_are_all_or_evenly_spaced():
-    numbers = list(range(10))
-    assert choose_images(numbers, 0) == numbers
-    assert choose_images(numbers, 3) == [0, 3, 6]
-    assert choose_images(numbers, 99) == numbers
-
-
 # What is left
 
 
@@ -153,19 +143,6 @@ def comparison():
     captions = [["a dog runs", "a cat"], ["a dog", "a dog"]]
     outputs = [CaptionerOutput(name, each, (0.1, 0.3)) for name, each in zip(("ours", "near"), captions, strict=True)]
     return compare(outputs, [["a dog runs"], ["a cat sits"]], meteor=False)
-
-
-def test_the_record_says_on_which_images_and_holds_no_caption(comparison, tmp_path):
-    save_record(comparison, "pets", "dev", tmp_path / "comparison.json")
-    text = (tmp_path / "comparison.json").read_text()
-    record = json.loads(text)
-    assert (record["data"], record["split"], record["images"]) == ("pets", "dev", 2)
-    assert list(record["models"]) == ["ours", "near"]
-    assert record["models"]["ours"]["wer"] == pytest.approx(1 / 6)
-    assert (
-        record["models"]["ours"]["wer_low"] <= record["models"]["ours"]["wer"] <= record["models"]["ours"]["wer_high"]
-    )
-    assert "dog" not in text
 
 
 def test_each_bundle_s_card_gets_its_own_numbers_and_stays_whole(comparison, tmp_path):

@@ -75,12 +75,6 @@ def test_average_precision_by_hand():
     assert average_precision(["dog", "red", "grass", "ball"], {"dog", "grass", "sky"}) == pytest.approx(5 / 9)
 
 
-def test_average_precision_of_perfect_and_hopeless_rankings():
-    assert average_precision(["dog", "grass", "red"], ["dog", "grass"]) == 1
-    assert average_precision(["red", "ball"], {"dog"}) == 0
-    assert average_precision([], {"dog"}) == 0
-
-
 def test_precision_by_hand():
     ranked = ["dog", "red", "grass", "ball", "tree", "sky"]
     assert precision_at_5(ranked, {"dog", "grass", "sky"}) == 2 / 5  # sky is the sixth
@@ -135,11 +129,6 @@ def test_precision_sees_the_first_five_of_many():
 def test_an_image_without_tags_is_scored_as_the_worst():
     comparison = compare_tags([[], ["man", "shirt"]], CAPTIONS[:2], REFERENCES[:2], TRAIN_COUNTS)
     assert near(comparison.means["scorer"]["map"], 1 / 2, 0, 1)
-
-
-def test_upper_bound_counts_gold_tags_that_no_caption_holds():
-    comparison = compare_tags([["dog"]] * 2, [["a dog"]] * 2, [["dog and cat", "cat and dog"]] * 2, {})
-    assert comparison.means["upper_bound"]["map"].value == 1 / 2
 
 
 def test_metrics_are_flat_and_named_by_one_scheme(comparison):
