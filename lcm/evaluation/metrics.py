@@ -161,10 +161,9 @@ def _score(
         reasons["meteor"] = meteor
     else:
         values["meteor"], per_image["meteor"] = meteor
-    values["rouge_l"], _ = (
-        require("pycocoevalcap.rouge.rouge", "evaluate").Rouge().compute_score(references, hypotheses)
-    )
-    wer = require("jiwer", "evaluate").wer
+    rouge = require("pycocoevalcap.rouge.rouge", "evaluate").Rouge()
+    values["rouge_l"], _ = rouge.compute_score(references, hypotheses)
+    wer = require("jiwer", "evaluate").wer  # of a pair: words changed, added or missing, by the words of the reference
     rates = [[wer(one, text) for one in usable] for usable, text in zip(references.values(), texts, strict=True)]
     per_image |= {"wer": [fmean(each) for each in rates], "wer_best": [min(each) for each in rates]}
     values |= {name: fmean(per_image[name]) for name in ("wer", "wer_best")}

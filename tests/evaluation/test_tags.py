@@ -58,8 +58,6 @@ def test_counts_are_of_captions_and_folded():
 def test_gold_tags_are_in_two_references():
     references = ["A dog runs on grass.", "two dogs jump", "The dog on the grass"]
     assert gold_tags(references) == {"dog", "grass"}
-    assert gold_tags(references, least=3) == {"dog"}
-    assert gold_tags(references, least=1) == {"dog", "grass", "run", "jump"}
 
 
 @pytest.mark.parametrize("references", [[], ["a dog and a dog"], ["", "a dog"]])
