@@ -157,7 +157,7 @@ class EvaluateConfig(Params):
     max_words: int = 20  # longest caption that decoding may write, in words
     rerank_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
     length_power: float = 0.9  # of the length that log-probabilities are divided by then; smaller: shorter captions
-    as_bundle: bool = False  # whether the four above are as the bundle says, which goes on from another one
+    as_bundle: bool = False  # whether the four above are as the bundle says, which continues another one
     samples: int = 5  # captions drawn beside the best one, for tags
     meteor: bool = True  # whether METEOR is scored, which takes ten seconds and Java
     gallery_images: int = 4  # of the best, the median and the worst captions that are shown, each

@@ -140,7 +140,7 @@ def _score(
     vocabulary_size: int | None,
     skipped: int,
 ) -> Scores:
-    """Score one captioner; `meteor` is METEOR of the set and of each image, or why there is none."""
+    """Score one captioner; `meteor` is METEOR of the set and of each image, or why it is missing."""
     texts = [text for (text,) in hypotheses.values()]
     words = [text.split() for text in texts]
     values: dict[str, float] = {}

@@ -62,7 +62,7 @@ def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
             axes.set_xlabel("epoch")
             axes.set_ylim(0, 1.1 * axes.dataLim.ymax if axes.lines else 1)
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-            axes.yaxis.set_major_formatter("{x:g}")  # no power of ten of their own above the axis
+            axes.yaxis.set_major_formatter("{x:g}")  # no power of ten above the axis
     return figure
 
 

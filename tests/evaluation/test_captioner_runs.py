@@ -75,7 +75,7 @@ def test_current_is_the_version_that_answers(tmp_path, monkeypatch):
         (" , ", "captioners is empty; name at least one, such as trained, nearest or blip"),
         ("=bundle", "captioners holds '=bundle'; write NAME=CAPTIONER"),
         ("mine=", "captioners holds 'mine='; write NAME=CAPTIONER"),
-        ("bundle, bundle=other", "captioners holds 'bundle' twice; give each a name of its own"),
+        ("bundle, bundle=other", "captioners holds 'bundle' twice; give each another name"),
     ],
 )
 def test_what_is_no_list_of_captioners_is_refused(text, message):
@@ -103,7 +103,7 @@ def test_a_captioner_says_what_it_says_by_itself_and_an_unreadable_photo_has_no_
 
 def test_a_photo_that_is_encoded_is_not_read_again_and_gets_the_same_caption(images, tmp_path, monkeypatch):
     photos, captioner = [image.path for image in images], load_captioner()
-    (tmp_path / "encoders").symlink_to(cache_dir() / "encoders")  # for a cache of features of its own
+    (tmp_path / "encoders").symlink_to(cache_dir() / "encoders")  # for another cache of features
     monkeypatch.setenv("LCM_CACHE", str(tmp_path))
     expected = [answer for _, answer in captioner.describe_many(photos, samples=0)]
     assert list(compare_module.with_known_features(captioner, photos)) == photos

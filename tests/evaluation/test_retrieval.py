@@ -34,7 +34,7 @@ def plain_recall(image_vectors, text_vectors, owner, k):
 
 
 def test_recall_by_hand():
-    # Twelve items along an axis of their own each: a query's numbers, over its length, are its cosines with them.
+    # Twelve items, each along its own axis: a query's numbers, over its length, are its cosines with them.
     # Query i looks for item i; before it come 0, 4, 5 and 10 others, and none for the eight remaining queries.
     items = np.eye(12)
     queries = 2 * np.eye(12)
