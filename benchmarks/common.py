@@ -1,4 +1,4 @@
-"""What every benchmark shares: timing in turn, processes of their own, tables, and a line about the machine.
+"""What every benchmark shares: timing in turn, fresh processes, tables, and a line about the machine.
 
 Sides are timed in turn within one run, and each goes first as often as any other, so that a disturbed moment hits them
 all; medians count, with the lowest and the highest.

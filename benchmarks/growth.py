@@ -1,7 +1,7 @@
 """Growth: what an image costs among a thousand, ten thousand and a hundred thousand.
 
 Data sets of any size are generated and prepared (read, hashed, kept; the network itself is left out, for it takes the
-same for each), turned into batches and trained on, and scored. Each part runs in a process of its own:
+same for each), turned into batches and trained on, and scored. Each part runs in its own process:
 `python -m benchmarks.growth PART IMAGES FOLDER` does one and reports seconds and memory.
 """
 
@@ -47,7 +47,7 @@ def section(sizes: Sequence[int]) -> str:
         for part, each in costs.items()
     ]
     headings = ["ms an image (peak memory)", *(f"{size:,} images" for size in sizes), "last against first"]
-    text = "Each part in a process of its own, on generated data; the network that encodes is left out."
+    text = "Each part in its own process, on generated data; the network that encodes is left out."
     return f"## Growth\n\n{text}\n\n{table(headings, rows)}"
 
 
@@ -68,7 +68,7 @@ def make_captions(images: int) -> list[tuple[str, ...]]:
     share = 1 / np.arange(1, WORDS + 1)
     lengths = random.integers(*LENGTHS, (images, CAPTIONS))
     drawn = iter(random.choice(WORDS, int(lengths.sum()), p=share / share.sum()).tolist())
-    letters = str.maketrans("0123456789", "abcdefghij")  # words of digits are none
+    letters = str.maketrans("0123456789", "abcdefghij")  # digits do not count as words
     words = [f"word{number}".translate(letters) for number in range(WORDS)]
     return [tuple(" ".join(words[one] for one in islice(drawn, length)) for length in each) for each in lengths]
 

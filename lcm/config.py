@@ -146,7 +146,7 @@ class EvaluateConfig(Params):
     max_words: int = param(20, "longest caption that decoding may write, in words", "above 0")
     rerank_weight: float = param(0.0, "of the tag scorer's cosine in the choice of one of the beam", "at least 0")
     length_power: float = param(0.9, "of the length that log-probabilities are divided by; less: shorter", "0 to 2")
-    as_bundle: bool = param(False, "whether the four above are as the bundle says, which resumes another one")
+    as_bundle: bool = param(False, "whether the four above are as the bundle says, which continues another one")
     samples: int = param(5, "captions drawn beside the best one, for tags")
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
     gallery_images: int = param(4, "of the best, the median and the worst captions that are shown, each", "above 0")

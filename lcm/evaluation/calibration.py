@@ -123,7 +123,7 @@ def reliability(mean_log_probs: Sequence[float], right: Sequence[bool]) -> Relia
 
 
 def _auc(halves: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None:
-    """Return the AUC over the pairs of a right and a wrong caption within a half; None where there are none.
+    """Return the AUC over the pairs of a right and a wrong caption within a half; None without any.
 
     Across halves no pairs are formed: two curves are not one scale, and a half with fewer right ones than the other
     gives the other the lower confidences, which would pass for a bad signal.

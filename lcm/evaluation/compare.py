@@ -2,7 +2,7 @@
 
 Intervals are 95 % bootstrap intervals over images (`lcm.evaluation.bootstrap`). CIDEr and both WER are means over
 images; BLEU-4 is of the set, its images drawn anew; METEOR of a set cannot be had from its images, so that its interval
-is that of the mean over images, `meteor_mean`, a number of its own near `meteor`. Differences are paired: both
+is that of the mean over images, `meteor_mean`, another number than `meteor`. Differences are paired: both
 captioners on the same drawn images. They say nothing of another training run of the same captioner.
 
 Edge cases: an image without a usable reference is skipped for all; an empty caption counts, as the worst there is;
@@ -371,7 +371,7 @@ def parse_captioners(text: str, run_dir: str) -> dict[str, str]:
 
     Without a name, a captioner is its own. In the run of `run_dir`, `trained` is the bundle that it has trained, and
     `nearest` alone searches its train images; `current` is the published version that answers.
-    Raises ConfigError when there is none, or two have one name.
+    Raises ConfigError for an empty list, and when two captioners have one name.
     """
     own = {
         "trained": f"bundle:{RunDir(Path(run_dir)).bundle}",
@@ -384,7 +384,7 @@ def parse_captioners(text: str, run_dir: str) -> dict[str, str]:
         if not (name and spec):
             raise ConfigError(f"captioners holds {part!r}; write NAME=CAPTIONER, such as mine=reports/runs/mine/bundle")
         if name in named:
-            raise ConfigError(f"captioners holds {name!r} twice; give each a name of its own: NAME=CAPTIONER")
+            raise ConfigError(f"captioners holds {name!r} twice; give each another name: NAME=CAPTIONER")
         named[name] = own.get(spec, spec)
     if not named:
         raise ConfigError("captioners is empty; name at least one, such as trained, nearest or blip")
@@ -441,7 +441,7 @@ def command(config: CompareConfig) -> str:
 
 
 def _run(name: str, spec: str, photos: Sequence[Path], timed: int) -> CaptionerOutput:
-    """Run one captioner in a process of its own; raises LcmError with what it said when it could not."""
+    """Run one captioner in its own process; raises LcmError with what it said when it could not."""
     context = multiprocessing.get_context("spawn")  # a forked copy would hold this process's memory, and its threads
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=caption_and_time, args=(theirs, spec, list(photos), timed), daemon=True)

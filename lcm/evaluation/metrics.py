@@ -140,7 +140,7 @@ def _score(
     vocabulary_size: int | None,
     skipped: int,
 ) -> Scores:
-    """Score one captioner; `meteor` is METEOR of the set and of each image, or why there is none."""
+    """Score one captioner; `meteor` is METEOR of the set and of each image, or why it is missing."""
     texts = [text for (text,) in hypotheses.values()]
     words = [text.split() for text in texts]
     values: dict[str, float] = {}
@@ -161,10 +161,9 @@ def _score(
         reasons["meteor"] = meteor
     else:
         values["meteor"], per_image["meteor"] = meteor
-    values["rouge_l"], _ = (
-        require("pycocoevalcap.rouge.rouge", "evaluate").Rouge().compute_score(references, hypotheses)
-    )
-    wer = require("jiwer", "evaluate").wer
+    rouge = require("pycocoevalcap.rouge.rouge", "evaluate").Rouge()
+    values["rouge_l"], _ = rouge.compute_score(references, hypotheses)
+    wer = require("jiwer", "evaluate").wer  # of a pair: words changed, added or missing, by the words of the reference
     rates = [[wer(one, text) for one in usable] for usable, text in zip(references.values(), texts, strict=True)]
     per_image |= {"wer": [fmean(each) for each in rates], "wer_best": [min(each) for each in rates]}
     values |= {name: fmean(per_image[name]) for name in ("wer", "wer_best")}

@@ -7,7 +7,6 @@ boxes. Captioners are told apart by colour and by mark, the same in every figure
 
 import io
 import math
-import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +62,7 @@ def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
             axes.set_xlabel("epoch")
             axes.set_ylim(0, 1.1 * axes.dataLim.ymax if axes.lines else 1)
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-            axes.yaxis.set_major_formatter("{x:g}")  # no power of ten of their own above the axis
+            axes.yaxis.set_major_formatter("{x:g}")  # no power of ten above the axis
     return figure
 
 
@@ -160,12 +159,10 @@ def _looks(names: Sequence[str]) -> list[tuple[str, str, str]]:
 
 
 def save(figure, path: str | Path) -> Path:
-    """Write the figure as PNG, whole or not at all; returns the path."""
+    """Write the figure as PNG; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(png(figure))
-    temporary.replace(path)
+    path.write_bytes(png(figure))
     return path
 
 
@@ -187,10 +184,10 @@ def _style() -> Iterator[None]:
 
 
 @contextmanager
-def empty_figure(width: float, height: float, layout: str | None = "constrained") -> Iterator:
-    """Give an empty figure, in inches, to draw on in the project's style."""
+def empty_figure(width: float, height: float) -> Iterator:
+    """Give an empty figure, in inches, to draw on in the style of all figures."""
     with _style():
-        figure = require("matplotlib.figure", "evaluate").Figure((width, height), dpi=DPI, layout=layout)
+        figure = require("matplotlib.figure", "evaluate").Figure((width, height), dpi=DPI, layout="constrained")
         figure._repr_png_ = lambda: png(figure)  # Jupyter shows only pyplot's figures by itself
         yield figure
 

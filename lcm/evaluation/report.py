@@ -282,7 +282,7 @@ def reported_table(comparison: Comparison, images: str):
 
 
 def tag_tables(report: TagReport, unseen: int = 10) -> list:
-    """Return the comparison of orders, the recall and the `unseen` words with the most images; or why there are none.
+    """Return the comparison of orders, the recall and the `unseen` words with the most images; or the reason.
 
     The last column of the first is positive where the scorer is the better one.
     """

@@ -107,9 +107,9 @@ def folded_counts(captions: Iterable[str]) -> Counter[str]:
     return Counter(word for caption in captions for word in content_words(caption))
 
 
-def gold_tags(references: Sequence[str], least: int = LEAST) -> frozenset[str]:
-    """Return the content words that at least `least` of an image's references use."""
-    return frozenset(word for word, uses in folded_counts(references).items() if uses >= least)
+def gold_tags(references: Sequence[str]) -> frozenset[str]:
+    """Return the content words that at least two of an image's references use."""
+    return frozenset(word for word, uses in folded_counts(references).items() if uses >= LEAST)
 
 
 def average_precision(ranked: Sequence[str], gold: Collection[str]) -> float:

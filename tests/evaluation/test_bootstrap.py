@@ -19,11 +19,6 @@ def test_two_images_by_hand():
     assert bootstrap_mean([0, 1]) == Interval(0.5, 0.0, 1.0)
 
 
-def test_equal_images_leave_no_doubt():
-    interval = bootstrap_mean([0.1] * 30)
-    assert (interval.value, interval.low, interval.high) == pytest.approx((0.1, 0.1, 0.1))
-
-
 def test_interval_of_many_images_is_that_of_the_normal_distribution():
     values = normal_values(1000, mean=3.0)
     interval = bootstrap_mean(values)

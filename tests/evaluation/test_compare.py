@@ -9,7 +9,6 @@ from lcm.errors import DataError
 from lcm.evaluation import metrics
 from lcm.evaluation.bootstrap import bootstrap_difference
 from lcm.evaluation.compare import MEASURES, CaptionerOutput, compare, suffixes
-from lcm.evaluation.metrics import bleu_4
 
 REFERENCES = [
     ["the dog runs fast", "a dog runs"],
@@ -76,31 +75,6 @@ def test_differences_are_of_every_pair_first_minus_second_and_paired():
         -wer[0].interval.low,
     )
     assert comparison.difference("meteor_mean", "a", "b") is None
-
-
-def test_the_second_can_be_the_better():
-    references = [[text] for text in words_of(80)]
-    comparison = compared(words_of(80, error=0.5), words_of(80), references=references)
-    assert {one.better for one in comparison.differences} == {"b"}
-
-
-@pytest.mark.parametrize("more", ["", " and so on", " w1 w2 w3 w4 w5"])  # shorter and longer than the references
-def test_bleu_of_the_counts_is_that_of_the_scores(more):
-    references = [[text, f"{text} and so on"] for text in words_of(40)]
-    captions = [*(text + more for text in words_of(38, error=0.3)), "", "w1"]
-    (result,) = compared(captions, references=references).results
-    counts = result.scores.bleu_counts
-    assert counts.shape == (40, 10)
-    assert bleu_4(counts.sum(axis=0)[None])[0] == pytest.approx(result.scores.bleu_4, rel=1e-9)
-    for row, own in zip(counts, result.scores.per_image["bleu_4"], strict=True):
-        assert bleu_4(row[None])[0] == pytest.approx(own, rel=1e-6, abs=1e-12)
-
-
-def test_the_difference_of_bleu_is_that_of_both_sets():
-    references = [[text] for text in words_of(50)]
-    comparison = compared(words_of(50, error=0.1), words_of(50, error=0.3), references=references)
-    a, b = comparison.results
-    assert comparison.difference("bleu_4", "a", "b").value == pytest.approx(a.scores.bleu_4 - b.scores.bleu_4)
 
 
 def test_meteor_of_the_set_and_of_images_are_told_apart(monkeypatch):

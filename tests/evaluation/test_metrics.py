@@ -44,12 +44,6 @@ def test_wer_by_hand():
     assert scores.wer_best == pytest.approx((0 + 1 / 3) / 2)
 
 
-def test_order_of_references_does_not_matter():
-    forth = score_fast(["a dog runs"] * 2, [["a dog", "the cat runs off"]] * 2)
-    back = score_fast(["a dog runs"] * 2, [["the cat runs off", "a dog"]] * 2)
-    assert (forth.wer, forth.wer_best, forth.cider) == pytest.approx((back.wer, back.wer_best, back.cider))
-
-
 # BLEU
 
 
@@ -88,13 +82,6 @@ def test_cider_of_identical_captions_is_ten():
     scores = score_fast(["a dog runs fast", "two cats sleep here"], [["a dog runs fast"], ["two cats sleep here"]])
     assert scores.cider == pytest.approx(10)
     assert scores.per_image["cider"] == pytest.approx([10, 10])
-
-
-def test_cider_by_hand():
-    # Two images without a common word, so every n-gram weighs log 2 and cosines are plain counts:
-    # 3 of 4 words, 2 of 3 pairs, 1 of 2 triples, 0 of 1 fours; equal lengths, so no length penalty.
-    scores = score_fast(["red dog runs fast", "two cats sleep here"], [["red dog runs slow"], ["two cats sleep here"]])
-    assert scores.per_image["cider"] == pytest.approx([10 * (3 / 4 + 2 / 3 + 1 / 2 + 0) / 4, 10])
 
 
 def test_cider_and_bleu_are_pycocoevalcap_s():
@@ -141,13 +128,6 @@ def test_variety_by_hand():
     assert scores.vocabulary_used == pytest.approx(5 / 20)  # a dog runs two cats
 
 
-def test_variety_without_anything_to_compare_with():
-    scores = score_fast(["a dog"], [["a dog"]])
-    assert scores.copied_from_train is None
-    assert scores.vocabulary_used is None
-    assert set(scores.reasons) == {"cider", "meteor", "copied_from_train", "vocabulary_used"}
-
-
 # Edges
 
 
@@ -158,13 +138,6 @@ def test_empty_hypothesis_is_the_worst_there_is():
     assert scores.per_image["cider"] == pytest.approx([0, 10])
     assert scores.per_image["bleu_4"] == pytest.approx([0, 1])
     assert scores.rouge_l == pytest.approx(0.5)
-
-
-def test_nothing_but_empty_hypotheses():
-    scores = score_fast(["", "!?"], [["a dog runs"], ["two cats"]], train_captions=["a dog"], vocabulary_size=9)
-    assert (scores.wer, scores.wer_best) == (1, 1)
-    worst = [scores.cider, scores.bleu_1, scores.bleu_4, scores.rouge_l, scores.length_ratio, scores.vocabulary_used]
-    assert worst == pytest.approx([0] * 6)
 
 
 def test_empty_references_are_dropped():
@@ -229,32 +202,6 @@ def test_import_is_light():
     code = f"import lcm.evaluation.metrics, sys; print({heavy} & {{name.split('.')[0] for name in sys.modules}})"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "set()"
-
-
-def test_work_grows_with_the_images_only():
-    """Ten times the images take about ten times as many lines of Python; a square law would make it a hundred."""
-    chance = random.Random(0)
-    references = [[" ".join(chance.choices(WORDS, k=10)) for _ in range(5)] for _ in range(200)]
-    captions = [each[0] for each in references]
-
-    def lines_run(images):
-        count = 0
-
-        def trace(_frame, event, _argument):
-            nonlocal count
-            count += event == "line"
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            score_fast(captions[:images], references[:images])
-        finally:
-            sys.settrace(before)
-        return count
-
-    lines_run(10)  # imports
-    assert lines_run(200) < 12 * lines_run(20)
 
 
 # METEOR

@@ -212,14 +212,6 @@ def test_notebooks_show_figures():
     assert shown["image/png"].startswith(b"\x89PNG")
 
 
-def test_style_stays_within_the_figure():
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    FIGURES["curves"]()
-    assert dict(matplotlib.rcParams) == before
-
-
 def test_neither_pyplot_nor_anything_heavy_at_import():
     code = (
         "import sys; from lcm.evaluation import plots; print('matplotlib' in sys.modules, 'PIL' in sys.modules);"

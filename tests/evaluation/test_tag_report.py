@@ -134,10 +134,3 @@ def test_one_image_has_recall_and_reasons_for_the_rest():
     assert metrics["unseen_words"] == 0  # its words are in every image
     assert metrics["unseen_words_auc"] is None
     assert metrics["unseen_words_auc_reason"]
-
-
-def test_without_unseen_words_there_is_a_reason():
-    train_captions = [*TRAIN_CAPTIONS, "a zebra and a kite"]
-    report = report_tags(PlaneScorer(), label(), CAPTIONS, train_captions)
-    assert report.unseen == ()
-    assert report.as_metrics()["unseen_words_auc_reason"]

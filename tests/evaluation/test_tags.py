@@ -58,8 +58,6 @@ def test_counts_are_of_captions_and_folded():
 def test_gold_tags_are_in_two_references():
     references = ["A dog runs on grass.", "two dogs jump", "The dog on the grass"]
     assert gold_tags(references) == {"dog", "grass"}
-    assert gold_tags(references, least=3) == {"dog"}
-    assert gold_tags(references, least=1) == {"dog", "grass", "run", "jump"}
 
 
 @pytest.mark.parametrize("references", [[], ["a dog and a dog"], ["", "a dog"]])
@@ -73,12 +71,6 @@ def test_one_reference_has_no_gold_tags(references):
 def test_average_precision_by_hand():
     # Hits at ranks 1 and 3: 1/1 and 2/3; of three gold tags, one is never proposed.
     assert average_precision(["dog", "red", "grass", "ball"], {"dog", "grass", "sky"}) == pytest.approx(5 / 9)
-
-
-def test_average_precision_of_perfect_and_hopeless_rankings():
-    assert average_precision(["dog", "grass", "red"], ["dog", "grass"]) == 1
-    assert average_precision(["red", "ball"], {"dog"}) == 0
-    assert average_precision([], {"dog"}) == 0
 
 
 def test_precision_by_hand():
@@ -135,11 +127,6 @@ def test_precision_sees_the_first_five_of_many():
 def test_an_image_without_tags_is_scored_as_the_worst():
     comparison = compare_tags([[], ["man", "shirt"]], CAPTIONS[:2], REFERENCES[:2], TRAIN_COUNTS)
     assert near(comparison.means["scorer"]["map"], 1 / 2, 0, 1)
-
-
-def test_upper_bound_counts_gold_tags_that_no_caption_holds():
-    comparison = compare_tags([["dog"]] * 2, [["a dog"]] * 2, [["dog and cat", "cat and dog"]] * 2, {})
-    assert comparison.means["upper_bound"]["map"].value == 1 / 2
 
 
 def test_metrics_are_flat_and_named_by_one_scheme(comparison):
