@@ -66,9 +66,8 @@ lab: $(READY) ## open the notebooks in JupyterLab
 serve: $(READY) ## serve captions, tags and corrections over HTTP
 	$(BIN)/lcm serve $(ARGS)
 
-dashboard: $(READY) ## open the page for captions, corrections and the quality of models
-	JUPYTER_CONFIG_PATH=lcm/dashboard/jupyter JUPYTER_PATH=lcm/dashboard/jupyter$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
-		$(BIN)/voila notebooks/dashboard.ipynb $(ARGS)
+dashboard: $(READY) ## open the page for captions, corrections and the quality of models, with a service where none runs
+	$(BIN)/python -m lcm.dashboard $(ARGS)
 
 benchmark: $(READY) ## measure speed and scale on Flickr8k, beside references, into reports/benchmark.md
 	$(BIN)/python -m benchmarks $(ARGS)

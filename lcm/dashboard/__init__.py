@@ -1,5 +1,5 @@
-"""The dashboard: a page where people look, correct and compare.
+"""The dashboard: a page where people describe photos, correct captions and compare models.
 
-Each module says in its first lines what it knows; `page` puts the widgets together, notebooks/dashboard.ipynb shows
-them. None of them imports TensorFlow or torch.
+`app` puts the pages together and notebooks/dashboard.ipynb shows them; `python -m lcm.dashboard` serves it by Voila.
+Nothing here imports TensorFlow or torch.
 """

@@ -1,43 +1,127 @@
 """The page of a photo: what the model says of it, where it looked, and the caption as it should be.
 
-Knows how a photo comes from the browser, and the order of things: a photo comes, an answer is shown, a correction is
-sent, and the photo is asked about again. Refuses to know how the desk answers and how the parts read.
-
-ipywidgets' own upload button takes no drops, and Voila drops the connection at a file that is too large without a word;
-so photo_drop.js says in the browser how large a file may be.
+ipywidgets' own upload button accepts no drops, and Voila ends the connection at a file that is too large without a
+word; so photo_drop.js says in the browser how large a file may be.
 """
 
+import base64
+import hashlib
+import io
+import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import ipywidgets as widgets
+import numpy as np
 import traitlets
 
-from lcm.dashboard.answer import Answer
-from lcm.dashboard.desk import MAX_PHOTO, Desk, check_photo
-from lcm.dashboard.looking import glances, why_not
-from lcm.dashboard.parts import WHOLE, answer_card, glance_grid, note, words_for
-from lcm.evaluation.gallery import thumbnail
+from lcm.captioning.bundle import MANIFEST, Bundle, Manifest
+from lcm.captioning.captioner import find_bundle
+from lcm.dashboard.client import MAX_PHOTO, Answer, ServiceClient
+from lcm.dashboard.widgets import SENT_ON_LEAVING, answer_card, error_note, image, message_for, note
+from lcm.data.images import open_image, read_image
+from lcm.errors import DataError, LcmError
+from lcm.evaluation.gallery import attention_of, looked_at, thumbnail
+from lcm.features.encoders import Encoder
 
 IMAGES = ("*.jpg", "*.jpeg", "*.png", "*.webp", "*.gif")
 CORRECT = "<h2>Is the caption wrong?</h2><p>What you send is kept, and is the answer from now on.</p>"
+MAP_SIDE = 240  # pixels of the longer side of an attention map
+ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Where the model looked as it wrote one word."""
+
+    word: str
+    place: str  # of the most weight: "top left"
+    picture: str  # base64 of a JPEG: the photo without colour, and coloured where it looked
+
+
+def attention_maps(photo: bytes, answer: Answer) -> list[AttentionMap]:
+    """Return a map for each word of an answer's caption; raises DataError where that cannot be told.
+
+    The service's replies hold no weights, so they are computed here, by the same bundle where this machine has it.
+    """
+    if not (folder := local_bundle(answer.version)):
+        raise DataError("The model that answered is not this machine's current one: where it looked cannot be shown.")
+    bundle, encoder = open_bundle(folder, answer.version)
+    kind = bundle.manifest.feature_kind
+    features = encoder.encode(read_image(photo, encoder.spec.size)[None], (kind,))[kind][0]  # [N, F]
+    words, weights = attention_of(bundle, features, answer.caption)  # T, [T, N]
+    small = open_image(photo)
+    small.thumbnail((MAP_SIDE, MAP_SIDE))
+    pixels = np.asarray(small)
+    return [
+        AttentionMap(word, place_of(row), _jpeg(looked_at(pixels, row)))
+        for word, row in zip(words, weights, strict=True)
+    ]
+
+
+def local_bundle(version: str) -> Path | None:
+    """Return the folder of the bundle that answers on this machine; None where it has another version."""
+    with suppress(OSError, LcmError):
+        folder = find_bundle()
+        digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        return folder if version and digest.startswith(version) else None
+    return None
+
+
+@lru_cache(maxsize=1)
+def open_bundle(folder: Path, _version: str) -> tuple[Bundle, Encoder]:
+    """Return a bundle that can tell where its model looked, and its encoder; raises DataError for one that cannot."""
+    if Manifest.load(folder).feature_kind != "grid":
+        raise DataError("This model cannot tell where it looked.")
+    bundle = Bundle(folder)
+    return bundle, bundle.encoder()
+
+
+def place_of(weights: np.ndarray) -> str:
+    """Return where the most weight of a row [N] of a square grid is, in words."""
+    side = math.isqrt(len(weights))
+    row, column = divmod(int(np.argmax(weights)), side)
+    vertical, horizontal = ROWS[(2 * row + 1) * 3 // (2 * side)], COLUMNS[(2 * column + 1) * 3 // (2 * side)]
+    return "centre" if (vertical, horizontal) == ("middle", "centre") else f"{vertical} {horizontal}"
+
+
+def _jpeg(pixels: np.ndarray) -> str:
+    from PIL import Image
+
+    with io.BytesIO() as buffer:
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
+        return base64.b64encode(buffer.getvalue()).decode()
+
+
+def attention_grid(maps: Sequence[AttentionMap]) -> str:
+    """Return a picture for each word of a caption, as HTML."""
+    figures = "".join(
+        f"<figure>{image(one.picture, f'Where the model looked for {one.word}: {one.place}')}"
+        f"<figcaption>{escape(one.word)}</figcaption></figure>"
+        for one in maps
+    )
+    return f'<div class="card"><div class="maps">{figures}</div></div>' if figures else note("The caption is empty.")
 
 
 class PhotoDrop(anywidget.AnyWidget):
-    """Calls `taken` with the name and the bytes of each photo: dropped, pasted, chosen, or one of the examples."""
+    """Calls `on_photo` with the name and the bytes of each photo: dropped, pasted, chosen, or one of the examples."""
 
     _esm = Path(__file__).with_name("photo_drop.js")
     limit = traitlets.Int(MAX_PHOTO).tag(sync=True)  # bytes
     examples = traitlets.List().tag(sync=True)  # name, picture as base64 of a JPEG
     status = traitlets.Unicode("").tag(sync=True)  # a line that is read out by screen readers
     kind = traitlets.Unicode("").tag(sync=True)  # of the status: busy, wrong or neither
-    said = traitlets.Int(0).tag(sync=True)  # how often something was: the same words again are shown again
+    said = traitlets.Int(0).tag(sync=True)  # counts statuses: the same words again are shown again
 
-    def __init__(self, taken: Callable[[str, bytes], None], examples: Path):
+    def __init__(self, on_photo: Callable[[str, bytes], None], examples: Path):
         """Take what is called with a photo, and the folder of the example photos, which need not be there."""
-        self._taken = taken
+        self._on_photo = on_photo
         paths = sorted(path for pattern in IMAGES for path in examples.glob(pattern))
         self._examples = [(path.name, path.read_bytes()) for path in paths]  # now: a file may go later
         shown = [{"name": Path(name).stem, "picture": thumbnail(photo)} for name, photo in self._examples]
@@ -45,39 +129,36 @@ class PhotoDrop(anywidget.AnyWidget):
         self.on_msg(self._receive)
 
     def say(self, text: str, kind: str = "") -> None:
-        """Show what goes on, or what went wrong."""
+        """Show what is being done, or what went wrong."""
         with self.hold_sync():
             self.status, self.kind, self.said = text, kind, self.said + 1
 
     def _receive(self, _widget: Any, content: Any, buffers: Sequence[memoryview]) -> None:
-        """Take in what the browser sends; anything else than a photo or an example is passed over."""
-        if not isinstance(content, dict):
-            return
         place = content.get("example")
-        if isinstance(place, int) and 0 <= place < len(self._examples):
-            self._taken(*self._examples[place])
+        if place is not None:
+            self._on_photo(*self._examples[place])
         elif buffers:
-            self._taken(str(content.get("name", "photo")), bytes(buffers[0]))
+            self._on_photo(content["name"], bytes(buffers[0]))
 
 
 class PhotoPage:
     """The widgets of a photo, in `view`."""
 
-    def __init__(self, desk: Callable[[], Desk], examples: Path):
-        """Take how to find who answers, and the folder of the photos to try."""
-        self._desk = desk
+    def __init__(self, client: ServiceClient, examples: Path):
+        """Take who answers, and the folder of the photos to try."""
+        self._client = client
         self._name, self._photo, self._answer = "", b"", None
         self.drop = PhotoDrop(self.take, examples)
-        self.answer, self.look_result, self.sent = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.look = widgets.Button(description="Show where the model looked")
-        self.caption = widgets.Textarea(description="The caption as it should be", rows=3, **WHOLE)
-        self.contributor = widgets.Text(description="Your name, if you like", **WHOLE)
+        self.answer, self.maps, self.sent = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.show_maps = widgets.Button(description="Show where the model looked")
+        self.caption = widgets.Textarea(description="The caption as it should be", rows=3, **SENT_ON_LEAVING)
+        self.contributor = widgets.Text(description="Your name, if you like", **SENT_ON_LEAVING)
         self.send = widgets.Button(description="Send the caption", button_style="primary")
-        self.look.on_click(lambda _: self.show_look())
+        self.show_maps.on_click(lambda _: self.draw_attention())
         self.send.on_click(lambda _: self.contribute())
         correction = [widgets.HTML(CORRECT), self.caption, self.contributor, self.send, self.sent]
         # about-photo: gone in the browser as soon as another photo is on its way, so that no click is about that one.
-        self._shown = widgets.VBox([self.answer, self.look, self.look_result, *correction]).add_class("about-photo")
+        self._shown = widgets.VBox([self.answer, self.show_maps, self.maps, *correction]).add_class("about-photo")
         self.view = widgets.VBox([self.drop, self._shown])
         self._hide()
 
@@ -89,11 +170,11 @@ class PhotoPage:
         self._hide()
         self.drop.say(f"Asking about {name} …", "busy")
         try:
-            answer = self._desk().describe(check_photo(photo))
+            answer = self._client.describe(photo)
             self._name, self._photo = name, photo
             self._show(answer)
-        except Exception as error:  # whatever it is, the page goes on
-            self.drop.say(f"{name}: {words_for(error)}", "wrong")
+        except Exception as error:  # whatever it is, the page stays usable
+            self.drop.say(f"{name}: {message_for(error)}", "wrong")
         else:
             self.drop.say(f"{name}: {answer.caption or 'an empty caption'}")
 
@@ -105,32 +186,33 @@ class PhotoPage:
             return
         self.send.disabled, self.sent.value, kept = True, note("Sending …"), ""
         try:
-            receipt = self._desk().contribute(self._photo, caption, self.contributor.value.strip())
+            receipt = self._client.contribute(self._photo, caption, self.contributor.value.strip())
             kept = f"Contribution {receipt.number} {'was kept before' if receipt.known else 'is kept'}"
-            self._show(self._desk().describe(self._photo))
+            self._show(self._client.describe(self._photo))
         except Exception as error:  # as above
-            self.sent.value = note(f"{kept}. Asked again: {words_for(error)}" if kept else words_for(error), "bad")
+            asked_again = f"{kept}. Asked again: " if kept else ""
+            self.sent.value = note(f"{asked_again}{message_for(error)}", "bad")
         else:
             learned = " and is the answer now" if self._answer.contributed else ""
             self.sent.value = note(f"{kept}{learned}. Thank you.", "good")
         finally:
             self.send.disabled = False
 
-    def show_look(self) -> None:
+    def draw_attention(self) -> None:
         """Show where the model looked at each word, or why that cannot be told."""
-        self.look.disabled, self.look_result.value = True, note("Looking …")
+        self.show_maps.disabled, self.maps.value = True, note("Looking …")
         try:
-            self.look_result.value = glance_grid(glances(self._photo, self._answer))
+            self.maps.value = attention_grid(attention_maps(self._photo, self._answer))
         except Exception as error:  # as above
-            self.look_result.value = note(words_for(error), "bad")
+            self.maps.value = error_note(error)
         finally:
-            self.look.disabled = False
+            self.show_maps.disabled = False
 
     def _show(self, answer: Answer) -> None:
-        self._answer, reason = answer, why_not(answer)
+        self._answer = answer
         self.answer.value = answer_card(self._photo, self._name, answer)
-        self.look.layout.display = "none" if reason else None
-        self.caption.value, self.look_result.value, self.sent.value = answer.caption, note(reason), ""
+        self.show_maps.layout.display = "none" if answer.contributed else None  # the model looked at nothing then
+        self.caption.value, self.maps.value, self.sent.value = answer.caption, "", ""
         self._shown.layout.display = None
 
     def _hide(self) -> None:

@@ -1,5 +1,5 @@
-// The place where a photo is dropped, chosen, pasted or taken from the examples, with a line that says what goes on.
-// It knows files and their size, and refuses to know what is done with them. Texts are only ever set as text.
+// The place where a photo is dropped, chosen, pasted or taken from the examples, with a line that says what is being
+// done. Texts are only ever set as text.
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -41,7 +41,7 @@ function render({ model, el }) {
     if (!file) return;
     if (file.size > model.get("limit")) {
       const [size, limit] = [file.size, model.get("limit")].map((bytes) => (bytes / (1 << 20)).toFixed(1));
-      say(`${file.name} has ${size} MB; up to ${limit} MB are taken: save it smaller.`, "wrong");
+      say(`${file.name} has ${size} MB; up to ${limit} MB are accepted: save it smaller.`, "wrong");
       return;
     }
     say(`Reading ${file.name} …`, "busy");

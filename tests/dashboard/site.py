@@ -1,4 +1,4 @@
-"""What the dashboard's browser tests and its timing share: a chromium, and Voila as `make dashboard` starts it."""
+"""What the dashboard's tests share: pictures, ports, and Voila as `make dashboard` starts it."""
 
 import io
 import os
@@ -13,13 +13,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OPTIONS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 30  # for whatever the page does; it takes three
 
 
@@ -37,6 +34,12 @@ def picture(colour: str = "red", side: int = 40) -> bytes:
     return file.getvalue()
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @contextmanager
 def site(folder: Path, settings: Mapping[str, str], options: str = "") -> Iterator[Site]:
     """Serve the dashboard by `make dashboard`, with the reports that lie in `folder`, else those of the clone."""
@@ -45,9 +48,7 @@ def site(folder: Path, settings: Mapping[str, str], options: str = "") -> Iterat
     for name in ("Makefile", "pyproject.toml", "lcm", "reports"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LCM_")} | settings
     environment["PYTHONPATH"] = str(ROOT)
     setup = f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.lcm-ready"  # what runs the tests is what it would install
@@ -61,7 +62,7 @@ def site(folder: Path, settings: Mapping[str, str], options: str = "") -> Iterat
         wait_for(f"{address}voila/static/voila.js", started, log)
         yield Site(address, log)
     finally:
-        os.killpg(started.pid, 15)
+        started.terminate()  # make hands it on
         started.wait(SECONDS)
 
 
@@ -79,33 +80,3 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError(log.read_text())
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """Start a browser with an empty profile."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS.split())
-        yield browser
-        browser.close()
-
-
-def new_page(browser: Any, **options: Any) -> Any:
-    """Return an empty page of its own context, which has cached nothing."""
-    page = browser.new_context(**options).new_page()
-    page.set_default_timeout(1000 * SECONDS)
-    return page
-
-
-def enter(page: Any, address: str) -> Any:
-    """Open the dashboard; returns the page once it can be used."""
-    page.goto(address)
-    page.wait_for_selector(".lcm-dash .drop")
-    return page
-
-
-def said(page: Any, text: str) -> None:
-    """Wait until the line below the drop says so."""
-    page.wait_for_function("text => document.querySelector('.status').innerText.includes(text)", arg=text)

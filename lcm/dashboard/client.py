@@ -1,0 +1,170 @@
+"""The HTTP service as the dashboard asks it: descriptions of photos, and corrections to keep.
+
+Only the service that LCM_SERVICE names is asked: if corrections went to another store while it is away, they would be
+lost to it.
+"""
+
+import base64
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from lcm.errors import ConfigError, DataError, LcmError
+
+SERVICE = "LCM_SERVICE"  # the variable that names the service
+DEFAULT_ADDRESS = "http://127.0.0.1:8000"
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+HEALTH_TIMEOUT_S = 1.0  # for the question whether a service is there
+TIMEOUT_S = 60.0  # for an answer
+MAX_PHOTO = 10 << 20  # bytes; below what the service takes, and what voila.json lets through the websocket
+MAX_REPLY = 1 << 20  # bytes of a reply that are read
+
+
+class ServiceError(LcmError):
+    """A service that does not answer, or refuses; the message says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the service says of a photo."""
+
+    caption: str
+    others: tuple[str, ...]  # other captions, the best first
+    tags: tuple[tuple[str, float], ...]  # best first
+    model: str
+    version: str  # first digits of the hash of the bundle's manifest; empty: unknown
+    contributed: bool  # whether a person wrote the caption
+    confidence: float | None  # of the caption; None: not calibrated, or contributed
+
+    @classmethod
+    def from_reply(cls, body: Mapping[str, Any], headers: Mapping[str, str]) -> Self:
+        """Build from a reply of POST /learning-model; raises ServiceError when it is no description."""
+        try:
+            caption, english = str(body["captions"][0]), [str(one) for one in body["english_captions"]]
+            confidence = headers.get("X-LCM-Confidence")
+            return cls(
+                caption=caption,
+                others=tuple(one for one in english if one != caption),
+                tags=tuple((str(word), float(score)) for word, score in body["tags"]),
+                model=unquote(headers.get("X-LCM-Model", "")),
+                version=headers.get("X-LCM-Model-Version", ""),
+                contributed=headers.get("X-LCM-Source") == "contribution",
+                confidence=float(confidence) if confidence else None,
+            )
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ServiceError("the service answered with something that is no description; is it lcm?") from error
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The service's word that it keeps a contribution."""
+
+    number: int
+    known: bool  # the same photo with the same caption was there before
+
+    @classmethod
+    def from_reply(cls, body: Mapping[str, Any], headers: Mapping[str, str]) -> Self:
+        """Build from a reply of POST /caption; raises ServiceError when it does not say that the caption is kept."""
+        number = body.get("id")
+        if type(number) is not int:
+            raise ServiceError("the service did not say that it keeps the caption; is it lcm?")
+        return cls(number, headers.get("X-LCM-Known") == "true")
+
+
+class ServiceClient:
+    """A service at an address. Whatever goes wrong is an LcmError whose message people can read."""
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, token: str = ""):
+        """Take its address and the token that it asks for; sends nothing. Raises ConfigError for a bad address."""
+        self.host, self.port = _host_and_port(address)
+        self.place = f"the service at {self.host}:{self.port}"
+        self.is_local = self.host in THIS_MACHINE
+        there = f"start it with lcm serve --port {self.port}" if self.is_local else "see that lcm serve runs there"
+        self.how_to_start = f"{there}, or name another one in {SERVICE}"
+        self._address, self._token = address.rstrip("/"), token
+        # No proxy leads back to this machine.
+        handlers = [urllib.request.ProxyHandler({})] if self.is_local else []
+        self._open = urllib.request.build_opener(*handlers).open
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Return the client that LCM_SERVICE and LCM_TOKEN ask for."""
+        address, token = (environment.get(name, "").strip() for name in (SERVICE, "LCM_TOKEN"))
+        return cls(address or DEFAULT_ADDRESS, token)
+
+    def is_there(self) -> bool:
+        """Return whether a service of lcm answers, with a model or still without."""
+        return "ready" in self._health()
+
+    def version(self) -> str:
+        """Return the first digits of the version that answers now; empty where that is not known."""
+        return str(self._health().get("version") or "")
+
+    def describe(self, photo: bytes) -> Answer:
+        """Return what the service says of a photo; raises DataError for one that is too large."""
+        if len(photo) > MAX_PHOTO:
+            size = f"{len(photo) / (1 << 20):.1f} MB; up to {MAX_PHOTO >> 20} MB are accepted"
+            raise DataError(f"the file has {size}: save it smaller")
+        return Answer.from_reply(*self._post("/learning-model", {"image": base64.b64encode(photo).decode()}))
+
+    def contribute(self, photo: bytes, caption: str, contributor: str = "") -> Receipt:
+        """Have a photo kept with a caption; it is on the service's disk when this returns."""
+        body = {"image": base64.b64encode(photo).decode(), "caption": caption, "fileType": ""}
+        # A header holds Latin-1; the service says which letters a name may have.
+        name = contributor.encode().decode("latin-1")
+        return Receipt.from_reply(*self._post("/caption", body, {"X-LCM-Contributor": name} if name else {}))
+
+    def _health(self) -> dict[str, Any]:
+        with suppress(ServiceError):
+            return self._send(urllib.request.Request(f"{self._address}/healthz"), HEALTH_TIMEOUT_S)[1]
+        return {}
+
+    def _post(
+        self, route: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Return the JSON object and the headers of a reply; raises ServiceError with the words of a refusal."""
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(f"{self._address}{route}", json.dumps(body).encode(), headers)
+        status, reply, reply_headers = self._send(request, TIMEOUT_S)
+        if status >= 400:
+            why = str(reply.get("error") or f"the service refused with {status}")
+            raise ServiceError(f"{why} (set LCM_TOKEN where this page is started)" if status == 401 else why)
+        return reply, reply_headers
+
+    def _send(self, request: urllib.request.Request, timeout_s: float) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+        """Return status, JSON object (empty for another body) and headers; raises ServiceError when nobody answers."""
+        try:
+            try:
+                reply = self._open(request, timeout=timeout_s)
+            except urllib.error.HTTPError as error:
+                reply = error  # which is the reply, too
+            with reply:
+                return reply.status, _json_object(reply.read(MAX_REPLY)), reply.headers
+        except (OSError, HTTPException) as error:
+            why = str(getattr(error, "reason", error)) or type(error).__name__
+            raise ServiceError(f"{self.place} does not answer ({why}); {self.how_to_start}") from error
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    with suppress(ValueError):  # a port that is no number, or too large
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    raise ConfigError(f"{SERVICE} is {address!r}; it must be an address such as {DEFAULT_ADDRESS}")
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

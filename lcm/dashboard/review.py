@@ -1,0 +1,180 @@
+"""The page of contributions: those that the current model has not learned from, odd ones first, to approve or revoke.
+
+A contribution is revoked for good only after a second click.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+
+import ipywidgets as widgets
+
+from lcm.contributions.approvals import approve, read_approved
+from lcm.contributions.records import Contribution
+from lcm.contributions.store import ContributionStore
+from lcm.dashboard.client import ServiceClient
+from lcm.dashboard.widgets import SENT_ON_LEAVING, error_note, image, note
+from lcm.errors import LcmError
+from lcm.evaluation.gallery import thumbnail
+from lcm.operations.retraining import KEPT_OUT, SUSPECTS
+from lcm.operations.starting import current_start
+from lcm.paths import newest_first
+
+PAGE_SIZE = 10  # contributions
+DEFAULT_REASON = "revoked on the dashboard"
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A contribution that the current model has not learned from."""
+
+    contribution: Contribution
+    reason: str = ""  # why a person should look at it; empty: nothing is odd
+    approved: bool = False  # a person let it pass
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether it is kept out until somebody approves it."""
+        return bool(self.reason) and not self.approved
+
+
+def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
+    """Return what the next retraining has to learn: what is kept out first, then the newest.
+
+    `runs` is the folder of the runs. Raises StoreError when the store cannot be read.
+    """
+    seen, quarantined = set(), set()
+    with suppress(LcmError, OSError):  # a current model that is damaged has seen nothing
+        current = current_start()
+        seen, quarantined = current.seen, current.quarantined
+    approved, reasons = read_approved(store.folder), latest_reasons(runs)
+    found = [
+        Pending(one, reasons.get(one.id, KEPT_OUT if one.id in quarantined else ""), one.id in approved)
+        for one in store.contributions()
+        if one.usable and (one.id not in seen or one.id in quarantined)
+    ]
+    return sorted(found, key=lambda one: (not one.is_flagged, -one.contribution.id))
+
+
+def latest_reasons(runs: Path) -> Mapping[int, str]:
+    """Return number -> why it is odd, as the newest run that looked at contributions wrote it down."""
+    files, found = newest_first(runs.glob(f"*/{SUSPECTS}")), {}
+    with suppress(OSError):
+        for line in files[0].read_bytes().split(b"\n") if files else ():
+            with suppress(ValueError, KeyError, TypeError):  # a line that a run is just writing, cut anywhere
+                record = json.loads(line)
+                found[int(record["id"])] = str(record["reason"])
+    return found
+
+
+class ReviewPage:
+    """The widgets of contributions, in `view`; nothing is read before `draw`."""
+
+    def __init__(self, client: ServiceClient, runs: Path):
+        """Take who keeps corrections, and the folder of the runs."""
+        self._runs, self._first = runs, 0
+        self._where = (
+            f"These are the contributions in this machine's folder LCM_HOME. Corrections go to {client.place}; if that "
+            "keeps them in another folder or on another machine, they are approved and revoked there."
+        )
+        self.summary, self.said, self.list = widgets.HTML(), widgets.HTML(), widgets.VBox()
+        self.back, self.more = widgets.Button(description="Back"), widgets.Button(description="More")
+        self.back.on_click(lambda _: self._turn(-PAGE_SIZE))
+        self.more.on_click(lambda _: self._turn(PAGE_SIZE))
+        pages = widgets.HBox([self.back, self.more]).add_class("buttons")
+        self.view = widgets.VBox([self.summary, self.said, self.list, pages])
+
+    @cached_property
+    def store(self) -> ContributionStore:
+        """The store of contributions on this machine, opened when it is needed."""
+        return ContributionStore()
+
+    def draw(self) -> None:
+        """Read the store and show what is pending, or why it cannot be read."""
+        try:
+            found = read_pending(self.store, self._runs)
+            self._first = max(0, min(self._first, (len(found) - 1) // PAGE_SIZE * PAGE_SIZE))
+            rows = tuple(self._row(one) for one in found[self._first : self._first + PAGE_SIZE])
+        except Exception as error:  # whatever it is, the page stays usable
+            self.summary.value, self.list.children = error_note(error), ()
+            return
+        self.summary.value, self.list.children = summary(found) + note(self._where), rows
+        self.back.layout.display = None if self._first else "none"
+        self.more.layout.display = None if self._first + PAGE_SIZE < len(found) else "none"
+
+    def approve(self, number: int, approved: bool) -> None:
+        """Let a contribution pass, or not any more."""
+        verb = "takes part in" if approved else "is kept out of"
+        said = f"Contribution {number} {verb} the next retraining."
+        self._do(lambda: approve(self.store.folder, [number], approved=approved), said)
+
+    def revoke(self, number: int, reason: str) -> None:
+        """Remove a contribution for good."""
+        said = f"Contribution {number} is revoked: image and caption are gone."
+        self._do(lambda: self.store.revoke(number, reason.strip() or DEFAULT_REASON), said)
+
+    def _do(self, work: Callable[[], object], text: str) -> None:
+        """Do something, draw the list as it is then, and only then say what was done, or why it was not."""
+        try:
+            work()
+            said = note(text, "good")
+        except Exception as error:  # as above
+            said = error_note(error)
+        self.draw()
+        self.said.value = said
+
+    def _turn(self, by: int) -> None:
+        self._first += by
+        self.draw()
+
+    def _row(self, one: Pending) -> widgets.Widget:
+        number, buttons = one.contribution.id, widgets.HBox().add_class("buttons")
+        revoke = widgets.Button(description=f"Revoke {number} …", button_style="danger")
+        revoke.on_click(lambda _: self._confirm(buttons, number))
+        buttons.children = [revoke]
+        if one.reason:  # what is not odd needs no approval
+            change = widgets.Button(description=f"{'Do not approve' if one.approved else 'Approve'} {number}")
+            change.on_click(lambda _: self.approve(number, not one.approved))
+            buttons.children = [change, revoke]
+        return widgets.VBox([widgets.HTML(self._card(one)), buttons]).add_class("pending-row")
+
+    def _confirm(self, buttons: widgets.HBox, number: int) -> None:
+        """Ask for the reason and a second click in the place of the buttons."""
+        reason = widgets.Text(description=f"Why is {number} revoked?", placeholder=DEFAULT_REASON, **SENT_ON_LEAVING)
+        revoke = widgets.Button(description=f"Revoke {number} for good", button_style="danger")
+        keep = widgets.Button(description="Keep it")
+        revoke.on_click(lambda _: self.revoke(number, reason.value))
+        keep.on_click(lambda _: self.draw())
+        buttons.children = [reason, revoke, keep]
+
+    def _card(self, one: Pending) -> str:
+        its = one.contribution
+        when = f"{its.received[:16].replace('T', ' ')} UTC"
+        kind, words = ("bad", "To be looked at") if one.is_flagged else ("good", "Approved. It was odd")
+        state = f'<p class="{kind}">{words}: {escape(one.reason)}</p>' if one.reason else ""
+        try:
+            picture = image(thumbnail(self.store.read_image(its) or b""), its.caption)
+        except LcmError as error:  # the others are shown
+            picture = f'<span class="bad">The image cannot be read: {escape(str(error))}</span>'
+        return (
+            f'<div class="pending">{picture}<div><p><b>{escape(its.caption)}</b></p>{state}'
+            f'<p class="quiet">{its.id} · {escape(when)} · {escape(its.source)} · {escape(its.language)}</p>'
+            "</div></div>"
+        )
+
+
+def summary(found: list[Pending]) -> str:
+    """Return how many contributions are pending, and how many of them are odd, as HTML."""
+    if not found:
+        return "<p>Nothing waits: the current model has seen all contributions.</p>"
+    flagged = sum(one.is_flagged for one in found)
+    many = "contributions wait" if len(found) > 1 else "contribution waits"
+    odd = f"; <b>{flagged}</b> of them a person should look at first" if flagged else ""
+    return (
+        f"<p><b>{len(found)}</b> {many} for retraining{odd}. "
+        "Retrain with <code>lcm run --params retrain</code>: what is approved here takes part.</p>"
+    )

@@ -1,0 +1,50 @@
+"""A service with the tiny captioner, as the dashboard's tests ask it."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "acceptance"))
+from service_client import make_tiny_bundle, settings_for
+
+from lcm.captioning.captioner import BundleCaptioner
+from lcm.contributions.store import ContributionStore
+from serve import create_app
+
+
+@pytest.fixture(scope="session")
+def captioner(tmp_path_factory) -> BundleCaptioner:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return BundleCaptioner(make_tiny_bundle(tmp_path_factory.mktemp("captioner"), monkeypatch))
+
+
+@pytest.fixture(scope="session")
+def run_service(captioner) -> Callable:
+    """Run a service on a free port of this machine, as a context: `run_service(folder, store, **settings)`."""
+    make_server = pytest.importorskip("werkzeug.serving", reason="needs the extra serve").make_server
+
+    @contextmanager
+    def run(folder: Path, store: ContributionStore, **settings) -> Iterator[str]:
+        app = create_app(settings_for(folder, **settings), captioner=captioner, store=store)
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path) -> ContributionStore:
+    return ContributionStore(tmp_path / "home" / "contributions")
+
+
+@pytest.fixture
+def address(run_service, tmp_path, store) -> Iterator[str]:
+    """The address of a service that keeps contributions in `store`."""
+    with run_service(tmp_path, store) as address:
+        yield address

@@ -1,0 +1,131 @@
+"""The client asks a real service with the tiny captioner, and others that answer something else."""
+
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from lcm.dashboard.__main__ import main
+from lcm.dashboard.client import MAX_PHOTO, Answer, Receipt, ServiceClient, ServiceError
+from lcm.errors import ConfigError, LcmError
+
+from .site import free_port, picture
+
+ODD = "<script>alert(\"1\")</script> & 'more'"
+
+
+def test_a_photo_is_described(address):
+    answer = ServiceClient(address).describe(picture("green"))
+    assert (answer.caption, answer.model, answer.contributed) == ("a green square", "tiny-1", False)
+    assert set(answer.others) == {"a square", "a green"}
+    assert [word for word, _ in answer.tags] == ["green", "square"]
+
+
+def test_a_correction_is_kept_and_is_the_answer(address, store):
+    client = ServiceClient(address)
+    receipt = client.contribute(picture(), ODD, "ann")
+    assert (receipt.known, client.contribute(picture(), ODD).known) == (False, True)
+    (kept,) = store.contributions()
+    assert (kept.id, kept.caption, kept.source) == (receipt.number, ODD, "http:ann")
+    answer = client.describe(picture())
+    assert (answer.caption, answer.contributed) == (ODD, True)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda client: client.describe(picture()[:60]), "damaged, cut short"),
+        (lambda client: client.describe(b"no image"), "accepted"),
+        (lambda client: client.describe(bytes(MAX_PHOTO + 1)), r"10.0 MB; up to 10 MB are accepted"),
+        (lambda client: client.contribute(picture(), " \n "), "caption"),
+        (lambda client: client.contribute(picture(), "a dog", "a b"), "X-LCM-Contributor must be"),
+        (lambda client: client.contribute(picture(), "a dog", "Зоя"), "X-LCM-Contributor must be"),
+    ],
+)
+def test_a_refusal_is_told_in_words(address, store, ask, words):
+    with pytest.raises(LcmError, match=words):
+        ask(ServiceClient(address))
+    assert list(store.contributions()) == []
+
+
+def test_a_service_asks_for_its_token(run_service, tmp_path, store):
+    token = "correct-horse-battery-staple"
+    with run_service(tmp_path, store, token=token) as address:
+        with pytest.raises(ServiceError, match="set LCM_TOKEN where this page is started"):
+            ServiceClient(address).contribute(picture(), "a dog")
+        client = ServiceClient.from_environment({"LCM_SERVICE": address, "LCM_TOKEN": token})
+        assert client.contribute(picture(), "a dog").number == 1
+
+
+def test_a_service_that_is_away_is_told_with_what_to_start():
+    port = free_port()
+    client = ServiceClient(f"http://127.0.0.1:{port}")
+    assert not client.is_there()
+    assert client.version() == ""
+    with pytest.raises(ServiceError, match=rf"127.0.0.1:{port} does not answer .*lcm serve --port {port}, or name"):
+        client.contribute(picture(), "a dog")
+
+
+def test_without_a_setting_the_usual_address_is_asked():
+    client = ServiceClient.from_environment({"LCM_SERVICE": " "})
+    assert (client.host, client.port, client.is_local) == ("127.0.0.1", 8000, True)
+    assert not ServiceClient("https://captions.example").is_local
+
+
+@contextmanager
+def other_program(says: bytes):
+    """Serve something that is no lcm on a free port; returns its address."""
+
+    def greet() -> None:
+        while connection := other.accept()[0]:
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(says)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):  # unread bytes would reset the connection
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=greet, daemon=True).start()
+        yield f"http://127.0.0.1:{other.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (b"SSH-2.0-other\r\n", "does not answer"),
+        (b"HTTP/1.0 502 Bad Gateway\r\n\r\n<h1>Bad Gateway</h1>", "the service refused with 502"),
+        (b"HTTP/1.0 200 OK\r\n\r\n<h1>Welcome</h1>", "is it lcm"),
+        (b"HTTP/1.0 200 OK\r\n\r\n[1]", "is it lcm"),
+    ],
+)
+def test_another_program_is_no_service(says, words):
+    with other_program(says) as address:
+        client = ServiceClient(address)
+        assert not client.is_there()
+        with pytest.raises(ServiceError, match=words):
+            client.contribute(picture(), "a dog")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        *((Answer, body) for body in ({}, {"captions": []}, {"captions": ["a"], "english_captions": None, "tags": []})),
+        *((Receipt, body) for body in ({}, {"status": "success"}, {"id": None}, {"id": "7"})),
+    ],
+)
+def test_what_is_no_reply_of_lcm_is_told(kind, body):
+    with pytest.raises(ServiceError, match="is it lcm"):
+        kind.from_reply(body, {})
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8000", "ftp://here", "http://", "file:///etc/passwd", "http://here:80000", "http://[::1"]
+)
+def test_a_bad_address_is_refused(address, monkeypatch, capsys):
+    with pytest.raises(ConfigError, match=r"LCM_SERVICE is .* such as http://127.0.0.1:8000"):
+        ServiceClient(address)
+    monkeypatch.setenv("LCM_SERVICE", address)
+    assert main([]) == 2
+    assert "LCM_SERVICE is" in capsys.readouterr().err

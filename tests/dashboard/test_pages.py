@@ -1,0 +1,227 @@
+"""The pages without a browser: what they show, and what the dashboard's kernel never loads."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from service_client import make_tiny_bundle
+
+from lcm.captioning.bundle import MANIFEST, Bundle
+from lcm.contributions.approvals import approve
+from lcm.dashboard import photo, quality, widgets
+from lcm.dashboard.app import Dashboard, dashboard
+from lcm.dashboard.client import Answer, Receipt, ServiceClient, ServiceError
+from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
+from lcm.errors import DataError, StoreError
+from lcm.features.encoders import find_encoder
+from lcm.registry import Event, Version
+
+from .site import ROOT, free_port, picture
+
+ODD = "<script>alert(\"1\")</script> & 'more'"
+ANSWER = Answer("a red square", ("a square",), (("red", 0.8), ("square", 0.2)), "tiny-1", "0123", False, None)
+
+
+def digest_of(folder: Path) -> str:
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]
+
+
+def test_every_text_is_escaped():
+    answer = replace(ANSWER, caption=ODD, others=(ODD,), tags=((ODD, 1.0),), model=ODD, version=ODD)
+    shown = [
+        widgets.answer_card(picture(), ODD, answer),
+        widgets.note(ODD),
+        widgets.table(["a", ODD], [[widgets.Cell(ODD), widgets.Cell("", ODD)]]),
+        photo.attention_grid([photo.AttentionMap(ODD, "centre", "")]),
+    ]
+    for part in shown:
+        assert "<script" not in part
+        assert "&lt;script" in part
+
+
+def test_an_answer_tells_who_wrote_it_and_its_tags():
+    card = widgets.answer_card(picture(), "photo", ANSWER)
+    assert card.index("--share: 100.0%") < card.index("80%") < card.index("--share: 25.0%")
+    assert "A person wrote this" not in card
+    card = widgets.answer_card(picture(), "photo", replace(ANSWER, tags=(), contributed=True))
+    assert "A person wrote this" in card
+    assert "<p>none</p>" in card
+
+
+def test_a_mistake_of_the_page_is_told_without_its_inside(caplog):
+    assert "secret" not in widgets.message_for(RuntimeError("secret /path"))
+    assert "secret /path" in caplog.text
+    assert widgets.message_for(DataError("in words")) == "in words"
+
+
+# The photo
+
+
+def test_a_correction_that_is_kept_is_called_so_whatever_comes_after(tmp_path):
+    def away(_photo: bytes) -> Answer:
+        raise ServiceError("the service went away")
+
+    client = SimpleNamespace(contribute=lambda *_: Receipt(7, False), describe=away)
+    page = photo.PhotoPage(client, tmp_path)
+    page.caption.value = "a dog"
+    page.contribute()
+    assert "Contribution 7 is kept. Asked again: the service went away" in page.sent.value
+
+
+@pytest.mark.parametrize(
+    ("place", "side", "said"),
+    [
+        *((0, 9, "top left"), (4, 9, "top centre"), (8, 9, "top right"), (40, 9, "centre")),
+        *((36, 9, "middle left"), (80, 9, "bottom right"), (0, 1, "centre"), (3, 2, "bottom right")),
+    ],
+)
+def test_where_the_most_weight_is_is_said_in_words(place, side, said):
+    assert photo.place_of(np.eye(side * side)[place]) == said
+
+
+def test_each_word_has_its_attention_map(tmp_path, monkeypatch):
+    folder = make_tiny_bundle(tmp_path, monkeypatch, feature_kind="grid")
+    bundle = Bundle(folder)
+    monkeypatch.setattr(bundle, "attention", lambda _features, ids: np.eye(4)[ids % 4])  # [1, 1, T, 4]
+    monkeypatch.setattr(photo, "open_bundle", lambda *_: (bundle, find_encoder(bundle.manifest.encoder)))
+    monkeypatch.setenv("LCM_BUNDLE", str(folder))
+    maps = photo.attention_maps(picture(), replace(ANSWER, version=digest_of(folder)))
+    assert [one.word for one in maps] == ["a", "red", "square"]
+    # START is 1, "a" 4 and "red" 6: what was looked at before each next word
+    assert [one.place for one in maps] == [photo.place_of(np.eye(4)[before % 4]) for before in (1, 4, 6)]
+    assert photo.attention_grid(maps).count('<img alt="Where the model looked for ') == 3
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [(None, "cannot tell where it looked"), ("f" * 12, "current one"), ("", "current one")]
+)
+def test_why_no_attention_is_shown_is_said(tmp_path, monkeypatch, version, words):
+    folder = make_tiny_bundle(tmp_path, monkeypatch)
+    monkeypatch.setenv("LCM_BUNDLE", str(folder))
+    answer = replace(ANSWER, version=digest_of(folder) if version is None else version)
+    page = photo.PhotoPage(SimpleNamespace(describe=lambda _photo: answer), tmp_path)
+    page.take("red.png", picture())
+    page.draw_attention()
+    assert words in page.maps.value
+
+
+# Contributions
+
+
+def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    for number in range(3):
+        store.add(picture(side=40 + number), f"caption {number}")
+    store.add(picture(), "un chien", "fr")  # cannot train yet
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    lines = [json.dumps({"id": number, "reason": "odd"}) for number in (1, 2)]
+    cut = "\n".join([*lines, '{"id": 3, "reason": "\N{EURO SIGN}']).encode()[:-1]  # inside a letter: a run is writing
+    (run / "suspects.jsonl").write_bytes(cut)
+    approve(store.folder, [2])
+    found = [(one.contribution.id, one.is_flagged, one.approved) for one in read_pending(store, tmp_path / "runs")]
+    assert found == [(1, True, False), (3, False, False), (2, False, True)]
+    assert latest_reasons(tmp_path / "nothing") == {}
+
+
+def test_an_image_or_a_store_that_cannot_be_read_is_told(store, tmp_path, monkeypatch):
+    def fail(*_):
+        raise StoreError("the disk is away")
+
+    store.add(picture(), "a dog")
+    page = ReviewPage(ServiceClient(), tmp_path)
+    page.store = store
+    monkeypatch.setattr(store, "read_image", fail)
+    page.draw()
+    (row,) = page.list.children
+    assert "The image cannot be read: the disk is away" in row.children[0].value
+    monkeypatch.setattr(store, "contributions", fail)
+    page.draw()
+    assert ("the disk is away" in page.summary.value, page.list.children) == (True, ())
+
+
+# Quality
+
+
+def test_reports_that_are_missing_or_damaged_are_said_to_be_so(tmp_path):
+    assert "No comparison yet" in quality.comparison_part(tmp_path)
+    (tmp_path / "comparison.json").write_text("{")
+    assert "No comparison yet" in quality.comparison_part(tmp_path)
+    assert "not evaluated" in quality.run_part(tmp_path)
+    assert "No retraining" in quality.gate_part(tmp_path)
+    assert quality.find_runs(tmp_path / "nothing") == []
+
+
+def test_the_committed_comparison_is_shown():
+    record = json.loads((ROOT / "reports" / "comparison.json").read_text())
+    shown = quality.comparison_part(ROOT / "reports")
+    for name, scores in record["models"].items():
+        assert name in shown
+        assert f"{scores['cider']:.3f}" in shown
+    best = max(scores["cider"] for scores in record["models"].values())
+    assert f"<b>{best:.3f}</b>" in shown
+
+
+def test_versions_tell_of_the_gate_and_escape_its_reason():
+    event = Event("publish", "v2", "shipped", ODD, {"publish": True}, "ann@desk", "2026-01-02T03:04:05+00:00")
+    versions = [Version("shipped", Path()), Version("v2", Path(), "abc", is_current=True, published=event)]
+    shown = quality.versions_part(versions, "abc")
+    assert shown.index("v2") < shown.index("shipped")
+    assert "answers now" in shown
+    assert "passed" in shown
+    assert "<script" not in shown
+
+
+@pytest.mark.parametrize(
+    ("answering", "marked", "said"), [("abc", "shipped", False), ("f00", "", True), ("", "", False)]
+)
+def test_the_version_that_answers_need_not_be_current(answering, marked, said):
+    versions = [Version("shipped", Path(), "abc"), Version("v2", Path(), "def", is_current=True)]
+    shown = quality.versions_part(versions, answering)
+    rows = {name: shown[shown.index(f">{name} ") :].partition("</tr>")[0] for name in ("shipped", "v2")}
+    assert [name for name, row in rows.items() if "answers now" in row] == ([marked] if marked else [])
+    assert ("Answers come from version f00, which is none of these" in shown) == said
+    assert "current" in rows["v2"]
+
+
+# The whole
+
+
+def test_without_a_service_the_page_says_what_to_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    port = free_port()
+    board = Dashboard(ServiceClient(f"http://127.0.0.1:{port}"), tmp_path)
+    board.look_for_service()
+    assert f"{port}: start it with lcm serve --port {port}" in board.who.value
+    board.photo.take("a.png", picture())
+    assert "does not answer" in board.photo.drop.status
+    board.choice.page = "Model quality"
+    assert "shipped" in board.quality.versions.value
+    assert "answers now" not in board.quality.versions.value
+
+
+def test_a_bad_address_of_the_service_is_told_in_place_of_the_page(monkeypatch):
+    monkeypatch.setenv("LCM_SERVICE", "here")
+    assert "LCM_SERVICE is &#x27;here&#x27;" in dashboard().value
+
+
+def test_the_kernel_of_the_dashboard_loads_no_training_framework_and_opens_no_store(tmp_path):
+    code = """
+import sys
+from lcm.dashboard.app import dashboard
+dashboard('nothing')
+print([name for name in ('tensorflow', 'keras', 'torch', 'onnx', 'matplotlib', 'pyarrow') if name in sys.modules])
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "LCM_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "[]\n", done.stderr
+    assert not (tmp_path / "home").exists(), "the page was not seen yet"
