@@ -166,7 +166,7 @@ class FoundImages:
 
 
 def find_images(folder: Path, files: Sequence[Path], names: dict[str, Place]) -> FoundImages:
-    """Find the file of each name; a file that several names can only mean by their last parts is none of theirs."""
+    """Find the file of each name; a file that several names mean by their last parts alone is left out."""
     images = with_suffix(files, IMAGE_SUFFIXES)
     by_last_part: dict[str, list[Path]] = defaultdict(list)
     for path in images:

@@ -128,7 +128,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_folder(path: str) -> bool:
-    """Return whether `path` is a folder; a path that cannot be looked at is none, and reading it will say why."""
+    """Return whether `path` is a folder; one that cannot be looked at is not, and reading it will say why."""
     try:
         return bool(path) and Path(path).is_dir()
     except (OSError, ValueError):

@@ -295,7 +295,7 @@ def _check_name(name: str, address: Address) -> None:
 
 
 def _look(fs: Any, path: str, info: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what is known of a file; None when it is none, as a pipe or a link to a folder or to nowhere."""
+    """Return what is known of a file; None for a pipe, and for a link to a folder or to nowhere."""
     if info.get("type") != "file" or info.get("size") is None:
         with suppress(FileNotFoundError):
             info = fs.info(path)

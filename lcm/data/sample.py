@@ -327,7 +327,7 @@ OTHER_NAMES = {
     "star": "pointed star",
     "umbrella": "parasol",
 }
-WHERE = {  # place -> (after a thing, at the beginning of a caption, as a scene of its own)
+WHERE = {  # place -> (after a thing, at the beginning of a caption, as the scene itself)
     "meadow": ("in a green meadow", "on the grass", "a grassy field"),
     "desert": ("in the desert", "on the sand", "a sandy landscape"),
     "snow": ("in the snow", "on a winter day", "a snowy plain"),

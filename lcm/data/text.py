@@ -21,7 +21,7 @@ PAD, START, END, UNKNOWN = range(4)
 RESERVED = ("<pad>", "<start>", "<end>", "<unknown>")  # written in this order at the head of vocabulary.txt
 
 # A word: letters with their marks, digits, inner hyphens ("t-shirt") and the joiners U+200C and U+200D, with which
-# Persian, Sinhala and others spell; the English "'s" is a word of its own, as in the Penn Treebank and in GloVe, and
+# Persian, Sinhala and others spell; the English "'s" is a separate word, as in the Penn Treebank and in GloVe, and
 # some data sets have it parted already ("the water 's edge"). All other punctuation only separates words. A mark alone
 # is no word: emoji carry some.
 WORD = regex.compile(
@@ -98,7 +98,7 @@ def build_vocabulary(captions: Iterable[str], min_count: int, known: Vocabulary 
     """Return the words that `captions` (of the train split only) hold at least `min_count` times.
 
     Ordered by falling count, then by spelling, so that the same captions always give the same ids. The words of a
-    `known` vocabulary come first, with the ids they have: a model that knows them goes on.
+    `known` vocabulary come first, with the ids they have: a model that knows them can be trained further.
     Raises DataError when no word is that frequent.
     """
     counts = count_words(captions)
@@ -128,7 +128,7 @@ UNPICTURED = frozenset({
     "bunch", "lot", "lots", "pair", "piece", "type", "image", "photo", "photograph", "picture", "scene", "view",
     "attempt", "attempting", "coming", "prepare", "preparing", "ready",
 })
-# What looks like a plural and is none, or means another thing in the singular.
+# What looks like a plural and is not one, or means another thing in the singular.
 ONE_FORM = (
     "abdomen", "arts", "belongings", "binoculars", "bleachers", "cans", "claus", "clothes", "crossbones", "dice",
     "eyeglasses", "ferris", "fireworks", "fries", "glasses", "goggles", "gymnastics", "headphones", "indoors",
