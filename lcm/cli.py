@@ -31,11 +31,13 @@ PATH = click.Path(path_type=Path)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, 1 when something could not be done, 2 for wrong usage, 130 after an interrupt."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is an escape
+        if hasattr(stream, "reconfigure"):  # a notebook's has not
+            stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is an escape
     try:
         return lcm.main(arguments, prog_name="lcm", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
-        return _stopped(error.format_message(), error.exit_code, prefix="")
+        error.show()
+        return error.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         return _stopped(f"{error.format_message()} See: {context.command_path if context else 'lcm'} --help", 2)
@@ -45,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stopped("interrupted", 130)
 
 
-def _stopped(reason: str, code: int, prefix: str = "lcm: ") -> int:
-    print(f"{prefix}{reason}", file=sys.stderr)
+def _stopped(reason: str, code: int) -> int:
+    print(f"lcm: {reason}", file=sys.stderr)
     return code
 
 

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# On GitHub Actions, lcm says one line more, and a summary goes to the step's; tests are the same everywhere.
+# On GitHub Actions, make says one line more, and a summary goes to the step's; tests are the same everywhere.
 for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
     os.environ.pop(name, None)
 
@@ -27,7 +27,7 @@ def flickr8k() -> Path:
     return folder
 
 
-LONGEST = ("test_pipeline", "test_sample", "test_loop", "test_workflows", "test_readme", "test_server")
+LONGEST = ("test_pipeline", "test_sample", "test_loop", "test_workflows", "test_docs", "test_server")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -75,6 +75,7 @@ def test_values_are_numbers_where_they_look_like_numbers(text, value):
         ("fly", 2, "No such command 'fly'. See: lcm --help"),
         ("models promot", 2, "No such command 'promot'. Did you mean 'promote'? See: lcm models --help"),
         ("models prune --keep -1", 2, "Invalid value for '--keep': -1 is not in the range x>=0. See: lcm models prune"),
+        ("serve --loud", 2, "No such option '--loud'. See: lcm serve --help"),
         ("caption", 2, "Missing argument 'PATH...'. See: lcm caption --help"),
         ("caption --jason x.jpg", 2, "No such option '--jason'. Did you mean '--json'? See: lcm caption --help"),
         ("caption --samples 12 x.jpg", 2, "Invalid value for '--samples': 12 is not in the range 0<=x<=10."),
