@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from lcm.captioning.captioner import load_captioner
-from lcm.captioning.copies import SIDE
 from lcm.captioning.description import SeenImage
 from lcm.captioning.memory import Memory, Remembered
-from lcm.captioning.signatures import WIDTH, Signatures
+from lcm.contributions.duplicates import SIDE, WIDTH, Signatures
 from lcm.features.cache import map_in_order
 from tests.fakes.altered import CROPPED, RESIZED, SAVED_ANEW, alter
 

@@ -6,7 +6,7 @@ import pytest
 
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.memory import Memory, Remembered, describe
-from lcm.captioning.signatures import Signatures
+from lcm.contributions.duplicates import Signatures
 from tests.fakes.altered import CROPPED, RESIZED, SAVED_ANEW, alter
 
 CONTRIBUTED = OTHERS = 80

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lcm.captioning.description import Captioner, Description, SeeingCaptioner, SeenImage
-from lcm.captioning.signatures import Signatures
+from lcm.contributions.duplicates import Signatures
 from lcm.data.text import content_words, standardise
 from lcm.features.encoders import EncoderIdentity
 

@@ -1,234 +1,580 @@
-"""The store of contributions: what was answered for is there, whatever happens afterwards.
+"""The store of contributions: one SQLite file with captions, the bytes of their images, approvals, and what a mirror
+has still to copy. What `add` has returned is on the disk, whatever happens afterwards.
 
-Knows what belongs together: an image, its row and its outbox entry come and go as one. Refuses to know HTTP and models,
-and how a row or a file gets to the disk.
+The journal is a rollback journal: Debian 12 ships SQLite 3.40, whose WAL can lose committed writes when several
+processes checkpoint (fixed in 3.51.3). TRUNCATE and not DELETE: with synchronous=FULL only the former forces the end of
+a transaction to disk; a deleted journal may be back after a power cut and undo what was already answered.
 
-An image is written, and removed, only while the database's write lock is held. So whoever holds that lock knows an
-image without a row, and a half-written one, for what a kill left behind: no other process can be just writing it,
-however slow it is. A row is committed after its image has its name, and removed before it: no row lacks its image.
+Each call opens its own connection, for 0.2 ms: none is carried into a fork or bound to a file that was replaced. A
+connection that is closed without COMMIT rolls back.
 """
 
+import errno
 import hashlib
+import math
+import os
+import secrets
+import sqlite3
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import astuple, replace
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Self
 
-from lcm.contributions import outbox as entries
-from lcm.contributions.database import Session
-from lcm.contributions.files import (
-    Reached,
-    is_half_written,
-    list_images,
-    nothing,
-    read_image_file,
-    remove_image,
-    write_image,
-)
-from lcm.contributions.reader import SELECT, StoreReader
-from lcm.contributions.records import (
-    COLUMNS,
-    REVOCATION_COLUMNS,
-    Contribution,
-    OutboxEntry,
-    Revocation,
-    checksum,
-    image_file,
-)
+from filelock import FileLock, Timeout
+
 from lcm.contributions.text import clean_caption, clean_language, clean_text, is_english
 from lcm.data.images import image_format, read_image, scan
-from lcm.errors import DataError, StoreBusyError
-from lcm.paths import home
+from lcm.errors import ConfigError, DataError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
+from lcm.paths import cache_dir, home, sync_folder
 
-MAX_STRAYS = 100  # images without a row that are swept; a kill leaves one, and kills add up only until the next start
+DATABASE = "contributions.sqlite"
+APPLICATION_ID = 0x6C636D31  # "lcm1"; SQLite keeps it in bytes 68 to 71 of the file
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 5.0
+PRAGMAS = (
+    "journal_mode = TRUNCATE",
+    "synchronous = FULL",
+    "secure_delete = ON",  # what was revoked is overwritten
+    "temp_store = MEMORY",
+    "trusted_schema = OFF",
+    "cell_size_check = ON",
+)
+CHECKED_WHOLE_BYTES = 500_000_000  # of a file: read at each opening; of a larger one all but the images, in a second
+PAGE = 1000  # rows read at once: a commit has to wait while others read
+BACKUP_PAGES = 2000  # copied at once, 8 MB
+BACKUP_PATIENCE_S = 30.0  # a write starts a backup anew; from then on writers wait for it
 DECODED_SIDE = 32  # pixels; small, for the picture is only decoded to see that it is whole
-_INSERT = f"INSERT INTO contributions VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+SUFFIXES = {"jpeg": ".jpg", "png": ".png", "gif": ".gif", "webp": ".webp"}  # by the keys of headers.FORMATS
+SHARD = 3  # hexadecimal digits: 4,096 folders in exports and mirrors, each with under 10,000 of 40 million images
+
+# Images have their own table, and what is known of them stands in each row too: lists then read no page of an image.
+SCHEMA = """
+CREATE TABLE images (image_sha256 TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE contributions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival; AUTOINCREMENT gives none a second time
+    image_sha256 TEXT NOT NULL,
+    image_bytes INTEGER NOT NULL,
+    image_format TEXT NOT NULL,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    caption TEXT NOT NULL,
+    caption_sent TEXT NOT NULL,
+    language TEXT NOT NULL,
+    source TEXT NOT NULL,
+    received TEXT NOT NULL,
+    approved INTEGER NOT NULL DEFAULT 0,
+    mirrored INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (image_sha256, caption)
+);
+CREATE INDEX contributions_to_mirror ON contributions (id) WHERE mirrored = 0;
+CREATE INDEX contributions_approved ON contributions (id) WHERE approved = 1;
+CREATE TABLE revocations (
+    id INTEGER PRIMARY KEY,
+    image_sha256 TEXT NOT NULL,
+    image_format TEXT NOT NULL,
+    revoked TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    mirrored INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX revocations_to_mirror ON revocations (id) WHERE mirrored = 0;
+"""
+_SMALL_TABLES = ("sqlite_schema", "contributions", "revocations")  # all but the images
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-class ContributionStore(StoreReader):
+class _WithImage:
+    """What contributions and revocations have in common: an image."""
+
+    id: int
+    image_sha256: str
+    image_format: str
+
+    @property
+    def image_file(self) -> str:
+        """The image's path in exports and mirrors; nothing that a sender says is part of it."""
+        return f"images/{self.image_sha256[:SHARD]}/{self.image_sha256}{SUFFIXES[self.image_format]}"
+
+    def as_record(self) -> dict[str, Any]:
+        """Return everything that is kept, for JSON."""
+        record = asdict(self) | {"image_file": self.image_file}
+        record.pop("known", None)
+        return record
+
+
+@dataclass(frozen=True)
+class Contribution(_WithImage):
+    """An image with a caption that someone sent."""
+
+    id: int  # its number in the order of arrival, never given again
+    image_sha256: str  # of the image's bytes as sent, in hexadecimal
+    image_bytes: int
+    image_format: str  # what the bytes are, whatever the sender called them: a key of headers.FORMATS
+    width: int  # in pixels as stored, before EXIF turns the picture
+    height: int
+    caption: str  # as clean_caption returns it
+    caption_sent: str
+    language: str  # "en", "pt-br"
+    source: str  # what sent it: "http", "http:NAME" of who contributed, "import"
+    received: str  # UTC, ISO 8601; for people: the clock may jump, the order is that of the ids
+    known: bool = False  # of what add returns: whether it was there before
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can train already: captions in other languages wait for their translation."""
+        return is_english(self.language)
+
+
+@dataclass(frozen=True)
+class Revocation(_WithImage):
+    """What stays of a contribution that was revoked."""
+
+    id: int
+    image_sha256: str
+    image_format: str
+    revoked: str  # UTC, ISO 8601
+    reason: str
+
+
+@dataclass(frozen=True)
+class ContributedImage:
+    """An image with all its contributions that can train, the earliest first; at least one."""
+
+    path: Path
+    contributions: tuple[Contribution, ...]
+
+    @property
+    def image_sha256(self) -> str:
+        """The hash of the image's bytes."""
+        return self.contributions[0].image_sha256
+
+    @property
+    def image_id(self) -> str:
+        """What a data set calls the image: LabelledImage.is_contributed tells by it."""
+        return f"contributions/{self.image_sha256}"
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The captions, in the order of arrival."""
+        return tuple(one.caption for one in self.contributions)
+
+    @property
+    def first_id(self) -> int:
+        """The id of the first contribution."""
+        return self.contributions[0].id
+
+    def without(self, ids: Collection[int]) -> Self | None:
+        """Return the image without some of its contributions, None where no other is left."""
+        left = tuple(one for one in self.contributions if one.id not in ids)
+        return replace(self, contributions=left) if left else None
+
+
+COLUMNS = tuple(field.name for field in fields(Contribution) if field.name != "known")
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM contributions"
+_INSERT = f"INSERT INTO contributions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_REVOCATIONS = "SELECT id, image_sha256, image_format, revoked, reason FROM revocations"
+
+
+class ContributionStore:
     """Contributions in a folder, for any number of threads and processes.
 
-    Every method may raise StoreError, StoreBusyError, StoreFullError or StoreDamagedError. Nothing was stored then, and
-    the same call works once the cause is gone.
+    Every method may raise StoreError, StoreBusyError, StoreFullError or StoreDamagedError. Nothing was changed then,
+    and the same call works once the cause is gone.
     """
 
-    def __init__(
-        self,
-        folder: str | Path | None = None,
-        outbox: bool = False,
-        reached: Reached = nothing,
-        clock: Callable[[], float] = time.time,
-    ):
-        """Open the store in `folder` (`contributions` in LCM_HOME), make it if it is not there, sweep after kills.
+    def __init__(self, folder: str | Path | None = None, *, clock: Callable[[], float] = time.time):
+        """Open the store in `folder` (`contributions` in LCM_HOME), make it if it is not there, and check it.
 
-        With `outbox` a mirror is told of each contribution, those of earlier times too. `reached` is called at each
-        of the POINTS of `add` where a kill has its own effect; `clock` gives seconds since 1970.
+        `clock` gives seconds since 1970.
         """
-        super().__init__(Path(folder or home() / "contributions").expanduser().resolve())
-        self._outbox, self._reached, self._clock = outbox, reached, clock
-        self.database.create()
-        self.database.verify()
-        self.database.check_writable()
-        self._sweep()
-        if outbox:
-            self._tell_mirror()
+        self.folder = Path(folder or home() / "contributions").expanduser().resolve()
+        self.path = self.folder / DATABASE
+        self._clock = clock
+        self._turn = threading.Lock()  # threads queue here: SQLite only lets them try again
+        with store_errors(self.folder):
+            if not self.path.exists():
+                self._create()
+        self._check()
+
+    # Contributions
 
     def add(self, image: bytes, caption: str, language: str = "en", source: str = "http") -> Contribution:
-        """Keep an image with a caption; once this has returned, no crash and no power cut takes it away.
+        """Keep an image with a caption; returns when both are on the disk. The same pair again is `known`.
 
-        The same image with the same caption (as clean_caption returns it) is kept once; `known` says that it was
-        there. Raises BadImageError for the image, DataError for one of the texts.
+        Raises BadImageError or DataError for what cannot be kept.
         """
         draft = self._draft(image, caption, language, source)
-        touched = False
-        try:
-            with self.database.writing(self._reached) as session:
-                query = f"{SELECT} WHERE image_sha256 = ? AND caption = ?"
-                known = session.connection.execute(query, (draft.image_sha256, draft.caption)).fetchone()
-                is_there = _is_used(session, draft.image_file)
-                if not (is_there and read_image_file(session.folder, draft.image_file) == image):
-                    touched = True
-                    write_image(session.folder, draft.image_file, image, self._reached)
-                return replace(Contribution.from_row(known), known=True) if known else self._insert(session, draft)
-        except BaseException:
-            if touched:
-                with suppress(Exception):  # it would hide the error that matters; the next start sweeps
-                    self._remove_unused(draft.image_file)
-            raise
+        with self._writing() as connection:
+            query = f"{_SELECT} WHERE image_sha256 = ? AND caption = ?"
+            known = connection.execute(query, (draft.image_sha256, draft.caption)).fetchone()
+            return replace(Contribution(*known), known=True) if known else _insert(connection, draft, image)
+
+    def get(self, number: int) -> Contribution | None:
+        """Return a contribution by its id, None when it was revoked or never there."""
+        return next(iter(self._select("id = ?", number)), None)
+
+    def of_image(self, image_sha256: str) -> list[Contribution]:
+        """Return the contributions of one image, in the order of arrival."""
+        return self._select("image_sha256 = ? ORDER BY id", image_sha256)
+
+    def contributions(self, after: int = 0) -> Iterator[Contribution]:
+        """Yield the contributions beyond id `after` in the order of arrival.
+
+        What comes or goes meanwhile may be among them.
+        """
+        while page := self._select(f"id > ? ORDER BY id LIMIT {PAGE}", after):
+            yield from page
+            after = page[-1].id
+
+    def state(self) -> tuple[int, int]:
+        """Return the highest id that was given and how many were revoked: each change makes one of them grow."""
+        with self._connection() as connection:
+            query = "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'contributions'), count(*) FROM revocations"
+            last, revoked = connection.execute(query).fetchone()
+        return last or 0, revoked
+
+    def read_image(self, contribution: Contribution) -> bytes:
+        """Return the bytes of a contribution's image as they were sent.
+
+        Raises DataError when it was revoked meanwhile, StoreDamagedError when the bytes are not what was sent.
+        """
+        with self._connection() as connection:
+            query = "SELECT data FROM images WHERE image_sha256 = ?"
+            row = connection.execute(query, (contribution.image_sha256,)).fetchone()
+        if row is None:
+            if self.get(contribution.id) is None:
+                raise _no_contribution(contribution.id)
+            raise self._damaged(f"the image of contribution {contribution.id} is missing")
+        if hashlib.sha256(row[0]).hexdigest() != contribution.image_sha256:
+            raise self._damaged(f"the image of contribution {contribution.id} is not what was sent")
+        return row[0]
+
+    def training_images(self) -> list[ContributedImage]:
+        """Return the images that can train, in the order of arrival of their first caption that can.
+
+        Training reads files: each image is written once to the cache, and goes from there when it is revoked. One that
+        cannot be read has no file there, which training counts among the unreadable.
+        """
+        found: dict[str, list[Contribution]] = {}
+        for contribution in self.contributions():
+            if contribution.usable:
+                found.setdefault(contribution.image_sha256, []).append(contribution)
+        for gone in self.revocations():
+            if gone.image_sha256 not in found:
+                _uncache(gone)
+        return [ContributedImage(self._cache(each[0]), tuple(each)) for each in found.values()]
+
+    # Revocations and approvals
 
     def revoke(self, number: int, reason: str) -> Revocation:
         """Take a contribution away for good, its image too unless another one uses it; a line about it stays.
 
         Doing it again returns the same line. Raises DataError when there never was a contribution `number`.
         """
-        with self.database.writing() as session:
-            gone = self._find_revocation(session, number) or self._delete(session, number, reason)
-        self._remove_unused(gone.image_file)  # after a kill in between, the next start does it
-        return gone
+        with self._writing() as connection:
+            if row := connection.execute(f"{_REVOCATIONS} WHERE id = ?", (number,)).fetchone():
+                return Revocation(*row)
+            row = connection.execute(f"{_SELECT} WHERE id = ?", (number,)).fetchone()
+            if row is None:
+                raise _no_contribution(number)
+            found = Contribution(*row)
+            texts = self._now(), clean_text(reason, "reason")
+            gone = Revocation(number, found.image_sha256, found.image_format, *texts)
+            _remove(connection, gone)
+            return gone
 
-    # For a copy of another store, which keeps its numbers
+    def revocations(self) -> list[Revocation]:
+        """Return the lines about what was revoked, in the order of arrival."""
+        with self._connection() as connection:
+            return [Revocation(*row) for row in connection.execute(f"{_REVOCATIONS} ORDER BY id")]
+
+    def approve(self, numbers: Iterable[int], approved: bool = True) -> None:
+        """Note that a person has looked at contributions and lets them train, or not any more.
+
+        Raises DataError, and notes nothing, when one of them is not there.
+        """
+        with self._writing() as connection:
+            for number in numbers:
+                values = int(approved), number
+                if not connection.execute("UPDATE contributions SET approved = ? WHERE id = ?", values).rowcount:
+                    raise _no_contribution(number)
+
+    def approved(self) -> set[int]:
+        """Return the ids of the contributions that are approved."""
+        with self._connection() as connection:
+            return {number for (number,) in connection.execute("SELECT id FROM contributions WHERE approved = 1")}
+
+    # Copies: a mirror, a store fetched from one, a backup
+
+    def to_mirror(self) -> Iterator[Revocation | Contribution]:
+        """Yield what a mirror has not copied yet, the oldest first; what was revoked comes before all else."""
+        with self._connection() as connection:
+            gone = connection.execute(f"{_REVOCATIONS} WHERE mirrored = 0 ORDER BY id").fetchall()
+        yield from (Revocation(*row) for row in gone)
+        last = 0
+        while page := self._select(f"mirrored = 0 AND id > ? ORDER BY id LIMIT {PAGE}", last):
+            yield from page
+            last = page[-1].id
+
+    def set_mirrored(self, entry: Revocation | Contribution) -> None:
+        """Note that a mirror has copied this; of a contribution that was revoked meanwhile, the revocation is due."""
+        table = "revocations" if isinstance(entry, Revocation) else "contributions"
+        with self._writing() as connection:
+            connection.execute(f"UPDATE {table} SET mirrored = 1 WHERE id = ?", (entry.id,))
 
     def take(self, contribution: Contribution, image: bytes) -> None:
-        """Keep what another store has, under its number there, if it passes the door that `add` is.
+        """Keep what another store has, under its id there, if it passes the checks of `add`.
 
         Raises BadImageError or DataError where it does not, where record and image do not belong together, and where
-        the number or the pair is another one's here.
+        the id or the pair is another one's here.
         """
         texts = contribution.caption, contribution.language, contribution.source
         sent = {"caption_sent": contribution.caption_sent, "received": contribution.received}
         own = replace(self._draft(image, *texts), id=contribution.id, **sent)
         if own != contribution:
             raise DataError("its record is not what the image and the caption give")
-        with self.database.writing() as session:
-            query = "SELECT 1 FROM contributions WHERE number = ? OR (image_sha256 = ? AND caption = ?)"
-            values = (own.id, own.image_sha256, own.caption)
-            if session.connection.execute(query, values).fetchone() or self._find_revocation(session, own.id):
+        with self._writing() as connection:
+            query = """SELECT 1 FROM contributions WHERE image_sha256 = :image_sha256 AND caption = :caption
+                       UNION ALL SELECT 1 FROM contributions WHERE id = :id
+                       UNION ALL SELECT 1 FROM revocations WHERE id = :id"""
+            if connection.execute(query, asdict(own)).fetchone():
                 raise DataError("its number, or image and caption, are those of another contribution")
-            write_image(session.folder, own.image_file, image)
-            self._write_row(session, own)
+            _insert(connection, own, image)
 
     def take_revocation(self, gone: Revocation) -> bool:
         """Revoke what another store has revoked, or keep its line alone; returns whether it was a contribution here."""
-        with self.database.writing() as session:
-            query = "DELETE FROM contributions WHERE number = ?"
-            was_there = session.connection.execute(query, (gone.id,)).rowcount > 0
-            session.connection.execute("INSERT OR IGNORE INTO revocations VALUES (?, ?, ?, ?, ?)", astuple(gone))
-        self._remove_unused(gone.image_file)
-        return was_there
+        with self._writing() as connection:
+            return _remove(connection, gone)
 
-    # For a mirror
+    def backup(self, file: str | Path) -> int:
+        """Copy the store to one file while others may write; returns how many contributions the copy holds.
 
-    def pending(self, limit: int, now: float) -> list[OutboxEntry]:
-        """Return what a mirror has to do, if it is due by `now`, the oldest first."""
-        with self.database.reading() as session:
-            return entries.pending(session.connection, self.folder, limit, now)
+        An earlier backup there is replaced once the new one is whole. To restore, stop the service and copy the file
+        back in the place of the store's. Raises ConfigError for a file that is no backup, or in the store's folder.
+        """
+        target = Path(file).expanduser().resolve()
+        if target.is_relative_to(self.folder):
+            raise ConfigError(f"{target} is in the store's own folder; choose another one")
+        if target.exists() and not (target.is_file() and _is_store(target)):
+            raise ConfigError(f"{target} is there and is no backup; choose another file")
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+        with store_errors(target.parent):
+            try:
+                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                with self._connection() as source, closing(sqlite3.connect(temporary)) as copy:
+                    _copy_pages(source, copy)
+                    (count,) = copy.execute("SELECT count(*) FROM contributions").fetchone()
+                temporary.replace(target)
+                sync_folder(target.parent)
+            except StoreFullError as error:  # which names the store's folder
+                raise StoreFullError(f"no space is left for {target}") from error
+            finally:
+                temporary.unlink(missing_ok=True)
+        return count
 
-    def settle(self, entry_id: int) -> None:
-        """Note that an entry was done; one that is gone is passed over."""
-        with self.database.writing() as session:
-            entries.settle(session.connection, entry_id)
+    # The file
 
-    def postpone(self, entry_id: int, until: float) -> None:
-        """Note that an entry failed, and when it is due again; one that is gone is passed over."""
-        with self.database.writing() as session:
-            entries.postpone(session.connection, entry_id, until)
+    def _create(self) -> None:
+        """Make the file whole under another name first: an empty one is then always a damaged one."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self.folder / f".{DATABASE}.tmp"
+        try:
+            with FileLock(self.folder / f".{DATABASE}.lock", timeout=BUSY_TIMEOUT_S):
+                if self.path.exists():  # another process has just made it
+                    return
+                temporary.unlink(missing_ok=True)  # left by a kill
+                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                with closing(sqlite3.connect(temporary)) as connection:
+                    connection.executescript(
+                        f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
+                        f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+                    )
+                temporary.replace(self.path)
+                sync_folder(self.folder)
+                sync_folder(self.folder.parent)
+        except Timeout as error:
+            raise _busy(self.folder) from error
 
-    def _tell_mirror(self) -> None:
-        with self.database.reading() as session:
-            missing = entries.has_missing(session.connection)
-        if missing:
-            with self.database.writing() as session:
-                entries.put_missing(session.connection)
+    def _check(self) -> None:
+        """Raise StoreDamagedError unless the file is what was written, StoreError when it cannot be written."""
+        with self._connection() as connection:
+            application, version = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+            )
+            if application != APPLICATION_ID:
+                raise self._damaged("its file is empty, or another program's")
+            if version > SCHEMA_VERSION:
+                raise StoreError(
+                    f"the contribution store {self.folder} was made by a newer lcm (version {version} of its tables; "
+                    f"this one knows {SCHEMA_VERSION}); update lcm"
+                )
+            is_small = self.path.stat().st_size <= CHECKED_WHOLE_BYTES
+            for what in (1,) if is_small else _SMALL_TABLES:  # a number is the most errors, a name one table alone
+                found = connection.execute(f"PRAGMA integrity_check({what})").fetchone()[0]
+                if found != "ok":
+                    raise self._damaged(" ".join(found.split()))
+        for path in (self.folder, self.path):
+            if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+                raise StoreError(f"{path} cannot be written; check who owns it")
 
-    # Steps
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection; each statement sees what was committed before it."""
+        with store_errors(self.folder):
+            uri = f"{self.path.as_uri()}?mode=rw"  # a file that was removed must not come back as an empty one
+            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+                for pragma in PRAGMAS:
+                    connection.execute(f"PRAGMA {pragma}").fetchone()
+                yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection in a transaction that no other thread or process has, committed unless an error leaves it.
+
+        Raises StoreBusyError when the others leave no gap for BUSY_TIMEOUT_S.
+        """
+        if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
+            raise _busy(self.folder)
+        try:
+            with self._connection() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+        finally:
+            self._turn.release()
+
+    def _select(self, condition: str, value: int | str) -> list[Contribution]:
+        with self._connection() as connection:
+            return [Contribution(*row) for row in connection.execute(f"{_SELECT} WHERE {condition}", (value,))]
 
     def _draft(self, image: bytes, caption: str, language: str, source: str) -> Contribution:
-        """Return what is to be kept, without its number; decodes the whole image."""
+        """Return what is to be kept, without its id; decodes the whole image."""
         texts = clean_caption(caption), caption, clean_language(language), clean_text(source, "source")
         read_image(image, DECODED_SIDE)
         name = image_format(image)
         width, height = scan(image, name).sides
-        digest = hashlib.sha256(image).hexdigest()
-        usable = is_english(texts[2])
-        return Contribution(0, digest, len(image), name, width, height, *texts, self._now(), usable)
+        return Contribution(0, hashlib.sha256(image).hexdigest(), len(image), name, width, height, *texts, self._now())
 
-    def _insert(self, session: Session, draft: Contribution) -> Contribution:
-        """Add the row of a draft under the next number, which is above all that were ever given."""
-        query = "SELECT seq FROM sqlite_sequence WHERE name = 'contributions'"
-        (last,) = session.connection.execute(query).fetchone() or (0,)
-        contribution = replace(draft, id=last + 1)
-        self._write_row(session, contribution)
-        if self._outbox:
-            entries.put(session.connection, contribution.id)
-        return contribution
-
-    def _write_row(self, session: Session, contribution: Contribution) -> None:
-        row = contribution.as_row()
-        session.connection.execute(_INSERT, (*row, checksum(session.store_id, row)))
-
-    def _find_revocation(self, session: Session, number: int) -> Revocation | None:
-        query = f"SELECT {', '.join(REVOCATION_COLUMNS)} FROM revocations WHERE number = ?"
-        row = session.connection.execute(query, (number,)).fetchone()
-        return Revocation(*row) if row else None
-
-    def _delete(self, session: Session, number: int, reason: str) -> Revocation:
-        row = session.connection.execute(f"{SELECT} WHERE number = ?", (number,)).fetchone()
-        if row is None:
-            raise DataError(f"there is no contribution {number}; `lcm contributions list` shows those there are")
-        found = Contribution.from_row(row)
-        values = (number, found.image_sha256, found.image_format, self._now(), clean_text(reason, "reason"))
-        session.connection.execute("DELETE FROM contributions WHERE number = ?", (number,))
-        session.connection.execute("INSERT INTO revocations VALUES (?, ?, ?, ?, ?)", values)
-        entries.delete(session.connection, number)
-        return Revocation(*values)
-
-    def _remove_unused(self, path: str) -> None:
-        with self.database.writing() as session:
-            if not _is_used(session, path):
-                remove_image(session.folder, path)
-
-    def _sweep(self) -> None:
-        """Remove what kills left behind. Other processes may be at work: what they write has a row under the lock."""
-        with self.database.reading() as session:
-            paths = list(list_images(session.folder))  # before the rows, so that each one's row can be seen
-            rows = session.connection.execute("SELECT image_sha256, image_format FROM contributions")
-            strays = set(paths) - {image_file(*row) for row in rows}
-        if len(strays) > MAX_STRAYS:
-            raise self.database.damaged(f"{len(strays):,} images belong to no contribution: an old database?")
-        if strays:
-            with suppress(StoreBusyError), self.database.writing() as session:  # busy: a later start sweeps
-                for path in strays:
-                    if is_half_written(path) or not _is_used(session, path):
-                        remove_image(session.folder, path)
+    def _cache(self, contribution: Contribution) -> Path:
+        """Return the file of an image in the cache, written if it is not there; none when the image cannot be read."""
+        path = _cached_file(contribution)
+        with store_errors(path.parent), suppress(DataError, StoreDamagedError):
+            if not (path.is_file() and path.stat().st_size == contribution.image_bytes):
+                data = self.read_image(contribution)
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+                temporary.write_bytes(data)
+                temporary.replace(path)
+        return path
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
 
+    def _damaged(self, found: str) -> StoreDamagedError:
+        return _damaged(self.folder, found)
 
-def _is_used(session: Session, path: str) -> bool:
-    """Whether a contribution has the image with this path in the store's folder."""
-    digest = path.rpartition("/")[2].partition(".")[0]
-    query = "SELECT DISTINCT image_sha256, image_format FROM contributions WHERE image_sha256 = ?"
-    return any(image_file(*row) == path for row in session.connection.execute(query, (digest,)))
+
+def _insert(connection: sqlite3.Connection, contribution: Contribution, image: bytes) -> Contribution:
+    """Add the rows of a contribution, without an id under the next one, which is above all that were ever given."""
+    connection.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (contribution.image_sha256, image))
+    number, *values, _known = astuple(contribution)
+    return replace(contribution, id=connection.execute(_INSERT, (number or None, *values)).lastrowid)
+
+
+def _remove(connection: sqlite3.Connection, gone: Revocation) -> bool:
+    """Put a line in the place of a contribution; returns whether there was one."""
+    was_there = connection.execute("DELETE FROM contributions WHERE id = ?", (gone.id,)).rowcount > 0
+    connection.execute(
+        "INSERT OR IGNORE INTO revocations (id, image_sha256, image_format, revoked, reason) VALUES (?, ?, ?, ?, ?)",
+        astuple(gone),
+    )
+    unused = "NOT EXISTS (SELECT 1 FROM contributions c WHERE c.image_sha256 = images.image_sha256)"
+    if connection.execute(f"DELETE FROM images WHERE image_sha256 = ? AND {unused}", (gone.image_sha256,)).rowcount:
+        _uncache(gone)
+    return was_there
+
+
+def _cached_file(image: Contribution | Revocation) -> Path:
+    return cache_dir() / "contributions" / image.image_file.removeprefix("images/")
+
+
+def _uncache(gone: Revocation) -> None:
+    with suppress(OSError):  # the next training tries again
+        _cached_file(gone).unlink(missing_ok=True)
+
+
+def _is_store(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(72)[68:] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def _copy_pages(source: sqlite3.Connection, copy: sqlite3.Connection) -> None:
+    """Copy a database in steps, between which others may write; a write starts it anew, so patience has an end."""
+    deadline, before = time.monotonic() + BACKUP_PATIENCE_S, math.inf
+
+    def progress(_status: int, remaining: int, _total: int) -> None:
+        nonlocal before
+        if remaining > before and time.monotonic() > deadline:
+            raise TimeoutError
+        before = remaining
+
+    try:
+        source.backup(copy, pages=BACKUP_PAGES, progress=progress, sleep=0.01)
+    except TimeoutError:
+        source.backup(copy)  # in one step, for which writers wait
+
+
+# What the errors of the disk and of SQLite mean. The messages name folders: they are for logs and terminals.
+
+
+@contextmanager
+def store_errors(folder: Path) -> Iterator[None]:
+    """Turn what SQLite and the disk raise, while `folder` is used, into the errors that lcm shows."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            raise StoreFullError(f"no space is left for {folder} ({reason})") from error
+        if error.errno in _READ_ONLY:
+            raise StoreError(f"{folder} cannot be written ({reason}); check who owns it") from error
+        raise StoreError(f"{folder} cannot be used ({reason})") from error
+    except sqlite3.Error as error:
+        raise _explain(error, folder) from error
+
+
+def _explain(error: sqlite3.Error, folder: Path) -> Exception:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None or code & 0xFF == sqlite3.SQLITE_CONSTRAINT:
+        return error  # only a mistake of ours can cause it
+    match code & 0xFF:  # the higher bits say more than is needed
+        case sqlite3.SQLITE_FULL:
+            return StoreFullError(f"no space is left for {folder} ({error})")
+        case sqlite3.SQLITE_BUSY:
+            return _busy(folder)
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return _damaged(folder, str(error))
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return StoreError(f"{folder} cannot be written; check who owns it")
+    return StoreError(f"{folder} cannot be used ({error})")
+
+
+def _busy(folder: Path) -> StoreBusyError:
+    return StoreBusyError(
+        f"others hold the contribution store {folder}, and nothing was stored; try again a little later"
+    )
+
+
+def _damaged(folder: Path, found: str) -> StoreDamagedError:
+    return StoreDamagedError(
+        f"the contribution store {folder} is damaged ({found}); nothing in it was deleted. Stop the service, put "
+        f"{DATABASE} and {DATABASE}-journal aside, and copy a backup there under the name {DATABASE}"
+    )
+
+
+def _no_contribution(number: int) -> DataError:
+    return DataError(f"there is no contribution {number}; `lcm contributions list` shows those there are")

@@ -1,18 +1,19 @@
-"""Captions and languages as people send them: the one rule for what is kept.
+"""Texts as people send and write them: captions, languages, and sets of ids such as "1-9,11".
 
-Knows which characters a caption may hold and how two captions are told to be the same. Refuses to know images and
-where captions are stored.
+One rule says what of a caption is kept. The ids that a model has learned from stay readable in its manifest as ranges.
 """
 
 import unicodedata
+from collections.abc import Iterable
 
 import regex
 
-from lcm.errors import DataError
+from lcm.errors import ConfigError, DataError
 
 MAX_CHARACTERS = 1000  # of a cleaned caption; marks are not counted: Thai and Hindi words are half marks
 MAX_SENT = 4000  # characters as sent, marks and invisible ones too; this bounds marks piled upon a letter
 ENGLISH = "en"
+MOST_IDS = 10_000_000  # in one text; more are a slip, or meant to fill the memory
 
 _SHAPERS = r"\u200c\u200d\p{Variation_Selector}"  # joiners and selectors: invisible, and part of how others look
 # Invisible otherwise: controls, and what Unicode says to draw nothing for: zero-width spaces, bidi controls, tag
@@ -75,7 +76,7 @@ def _keep_shaper(found: regex.Match) -> str:
 
 
 def clean_language(sent: str) -> str:
-    """Return a language's code in lower case ("en", "pt-br"); raises DataError when it is none."""
+    """Return a language's code in lower case ("en", "pt-br"); raises DataError for anything else."""
     code = sent.strip().lower().replace("_", "-") if isinstance(sent, str) else ""
     if not _LANGUAGE.fullmatch(code):
         raise DataError(f"received the language {ascii(sent)[:40]}; send a code such as 'en' or 'pt-br'")
@@ -85,3 +86,29 @@ def clean_language(sent: str) -> str:
 def is_english(language: str) -> bool:
     """Whether captions of this language can train already; the others wait for their translation."""
     return language.partition("-")[0] == ENGLISH
+
+
+def id_ranges(ids: Iterable[int]) -> str:
+    """Return ids as ascending ranges, such as "1-9,11"; empty for none."""
+    ranges: list[list[int]] = []
+    for one in sorted(set(ids)):
+        if ranges and one == ranges[-1][1] + 1:
+            ranges[-1][1] = one
+        else:
+            ranges.append([one, one])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def parse_id_ranges(text: str) -> set[int]:
+    """Return the ids that `id_ranges` or a person wrote: spaces are allowed. Raises ConfigError for anything else."""
+    ids: set[int] = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        try:
+            found = range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            found = range(0)
+        if not 0 < found.stop - found.start <= MOST_IDS - len(ids):
+            raise ConfigError(f"{part[:60]!r} is no number and no range of contributions; write 3,7-9")
+        ids.update(found)
+    return ids

@@ -13,16 +13,13 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
-from lcm.contributions.approvals import approve, read_approved
-from lcm.contributions.records import Contribution
-from lcm.contributions.store import ContributionStore
+from lcm.contributions.store import Contribution, ContributionStore
 from lcm.dashboard.client import ServiceClient
 from lcm.dashboard.widgets import SENT_ON_LEAVING, error_note, image, note
 from lcm.errors import LcmError
 from lcm.evaluation.gallery import thumbnail
-from lcm.operations.retraining import KEPT_OUT, SUSPECTS
-from lcm.operations.starting import current_start
 from lcm.paths import newest_first
+from lcm.retraining.select import KEPT_OUT, SUSPECTS, current_parent
 
 PAGE_SIZE = 10  # contributions
 DEFAULT_REASON = "revoked on the dashboard"
@@ -49,9 +46,9 @@ def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
     """
     seen, quarantined = set(), set()
     with suppress(LcmError, OSError):  # a current model that is damaged has seen nothing
-        current = current_start()
+        current = current_parent()
         seen, quarantined = current.seen, current.quarantined
-    approved, reasons = read_approved(store.folder), latest_reasons(runs)
+    approved, reasons = store.approved(), latest_reasons(runs)
     found = [
         Pending(one, reasons.get(one.id, KEPT_OUT if one.id in quarantined else ""), one.id in approved)
         for one in store.contributions()
@@ -110,7 +107,7 @@ class ReviewPage:
         """Let a contribution pass, or not any more."""
         verb = "takes part in" if approved else "is kept out of"
         said = f"Contribution {number} {verb} the next retraining."
-        self._do(lambda: approve(self.store.folder, [number], approved=approved), said)
+        self._do(lambda: self.store.approve([number], approved=approved), said)
 
     def revoke(self, number: int, reason: str) -> None:
         """Remove a contribution for good."""
@@ -157,7 +154,7 @@ class ReviewPage:
         kind, words = ("bad", "To be looked at") if one.is_flagged else ("good", "Approved. It was odd")
         state = f'<p class="{kind}">{words}: {escape(one.reason)}</p>' if one.reason else ""
         try:
-            picture = image(thumbnail(self.store.read_image(its) or b""), its.caption)
+            picture = image(thumbnail(self.store.read_image(its)), its.caption)
         except LcmError as error:  # the others are shown
             picture = f'<span class="bad">The image cannot be read: {escape(str(error))}</span>'
         return (

@@ -1,20 +1,35 @@
-"""The gate: whether a new model may take the place of the current one.
+"""The gate: whether a new model may take the place of the current one, and what a run tells of it.
 
-Knows what must hold on held-out images, and says with numbers what did not. Refuses to know how captions come about,
-and what publishing is.
-
-Both models caption the same images, so that differences are paired: intervals are 95 % bootstrap intervals over images.
+Both models caption the same held-out images, so that differences are paired: intervals are 95 % bootstrap intervals
+over images. The decision, with its numbers, goes into gate.json and the history of versions; the summary of a run is
+Markdown in which no text can become markup, and shows no caption.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lcm.captioning.bundle import Manifest
+from lcm.config import PublishConfig
+from lcm.data.dataset import CONTRIBUTED
+from lcm.errors import DataError, require
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference
 from lcm.evaluation.metrics import Scores, score
+from lcm.paths import GATE, RunDir
+from lcm.registry import NAME, publish
+from lcm.retraining.select import current_parent
 
 MARGIN = 0.01  # of CIDEr and of WER that the new model may be worse by on the base, at the interval's end
 FEW = 20  # held-out contributions; with fewer, the base alone decides
+SCORES = ("cider", "bleu_4", "meteor", "rouge_l", "wer", "images")  # of the new model, by 03_evaluate
+COUNTS = (
+    *("contributions_new", "contributed_train_images", "contributed_test_images", "contributions_suspected"),
+    *("contributed_copies", "contributed_copies_of_held_out"),
+)
+MAX_CHARS = 500  # of a text in the summary
+_MARKUP = re.compile(r"[^\w\s.,;:+−%()=/'-]|_|:(?=[:/])|(?<=:):")  # "::", too: logs take it for a command
 
 
 @dataclass(frozen=True)
@@ -38,12 +53,6 @@ class Check:
     rule: str  # in words
     found: Interval | None = None  # what it was judged by; None: it is no number
 
-    def as_row(self) -> str:
-        """Return a row of a Markdown table."""
-        one = self.found
-        found = f"{one.value:+.3f} ({one.low:+.3f} to {one.high:+.3f})" if one else ""
-        return f"| {self.name} | {found} | {self.rule} | {'yes' if self.passed else '**no**'} |"
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -65,15 +74,6 @@ class Decision:
         said = "refused, for this does not hold: " + "; ".join(failed) if failed else "all checks passed"
         return ". ".join([said, *self.notes])
 
-    @property
-    def _measured(self) -> list[str]:
-        """What both models were measured by, such as base_cider."""
-        return [name.removesuffix("_new") for name in self.numbers if name.endswith("_new")]
-
-    def _number_row(self, name: str) -> str:
-        current, new = self.numbers[f"{name}_current"], self.numbers[f"{name}_new"]
-        return f"| {name.replace('_', ' ')} | {current:.3f} | {new:.3f} |"
-
     def as_record(self) -> dict[str, Any]:
         """Return everything, for JSON."""
         return {
@@ -84,12 +84,9 @@ class Decision:
         }
 
     def as_markdown(self) -> str:
-        """Return the decision as a table and a sentence."""
-        head = "| check | found (95 %) | rule | holds |\n|---|---|---|---|"
-        rows = [one.as_row() for one in self.checks]
-        numbers = ["| | current | new |\n|---|---|---|", *map(self._number_row, self._measured)]
-        verdict = f"**{'Passed' if self.publish else 'Refused'}**: {self.reason}"
-        return "\n".join([head, *rows]) + "\n\n" + "\n".join(numbers) + "\n\n" + verdict
+        """Return the decision as two tables and a sentence."""
+        record = self.as_record()
+        return "\n\n".join([*_tables(record), f"**{'Passed' if self.publish else 'Refused'}**: {_text(self.reason)}"])
 
 
 def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
@@ -162,3 +159,169 @@ def _fits(part: Part, new: Scores) -> Check:
     interval = _paired("cider", new, _scores(turned, part.references))
     rule = "captions fit their own images better than their neighbours', the lower bound is above 0"
     return Check("captions look at the image", interval.low > 0, rule, interval)
+
+
+# A run's decision
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the new model."""
+
+    decision: Decision
+    version: str = ""  # that it was published as; empty: it was not
+
+    def as_metrics(self) -> dict[str, float | str]:
+        """Return what metrics.json keeps."""
+        return {
+            "gate": "passed" if self.decision.publish else "refused",
+            "gate_reason": self.decision.reason,
+            "published_version": self.version,
+            **{f"gate_{name}": value for name, value in self.decision.numbers.items()},
+        }
+
+
+def read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
+    """Return the base's and the contributions' held-out images, as 04_compare has captioned them with both models.
+
+    Raises DataError when it has not.
+    """
+    path = run.path / "comparison.parquet"
+    if not path.is_file():
+        raise DataError(f"{path} is not there; run 04_compare for this run folder first")
+    rows = require("pyarrow.parquet", "evaluate").read_table(path).to_pylist()
+    captions = {
+        name: {row["image_id"]: row["caption"] for row in rows if row["captioner"] == name}
+        for name in (config.new, config.current)
+    }
+    for name, its in captions.items():
+        if not its:
+            raise DataError(f"{path} holds no captions of {name!r}; compare with -p captioners new=trained,current")
+    references = {row["image_id"]: row["references"] for row in rows}
+
+    def part(contributed: bool) -> Part:
+        names = [name for name in references if bool(CONTRIBUTED.fullmatch(name)) == contributed]
+        new, current = ([captions[which][name] for name in names] for which in (config.new, config.current))
+        return Part([references[name] for name in names], new, current)
+
+    return part(contributed=False), part(contributed=True)
+
+
+def decide(run: RunDir, config: PublishConfig) -> Outcome:
+    """Let the gate judge, publish the run's bundle where it may be, and write gate.json, whatever publishing does.
+
+    Where 01_prepare has not noted what the base data are, they count as generated. Raises DataError when other models
+    were compared than the run's and the one that is current by now, or on images that train; PublishError when
+    publishing fails.
+    """
+    base, contributed = read_parts(run, config)
+    decision = judge(base, contributed, stand_in=run.read_metrics().get("generated_data") != 0)
+    _write(run, decision, "")
+    version = ""
+    if decision.publish and config.publish:
+        version = _publish(run, config, decision)
+        _write(run, decision, version)
+    return Outcome(decision, version)
+
+
+def _write(run: RunDir, decision: Decision, version: str) -> None:
+    (run.path / GATE).write_text(json.dumps(decision.as_record() | {"version": version}, indent=1) + "\n")
+
+
+def _publish(run: RunDir, config: PublishConfig, decision: Decision) -> str:
+    current, record = current_parent(), json.loads((run.path / "comparison.json").read_text(encoding="utf-8"))
+    if record["split"] == "train":
+        raise DataError("the models were compared on images that train; run 04_compare with -p split dev or test")
+    for name, manifest, what in (
+        (config.new, Manifest.load(run.bundle), "the bundle of this run is"),
+        (config.current, current.manifest, "the current model is by now"),
+    ):
+        compared = record["models"][name]["note"] or name
+        if compared != manifest.name:
+            raise DataError(
+                f"{compared} was compared as {name!r}, and {what} {manifest.name}; run 04_compare and 06_publish again"
+            )
+    change = publish(
+        run.bundle,
+        decision.reason,
+        decision.as_record(),
+        make_current=config.make_current,
+        instead_of=current.version,
+    )
+    return change.version
+
+
+# The summary of a run
+
+
+def published_version(run: RunDir) -> str:
+    """Return the version that the run has published, empty where it has not: refused, cut short, or not asked to."""
+    version = run.read_metrics().get("published_version")
+    passed = _read_gate(run).get("publish") is True
+    return version if passed and isinstance(version, str) and NAME.fullmatch(version) else ""
+
+
+def summarise(run: RunDir) -> str:
+    """Return the decision, the numbers that it rests on, and what became of the contributions, as Markdown.
+
+    Raises DataError for a folder that is no run's.
+    """
+    if not run.metrics.is_file() and not list(run.path.glob("*.ipynb")):
+        raise DataError(f"{run.path} holds no run; give the folder of one, such as reports/runs/retrain")
+    metrics, gate = run.read_metrics(), _read_gate(run)
+    parts = ["## Retraining", _verdict(run, gate), *(_tables(gate) if gate else ())]
+    for title, names in (("held-out images, new model", SCORES), ("contributions", COUNTS)):
+        rows = [(_text(name.replace("_", " ")), _number(metrics[name])) for name in names if name in metrics]
+        parts += [_table((title, ""), rows)] if rows else []
+    if "data_source" in metrics:
+        parts.append(f"Base data set: {_text(metrics['data_source'])}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _read_gate(run: RunDir) -> dict[str, Any]:
+    path = run.path / GATE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _verdict(run: RunDir, gate: dict[str, Any]) -> str:
+    if not gate:
+        return "**Nothing is published**: the run ended before the gate. Its last notebook says why."
+    version = published_version(run)
+    if version:
+        return f"**Published** as {_text(version)}: {_text(gate['reason'])}"
+    return f"**{'Passed, not published' if gate['publish'] else 'Refused'}**: {_text(gate['reason'])}"
+
+
+def _tables(gate: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the checks, and the numbers of both models, of a decision's record."""
+    numbers = gate["numbers"]
+    measured = [name.removesuffix("_new") for name in numbers if name.endswith("_new")]
+    both = [
+        (_text(name.replace("_", " ")), _number(numbers.get(f"{name}_current")), _number(numbers[f"{name}_new"]))
+        for name in measured
+    ]
+    checks = _table(("check", "found (95 %)", "rule", "holds"), map(_check_row, gate["checks"]))
+    return checks, _table(("", "current", "new"), both)
+
+
+def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
+    one = check["found"]
+    found = f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" if one else ""
+    return _text(check["name"]), found, _text(check["rule"]), "yes" if check["passed"] else "**no**"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else "none"
+
+
+def _text(value: Any) -> str:
+    """Return a text as one line in which nothing is markup, for Markdown, HTML or a log."""
+    line = " ".join(str(value).split())[:MAX_CHARS]
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)

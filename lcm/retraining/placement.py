@@ -1,19 +1,25 @@
 """Placement: which contributed images train, which test, and which must stay out.
 
-Knows the rule: of the distinct images, in the order of arrival, nine train for each one that tests. A copy of an image
-goes where that is; a copy of an image that the base data set holds out stays out altogether. Refuses to know captions.
+Of the distinct images, in the order of arrival, nine train for each one that tests. A copy (the same picture re-saved,
+resized or slightly cropped) goes where its original is; a copy of an image that the base data set holds out stays out.
+
+Shapes: D numbers in pooled features.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from lcm.contributions.records import ContributedImage, Revocation
+import numpy as np
+
+from lcm.contributions.duplicates import CANDIDATES, MIN_COSINE, WIDTH, compare, direction_of, thumbnail
+from lcm.contributions.store import ContributedImage, Revocation
 from lcm.data.dataset import Dataset
+from lcm.data.images import read_image
 from lcm.errors import BadImageError, choose
 from lcm.features.cache import EncodedImages
 from lcm.features.encoders import ENCODERS
-from lcm.retraining.contributed import image_id, is_contributed
-from lcm.retraining.near_copies import KnownPictures, Picture
 
 TRAIN, TEST = "train", "test"
 EVERY = 10  # the image of each ten that tests, the last
@@ -26,6 +32,66 @@ class Placement:
     splits: dict[str, str] = field(default_factory=dict)  # image_id -> train or test
     held_out: dict[str, str] = field(default_factory=dict)  # image_id -> the held-out image of the base that it copies
     copies: dict[str, str] = field(default_factory=dict)  # image_id -> the image, base or contributed, that it copies
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image to compare."""
+
+    image_id: str
+    key: str  # sha256 of its bytes
+    path: Path
+    features: np.ndarray  # pooled [D]
+
+
+class KnownPictures:
+    """Pictures that later ones are compared with."""
+
+    def __init__(self, pictures: Sequence[Picture], side: int):
+        """Know these; `side` is what the encoder's pictures have, in pixels, for they are compared as it sees them."""
+        self._side = side
+        self._pictures: list[Picture] = []
+        self._places: dict[str, int] = {}  # key -> place
+        self._directions = np.zeros((max(64, len(pictures)), WIDTH), np.float32)  # room for more than there are
+        self._thumbnails: dict[int, np.ndarray | None] = {}
+        for picture in pictures:
+            self.add(picture)
+
+    def add(self, picture: Picture) -> None:
+        """Know one more."""
+        place = len(self._pictures)
+        if place == len(self._directions):
+            self._directions = np.concatenate([self._directions, np.zeros_like(self._directions)])
+        self._directions[place] = direction_of(picture.features)
+        self._pictures.append(picture)
+        self._places.setdefault(picture.key, place)
+
+    def originals_of(self, picture: Picture) -> list[Picture]:
+        """Return the known pictures that this one is a copy of, the best fitting first.
+
+        Of those with the same bytes, the first that became known stands for all. A known picture that cannot be read
+        any more is skipped; raises BadImageError or OSError when that is so of the one that is asked about.
+        """
+        if picture.key in self._places:
+            return [self._pictures[self._places[picture.key]]]
+        cosines = self._directions[: len(self._pictures)] @ direction_of(picture.features)
+        best = np.argsort(-cosines, kind="stable")[:CANDIDATES]
+        places = [int(place) for place in best if cosines[place] >= MIN_COSINE]
+        places = [place for place in places if self._thumbnail(place) is not None]
+        if not places:
+            return []
+        fit = compare(self._read(picture), np.stack([self._thumbnail(place) for place in places]))
+        return [self._pictures[places[rank]] for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
+
+    def _thumbnail(self, place: int) -> np.ndarray | None:
+        if place not in self._thumbnails:
+            self._thumbnails[place] = None
+            with suppress(BadImageError, OSError):
+                self._thumbnails[place] = self._read(self._pictures[place])
+        return self._thumbnails[place]
+
+    def _read(self, picture: Picture) -> np.ndarray:
+        return thumbnail(read_image(picture.path, self._side))
 
 
 class _Turns:
@@ -42,16 +108,6 @@ class _Turns:
         return split
 
 
-def earlier_splits(images: Sequence[ContributedImage], trained: set[int], tested: set[int]) -> dict[str, str]:
-    """Return image_id -> split of the images that models have learned from, or were measured on, by their numbers."""
-    found = {}
-    for image in images:
-        numbers = {one.id for one in image.contributions}
-        if split := TRAIN if numbers & trained else TEST if numbers & tested else "":
-            found[image_id(image)] = split
-    return found
-
-
 def place_images(
     images: Sequence[ContributedImage],
     revoked: Sequence[Revocation],
@@ -66,19 +122,22 @@ def place_images(
     place in the order, so that others move between train and test as little as can be known of what is gone.
     """
     earlier, turns, placement = earlier or {}, _Turns(), Placement()
-    base = [image for image in dataset.images if not is_contributed(image) and image.split]
+    base = [image for image in dataset.images if not image.is_contributed and image.split]
     base.sort(key=lambda image: image.split == TRAIN)  # of the same bytes, the first counts: one that is held out
     split_of = {image.image_id: image.split for image in base}
     side = choose(ENCODERS, encoded.encoder.name, "encoder").size
     known = KnownPictures(list(_pictures({image.image_id: image.path for image in base}, encoded)), side)
-    sent = {p.image_id: p for p in _pictures({image_id(one): one.path for one in images}, encoded)}
+    sent = {picture.image_id: picture for picture in _pictures({one.image_id: one.path for one in images}, encoded)}
     for one in _in_order(images, revoked):
-        picture = sent.get(image_id(one)) if one else None
-        originals = _originals(known, picture) if picture else None
+        picture = sent.get(one.image_id) if one else None
+        originals = None
+        if picture:
+            with suppress(BadImageError, OSError):  # it may just have been revoked
+                originals = [each.image_id for each in known.originals_of(picture)]
         if originals is None:
             turns.take()
             continue
-        _place(placement, picture.image_id, [each.image_id for each in originals], split_of, earlier, turns)
+        _place(placement, picture.image_id, originals, split_of, earlier, turns)
         known.add(picture)
     return placement
 
@@ -104,22 +163,13 @@ def _place(
         placement.splits[name] = earlier.get(name) or placement.splits.get(originals[0], TRAIN)
 
 
-def _originals(known: KnownPictures, picture: Picture) -> list[Picture] | None:
-    """Return what the picture copies; None where it cannot be read any more: it may just have been revoked."""
-    try:
-        return known.originals_of(picture)
-    except (BadImageError, OSError):
-        return None
-
-
-def _pictures(paths: Mapping[str, object], encoded: EncodedImages) -> Iterator[Picture]:
+def _pictures(paths: Mapping[str, Path], encoded: EncodedImages) -> Iterator[Picture]:
     """Yield the images that have features."""
     names = [name for name in paths if name in encoded.keys]
-    if not names:
-        return
-    store, (rows,) = encoded.features(names, "pooled")
-    for name, row in zip(names, rows, strict=True):
-        yield Picture(name, encoded.keys[name], paths[name], store[row])
+    if names:
+        store, (rows,) = encoded.features(names, "pooled")
+        for name, row in zip(names, rows, strict=True):
+            yield Picture(name, encoded.keys[name], paths[name], store[row])
 
 
 def _in_order(images: Sequence[ContributedImage], revoked: Sequence[Revocation]) -> Iterator[ContributedImage | None]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lcm.captioning.description import Captioner, Description, SeeingCaptioner, SeenImage
 from lcm.captioning.memory import Memory, Recalled, Remembered, describe
-from lcm.captioning.signatures import Signatures
+from lcm.contributions.duplicates import Signatures
 from lcm.contributions.text import is_english
 from lcm.errors import BadImageError, LcmError
 from lcm.features.encoders import EncoderIdentity

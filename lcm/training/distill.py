@@ -30,7 +30,6 @@ from lcm.errors import DataError
 from lcm.features.cache import LabelledFeatures
 from lcm.models import build_model
 from lcm.paths import RunDir
-from lcm.retraining.contributed import is_contributed
 from lcm.training.batches import Batch, CaptionBatches
 from lcm.training.loop import (
     CompiledStep,
@@ -142,7 +141,7 @@ def distill(
     for one in (model, teacher):
         load_weights(one, parent.folder / WEIGHTS)
     teacher.trainable = False
-    sent = np.array([is_contributed(image) for image in train.images], bool)
+    sent = np.array([image.is_contributed for image in train.images], bool)
     if not sent.any() or sent.all():
         raise DataError(
             f"{sent.sum()} contributed and {(~sent).sum()} base images to train on; continuing from a model needs both"
@@ -165,7 +164,7 @@ def distill(
 
 def cap_contributed(train: LabelledFeatures, share: float) -> LabelledFeatures:
     """Return the images with no more contributed ones than this share of them, the latest."""
-    sent = np.array([is_contributed(image) for image in train.images], bool)
+    sent = np.array([image.is_contributed for image in train.images], bool)
     most = int(share / max(1 - share, 1e-9) * (~sent).sum())
     left_out = np.flatnonzero(sent)[: max(0, sent.sum() - most)]
     return train.at(np.setdiff1d(np.arange(len(train)), left_out)) if len(left_out) else train

@@ -22,7 +22,7 @@ from lcm.features.cache import PreparedRun
 from lcm.features.encoders import find_encoder, open_session
 from lcm.models import KEPT, MODELS, TAGGERS
 from lcm.paths import RunDir
-from lcm.retraining.contributed import CONTRIBUTIONS
+from lcm.retraining.select import CONTRIBUTIONS
 from lcm.training.contrastive import TrainedTagger
 from lcm.training.distill import ParentModel
 from lcm.training.loop import save_weights

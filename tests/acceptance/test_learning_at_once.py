@@ -18,7 +18,7 @@ from PIL import Image
 from lcm.captioning.captioner import BundleCaptioner
 from lcm.captioning.description import Description, PlattScaler
 from lcm.captioning.memory import Memory
-from lcm.captioning.signatures import Signatures
+from lcm.contributions.duplicates import Signatures
 from lcm.contributions.store import ContributionStore
 from lcm.service import learning
 from lcm.service.learning import SIGNATURES

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from lcm.contributions.approvals import read_approved
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard.client import MAX_PHOTO, ServiceClient
 
@@ -223,7 +222,7 @@ def test_a_flagged_contribution_is_approved_and_revoked(visit, place):
     assert row.locator("img").get_attribute("alt")
     row.get_by_role("button", name="Approve 1").click()
     page.get_by_text("Contribution 1 takes part in the next retraining").wait_for()
-    assert read_approved(place.store.folder) == {1}
+    assert place.store.approved() == {1}
     row = page.locator(".pending-row", has_text="first <u>caption</u>")
     row.get_by_role("button", name=f"Revoke {first.id} …").press("Enter")
     row.get_by_label(f"Why is {first.id} revoked?").wait_for()

@@ -14,7 +14,6 @@ import pytest
 from service_client import make_tiny_bundle
 
 from lcm.captioning.bundle import MANIFEST, Bundle
-from lcm.contributions.approvals import approve
 from lcm.dashboard import photo, quality, widgets
 from lcm.dashboard.app import Dashboard, dashboard
 from lcm.dashboard.client import Answer, Receipt, ServiceClient, ServiceError
@@ -125,7 +124,7 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     lines = [json.dumps({"id": number, "reason": "odd"}) for number in (1, 2)]
     cut = "\n".join([*lines, '{"id": 3, "reason": "\N{EURO SIGN}']).encode()[:-1]  # inside a letter: a run is writing
     (run / "suspects.jsonl").write_bytes(cut)
-    approve(store.folder, [2])
+    store.approve([2])
     found = [(one.contribution.id, one.is_flagged, one.approved) for one in read_pending(store, tmp_path / "runs")]
     assert found == [(1, True, False), (3, False, False), (2, False, True)]
     assert latest_reasons(tmp_path / "nothing") == {}

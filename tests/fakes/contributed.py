@@ -1,4 +1,4 @@
-"""What the tests of contributions share: small pictures that all differ, and a look at all of a store's files."""
+"""What tests of contributions share: small pictures that all differ, and a look at all of a folder's files."""
 
 import hashlib
 import io
@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-from lcm.contributions.store import ContributionStore
 
 
 def picture(number: int, kind: str = "PNG", side: int = 4) -> bytes:
@@ -25,10 +23,3 @@ def sha256(data: bytes) -> str:
 def files_of(folder: Path) -> dict[str, bytes]:
     """Return every file below a folder, hidden ones too, with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def image_files(store: ContributionStore) -> list[str]:
-    """Return the names of all files in the folders of the images, half-written ones too."""
-    return sorted(
-        path.name for path in (store.folder / "images").rglob("*") if path.is_file() and path.parent.name != "images"
-    )

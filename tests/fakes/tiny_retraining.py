@@ -3,7 +3,7 @@
 Pictures are soft patches, another one for each seed; those of the base have seeds from BASE on.
 """
 
-import hashlib
+import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcm.contributions.records import ContributedImage, Contribution, Revocation
+from lcm.contributions import store
+from lcm.contributions.store import ContributionStore
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.features.cache import EncodedImages, encode_images
 from lcm.features.encoders import ENCODERS, EncoderIdentity, EncoderSpec
-from lcm.retraining.contributed import image_id, numbers_of
 from tests.fakes.altered import scene as large_scene
 
 SIDE, WIDTH, BASE = 96, 64, 1000
@@ -43,10 +43,11 @@ class ColourEncoder:
 
 
 def use_colour_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put it into the table of encoders, and state and cache into a folder."""
+    """Put it into the table of encoders, state and cache into a folder, and leave the disk its time."""
     monkeypatch.setenv("LCM_HOME", str(folder / "home"))
     monkeypatch.delenv("LCM_CACHE", raising=False)
     monkeypatch.setitem(ENCODERS, IDENTITY.name, SPEC)
+    monkeypatch.setattr(store, "PRAGMAS", ("synchronous = OFF",))  # no power is cut here
 
 
 def encode(paths: Mapping[str, Path]) -> EncodedImages:
@@ -62,48 +63,28 @@ def base_dataset(folder: Path, splits: Mapping[str, str], pictures: Mapping[str,
     return Dataset(tuple(images))
 
 
-class FakeStore:
-    """Stands where a store stands, without its promises to the disk, which take most of its time."""
+class SmallStore(ContributionStore):
+    """A store, with what tests say often."""
 
-    def __init__(self, folder: Path):
-        self.folder, self._last = folder, 0
-        self._kept: dict[int, Contribution] = {}
-        self._revoked: list[Revocation] = []
-        folder.mkdir()
+    def keep(self, image: bytes, caption: str, source: str = "http") -> int:
+        """Add a contribution; returns its number."""
+        return self.add(image, caption, source=source).id
 
-    def add(self, image: bytes, caption: str, source: str = "http") -> int:
-        """Keep a contribution; returns its number."""
-        self._last, digest = self._last + 1, hashlib.sha256(image).hexdigest()
-        (self.folder / digest).write_bytes(image)
-        self._kept[self._last] = Contribution(
-            self._last, digest, len(image), "png", 160, 120, caption, caption, "en", source, "", True
-        )
-        return self._last
-
-    def send(self, seeds: Iterable[int], caption: str = "a picture", source: str = "http") -> list[int]:
+    def send(self, seeds: Iterable[int], caption: str = "a picture") -> list[int]:
         """Contribute the pictures of some seeds; returns the numbers."""
-        return [self.add(scene(seed), f"{caption} {seed}", source) for seed in seeds]
+        return [self.keep(scene(seed), f"{caption} {seed}") for seed in seeds]
 
-    def revoke(self, number: int) -> None:
-        gone = self._kept.pop(number)
-        self._revoked = sorted(
-            [*self._revoked, Revocation(number, gone.image_sha256, "png", "", "")], key=lambda one: one.id
-        )
-
-    def training_images(self) -> list[ContributedImage]:
-        found: dict[str, list[Contribution]] = {}
-        for one in self._kept.values():
-            found.setdefault(one.image_sha256, []).append(one)
-        return [ContributedImage(self.folder / digest, tuple(each)) for digest, each in found.items()]
-
-    def revocations(self) -> list[Revocation]:
-        return list(self._revoked)
+    def damage(self, number: int) -> None:
+        """Make the image of a contribution unreadable."""
+        with sqlite3.connect(self.path) as connection:
+            digest = self.get(number).image_sha256
+            connection.execute("UPDATE images SET data = x'00' WHERE image_sha256 = ?", (digest,))
 
     def name(self, number: int) -> str:
         """Return what a data set calls the image of a contribution."""
-        return next(image_id(image) for image in self.training_images() if number in numbers_of([image]))
+        return f"contributions/{self.get(number).image_sha256}"
 
     @property
     def names(self) -> list[str]:
         """What a data set calls the images, in the order of arrival."""
-        return [image_id(image) for image in self.training_images()]
+        return [image.image_id for image in self.training_images()]

@@ -9,7 +9,6 @@ from lcm.data.dataset import LabelledImage
 from lcm.data.text import Vocabulary
 from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures
-from lcm.retraining.contributed import PREFIX
 from lcm.training.batches import CaptionBatches
 from lcm.training.distill import Distillation, cap_contributed
 from lcm.training.loop import caption_loss, load_weights, real_logits, save_weights
@@ -80,7 +79,7 @@ def test_weights_of_another_model_or_damaged_ones_are_refused(tmp_path):
 def sent(labelled: LabelledFeatures, places) -> LabelledFeatures:
     """The images, those at `places` as if users had sent them."""
     images = [
-        LabelledImage(f"{PREFIX}{place:064x}", one.path, one.split, one.captions) if place in places else one
+        LabelledImage(f"contributions/{place:064x}", one.path, one.split, one.captions) if place in places else one
         for place, one in enumerate(labelled.images)
     ]
     return LabelledFeatures(images, labelled.rows, labelled.store)

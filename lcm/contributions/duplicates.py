@@ -1,0 +1,301 @@
+"""Copies of contributed images: the same picture saved anew, resized, or cut at its edges a little.
+
+The features of the captioner's encoder, which change little with a picture's edges and size, name a few candidates;
+their thumbnails decide. A copy shows a part of the original, so each of its positions x is at scale * x + shift in the
+original, across and down. These four numbers are found by Gauss-Newton on the differences of brightness (Lucas and
+Kanade, "An Iterative Image Registration Technique", IJCAI 1981), first on coarse thumbnails. Then the colours must
+agree, as a whole and in each of 8 x 8 blocks: two moments of one scene agree as a whole, and differ where something has
+moved.
+
+Features are kept as WIDTH sums of all their numbers with random signs, which keep angles (Achlioptas,
+"Database-friendly random projections", PODS 2001): 51 MB for 100,000 images. Thumbnails stay on disk, 7 kB each, in
+their own file, which may be removed at any time: all of it can be made anew.
+
+Shapes: T pixels a side of a thumbnail, K originals, R images, D numbers in pooled features.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lcm.captioning.description import SeenImage
+from lcm.features.convert import PREPROCESSING
+from lcm.features.encoders import EncoderIdentity
+
+SIDE = 48  # T of a thumbnail
+COARSE = 16  # T of the first steps
+COARSE_STEPS, FINE_STEPS = 10, 5
+COARSE_FIT = 0.5  # below it a pair is given up after the first steps: copies have 0.9, other photos 0.2 on average
+SCALES = (0.75, 1.05)  # of sides: how much of the original a copy may show
+BLOCKS = 8  # a side
+NOISE = 8.0  # grey levels that count as variance of any picture: one of a single colour has no other
+# See reports/memory.md: copies have at least 0.98 and at most 17; nothing else measured passes both limits.
+MIN_FIT = 0.97  # share of the copy's variance that the original explains
+MAX_BLOCK = 20.0  # grey levels, root mean square over the block that differs most
+WIDTH = 128
+VERSION = 1  # counts up when the same image would get another signature
+CANDIDATES = 16  # thumbnails that are compared: of 250 photos halved in size, among 6,000, none had a place after 8
+MIN_COSINE = 0.4  # of candidates; copies have 0.58 at least, and a picture without features has 0
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS signatures (encoder TEXT NOT NULL, image TEXT NOT NULL, direction BLOB NOT NULL, "
+    "thumbnail BLOB NOT NULL, PRIMARY KEY (encoder, image))"
+)
+PRAGMAS = ("busy_timeout = 1000", "journal_mode = TRUNCATE", "synchronous = NORMAL", "secure_delete = ON")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well originals agree with a picture, once they are laid upon it."""
+
+    fit: np.ndarray  # [K]: 1 where they agree, below 0 where anything agrees better
+    block: np.ndarray  # [K]: of the block that differs most, its root mean square in grey levels
+
+    @property
+    def is_copy(self) -> np.ndarray:
+        """Which originals the picture is a copy of, bool [K]."""
+        return (self.fit >= MIN_FIT) & (self.block <= MAX_BLOCK)
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """Return the picture of uint8 pixels [S, S, 3] as it is compared, uint8 [SIDE, SIDE, 3]."""
+    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX))
+
+
+def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
+    """Lay originals [K, SIDE, SIDE, 3] upon a picture [SIDE, SIDE, 3], all thumbnails, and tell how they agree.
+
+    What does not fit coarsely is not looked at closely: its block is infinite.
+    """
+    copy, originals = copy.astype(np.float32), originals.astype(np.float32)
+    fit, block = np.full(len(originals), -np.inf), np.full(len(originals), np.inf)
+    if not len(originals):
+        return Fit(fit, block)
+    coarse, coarse_originals = _shrink(copy), _shrink(originals)
+    places = _register(coarse.mean(-1), coarse_originals.mean(-1), _unmoved(len(originals)), COARSE_STEPS)
+    fit, _ = _agreement(coarse, coarse_originals, places)
+    close = np.flatnonzero(fit >= COARSE_FIT)
+    if len(close):
+        near = originals[close]
+        fine = _register(_smooth(copy.mean(-1)), _smooth(near.mean(-1)), places[close], FINE_STEPS)
+        fit[close], block[close] = _agreement(copy, near, fine)
+    return Fit(fit, block)
+
+
+def _unmoved(count: int) -> np.ndarray:
+    """Return [K, 4] of scale and shift across, scale and shift down, in shares of the sides."""
+    return np.tile(np.float32([1, 0, 1, 0]), (count, 1))
+
+
+def _shrink(pictures: np.ndarray) -> np.ndarray:
+    """Return [..., COARSE, COARSE, 3] of [..., SIDE, SIDE, 3]."""
+    step = SIDE // COARSE
+    return pictures.reshape(*pictures.shape[:-3], COARSE, step, COARSE, step, 3).mean((-4, -2))
+
+
+def _smooth(pictures: np.ndarray) -> np.ndarray:
+    """Return [..., T, T] with each pixel the mean of its neighbours, which count 1, 2, 1 in both directions."""
+    edged = np.pad(pictures, [(0, 0)] * (pictures.ndim - 2) + [(1, 1)] * 2, mode="edge")
+    across = edged[..., :-2] + 2 * edged[..., 1:-1] + edged[..., 2:]
+    return (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 16
+
+
+def _samplers(scale: np.ndarray, shift: np.ndarray, side: int) -> np.ndarray:
+    """Return matrices [K, T, T] that read lines of pixels at scale * x + shift, between two pixels both."""
+    centres = (np.arange(side, dtype=np.float32) + 0.5) / side
+    places = (scale[:, None] * centres + shift[:, None]) * side - 0.5
+    distances = np.abs(places.clip(0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32))
+    return np.maximum(0, 1 - distances)
+
+
+def _register(copy: np.ndarray, originals: np.ndarray, places: np.ndarray, steps: int) -> np.ndarray:
+    """Return better places [K, 4] of the greys [T, T] within the greys [K, T, T] than those given."""
+    count, side = originals.shape[:2]
+    centres = (np.arange(side, dtype=np.float32) + 0.5) / side
+    slopes = [np.gradient(originals, axis=axis).astype(np.float32) * side for axis in (2, 1)]
+    for _ in range(steps):
+        across = _samplers(places[:, 0], places[:, 1], side).transpose(0, 2, 1)
+        down = _samplers(places[:, 2], places[:, 3], side)
+        difference = copy - down @ originals @ across
+        slope_x, slope_y = (down @ slope @ across for slope in slopes)
+        jacobian = np.stack([slope_x * centres, slope_x, slope_y * centres[:, None], slope_y], 1)
+        jacobian = jacobian.reshape(count, 4, -1)
+        normal = jacobian @ jacobian.transpose(0, 2, 1)  # [K, 4, 4]
+        damping = 1e-3 * np.trace(normal, axis1=1, axis2=2) / 4 + 1e-3  # a picture of one colour has no slopes
+        normal += damping[:, None, None] * np.eye(4, dtype=np.float32)
+        step = np.linalg.solve(normal, jacobian @ difference.reshape(count, -1, 1))[..., 0]
+        places = places + step.clip(-0.1, 0.1)
+        places[:, ::2] = places[:, ::2].clip(*SCALES)
+    return places
+
+
+def _agreement(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return fit and worst block [K] of pictures [T, T, 3] and [K, T, T, 3] that are laid upon one another."""
+    side = copy.shape[0]
+    across = _samplers(places[:, 0], places[:, 1], side).transpose(0, 2, 1)[:, None]
+    down = _samplers(places[:, 2], places[:, 3], side)[:, None]
+    copy = _smooth(copy.transpose(2, 0, 1))  # [3, T, T]
+    laid = _smooth(down @ originals.transpose(0, 3, 1, 2) @ across)  # [K, 3, T, T]
+    squares = (copy - laid) ** 2
+    variance = ((copy - copy.mean((1, 2), keepdims=True)) ** 2).mean() + NOISE**2
+    part = side // BLOCKS
+    blocks = squares.reshape(-1, 3, BLOCKS, part, BLOCKS, part).mean((1, 3, 5))  # [K, BLOCKS, BLOCKS]
+    return 1 - squares.mean((1, 2, 3)) / variance, np.sqrt(blocks.max((1, 2)))
+
+
+class Signatures:
+    """The signatures of one encoder's images, by the sha256 of their bytes; safe to call from several threads.
+
+    Several processes may share the file. Every method may raise sqlite3.Error, and then changed nothing on disk.
+    """
+
+    def __init__(self, path: Path | None, encoder: EncoderIdentity):
+        """Open the file, make it anew where it is damaged; without a path, or where none can be written, it is lost."""
+        self.encoder = encoder
+        self._key = f"{encoder.name}-{encoder.source_sha256[:12]}-p{PREPROCESSING}-v{VERSION}"
+        self._lock = threading.Lock()
+        self._connection, self.is_kept = _open(path)
+        self._images: list[str] = []  # of the rows, which never move while others look; empty: it was removed
+        self._free: list[int] = []  # rows without an image
+        self._rows: dict[str, int] = {}  # image -> row
+        self._directions = np.empty((0, WIDTH), np.float32)  # of length 1; room for more than there are
+        self._load()
+
+    @property
+    def count(self) -> int:
+        """How many images have a signature; no `__len__`: being empty is not being none."""
+        return len(self._rows)
+
+    def missing(self, images: Iterable[str]) -> list[str]:
+        """Return those of some images that have no signature."""
+        return [image for image in images if image not in self._rows]
+
+    def __contains__(self, image: str) -> bool:
+        return image in self._rows
+
+    def add(self, image: str, seen: SeenImage) -> None:
+        """Keep an image's signature."""
+        direction = direction_of(seen.features["pooled"])
+        values = (self._key, image, direction.astype(np.float16).tobytes(), thumbnail(seen.pixels).tobytes())
+        with self._lock:
+            self._connection.execute("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?)", values)
+            self._put(image, direction)
+
+    def adopt(self, image: str) -> bool:
+        """Take in the signature that another process has kept; returns whether there is one."""
+        query = "SELECT direction FROM signatures WHERE encoder = ? AND image = ?"
+        with self._lock:
+            found = self._connection.execute(query, (self._key, image)).fetchone()
+            if found:
+                self._put(image, np.frombuffer(found[0], np.float16))
+        return found is not None
+
+    def remove(self, images: Iterable[str]) -> None:
+        """Forget images for good, those of other encoders too; what is not there is skipped."""
+        images = list(images)
+        with self._lock:
+            for image in images:
+                row = self._rows.pop(image, None)
+                if row is not None:
+                    self._directions[row], self._images[row] = 0, ""
+                    self._free.append(row)
+            self._connection.executemany("DELETE FROM signatures WHERE image = ?", ((image,) for image in images))
+
+    def kept(self) -> set[str]:
+        """Return the images that the file holds, of any encoder."""
+        with self._lock:
+            return {image for (image,) in self._connection.execute("SELECT image FROM signatures")}
+
+    def copies(self, seen: SeenImage) -> list[str]:
+        """Return the images that the one seen is a copy of."""
+        with self._lock:
+            directions = self._directions[: len(self._images)]
+        cosines = directions @ direction_of(seen.features["pooled"])  # [R]; without the lock: it takes longest
+        best = np.argpartition(-cosines, CANDIDATES)[:CANDIDATES] if len(cosines) > CANDIDATES else range(len(cosines))
+        rows = [row for row in best if cosines[row] >= MIN_COSINE]
+        found = self._thumbnails(rows) if rows else {}
+        if not found:
+            return []
+        fit = compare(thumbnail(seen.pixels), np.stack(list(found.values())))
+        return [image for image, is_copy in zip(found, fit.is_copy, strict=True) if is_copy]
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def _thumbnails(self, rows: list[int]) -> dict[str, np.ndarray]:
+        """Return image -> thumbnail; a row that changed meanwhile gives none, or that of another image."""
+        marks = ", ".join("?" * len(rows))
+        query = f"SELECT image, thumbnail FROM signatures WHERE encoder = ? AND image IN ({marks})"
+        with self._lock:
+            images = [self._images[row] for row in rows]
+            found = self._connection.execute(query, (self._key, *images)).fetchall()
+        return {image: np.frombuffer(data, np.uint8).reshape(SIDE, SIDE, 3) for image, data in found}
+
+    def _load(self) -> None:
+        query = "SELECT image, direction FROM signatures WHERE encoder = ?"
+        with self._lock:
+            for image, direction in self._connection.execute(query, (self._key,)):
+                self._put(image, np.frombuffer(direction, np.float16))
+
+    def _put(self, image: str, direction: np.ndarray) -> None:
+        row = self._rows.get(image)
+        if row is None:
+            row = self._rows[image] = self._free.pop() if self._free else self._new_row()
+            self._images[row] = image
+        self._directions[row] = direction
+
+    def _new_row(self) -> int:
+        row = len(self._images)
+        if row == len(self._directions):
+            room = np.zeros((max(256, row), WIDTH), np.float32)
+            self._directions = np.concatenate([self._directions, room])
+        self._images.append("")
+        return row
+
+
+@cache
+def _signs(width: int) -> np.ndarray:
+    """Return the signs [D, WIDTH]; of RandomState, whose numbers stay what they are in all versions of NumPy."""
+    return np.random.RandomState(0).randint(0, 2, (width, WIDTH)).astype(np.float32) * 2 - 1
+
+
+def direction_of(features: np.ndarray) -> np.ndarray:
+    """Return pooled features [D] as they are compared: [WIDTH] float32, of length 1, or 0 where there are none."""
+    sums = np.asarray(features, np.float32) @ _signs(len(features))
+    length = np.linalg.norm(sums)
+    return sums / length if length > 0 and np.isfinite(length) else np.zeros_like(sums)
+
+
+def _open(path: Path | None) -> tuple[sqlite3.Connection, bool]:
+    """Return a connection to the file, and whether it is one that stays."""
+    for _ in range(2 if path else 0):
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return _connect(str(path)), True
+        except (OSError, sqlite3.OperationalError):  # the folder cannot be written
+            break
+        except sqlite3.DatabaseError:  # no database, or a damaged one
+            with suppress(OSError):
+                path.unlink()
+    return _connect(""), False  # a file that SQLite makes for itself and removes
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(SCHEMA)
+        connection.execute("SELECT count(*) FROM signatures WHERE encoder = ''").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,1 +1,0 @@
-"""Whole jobs: running notebooks, measuring speed."""

@@ -1,0 +1,491 @@
+"""What a retraining learns from: the contributions that are new, the model that it resumes from, and what stays out.
+
+Contributions join the base data set. Kept out of a training, though they stay in the store, are those that a person
+should look at first (flagged), copies of what the base holds out, and whatever was revoked; nor may what was revoked
+live on in the weights of the parent model.
+"""
+
+import html
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Protocol
+
+import numpy as np
+
+from lcm import registry
+from lcm.captioning.bundle import WEIGHTS, Manifest
+from lcm.captioning.captioner import SHIPPED, current_folder, current_version, models_folder, version_folder
+from lcm.captioning.taggers import load_tag_scorer
+from lcm.config import PrepareConfig
+from lcm.contributions.store import ContributedImage, Contribution, ContributionStore, Revocation
+from lcm.contributions.text import id_ranges, parse_id_ranges
+from lcm.data.dataset import Dataset, LabelledImage
+from lcm.data.text import Vocabulary, standardise
+from lcm.errors import BundleError, ConfigError, NothingToDo
+from lcm.evaluation.gallery import evenly
+from lcm.features.cache import EncodedImages
+from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
+
+# Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, which it is
+# measured on, which wait for a person to look at them, and all that there were, each as id ranges.
+TRAINED, TESTED, QUARANTINED, SEEN = CONTRIBUTIONS = (
+    "contributions",
+    "contributions_tested",
+    "contributions_quarantined",
+    "contributions_seen",
+)
+CURRENT, STORE, ALL = "current", "store", "all"  # values of the parameters start_from, contributions and approved
+SUSPECTS = "suspects.jsonl"
+SHOWN = 20  # flagged contributions that the notebook lists; all are in the run's folder
+KEPT_OUT = "an earlier run kept it out, and nobody has approved it since"
+
+FEW = 10  # contributions that one text or one contributor may always have: of three, a share says nothing
+NAMED = ":"  # a source without it names no contributor: "http", "import"; with it, "http:ann"
+ENOUGH_TEXTS = 100  # other captions that an image can be asked about; where the new ones are fewer, base ones join
+MOST_TEXTS = 1000
+# A batch's mean share of captions that fit worse than their own: of 50 pairs or more, honest photos had 0.955 at least,
+# honest pictures of a kind that the scorer had never seen 0.659, and captions sent with other images 0.589 at most.
+ENOUGH_TEXTS_OF_BATCH, LEAST_FIT = 50, 0.62
+
+
+# The parent model
+
+
+@dataclass(frozen=True)
+class ParentVersion:
+    """A model to resume training from, or to be compared with."""
+
+    version: str
+    folder: Path
+    manifest: Manifest
+    skipped: tuple[str, ...] = ()  # newer versions that learned from what is revoked by now
+
+    @property
+    def trained(self) -> set[int]:
+        """The ids of the contributions that the model has learned from."""
+        return self._ids(TRAINED)
+
+    @property
+    def tested(self) -> set[int]:
+        """The ids of the contributions that it was measured on."""
+        return self._ids(TESTED)
+
+    @property
+    def quarantined(self) -> set[int]:
+        """The ids of those that were kept out until a person has looked at them."""
+        return self._ids(QUARANTINED)
+
+    @property
+    def seen(self) -> set[int]:
+        """The ids of all that there were when it was trained, whatever became of them."""
+        return self._ids(SEEN)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that the model knows."""
+        return Vocabulary.load(self.folder / "vocabulary.txt")
+
+    def adapt(self, config: PrepareConfig) -> PrepareConfig:
+        """Return the parameters with the encoder and the features that the model was trained with."""
+        return replace(config, encoder=self.manifest.encoder.name, features=self.manifest.feature_kind)
+
+    def _ids(self, key: str) -> set[int]:
+        return parse_id_ranges(self.manifest.training_data.get(key, ""))
+
+
+def current_parent() -> ParentVersion:
+    """Return the current version; raises BundleError when it is no bundle."""
+    models = models_folder()
+    folder = current_folder(models)  # a link may lead to somewhere else
+    return ParentVersion(current_version(models), folder, Manifest.load(folder))
+
+
+def find_parent(start_from: str, present: Collection[int]) -> ParentVersion:
+    """Return what to resume from: "current", or a bundle's folder.
+
+    Instead of a current version that has learned from contributions that are not among those `present` any more, it is
+    the nearest one before that has not: what was revoked must be gone. Raises BundleError for a folder that has, or
+    whose bundle was exported without weights.
+    """
+    if start_from != CURRENT:
+        folder = Path(start_from).expanduser().resolve()
+        parent = ParentVersion(folder.name, folder, Manifest.load(folder))
+        if revoked := parent.trained - set(present):
+            raise BundleError(
+                f"{folder} has learned from {len(revoked)} contributions that are revoked; start from another bundle, "
+                "or from scratch with -p start_from ''"
+            )
+        return _with_weights(parent)
+    models, skipped = models_folder(), []
+    current = current_version(models)
+    for version in (current, *registry.versions_before(registry.read_history(models), current), SHIPPED):
+        folder = current_folder(models) if version == current else version_folder(models, version)
+        try:
+            parent = ParentVersion(version, folder, Manifest.load(folder), tuple(skipped))
+        except BundleError:
+            continue
+        if parent.trained <= set(present):
+            return _with_weights(parent)
+        skipped.append(version)
+    raise ConfigError("there is no model to start from; train one from scratch with -p start_from ''")
+
+
+def _with_weights(parent: ParentVersion) -> ParentVersion:
+    if not (parent.folder / WEIGHTS).is_file():
+        raise BundleError(
+            f"{parent.folder} cannot be trained further: it has no {WEIGHTS}; train from scratch with "
+            "-p start_from '', or export it again with this version of lcm"
+        )
+    return parent
+
+
+# Contributions that a person should look at first
+
+
+class SentenceScorer(Protocol):
+    """What says how well texts fit images: the tag scorer of a bundle."""
+
+    def image_vectors(self, pooled: np.ndarray) -> np.ndarray:
+        """Return unit vectors [B, D] of pooled features [B, F]."""
+        ...
+
+    def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors [K, D] of texts."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may train without a person's look; raises ConfigError unless every share is one."""
+
+    text_share: float  # of the new contributions that one caption text may have
+    contributor_share: float  # of the new contributions that one named contributor may have
+    misfit_share: float  # a caption that fits its image worse than all but this share of other captions is a misfit
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name} is {value!r}; it must be 0 to 1")
+
+    @classmethod
+    def of(cls, config: PrepareConfig) -> "Limits":
+        """Return the limits that a run's parameters name."""
+        return cls(config.text_share, config.contributor_share, config.misfit_share)
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """A contribution that a person should look at."""
+
+    contribution: Contribution
+    reason: str
+
+
+def find_flagged(
+    images: Sequence[ContributedImage],
+    limits: Limits,
+    scorer: SentenceScorer | None,
+    features: Mapping[str, np.ndarray],
+    base_captions: Sequence[str],
+) -> list[Flagged]:
+    """Return those of the new contributions, each once, that a person should look at, in the order of arrival.
+
+    There are four signs: one caption text, or one contributor, has too large a share of what is new; a caption fits its
+    image worse than nearly all other captions would; all of them together fit their images hardly better than any
+    others. `features` are pooled, by image_id; without `scorer`, or with a misfit share of 0, fit is not asked about.
+    """
+    pairs = sorted(((one, image) for image in images for one in image.contributions), key=lambda pair: pair[0].id)
+    new, asked = [one for one, _ in pairs], scorer and limits.misfit_share and pairs
+    found: dict[int, Flagged] = {}
+    for flagged in (
+        *_frequent_texts(new, max(FEW, int(limits.text_share * len(new)))),
+        *_frequent_contributors(new, max(FEW, int(limits.contributor_share * len(new)))),
+        *(_misfits(pairs, scorer, features, base_captions, limits.misfit_share) if asked else ()),
+    ):
+        found.setdefault(flagged.contribution.id, flagged)
+    return [found[number] for number in sorted(found)]
+
+
+def _frequent_texts(new: Sequence[Contribution], most: int) -> Iterator[Flagged]:
+    """Yield all contributions of a text that has too many."""
+    texts = [" ".join(standardise(one.caption)) for one in new]
+    counts = Counter(texts)
+    for one, text in zip(new, texts, strict=True):
+        if counts[text] > most:
+            yield Flagged(one, f"{counts[text]} of {len(new)} new contributions have this caption; at most {most} may")
+
+
+def _frequent_contributors(new: Sequence[Contribution], most: int) -> Iterator[Flagged]:
+    """Yield what a contributor sent beyond the most, the latest."""
+    counts, so_far = Counter(one.source for one in new if NAMED in one.source), Counter()
+    for one in new:
+        so_far[one.source] += 1
+        if counts[one.source] > most and so_far[one.source] > most:
+            count = f"{counts[one.source]} of {len(new)} new contributions"
+            yield Flagged(one, f"{count} are from {one.source}; the first {most} train")
+
+
+def _misfits(
+    pairs: Sequence[tuple[Contribution, ContributedImage]],
+    scorer: SentenceScorer,
+    features: Mapping[str, np.ndarray],
+    base_captions: Sequence[str],
+    share: float,
+) -> Iterator[Flagged]:
+    """Yield the contributions whose caption fits its image worse than nearly all others, or all, if they seem mixed up.
+
+    The others are the new captions themselves: a new kind of image may be one that the scorer knows little about, and
+    its own captions are then judged by one another.
+    """
+    texts = list(dict.fromkeys(one.caption for one, _ in pairs))
+    others = [texts[place] for place in evenly(MOST_TEXTS, len(texts))]
+    if len(others) < ENOUGH_TEXTS:
+        others += [base_captions[place] for place in evenly(ENOUGH_TEXTS - len(others), len(base_captions))]
+    worse = _shares_worse(pairs, scorer, features, others)
+    by_text = {one.caption: its for (one, _), its in zip(pairs, worse, strict=True)}  # each text counts once
+    mean = fmean(by_text.values())
+    shuffled = len(by_text) >= ENOUGH_TEXTS_OF_BATCH and mean < LEAST_FIT
+    for (one, _), its in zip(pairs, worse, strict=True):
+        if shuffled:
+            reason = f"{len(by_text)} new captions fit their images better than {mean:.0%} of others, on average"
+            yield Flagged(one, f"{reason}: were they sent with the wrong images?")
+        elif its < share:
+            yield Flagged(one, f"it fits its image worse than {1 - its:.0%} of {len(others)} other captions")
+
+
+def _shares_worse(
+    pairs: Sequence[tuple[Contribution, ContributedImage]],
+    scorer: SentenceScorer,
+    features: Mapping[str, np.ndarray],
+    others: Sequence[str],
+) -> list[float]:
+    """Return of each pair the share of other captions that fit its image worse than its own; half of them by chance."""
+    names = list(dict.fromkeys(image.image_id for _, image in pairs))
+    places = {name: place for place, name in enumerate(names)}
+    seen = scorer.image_vectors(np.stack([features[name] for name in names]))
+    own, other = scorer.text_vectors([one.caption for one, _ in pairs]), scorer.text_vectors(others)
+    cosines = ((seen[places[image.image_id]], vector) for (_, image), vector in zip(pairs, own, strict=True))
+    return [float((other @ image < vector @ image - 1e-6).mean()) for image, vector in cosines]
+
+
+# What is new
+
+
+@dataclass(frozen=True)
+class NewContributions:
+    """The contributions that a run finds, before anything is known of their images."""
+
+    images: Sequence[ContributedImage] = ()
+    revoked: Sequence[Revocation] = ()
+    new: frozenset[int] = frozenset()  # ids that the current model has not seen, or that were approved since
+    quarantined: frozenset[int] = frozenset()  # ids that were kept out before, and that nobody has approved
+    needs_unlearning: bool = False  # whether the current model has learned from what is revoked
+    earlier: Mapping[str, str] = field(default_factory=dict)  # image_id -> its split when models were trained
+    parent: ParentVersion | None = None  # what to resume from; None: from scratch
+    approved: frozenset[int] = frozenset()  # ids that a person has let pass
+
+    def join(self, dataset: Dataset) -> Dataset:
+        """Return the data set with all these images, as if they all trained."""
+        return _join(dataset, [_labelled(image, TRAIN) for image in self.images])
+
+    def __str__(self) -> str:
+        lines = ["no contributions"]
+        if self.images:
+            lines = [
+                f"{len(self.images)} contributed images, {len(_ids_of(self.images))} captions, {len(self.new)} of "
+                "them new to the current model"
+            ]
+        if self.parent:
+            lines += [f"training resumes from {self.parent.version} ({self.parent.manifest.name})"]
+            lines += [f"not from {one}: it has learned from what is revoked" for one in self.parent.skipped]
+        return "\n".join(lines)
+
+
+def read_new_contributions(config: PrepareConfig, store: ContributionStore | None = None) -> NewContributions:
+    """Return the contributions of the store that `config` names; none where it names none.
+
+    Raises NothingToDo when the current model has seen all there are, none that it has not learned from was approved
+    since, and none that it has learned from is revoked. Raises ConfigError for start_from without contributions: what
+    is revoked is not known then.
+    """
+    Limits.of(config)  # refuses wrong ones before anything is read
+    named = parse_id_ranges("" if config.approved == ALL else config.approved)
+    if not config.contributions:
+        if config.start_from:
+            raise ConfigError(f"start_from is {config.start_from!r}, and that needs -p contributions {STORE}")
+        return NewContributions()
+    store = store or _open(config.contributions)
+    approved = named | store.approved()
+    images, revoked, current = store.training_images(), store.revocations(), current_parent()
+    present = _ids_of(images)
+    waiting = current.quarantined & present
+    let_pass = waiting if config.approved == ALL else waiting & approved
+    new = (present - current.seen) | let_pass
+    needs_unlearning = not current.trained <= present
+    if not new and not needs_unlearning:
+        which = f"{current.version}, the current model, has not seen" if images else "can train"
+        raise NothingToDo(
+            f"there is no contribution that {which}; nothing is trained. Send some with POST /caption or "
+            "lcm contributions import"
+        )
+    parent = find_parent(config.start_from, present) if config.start_from else None
+    learned = current.trained | (parent.trained if parent else set())
+    earlier = {}
+    for image in images:
+        ids = _ids_of([image])
+        if split := TRAIN if ids & learned else TEST if ids & current.tested else "":
+            earlier[image.image_id] = split
+    kept_out = frozenset(waiting - let_pass)
+    return NewContributions(
+        images, revoked, frozenset(new), kept_out, needs_unlearning, earlier, parent, frozenset(approved)
+    )
+
+
+def _open(contributions: str) -> ContributionStore:
+    if contributions == STORE:
+        return ContributionStore()
+    folder = Path(contributions).expanduser()
+    if not folder.is_dir():  # the store would make it, and hold nothing
+        raise ConfigError(f"contributions is {contributions!r}, which is no folder; give {STORE!r} or a store's folder")
+    return ContributionStore(folder)
+
+
+# What trains
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The data set with the contributions that take part, and what became of the others."""
+
+    dataset: Dataset
+    contributions: NewContributions
+    placement: Placement
+    flagged: Sequence[Flagged] = ()
+
+    def as_metrics(self) -> dict[str, float | str]:
+        """Return the counts for metrics.json, and the ids of the contributions for the manifest.
+
+        Without contributions too: what an earlier run into the same folder has left does not hold any more.
+        """
+        split_of = {image.image_id: image.split for image in self.dataset.images if image.is_contributed}
+        flagged = {one.contribution.id for one in self.flagged}
+        images, parent = self.contributions.images, self.contributions.parent
+        ids = {
+            split: _ids_of(one for one in images if split_of.get(one.image_id) == split) - flagged
+            for split in (TRAIN, TEST)
+        }
+        return {
+            "contributed_train_images": [*split_of.values()].count(TRAIN),
+            "contributed_test_images": [*split_of.values()].count(TEST),
+            "contributions_new": len(self.contributions.new),
+            "contributions_suspected": len(self.flagged),
+            "contributed_copies": len(self.placement.copies),
+            "contributed_copies_of_held_out": len(self.placement.held_out),
+            TRAINED: id_ranges(ids[TRAIN]),
+            TESTED: id_ranges(ids[TEST]),
+            QUARANTINED: id_ranges(flagged),
+            SEEN: id_ranges(_ids_of(images)),
+            "start_from": str(parent.folder) if parent else "",
+            "start_version": parent.version if parent else "",
+        }
+
+    def as_html(self) -> str:
+        """Return what a person should know of the contributions; captions are escaped."""
+        if not self.contributions.images:
+            return "<p>No contributions take part.</p>"
+        rows = "".join(
+            f"<tr><td>{html.escape(name.replace('_', ' '))}</td><td>{value:,}</td></tr>"
+            for name, value in self.as_metrics().items()
+            if isinstance(value, int)
+        )
+        listed = "".join(
+            f"<tr><td>{one.contribution.id}</td><td>{html.escape(one.contribution.caption)}</td>"
+            f"<td>{html.escape(one.reason)}</td></tr>"
+            for one in self.flagged[:SHOWN]
+        )
+        flagged = (
+            f"<p>For a person to look at ({min(SHOWN, len(self.flagged))} of {len(self.flagged)}, all in "
+            f"{SUSPECTS}); <code>-p approved 3,7-9</code> lets contributions pass:</p>"
+            f"<table><tr><th>number</th><th>caption</th><th>why</th></tr>{listed}</table>"
+        )
+        return f"<table>{rows}</table>{flagged if self.flagged else ''}"
+
+    def save_flagged(self, folder: Path) -> None:
+        """Write the contributions that a person should look at, one JSON object a line; no file without any there."""
+        if not self.contributions.images:
+            (folder / SUSPECTS).unlink(missing_ok=True)
+            return
+        lines = (
+            json.dumps(one.contribution.as_record() | {"reason": one.reason}, ensure_ascii=False) + "\n"
+            for one in self.flagged
+        )
+        (folder / SUSPECTS).write_text("".join(lines), encoding="utf-8")
+
+    def check(self) -> None:
+        """Raise NothingToDo when none of what is new may train, and nothing that the model knows has been revoked."""
+        found, trained = self.contributions, parse_id_ranges(self.as_metrics()[TRAINED])
+        if found.images and not (trained & found.new or found.needs_unlearning):
+            raise NothingToDo(
+                f"of {len(found.new)} new contributions none may train: {len(self.flagged)} wait for a person to "
+                f"look at them ({SUSPECTS}), the others are held out; nothing is trained"
+            )
+
+
+def build_training_set(
+    dataset: Dataset, encoded: EncodedImages, contributions: NewContributions, config: PrepareConfig
+) -> TrainingSet:
+    """Return the data set with the contributed images that take part, each in its split.
+
+    `dataset` is as `contributions.join` gave it, `encoded` of all its images that could be read.
+    """
+    if not contributions.images:
+        return TrainingSet(dataset, contributions, Placement())
+    images, revoked = contributions.images, contributions.revoked
+    placement = place_images(images, revoked, dataset, encoded, contributions.earlier)
+    flagged = _flagged(dataset, encoded, contributions, config)
+    ids = {one.contribution.id for one in flagged}
+    placed = [(image.without(ids), placement.splits.get(image.image_id, "")) for image in images]
+    joined = _join(dataset, [_labelled(image, split) for image, split in placed if image and split])
+    return TrainingSet(joined, contributions, placement, flagged)
+
+
+def _flagged(
+    dataset: Dataset, encoded: EncodedImages, contributions: NewContributions, config: PrepareConfig
+) -> list[Flagged]:
+    """Return the contributions that a person should look at and has not approved, earlier ones among them."""
+    if config.approved == ALL:
+        return []
+    every = [one for image in contributions.images for one in image.contributions]
+    kept_out = [Flagged(one, KEPT_OUT) for one in every if one.id in contributions.quarantined]
+    old = {one.id for one in every} - contributions.new
+    new = [one for image in contributions.images if image.image_id in encoded.keys if (one := image.without(old))]
+    judge = contributions.parent or current_parent()
+    scorer = load_tag_scorer(None, judge.folder, judge.manifest)
+    if judge.manifest.encoder != encoded.encoder:
+        scorer = None  # it reads other features
+    features: dict[str, np.ndarray] = {}
+    if names := [image.image_id for image in new]:
+        store, (rows,) = encoded.features(names, "pooled")
+        features = {name: np.asarray(store[row], np.float32) for name, row in zip(names, rows, strict=True)}
+    base = [caption for image in dataset.of(TRAIN) if not image.is_contributed for caption in image.captions]
+    found = find_flagged(new, Limits.of(config), scorer, features, base)
+    found = [*kept_out, *(one for one in found if one.contribution.id not in contributions.approved)]
+    return sorted(found, key=lambda one: one.contribution.id)
+
+
+def _labelled(image: ContributedImage, split: str) -> LabelledImage:
+    return LabelledImage(image.image_id, image.path, split, image.captions)
+
+
+def _ids_of(images: Iterable[ContributedImage]) -> set[int]:
+    return {one.id for image in images for one in image.contributions}
+
+
+def _join(dataset: Dataset, images: Sequence[LabelledImage]) -> Dataset:
+    """Return the data set with these contributed images at its end, in place of all that it had."""
+    base = tuple(image for image in dataset.images if not image.is_contributed)
+    return replace(dataset, images=(*base, *images))

@@ -1,0 +1,220 @@
+"""Fetching: a mirror's copy becomes a store here, with the same ids, whatever is damaged there. Rows H12 and H17."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+from lcm.contributions.mirror import APPROVED, GONE, MARKER, ORIGIN, Target, TargetError, fetch, fetch_contributions
+from lcm.contributions.store import ContributionStore
+from lcm.data.remote import Address
+from lcm.errors import ConfigError, DataError
+from tests.fakes.contributed import files_of, picture
+from tests.fakes.mirror_targets import Clock, down, make_mirror, make_target, objects
+
+RECORD = "contributions/{}.json"
+
+
+@pytest.fixture
+def store(store) -> ContributionStore:
+    """Five contributions of four images; the second is revoked already, the third approved."""
+    for number, caption in enumerate(("a dog", "a cat", "a boat", "ein Boot")):
+        store.add(picture(number), caption, language="de" if number == 3 else "en", source="http:ann")
+    store.add(picture(0), "a brown dog\n")
+    store.revoke(2, "asked for")
+    store.approve([3])
+    return store
+
+
+@pytest.fixture(params=["memory", "disk"])
+def target(request, tmp_path, store) -> Target:
+    """The copy of that store."""
+    target = make_target(tmp_path / "remote", request.param)
+    copy(store, target)
+    return target
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "runner"
+
+
+def copy(store: ContributionStore, target: Target) -> None:
+    make_mirror(store, target, Clock()).copy_due()
+
+
+def change(target: Target, number: int, **values) -> None:
+    name = RECORD.format(number)
+    target.put(name, json.dumps(json.loads(objects(target)[name]) | values).encode())
+
+
+def content(store: ContributionStore) -> tuple:
+    rows = list(store.contributions())
+    return rows, [store.read_image(one) for one in rows], store.revocations(), store.approved()
+
+
+def test_what_was_copied_is_here_with_its_ids_and_nothing_changes_there(store, target, folder):
+    before = objects(target)
+    done = fetch(target, folder)
+    assert (done.contributions, done.new, done.revoked, done.damaged) == (4, 4, 0, {})
+    assert content(ContributionStore(folder)) == content(store)
+    assert objects(target) == before
+
+
+def test_again_it_changes_nothing_and_reads_no_image(target, folder):
+    fetch(target, folder)
+    before = content(ContributionStore(folder))
+    target.fs.calls.clear()
+    done = fetch(target, folder)
+    assert (done.contributions, done.new, done.revoked) == (4, 0, 0)
+    assert content(ContributionStore(folder)) == before
+    assert not [path for name, path in target.fs.calls if name == "cat_file" and not path.endswith((MARKER, APPROVED))]
+
+
+def test_h17_later_it_brings_what_is_new_and_takes_what_is_revoked(store, target, folder):
+    fetch(target, folder)
+    store.add(picture(9), "a tree")
+    store.revoke(3, "asked for")
+    store.approve([1])
+    copy(store, target)
+    done = fetch(target, folder)
+    assert (done.contributions, done.new, done.revoked) == (4, 1, 1)
+    assert content(ContributionStore(folder)) == content(store)
+
+
+def test_what_goes_without_a_line_is_revoked_as_well(target, folder):
+    fetch(target, folder)
+    target.delete(RECORD.format(3))
+    target.put("revocations/1.json", b"{")
+    done = fetch(target, folder)
+    assert (done.revoked, list(done.damaged)) == (2, ["revocations/1.json"])
+    here = ContributionStore(folder)
+    assert [one.id for one in here.contributions()] == [4, 5]
+    assert {line.id: line.reason for line in here.revocations()} == {1: GONE, 2: "asked for", 3: GONE}
+
+
+def test_h17_a_revocation_whose_record_is_still_there_counts(store, target, folder):
+    record = objects(target)[RECORD.format(1)]
+    store.revoke(1, "asked for")
+    copy(store, target)
+    target.put(RECORD.format(1), record)
+    fetch(target, folder)
+    assert ContributionStore(folder).get(1) is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"id": 3},
+        {"id": "1"},
+        {"caption": "a\ndog"},
+        {"caption": ["a dog"]},
+        {"language": "::error::"},
+        {"source": ""},
+        {"width": 5},
+        {"received": "yesterday"},
+        {"received": None},
+        {"image_sha256": "0" * 64},
+        {"image_sha256": None},
+        {"image_file": "../../etc/passwd"},
+        {"image_format": ["png"]},
+        {"caption_sent": None},
+        {"known": True},
+        {"surplus": 1},
+    ],
+    ids=str,
+)
+def test_a_record_that_is_not_what_was_written_is_left_out(target, folder, values):
+    change(target, 1, **values)
+    done = fetch(target, folder)
+    assert list(done.damaged) == ["contributions/1.json"]
+    assert [one.id for one in ContributionStore(folder).contributions()] == [3, 4, 5]
+    assert not done.is_damaged, "one is an accident"
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"id": 1}', b"[" * 100_000, b"\xff"])
+def test_what_is_no_record_is_left_out(target, folder, data):
+    target.put(RECORD.format(1), data)
+    assert list(fetch(target, folder).damaged) == ["contributions/1.json"]
+
+
+def test_a_damaged_image_is_left_out_with_all_its_captions_until_it_is_whole_again(store, target, folder):
+    image = store.get(1).image_file
+    target.put(image, b"rotten")
+    assert set(fetch(target, folder).damaged) == {"contributions/1.json", "contributions/5.json"}
+    target.delete(image)
+    done = fetch(target, folder)
+    assert set(done.damaged.values()) == {"its image is not there"}
+    assert done.is_damaged
+    target.put(image, picture(0))
+    assert fetch(target, folder).new == 2
+    assert content(ContributionStore(folder)) == content(store)
+
+
+def test_the_same_pair_under_two_ids_is_kept_once_and_other_names_are_skipped(store, target, folder):
+    target.put(RECORD.format(7), json.dumps(store.get(1).as_record() | {"id": 7}).encode())
+    for name in ("0.json", "01.json", "1.json.part", "::error::.json", f"{'9' * 30}.json"):
+        target.put(f"contributions/{name}", b"{")
+    assert list(fetch(target, folder).damaged) == ["contributions/7.json"]
+
+
+def test_approvals_that_are_damaged_or_missing_change_nothing(target, folder):
+    fetch(target, folder)
+    target.put(APPROVED, b"all")
+    assert list(fetch(target, folder).damaged) == [APPROVED]
+    target.delete(APPROVED)
+    assert fetch(target, folder).damaged == {}
+    assert ContributionStore(folder).approved() == {3}
+    target.put(APPROVED, b"1,99\n")
+    fetch(target, folder)
+    assert ContributionStore(folder).approved() == {1}
+
+
+def test_h12_a_place_without_a_copy_or_one_that_fails_revokes_nothing(target, folder):
+    fetch(target, folder)
+
+    def fault(_fs, name, path, _value) -> None:
+        if name == "ls" and MARKER not in path:
+            down()
+
+    target.fs.fault = fault
+    with pytest.raises(TargetError):
+        fetch(target, folder)
+    target.fs.fault = None
+    target.delete(MARKER)
+    with pytest.raises(DataError, match="holds no copy of contributions"):
+        fetch(target, folder)
+    assert len(list(ContributionStore(folder).contributions())) == 4
+
+
+def test_a_store_with_its_own_contributions_is_left_alone_and_an_empty_one_may_become_a_copy(target, folder, tmp_path):
+    own = ContributionStore(folder)
+    assert fetch(target, tmp_path / "other").new == 4
+    (tmp_path / "other" / ORIGIN).write_text("s3://elsewhere")
+    with pytest.raises(ConfigError, match="holds a copy of s3://elsewhere"):
+        fetch(target, tmp_path / "other")
+    own.add(picture(50), "my own")
+    before = files_of(folder)
+    with pytest.raises(ConfigError, match="holds its own contributions"):
+        fetch(target, folder)
+    assert files_of(folder) == before
+
+
+def test_an_address_that_cannot_be_used(folder, tmp_path):
+    with pytest.raises(ConfigError, match="LCM_STORE_URL must be one address"):
+        fetch_contributions("no address", folder)
+    with pytest.raises(ConfigError, match="LCM_STORE_URL is not set"):
+        fetch_contributions("", folder)
+    with pytest.raises(ConfigError, match="name another folder"):
+        fetch_contributions(f"file://{tmp_path}", folder)
+    assert not folder.exists()
+
+
+def test_a_bucket_is_read_many_objects_at_once(store, tmp_path, folder):
+    inner = make_target(tmp_path)
+    copy(store, inner)
+    fs = AsyncFileSystemWrapper(inner.fs, asynchronous=False)
+    target = Target(Address.parse("memory://bucket", "LCM_STORE_URL"), connect=lambda: (fs, "/bucket"))
+    assert fetch(target, folder).new == 4
+    assert content(ContributionStore(folder)) == content(store)

@@ -1,0 +1,398 @@
+"""The store in ordinary use: what is kept, in which order, what goes, what a backup holds."""
+
+import multiprocessing
+import sqlite3
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lcm.contributions.store import DATABASE, Contribution, ContributionStore
+from lcm.errors import BadImageError, ConfigError, DataError, StoreDamagedError
+from tests.fakes.contributed import files_of, picture, sha256
+
+
+def test_what_is_added_is_there_in_a_store_opened_anew(store):
+    data = picture(1, "JPEG", side=9)
+    added = store.add(data, " A dog\nruns\x00 ", "en-GB", "http:ann")
+    assert added == Contribution(
+        id=1,
+        image_sha256=sha256(data),
+        image_bytes=len(data),
+        image_format="jpeg",
+        width=9,
+        height=9,
+        caption="A dog runs",
+        caption_sent=" A dog\nruns\x00 ",
+        language="en-gb",
+        source="http:ann",
+        received=added.received,
+    )
+    for opened in (store, ContributionStore(store.folder)):
+        assert opened.get(1) == added
+        assert opened.read_image(added) == data
+
+
+def test_the_default_folder_is_in_the_state_folder_and_closed_to_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "50% off? #1 & été"))
+    store = ContributionStore()
+    assert store.folder == tmp_path / "50% off? #1 & été" / "contributions"
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700  # originals hold GPS positions
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+    assert store.add(picture(1), "A dog").id == 1
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("JPEG", ".jpg"), ("PNG", ".png"), ("GIF", ".gif"), ("WEBP", ".webp")])
+def test_f01_f02_an_image_is_called_by_its_hash_and_by_what_it_is(kind, suffix, store):
+    data = picture(1, kind)
+    name = sha256(data) + suffix
+    assert store.add(data, "A dog").image_file == f"images/{name[:3]}/{name}"
+
+
+def test_e17_e23_the_bytes_stay_as_they_were_sent(store):
+    data = picture(1, "JPEG") + b"<script>PK\x03\x04"
+    assert store.read_image(store.add(data, "A dog")) == data
+
+
+BAD_IMAGES = [b"", b"x", b"<html>", b"\x89PNG\r\n\x1a\n", picture(1)[:-20], picture(1, "JPEG")[:200]]
+BAD_CAPTIONS = ["", "\u200b", "\x00", "\ud800", "a" * 1001, None]
+
+
+@pytest.mark.parametrize(
+    ("data", "caption", "language", "error"),
+    [
+        *((data, "A dog", "en", BadImageError) for data in BAD_IMAGES),
+        *((picture(1), caption, "en", DataError) for caption in BAD_CAPTIONS),
+        (picture(1), "A dog", "../en", DataError),
+    ],
+)
+def test_e01_e02_f04_f05_f08_what_is_refused_leaves_nothing(data, caption, language, error, store):
+    before = files_of(store.folder)
+    with pytest.raises(error):
+        store.add(data, caption, language)
+    assert files_of(store.folder) == before
+
+
+@pytest.mark.parametrize(
+    "caption",
+    ["'); DROP TABLE contributions;--", "${jndi:ldap://x}", "<b>=1+1", "می‌خواهم", "👩🏽‍❤️‍👨", "a" * 1000],
+)
+def test_f09_f11_f12_a_caption_comes_back_as_it_was(caption, store):
+    number = store.add(picture(1), caption).id
+    assert ContributionStore(store.folder).get(number).caption == caption
+
+
+def test_f18_the_same_pair_is_one_contribution(store):
+    first = store.add(picture(1), "A dög runs")
+    for again in ("A dög runs", "  A dög\truns\u200b", "A do\u0308g runs"):
+        assert store.add(picture(1), again, "de", "import") == replace(first, known=True)
+    assert list(store.contributions()) == [first]
+
+
+def test_f19_another_caption_is_another_contribution_of_the_same_image(store):
+    first, second = store.add(picture(1), "A dog"), store.add(picture(1), "a dog")
+    third = store.add(picture(2), "A dog")
+    assert [first.id, second.id, third.id] == [1, 2, 3]
+    assert store.of_image(first.image_sha256) == [first, second]
+    with sqlite3.connect(store.path) as connection:
+        assert connection.execute("SELECT count(*) FROM images").fetchone() == (2,)
+
+
+def test_h14_the_order_is_that_of_arrival_whatever_the_clock_says(tmp_path):
+    times = iter([1.6e9, 1.6e9 - 3600, 4e9, 0.0])
+    store = ContributionStore(tmp_path / "contributions", clock=lambda: next(times))
+    for number in range(4):
+        store.add(picture(number), f"number {number}")
+    found = list(ContributionStore(store.folder).contributions())
+    assert [(one.id, one.caption) for one in found] == [(number + 1, f"number {number}") for number in range(4)]
+    assert [one.received[:13] for one in found] == ["2020-09-13T12", "2020-09-13T11", "2096-10-02T07", "1970-01-01T00"]
+
+
+def test_g02_the_same_pair_from_many_threads_is_one_row(store):
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(lambda _: store.add(picture(1), "A dog"), range(40)))
+    assert {one.id for one in added} == {1}
+    assert sum(not one.known for one in added) == len(list(store.contributions())) == 1
+
+
+def test_no_connection_and_no_thread_is_left_behind(store):
+    store.add(picture(0), "A dog")
+    threads, before = threading.active_count(), len([*Path("/proc/self/fd").iterdir()])
+    for number in range(20):
+        store.add(picture(number), "A dog")
+        with pytest.raises(DataError):
+            store.revoke(999, "asked")
+    rows = store.contributions()
+    next(rows)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert threading.active_count() == threads
+
+
+def test_many_rows_are_read_in_pages_and_nobody_waits_for_a_reader_that_pauses(store, monkeypatch):
+    monkeypatch.setattr("lcm.contributions.store.PAGE", 3)
+    for number in range(10):
+        store.add(picture(number), "A dog")
+    rows = store.contributions()
+    assert next(rows).id == 1
+    store.revoke(9, "wrong")
+    assert [one.id for one in rows] == [2, 3, 4, 5, 6, 7, 8, 10]
+    assert [one.id for one in store.to_mirror()] == [9, 1, 2, 3, 4, 5, 6, 7, 8, 10]
+
+
+def test_what_came_and_went_since_can_be_told(store):
+    assert store.state() == (0, 0)
+    for number in range(3):
+        store.add(picture(number), "a caption")
+    assert store.state() == (3, 0)
+    assert [one.id for one in store.contributions(after=1)] == [2, 3]
+    store.revoke(3, "wrong")
+    assert ContributionStore(store.folder).state() == (3, 1)
+    store.revoke(1, "wrong")
+    assert store.state() == (3, 2)
+
+
+# Revocations and approvals
+
+
+def test_h17_a_revoked_contribution_is_gone_and_a_line_stays(store, cache):
+    kept, gone = store.add(picture(1), "A dog"), store.add(picture(2, side=60), "An embarrassing cat\x00")
+    assert len(store.training_images()) == len(files_of(cache)) == 2
+    revoked = store.revoke(gone.id, "asked\nfor")
+    assert (revoked.id, revoked.image_sha256, revoked.reason) == (gone.id, gone.image_sha256, "asked for")
+    for opened in (store, ContributionStore(store.folder)):
+        assert opened.get(gone.id) is None
+        assert list(opened.contributions()) == [kept]
+        assert opened.revocations() == [revoked]
+        assert [one.image_sha256 for one in opened.training_images()] == [kept.image_sha256]
+    with pytest.raises(DataError, match="there is no contribution 2"):
+        store.read_image(gone)
+    assert len(files_of(cache)) == 1
+    for data in files_of(store.folder).values():
+        assert b"embarrassing" not in data
+        assert picture(2, side=60)[100:150] not in data
+    assert store.revoke(gone.id, "asked again") == revoked
+
+
+def test_h17_an_image_that_another_contribution_uses_stays(store):
+    first, second = store.add(picture(1), "A dog"), store.add(picture(1), "A cat")
+    store.revoke(first.id, "wrong")
+    assert store.read_image(second) == picture(1)
+
+
+def test_a_revoked_number_is_not_given_again_even_the_last(store):
+    for expected in (1, 2, 3):
+        added = store.add(picture(2), "A cat")
+        assert (added.id, added.known) == (expected, False)  # who was revoked may come again
+        store.revoke(added.id, "wrong")
+        store = ContributionStore(store.folder)
+
+
+def test_what_never_was_there_cannot_be_revoked_or_approved(store):
+    with pytest.raises(DataError, match="there is no contribution 7"):
+        store.revoke(7, "asked")
+    number = store.add(picture(1), "A dog").id
+    with pytest.raises(DataError, match="there is no contribution 7"):
+        store.approve([number, 7])
+    assert store.approved() == set()
+    with pytest.raises(DataError, match="the reason holds no letter"):
+        store.revoke(number, "")
+    assert store.get(number)
+
+
+def test_approvals_are_noted_and_withdrawn_and_go_with_what_is_revoked(store):
+    for number in range(5):
+        store.add(picture(number), "A dog")
+    store.approve([1, 3, 5])
+    store.approve([3], approved=False)
+    assert ContributionStore(store.folder).approved() == {1, 5}
+    store.revoke(5, "wrong")
+    assert store.approved() == {1}
+
+
+# Training
+
+
+def test_j01_training_images_come_in_order_of_their_first_usable_arrival(store):
+    assert store.training_images() == []
+    store.add(picture(1), "Ein Hund", "de")  # waits
+    assert store.training_images() == []
+    store.add(picture(2), "A cat")
+    store.add(picture(1), "A dog", "en-us")
+    store.add(picture(3), "A horse")
+    store.add(picture(2), "A small cat")
+    store.revoke(4, "wrong")
+    found = store.training_images()
+    assert [(image.image_sha256, image.captions, image.first_id) for image in found] == [
+        (sha256(picture(2)), ("A cat", "A small cat"), 2),
+        (sha256(picture(1)), ("A dog",), 3),
+    ]
+    assert [image.path.read_bytes() for image in found] == [picture(2), picture(1)]
+    assert found[0].without({2}).captions == ("A small cat",)
+    assert found[1].without({3}) is None
+
+
+def test_training_images_are_written_once_and_those_revoked_by_another_machine_go(store):
+    store.add(picture(1), "A dog")
+    store.add(picture(2), "A cat")
+    first, second = (image.path for image in store.training_images())
+    written = first.stat().st_mtime_ns
+    second.write_bytes(b"cut")
+    assert [image.path.read_bytes() for image in store.training_images()] == [picture(1), picture(2)]
+    assert first.stat().st_mtime_ns == written
+    kept = second.read_bytes()
+    store.revoke(2, "wrong")
+    second.write_bytes(kept)  # as if the revocation had been made elsewhere
+    store.training_images()
+    assert not second.exists()
+
+
+def test_j05_an_image_that_cannot_be_read_has_no_file_for_training(store):
+    for number in (1, 2):
+        store.add(picture(number), "A dog")
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("UPDATE images SET data = x'00' WHERE image_sha256 = ?", (sha256(picture(2)),))
+    opened = ContributionStore(store.folder)
+    with pytest.raises(StoreDamagedError, match="the image of contribution 2 is not what was sent"):
+        opened.read_image(opened.get(2))
+    assert [image.path.exists() for image in opened.training_images()] == [True, False]
+
+
+# What a mirror has to do
+
+
+def test_h12_everything_is_to_be_mirrored_until_it_is_noted(store):
+    added = [store.add(picture(number), "A dog") for number in range(3)]
+    assert list(store.to_mirror()) == added
+    store.set_mirrored(added[0])
+    assert list(ContributionStore(store.folder).to_mirror()) == added[1:]
+    store.add(picture(1), "A dog")  # known
+    assert list(store.to_mirror()) == added[1:]
+
+
+def test_h17_a_revocation_is_to_be_mirrored_before_all_else(store):
+    first, second = store.add(picture(1), "A dog"), store.add(picture(2), "A cat")
+    store.set_mirrored(second)
+    gone = store.revoke(second.id, "asked")
+    assert list(store.to_mirror()) == [gone, first]
+    store.set_mirrored(second)  # by a mirror that was just copying: the revocation is due all the same
+    assert list(store.to_mirror()) == [gone, first]
+    store.set_mirrored(gone)
+    assert list(store.to_mirror()) == [first]
+
+
+# Backups
+
+
+def test_h11_a_backup_is_one_file_that_is_a_store_when_copied_back(store, tmp_path):
+    for number in range(4):
+        store.add(picture(number), "A dog")
+    store.approve([2])
+    store.revoke(4, "asked")
+    assert store.backup(tmp_path / "backup.sqlite") == 3
+    store.add(picture(9), "later")
+    folder = tmp_path / "restored"
+    folder.mkdir()
+    (tmp_path / "backup.sqlite").rename(folder / DATABASE)
+    restored = ContributionStore(folder)
+    assert [restored.read_image(one) for one in restored.contributions()] == [picture(number) for number in range(3)]
+    assert restored.approved() == {2}
+    assert restored.revocations() == store.revocations()
+    assert restored.add(picture(10), "A dog").id == 5  # 4 was revoked, and 5 came after the backup
+
+
+def add_until(folder, done) -> None:
+    store, number = ContributionStore(folder), 0
+    while not done.is_set():
+        number += 1
+        store.add(picture(number % 7, side=90), f"number {number}")
+
+
+@pytest.mark.parametrize("patience", [1.0, 0.0])
+def test_h11_a_backup_while_others_write_is_whole(patience, store, tmp_path, monkeypatch):
+    """Without patience the first write makes it one step, for which writers wait."""
+    monkeypatch.setattr("lcm.contributions.store.BACKUP_PATIENCE_S", patience)
+    monkeypatch.setattr("lcm.contributions.store.BACKUP_PAGES", 20)
+    for number in range(40):
+        store.add(picture(number, side=90), "A dog")
+    done = threading.Event()
+    writer = threading.Thread(target=add_until, args=(store.folder, done))
+    writer.start()
+    try:
+        folder = tmp_path / "restored"
+        folder.mkdir()
+        count = store.backup(folder / DATABASE)
+    finally:
+        done.set()
+        writer.join()
+    restored = ContributionStore(folder)
+    found = list(restored.contributions())
+    assert len(found) == count >= 40
+    assert all(sha256(restored.read_image(one)) == one.image_sha256 for one in found)
+
+
+def test_an_earlier_backup_is_replaced_and_no_other_file(store, tmp_path):
+    store.add(picture(1), "A dog")
+    target = tmp_path / "backup.sqlite"
+    assert store.backup(target) == 1
+    store.add(picture(2), "A dog")
+    assert store.backup(target) == 2
+    (tmp_path / "notes.txt").write_text("mine")
+    for bad in (tmp_path / "notes.txt", tmp_path, store.path, store.folder / "backup.sqlite"):
+        with pytest.raises(ConfigError, match="choose another"):
+            store.backup(bad)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"backup.sqlite", "notes.txt", "contributions"}
+
+
+# For a copy of another store
+
+
+def test_what_another_store_has_keeps_its_number(store, tmp_path):
+    other = ContributionStore(tmp_path / "other")
+    theirs = [other.add(picture(number), "A dog\x00") for number in range(3)]
+    store.take(theirs[2], picture(2))
+    assert list(store.contributions()) == [theirs[2]]
+    for altered in (
+        replace(theirs[0], caption="A dog\u200b"),
+        replace(theirs[0], width=5),
+        replace(theirs[0], id=3),
+        replace(theirs[2], id=1),
+    ):
+        with pytest.raises(DataError):
+            store.take(altered, picture(0 if altered.id != 1 or altered.width == 5 else 2))
+    gone = other.revoke(3, "asked")
+    assert store.take_revocation(gone)
+    assert not store.take_revocation(gone)
+    assert store.revocations() == [gone]
+    with pytest.raises(DataError, match="are those of another contribution"):
+        store.take(theirs[2], picture(2))
+    assert list(store.contributions()) == []
+
+
+# Many processes
+
+PROCESSES = multiprocessing.get_context("spawn")
+
+
+def add_many(folder, client: int, count: int) -> None:
+    store = ContributionStore(folder)
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda n: store.add(picture(client * count + n), f"number {client * count + n}"), range(count)))
+
+
+def test_g01_g14_200_posts_at_once_from_4_processes_that_make_the_store(tmp_path):
+    folder = tmp_path / "contributions"
+    processes = [PROCESSES.Process(target=add_many, args=(folder, client, 50)) for client in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    store = ContributionStore(folder)
+    found = list(store.contributions())
+    assert [one.id for one in found] == list(range(1, 201))
+    assert {one.caption for one in found} == {f"number {number}" for number in range(200)}
+    assert all(sha256(store.read_image(one)) == one.image_sha256 for one in found)

@@ -1,0 +1,236 @@
+"""Contributions out of the store and back, as a folder of images with a captions file. Rows F06, F13, H16 and H17."""
+
+import csv
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from lcm.contributions.store import ContributionStore
+from lcm.contributions.transfer import export_contributions, from_cell, import_contributions, to_cell
+from lcm.data.dataset import read_dataset
+from lcm.data.text import standardise
+from lcm.errors import ConfigError, DataError
+from tests.fakes.contributed import files_of, picture, sha256
+
+NAUGHTY = [
+    *("=1+1", "+1", "-1 dog", "@SUM(1)", "'=1", "''@x", "＝1", "'s dog", "'' dog", "\t=1", "\x00=1"),
+    *('"quoted', '" dog', '"a" dog', "a\tb", "a\nb", "a\u2028b\x85c\rd", "一只狗", "می‌خواهم", "👩🏽‍❤️‍👨"),
+    *("'); DROP TABLE x;--", "<b>a</b>", "::set-output a", "image\tcaption"),
+]
+
+
+@pytest.fixture
+def filled(store) -> ContributionStore:
+    for number in range(6):
+        store.add(picture(number, "JPEG" if number % 2 else "PNG"), f"number {number}")
+    store.add(picture(0), "another")
+    store.add(picture(2), "Ein Hund", "de")
+    store.revoke(2, "wrong")
+    return store
+
+
+def pairs(store: ContributionStore) -> set[tuple[bytes, str, str]]:
+    return {(store.read_image(one), one.caption, one.language) for one in store.contributions()}
+
+
+# Cells
+
+
+@pytest.mark.parametrize("caption", ["=1", "+1", "-1", "@x", '"x', "'=1", "''\"x", "＝1", "＋1", "－1", "＠x"])
+def test_f13_no_cell_begins_like_a_formula(caption):
+    assert to_cell(caption) == f"'{caption}"
+
+
+def test_f13_reading_a_cell_gives_back_the_caption():
+    parts = ["'", "=", '"', "a", "＠", " "]
+    captions = [a + b + c + d for a in ["", *parts] for b in ["", *parts] for c in ["", *parts] for d in parts]
+    assert [from_cell(to_cell(caption)) for caption in captions] == captions
+    assert len({to_cell(caption) for caption in captions}) == len(set(captions))
+
+
+# Exports
+
+
+def test_an_export_is_a_data_set(filled, tmp_path):
+    exported = export_contributions(filled, tmp_path / "export")
+    assert (exported.images, exported.captions, exported.waiting, exported.left_out) == (5, 6, 1, ())
+    dataset = read_dataset(tmp_path / "export")
+    expected = {(image.image_sha256, image.captions) for image in filled.training_images()}
+    assert {(sha256(image.path.read_bytes()), image.captions) for image in dataset.images} == expected
+    assert dataset.report.captions_file == "captions.tsv"
+    assert dataset.report.unreadable_rows == len(dataset.report.missing_images) == 0
+    assert [image.image_id for image in dataset.images] == [
+        filled.get(image.first_id).image_file for image in filled.training_images()
+    ]
+
+
+def test_f06_f13_each_pair_is_one_line_of_as_many_columns_as_the_header(store, tmp_path):
+    for number, caption in enumerate(NAUGHTY):
+        store.add(picture(number), caption, "en" if number % 2 else "fa")
+    export_contributions(store, tmp_path / "export")
+    found = set()
+    for name, width in (("captions.tsv", 2), ("captions_waiting.tsv", 3)):
+        text = (tmp_path / "export" / name).read_bytes().decode()
+        lines = text.split("\n")[1:-1]
+        assert len(lines) == len(text.splitlines()) - 1
+        for dialect in (csv.excel_tab, None):  # what spreadsheets do with quotation marks, and what lcm does
+            rows = list(csv.reader(lines, dialect)) if dialect else [line.split("\t") for line in lines]
+            assert len(rows) == len(lines)
+            assert {len(row) for row in rows} == {width}
+            found |= {(from_cell(row[-1]), name) for row in rows}
+    kept = {(one.caption, "captions.tsv" if one.usable else "captions_waiting.tsv") for one in store.contributions()}
+    assert found == kept
+    for image in read_dataset(tmp_path / "export").images:  # the apostrophe is nothing to a model
+        for caption in image.captions:
+            assert standardise(caption) == standardise(from_cell(caption))
+
+
+def test_h16_an_export_again_is_the_same_to_the_byte(filled, tmp_path):
+    for folder in ("one", "two", "one"):
+        export_contributions(filled, tmp_path / folder)
+    before = files_of(tmp_path / "one")
+    assert before == files_of(tmp_path / "two")
+
+
+@pytest.mark.parametrize("steps", range(0, 14, 3))
+def test_h16_an_export_that_was_cut_short_is_completed(steps, filled, tmp_path, monkeypatch):
+    export_contributions(filled, tmp_path / "whole")
+    left = [steps]
+
+    def fail(*_arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(KeyboardInterrupt):
+            export_contributions(filled, tmp_path / "export")
+    (tmp_path / "export" / ".captions.tsv.0123456789abcdef.tmp").write_bytes(b"left by a kill")
+    export_contributions(filled, tmp_path / "export")
+    (tmp_path / "export" / ".captions.tsv.0123456789abcdef.tmp").unlink()
+    assert files_of(tmp_path / "export") == files_of(tmp_path / "whole")
+
+
+def test_h17_what_was_revoked_leaves_the_export_too(filled, tmp_path):
+    export_contributions(filled, tmp_path / "export")
+    gone = filled.get(3)
+    for contribution in filled.of_image(gone.image_sha256):
+        filled.revoke(contribution.id, "asked")
+    exported = export_contributions(filled, tmp_path / "export")
+    assert (exported.images, exported.captions, exported.waiting) == (4, 5, 0)
+    assert not (tmp_path / "export" / gone.image_file).exists()
+    assert gone.caption not in (tmp_path / "export" / "captions.tsv").read_text()
+
+
+def test_an_export_leaves_out_what_is_damaged_and_says_so(filled, tmp_path):
+    with sqlite3.connect(filled.path) as connection:
+        for number in (3, 5):
+            digest = filled.get(number).image_sha256
+            connection.execute("UPDATE images SET data = x'00' WHERE image_sha256 = ?", (digest,))
+    exported = export_contributions(filled, tmp_path / "export")
+    assert exported.left_out == (3, 5, 8)
+    assert exported.images == 3
+    assert len(read_dataset(tmp_path / "export").images) == 3
+
+
+def test_an_export_goes_into_no_folder_with_anything_else(filled, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match=r"holds other files \(letter.txt\); choose an empty folder"):
+        export_contributions(filled, tmp_path / "home")
+    for folder in (filled.folder, filled.folder / "inside", filled.folder.parent):
+        with pytest.raises(ConfigError, match="the store's own folder, inside it or around it"):
+            export_contributions(filled, folder)
+    other = ContributionStore(tmp_path / "other")
+    with pytest.raises(ConfigError, match="other files"):
+        export_contributions(filled, other.folder)
+
+
+# Imports
+
+
+def write_folder(folder: Path, lines: list[str]) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(5):
+        (folder / f"{number}.jpg").write_bytes(picture(number, "PNG" if number else "JPEG"))  # suffixes may lie
+    (folder / "captions.tsv").write_text("\n".join(lines), encoding="utf-8")
+    return folder / "captions.tsv"
+
+
+def test_an_import_goes_through_the_same_door(store, tmp_path):
+    lines = [
+        "0.jpg\tA dog",
+        "1.jpg\t A  cat ",
+        "",
+        "1.jpg\tA cat",
+        "2.jpg\t'=1",
+        "3.jpg\t\u200b",
+        "4.jpg\t" + "a" * 1001,
+    ]
+    lines += [
+        "5.jpg\tmissing",
+        "../captions.tsv\tx",
+        "/etc/passwd\tx",
+        "1.jpg",
+        "1.jpg\ta\tb",
+        "captions.tsv\tx",
+        "\tx",
+        "a\x00.jpg\tx",
+    ]
+    found = import_contributions(store, write_folder(tmp_path / "plain", lines))
+    assert (found.added, found.known) == (3, 1)
+    assert [(one.image_format, one.caption, one.source) for one in store.contributions()] == [
+        ("jpeg", "A dog", "import"),
+        ("png", "A cat", "import"),
+        ("png", "=1", "import"),
+    ]
+    reasons = {refusal.line: (refusal.image, refusal.reason) for refusal in found.refused}
+    assert {line: image for line, (image, _) in reasons.items()} == {
+        **{5: "3.jpg", 6: "4.jpg", 7: "5.jpg", 8: "../captions.tsv", 9: "/etc/passwd", 10: "1.jpg", 11: "1.jpg"},
+        **{12: "captions.tsv", 13: "", 14: "a\x00.jpg"},
+    }
+    assert "no letter, digit or symbol" in reasons[5][1]
+    assert "1,001 characters" in reasons[6][1]
+    for line in (7, 8, 9, 13):
+        assert reasons[line][1] == "there is no such image in the folder"
+    assert reasons[10][1] == "the line has 1 columns; it needs 2: image, caption"
+    assert "(unknown kind)" in reasons[12][1]
+    assert "cannot be read" in reasons[14][1]
+    again = import_contributions(store, tmp_path / "plain" / "captions.tsv")
+    assert (again.added, again.known, again.refused) == (0, 4, found.refused)
+
+
+def test_an_import_of_an_export_gives_the_same_contributions(store, tmp_path):
+    for number, caption in enumerate(NAUGHTY):
+        store.add(picture(number // 2), caption, "en" if number % 3 else "fa")
+    export_contributions(store, tmp_path / "export")
+    other = ContributionStore(tmp_path / "other")
+    for name in ("captions.tsv", "captions_waiting.tsv"):
+        assert import_contributions(other, tmp_path / "export" / name).refused == ()
+    assert pairs(other) == pairs(store)
+
+
+def test_an_import_may_name_another_folder_and_has_a_header_or_none(store, tmp_path):
+    captions = write_folder(tmp_path / "images", [])
+    elsewhere = tmp_path / "list.tsv"
+    elsewhere.write_bytes("\ufeffCaption\tImage\tLanguage\r\nEin Hund\t1.jpg\tde\r\nA dog\t2.jpg\tEN\r\n".encode())
+    found = import_contributions(store, elsewhere, captions.parent)
+    assert (found.added, found.refused) == (2, ())
+    assert [(one.caption, one.language) for one in store.contributions()] == [("Ein Hund", "de"), ("A dog", "en")]
+
+
+def test_an_import_reads_nothing_through_a_link_out_of_the_folder(store, tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(picture(1))
+    captions = write_folder(tmp_path / "plain", ["link.jpg\tx"])
+    (captions.parent / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    assert import_contributions(store, captions).added == 0
+
+
+def test_a_captions_file_that_cannot_be_read(store, tmp_path):
+    with pytest.raises(DataError, match=r"gone.tsv cannot be read \(No such file or directory\)"):
+        import_contributions(store, tmp_path / "gone.tsv")
+    (tmp_path / "empty.tsv").write_bytes(b"")
+    assert import_contributions(store, tmp_path / "empty.tsv").added == 0

@@ -1,0 +1,188 @@
+"""Targets of a mirror that fail on demand, and a clock that stands still.
+
+Run as a program it is a process that mirrors and is killed.
+"""
+
+import itertools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from lcm.contributions.mirror import APPROVED, MARKER, Mirror, Target
+from lcm.contributions.store import ContributionStore
+from lcm.data.remote import Address
+from tests.fakes.contributed import picture
+
+METHODS = ("info", "isdir", "makedirs", "open", "pipe_file", "cat_file", "mv", "rm_file", "ls")
+Fault = Callable[[Any, str, str, Any], None]  # (file system, method, path, second argument); raises, waits or spoils
+
+
+def faulty(base: type) -> type:
+    """Return the file system with a place for a fault, met before each operation, and a list of operations."""
+
+    def guarded(name: str) -> Callable:
+        inherited = getattr(base, name)
+
+        def method(self, path, *args, **options):
+            self.calls.append((name, path))
+            if self.fault and not getattr(self.inside, "fault", False):
+                self.inside.fault = True  # a fault may use the file system itself
+                try:
+                    self.fault(self, name, path, args[0] if args else options.get("mode"))
+                finally:
+                    self.inside.fault = False
+            return inherited(self, path, *args, **options)
+
+        return method
+
+    def start(self, **options):
+        base.__init__(self, **options)
+        self.fault, self.calls, self.inside = None, [], threading.local()
+
+    return type(f"Faulty{base.__name__}", (base,), {name: guarded(name) for name in METHODS} | {"__init__": start})
+
+
+FaultyMemory, FaultyDisk = faulty(MemoryFileSystem), faulty(LocalFileSystem)
+
+
+def down(*_: Any) -> None:
+    raise ConnectionError("Cannot connect to host store.example:443")
+
+
+def forbidden(*_: Any) -> None:
+    raise PermissionError("403 Server failed to authenticate the request")
+
+
+def broken(*_: Any) -> None:
+    raise OSError("500 Internal Server Error\nRequestId:42")
+
+
+def no_bucket(*_: Any) -> None:
+    raise FileNotFoundError("The specified bucket does not exist")
+
+
+def reset(fs: Any, name: str, path: str, value: Any) -> None:
+    """The connection breaks when half of an object is there."""
+    if name == "pipe_file":
+        fs.pipe_file(path, value[: len(value) // 2])
+        raise ConnectionResetError(104, "Connection reset by peer")
+    if name == "open" and value == "wb":
+        with fs.open(path, "wb") as file:
+            file.write(b"half")
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def cut(fs: Any, name: str, path: str, _: Any) -> None:
+    """Half of each object is lost, and nobody says so: seen only when the object is looked at again."""
+    if name == "info" and fs.isfile(path):
+        data = fs.cat_file(path)
+        with fs.open(path, "wb") as file:
+            file.write(data[: len(data) // 2])
+
+
+FAULTS = (down, forbidden, broken, no_bucket, reset, cut)
+
+
+class Clock:
+    """Wall time that passes only when told to."""
+
+    def __init__(self):
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_target(root: Path, kind: str = "memory", limit_s: float = 10) -> Target:
+    """Return a target whose file system, `target.fs`, has a place for a fault."""
+    if kind == "memory":
+        fs, place, url = FaultyMemory(global_store=False, skip_instance_cache=True), "/bucket", "memory://bucket"
+    else:
+        fs, place, url = FaultyDisk(skip_instance_cache=True), str(root), f"file://{root}"
+    target = Target(Address.parse(url, "LCM_STORE_URL"), limit_s=limit_s, connect=lambda: (fs, place))
+    target.fs, target.place = fs, place
+    return target
+
+
+def objects(target: Target) -> dict[str, bytes]:
+    """Return every object of a target by its name."""
+    fault, target.fs.fault = target.fs.fault, None
+    try:
+        found = target.fs.find(target.place)
+        names = [path.partition(f"{target.place}/")[2] for path in found]
+        return {name: target.fs.cat_file(f"{target.place}/{name}") for name in names}
+    finally:
+        target.fs.fault = fault
+
+
+def make_mirror(store: ContributionStore, target: Target, clock: Callable[[], float]) -> Mirror:
+    return Mirror(store, target, clock=clock, chance=lambda: 1.0)
+
+
+def run(mirror: Mirror, clock: Clock, store: ContributionStore, turns: int) -> list[float]:
+    """Let the mirror take turns until nothing waits; returns the pauses."""
+    pauses: list[float] = []
+    while len(pauses) < turns and (any(store.to_mirror()) or not pauses):
+        pauses.append(mirror.copy_due())
+        clock.now += pauses[-1]
+    return pauses
+
+
+def assert_equal(target: Target, store: ContributionStore) -> None:
+    """The copy holds just the store's images and records, and a line about each revocation."""
+    there = objects(target)
+    there.pop(MARKER, None), there.pop(APPROVED, None)
+    contributions = list(store.contributions())
+    names = {f"contributions/{one.id}.json" for one in contributions} | {one.image_file for one in contributions}
+    assert {name for name in there if not name.startswith("revocations/")} == names
+    assert all(there[one.image_file] == store.read_image(one) for one in contributions)
+
+
+def kill_at_every_step(folder: str) -> None:
+    """Kill a process that mirrors at its first, second, ... call of the driver, then mirror on in another one.
+
+    Prints the number of steps; fails when a copy does not equal its store in the end.
+    """
+    for step in itertools.count(1):
+        place = Path(folder) / str(step)
+        store = ContributionStore(place / "store")
+        store.add(picture(1), "a dog")
+        store.add(picture(2), "a cat")
+        child = os.fork()
+        if not child:
+            _mirror_and_revoke(place, step)
+            os._exit(0)
+        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert killed in (0, -signal.SIGKILL), f"step {step} ended with {killed}"
+        _mirror_and_revoke(place, 0)
+        if not killed:
+            print(step)
+            return
+
+
+def _mirror_and_revoke(place: Path, step: int) -> None:
+    """Mirror all, revoke the first contribution, mirror that; die by kill -9 at call number `step`."""
+    store, target = ContributionStore(place / "store"), make_target(place / "remote", "disk")
+
+    def kill(fs: Any, *_: Any) -> None:
+        if len(fs.calls) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    target.fs.fault = kill
+    mirror = make_mirror(store, target, Clock())
+    mirror.copy_due()
+    if store.get(1):
+        store.revoke(1, "asked for")
+        mirror.copy_due()
+    assert_equal(target, store)
+
+
+if __name__ == "__main__":
+    kill_at_every_step(sys.argv[1])

@@ -1,0 +1,355 @@
+"""Selecting: contributions join the base data set, and what must not train is kept out of it."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcm import registry
+from lcm.captioning.bundle import WEIGHTS
+from lcm.captioning.captioner import models_folder
+from lcm.config import PrepareConfig
+from lcm.data.dataset import Dataset
+from lcm.errors import ConfigError, DataError, NothingToDo
+from lcm.features import cache
+from lcm.features.encoders import EncoderIdentity
+from lcm.registry import Event
+from lcm.retraining.placement import TEST, TRAIN, Placement
+from lcm.retraining.select import (
+    CONTRIBUTIONS,
+    QUARANTINED,
+    SEEN,
+    SUSPECTS,
+    TESTED,
+    TRAINED,
+    NewContributions,
+    TrainingSet,
+    build_training_set,
+    read_new_contributions,
+)
+from tests.fakes.altered import alter
+from tests.fakes.tiny_graphs import TAGGER
+from tests.fakes.tiny_retraining import BASE, IDENTITY, SmallStore, base_dataset, encode, scene, use_colour_encoder
+from tests.fakes.tiny_versions import save_version
+
+SPLITS = {"one.png": "train", "two.png": "train", "held.png": "dev"}
+
+
+class Desk:
+    """A base data set, a store, and a current model of the encoder that sees colours."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.dataset, self.store = (
+            folder,
+            base_dataset(folder / "base", SPLITS),
+            SmallStore(folder / "store"),
+        )
+        self.versions = 0
+        self.publish({})
+
+    def publish(self, metrics: dict, encoder: EncoderIdentity = IDENTITY, **changes) -> None:
+        """Make a model current that was trained by a run with these metrics."""
+        self.versions += 1
+        name = f"tiny-{'bcdefgh'[self.versions]}"
+        models_folder().mkdir(parents=True, exist_ok=True)
+        data = {key: metrics[key] for key in CONTRIBUTIONS if key in metrics}
+        changes = {"training_data": data, "tagger": {}} | changes
+        folder = save_version(models_folder() / name, encoder, name[-1], **changes)
+        (folder / WEIGHTS).write_bytes(b"")
+        (models_folder() / "current").write_text(f"{name}\n")
+        registry.add_event(models_folder(), Event(registry.PROMOTE, name, "the one before"))
+
+    def config(self, **changes) -> PrepareConfig:
+        return PrepareConfig(run_dir="x", **{"contributions": "store"} | changes)
+
+    def new(self, **changes) -> NewContributions:
+        return read_new_contributions(self.config(**changes), self.store)
+
+    def gather(self, **changes) -> TrainingSet:
+        new = self.new(**changes)
+        dataset = new.join(self.dataset)
+        encoded = encode(dataset.paths)
+        return build_training_set(dataset.without(encoded.unreadable), encoded, new, self.config(**changes))
+
+    def contributed(self, training_set: TrainingSet) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Return the split and the captions of the contributed images that take part, by the number of the first."""
+        names = {name: number for number, name in enumerate(self.store.names, 1)}
+        found = [image for image in training_set.dataset.images if image.is_contributed]
+        return {names[image.image_id]: (image.split, image.captions) for image in found}
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Desk:
+    use_colour_encoder(tmp_path, monkeypatch)
+    return Desk(tmp_path)
+
+
+def numbers(training_set: TrainingSet) -> list[int]:
+    return [one.contribution.id for one in training_set.flagged]
+
+
+# Nothing to do
+
+
+def test_j01_without_contributions_there_is_nothing_to_do(desk):
+    with pytest.raises(NothingToDo, match="there is no contribution that can train; nothing"):
+        desk.new()
+
+
+def test_j01_without_new_contributions_there_is_nothing_to_do(desk):
+    desk.store.send(range(3))
+    desk.publish(desk.gather().as_metrics())
+    with pytest.raises(NothingToDo, match="no contribution that tiny-d, the current model, has not seen"):
+        desk.new()
+
+
+def test_h17_a_revocation_alone_is_something_to_do(desk):
+    desk.store.send(range(3))
+    desk.publish(desk.gather().as_metrics())
+    desk.store.revoke(2, "asked")
+    new = desk.new(start_from="current")
+    assert new.new == set()
+    assert (new.parent.version, new.parent.skipped) == ("tiny-c", ("tiny-d",))
+    assert "not from tiny-d: it has learned from what is revoked" in str(new)
+
+
+def test_h17_a_revocation_of_what_was_held_out_is_nothing_to_do(desk):
+    desk.store.send(range(10))
+    desk.publish(desk.gather().as_metrics())
+    desk.store.revoke(10, "asked")
+    with pytest.raises(NothingToDo):
+        desk.new()
+
+
+def test_h17_all_that_the_model_learned_from_may_be_revoked(desk):
+    """There is a start then, and no contribution: the run says from where it resumes."""
+    desk.store.send(range(2))
+    desk.publish(desk.gather().as_metrics())
+    for number in (1, 2):
+        desk.store.revoke(number, "asked")
+    training_set = desk.gather(start_from="current")
+    assert training_set.as_metrics()["start_from"] == str(models_folder() / "tiny-c")
+    assert "no contributions\ntraining resumes from tiny-c (tiny-c)" in str(training_set.contributions)
+    assert training_set.dataset == desk.dataset
+
+
+def test_without_a_store_no_contributions_take_part(desk):
+    new = desk.new(contributions="")
+    assert str(new) == "no contributions"
+    training_set = build_training_set(desk.dataset, encode(desk.dataset.paths), new, desk.config(contributions=""))
+    assert training_set.dataset == desk.dataset
+    assert training_set.as_html() == "<p>No contributions take part.</p>"
+
+
+def test_metrics_without_contributions_replace_those_of_an_earlier_run(desk):
+    """Training would resume from its start otherwise, and the bundle would say that it had learned from them."""
+    desk.store.send(range(12))
+    before = desk.gather().as_metrics()
+    after = TrainingSet(desk.dataset, NewContributions(), Placement()).as_metrics()
+    assert set(before) == set(after)
+    assert not any(after.values())
+
+
+def test_a_start_without_contributions_is_refused(desk):
+    with pytest.raises(ConfigError, match="start_from is 'current', and that needs -p contributions store"):
+        desk.new(contributions="", start_from="current")
+
+
+def test_a_folder_that_is_none_is_refused_and_not_made(desk):
+    with pytest.raises(ConfigError, match="which is no folder; give 'store' or a store's folder"):
+        read_new_contributions(desk.config(contributions=str(desk.folder / "typo")))
+    assert not (desk.folder / "typo").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("approved", "3-x"), ("text_share", 1.5), ("misfit_share", -1.0)])
+def test_wrong_parameters_are_refused_before_anything_is_read(desk, name, value):
+    with pytest.raises(ConfigError):
+        desk.new(**{name: value})
+
+
+def test_captions_in_other_languages_wait(desk):
+    desk.store.keep(scene(1), "a dog")
+    desk.store.keep(scene(1), "two dogs")
+    desk.store.add(scene(2), "ein Hund", language="de")
+    found = read_new_contributions(desk.config(contributions=str(desk.store.folder)))
+    assert [image.captions for image in found.images] == [("a dog", "two dogs")]
+    assert found.new == {1, 2}
+
+
+def test_approvals_that_the_store_notes_count(desk):
+    bad = spam(desk, 12)
+    desk.store.approve([bad[0], bad[5]])
+    assert numbers(desk.gather()) == [number for number in bad if number not in (bad[0], bad[5])]
+
+
+# Who takes part
+
+
+def test_contributed_images_join_the_base_each_in_its_split(desk):
+    desk.store.send(range(20))
+    training_set = desk.gather()
+    splits = [split for split, _ in desk.contributed(training_set).values()]
+    assert [number for number, split in enumerate(splits, 1) if split == TEST] == [10, 20]
+    assert training_set.dataset.images[:3] == desk.dataset.images
+    metrics = training_set.as_metrics()
+    assert (metrics[TRAINED], metrics[TESTED], metrics[SEEN]) == ("1-9,11-19", "10,20", "1-20")
+    assert (metrics["contributed_train_images"], metrics["contributed_test_images"]) == (18, 2)
+    assert metrics["contributions_new"] == 20
+
+
+def test_j04_copies_of_what_the_base_holds_out_are_seen_and_do_not_train(desk):
+    desk.store.keep(alter(scene(BASE + 2), "jpeg 30"), "a held picture")
+    desk.store.send([0])
+    training_set = desk.gather()
+    assert list(desk.contributed(training_set)) == [2]
+    metrics = training_set.as_metrics()
+    assert (metrics[TRAINED], metrics[SEEN], metrics["contributed_copies_of_held_out"]) == ("2", "1-2", 1)
+
+
+def test_images_move_with_no_revocation_once_a_model_has_learned_from_them(desk):
+    desk.store.send(range(5))
+    copy = desk.store.keep(alter(scene(0), "corner"), "a copy")
+    desk.store.send(range(5, 15))
+    before = desk.gather()
+    desk.publish(before.as_metrics())
+    desk.store.revoke(copy, "asked")
+    desk.store.send(range(15, 25))
+    placed = desk.gather().placement.splits
+    known = {name: split for name, split in before.placement.splits.items() if name in desk.store.names}
+    assert {name: placed[name] for name in known} == known
+    assert list(placed.values()).count(TEST) == 2
+
+
+def test_what_the_bundle_to_start_from_has_learned_from_trains(desk):
+    """The current model knows nothing of it, and by its place it would test."""
+    desk.store.send(range(10))
+    other = save_version(desk.folder / "other", IDENTITY, "o", training_data={TRAINED: "10"})
+    (other / WEIGHTS).write_bytes(b"")
+    assert TEST not in desk.gather(start_from=str(other)).placement.splits.values()
+    assert TEST in desk.gather().placement.splits.values()
+
+
+def test_j05_unreadable_images_are_left_out_and_counted(desk, monkeypatch):
+    desk.store.send(range(3))
+    desk.store.damage(2)
+    with pytest.raises(DataError, match=r"1 of 6 images cannot be read, more than 1%"):
+        desk.gather()
+    monkeypatch.setattr(cache, "MAX_UNREADABLE", 0.5)
+    training_set = desk.gather()
+    assert list(desk.contributed(training_set)) == [1, 3]
+    metrics = training_set.as_metrics()
+    assert (metrics[TRAINED], metrics[SEEN]) == ("1,3", "1-3")
+
+
+def test_a_base_folder_of_the_same_name_is_no_contribution(desk):
+    base = replace(desk.dataset.images[0], image_id="contributions/one.png")
+    desk.store.send([1])
+    joined = desk.new().join(Dataset((base,)))
+    assert [image.is_contributed for image in joined.images] == [False, True]
+    assert NewContributions().join(joined).images == (base,)
+
+
+# Suspects
+
+
+def spam(desk: Desk, count: int, first: int = 100, caption: str = "buy pills") -> list[int]:
+    return [desk.store.keep(scene(first + seed), caption) for seed in range(count)]
+
+
+def test_j02_suspects_neither_train_nor_test_and_are_listed(desk, tmp_path):
+    desk.store.send(range(9))
+    bad = spam(desk, 12)
+    training_set = desk.gather()
+    assert numbers(training_set) == bad
+    assert list(desk.contributed(training_set)) == list(range(1, 10))
+    metrics = training_set.as_metrics()
+    assert (metrics[TRAINED], metrics[TESTED], metrics[QUARANTINED]) == ("1-9", "", "10-21")
+    assert (metrics[SEEN], metrics["contributions_suspected"]) == ("1-21", 12)
+    training_set.save_flagged(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / SUSPECTS).read_text().splitlines()]
+    assert [line["id"] for line in lines] == bad
+    assert lines[0]["reason"] == "12 of 21 new contributions have this caption; at most 10 may"
+
+
+def test_an_image_trains_with_its_other_captions(desk):
+    bad = spam(desk, 12, first=0)
+    desk.store.send([0], "a fine picture")
+    training_set = desk.gather()
+    assert numbers(training_set) == bad
+    assert desk.contributed(training_set) == {1: (TRAIN, ("a fine picture 0",))}
+    assert training_set.as_metrics()[TRAINED] == "13"
+
+
+@pytest.mark.parametrize("approved", ["10-21", "all"])
+def test_what_a_person_has_approved_passes(desk, approved):
+    desk.store.send(range(9))
+    spam(desk, 12)
+    training_set = desk.gather(approved=approved)
+    assert training_set.flagged == []
+    assert training_set.as_metrics()[QUARANTINED] == ""
+    assert len(desk.contributed(training_set)) == 21
+
+
+def test_suspects_do_not_pass_with_the_next_run(desk):
+    """They are not new then, and a larger batch would hide them."""
+    bad = spam(desk, 12)
+    desk.publish(desk.gather().as_metrics())
+    for seed in range(200, 500):
+        desk.store.keep(scene(seed % 7), f"picture {seed}")
+    training_set = desk.gather()
+    assert numbers(training_set) == bad
+    assert {one.reason for one in training_set.flagged} == {
+        "an earlier run kept it out, and nobody has approved it since"
+    }
+    assert training_set.as_metrics()[QUARANTINED] == "1-12"
+    assert training_set.as_metrics()["contributions_new"] == 300
+
+
+@pytest.mark.parametrize(("approved", "left"), [("2-3", "1,4-12"), ("all", "")])
+def test_suspects_that_are_approved_later_are_something_to_do(desk, approved, left):
+    spam(desk, 12)
+    desk.publish(desk.gather().as_metrics())
+    with pytest.raises(NothingToDo):
+        desk.new()
+    training_set = desk.gather(approved=approved)
+    assert training_set.as_metrics()[QUARANTINED] == left
+    assert len(desk.contributed(training_set)) == 12 - len(training_set.flagged)
+    desk.publish(training_set.as_metrics())
+    with pytest.raises(NothingToDo):
+        desk.new(approved=approved)
+
+
+def coloured(desk: Desk, captions: list[str]) -> None:
+    """Send pictures that are red, each with its caption."""
+    for place, caption in enumerate(captions):
+        pixels = np.zeros((12, 16, 3), np.uint8)
+        pixels[..., 0] = np.random.default_rng(place).integers(100, 255, (12, 16))
+        file = io.BytesIO()
+        Image.fromarray(pixels).resize((160, 120)).save(file, "PNG")
+        desk.store.keep(file.getvalue(), caption)
+
+
+def test_the_model_s_own_tag_scorer_finds_misfits(desk):
+    desk.dataset = with_captions(desk.dataset, ["redd squared", "greend squared", "blued squared"])
+    desk.publish({}, tagger=TAGGER)
+    coloured(desk, ["redd"] * 3 + ["greend"])
+    assert numbers(desk.gather(misfit_share=0.2)) == [4]
+    assert numbers(desk.gather(misfit_share=0.0)) == []
+
+
+def with_captions(dataset: Dataset, captions: list[str]) -> Dataset:
+    return Dataset(tuple(replace(image, split="train", captions=tuple(captions)) for image in dataset.images))
+
+
+def test_the_notebook_shows_suspects_and_no_markup_of_theirs(desk):
+    desk.store.send(range(9))
+    spam(desk, 30, caption="<script>alert(1)</script>")
+    shown = desk.gather().as_html()
+    assert "<script>" not in shown
+    assert shown.count("&lt;script&gt;") == 20
+    assert "20 of 30, all in suspects.jsonl" in shown
+    assert "<td>contributions suspected</td><td>30</td>" in shown
