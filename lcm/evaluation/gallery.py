@@ -155,7 +155,7 @@ def attention_pictures(bundle: Bundle, held_out: LabelledFeatures, captions: Seq
     `captions` are the model's, one an image; a photo whose caption has no words is left out. A sentence says so where
     the bundle cannot tell where its model looked.
     """
-    if not bundle.manifest.attention:
+    if not bundle.has_attention:
         return f"<p>{CANNOT_TELL}</p>"
     rows = []
     for place in evenly(ATTENTION_PHOTOS, len(captions)):

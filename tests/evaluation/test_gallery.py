@@ -2,7 +2,7 @@
 
 import base64
 import io
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -27,9 +27,8 @@ from lcm.evaluation.gallery import (
     thumbnail,
 )
 from lcm.features.cache import LabelledFeatures
-from lcm.features.encoders import EncoderIdentity
 from tests.fakes.html_reader import EVIL, Reader
-from tests.fakes.tiny_graphs import BLUE, GREEN, RED, VOCABULARY, A, tiny_manifest
+from tests.fakes.tiny_graphs import BLUE, GREEN, RED, VOCABULARY, A
 
 
 def picture_bytes(colour="red", size=(60, 40)) -> bytes:
@@ -167,7 +166,7 @@ def test_places_are_evenly_spaced(count, of, places):
 class LookingBundle:
     """A bundle that looks at the grid position that an image's first feature names, then at the next ones."""
 
-    manifest = tiny_manifest(EncoderIdentity("tiny", "random", "0" * 64, ()), attention=True)
+    has_attention: bool = True
     vocabulary = VOCABULARY
     asked: list = field(default_factory=list)
 
@@ -203,8 +202,7 @@ def test_some_photos_have_a_picture_for_each_word_of_where_the_model_looked(tmp_
 
 
 def test_a_bundle_that_cannot_tell_says_so(tmp_path):
-    bundle = LookingBundle()
-    bundle.manifest = replace(bundle.manifest, attention=False)
+    bundle = LookingBundle(has_attention=False)
     assert attention_pictures(bundle, photos_in(tmp_path, 1), CAPTIONS[:1]) == f"<p>{CANNOT_TELL}</p>"
     assert bundle.asked == []
 
