@@ -94,8 +94,8 @@ def export_bundle(
             settings = _export_tagger(tagger, config.word_embedding, temporary)
         else:
             settings = _copy_tagger(parent, temporary) if parent and config.tagger == KEPT else {}
-        described = _describe(model, tagger, settings, prepared, config, run)
-        sealed = bundle.seal(temporary, _as_parent(described, parent) if parent else described)
+        described = _describe(model, tagger, settings, prepared, config, run.read_metrics(), parent)
+        sealed = bundle.seal(temporary, described)
         bundle.verify(temporary, sealed)
         temporary.chmod(0o755)  # mkdtemp's folder is private, a bundle is to be shared
         shutil.rmtree(folder, ignore_errors=True)
@@ -119,18 +119,23 @@ def _describe(
     settings: dict[str, Any],
     prepared: PreparedRun,
     config: TrainConfig,
-    run: RunDir,
+    prepared_metrics: Mapping[str, Any],
+    parent: ParentModel | None,
 ) -> bundle.Manifest:
-    """Return the manifest of a model and a tagger, with its `settings`, that have just been trained."""
+    """Return the manifest of a model and a tagger, with its `settings`, that have just been trained.
+
+    `prepared_metrics` are those of 01_prepare: where the captions came from, and which contributions are among them. A
+    model with a parent chooses captions as that does.
+    """
     weights = [*model.get_weights(), *(tagger.model.get_weights() if tagger else ())]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in weights)).hexdigest()
-    training = {name: value for name, value in asdict(config).items() if name != "run_dir"}
-    return bundle.Manifest(
+    contributions = {name: prepared_metrics[name] for name in CONTRIBUTIONS if name in prepared_metrics}
+    manifest = bundle.Manifest(
         name=f"{config.model}-{digest[:8]}",
         model=config.model,
         settings=model.settings,
-        training=training,
-        training_data=prepared.sizes() | _origin(run.read_metrics()),
+        training={name: value for name, value in asdict(config).items() if name != "run_dir"},
+        training_data=prepared.sizes() | {"source": prepared_metrics.get("data_source")} | contributions,
         vocabulary_size=len(prepared.vocabulary),
         feature_kind=model.feature_kind,
         encoder=prepared.encoded.encoder,
@@ -138,20 +143,12 @@ def _describe(
         max_words=config.max_words,
         tagger=settings,
     )
-
-
-def _origin(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where the captions came from, and which contributions are among them, from what 01_prepare noted."""
-    numbers = {name: metrics[name] for name in CONTRIBUTIONS if name in metrics}
-    return {"source": metrics.get("data_source")} | numbers
-
-
-def _as_parent(manifest: bundle.Manifest, parent: ParentModel) -> bundle.Manifest:
-    """Return the manifest with how captions are chosen by the parent, and with what training continued from."""
+    if not parent:
+        return manifest
     its = parent.manifest
     return replace(
         manifest,
-        rerank_weight=its.rerank_weight if manifest.tagger else 0.0,
+        rerank_weight=its.rerank_weight if settings else 0.0,
         length_power=its.length_power,
         training_data=dict(manifest.training_data) | {"started_from": its.name},
     )

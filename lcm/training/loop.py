@@ -385,10 +385,9 @@ class Trainer:
         self.model, self.optimizer = model, keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         self.state = TrainingState(model, self.optimizer, config.averaged_epochs)
         self.label_smoothing = config.label_smoothing
-        self.train = CompiledStep(
-            self._train_step, model.unrolled
-        )  # takes a step over a batch; returns the loss before it
-        self.measure = CompiledStep(self._measure_step, model.unrolled)  # returns the loss of a batch, dropout off
+        # Both return the loss of a batch: `train` that before the step that it takes, `measure` with dropout off.
+        self.train = CompiledStep(self._train_step, model.unrolled)
+        self.measure = CompiledStep(self._measure_step, model.unrolled)
 
     def _train_step(self, features, inputs, targets):
         variables = self.model.trainable_variables

@@ -25,8 +25,8 @@ from lcm.training.contrastive import (
     key_word_loss,
     train_tagger,
 )
+from tests.fakes.toy_world import COLOURS, THINGS, toy_world
 
-COLOURS, THINGS = ("red", "green", "blue", "white"), ("dog", "cat", "horse", "boat", "tree")
 UNIT = np.eye(2, dtype=np.float32)
 
 
@@ -35,15 +35,6 @@ def label(captions: list[tuple[str, ...]], features: np.ndarray | None = None) -
     images = [LabelledImage(f"{i}.jpg", Path(f"{i}.jpg"), "train", texts) for i, texts in enumerate(captions)]
     store = np.eye(len(images), dtype=np.float32) if features is None else features
     return LabelledFeatures(images, np.arange(len(images)), store)
-
-
-def toy_world() -> LabelledFeatures:
-    """Twenty images whose features say outright which colour and thing they show."""
-    captions = [
-        (f"a {colour} {thing}", f"there is a {colour} {thing} in the picture") for colour in COLOURS for thing in THINGS
-    ]
-    features = [np.concatenate([np.eye(4)[i], np.eye(5)[j]]) for i in range(4) for j in range(5)]
-    return label(captions, np.array(features, np.float32))
 
 
 @dataclass
@@ -194,7 +185,7 @@ def train_toy(
     checkpoint: Path, kind: type[Pairs] = Pairs, labelled: LabelledFeatures | None = None, **parameters
 ) -> TrainedTagger:
     """Train a small dual encoder on the toy world, or on other images, in batches of ten."""
-    labelled = labelled or toy_world()
+    labelled = labelled or toy_world()[0]
     config = TrainConfig(run_dir="", **({"tagger_epochs": 4} | parameters))
     table = table_of(*COLOURS, *THINGS, "a", "there", "is", "in", "the", "picture")
     pairs = kind(labelled, table, batch_size=10)
@@ -205,7 +196,7 @@ def train_toy(
 
 
 def test_it_learns_which_captions_and_which_key_words_fit(tmp_path):
-    trained, labelled = train_toy(tmp_path / "tagger", tagger_epochs=60), toy_world()
+    trained, labelled = train_toy(tmp_path / "tagger", tagger_epochs=60), toy_world()[0]
     first, *_, last = trained.history.epochs
     assert (last.epoch, trained.history.best_epoch) == (60, 60)
     assert last.train_loss < 0.7 * first.train_loss
