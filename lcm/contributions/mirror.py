@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +60,39 @@ class TargetError(LcmError):
     """The target did not do what it was asked; the message holds no credentials."""
 
 
+def _limited(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Do a target's operation in its own thread and wait for it up to the limit; its errors become TargetErrors.
+
+    An operation that was given up on may still write when the network comes back. So none starts before it has ended.
+    """
+
+    @wraps(operation)
+    def limited(target: "Target", *args: Any) -> Any:
+        if target.hangs:
+            raise TargetError("an earlier operation has not come back yet")
+        outcome: Future = Future()
+
+        def run() -> None:
+            try:
+                outcome.set_result(operation(target, *args))
+            except BaseException as error:  # asyncio's CancelledError among them; raised again below
+                outcome.set_exception(error)
+
+        target.thread = threading.Thread(target=run, name="lcm-mirror-target", daemon=True)
+        target.thread.start()
+        if not wait([outcome], target.limit_s).done:
+            raise TargetError(f"no answer within {target.limit_s:g} s")
+        target.thread.join()
+        error = outcome.exception()
+        if error is None:
+            return outcome.result()
+        target.reconnect()
+        is_ours = isinstance(error, TargetError | ConfigError)
+        raise TargetError(str(error) if is_ours else explain(error)) from None
+
+    return limited
+
+
 class Target:
     """The folder behind an address. One operation at a time; each may raise TargetError, and may be done again."""
 
@@ -70,37 +104,30 @@ class Target:
         self._connect = connect or address.connect
         self._fs, self._root = None, ""
         self._found = False  # whether the target was there once
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None  # of the latest operation
 
     @property
     def hangs(self) -> bool:
         """Whether an operation that was given up on still runs."""
-        return self._thread is not None and self._thread.is_alive()
+        return self.thread is not None and self.thread.is_alive()
 
+    def reconnect(self) -> None:
+        """Drop a connection that broke, for it stays broken; asynchronous drivers make their own anew."""
+        if self._fs is not None and not self._fs.async_impl:
+            self._fs = None
+
+    @_limited
     def put(self, name: str, data: bytes) -> None:
         """Make the object `name` hold the data; it is never seen in part, and sent only if it is not there already."""
-        self._limited(self._put, name, data)
-
-    def delete(self, name: str) -> None:
-        """Remove the object `name`, if it is there."""
-        self._limited(self._delete, name)
-
-    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
-        """Return what some objects hold, None of those that are not there; at once where the driver can."""
-        return self._limited(self._read_all, names)
-
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the objects right inside a folder, without it; none where there is no such folder."""
-        return self._limited(self._names, folder)
-
-    def _put(self, name: str, data: bytes) -> None:
         path = self._writable_path(name)
         if not self._holds(path, data):
             self._write(path, data)
             if not self._holds(path, data):
                 raise TargetError(f"{name} did not arrive whole")
 
-    def _delete(self, name: str) -> None:
+    @_limited
+    def delete(self, name: str) -> None:
+        """Remove the object `name`, if it is there."""
         path = self._writable_path(name)
         for one in (path,) if self._is_object_store else (path, path + PART):
             try:
@@ -108,7 +135,9 @@ class Target:
             except FileNotFoundError:
                 self._confirm()
 
-    def _read_all(self, names: Sequence[str]) -> list[bytes | None]:
+    @_limited
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return what some objects hold, None of those that are not there; at once where the driver can."""
         paths = [self._path(name) for name in names]
         if self._fs.async_impl:
             found = self._fs.cat(paths, on_error="return")
@@ -118,13 +147,9 @@ class Target:
             raise failed[0]
         return [None if isinstance(found[path], Exception) else found[path] for path in paths]
 
-    def _read(self, path: str) -> bytes | Exception:
-        try:
-            return self._fs.cat_file(path)
-        except _NOT_THERE as error:
-            return error
-
-    def _names(self, folder: str) -> list[str]:
+    @_limited
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the objects right inside a folder, without it; none where there is no such folder."""
         path = self._path(folder)
         self._fs.invalidate_cache()
         try:  # not `find`, which skips a folder that cannot be listed as if it held nothing
@@ -132,6 +157,12 @@ class Target:
         except FileNotFoundError:
             return []
         return sorted(one["name"].rpartition("/")[2] for one in found if one["type"] == "file")
+
+    def _read(self, path: str) -> bytes | Exception:
+        try:
+            return self._fs.cat_file(path)
+        except _NOT_THERE as error:
+            return error
 
     def _path(self, name: str) -> str:
         if self._fs is None:
@@ -188,34 +219,6 @@ class Target:
             self._fs.pipe_file(self._path(MARKER), MARKER_TEXT)
         elif not self._fs.isdir(self._root or "/"):
             raise FileNotFoundError(f"{self.address.name} is gone")
-
-    def _limited(self, job: Callable[..., Any], *args: Any) -> Any:
-        """Do a job in its own thread and wait for it up to the limit; its errors become TargetErrors.
-
-        A job that was given up on may still write when the network comes back. So none starts before it has ended.
-        """
-        if self.hangs:
-            raise TargetError("an earlier operation has not come back yet")
-        outcome: Future = Future()
-        self._thread = threading.Thread(target=_run, args=(outcome, job, args), name="lcm-mirror-target", daemon=True)
-        self._thread.start()
-        if not wait([outcome], self.limit_s).done:
-            raise TargetError(f"no answer within {self.limit_s:g} s")
-        self._thread.join()
-        error = outcome.exception()
-        if error is None:
-            return outcome.result()
-        if self._fs is not None and not self._fs.async_impl:
-            self._fs = None  # a broken connection stays broken; asynchronous drivers make their own anew
-        is_ours = isinstance(error, TargetError | ConfigError)
-        raise TargetError(str(error) if is_ours else explain(error)) from None
-
-
-def _run(outcome: Future, job: Callable[..., Any], args: tuple) -> None:
-    try:
-        outcome.set_result(job(*args))
-    except BaseException as error:  # asyncio's CancelledError among them; the caller's thread raises it again
-        outcome.set_exception(error)
 
 
 class Mirror:

@@ -248,9 +248,9 @@ class ContributionStore:
         if row is None:
             if self.get(contribution.id) is None:
                 raise _no_contribution(contribution.id)
-            raise self._damaged(f"the image of contribution {contribution.id} is missing")
+            raise _damaged(self.folder, f"the image of contribution {contribution.id} is missing")
         if hashlib.sha256(row[0]).hexdigest() != contribution.image_sha256:
-            raise self._damaged(f"the image of contribution {contribution.id} is not what was sent")
+            raise _damaged(self.folder, f"the image of contribution {contribution.id} is not what was sent")
         return row[0]
 
     def training_images(self) -> list[ContributedImage]:
@@ -406,7 +406,7 @@ class ContributionStore:
                 connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
             )
             if application != APPLICATION_ID:
-                raise self._damaged("its file is empty, or another program's")
+                raise _damaged(self.folder, "its file is empty, or another program's")
             if version > SCHEMA_VERSION:
                 raise StoreError(
                     f"the contribution store {self.folder} was made by a newer lcm (version {version} of its tables; "
@@ -416,7 +416,7 @@ class ContributionStore:
             for what in (1,) if is_small else _SMALL_TABLES:  # a number is the most errors, a name one table alone
                 found = connection.execute(f"PRAGMA integrity_check({what})").fetchone()[0]
                 if found != "ok":
-                    raise self._damaged(" ".join(found.split()))
+                    raise _damaged(self.folder, " ".join(found.split()))
         for path in (self.folder, self.path):
             if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
                 raise StoreError(f"{path} cannot be written; check who owns it")
@@ -473,9 +473,6 @@ class ContributionStore:
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
-
-    def _damaged(self, found: str) -> StoreDamagedError:
-        return _damaged(self.folder, found)
 
 
 def _insert(connection: sqlite3.Connection, contribution: Contribution, image: bytes) -> Contribution:

@@ -56,14 +56,6 @@ def test_a_copy_is_found_among_more_images_than_are_compared(path, scenes):
     assert signatures.copies(see(scene(1000))) == []
 
 
-def test_nothing_is_found_where_there_is_nothing(path, scenes):
-    assert Signatures(path, ENCODER).copies(scenes[0]) == []
-    nothing = replace(scenes[0], features={"pooled": np.zeros(64, np.float32)})
-    assert filled(None, scenes).copies(nothing) == []
-    broken = replace(scenes[0], features={"pooled": np.full(64, np.nan, np.float32)})
-    assert filled(None, scenes).copies(broken) == []
-
-
 def test_the_file_is_read_again_and_only_its_owner_may_look(path, scenes):
     filled(path, scenes).close()
     again = Signatures(path, ENCODER)

@@ -263,15 +263,6 @@ def test_j05_an_image_that_cannot_be_read_has_no_file_for_training(store):
 # What a mirror has to do
 
 
-def test_h12_everything_is_to_be_mirrored_until_it_is_noted(store):
-    added = [store.add(picture(number), "A dog") for number in range(3)]
-    assert list(store.to_mirror()) == added
-    store.set_mirrored(added[0])
-    assert list(ContributionStore(store.folder).to_mirror()) == added[1:]
-    store.add(picture(1), "A dog")  # known
-    assert list(store.to_mirror()) == added[1:]
-
-
 def test_h17_a_revocation_is_to_be_mirrored_before_all_else(store):
     first, second = store.add(picture(1), "A dog"), store.add(picture(2), "A cat")
     store.set_mirrored(second)
@@ -348,28 +339,6 @@ def test_an_earlier_backup_is_replaced_and_no_other_file(store, tmp_path):
 
 
 # For a copy of another store
-
-
-def test_what_another_store_has_keeps_its_number(store, tmp_path):
-    other = ContributionStore(tmp_path / "other")
-    theirs = [other.add(picture(number), "A dog\x00") for number in range(3)]
-    store.take(theirs[2], picture(2))
-    assert list(store.contributions()) == [theirs[2]]
-    for altered in (
-        replace(theirs[0], caption="A dog\u200b"),
-        replace(theirs[0], width=5),
-        replace(theirs[0], id=3),
-        replace(theirs[2], id=1),
-    ):
-        with pytest.raises(DataError):
-            store.take(altered, picture(0 if altered.id != 1 or altered.width == 5 else 2))
-    gone = other.revoke(3, "asked")
-    assert store.take_revocation(gone)
-    assert not store.take_revocation(gone)
-    assert store.revocations() == [gone]
-    with pytest.raises(DataError, match="are those of another contribution"):
-        store.take(theirs[2], picture(2))
-    assert list(store.contributions()) == []
 
 
 # Many processes

@@ -1,12 +1,5 @@
-"""Targets of a mirror that fail on demand, and a clock that stands still.
+"""Targets of a mirror that fail on demand, and a clock that stands still."""
 
-Run as a program it is a process that mirrors and is killed.
-"""
-
-import itertools
-import os
-import signal
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +11,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 from lcm.contributions.mirror import APPROVED, MARKER, Mirror, Target
 from lcm.contributions.store import ContributionStore
 from lcm.data.remote import Address
-from tests.fakes.contributed import picture
 
 METHODS = ("info", "isdir", "makedirs", "open", "pipe_file", "cat_file", "mv", "rm_file", "ls")
 Fault = Callable[[Any, str, str, Any], None]  # (file system, method, path, second argument); raises, waits or spoils
@@ -143,46 +135,3 @@ def assert_equal(target: Target, store: ContributionStore) -> None:
     names = {f"contributions/{one.id}.json" for one in contributions} | {one.image_file for one in contributions}
     assert {name for name in there if not name.startswith("revocations/")} == names
     assert all(there[one.image_file] == store.read_image(one) for one in contributions)
-
-
-def kill_at_every_step(folder: str) -> None:
-    """Kill a process that mirrors at its first, second, ... call of the driver, then mirror on in another one.
-
-    Prints the number of steps; fails when a copy does not equal its store in the end.
-    """
-    for step in itertools.count(1):
-        place = Path(folder) / str(step)
-        store = ContributionStore(place / "store")
-        store.add(picture(1), "a dog")
-        store.add(picture(2), "a cat")
-        child = os.fork()
-        if not child:
-            _mirror_and_revoke(place, step)
-            os._exit(0)
-        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert killed in (0, -signal.SIGKILL), f"step {step} ended with {killed}"
-        _mirror_and_revoke(place, 0)
-        if not killed:
-            print(step)
-            return
-
-
-def _mirror_and_revoke(place: Path, step: int) -> None:
-    """Mirror all, revoke the first contribution, mirror that; die by kill -9 at call number `step`."""
-    store, target = ContributionStore(place / "store"), make_target(place / "remote", "disk")
-
-    def kill(fs: Any, *_: Any) -> None:
-        if len(fs.calls) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    target.fs.fault = kill
-    mirror = make_mirror(store, target, Clock())
-    mirror.copy_due()
-    if store.get(1):
-        store.revoke(1, "asked for")
-        mirror.copy_due()
-    assert_equal(target, store)
-
-
-if __name__ == "__main__":
-    kill_at_every_step(sys.argv[1])

@@ -95,12 +95,9 @@ def numbers(training_set: TrainingSet) -> list[int]:
 # Nothing to do
 
 
-def test_j01_without_contributions_there_is_nothing_to_do(desk):
+def test_j01_without_new_contributions_there_is_nothing_to_do(desk):
     with pytest.raises(NothingToDo, match="there is no contribution that can train; nothing"):
         desk.new()
-
-
-def test_j01_without_new_contributions_there_is_nothing_to_do(desk):
     desk.store.send(range(3))
     desk.publish(desk.gather().as_metrics())
     with pytest.raises(NothingToDo, match="no contribution that tiny-d, the current model, has not seen"):
