@@ -8,8 +8,7 @@ it.
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from lcm.captioning.taggers import load_reranker, load_tag_scorer
 from lcm.captioning.tagging import Photo, rank, tag_candidates
 from lcm.data.images import read_image
 from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
-from lcm.features.cache import map_in_order
 from lcm.paths import home, packaged_file
 
 SHIPPED_BUNDLE = "data/models/flickr8k"
@@ -32,21 +30,13 @@ CURRENT, SHIPPED = "current", "shipped"  # versions that are always there; `curr
 PART = 16  # images that a thread describes at once
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """One image, encoded: its features and its vector for tags, or why it could not be read."""
-
-    source: Source
-    features: np.ndarray | None = None  # [D] or [N, D]
-    tag_vector: np.ndarray | None = None
-    error: BadImageError | None = None
-
-
 class BundleCaptioner(Captioner):
     """A bundle: the whole way from a picture to its description, in ONNX Runtime alone.
 
     Its `describe` takes a SeenImage too, which `see` gives.
     """
+
+    part = PART
 
     def __init__(self, folder: Path, tagger: str | None = None, threads: int = 0):
         """Load it; `tagger` is as load_captioner takes it, `threads` the cores that encoding one image uses.
@@ -74,39 +64,34 @@ class BundleCaptioner(Captioner):
         encoded = self._encoder.encode(pixels[None], self.feature_kinds)
         return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
 
-    def _describe_all(
-        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        def work(part: Sequence[Source | SeenImage]) -> list[tuple[Source, Description | BadImageError]]:
-            return self._describe([self._encode(image) for image in part], samples, labels)
+    def describe_part(
+        self, images: Sequence[Source | SeenImage], samples: int, labels: Sequence[str] | None
+    ) -> list[tuple[Source, Description | BadImageError]]:
+        """Return each image with its description or its error; captions are written for all at once."""
+        sources = [image.source if isinstance(image, SeenImage) else image for image in images]
+        encoded = [self._encode(image, source) for image, source in zip(images, sources, strict=True)]
+        good = [one for one in encoded if not isinstance(one, BadImageError)]
+        descriptions = iter(())
+        if good:
+            manifest, features = self._bundle.manifest, np.stack([features for features, _ in good])
+            best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._reranker)
+            captions = add_samples(self._bundle, features, [one.text for one in best], samples, manifest.max_words)
+            vectors = [vector for _, vector in good]
+            descriptions = map(self._description, best, captions, vectors, [labels] * len(good))
+        answers = [one if isinstance(one, BadImageError) else next(descriptions) for one in encoded]
+        return list(zip(sources, answers, strict=True))
 
-        for part in map_in_order(work, images, PART, workers):
-            yield from part
-
-    def _encode(self, image: Source | SeenImage) -> _Encoded:
-        """Return what captions and tags are made from; the pixels are let go, for many images wait here."""
-        source = image.source if isinstance(image, SeenImage) else image
+    def _encode(
+        self, image: Source | SeenImage, source: Source
+    ) -> tuple[np.ndarray, np.ndarray | None] | BadImageError:
+        """Return features [D] or [N, D] and vector for tags; the pixels are let go, for many images wait here."""
         try:
             seen = image if isinstance(image, SeenImage) else self.see(image)
             photo = Photo(source, seen.features)
             vector = self.tag_scorer.image_vector(photo) if self.tag_scorer else None  # it may read the image anew
         except BadImageError as error:
-            return _Encoded(source, error=error)
-        return _Encoded(source, photo.features[self._bundle.manifest.feature_kind], vector)
-
-    def _describe(
-        self, part: Sequence[_Encoded], samples: int, labels: Sequence[str] | None
-    ) -> list[tuple[Source, Description | BadImageError]]:
-        """Return each image of a part with its description or its error; captions are written for all at once."""
-        good = [one for one in part if one.error is None]
-        descriptions = iter(())
-        if good:
-            manifest, features = self._bundle.manifest, np.stack([one.features for one in good])
-            best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._reranker)
-            captions = add_samples(self._bundle, features, [one.text for one in best], samples, manifest.max_words)
-            vectors = [one.tag_vector for one in good]
-            descriptions = map(self._description, best, captions, vectors, [labels] * len(good))
-        return [(one.source, one.error or next(descriptions)) for one in part]
+            return error
+        return photo.features[self._bundle.manifest.feature_kind], vector
 
     def _description(
         self,

@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from lcm.captioning.tagging import Tag, TagScorer
 from lcm.errors import BadImageError, ConfigError
+from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
 
 
@@ -106,11 +108,12 @@ class SeeingCaptioner(Protocol):
 class Captioner(ABC):
     """Anything that captions images. The same image gets the same description, alone or among others.
 
-    A subclass sets `name` and `tag_scorer`, and says in `_describe_all` how images are described.
+    A subclass sets `name` and `tag_scorer`, and says in `describe_part` how images are described.
     """
 
     name: str  # and version, shown with every answer
     tag_scorer: TagScorer | None  # None: descriptions have no tags
+    part = 1  # images that a thread describes at once
 
     def describe(self, image: Source, samples: int = SAMPLES, labels: Sequence[str] | None = None) -> Description:
         """Return caption, other captions and tags of an image, given as its path or its bytes.
@@ -136,14 +139,15 @@ class Captioner(ABC):
             raise ConfigError(f"samples is {samples!r}; it must be 0 to {MAX_SAMPLES}")
         if labels is not None and not labels:
             raise ConfigError("labels is empty; give at least one word, or leave labels out")
-        return self._describe_all(images, samples, labels, workers)
+        work = partial(self.describe_part, samples=samples, labels=labels)
+        return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
 
     def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return the labels that the tag scorer does not know: they get no score."""
         return self.tag_scorer.unknown(labels) if self.tag_scorer else tuple(labels)
 
     @abstractmethod
-    def _describe_all(
-        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        """Do what describe_many promises."""
+    def describe_part(
+        self, images: Sequence[Source], samples: int, labels: Sequence[str] | None
+    ) -> list[tuple[Source, Description | BadImageError]]:
+        """Return each of a few images with its description, or with the reason why it has none."""

@@ -1,32 +1,28 @@
 """Captioners to compare with: BLIP, by any checkpoint of it, and the nearest neighbour among a run's train images.
 
-BLIP captions as its own service does (github.com/salesforce/BLIP, predict.py and models/blip.py). The nearest neighbour
-learns nothing from captions: what does not beat it has not either.
+BLIP captions as its own service does (github.com/salesforce/BLIP, predict.py and models/blip.py), by beam search alone.
+The nearest neighbour learns nothing from captions: what does not beat it has not either.
 
-Shapes: N image positions, D numbers in a vector, P ids of the prompt, S samples, T ids of a text, V words; R train
-images, C captions of one, G different word groups in these.
+Shapes: N image positions, D numbers in a vector, P ids of the prompt; R train images, C captions of one.
 """
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lcm.captioning import checkpoints
-from lcm.captioning.decoding import draw
 from lcm.captioning.description import Captioner, Description, Source
-from lcm.captioning.generate import ROUNDS
 from lcm.captioning.taggers import load_tag_scorer
 from lcm.captioning.tagging import Photo, rank, tag_candidates
 from lcm.data.images import read_image
 from lcm.data.text import join_words, standardise
 from lcm.errors import BadImageError, ConfigError, DataError
-from lcm.features.cache import LabelledFeatures, PreparedRun, map_in_order
+from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.features.encoders import find_encoder
 from lcm.paths import RunDir
 
@@ -48,22 +44,17 @@ BLIP = checkpoints.Kind(
 PROMPT = "a picture of"  # what every caption began with in training; it is no part of the answer
 MAX_TOKENS, MIN_TOKENS = 20, 5  # of a text, the prompt's four counted: predict.py's max_length and min_length
 BEAM_WIDTH = 3
-NUCLEUS = 0.9
-REPETITION_PENALTY = 1.1  # of samples alone
 APART = re.compile(r" ?(['\u2019-]) ?")  # the tokenizer parts "man's" and "t-shirt" into three
 
 
 class OneByOne(Captioner):
     """A captioner that takes one image after the other; `_write` says what it writes."""
 
-    def _describe_all(
-        self, images: Iterable[Source], samples: int, labels: Sequence[str] | None, workers: int
-    ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        def work(part: Sequence[Source]) -> list[tuple[Source, Description | BadImageError]]:
-            return [(image, self._describe_one(image, samples, labels)) for image in part]
-
-        for part in map_in_order(work, images, 1, workers):
-            yield from part
+    def describe_part(
+        self, images: Sequence[Source], samples: int, labels: Sequence[str] | None
+    ) -> list[tuple[Source, Description | BadImageError]]:
+        """Return each image with its description or its error."""
+        return [(image, self._describe_one(image, samples, labels)) for image in images]
 
     def _describe_one(self, image: Source, samples: int, labels: Sequence[str] | None) -> Description | BadImageError:
         try:
@@ -82,7 +73,7 @@ class OneByOne(Captioner):
 
 
 class BlipCaptioner(OneByOne):
-    """A loaded BLIP; safe to call from several threads. It captions one image at a time, in float32."""
+    """A loaded BLIP; safe to call from several threads. It gives one caption an image, whatever `samples` says."""
 
     def __init__(self, checkpoint: str = BLIP_CHECKPOINT, tagger: str | None = None):
         """Load a checkpoint: a folder that holds one, or a name on the model hub, downloaded on first use.
@@ -95,67 +86,29 @@ class BlipCaptioner(OneByOne):
         self._processor, self._tokenizer = loaded.processor, loaded.tokenizer
         self._eye, self._writer = loaded.model.vision_model, loaded.model.text_decoder
         ids = loaded.model.config.text_config
-        self._end = ids.sep_token_id
         self._writer.generation_config = import_module("transformers").GenerationConfig(  # whatever the checkpoint says
-            eos_token_id=self._end, pad_token_id=ids.pad_token_id, max_length=MAX_TOKENS, min_length=MIN_TOKENS
+            eos_token_id=ids.sep_token_id,
+            pad_token_id=ids.pad_token_id,
+            max_length=MAX_TOKENS,
+            min_length=MIN_TOKENS,
+            num_beams=BEAM_WIDTH,
+            do_sample=False,
         )
         prompt = self._tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
         self._prompt = self._torch.tensor([[ids.bos_token_id, *prompt]])  # [1, P]
 
-    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
+    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:  # noqa: ARG002
         photo = Photo(image, {})
         pixels = self._processor(images=photo.open(), return_tensors="pt")["pixel_values"]
         with self._torch.inference_mode():
             seen = self._eye(pixel_values=pixels).last_hidden_state  # [1, N, D]
-            ((caption, _),) = self._generate(seen, 1, num_beams=BEAM_WIDTH)
-            return photo, self._add_samples(caption, seen, samples)
-
-    def _add_samples(self, caption: str, seen: Any, samples: int) -> list[str]:
-        """Return the caption and up to `samples` others, drawn as generate.add_samples draws them."""
-        captions = {caption: None}
-        for first in range(0, ROUNDS * samples, samples or 1):
-            if len(captions) > samples:
-                break
-            drawing = _Drawing(range(first, first + samples), self._prompt.shape[1], self._torch)
-            drawn = self._generate(seen, samples, repetition_penalty=REPETITION_PENALTY, logits_processor=[drawing])
-            captions |= dict.fromkeys(text for text, ended in drawn if ended and text)
-        return list(captions)[: 1 + samples]
-
-    def _generate(self, seen: Any, texts: int, **settings: Any) -> list[tuple[str, bool]]:
-        """Return texts of what is seen [1, N, D], in the words of all captions, and whether they came to an end."""
-        written = self._writer.generate(
-            input_ids=self._prompt.expand(texts, -1),
-            encoder_hidden_states=seen.expand(texts, -1, -1),
-            encoder_attention_mask=self._torch.ones(texts, seen.shape[1], dtype=self._torch.long),
-            do_sample=False,
-            **settings,
-        )
-        rows = written[:, self._prompt.shape[1] :].tolist()
-        return [(self._read(row), self._end in row) for row in rows]
-
-    def _read(self, ids: Sequence[int]) -> str:
-        text = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return join_words(standardise(APART.sub(r"\1", text)))
-
-
-class _Drawing:
-    """Makes a greedy search draw from the nucleus: rules out all words but the one that is drawn.
-
-    A sample's number seeds its draws, as decoding.decode_nucleus has it: torch's own draws hang on one state of the
-    whole process, and so on what other threads do.
-    """
-
-    def __init__(self, numbers: Sequence[int], prompt_length: int, torch: Any):
-        self._draws = np.stack([np.random.default_rng(number).random(MAX_TOKENS) for number in numbers])  # [S, T]
-        self._prompt_length, self._torch = prompt_length, torch
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Return the scores [S, V] that transformers chooses the words after `input_ids` [S, T] by."""
-        log_probs = scores.log_softmax(-1).numpy()
-        words = draw(log_probs, self._draws[:, input_ids.shape[1] - self._prompt_length], NUCLEUS)
-        chosen = self._torch.full_like(scores, -self._torch.inf)
-        chosen[range(len(words)), words.tolist()] = 0.0
-        return chosen
+            (ids,) = self._writer.generate(
+                input_ids=self._prompt,
+                encoder_hidden_states=seen,
+                encoder_attention_mask=self._torch.ones(seen.shape[:2], dtype=self._torch.long),
+            )
+        text = self._tokenizer.decode(ids[self._prompt.shape[1] :], skip_special_tokens=True)
+        return photo, [join_words(standardise(APART.sub(r"\1", text)))]
 
 
 ROWS_AT_ONCE = 4096  # train images that are read at once
@@ -203,12 +156,7 @@ def agreement(texts: Sequence[Sequence[str]]) -> np.ndarray:
     The overlap of two is Dice's coefficient of their words and pairs of words, 1 where they have the same.
     """
     groups = [{*words, *pairwise(words)} for words in texts]
-    columns = {group: column for column, group in enumerate(dict.fromkeys(one for each in groups for one in each))}
-    holds = np.zeros((len(texts), len(columns)), np.float32)  # [C, G]
-    for row, each in enumerate(groups):
-        holds[row, [columns[group] for group in each]] = 1
-    sizes = holds.sum(1)
-    overlaps = 2 * (holds @ holds.T) / np.maximum(sizes[:, None] + sizes, 1)  # [C, C]
+    overlaps = np.array([[2 * len(a & b) / max(len(a) + len(b), 1) for b in groups] for a in groups])  # [C, C]
     np.fill_diagonal(overlaps, 0)
     return overlaps.sum(1) / max(len(texts) - 1, 1)
 

@@ -4,7 +4,7 @@ Shapes: B images, K texts, T words in a text, W words of the table, F numbers in
 D in a vector.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,8 +19,27 @@ from lcm.data.word_vectors import find_vectors
 from lcm.errors import BundleError, ConfigError, DataError
 from lcm.features.encoders import open_session
 
-CACHED_TEXTS = 10_000  # vectors of texts outside the table that are kept
+CACHED_TEXTS = 50_000  # vectors that are kept: 100 MB at D = 512
 TEXTS_AT_ONCE = 64  # through a text model; more would only take more memory
+
+
+class _TextCache:
+    """Vectors of texts, made when first asked for, the oldest dropped first; safe to call from several threads."""
+
+    def __init__(self, encode: Callable[[Sequence[str]], Sequence[np.ndarray | None]]):
+        """`encode` returns the vectors [D] of different texts, None for one that cannot be read."""
+        self._encode, self._known = encode, {}
+        self._lock = Lock()  # a tokenizer that pads is not safe from threads either
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray | None]:
+        """Return the vector of each text."""
+        with self._lock:
+            new = [text for text in dict.fromkeys(texts) if text not in self._known]
+            self._known.update(zip(new, self._encode(new), strict=True))
+            found = {text: self._known[text] for text in texts}
+            for text in list(self._known)[: max(0, len(self._known) - CACHED_TEXTS)]:
+                del self._known[text]
+        return found
 
 
 class DualEncoder:
@@ -47,8 +66,7 @@ class DualEncoder:
         if any(len(shape) != 2 or shape[0] != len(words) for shape in shapes):
             raise BundleError(f"{folder} holds a tag scorer whose files are not from one export; export it again")
         self._places = {word: place for place, word in enumerate(words)}
-        self._cache: dict[str, np.ndarray] = {}
-        self._lock = Lock()
+        self._cache = _TextCache(self._encode)
 
     def image_vector(self, photo: Photo) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
@@ -73,22 +91,15 @@ class DualEncoder:
         return tuple(text for text in texts if found[text] is None)
 
     def _look_up(self, texts: Sequence[str]) -> dict[str, np.ndarray | None]:
-        """Return each text's vector, from the table or from the cache, where a new one is put; None: unknown."""
+        """Return each text's vector, from the table or through the text tower; None: unknown."""
         found = {text: self._vectors[self._places[text]] for text in texts if text in self._places}
-        outside = [text for text in dict.fromkeys(texts) if text not in found]
-        if outside:
-            with self._lock:
-                new = [text for text in outside if text not in self._cache]
-                if len(self._cache) + len(new) > CACHED_TEXTS:
-                    self._cache, new = {}, outside
-                self._cache.update(zip(new, self._encode([standardise(text) for text in new]), strict=True))
-                found |= {text: self._cache[text] for text in outside}
-        return found
+        return found | self._cache([text for text in texts if text not in found])
 
-    def _encode(self, texts: Sequence[Sequence[str]]) -> list[np.ndarray | None]:
-        """Return the vectors of texts given as words; None where no word is known."""
-        rows = self._rows_of({word for words in texts for word in words})
-        known = [[rows[word] for word in words if word in rows] for words in texts]
+    def _encode(self, texts: Sequence[str]) -> list[np.ndarray | None]:
+        """Return the vectors of texts; None where no word is known."""
+        words = [standardise(text) for text in texts]
+        rows = self._rows_of({word for each in words for word in each})
+        known = [[rows[word] for word in each if word in rows] for each in words]
         vectors: dict[int, np.ndarray] = {}
         readable = sorted((place for place, each in enumerate(known) if each), key=lambda place: len(known[place]))
         for start in range(0, len(readable), TEXTS_AT_ONCE):
@@ -136,7 +147,6 @@ CLIP = checkpoints.Kind(
         "--include '*.json' --include '*.txt' --include '*.safetensors'. lcm's own embedded scorer needs no download"
     ),
 )
-CLIP_CACHED_TEXTS = 50_000  # 150 MB at D = 768
 
 
 class ClipScorer:
@@ -151,8 +161,7 @@ class ClipScorer:
         self.name, self._torch = loaded.name, loaded.torch
         self._model, self._processor, self._tokenizer = loaded.model, loaded.processor, loaded.tokenizer
         self.scale = float(self._model.logit_scale.detach().exp())
-        self._known: dict[str, np.ndarray] = {}  # [D] each, oldest first
-        self._lock = Lock()  # a tokenizer that pads is not safe from threads either
+        self._cache = _TextCache(self._encode)
 
     def image_vector(self, photo: Photo) -> np.ndarray:
         """Return the unit vector of the RGB picture that `photo.open()` gives, float32 [D]; its middle counts."""
@@ -162,26 +171,22 @@ class ClipScorer:
 
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return the unit vectors of texts taken as they are, float32 [K, D]; the end of a very long one is cut off."""
-        with self._lock:
-            new = [text for text in dict.fromkeys(texts) if text not in self._known]
-            for start in range(0, len(new), TEXTS_AT_ONCE):
-                batch = new[start : start + TEXTS_AT_ONCE]
-                self._known.update(zip(batch, self._read(batch), strict=True))
-            vectors = [self._known[text] for text in texts]
-            for text in list(self._known)[: max(0, len(self._known) - CLIP_CACHED_TEXTS)]:
-                del self._known[text]
+        found = self._cache(texts)
+        vectors = [found[text] for text in texts]
         return np.array(vectors, np.float32).reshape(len(vectors), self._model.config.projection_dim)
 
     def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
         """Return the texts that this scorer cannot read: none, for CLIP spells out any word."""
         return ()
 
-    def _read(self, texts: list[str]) -> np.ndarray:
-        """Return the unit vectors of a few texts, [K, D]."""
-        longest = self._model.config.text_config.max_position_embeddings
-        tokens = self._tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        with self._torch.inference_mode():
-            return _unit(self._model.get_text_features(**tokens).pooler_output)
+    def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        longest, vectors = self._model.config.text_config.max_position_embeddings, []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            part = list(texts[start : start + TEXTS_AT_ONCE])
+            tokens = self._tokenizer(part, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+            with self._torch.inference_mode():
+                vectors += list(_unit(self._model.get_text_features(**tokens).pooler_output))
+        return vectors
 
 
 def _unit(vectors: Any) -> np.ndarray:
@@ -190,26 +195,6 @@ def _unit(vectors: Any) -> np.ndarray:
 
 
 BUNDLED, NONE = "dual_encoder", "none"
-
-
-def _bundled(folder: Path | None, manifest: Manifest | None) -> DualEncoder:
-    """Return the tag scorer that the bundle carries.
-
-    Raises BundleError when it was trained without one, ConfigError when there is no bundle.
-    """
-    if manifest is None:
-        raise ConfigError(
-            f"the tagger {BUNDLED} is a part of a bundle, which this captioner does without; give clip, or the name "
-            "(owner/name) or the folder of a CLIP checkpoint"
-        )
-    if not manifest.tagger:
-        raise BundleError(
-            f"{folder} was trained without a tag scorer; train with -p tagger {BUNDLED}, or give the name or the "
-            "folder of a CLIP checkpoint"
-        )
-    return DualEncoder(folder, manifest.tagger)
-
-
 TAG_SCORERS = (BUNDLED, "clip", NONE)
 
 
@@ -222,11 +207,21 @@ def load_tag_scorer(
     Raises ConfigError for an unknown name, BundleError when there is nothing to load.
     """
     if not tagger:
-        return _bundled(folder, manifest) if manifest and manifest.tagger else None
-    if tagger == BUNDLED:
-        return _bundled(folder, manifest)
+        return DualEncoder(folder, manifest.tagger) if manifest and manifest.tagger else None
     if tagger == NONE:
         return None
+    if tagger == BUNDLED and manifest is None:
+        raise ConfigError(
+            f"the tagger {BUNDLED} is a part of a bundle, which this captioner does without; give clip, or the name "
+            "(owner/name) or the folder of a CLIP checkpoint"
+        )
+    if tagger == BUNDLED and not manifest.tagger:
+        raise BundleError(
+            f"{folder} was trained without a tag scorer; train with -p tagger {BUNDLED}, or give the name or the "
+            "folder of a CLIP checkpoint"
+        )
+    if tagger == BUNDLED:
+        return DualEncoder(folder, manifest.tagger)
     if tagger != "clip" and "/" not in tagger and not Path(tagger).is_dir():
         raise ConfigError(
             f"unknown tagger {tagger!r}; choose from {', '.join(TAG_SCORERS)}, or give the name (owner/name) or the "
@@ -256,4 +251,4 @@ def load_reranker(
             f"{BUNDLED}, or evaluate with -p rerank_weight 0"
         )
     power = manifest.length_power if length_power is None else length_power
-    return Reranker(loaded if isinstance(loaded, DualEncoder) else _bundled(folder, manifest), weight, power)
+    return Reranker(loaded if isinstance(loaded, DualEncoder) else DualEncoder(folder, manifest.tagger), weight, power)

@@ -1,5 +1,6 @@
-"""The nearest neighbour captioner, on the tiny encoder of tiny_graphs.py and a run prepared with it."""
+"""BLIP against transformers itself, on a tiny one made here; the nearest neighbour on a run of the tiny encoder."""
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,16 +11,119 @@ from PIL import Image
 
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import Description
-from lcm.captioning.peers import NearestCaptioner, agreement
+from lcm.captioning.peers import BlipCaptioner, NearestCaptioner, agreement
 from lcm.captioning.tagging import TagScorer
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.images import read_image
 from lcm.data.text import RESERVED, Vocabulary
-from lcm.errors import BundleError, ConfigError, DataError
+from lcm.errors import BadImageError, BundleError, ConfigError, DataError
 from lcm.features.cache import PreparedRun, encode_dataset
 from lcm.features.encoders import load_encoder
 from lcm.paths import RunDir
+from tests.fakes.tiny_blip import PROMPT, SIDE, make_blip
 from tests.fakes.tiny_graphs import make_picture, use_tiny_encoder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return make_blip(tmp_path_factory.mktemp("blip") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def captioner(folder) -> BlipCaptioner:
+    return BlipCaptioner(str(folder))
+
+
+def noise(seed: int, width: int = 60, height: int = 40) -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+PICTURES = [noise(seed) for seed in range(6)]
+
+
+class Reference:
+    """BLIP as transformers has it, without lcm's prompt."""
+
+    def __init__(self, folder: Path):
+        import transformers
+
+        self.model = transformers.BlipForConditionalGeneration.from_pretrained(folder).eval()
+        self.tokenizer = transformers.BertTokenizer.from_pretrained(folder)
+
+    def pixels(self, picture: bytes):
+        """The whole picture, squeezed into a square, bicubic; the mean and deviation of predict.py."""
+        import torch
+
+        small = Image.open(io.BytesIO(picture)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        mean, deviation = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+        pixels = (np.asarray(small, np.float32) / 255 - np.float32(mean)) / np.float32(deviation)
+        return torch.tensor(pixels).permute(2, 0, 1)[None]
+
+    def search(self, picture: bytes, beams: int = 3) -> list[int]:
+        """The ids that BLIP's own call gives; `generate` puts the start word first and takes the last one off."""
+        import torch
+
+        asked = torch.tensor([[0, *PROMPT[1:], 0]])
+        limits = {"max_length": 20, "min_length": 5, "num_beams": beams}
+        (written,) = self.model.generate(self.pixels(picture), input_ids=asked, **limits).tolist()
+        assert written[: len(PROMPT)] == PROMPT
+        return written[len(PROMPT) :]
+
+    def text(self, ids: list[int]) -> str:
+        """The words, with what the tokenizer parts put together."""
+        words = self.tokenizer.decode(ids, skip_special_tokens=True)
+        for sign in "'-":
+            words = words.replace(f" {sign} ", sign).replace(f" {sign}", sign).replace(f"{sign} ", sign)
+        return " ".join(words.split())
+
+
+@pytest.fixture(scope="module")
+def reference(folder) -> Reference:
+    return Reference(folder)
+
+
+def plain(text: str) -> str:
+    """Words alone: what lcm drops at the ends of words is not the point of a test."""
+    return " ".join(text.translate(str.maketrans("'-#", "   ")).split())
+
+
+def test_the_caption_is_that_of_blip_s_own_beam_search(captioner, reference):
+    captions = [captioner.describe(picture, 0).caption for picture in PICTURES]
+    found = [reference.search(picture) for picture in PICTURES]
+    assert [plain(caption) for caption in captions] == [plain(reference.text(ids)) for ids in found]
+    assert len(set(captions)) > 4, "the pictures must differ for this to mean anything"
+    assert found != [reference.search(picture, beams=1) for picture in PICTURES], "so must a beam and none"
+    assert found != [reference.search(picture, beams=5) for picture in PICTURES]
+
+
+def test_a_description_is_plain_and_says_who_made_it(captioner, folder, monkeypatch):
+    description = captioner.describe(PICTURES[0])
+    caption = description.caption
+    assert description == Description(caption, (caption,), (), "blip:tiny")
+    assert captioner.name == "blip:tiny"
+    assert not caption.startswith("a picture of")
+    monkeypatch.chdir(folder)
+    assert BlipCaptioner(".").name == "blip:tiny"
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_many_images_get_what_each_gets_alone(workers, captioner, tmp_path):
+    (tmp_path / "good.png").write_bytes(PICTURES[3])
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    images = [b"", *PICTURES[:3], tmp_path / "bad.png", str(tmp_path / "good.png"), tmp_path / "none.png", PICTURES[0]]
+    seen, found = zip(*captioner.describe_many(images, workers=workers), strict=True)
+    assert list(seen) == images
+    assert [place for place, one in enumerate(found) if isinstance(one, BadImageError)] == [0, 4, 6]
+    assert "bad.png" in str(found[4])
+    alone = [captioner.describe(picture) for picture in (*PICTURES[:4], PICTURES[0])]
+    assert [one for one in found if isinstance(one, Description)] == alone
+
+
+# The nearest neighbour
+
 
 RED = ("A red square.", "The red square on a wall", "A large painting", "a red square on the wall ,")
 COLOURS = {
@@ -60,8 +164,8 @@ def run(prepare, colours, tmp_path) -> RunDir:
     return prepare([*colours, label(dev, ["a secret"], "dev")])
 
 
-def noise(path: Path, seed: int) -> Path:
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+def save_noise(path: Path, seed: int) -> Path:
+    path.write_bytes(noise(seed, 8, 8))
     return path
 
 
@@ -98,8 +202,8 @@ def test_agreement_is_the_mean_overlap_of_words_and_pairs_with_the_other_texts()
 
 
 def test_the_neighbour_is_the_one_that_brute_force_finds(prepare, tmp_path):
-    train = [label(noise(tmp_path / f"{seed}.png", seed), [f"number {seed}"]) for seed in range(40)]
-    dev = [label(noise(tmp_path / f"{seed}.png", seed), ["a secret"], "dev") for seed in range(40, 60)]
+    train = [label(save_noise(tmp_path / f"{seed}.png", seed), [f"number {seed}"]) for seed in range(40)]
+    dev = [label(save_noise(tmp_path / f"{seed}.png", seed), ["a secret"], "dev") for seed in range(40, 60)]
     captioner = NearestCaptioner(prepare([*dev[:10], *train, *dev[10:]]).path)
     encoder = load_encoder("tiny")
 
@@ -121,19 +225,13 @@ def test_the_neighbour_is_the_one_that_brute_force_finds(prepare, tmp_path):
 
 def test_equal_images_the_first_in_the_data_set_is_taken(prepare, tmp_path):
     pictures = [make_picture(tmp_path / f"{name}.png", "red") for name in "abc"]
-    others = [label(noise(tmp_path / f"{seed}.png", seed), [f"number {seed}"]) for seed in range(13)]
+    others = [label(save_noise(tmp_path / f"{seed}.png", seed), [f"number {seed}"]) for seed in range(13)]
     same = [label(path, [f"copy {path.stem}"]) for path in pictures]
     for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
         copies = [same[place] for place in order]
         run = prepare([*others[:5], copies[0], *others[5:12], *copies[1:], others[12]], f"run{order}")
         captioner = NearestCaptioner(run.path)
         assert captioner.describe(pictures[0]).caption == copies[0].captions[0]
-
-
-# Many images
-
-
-# Tags
 
 
 class FakeClip(TagScorer):
@@ -165,9 +263,6 @@ def test_tags_come_with_a_tagger_that_needs_no_bundle(run, colours, monkeypatch)
     assert captioner.unknown_labels(["sky", "xyzzy"]) == ("xyzzy",)
     with pytest.raises(ConfigError, match="the tagger dual_encoder is a part of a bundle"):
         load_captioner(f"nearest:{run.path}", "dual_encoder")
-
-
-# Which run
 
 
 def truncated(name: str, content: bytes):
