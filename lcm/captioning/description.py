@@ -6,7 +6,7 @@ says what "right" means and fits the curve.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -86,25 +86,6 @@ class Description:
     contribution: int | None = None  # number of the contribution that gave the caption; None: the captioner wrote it
 
 
-@runtime_checkable
-class SeeingCaptioner(Protocol):
-    """A captioner that tells what it sees: its `describe` takes a SeenImage too, and encodes nothing anew."""
-
-    name: str
-    encoder: EncoderIdentity  # of the features
-    feature_kinds: tuple[str, ...]  # that it describes an image by
-
-    def see(self, image: Source) -> SeenImage:
-        """Read and encode an image; raises BadImageError when it is not one."""
-        ...
-
-    def describe(
-        self, image: Source | SeenImage, samples: int = SAMPLES, labels: Sequence[str] | None = None
-    ) -> Description:
-        """Describe an image as Captioner does."""
-        ...
-
-
 class Captioner(ABC):
     """Anything that captions images. The same image gets the same description, alone or among others.
 
@@ -151,3 +132,17 @@ class Captioner(ABC):
         self, images: Sequence[Source], samples: int, labels: Sequence[str] | None
     ) -> list[tuple[Source, Description | BadImageError]]:
         """Return each of a few images with its description, or with the reason why it has none."""
+
+
+@runtime_checkable
+class SeeingCaptioner(Protocol):
+    """A captioner that tells what it sees: its `describe` takes a SeenImage too, and encodes nothing anew."""
+
+    name: str
+    encoder: EncoderIdentity  # of the features
+    feature_kinds: tuple[str, ...]  # that it describes an image by
+    describe: Callable[..., Description]  # as Captioner's
+
+    def see(self, image: Source) -> SeenImage:
+        """Read and encode an image; raises BadImageError when it is not one."""
+        ...

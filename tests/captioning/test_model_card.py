@@ -37,12 +37,6 @@ def tagged(tmp_path, encoder) -> Path:
     return folder
 
 
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
 def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
     add_evaluation(folder, METRICS)
     manifest = Bundle(folder).manifest
@@ -76,7 +70,7 @@ def test_notes_are_on_the_card_and_stay_until_there_are_others(tagged):
 
 @pytest.mark.parametrize("name", ["step.onnx", "tag_vectors.npy"])
 def test_an_evaluation_does_not_make_a_damaged_bundle_good(name, tagged):
-    flip_a_bit(tagged / name)
+    (tagged / name).write_bytes((tagged / name).read_bytes()[:-1])
     before = (tagged / "bundle.json").read_bytes()
     with pytest.raises(BundleError, match=rf"{name} is not what was exported"):
         add_evaluation(tagged, {"cider": 9.0})
