@@ -1,6 +1,5 @@
 """A service with the tiny captioner, as the dashboard's tests ask it."""
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "acceptance"))
-from service_client import make_tiny_bundle, settings_for
-
 from lcm.captioning.captioner import BundleCaptioner
 from lcm.contributions.store import ContributionStore
 from serve import create_app
+from tests.fakes.service_client import make_tiny_bundle, settings_for
 
 
 @pytest.fixture(scope="session")
