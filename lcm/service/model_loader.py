@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from lcm.captioning.bundle import MANIFEST
-from lcm.captioning.captioner import current_folder, current_version, load_tested, version_folder
+from lcm.captioning.captioner import current_version, find_bundle, load_tested, version_folder
 from lcm.captioning.description import Captioner
 from lcm.captioning.taggers import TAG_SCORERS
 from lcm.errors import BundleError, ConfigError, LcmError
@@ -48,13 +48,6 @@ class Model:
     captioner: Captioner
     version: str  # first VERSION_DIGITS digits of the hash of its bundle's manifest; empty: it has none
     source: str = "bundle"  # which kind of captioner answers
-
-
-def find_bundle(settings: Settings) -> Path:
-    """Return the folder that holds the model: LCM_BUNDLE, else that of the current version."""
-    if settings.bundle:
-        return Path(settings.bundle).expanduser().resolve()
-    return current_folder(settings.home / "models")
 
 
 def earlier_bundles(settings: Settings) -> list[Path]:
@@ -112,7 +105,8 @@ class ModelLoader:
     @classmethod
     def of_settings(cls, settings: Settings) -> Self:
         """Return one that loads what the settings name."""
-        return cls(*(partial(one, settings) for one in (load_model, find_bundle, earlier_bundles)))
+        find = partial(find_bundle, settings.bundle or None, settings.home / "models")
+        return cls(partial(load_model, settings), find, partial(earlier_bundles, settings))
 
     @property
     def model(self) -> Model | None:
