@@ -80,7 +80,7 @@ def test_e08_e21_e22_other_formats(on_disk, name, monkeypatch):
 
 @pytest.mark.parametrize(
     "error",
-    (OSError, SyntaxError, ValueError, MemoryError, struct.error, OverflowError),
+    [OSError, SyntaxError, ValueError, MemoryError, struct.error, OverflowError],
     ids=lambda error: error.__name__,
 )
 @pytest.mark.parametrize("where", ["open", "load"])
