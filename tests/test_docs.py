@@ -134,7 +134,7 @@ def test_the_versions_commands_run_as_shown(photos, tmp_path):
 @pytest.mark.parametrize("photo", ["musicians.jpg", "astronaut.jpg"])
 def test_the_readme_s_captions_are_the_model_s(photo):
     (caption,) = re.findall(rf"`lcm caption reports/examples/{photo}` → \*(.+?)\*", README)
-    assert load_captioner("bundle").describe(ROOT / "reports" / "examples" / photo).caption == caption
+    assert load_captioner("shipped").describe(ROOT / "reports" / "examples" / photo).caption == caption
 
 
 def test_every_preset_encoder_model_and_tagger_is_named():

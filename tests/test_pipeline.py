@@ -118,7 +118,7 @@ def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, cap
     arguments = ["-p", "approved", "7"]  # text that looks like a number
     assert main(["run", "--params", "retrain", "--out", str(tmp_path / "run"), *arguments]) == 0
     said = capfd.readouterr().err
-    assert "there are no contributions that can train; nothing is trained" in said
+    assert "there is no contribution that can train; nothing is trained" in said
     assert "[1/5] 01_prepare" in said
     assert "[2/5]" not in said
     assert not (tmp_path / "run" / "bundle").exists()
