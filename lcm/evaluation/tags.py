@@ -122,8 +122,8 @@ class TagReport:
     """What was measured; without a tag scorer or images, nothing but empty tags.
 
     The keys of `intervals` are those of metrics.json. With M for tag_map and tag_precision_5: the scorer's `M`,
-    `M_caption_order` and `M_upper_bound` of the same words in that order, and `M_over_caption_order`, the scorer's minus
-    the former, paired by image.
+    `M_caption_order` and `M_upper_bound` of the same words in that order, and `M_over_caption_order`, the scorer's
+    minus the former, paired by image.
     """
 
     tags: list[tuple[Tag, ...]]  # of each image, best first

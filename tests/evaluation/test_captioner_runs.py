@@ -12,13 +12,11 @@ from PIL import Image
 from lcm.captioning.bundle import Bundle, Manifest, seal
 from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
 from lcm.captioning.description import SeenImage
-from lcm.config import CompareConfig
 from lcm.data.dataset import LabelledImage
 from lcm.errors import ConfigError
 from lcm.evaluation import compare as compare_module
 from lcm.evaluation.compare import (
     CaptionerOutput,
-    command,
     compare,
     parse_captioners,
     run_captioners,
@@ -159,8 +157,3 @@ def test_each_bundle_s_card_gets_its_own_numbers_and_stays_whole(comparison, tmp
     assert {name: after[name] for name in before} == before  # 03_evaluate's stay
     assert (after["seconds_median"], after["wer_low"]) == (0.2, comparison.results[0].as_metrics()["wer_low"])
     assert "| seconds for one photo, median | 0.200 |" in (tmp_path / "mine" / "MODEL_CARD.md").read_text()
-
-
-def test_the_command_repeats_what_was_changed():
-    config = CompareConfig(run_dir="somewhere", captioners="bundle, a b=blip", images=30)
-    assert command(config) == "lcm run --params compare -p captioners 'bundle, a b=blip' -p images 30"
