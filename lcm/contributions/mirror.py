@@ -14,7 +14,7 @@ import random
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -82,10 +82,8 @@ class Target:
         with self._opened():
             self._confirm()
             for path in (self._path(name),) if self._is_object_store else (self._path(name), self._path(name) + PART):
-                try:
+                with suppress(FileNotFoundError):
                     self._fs.rm_file(path)
-                except FileNotFoundError:
-                    pass
 
     def read_all(self, names: Sequence[str]) -> list[bytes | None]:
         """Return what some objects hold, None of those that are not there; at once where the driver can."""
