@@ -26,7 +26,7 @@ def run_service(captioner) -> Callable:
 
     @contextmanager
     def run(folder: Path, store: ContributionStore, **settings) -> Iterator[str]:
-        app = create_app(settings_for(folder, **settings), captioner=captioner, store=store)
+        app = create_app(settings_for(folder, **{"memory": True} | settings), captioner=captioner, store=store)
         server = make_server("127.0.0.1", 0, app, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

@@ -31,14 +31,6 @@ RATE = 50  # requests a second
 CLIENTS = 12
 BALLAST_MB = 24  # size of a version
 PICKED_UP_S = 60.0  # within which a version answers, also on a machine with much else to do; it is under 2 s
-SERVER = """
-import sys
-from lcm.features.encoders import ENCODERS
-from tests.fakes.tiny_graphs import TinyConversion, tiny_spec
-ENCODERS["tiny"] = tiny_spec(TinyConversion())
-import serve
-sys.exit(serve.main())
-"""
 
 
 @dataclass
@@ -109,7 +101,7 @@ def put_broken(folder: Path, models: Path, number: int) -> None:
 def swap(load: Load, models: Path, bundle: Path, letters: str) -> float:
     """Publish a version, and return the seconds until it answered."""
     registry.publish(bundle, "a swap")
-    load.digests[letters] = all_versions(models)[-1].digest
+    load.digests[letters] = all_versions()[-1].digest
     began = time.monotonic()
     registry.promote(f"tiny-{letters}")
     wait_until(lambda: load.answered[letters], PICKED_UP_S)
@@ -125,9 +117,9 @@ def test_i06_i07_swaps_under_load(tmp_path, monkeypatch):
 
     first, letters = bundle(0)
     registry.publish(first, "the first", make_current=True)
-    service = ServiceProcess(tmp_path, program=("-c", SERVER))
+    service = ServiceProcess(tmp_path)
     wait_until(lambda: service.health().get("ready"))
-    load = Load(service.port, {letters: all_versions(models)[-1].digest})
+    load = Load(service.port, {letters: all_versions()[-1].digest})
     thread = threading.Thread(target=load.run)
     thread.start()
     picked_up, memory, broken = [], [], 0

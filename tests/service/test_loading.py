@@ -30,8 +30,6 @@ from tests.fakes.service_client import (
     wait_until,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture
 def from_folder(tmp_path, monkeypatch):
@@ -75,7 +73,7 @@ def test_i01_ready_when_a_model_arrives(from_folder, tmp_path):
 
 def test_i01_model_named_by_current(from_folder, tmp_path, monkeypatch):
     """Where not even the shipped one is there: else that one would answer meanwhile."""
-    monkeypatch.setattr("lcm.captioning.captioner.resource", lambda _: tmp_path / "nowhere")
+    monkeypatch.setattr("lcm.captioning.captioner.packaged_file", lambda _: tmp_path / "nowhere")
     models = tmp_path / "home" / "models"
     models.mkdir(parents=True)
     (models / "current").symlink_to(models / "v2")
@@ -83,21 +81,6 @@ def test_i01_model_named_by_current(from_folder, tmp_path, monkeypatch):
     assert_not_ready(caller)
     shutil.move(bundle, models / "v2")
     wait_until(lambda: caller.client.get("/healthz").status_code == 200)
-
-
-def test_find_bundle(tmp_path):
-    settings = settings_for(tmp_path)
-    assert model_loader.find_bundle(settings) == ROOT / "data/models/flickr8k"
-    models = settings.home / "models"
-    models.mkdir(parents=True)
-    (models / "current").write_text("v7\n")
-    assert model_loader.find_bundle(settings) == models / "v7"
-    (models / "current").write_text("../../etc")
-    assert model_loader.find_bundle(settings) == models / "etc"
-    (models / "current").unlink()
-    (models / "current").symlink_to("v8")
-    assert model_loader.find_bundle(settings) == models / "v8"
-    assert model_loader.find_bundle(settings_for(tmp_path, bundle=str(tmp_path / "b"))) == tmp_path / "b"
 
 
 def test_i04_a_model_is_tried_out_before_it_answers(from_folder, tmp_path, monkeypatch):

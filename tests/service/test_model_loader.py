@@ -227,7 +227,7 @@ def test_i08_rollback_after_the_active_folder_is_gone(running, caplog):
 def test_i08_back_to_the_shipped_model(running, monkeypatch):
     service = running()
     shipped = service.bundle("s")
-    monkeypatch.setattr("lcm.captioning.captioner.resource", lambda _: shipped)
+    monkeypatch.setattr("lcm.captioning.captioner.packaged_file", lambda _: shipped)
     registry.promote("shipped")
     wait_until(lambda: service.said() == "s")
 
@@ -266,7 +266,7 @@ def test_i08_started_with_every_version_damaged(running, caplog, monkeypatch):
     service = stopped_after(running)
     shipped = service.bundle("s")
     (service.models / "tiny-a" / "step.onnx").unlink()
-    monkeypatch.setattr("lcm.captioning.captioner.resource", lambda _: shipped)
+    monkeypatch.setattr("lcm.captioning.captioner.packaged_file", lambda _: shipped)
     service.start()
     assert_problem(service, caplog, "s", "tiny-s, an earlier version, answers: ")
     service.loader.stop()

@@ -32,6 +32,7 @@ from tests.fakes.service_client import (
     text_of,
     wait_until,
 )
+from tests.fakes.tiny_graphs import save_encoder
 
 SHARP = 96  # pixels a side that the tiny encoder sees here: at its own 8, nothing tells a crop from another picture
 OF_THE_MODEL = ("given", ["a red square", "a square", "a red"])
@@ -42,6 +43,7 @@ def make_sharp(folder: Path, encoder_seed: int = 0, **changes) -> BundleCaptione
     """The tiny captioner with larger pictures; its captions are sure to some degree."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(tiny_graphs, "SIZE", SHARP)
+        monkeypatch.setattr(tiny_graphs, "save_encoder", lambda path, *_: save_encoder(path, encoder_seed))
         monkeypatch.setattr(tiny_graphs, "TinyConversion", partial(tiny_graphs.TinyConversion, encoder_seed))
         monkeypatch.delenv("LCM_CACHE", raising=False)  # it may hold the tiny encoder with few pixels
         changes |= {"calibration": PlattScaler(2.0, 1.0).as_record()}
