@@ -98,7 +98,7 @@ def put_broken(folder: Path, models: Path, number: int) -> None:
     (models / "new-pointer").replace(models / "current")
 
 
-def swap(load: Load, models: Path, bundle: Path, letters: str) -> float:
+def swap(load: Load, bundle: Path, letters: str) -> float:
     """Publish a version, and return the seconds until it answered."""
     registry.publish(bundle, "a swap")
     load.digests[letters] = all_versions()[-1].digest
@@ -133,7 +133,7 @@ def test_i06_i07_swaps_under_load(tmp_path, monkeypatch):
                 wait_until(lambda: "problem" in service.health(), 60)
                 assert service.health()["version"] == before
             else:
-                picked_up.append(swap(load, models, folder, letters))
+                picked_up.append(swap(load, folder, letters))
             shutil.rmtree(folder)
             if number % 8 == 0:
                 registry.prune(1)
