@@ -105,18 +105,18 @@ def train(images: int, _folder: Path) -> tuple[int, Callable[[], None]]:
     from lcm.config import TrainConfig
     from lcm.models import build_model
     from lcm.training.batches import CaptionBatches
-    from lcm.training.loop import Trainer
+    from lcm.training.loop import Supervised
 
     labelled, vocabulary = _labelled(images)
     model = build_model("merge", labelled.shape, np.zeros((len(vocabulary), 50), np.float32), seed=0)
-    trainer = Trainer(model, TrainConfig(run_dir=""), total_steps=10_000)
     batches = CaptionBatches(labelled, vocabulary, STEP_CAPTIONS)
+    trainer = Supervised(model, batches, batches, lambda: None, TrainConfig(run_dir="", epochs=1000))
     for length in batches.lengths:
-        trainer.train(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
+        trainer.step(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
 
     def work() -> None:
         for each in islice(batches.epoch(0, 1), TRAIN_STEPS):
-            float(trainer.train(each))
+            float(trainer.step(each))
 
     return min(TRAIN_STEPS * STEP_CAPTIONS // CAPTIONS, images), work
 

@@ -17,7 +17,7 @@ from lcm.data.text import PAD, Vocabulary
 from lcm.features.cache import LabelledFeatures
 from lcm.models import build_model
 from lcm.training.batches import Batch, CaptionBatches
-from lcm.training.loop import Trainer
+from lcm.training.loop import Supervised
 from lcm.training.self_critical import SelfCritical
 
 BATCH_SIZE = 128  # captions a step of ours, and of Keras's
@@ -72,14 +72,14 @@ def section(labelled: LabelledFeatures, vocabulary: Vocabulary, word_vectors: np
 
 def ours(model, batches: CaptionBatches) -> Callable[[], float]:
     """Return our training, whose graphs, one a length, are compiled before any clock runs."""
-    trainer = Trainer(model, TrainConfig(run_dir=""), total_steps=100_000)
+    trainer = Supervised(model, batches, batches, lambda: None, TrainConfig(run_dir="", epochs=1000))
     for length in batches.lengths:
-        trainer.train(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
+        trainer.step(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
     images = _images(list(islice(batches.epoch(0, 1), STEPS)), batches)
 
     def train() -> float:
         for batch in islice(batches.epoch(0, 1), STEPS):  # making batches is part of the work
-            loss = trainer.train(batch)
+            loss = trainer.step(batch)
         float(loss)
         return images
 
@@ -157,7 +157,9 @@ def compare_losses(
     """
     mine, theirs = (_without_dropout(labelled, word_vectors) for _ in range(2))
     original, stream = build_prefix_model(mine), prefix_batches(labelled, vocabulary)
-    trainer = Trainer(mine, TrainConfig(run_dir="", learning_rate=LEARNING_RATE), total_steps=10**9)
+    batches = CaptionBatches(labelled, vocabulary, BATCH_SIZE)
+    config = TrainConfig(run_dir="", learning_rate=LEARNING_RATE, epochs=10**6)  # so many that the rate hardly falls
+    trainer = Supervised(mine, batches, batches, lambda: None, config)
     theirs.compile(keras.optimizers.Adam(LEARNING_RATE), keras.losses.SparseCategoricalCrossentropy())
     losses: dict[str, list[float]] = {"lcm": [], "Keras": [], "the original": []}
     groups = []
@@ -168,7 +170,7 @@ def compare_losses(
     longest = max(group.inputs.shape[-1] for group in groups)
     for group, (prefixes, next_words) in zip(groups, stream, strict=False):
         inputs, targets, weights = padded_rows([group], longest)
-        losses["lcm"].append(float(trainer.train(Batch(group.features, group.inputs, group.targets))))
+        losses["lcm"].append(float(trainer.step(Batch(group.features, group.inputs, group.targets))))
         losses["Keras"].append(_step(theirs, inputs, targets, weights))
         losses["the original"].append(_step(original, prefixes, next_words))
     return losses

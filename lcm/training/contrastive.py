@@ -3,7 +3,6 @@
 Shapes: B images in a batch, T words of a caption, C key words, D numbers in a vector.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from lcm.models import TAGGERS, build_tagger
 from lcm.models.dual_encoder import DualEncoder
 from lcm.paths import RunDir
 from lcm.training.batches import Pairs, WordTable, build_word_table
-from lcm.training.loop import Epoch, History, Measured, Trained, TrainingState, run_epochs
+from lcm.training.loop import Epoch, History, Stage
 
 IMAGES_PER_STEP = 256
 LEARNING_RATE = 2e-3  # at its highest
@@ -66,7 +65,7 @@ def fit_dual_encoder(
 ) -> History:
     """Train `model` for `config.tagger_epochs` and leave it with the mean weights of the last ones.
 
-    `checkpoint` is a folder, as run_epochs takes it. Without a full batch nothing is trained.
+    `checkpoint` is a folder, as Stage.run takes it. Without a full batch nothing is trained.
     """
     if not len(pairs):
         return History()
@@ -84,11 +83,14 @@ def fit_dual_encoder(
             progress.set_postfix(loss=f"{epoch.train_loss:.3f}", refresh=False)
             progress.update(epoch.epoch - progress.n)
 
-        return run_epochs(stage, config.tagger_epochs, config.tagger_epochs, recipe, checkpoint, show)
+        return stage.run(config.tagger_epochs, config.tagger_epochs, recipe, checkpoint, show)
 
 
-class Contrastive:
-    """The stage: each image with one of its captions once an epoch, and with its key words."""
+class Contrastive(Stage):
+    """Each image with one of its captions once an epoch, and with its key words.
+
+    Nothing is measured: 03_evaluate does, and later epochs count as better.
+    """
 
     def __init__(self, model: DualEncoder, pairs: Pairs, table: WordTable, config: TrainConfig):
         """Compile the step; the learning rate rises for WARMUP_STEPS, at most a quarter of all, then falls to zero."""
@@ -97,7 +99,8 @@ class Contrastive:
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, max(total_steps - warmup, 1), warmup_target=LEARNING_RATE, warmup_steps=warmup
         )
-        self.state = TrainingState(model, keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM), AVERAGED_EPOCHS)
+        optimizer = keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM)
+        super().__init__(model, optimizer, AVERAGED_EPOCHS, pairs.images)
         self._pairs, self._seed = pairs, config.seed
         key_words = table.key_words
         self._key_word_ids = tf.constant(np.array([[table.ids[word]] for word in key_words], np.int32).reshape(-1, 1))
@@ -105,30 +108,23 @@ class Contrastive:
         texts, shares = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, len(key_words)], tf.float32)
         self._step = tf.function(self._take_step, input_signature=[features, texts, shares])
 
-    def train_epoch(self, number: int) -> Trained:
+    def train_epoch(self, number: int) -> dict[str, float]:
         """Train on each image with one of its captions."""
-        started = time.perf_counter()
         batches = self._pairs.epoch(self._seed, number)
         losses = [float(self._step(one.features, one.word_ids, one.key_words)) for one in batches]
-        images_per_second = self._pairs.images / (time.perf_counter() - started)
-        return Trained(float(self.state.optimizer.learning_rate), images_per_second, float(np.mean(losses)))
-
-    def measure(self) -> Measured:
-        """Return nothing: 03_evaluate measures, and later epochs count as better."""
-        return Measured()
+        return {"train_loss": float(np.mean(losses))}
 
     def _take_step(self, features, word_ids, key_words):
-        model = self.state.model
         with tf.GradientTape() as tape:
-            images, texts = model((features, word_ids), training=True)
-            scales = ops.exp(model.log_scales)
+            images, texts = self.model((features, word_ids), training=True)
+            scales = ops.exp(self.model.log_scales)
             loss = contrastive_loss(images, texts, scales[0])
             if len(self._key_word_ids):
-                words = model.read(self._key_word_ids, training=True)
+                words = self.model.read(self._key_word_ids, training=True)
                 loss += KEY_WORD_WEIGHT * key_word_loss(images, words, scales[1], key_words)
-        variables = model.trainable_variables
+        variables = self.model.trainable_variables
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
-        self.state.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
 
 

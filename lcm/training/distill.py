@@ -10,7 +10,6 @@ each single word stays as probable as it was.
 Shapes: B images, W texts of each, T positions, P real positions of a batch, V words.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -31,17 +30,7 @@ from lcm.features.cache import LabelledFeatures
 from lcm.models import build_model
 from lcm.paths import RunDir
 from lcm.training.batches import Batch, CaptionBatches
-from lcm.training.loop import (
-    CompiledStep,
-    History,
-    Measured,
-    Trained,
-    TrainingState,
-    caption_loss,
-    load_weights,
-    real_logits,
-    run_epochs,
-)
+from lcm.training.loop import History, Stage, caption_loss, compile_step, load_weights, real_logits
 
 # Of the captions that the model has written of each base image: the best of a beam, and some that were drawn.
 OWN_BEAM_WIDTH, OWN_SAMPLES = 3, 2
@@ -70,31 +59,26 @@ def find_parent_model(run: RunDir) -> ParentModel | None:
     return ParentModel(Path(folder)) if folder else None
 
 
-class Distillation:
-    """The stage: every contributed image once an epoch, each step with base images beside."""
+class Distillation(Stage):
+    """Every contributed image once an epoch, each step with base images beside.
+
+    Nothing is measured: the gate does, on more than one model's word.
+    """
 
     def __init__(self, model, teacher, contributed: CaptionBatches, base: CaptionBatches, config: TrainConfig):
         """`teacher` is the parent; `base` holds captions that it wrote."""
-        self._teacher, self._contributed, self._base, self._config = teacher, contributed, base, config
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * len(contributed))
-        self.state = TrainingState(model, keras.optimizers.Adam(schedule), config.averaged_epochs)
-        self._learn, self._keep = (CompiledStep(step, model.unrolled) for step in (self._learning, self._keeping))
+        super().__init__(model, keras.optimizers.Adam(schedule), config.averaged_epochs, contributed.images)
+        self._teacher, self._contributed, self._base, self._config = teacher, contributed, base, config
+        self._learn, self._keep = (compile_step(step, model.unrolled) for step in (self._learning, self._keeping))
         self._apply = tf.function(self._step)
         self._drawn = self._base_batches()
 
-    def train_epoch(self, number: int) -> Trained:
+    def train_epoch(self, number: int) -> dict[str, float]:
         """Learn from every contributed image once."""
-        started = time.perf_counter()
-        batches = self._contributed.epoch(self._config.seed, number)
-        label = f"epoch {number}/{self._config.epochs}"
+        batches, label = self._contributed.epoch(self._config.seed, number), f"epoch {number}/{self._config.epochs}"
         progress = tqdm(batches, total=len(self._contributed), desc=label, mininterval=1)
-        losses = [self._take_step(batch, next(self._drawn)) for batch in progress]
-        images_per_second = self._contributed.images / (time.perf_counter() - started)
-        return Trained(float(self.state.optimizer.learning_rate), images_per_second, float(np.mean(losses)))
-
-    def measure(self) -> Measured:
-        """Return nothing: the gate measures, on more than one model's word."""
-        return Measured()
+        return {"train_loss": float(np.mean([self._take_step(batch, next(self._drawn)) for batch in progress]))}
 
     def _base_batches(self) -> Iterator[Batch]:
         """Yield batches of base images for ever, each image once before any comes again."""
@@ -109,23 +93,23 @@ class Distillation:
 
     def _learning(self, features, inputs, targets):
         with tf.GradientTape() as tape:
-            loss = caption_loss(self.state.model, features, inputs, targets, False)
+            loss = caption_loss(self.model, features, inputs, targets, False)
         return loss, self._gradients(tape, loss)
 
     def _keeping(self, features, inputs, targets):
         before = tf.nn.softmax(real_logits(self._teacher, features, inputs, targets))  # [P, V]
         with tf.GradientTape() as tape:
-            now = real_logits(self.state.model, features, inputs, targets)
+            now = real_logits(self.model, features, inputs, targets)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(before, now))
         return self._gradients(tape, loss)
 
     def _gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> list[tf.Tensor]:
-        return list(map(tf.convert_to_tensor, tape.gradient(loss, self.state.model.trainable_variables)))
+        return list(map(tf.convert_to_tensor, tape.gradient(loss, self.model.trainable_variables)))
 
     def _step(self, learning, keeping):
-        weight, variables = self._config.keep_weight, self.state.model.trainable_variables
+        weight, variables = self._config.keep_weight, self.model.trainable_variables
         gradients = [new + weight * old for new, old in zip(learning, keeping, strict=True)]
-        self.state.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
 
 def distill(
@@ -133,7 +117,7 @@ def distill(
 ) -> History:
     """Train `model` on the contributed images of `train`, from the weights of `parent`.
 
-    `checkpoint` is a folder, as run_epochs takes it. Raises DataError when there is no contributed image, or no base
+    `checkpoint` is a folder, as Stage.run takes it. Raises DataError when there is no contributed image, or no base
     image to keep what is known with.
     """
     no_vectors = np.zeros((len(vocabulary), model.settings["embedding_dim"]), np.float32)
@@ -159,7 +143,7 @@ def distill(
     stage = Distillation(model, teacher, contributed, kept, config)
     recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
     recipe |= {"parent": parent.manifest.name, "contributed": contributed.fingerprint(), "base": kept.fingerprint()}
-    return run_epochs(stage, config.epochs, config.patience, recipe, checkpoint)
+    return stage.run(config.epochs, config.patience, recipe, checkpoint)
 
 
 def cap_contributed(train: LabelledFeatures, share: float) -> LabelledFeatures:

@@ -1,7 +1,7 @@
 """The training loop: loss, epochs with checkpoints, and the first stage, in which people's captions are learned.
 
-Every stage of training (fitting here, self_critical, distill, contrastive) runs through run_epochs: a run that was
-killed resumes from its last whole epoch and ends as it would have ended.
+Every way of training is a Stage (Supervised here, self_critical, distill, contrastive): a run that was killed resumes
+from its last whole epoch and ends as it would have ended.
 
 Shapes: B images, W texts of each image, T positions, P real positions of a batch, V words, D width.
 """
@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -56,48 +57,6 @@ def load_checkpoint(path: Path) -> tuple[list[np.ndarray], dict] | None:
         raise DataError(f"the checkpoint {path} is damaged ({error}); remove it to train from the start") from error
 
 
-class TrainingState:
-    """A model with its optimizer, and its weights after each of the latest epochs."""
-
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, averaged_epochs: int):
-        """Build the optimizer; the mean is over the latest `averaged_epochs`."""
-        self.model, self.optimizer = model, optimizer
-        optimizer.build(model.trainable_variables)
-        self._recent: deque[list[np.ndarray]] = deque(maxlen=averaged_epochs)
-
-    @property
-    def _variables(self) -> list:
-        return [*self.model.variables, *self.optimizer.variables]  # dropout's random states and moments among them
-
-    @property
-    def arrays(self) -> list[np.ndarray]:
-        """Everything that a resumed run needs."""
-        recent = [array for weights in self._recent for array in weights]
-        return [*(variable.numpy() for variable in self._variables), *recent]
-
-    def restore(self, arrays: Sequence[np.ndarray]) -> None:
-        """Go back to what `arrays` gave."""
-        variables = self._variables
-        for variable, array in zip(variables, arrays, strict=False):
-            variable.assign(array)
-        recent, size = arrays[len(variables) :], len(self.model.weights)
-        self._recent.extend(recent[start : start + size] for start in range(0, len(recent), size))
-
-    def remember(self) -> None:
-        """Let the weights as they are now, after an epoch, count in the mean."""
-        self._recent.append(self.model.get_weights())
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Give the model the mean weights of the latest epochs for a while: they are better than any one alone."""
-        own = self.model.get_weights()
-        self.model.set_weights([np.mean(same, axis=0) for same in zip(*self._recent, strict=True)])
-        try:
-            yield
-        finally:
-            self.model.set_weights(own)
-
-
 def save_weights(model: keras.Model, path: Path) -> None:
     """Write the model's weights as float16, in their order, as one compressed .npz file."""
     arrays = {f"{place:04}": array.astype(np.float16) for place, array in enumerate(model.get_weights())}
@@ -137,21 +96,22 @@ def _extend(old: np.ndarray, fresh: np.ndarray, path: Path) -> np.ndarray:
     return extended
 
 
-class CompiledStep:
-    """A step over batches: `step(features [B, ...], inputs [B, W, T], targets [B, W, T])`."""
+def compile_step(step: Callable, unrolled: bool) -> Callable[[Batch], Any]:
+    """Return `step(features [B, ...], inputs [B, W, T], targets [B, W, T])` as a function of a batch.
 
-    def __init__(self, step: Callable, unrolled: bool):
-        """Compile nothing yet; `unrolled` is the model's: whether a graph holds for one T only."""
-        self._step, self._unrolled, self._compiled = step, unrolled, {}
+    `unrolled` is the model's: whether a compiled graph of it holds for one T only.
+    """
+    graphs = {}
 
-    def __call__(self, batch: Batch) -> Any:
-        """Return what the step returns for a batch."""
-        length = batch.inputs.shape[-1] if self._unrolled else None
-        if length not in self._compiled:
+    def run(batch: Batch) -> Any:
+        length = batch.inputs.shape[-1] if unrolled else None
+        if length not in graphs:
             ids = tf.TensorSpec([None, None, length], tf.int32)
             features = tf.TensorSpec([None, *batch.features.shape[1:]], tf.float32)
-            self._compiled[length] = tf.function(self._step, input_signature=[features, ids, ids])
-        return self._compiled[length](batch.features, batch.inputs, batch.targets)
+            graphs[length] = tf.function(step, input_signature=[features, ids, ids])
+        return graphs[length](batch.features, batch.inputs, batch.targets)
+
+    return run
 
 
 def cross_entropy(logits: tf.Tensor, targets: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
@@ -203,28 +163,16 @@ def real_logits(model, features, inputs, targets, training: bool = False) -> tf.
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What one pass over the training images gave by itself."""
+class Epoch:
+    """What one pass over the training images gave, and what the averaged weights are worth after it."""
 
-    learning_rate: float  # at the end of the epoch
+    epoch: int  # from 1
+    learning_rate: float  # at its end
     images_per_second: float  # training alone, without the scoring of dev
     train_loss: float | None = None  # nats a word, dropout and label smoothing on; None where captions earn a reward
     train_reward: float | None = None  # mean CIDEr-D of the sampled captions; None where captions are given
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the averaged weights are worth after an epoch."""
-
     dev_loss: float | None = None  # nats a word; None without dev images, or where captions earn a reward
     dev_cider: float | None = None  # None without dev images, or where it has no value
-
-
-@dataclass(frozen=True)
-class Epoch(Measured, Trained):
-    """What one pass over the training images gave, and what it is worth."""
-
-    epoch: int = 1  # from 1
 
     def __str__(self) -> str:
         loss = "" if self.train_loss is None else f" loss {self.train_loss:.3f},"
@@ -241,7 +189,7 @@ class History:
     best_epoch: int = 0
     finished: bool = False
 
-    def is_better(self, candidate: Measured) -> bool:
+    def is_better(self, candidate: Epoch) -> bool:
         """Whether `candidate` beats the best epoch: by dev CIDEr, else dev loss, else (no dev) by being later."""
         if not self.epochs:
             return True
@@ -276,68 +224,100 @@ class History:
         return cls([Epoch(**one) for one in record["epochs"]], record["best_epoch"], record["finished"])
 
 
-class Stage(Protocol):
-    """One way of training a model."""
-
-    state: TrainingState  # the model, its optimizer and its latest weights
-
-    def train_epoch(self, number: int) -> Trained:
-        """Train on every image once; `number` is from 1."""
-        ...
-
-    def measure(self) -> Measured:
-        """Return what the model's weights, as they are, are worth on dev."""
-        ...
-
-
 def _print_epoch(epoch: Epoch) -> None:
     print(epoch, flush=True)
 
 
-def run_epochs(
-    stage: Stage,
-    epochs: int,
-    patience: int,
-    recipe: dict,
-    checkpoint: Path,
-    show: Callable[[Epoch], None] = _print_epoch,
-) -> History:
-    """Train until `epochs` or until dev has not improved for `patience` of them; the model keeps the best weights.
+class Stage:
+    """One way of training a model; a subclass says what an epoch does and how the model is measured."""
 
-    `checkpoint` is a folder: a run that was killed resumes from its last whole epoch and ends as it would have ended;
-    one that has finished returns at once; one made with another `recipe`, which JSON can hold, is started over. `show`
-    is called with each epoch.
-    """
-    history = _resume(stage.state, checkpoint / "last.npz", recipe)
-    while not history.finished:
-        number = len(history.epochs) + 1
-        trained = stage.train_epoch(number)
-        stage.state.remember()
-        with stage.state.averaged():
-            measured = stage.measure()
-            if history.is_better(measured):
-                save_checkpoint(checkpoint / "best.npz", stage.state.model.get_weights(), {"epoch": number})
-                history.best_epoch = number
-        history.epochs.append(Epoch(**asdict(trained), **asdict(measured), epoch=number))
-        show(history.epochs[-1])
-        history.finished = number == epochs or number - history.best_epoch >= patience
-        record = {"recipe": recipe, "history": history.as_record()}
-        save_checkpoint(checkpoint / "last.npz", stage.state.arrays, record)
-    best_weights, _ = load_checkpoint(checkpoint / "best.npz")
-    stage.state.model.set_weights(best_weights)
-    return history
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, averaged_epochs: int, images: int):
+        """Build the optimizer; the mean is over the latest `averaged_epochs`, and an epoch trains on `images`."""
+        self.model, self.optimizer, self.images = model, optimizer, images
+        optimizer.build(model.trainable_variables)
+        self._recent: deque[list[np.ndarray]] = deque(maxlen=averaged_epochs)  # weights after the latest epochs
 
+    def train_epoch(self, number: int) -> dict[str, float]:
+        """Train on every image once, `number` is from 1; returns train_loss or train_reward."""
+        raise NotImplementedError
 
-def _resume(state: TrainingState, last: Path, recipe: dict) -> History:
-    stored = load_checkpoint(last)
-    if stored is None:
-        return History()
-    arrays, record = stored
-    if record["recipe"] != recipe:
-        print("The checkpoint was made with other parameters or data: training starts over.")
-        return History()
-    state.restore(arrays)
-    return History.from_record(record["history"])
+    def measure(self) -> dict[str, float | None]:
+        """Return dev_loss and dev_cider of the model's weights as they are; where nothing is measured, nothing."""
+        return {}
+
+    def run(
+        self,
+        epochs: int,
+        patience: int,
+        recipe: dict,
+        checkpoint: Path,
+        show: Callable[[Epoch], None] = _print_epoch,
+    ) -> History:
+        """Train until `epochs` or until dev has not improved for `patience` of them; the model keeps the best weights.
+
+        `checkpoint` is a folder: a run that was killed resumes from its last whole epoch and ends as it would have
+        ended; one that has finished returns at once; one made with another `recipe`, which JSON can hold, is started
+        over. `show` is called with each epoch.
+        """
+        history = self._resume(checkpoint / "last.npz", recipe)
+        while not history.finished:
+            number, started = len(history.epochs) + 1, time.perf_counter()
+            trained = self.train_epoch(number)
+            trained["images_per_second"] = self.images / (time.perf_counter() - started)
+            trained["learning_rate"] = float(self.optimizer.learning_rate)
+            self._recent.append(self.model.get_weights())
+            with self._averaged():
+                epoch = Epoch(number, **trained, **self.measure())
+                if history.is_better(epoch):
+                    save_checkpoint(checkpoint / "best.npz", self.model.get_weights(), {"epoch": number})
+                    history.best_epoch = number
+            history.epochs.append(epoch)
+            show(epoch)
+            history.finished = number == epochs or number - history.best_epoch >= patience
+            record = {"recipe": recipe, "history": history.as_record()}
+            save_checkpoint(checkpoint / "last.npz", self.arrays, record)
+        best_weights, _ = load_checkpoint(checkpoint / "best.npz")
+        self.model.set_weights(best_weights)
+        return history
+
+    @property
+    def _variables(self) -> list:
+        return [*self.model.variables, *self.optimizer.variables]  # dropout's random states and moments among them
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """Everything that a resumed run needs."""
+        recent = [array for weights in self._recent for array in weights]
+        return [*(variable.numpy() for variable in self._variables), *recent]
+
+    def restore(self, arrays: Sequence[np.ndarray]) -> None:
+        """Go back to what `arrays` gave."""
+        variables = self._variables
+        for variable, array in zip(variables, arrays, strict=False):
+            variable.assign(array)
+        recent, size = arrays[len(variables) :], len(self.model.weights)
+        self._recent.extend(recent[start : start + size] for start in range(0, len(recent), size))
+
+    def _resume(self, last: Path, recipe: dict) -> History:
+        stored = load_checkpoint(last)
+        if stored is None:
+            return History()
+        arrays, record = stored
+        if record["recipe"] != recipe:
+            print("The checkpoint was made with other parameters or data: training starts over.")
+            return History()
+        self.restore(arrays)
+        return History.from_record(record["history"])
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Give the model the mean weights of the latest epochs for a while: they are better than any one alone."""
+        own = self.model.get_weights()
+        self.model.set_weights([np.mean(same, axis=0) for same in zip(*self._recent, strict=True)])
+        try:
+            yield
+        finally:
+            self.model.set_weights(own)
 
 
 class KerasDecoder:
@@ -372,36 +352,8 @@ def make_dev_scorer(
     return dev_cider
 
 
-class Trainer:
-    """A model with its optimizer and the compiled steps."""
-
-    def __init__(self, model, config: TrainConfig, total_steps: int):
-        """Compile nothing yet; over `total_steps` the learning rate rises, then falls to zero."""
-        rising = round(config.warm_up * total_steps)
-        rise = {"initial_learning_rate": 0.0, "warmup_target": config.learning_rate, "warmup_steps": rising}
-        schedule = keras.optimizers.schedules.CosineDecay(
-            decay_steps=total_steps - rising, **(rise if rising else {"initial_learning_rate": config.learning_rate})
-        )
-        self.model, self.optimizer = model, keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
-        self.state = TrainingState(model, self.optimizer, config.averaged_epochs)
-        self.label_smoothing = config.label_smoothing
-        # Both return the loss of a batch: `train` that before the step that it takes, `measure` with dropout off.
-        self.train = CompiledStep(self._train_step, model.unrolled)
-        self.measure = CompiledStep(self._measure_step, model.unrolled)
-
-    def _train_step(self, features, inputs, targets):
-        variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            loss = caption_loss(self.model, features, inputs, targets, True, self.label_smoothing)
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return loss
-
-    def _measure_step(self, features, inputs, targets):
-        return caption_loss(self.model, features, inputs, targets, False)
-
-
-class Fitting:
-    """The stage: every caption once an epoch."""
+class Supervised(Stage):
+    """The first stage: every caption once an epoch."""
 
     def __init__(
         self,
@@ -411,33 +363,39 @@ class Fitting:
         dev_cider: Callable[[], float | None],
         config: TrainConfig,
     ):
-        self._trainer = Trainer(model, config, config.epochs * len(train))
-        self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
-        self.state = self._trainer.state
-
-    def train_epoch(self, number: int) -> Trained:
-        """Train on every caption once."""
-        started = time.perf_counter()
-        losses, positions = [], []
-        progress = tqdm(
-            self._train.epoch(self._config.seed, number),
-            total=len(self._train),
-            desc=f"epoch {number}/{self._config.epochs}",
-            mininterval=1,
+        """Compile nothing yet; over all steps the learning rate rises, then falls to zero."""
+        total_steps = config.epochs * len(train)
+        rising = round(config.warm_up * total_steps)
+        rise = {"initial_learning_rate": 0.0, "warmup_target": config.learning_rate, "warmup_steps": rising}
+        schedule = keras.optimizers.schedules.CosineDecay(
+            decay_steps=total_steps - rising, **(rise if rising else {"initial_learning_rate": config.learning_rate})
         )
-        for batch in progress:
-            losses.append(self._trainer.train(batch))
-            positions.append(batch.positions)
-        train_loss = _mean(losses, positions)
-        images_per_second = self._train.images / (time.perf_counter() - started)
-        return Trained(float(self._trainer.optimizer.learning_rate), images_per_second, train_loss)
+        optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
+        super().__init__(model, optimizer, config.averaged_epochs, train.images)
+        self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
+        # Both return the loss of a batch: `step` that before the step that it takes, `loss_of` with dropout off.
+        self.step = compile_step(self._take_step, model.unrolled)
+        self.loss_of = compile_step(partial(caption_loss, model, training=False), model.unrolled)
 
-    def measure(self) -> Measured:
-        """Return loss and CIDEr on dev with the weights as they are, None without dev images."""
+    def _take_step(self, features, inputs, targets):
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = caption_loss(self.model, features, inputs, targets, True, self._config.label_smoothing)
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
+    def train_epoch(self, number: int) -> dict[str, float]:
+        """Train on every caption once."""
+        batches, label = self._train.epoch(self._config.seed, number), f"epoch {number}/{self._config.epochs}"
+        progress = tqdm(batches, total=len(self._train), desc=label, mininterval=1)
+        return {"train_loss": _mean([(self.step(batch), batch.positions) for batch in progress])}
+
+    def measure(self) -> dict[str, float | None]:
+        """Return loss and CIDEr on dev, nothing without dev images."""
         if not len(self._dev):
-            return Measured()
-        measured = [(self._trainer.measure(batch), batch.positions) for batch in self._dev.epoch(0, 0)]
-        return Measured(_mean(*zip(*measured, strict=True)), self._dev_cider())
+            return {}
+        losses = [(self.loss_of(batch), batch.positions) for batch in self._dev.epoch(0, 0)]
+        return {"dev_loss": _mean(losses), "dev_cider": self._dev_cider()}
 
 
 def fit(
@@ -450,7 +408,7 @@ def fit(
 ) -> History:
     """Train `model` until `config.epochs` or until dev stops improving, and leave it with the best weights.
 
-    `checkpoint` is a folder, as run_epochs takes it.
+    `checkpoint` is a folder, as Stage.run takes it.
     """
     others = {"run_dir", "word_embedding", "contributed_share", "keep_images", "keep_weight"}  # of other stages
     recipe = {
@@ -459,10 +417,10 @@ def fit(
         if name not in others and not name.startswith(("reinforce", "tagger"))
     }
     recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
-    stage = Fitting(model, train, dev, dev_cider, config)
-    return run_epochs(stage, config.epochs, config.patience, recipe, checkpoint)
+    stage = Supervised(model, train, dev, dev_cider, config)
+    return stage.run(config.epochs, config.patience, recipe, checkpoint)
 
 
-def _mean(losses, positions) -> float:
+def _mean(losses: Sequence[tuple[tf.Tensor, int]]) -> float:
     """Return the mean loss a word, from the mean loss and the number of words of each batch."""
-    return sum(float(loss) * count for loss, count in zip(losses, positions, strict=True)) / sum(positions)
+    return sum(float(loss) * count for loss, count in losses) / sum(count for _, count in losses)

@@ -12,7 +12,6 @@ Shapes: B images in a batch, S captions sampled for each, T positions, V words, 
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +27,7 @@ from lcm.data.text import END, PAD, START, Vocabulary
 from lcm.errors import DataError
 from lcm.evaluation.metrics import CiderD
 from lcm.features.cache import LabelledFeatures
-from lcm.training.loop import History, Measured, Trained, TrainingState, run_epochs
+from lcm.training.loop import History, Stage
 
 LENGTH_STEP = 4  # samples are padded to a multiple of it: each length costs a compiled graph
 # Beside reinforce_...; whatever else there is has its say in the weights that the first stage leaves.
@@ -75,8 +74,8 @@ class Sampler:
         return tf.argmax(self.logits(log_probs) - tf.math.log(-tf.math.log(uniform)), 2, tf.int32), rows
 
 
-class SelfCritical:
-    """The stage: samples, their rewards, and steps towards those that earn more than an image's others."""
+class SelfCritical(Stage):
+    """Samples, their rewards, and steps towards those that earn more than an image's others."""
 
     def __init__(
         self,
@@ -98,16 +97,16 @@ class SelfCritical:
                 f"train images with captions in words: {len(self._places)}; self-critical training needs two, for it "
                 "rewards what tells images apart; add images, or set reinforce_epochs to 0"
             )
+        optimizer = keras.optimizers.Adam(config.reinforce_learning_rate)
+        super().__init__(model, optimizer, config.averaged_epochs, len(self._places))
         self._reward = CiderD(references)
         self._train, self._dev_cider, self._config = train, dev_cider, config
-        optimizer = keras.optimizers.Adam(config.reinforce_learning_rate)
-        self.state = TrainingState(model, optimizer, config.averaged_epochs)
         self._sampler = Sampler(model, config.reinforce_samples, config.max_words + 1, config.reinforce_temperature)
         self._steps: dict[int, Callable] = {}  # by T
 
-    def train_epoch(self, number: int) -> Trained:
+    def train_epoch(self, number: int) -> dict[str, float]:
         """Let the model write about every image once, and learn from it."""
-        started, rewards = time.perf_counter(), []
+        rewards = []
         random = np.random.default_rng((self._config.seed, number))
         batches = list(self._batches(random))
         progress = tqdm(batches, desc=f"reinforce {number}/{self._config.reinforce_epochs}", mininterval=1)
@@ -119,12 +118,11 @@ class SelfCritical:
             self.learn(features, written, advantages(earned))
             rewards.append(earned.mean())
             progress.set_postfix_str(f"reward {np.mean(rewards[-50:]):.3f}", refresh=False)
-        images_per_second = len(self._places) / (time.perf_counter() - started)
-        return Trained(self._config.reinforce_learning_rate, images_per_second, train_reward=float(np.mean(rewards)))
+        return {"train_reward": float(np.mean(rewards))}
 
-    def measure(self) -> Measured:
-        """Return what the model's weights, as they are, are worth on dev."""
-        return Measured(dev_cider=self._dev_cider())
+    def measure(self) -> dict[str, float | None]:
+        """Return CIDEr on dev."""
+        return {"dev_cider": self._dev_cider()}
 
     def _batches(self, random: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield places of images and the view of each that is read, every image once."""
@@ -149,14 +147,14 @@ class SelfCritical:
         starts = tf.fill(tf.concat([tf.shape(written)[:2], [1]], 0), START)
         inputs = tf.concat([starts, written[:, :, :-1]], 2)
         real = tf.where(written != PAD)  # [P, 3]
-        model = self.state.model
+        model = self.model
         with tf.GradientTape() as tape:
             logits = model.logits(tf.gather_nd(model.hidden(features, inputs), real))  # [P, V]
             words = tf.gather_nd(written, real)
             surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(words, self._sampler.logits(logits))
             loss = tf.reduce_mean(surprise * tf.gather_nd(advantages, real[:, :2]))
         gradients = tape.gradient(loss, model.trainable_variables)
-        self.state.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        self.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
 
 
 def advantages(rewards: np.ndarray) -> np.ndarray:
@@ -176,7 +174,7 @@ def train_self_critical(
     """Train `model`, as the first stage left it, on what its own captions earn; it keeps the best epoch's weights.
 
     Where no epoch is as good on dev as the first stage was, it keeps that one's, and says so. Returns None, and does
-    nothing, with `config.reinforce_epochs` 0. `checkpoint` is a folder, as run_epochs takes it.
+    nothing, with `config.reinforce_epochs` 0. `checkpoint` is a folder, as Stage.run takes it.
     Raises DataError when fewer than two images have captions.
     """
     if not config.reinforce_epochs:
@@ -186,7 +184,7 @@ def train_self_critical(
     recipe = {name: value for name, value in asdict(config).items() if name in _OWN or name.startswith("reinforce")}
     recipe |= {"images": len(train), "first_stage": digest}
     stage = SelfCritical(model, train, vocabulary, dev_cider, config)
-    history = run_epochs(stage, config.reinforce_epochs, config.patience, recipe, checkpoint)
+    history = stage.run(config.reinforce_epochs, config.patience, recipe, checkpoint)
     if before is not None and (after := history.as_metrics()["best_dev_cider"]) is not None and after < before:
         print(f"self-critical training did not help: dev CIDEr {after:.3f}, before it {before:.3f}, whose weights stay")
         model.set_weights(first_stage)

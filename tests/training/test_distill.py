@@ -1,4 +1,4 @@
-"""Going on from a model: its weights in a model that knows more words, and what it learns and keeps."""
+"""Continuing from a model: its weights in a model that knows more words, and what it learns and keeps."""
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def continued(name: str, keep_weight: float, epochs: int = 30):
     config = TrainConfig(run_dir="", epochs=epochs, learning_rate=0.05, keep_weight=keep_weight, averaged_epochs=1)
     learned, kept = (CaptionBatches(one, VOCABULARY, 8, together=True) for one in (new, base))
     stage = Distillation(model, teacher, learned, kept, config)
-    losses = [stage.train_epoch(number).train_loss for number in range(1, epochs + 1)]
+    losses = [stage.train_epoch(number)["train_loss"] for number in range(1, epochs + 1)]
     return model, teacher, losses, next(learned.epoch(0, 0)), next(kept.epoch(0, 0))
 
 

@@ -1,6 +1,6 @@
-"""Training the captioner: loss, batches, the first stage and its resumption; and the export of captioner and tagger."""
+"""Training the captioner: loss, epochs with checkpoints, and the first stage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +11,21 @@ import tensorflow as tf
 
 from lcm.captioning.generate import best_captions
 from lcm.config import TrainConfig
-from lcm.data.dataset import LabelledImage
-from lcm.data.text import END, PAD, START, UNKNOWN
+from lcm.errors import DataError
 from lcm.features.cache import LabelledFeatures
 from lcm.models import build_model
 from lcm.training.batches import Batch, CaptionBatches
-from lcm.training.loop import KerasDecoder, Trainer, cross_entropy, fit
+from lcm.training.loop import (
+    Epoch,
+    History,
+    KerasDecoder,
+    Stage,
+    Supervised,
+    cross_entropy,
+    fit,
+    load_checkpoint,
+    save_checkpoint,
+)
 from tests.fakes.toy_world import toy_world, train_toy
 
 # Loss
@@ -47,34 +56,7 @@ def test_smoothed_cross_entropy_and_its_gradient_are_keras():
     np.testing.assert_allclose(tape.gradient(ours, logits), tape.gradient(theirs, logits), atol=1e-6)
 
 
-# Batches
-
-
-def test_captions_without_words_are_not_learned():
-    labelled, prepared = toy_world()
-    image = LabelledImage("a.jpg", Path("a.jpg"), "train", ("...", "a red dog", "\N{DOG FACE}"))
-    batches = CaptionBatches(LabelledFeatures([image], np.array([0]), labelled.store), prepared.vocabulary, 8)
-    (batch,) = batches.epoch(0, 1)
-    assert len(batch.inputs) == 1
-
-
-def test_word_dropout_hides_inputs_and_never_targets():
-    labelled, prepared = toy_world()
-    plain = CaptionBatches(labelled, prepared.vocabulary, 8)
-    some = CaptionBatches(labelled, prepared.vocabulary, 8, word_dropout=0.5)
-    words = hidden = 0
-    assert sum(batch.targets.sum() for batch in some.epoch(0, 1)) == sum(b.targets.sum() for b in plain.epoch(0, 1))
-    for batch in some.epoch(0, 1):
-        assert (batch.inputs[..., 0] == START).all()
-        shifted = np.append(batch.inputs[..., 1:], np.full((len(batch.inputs), 1, 1), PAD), axis=2)
-        changed = (shifted != batch.targets) & (batch.targets != END) & (batch.targets != PAD)
-        assert (shifted[changed] == UNKNOWN).all()
-        words += np.count_nonzero((batch.targets != END) & (batch.targets != PAD))
-        hidden += np.count_nonzero(changed)
-    assert 0.35 < hidden / words < 0.65
-
-
-# Fit
+# The first stage
 
 
 def test_captions_of_an_image_together_are_learned_as_they_are_alone():
@@ -83,11 +65,12 @@ def test_captions_of_an_image_together_are_learned_as_they_are_alone():
     images = [replace(image, captions=image.captions[: 1 + place % 2]) for place, image in enumerate(labelled.images)]
     labelled = replace(labelled, images=images)
     model = build_model("merge", labelled.shape, np.ones((len(prepared.vocabulary), 50), np.float32), 0)
-    trainer = Trainer(model, TrainConfig(run_dir=""), total_steps=10)
+    plain = CaptionBatches(labelled, prepared.vocabulary, 2)
+    stage = Supervised(model, plain, plain, lambda: None, TrainConfig(run_dir=""))
     losses, widths = [], set()
     for together in (False, True):
         epoch = list(CaptionBatches(labelled, prepared.vocabulary, 2, together=together).epoch(0, 1))
-        measured = [(float(trainer.measure(batch)), batch.positions) for batch in epoch]
+        measured = [(float(stage.loss_of(batch)), batch.positions) for batch in epoch]
         widths |= {batch.inputs.shape[1] for batch in epoch}
         losses.append(np.average([loss for loss, _ in measured], weights=[count for _, count in measured]))
     assert widths == {1, 2}
@@ -155,3 +138,159 @@ def test_without_dev_images_nothing_is_measured(tmp_path):
     history = fit(model, batches, empty, pytest.fail, config, tmp_path)
     assert history.best_epoch == len(history.epochs) == 2
     assert [(epoch.dev_loss, epoch.dev_cider) for epoch in history.epochs] == [(None, None)] * 2
+
+
+# Epochs, with a made-up stage
+
+
+class Doubling(Stage):
+    """A stage whose model is one number: from 1, an epoch doubles it and adds the epoch's number; dev is made up."""
+
+    def __init__(self, ciders: Sequence[float | None], averaged_epochs: int = 1, killed_in: int | None = None):
+        """`ciders` are those of the epochs, from the first; in the epoch `killed_in` it stops half-way."""
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+        super().__init__(model, keras.optimizers.SGD(0.5), averaged_epochs, images=10)
+        self.ciders, self.killed_in = ciders, killed_in
+        self.trained, self.measured = [], []  # epochs that were trained here, and the number after each
+
+    @property
+    def number(self) -> float:
+        return self.model.get_weights()[0].item()
+
+    def train_epoch(self, number: int) -> dict[str, float]:
+        self.model.set_weights([np.array([[2 * self.number]])])
+        if number == self.killed_in:
+            raise KeyboardInterrupt
+        self.model.set_weights([np.array([[self.number + number]])])
+        self.optimizer.iterations.assign_add(10)
+        self.trained.append(number)
+        return {"train_loss": 1 / number}
+
+    def measure(self) -> dict[str, float | None]:
+        self.measured.append(self.number)
+        return {"dev_cider": self.ciders[self.trained[-1] - 1]}
+
+
+AFTER = [3, 8, 19, 42, 89]  # the number after each epoch: 2 * 1 + 1, 2 * 3 + 2, …
+
+
+def run(stage: Doubling, folder: Path, epochs: int = 5, patience: int = 5, **recipe) -> History:
+    return stage.run(epochs, patience, recipe, folder)
+
+
+# Which is best, and when to stop
+
+
+def test_the_model_is_left_with_the_best_weights(tmp_path):
+    stage = Doubling([0.1, 0.5, 0.4, 0.2, 0.3])
+    history = run(stage, tmp_path)
+    assert (history.best_epoch, len(history.epochs), history.finished) == (2, 5, True)
+    assert stage.measured == AFTER
+    assert stage.number == 8
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 2), (2, 5), (3, 5)])
+def test_it_waits_for_a_better_epoch_as_long_as_patience_says(patience, epochs, tmp_path):
+    history = run(Doubling([0.3, 0.2, 0.4, 0.3, 0.3]), tmp_path, patience=patience)
+    assert len(history.epochs) == epochs
+    assert history.finished
+
+
+def test_without_dev_the_last_epoch_is_best_and_patience_stops_nothing(tmp_path):
+    stage = Doubling([None] * 5)
+    history = run(stage, tmp_path, patience=1)
+    assert history.best_epoch == len(history.epochs) == 5
+    assert stage.number == AFTER[4]
+    assert history.as_metrics()["best_dev_cider"] is None
+
+
+@pytest.mark.parametrize(
+    ("candidate", "best", "is_better"),
+    [
+        ((3.0, 0.6), (2.0, 0.5), True),
+        ((1.0, 0.4), (2.0, 0.5), False),
+        ((1.9, None), (2.0, None), True),
+        ((2.0, None), (2.0, None), False),
+        ((None, None), (None, None), True),
+    ],
+)
+def test_cider_decides_over_loss_and_a_later_epoch_where_there_is_neither(candidate, best, is_better):
+    first, second = (Epoch(1, 0.1, 1.0, dev_loss=loss, dev_cider=cider) for loss, cider in (best, candidate))
+    assert History([first], best_epoch=1).is_better(second) == is_better
+
+
+def test_what_is_measured_and_kept_is_the_mean_of_the_latest_epochs(tmp_path):
+    stage = Doubling([0.1, 0.2, 0.3, 0.5, 0.4], averaged_epochs=2)
+    run(stage, tmp_path)
+    assert stage.measured == [3, (3 + 8) / 2, (8 + 19) / 2, (19 + 42) / 2, (42 + 89) / 2]
+    assert stage.number == (19 + 42) / 2
+
+
+def test_a_run_is_known_by_its_best_epoch_and_its_median_speed():
+    epochs = [Epoch(n, 0.1, 100.0 * n, dev_cider=cider) for n, cider in enumerate((0.1, 0.5, 0.4, 0.2, 0.3), start=1)]
+    assert History(epochs, best_epoch=2).as_metrics("second_") == {
+        "second_epochs": 5,
+        "second_best_epoch": 2,
+        "second_best_dev_cider": 0.5,
+        "second_train_images_per_second": 300.0,
+    }
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("killed_in", [1, 2, 4])
+def test_a_killed_stage_resumes_with_all_that_it_knew(killed_in, tmp_path):
+    ciders = [0.1, 0.2, 0.3, 0.5, 0.4]
+    whole = Doubling(ciders, averaged_epochs=3)
+    expected = run(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(Doubling(ciders, 3, killed_in), tmp_path / "killed")
+    resumed = Doubling(ciders, averaged_epochs=3)
+    history = run(resumed, tmp_path / "killed")
+    assert history.best_epoch == expected.best_epoch
+    assert resumed.trained == list(range(killed_in, 6))
+    assert resumed.measured == whole.measured[killed_in - 1 :]
+    assert resumed.number == whole.number
+    assert int(resumed.optimizer.iterations) == 50
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    ciders = [0.1, 0.5, 0.4, 0.2, 0.3]
+    expected, again = run(Doubling(ciders), tmp_path, seed=3), Doubling(ciders)
+    assert run(again, tmp_path, seed=3) == expected
+    assert again.trained == []
+    assert again.number == 8
+
+
+def test_another_recipe_starts_over_and_says_so(tmp_path, capsys):
+    run(Doubling([0.9] * 5), tmp_path, seed=3)
+    assert "starts over" not in capsys.readouterr().out
+    other = Doubling([0.1, 0.5, 0.4, 0.2, 0.3])
+    history = run(other, tmp_path, seed=4)
+    assert "starts over" in capsys.readouterr().out
+    assert (other.measured, other.number, history.best_epoch) == (AFTER, 8, 2)
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+    arrays = [np.arange(6.0).reshape(2, 3), np.array(7, dtype=np.int64)]
+    save_checkpoint(tmp_path / "a.npz", arrays, {"epoch": 3})
+    read, record = load_checkpoint(tmp_path / "a.npz")
+    assert record == {"epoch": 3}
+    assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(arrays, read, strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(tmp_path):
+    path = tmp_path / "a.npz"
+    save_checkpoint(path, [np.arange(100.0)], {"epoch": 3})
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 3] ^= 1
+    for damaged in (b"", b"not a zip archive", content[:100], content[: len(content) // 2], content[:-1], flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"a\.npz is damaged .*remove it to train from the start"):
+            load_checkpoint(path)
