@@ -6,7 +6,7 @@
 # names; the pinned version is then taken from there.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run notebooks test lint lab serve dashboard benchmark clean distclean
+.PHONY: help setup run notebooks test lint docs lab serve dashboard benchmark clean distclean
 .PHONY: driver current contributions retrain summary release dispatch
 
 VENV := .venv
@@ -54,11 +54,15 @@ test: $(READY) ## run every test
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 \
 		--dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
-lint: $(READY) ## check style, format, the direction of imports, and that notebooks carry no outputs
+lint: $(READY) ## check style, format, the direction of imports, notebooks without outputs, generated tables
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/cog --check docs/*.md
+
+docs: $(READY) ## write the generated tables of the documents again
+	$(BIN)/cog -r docs/*.md
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

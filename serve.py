@@ -1,7 +1,6 @@
 """The HTTP service: `python serve.py` starts it, `create_app()` makes it for tests and other servers.
 
-Knows the four routes, and translates between HTTP and lcm. Refuses to know how anything is done: lcm/service does it.
-Importing this file loads no model.
+It translates between HTTP and lcm; how anything is done is in lcm/service. Importing this file loads no model.
 """
 
 import os
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
 
 from lcm.errors import LcmError
-from lcm.service import answers, request_log, web
-from lcm.service.payload import CONTRIBUTOR, read_source
+from lcm.service import http
+from lcm.service.engine import Engine, Store
+from lcm.service.schemas import CONTRIBUTOR, answer_body, answer_headers, read_source
 from lcm.service.settings import Settings
-from lcm.service.state import Service, Store
 
 if TYPE_CHECKING:
     from lcm.captioning.description import Captioner
@@ -32,16 +31,16 @@ def create_app(
     settings, StoreError when the contributions cannot be opened.
     """
     settings = settings or Settings.from_environment()
-    request_log.set_up()
+    http.set_up_log()
     app = Flask("lcm", static_folder=None, template_folder=None)
-    guarded = {"lcm.keep", "lcm.describe"} if settings.token_for_learning else {"lcm.keep"}
-    web.install(app, settings, guarded)
+    guarded = {"lcm.contribute", "lcm.describe"} if settings.token_for_learning else {"lcm.contribute"}
+    http.install(app, settings, guarded)
     app.register_blueprint(routes)
-    app.extensions["lcm"] = Service.assemble(settings, captioner, store)
+    app.extensions["lcm"] = Engine(settings, captioner, store)
     return app
 
 
-def service() -> Service:
+def engine() -> Engine:
     """Return what the current request works with."""
     return current_app.extensions["lcm"]
 
@@ -55,46 +54,40 @@ def hello() -> Response:
 @routes.get("/healthz")
 def health() -> tuple[Response, int]:
     """Say whether there is a model, and which."""
-    state = service().health()
+    state = engine().health()
     if not state["ready"]:
         return jsonify(state | {"error": "no model is loaded yet"}), 503
     return jsonify(state), 200
 
 
 @routes.post("/caption")
-def keep() -> tuple[Response, dict[str, str]]:
-    """Keep an image with its caption; the reply is sent when it is durable."""
+def contribute() -> tuple[Response, dict[str, str]]:
+    """Store an image with its caption; the reply is sent when it is durable."""
     source = read_source(request.headers.get(CONTRIBUTOR))
-    kept = service().keep(web.read_body(), source)
-    return jsonify(status="success", id=kept.id), {"X-LCM-Known": str(kept.known).lower()}
+    contribution = engine().contribute(http.read_body(), source)
+    return jsonify(status="success", id=contribution.id), {"X-LCM-Known": str(contribution.known).lower()}
 
 
 @routes.post("/learning-model")
 def describe() -> tuple[Response, dict[str, str]]:
     """Describe an image."""
-    description, model = service().describe(web.read_body())
-    return jsonify(answers.as_body(description)), answers.as_headers(description, model.version, model.source)
-
-
-def start(settings: Settings) -> int:
-    """Serve with the production server until a signal ends it; returns the exit code."""
-    from lcm.service.server import run
-
-    try:
-        return run(lambda: create_app(settings), settings)
-    except SystemExit as end:  # of the serving process; an orderly end aborts when a thread is loading a model
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(int(end.code or 0))
+    description, model = engine().describe(http.read_body())
+    return jsonify(answer_body(description)), answer_headers(description, model.version, model.source)
 
 
 def main() -> int:
-    """Serve as the environment says; what stops the start is told in one line."""
+    """Serve as the environment says until a signal ends it; what stops the start is told in one line."""
+    from lcm.service.server import run
+
     try:
-        return start(Settings.from_environment())
+        settings = Settings.from_environment()
+        code = run(lambda: create_app(settings), settings)
     except LcmError as error:
         print(f"lcm: {error}", file=sys.stderr)
         return 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # Python's own end would wait for a thread that hangs, and aborts one that loads a model
 
 
 if __name__ == "__main__":

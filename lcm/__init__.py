@@ -3,7 +3,7 @@
 Importing it loads neither TensorFlow nor torch; `load_captioner` loads ONNX Runtime when called.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["load_captioner"]
 
 

@@ -3,24 +3,24 @@ r"""Many images into one file: a row an image, only appended to, so that a run r
 Both formats hold image, caption, confidence, tags, english_captions, model and settings, one line a row, in UTF-8
 without BOM. JSON Lines: confidence, null where there is none, and scores have 6 digits at most; a byte of a file name
 that is not UTF-8 is a lone surrogate ("\udcff"). CSV: confidence has 4 digits, or its cell is empty; tags are as in
-`dog 0.3812; grass 0.2104`, those that would be 0.0000 left out; captions are joined by ` | `. In any cell a backslash
-begins an escape: `\\` is a backslash, `\n` a line feed, `\udcff` the byte ff that is not UTF-8. No cell begins like a
-formula (= + - @), which spreadsheets would run: a path gets `./` in front, any other text `'`.
+`dog 0.3812; grass 0.2104`; captions are joined by ` | `. In any cell a backslash begins an escape: `\\` is a backslash,
+`\n` a line feed, `\udcff` the byte ff that is not UTF-8. A cell that would begin like a formula (= + - @), which
+spreadsheets run, gets `'` in front.
 """
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, NoReturn, Self
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lcm.captioning.captioner import PART
@@ -29,14 +29,11 @@ from lcm.data.files import shorten
 from lcm.errors import BadImageError, ConfigError, DataError
 
 COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
-ROWS_BETWEEN_SYNCS = 512  # what a power cut can cost
+MADE = ("model", "settings")  # what must be the same in all rows of a file
 FAILURES_SHOWN = 20
-MAX_CELL_CHARS = 1 << 24  # ten thousand tags of a hundred characters fit
+MAX_CELL_CHARS = 1 << 24  # ten thousand tags of a hundred characters fit; csv's own limit is 128 KB
 _ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_ESCAPE = re.compile(r"\\(?:[\\tnr]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first
-
-Made = tuple[str, str, str]  # a row's image, model and settings
 
 
 def escape(text: str) -> str:
@@ -56,38 +53,38 @@ def as_record(image: str, description: Description) -> dict[str, Any]:
     }
 
 
-def _to_json(image: str, description: Description, settings: str) -> bytes:
-    record = as_record(image, description) | {"settings": settings}
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+def _to_json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _from_json(line: bytes) -> Made:
+def _from_json(line: str) -> Mapping[str, Any]:
     record = json.loads(line)
     if not isinstance(record, dict) or set(record) != set(COLUMNS):
         raise ValueError("other fields")
-    return record["image"], record["model"], record["settings"]
+    return record
 
 
-def _cell(text: str, before: str = "'") -> str:
+def _cell(text: str) -> str:
     text = escape(text)
-    return before + text if text.lstrip().startswith(_FORMULA) else text
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
-def _to_csv(image: str, description: Description, settings: str) -> bytes:
-    sure = "" if description.confidence is None else f"{description.confidence:.4f}"
-    tags = [f"{word} {score:.4f}" for word, score in description.tags if score >= 0.00005]
-    said = description.caption, sure, "; ".join(tags), " | ".join(description.english_captions)
+def _to_csv(record: Mapping[str, Any]) -> str:
+    sure = record["confidence"]
+    texts = {
+        **record,
+        "confidence": "" if sure is None else f"{sure:.4f}",
+        "tags": "; ".join(f"{word} {score:.4f}" for word, score in record["tags"]),
+        "english_captions": " | ".join(record["english_captions"]),
+    }
     line = io.StringIO()
-    cells = [_cell(image, "./"), *map(_cell, (*said, description.model, settings))]
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue().encode()
+    csv.writer(line, lineterminator="\n").writerow([_cell(texts[name]) for name in COLUMNS])
+    return line.getvalue()
 
 
-def _from_csv(line: bytes) -> Made:
-    csv.field_size_limit(MAX_CELL_CHARS)  # the usual one is less than the scores of a thousand labels
-    image, _, _, _, _, model, settings = next(csv.reader([line.decode()], strict=True))
-    image = _ESCAPE.sub(lambda found: found[0].encode().decode("unicode_escape"), image)
-    return PurePath(image).as_posix(), model, settings
+def _from_csv(line: str) -> Mapping[str, Any]:
+    csv.field_size_limit(MAX_CELL_CHARS)
+    return dict(zip(COLUMNS, next(csv.reader([line], strict=True)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -95,13 +92,14 @@ class Format:
     """How rows lie in a file."""
 
     header: bytes  # its first line; empty: none
-    write: Callable[[str, Description, str], bytes]
-    read: Callable[[bytes], Made]  # raises ValueError or csv.Error when the line is no row
+    text: Callable[[str], str]  # how an image, model or settings lie in a row
+    write: Callable[[Mapping[str, Any]], str]
+    read: Callable[[str], Mapping[str, Any]]  # raises ValueError or csv.Error when the line is no row
 
 
 FORMATS = {
-    ".csv": Format((",".join(COLUMNS) + "\n").encode(), _to_csv, _from_csv),
-    ".jsonl": Format(b"", _to_json, _from_json),
+    ".csv": Format((",".join(COLUMNS) + "\n").encode(), _cell, _to_csv, _from_csv),
+    ".jsonl": Format(b"", str, _to_json, _from_json),
 }
 
 
@@ -113,111 +111,94 @@ def find_format(path: Path) -> Format:
 
 
 class ResultFile:
-    """A file of descriptions, open and locked inside a `with`; `done` are the images that have a row.
+    """A file of descriptions, open and locked inside a `with`; `image in results` says whether an image has a row.
 
     Opening it raises ConfigError, and changes nothing, when it is not lcm's, was made with another model or other
     settings, or is being written to; DataError when it cannot be written to.
     """
 
     def __init__(self, path: Path, model: str, settings: str):
-        self.path, self.done = path, set[str]()
-        self._format, self._model, self._settings = find_format(path), model, settings
+        self._path, self._format, self._images = path, find_format(path), set[str]()
+        self._made = {"model": model, "settings": settings}
         self._name = escape(str(path))  # for messages
-        self._unsynced = 0
+
+    def __contains__(self, image: str) -> bool:
+        return self._format.text(image) in self._images
+
+    def __len__(self) -> int:
+        return len(self._images)
 
     def __enter__(self) -> Self:
         with self._explained():
-            real = Path(os.path.realpath(self.path))
-            if real.exists() and not real.is_file():
+            if self._path.exists() and not self._path.is_file():
                 raise ConfigError(f"{self._name} is no file; choose another --out")
-            if not real.parent.is_dir():
+            if not self._path.parent.is_dir():
                 raise ConfigError(f"there is no folder for {self._name}; make it, or choose another --out")
-            self._lock = FileLock(real.with_name(f".{real.name}.lock"))
+            self._file = self._path.open("a+b")
             try:
-                self._lock.acquire(timeout=0)
-            except Timeout:
-                raise ConfigError(
-                    f"another lcm caption is writing to {self._name}; wait for its end, or choose another --out"
-                ) from None
-            try:
-                self._open(real)
+                self._take_in_rows()
             except BaseException:
-                self._unlock()
+                self._file.close()
                 raise
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        try:
-            with suppress(OSError) if kind else self._explained():  # a second failure would hide the first
-                try:
-                    self._sync()
-                finally:
-                    self._file.close()
-        finally:
-            self._unlock()
+        # A second failure would hide the first.
+        with suppress(OSError) if kind else self._explained(), self._file:
+            os.fsync(self._file.fileno())
 
     def append(self, image: str, description: Description) -> None:
         """Add a row; from now on a kill cannot take it away. Raises DataError when it cannot be written."""
+        line = self._format.write(as_record(image, description) | self._made)
         with self._explained():
-            self._file.write(self._format.write(image, description, self._settings))
+            self._file.write(line.encode("utf-8", "backslashreplace"))
             self._file.flush()
-            self._unsynced += 1
-            if self._unsynced >= ROWS_BETWEEN_SYNCS:
-                self._sync()
-        self.done.add(image)
+        self._images.add(self._format.text(image))
 
-    def _open(self, real: Path) -> None:
-        """Take in the rows that are there, cut off half a row at the end and get ready to append."""
-        whole = self._read(real) if real.exists() else 0
-        self._file = real.open("ab")
-        if self._file.tell() > whole:
-            self._file.truncate(whole)
-        if not whole:
-            self._file.write(self._format.header)
-            self._file.flush()
-
-    def _read(self, real: Path) -> int:
-        """Fill `done` and return how many bytes the whole rows have."""
-        whole, header = 0, self._format.header
-        with real.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if number > 1 and not line.endswith(b"\n"):  # what a kill or a full disk has cut
-                    break
-                if not line.endswith(b"\n") or (number == 1 and header and line != header):
-                    self._refuse(number)
-                if number > 1 or not header:
-                    self._take(line, number)
-                whole += len(line)
-        return whole
-
-    def _take(self, line: bytes, number: int) -> None:
-        """Add the image of a whole row to `done`, if it was made as this file's rows are to be."""
+    def _take_in_rows(self) -> None:
+        """Lock the file, note the rows that are there and cut off half a row at the end."""
         try:
-            image, *made = self._format.read(line)
-        except (ValueError, RecursionError, csv.Error):
-            self._refuse(number)
-        ours = [_cell(text) if self._format.header else text for text in (self._model, self._settings)]
-        if made != ours:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or the process has ended
+        except BlockingIOError:
             raise ConfigError(
-                f"{self._name} was made with other settings ({_differences(made, ours)}); choose another --out, or "
+                f"another lcm caption is writing to {self._name}; wait for its end, or choose another --out"
+            ) from None
+        whole, header = 0, self._format.header  # bytes of whole rows
+        self._file.seek(0)
+        for number, line in enumerate(self._file, 1):
+            if number > 1 and not line.endswith(b"\n"):  # what a kill or a full disk has cut
+                break
+            if number > 1 or not header:
+                self._take_in(line, number)
+            elif line != header:
+                self._refuse(number)
+            whole += len(line)
+        self._file.truncate(whole)
+        if not whole:
+            self._file.write(header)
+            self._file.flush()
+
+    def _take_in(self, line: bytes, number: int) -> None:
+        """Note the image of a whole row, if it was made as this file's rows are to be."""
+        if not line.endswith(b"\n"):
+            self._refuse(number)
+        try:
+            row = self._format.read(line.decode())
+        except (ValueError, csv.Error):
+            self._refuse(number)
+        theirs, ours = [row[name] for name in MADE], [self._format.text(self._made[name]) for name in MADE]
+        if theirs != ours:
+            raise ConfigError(
+                f"{self._name} was made with other settings ({_differences(theirs, ours)}); choose another --out, or "
                 "remove it to begin anew"
             )
-        self.done.add(image)
+        self._images.add(row["image"])
 
-    def _refuse(self, number: int) -> None:
+    def _refuse(self, number: int) -> NoReturn:
         raise ConfigError(
             f"{self._name} is there, and its line {number} is nothing that lcm caption writes; it was left as it is: "
             "choose another --out"
         )
-
-    def _sync(self) -> None:
-        os.fsync(self._file.fileno())
-        self._unsynced = 0
-
-    def _unlock(self) -> None:
-        with suppress(OSError):  # Windows removes no open file
-            Path(self._lock.lock_file).unlink()  # while it is held: the next one sees that it is gone
-        self._lock.release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -295,24 +276,24 @@ def describe_into_file(
     Images that cannot be read are added to `failures` and stop nothing. Raises what ResultFile does.
     """
     with ResultFile(out, captioner.name, _settings_of(captioner, samples, labels)) as results:
-        there, rows = sum(image in results.done for image in images), len(results.done)
+        there, rows = sum(image in results for image in images), len(results)
         with tqdm(total=len(images), initial=there, unit=" images", desc="caption", mininterval=1) as progress:
-            for part in _parts(images, results.done):
+            for part in _parts(images, results):
                 for image, answer in captioner.describe_many(part, samples, labels, workers=0):
-                    if image in results.done:
+                    if image in results:
                         continue
                     if isinstance(answer, BadImageError):
                         failures.add(image, answer)
                     else:
                         results.append(image, answer)
                     progress.update()
-        added = len(results.done) - rows
+        added = len(results) - rows
     if there == len(images):
         return f"{escape(str(out))}: all images ({there}) are there already"
     return f"{escape(str(out))}: images captioned: {added}" + f"; there already: {there}" * bool(there)
 
 
-def _parts(images: Sequence[str], done: Collection[str]) -> Iterator[Sequence[str]]:
+def _parts(images: Sequence[str], done: Container[str]) -> Iterator[Sequence[str]]:
     """Yield the images to describe: those left behind, then from where a run was stopped.
 
     That is from the beginning of those that were described together, some of them anew: so each is described in the

@@ -13,4 +13,4 @@ def test_the_tour_for_newcomers_runs(tmp_path):
     done = papermill.execute_notebook(source, None, parameters, cwd=source.parent, progress_bar=False)
     said = "\n".join(str(output) for cell in done.cells for output in cell.get("outputs", []))
     assert "astronaut" in said
-    assert len((tmp_path / "photos" / "captions.tsv").read_text().splitlines()) == 4
+    assert len((tmp_path / "photos" / "captions.tsv").read_text().splitlines()) == 5

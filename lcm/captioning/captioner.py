@@ -147,15 +147,15 @@ def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:
     return kind, argument
 
 
-def find_bundle(explicit: str | Path | None = None) -> Path:
+def find_bundle(explicit: str | Path | None = None, models: Path | None = None) -> Path:
     """Return the folder of the bundle that answers: `explicit`, else LCM_BUNDLE, else the current version.
 
     The first two are a version's name, "current" and "shipped" among them, or a folder; without a current version, the
-    shipped bundle is it. The folder may be gone. Raises ConfigError for an unknown version, BundleError when `current`
-    cannot be read.
+    shipped bundle is it. `models` is the folder of the versions (default: that of LCM_HOME). The folder may be gone.
+    Raises ConfigError for an unknown version, BundleError when `current` cannot be read.
     """
     named = explicit or os.environ.get("LCM_BUNDLE", "").strip() or CURRENT
-    models = models_folder()
+    models = models or models_folder()
     if named == CURRENT:
         try:
             return current_folder(models)

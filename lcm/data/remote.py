@@ -1,14 +1,7 @@
 """Folders elsewhere, such as s3://bucket/folder: how fsspec opens them, and the copy of a data set from there.
 
 An address and what a driver says may hold credentials, so neither is ever shown: an address without its login, an error
-as its class and a hint. Of each copy the cache holds, under one name:
-
-    0123…        the copy
-    0123….json   what belongs to it, name -> version; written once all of that is here, in the copy or beside it
-    0123….new    files that were fetched and are not in the copy yet, each named by the hash of its name and version
-    0123….lock   held while one process fetches
-
-so that a kill, a broken connection or another process leaves the copy whole: as it was, or as it is to be.
+as its class and a hint.
 """
 
 import errno
@@ -17,10 +10,8 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -30,7 +21,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from lcm.errors import ConfigError, DataError, require
-from lcm.paths import cache_dir
+from lcm.paths import cache_dir, write_atomic
 
 CLOUDS = ("az", "abfs", "s3", "gs")  # their drivers (adlfs, s3fs, gcsfs) take credentials from the environment
 CHOICES = ", ".join(f"{protocol}://" for protocol in (*CLOUDS, "file", "memory"))
@@ -130,59 +121,64 @@ def explain(error: BaseException) -> str:
 
 
 Version = tuple[int | None, str]  # of a file: its size in bytes, if that is known, and what changes with its content
+WHOLE = "whole"  # the last line of the index of a copy that no update was broken off in
 
 
 class Copy:
-    """The files of a data set; used by who holds the lock. Names are paths in it, which the caller has checked."""
+    """The files of a data set and, beside them, the index of what was fetched: a JSON list a line for each file.
+
+    The caller holds the lock. A hidden file is one that has not arrived whole.
+    """
 
     def __init__(self, folder: Path):
-        """Read what belongs to the copy in `folder`, if there is one."""
-        self.folder, self.new, self._index = folder, folder.with_suffix(".new"), folder.with_suffix(".json")
-        self._versions: dict[str, Version] = {}
-        with suppress(FileNotFoundError, AttributeError, TypeError, ValueError):  # the others: somebody has edited it
-            record = json.loads(self._index.read_text(encoding="utf-8"))
-            self._versions = {name: (size, stamp) for name, (size, stamp) in record.items()}
-
-    def staged(self, name: str, version: Version) -> Path:
-        """Return where a file lies until it is put into the copy."""
-        return self.new / hashlib.sha256(json.dumps([name, *version]).encode()).hexdigest()
+        """Read the index of the copy in `folder`, if there is one; a line that a kill cut off is skipped."""
+        self.folder, self._index = folder, folder.with_suffix(".index")
+        lines = self._index.read_text(encoding="utf-8").splitlines() if self._index.exists() else []
+        self._was_finished = lines[-1:] == [WHOLE]
+        self.versions: dict[str, Version] = {}
+        for line in lines:
+            with suppress(ValueError):
+                name, size, stamp = json.loads(line)
+                self.versions[name] = (size, stamp)
 
     def has(self, name: str, version: Version) -> bool:
         """Return whether the copy holds a file in this version."""
         path = self.folder / name
-        known = self._versions.get(name) == version
+        known = self.versions.get(name) == version
         return known and path.is_file() and version[0] in (None, path.stat().st_size)
 
     def is_whole(self) -> bool:
-        """Return whether there is a copy, with every file that belongs to it."""
-        return bool(self._versions) and all(self.has(*one) for one in self._versions.items())
+        """Return whether the copy is what an address held at one time, with every file."""
+        return self._was_finished and all(self.has(*one) for one in self.versions.items())
 
-    def adopt(self, versions: dict[str, Version]) -> None:
-        """Make the copy hold these files, all of which are in it or beside it, and no others."""
-        part = self._index.with_suffix(".json.part")
-        part.write_text(json.dumps(versions, indent=0), encoding="utf-8")
-        part.replace(self._index)
-        self._versions = versions
-        self.install()
-        shutil.rmtree(self.new, ignore_errors=True)
-
-    def install(self) -> None:
-        """Remove what does not belong to the copy, and put what lies beside it in its place; may be done again."""
-        if not self._versions:
-            return
+    def begin(self, versions: dict[str, Version]) -> None:
+        """Remove all files but those of `versions`; until `finish` the copy is not whole."""
+        self._was_finished = False
+        with self._index.open("a", encoding="utf-8") as lines:
+            lines.write("\n\n")  # the first ends a line that was cut off
         for folder, _, names in os.walk(self.folder, topdown=False):
             for path in (Path(folder, name) for name in names):
-                if path.relative_to(self.folder).as_posix() not in self._versions:
+                if path.relative_to(self.folder).as_posix() not in versions:
                     path.unlink()
             with suppress(OSError):  # it is not empty
                 Path(folder).rmdir()
-        for name, version in self._versions.items():
-            if (staged := self.staged(name, version)).exists():
-                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-                staged.replace(self.folder / name)
+        self.folder.mkdir(exist_ok=True)
+
+    def add(self, name: str, version: Version, fetched: Path) -> None:
+        """Put a file that has arrived into the copy and note it, so that it is not fetched again."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fetched.replace(path)
+        with self._index.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps([name, *version]) + "\n")
+
+    def finish(self, versions: dict[str, Version]) -> None:
+        """Note that the copy holds these files and no others."""
+        lines = [json.dumps([name, *version]) for name, version in versions.items()]
+        write_atomic(self._index, "\n".join([*lines, WHOLE]) + "\n")
 
 
-WORKERS = 16  # files fetched at once, where the driver can: a photo takes longer to ask for than to send
+AT_ONCE = 64  # files asked for at once, where the driver can; as many are fetched again after a failure
 MAX_NAME_BYTES = 255  # of a file or folder, on Linux and macOS
 # What drivers call a mark that changes with the content, the best first.
 STAMPS = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
@@ -216,14 +212,16 @@ def fetch(url: str, setting: str = "data_dir") -> Path:
 
 
 def _update(copy: Copy, address: Address) -> None:
-    """Make the copy equal what is at the address, or leave it as it is."""
-    copy.install()
+    """Make the copy equal what is at the address; where that cannot be read, a whole copy stays as it is."""
     try:
         with _telling():
             fs, root = address.connect()
             root = root.rstrip("/")
             versions = _versions(fs, root, address)
-        _fetch_all(fs, root, copy, {name: one for name, one in versions.items() if not copy.has(name, one)})
+        missing = {name: one for name, one in versions.items() if not copy.has(name, one)}
+        copy.begin(versions)
+        _fetch_all(fs, root, copy, missing)
+        copy.finish(versions)
     except _UnreachableError as error:
         if not copy.is_whole():
             raise DataError(
@@ -231,8 +229,6 @@ def _update(copy: Copy, address: Address) -> None:
                 "this again: files that were fetched are kept"
             ) from None
         print(f"lcm: {address.name} cannot be read ({error}); its copy in {copy.folder} is used", file=sys.stderr)
-        return
-    copy.adopt(versions)
 
 
 @contextmanager
@@ -302,30 +298,17 @@ def _look(fs: Any, path: str, info: dict[str, Any]) -> dict[str, Any] | None:
     return info if info.get("type") == "file" else None
 
 
-def _fetch_all(fs: Any, root: str, copy: Copy, versions: Mapping[str, Version]) -> None:
-    """Put these files beside the copy, with a progress bar; those that are there from a run that was killed stay."""
-    missing = {name: one for name, one in versions.items() if not copy.staged(name, one).exists()}
-    if not missing:
-        return
-    copy.new.mkdir(exist_ok=True)
-    with (
-        ThreadPoolExecutor(WORKERS if fs.async_impl else 1) as pool,  # other drivers need not bear several threads
-        tqdm(total=len(missing), unit=" files", desc="fetch", mininterval=1) as progress,
-    ):
-        jobs = [pool.submit(_fetch, fs, f"{root}/{name}", one, copy.staged(name, one)) for name, one in missing.items()]
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                progress.update()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _fetch(fs: Any, remote: str, version: Version, path: Path) -> None:
-    """Write a file to `path`; it is never there in part."""
-    part = path.with_name(f"{path.name}.part")
-    with _telling():
-        fs.get_file(remote, str(part))
-    if version[0] not in (None, part.stat().st_size):
-        raise _UnreachableError(f"{PurePosixPath(remote).name} did not arrive whole")
-    part.replace(path)
+def _fetch_all(fs: Any, root: str, copy: Copy, versions: dict[str, Version]) -> None:
+    """Put these files into the copy, with a progress bar."""
+    names = list(versions)
+    with tqdm(total=len(names), unit=" files", desc="fetch", mininterval=1, disable=not names) as progress:
+        for start in range(0, len(names), AT_ONCE):
+            some = names[start : start + AT_ONCE]
+            parts = [copy.folder / f".{number}.part" for number in range(len(some))]
+            with _telling():
+                fs.get([f"{root}/{name}" for name in some], list(map(str, parts)))
+            for name, part in zip(some, parts, strict=True):
+                if versions[name][0] not in (None, part.stat().st_size):
+                    raise _UnreachableError(f"{name} did not arrive whole")
+                copy.add(name, versions[name], part)
+            progress.update(len(some))

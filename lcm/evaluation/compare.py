@@ -1,27 +1,25 @@
 """Captioners side by side: run on the same images, each in its own process, scored, and every pair compared.
 
 Intervals are 95 % bootstrap intervals over images (`lcm.evaluation.bootstrap`). CIDEr and both WER are means over
-images; BLEU-4 is of the set, its images drawn anew; METEOR of a set cannot be had from its images, so that its interval
-is that of the mean over images, `meteor_mean`, another number than `meteor`. Differences are paired: both
-captioners on the same drawn images. They say nothing of another training run of the same captioner.
+images; BLEU-4 is of the set, its images drawn anew; METEOR of a set cannot be had from its images and has no interval.
+Differences are paired: both captioners on the same drawn images. They say nothing of another training run.
 
 Edge cases: an image without a usable reference is skipped for all; an empty caption counts, as the worst there is;
 below two scored images there are scores and no intervals.
 
-What holds captions and paths of the data set (disagreements, the table image by image) stays out of git where the data
-set may not be published; metrics.json and comparison.json hold numbers alone.
+comparison.jsonl holds captions and paths of the data set, and stays out of git where that may not be published;
+metrics.json and comparison.json hold numbers alone.
 """
 
 import json
 import multiprocessing
 import re
 import resource
-import shlex
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,9 +32,8 @@ from tqdm import tqdm
 from lcm.captioning.captioner import bundle_folder, current_folder, load_captioner, models_folder
 from lcm.captioning.description import Captioner, SeeingCaptioner, SeenImage
 from lcm.captioning.model_card import add_comparison
-from lcm.config import CompareConfig
 from lcm.data.dataset import Dataset, LabelledImage
-from lcm.errors import BadImageError, ConfigError, DataError, LcmError, require
+from lcm.errors import BadImageError, ConfigError, DataError, LcmError
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean, bootstrap_statistic
 from lcm.evaluation.gallery import evenly
 from lcm.evaluation.metrics import Degeneration, Scores, bleu_4, measure_degeneration, score_several
@@ -44,9 +41,7 @@ from lcm.features.cache import FeatureCache
 from lcm.paths import RunDir
 
 # What has an interval -> its list in Scores.per_image; None: counts of the whole set. The first is the headline.
-MEASURES = {"wer": "wer", "cider": "cider", "bleu_4": None, "meteor_mean": "meteor", "wer_best": "wer_best"}
-RANKED = ("wer", "wer_best", "cider", "bleu_4", "meteor")
-FEW = "fewer than two images were scored, of which no interval follows"
+MEASURES = {"wer": "wer", "cider": "cider", "bleu_4": None, "wer_best": "wer_best"}
 
 
 def smaller_is_better(metric: str) -> bool:
@@ -80,27 +75,21 @@ class CaptionerResult:
         return self.output.name
 
     def as_metrics(self) -> dict[str, float | str | None]:
-        """Return every number, no caption, as a flat object: `<measure>_low` and `_high` are the interval's ends.
+        """Return every number, no caption: `<measure>_low` and `_high` are the ends of an interval, where there is one.
 
-        A number that was not measured is None, and `<name>_reason` says why.
+        A score that was not measured is None, and `<name>_reason` says why.
         """
-        flat = self.scores.as_metrics() | self.degeneration.as_metrics() | {"meteor_mean": None} | self.costs()
-        for name in MEASURES:
-            if its := self.intervals.get(name):
-                flat |= {name: its.value, f"{name}_low": its.low, f"{name}_high": its.high}
-            else:
-                flat |= {f"{name}_low": None, f"{name}_high": None}
-                why = self.scores.reasons.get(name.removesuffix("_mean"), FEW)
-                flat |= {f"{key}_reason": why for key in (name, f"{name}_low", f"{name}_high") if flat[key] is None}
+        flat = self.scores.as_metrics() | self.degeneration.as_metrics() | self.costs()
+        for name, its in self.intervals.items():
+            flat |= {name: its.value, f"{name}_low": its.low, f"{name}_high": its.high}
         return flat
 
-    def costs(self) -> dict[str, float | str | None]:
+    def costs(self) -> dict[str, float | None]:
         """Return `seconds_median`, `seconds_p95`, `seconds_photos` that were timed, and `peak_memory_mb`."""
         times = np.asarray(self.output.seconds, np.float64)
         median, p95 = np.quantile(times, (0.5, 0.95)).tolist() if len(times) else (None, None)
-        known = {"seconds_median": median, "seconds_p95": p95, "peak_memory_mb": self.output.peak_memory_mb}
-        reasons = {f"{name}_reason": "not measured" for name, value in known.items() if value is None}
-        return known | {"seconds_photos": len(times)} | reasons
+        peak = self.output.peak_memory_mb
+        return {"seconds_median": median, "seconds_p95": p95, "seconds_photos": len(times), "peak_memory_mb": peak}
 
 
 @dataclass(frozen=True)
@@ -140,20 +129,18 @@ class Comparison:
         """Images without a usable reference."""
         return self.results[0].scores.skipped_images
 
-    def ranks(self, metric: str) -> dict[str, int | None]:
-        """Return each captioner's rank by a metric of Scores, 1 the best; equals share one, None has no value."""
-        values = {result.name: getattr(result.scores, metric) for result in self.results}
-        sign = 1 if smaller_is_better(metric) else -1
-        known = [sign * value for value in values.values() if value is not None]
-        return {
-            name: None if value is None else 1 + sum(other < sign * value - 1e-12 for other in known)
-            for name, value in values.items()
-        }
-
     def ranked(self, metric: str) -> list[CaptionerResult]:
-        """Return the results, the best by a metric first; those without a value come last."""
-        ranks = self.ranks(metric)
-        return sorted(self.results, key=lambda result: ranks[result.name] or len(self.results) + 1)
+        """Return the results, the best by a metric of Scores first; those without a value come last."""
+        sign = 1 if smaller_is_better(metric) else -1
+        values = {result.name: getattr(result.scores, metric) for result in self.results}
+        worst = float("inf")
+        return sorted(self.results, key=lambda one: worst if values[one.name] is None else sign * values[one.name])
+
+    def best(self, metric: str) -> list[str]:
+        """Return who is best by a metric of Scores: several where they are equal, none where nobody has a value."""
+        best = getattr(self.ranked(metric)[0].scores, metric)
+        values = {result.name: getattr(result.scores, metric) for result in self.results}
+        return [name for name, value in values.items() if value is not None and abs(value - best) <= 1e-12]
 
     def difference(self, measure: str, first: str, second: str) -> Interval | None:
         """Return how much `first` exceeds `second` by a measure; None where it could not be measured."""
@@ -165,22 +152,11 @@ class Comparison:
                 return Interval(-its.value, -its.high, -its.low)
         return None
 
-    def as_metrics(self) -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json: of each captioner `<metric>_<its name, letters and digits>`."""
+    def as_metrics(self) -> dict[str, float | str]:
+        """Return what metrics.json gets: who was compared, and who is best; the numbers are in comparison.json."""
         flat = {"compared": ", ".join(result.name for result in self.results), "not_run": ", ".join(self.not_run)}
         flat |= {"compared_images": self.images, "compared_skipped_images": self.skipped_images}
-        flat |= {f"best_by_{metric}": self.best(metric) for metric in ("wer", "cider")}
-        for result, suffix in zip(self.results, suffixes([result.name for result in self.results]), strict=True):
-            its = {key: each for key, each in result.as_metrics().items() if key not in ("images", "skipped_images")}
-            flat |= {
-                f"{key.removesuffix('_reason')}_{suffix}{'_reason' if key.endswith('_reason') else ''}": value
-                for key, value in its.items()
-            }
-        return flat
-
-    def best(self, metric: str) -> str:
-        """Return who is best by a metric, with a comma between equals; empty where nobody has a value."""
-        return ", ".join(name for name, rank in self.ranks(metric).items() if rank == 1)
+        return flat | {f"best_by_{metric}": ", ".join(self.best(metric)) for metric in ("wer", "cider")}
 
     def as_record(self) -> dict[str, Any]:
         """Return all numbers for a JSON file that may be published: no caption, no image and no path is in it."""
@@ -192,16 +168,9 @@ class Comparison:
                 {"measure": one.measure, "first": one.first, "second": one.second, **asdict(one.interval)}
                 for one in self.differences
             ],
-            "ranks": {metric: self.ranks(metric) for metric in RANKED},
             "people": self.people.as_metrics(),
             "not_run": dict(self.not_run),
         }
-
-
-def suffixes(names: Sequence[str]) -> list[str]:
-    """Return the names in small letters, digits and underscores, with a number where two would be the same."""
-    plain = [re.sub(r"\W+", "_", name.lower()).strip("_") for name in names]
-    return [f"{one}_{place}" if plain.count(one) > 1 else one for place, one in enumerate(plain, 1)]
 
 
 def compare(
@@ -277,29 +246,23 @@ def _bleu_4_difference(sums: np.ndarray) -> np.ndarray:
     return bleu_4(first) - bleu_4(second)
 
 
-def save_per_image(comparison: Comparison, images: Sequence[LabelledImage], path: Path) -> Path:
-    """Write a parquet file with a row for each image and captioner; returns the path.
+def save_captions(comparison: Comparison, images: Sequence[LabelledImage], path: Path) -> None:
+    """Write a JSON object a line for each image: people's captions, and each captioner's with its scores."""
+    with path.open("w", encoding="utf-8") as lines:
+        for place, image in enumerate(images):
+            said = {
+                result.name: {"caption": result.output.captions[place]}
+                | {name: its[place] for name, its in result.scores.per_image.items()}
+                for result in comparison.results
+            }
+            known = {"image_id": image.image_id, "path": str(image.path), "references": image.captions}
+            lines.write(json.dumps(known | {"captioners": said}, ensure_ascii=False) + "\n")
 
-    Columns: image_id, path, captioner, caption, references (a list), and every score of an image that any captioner
-    has: null where the image has no usable reference.
-    """
-    names = list(dict.fromkeys(name for result in comparison.results for name in result.scores.per_image))
-    rows = [
-        {
-            "image_id": image.image_id,
-            "path": str(image.path),
-            "captioner": result.name,
-            "caption": result.output.captions[place],
-            "references": list(comparison.references[place]),
-            **{name: result.scores.per_image[name][place] for name in names if name in result.scores.per_image},
-        }
-        for result in comparison.results
-        for place, image in enumerate(images)
-    ]
-    table = require("pandas", "evaluate").DataFrame(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.astype(dict.fromkeys(names, float)).to_parquet(path, index=False)
-    return path
+
+def save_record(comparison: Comparison, data: str, split: str, path: Path) -> None:
+    """Write all numbers, no caption and no image, as JSON that may be published."""
+    record = {"data": data, "split": split} | comparison.as_record()
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 TANTI = "Tanti, Gatt, Camilleri: Where to put the image in an image caption generator (2018)"
@@ -423,21 +386,6 @@ def update_cards(captioners: Mapping[str, str], comparison: Comparison, split: s
         for name, folder in folders.items()
         if folder and add_comparison(folder, results[name].as_metrics(), split)
     ]
-
-
-def save_record(comparison: Comparison, data: str, split: str, path: Path) -> None:
-    """Write all numbers, no caption and no image, as JSON that may be published."""
-    record = {"data": data, "split": split} | comparison.as_record()
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def command(config: CompareConfig) -> str:
-    """Return how to run the comparison again, as one types it."""
-    defaults = {field.name: field.default for field in fields(config)}
-    changed = {name: value for name, value in asdict(config).items() if name != "run_dir" and value != defaults[name]}
-    return " ".join(
-        ["lcm run --params compare", *(f"-p {name} {shlex.quote(str(value))}" for name, value in changed.items())]
-    )
 
 
 def _run(name: str, spec: str, photos: Sequence[Path], timed: int) -> CaptionerOutput:

@@ -87,19 +87,6 @@ def caption_lengths(lengths: Mapping[str, Sequence[int]]):
     return figure
 
 
-def word_frequencies(counts: Mapping[str, int], top: int = 30, min_count: int | None = None):
-    """Draw the `top` most frequent words, and all by rank; `min_count` is where the vocabulary begins."""
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    with empty_figure(10, max(3.2, 1.2 + 0.17 * min(top, len(ranked)))) as figure:
-        words, ranks = figure.subplots(1, 2, width_ratios=(1, 1.25))
-        words.set(title="Most frequent words", xlabel="times in the captions")
-        ranks.set(title="All words by rank", xlabel="rank of the word", ylabel="times in the captions")
-        if ranked:
-            _bars(words, ranked[:top])
-            _ranks(ranks, np.array([count for _, count in ranked]), min_count)
-    return figure
-
-
 def reliability(bins: Sequence[tuple[float, float, int]]):
     """Draw how many captions are right against how many should be, of bins of captions of about the same confidence.
 
@@ -227,29 +214,3 @@ def _shares(axes, predicted: np.ndarray, observed: np.ndarray, counts: np.ndarra
     axes.set_title(f"{counts.sum():,.0f} captions, {(counts @ observed) / counts.sum():.1%} right", color=GREY, **ASIDE)
     axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
     axes.legend()
-
-
-def _bars(axes, ranked: Sequence[tuple[str, int]]) -> None:
-    words, counts = zip(*ranked, strict=True)
-    axes.barh(range(len(words)), counts, color=BLUE, height=0.7)
-    axes.set_yticks(range(len(words)), [word if len(word) <= 20 else word[:19] + "…" for word in words], color=INK)
-    axes.set_ylim(len(words) - 0.4, -0.6)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.grid(visible=False, axis="y")
-
-
-def _ranks(axes, counts: np.ndarray, min_count: int | None) -> None:
-    """Draw falling `counts` against rank, both logarithmic."""
-    axes.loglog(np.arange(1, len(counts) + 1), counts, color=BLUE, marker="o" if len(counts) < 20 else "")
-    for axis, largest in ((axes.xaxis, len(counts)), (axes.yaxis, counts[0])):
-        axis.get_major_locator().set_params(subs=(1,) if largest >= 100 else (1, 2, 5))
-        axis.set(major_formatter="{x:,.0f}", minor_formatter="")
-    facts = f"{counts.sum():,} words, {len(counts):,} different, {np.sum(counts == 1):,} once"
-    axes.set_title(facts, color=GREY, **ASIDE)
-    if min_count is not None:
-        kept = counts[counts >= min_count]
-        note = f"min_count {min_count}: {len(kept):,} words kept, {kept.sum() / counts.sum():.1%} of the text"
-        axes.axhline(min_count, color=VERMILION, linewidth=1.2, linestyle="--")
-        axes.text(1, min_count * 0.92, note, color=VERMILION, va="top")
-    axes.set(xlim=(0.8, None), ylim=(0.8, None))

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lcm import __version__
 from lcm.captioning.tagging import Tag
 from lcm.data.dataset import LabelledImage
 from lcm.data.text import standardise
 from lcm.errors import require
 from lcm.evaluation import plots
-from lcm.evaluation.bootstrap import RESAMPLES, Interval
+from lcm.evaluation.bootstrap import Interval
 from lcm.evaluation.compare import MEASURES, REPORTED_RESULTS, CaptionerResult, Comparison, smaller_is_better
 from lcm.evaluation.gallery import CaptionLine, PhotoCard, described, evenly
 from lcm.evaluation.metrics import Scores, score
@@ -29,7 +28,6 @@ LABELS = {
     "cider": "CIDEr",
     "bleu_4": "BLEU-4",
     "meteor": "METEOR",
-    "meteor_mean": "METEOR, mean over images",
     "rouge_l": "ROUGE-L",
 }
 NONE = "–"  # not measured
@@ -194,15 +192,6 @@ def not_measured(comparison: Comparison) -> str:
     return f"Not measured: {plain('; '.join(reasons))}." if reasons else ""
 
 
-def how_to_repeat(comparison: Comparison, command: str) -> str:
-    """Return the command, what was compared by which names, and how numbers were found."""
-    notes = "".join(f"\n- {plain(r.name)}: {plain(r.output.note)}" for r in comparison.results if r.output.note)
-    return (
-        f"```\n{command}\n```\n\nlcm {__version__}; {RESAMPLES:,} resamples of seed 0. Captions and references are "
-        f"standardised alike: small letters, no punctuation.\n{notes}"
-    )
-
-
 def plain(text: str) -> str:
     """Return a text as one line of Markdown in which nothing is markup."""
     return re.sub(r"([\\`*_{}\[\]<>#|~$&])", lambda found: f"&#{ord(found[1])};", " ".join(text.split()))
@@ -215,10 +204,7 @@ def scores_table(comparison: Comparison):
     """Return the scores with their intervals, the best by WER first and the best of each column in bold."""
     metrics = ("wer", "cider", "bleu_4", "meteor", "rouge_l", "wer_best")
     rows = [[result.name, *(_scored(result, metric) for metric in metrics)] for result in comparison.ranked("wer")]
-    best = {
-        LABELS[metric]: {name for name, rank in comparison.ranks(metric).items() if rank == 1 and len(rows) > 1}
-        for metric in metrics
-    }
+    best = {LABELS[metric]: comparison.best(metric) if len(rows) > 1 else () for metric in metrics}
     return _table(["captioner", *best], rows, best)
 
 
@@ -240,15 +226,16 @@ def degeneration_table(comparison: Comparison):
 
 
 def costs_table(comparison: Comparison):
-    """Return time and memory."""
+    """Return time and memory, and what exactly each captioner was."""
     rows = []
     for result in comparison.ranked("wer"):
         costs = result.costs()
         memory = costs["peak_memory_mb"]
         times = map(_time, (costs["seconds_median"], costs["seconds_p95"]))
-        rows.append([result.name, *times, costs["seconds_photos"], NONE if memory is None else f"{memory:,.0f} MB"])
-    headings = ["captioner", "time of a photo, median", "95 % are faster than", "photos timed", "peak memory"]
-    return _table(headings, rows)
+        held = NONE if memory is None else f"{memory:,.0f} MB"
+        rows.append([result.name, *times, costs["seconds_photos"], held, result.output.note])
+    headings = ["time of a photo, median", "95 % are faster than", "photos timed", "peak memory", "model"]
+    return _table(["captioner", *headings], rows)
 
 
 def pairs_table(comparison: Comparison):
@@ -257,7 +244,7 @@ def pairs_table(comparison: Comparison):
         [
             f"{one.first} − {one.second}",
             LABELS[one.measure],
-            f"{number(one.interval.value, '+')} ({ends(one.interval, '+')})",
+            _with_ends(one.interval, "+"),
             one.better or MAY_BE_CHANCE,
         ]
         for one in comparison.differences
@@ -281,33 +268,25 @@ def reported_table(comparison: Comparison, images: str):
     return table.apply(lambda row: [quoted if row.name >= ours else ""] * len(row), axis=1)
 
 
-def tag_tables(report: TagReport, unseen: int = 10) -> list:
-    """Return the comparison of orders, the recall and the `unseen` words with the most images; or the reason.
-
-    The last column of the first is positive where the scorer is the better one.
-    """
-    if report.recall is None or report.comparison is None:
-        return [_table(["tags"], [[report.reason]])]
-    compared = report.comparison
-    orders = [_table(["order"], [[compared.reason]])]
-    if compared.means:
-        rows = []
-        for name, title in {"scorer": "scorer", **BASELINES}.items():
-            over = compared.scorer_over.get(name, {}).get("map")
-            its = [f"{number(one.value)} ({ends(one)})" for one in map(compared.means[name].get, TAG_MEASURES)]
-            rows.append([title, *its, f"{number(over.value, '+')} ({ends(over, '+')})" if over else ""])
-        orders = [_table(["order", "MAP (95 %)", "P@5 (95 %)", "MAP of the scorer minus this (95 %)"], rows)]
+def tag_tables(report: TagReport) -> list:
+    """Return the scorer's order beside others and the recall; the reason where there is none."""
+    orders = [_table(["tags"], [[report.reason]])]
+    if report.intervals:
+        rows = [
+            [title, *(_with_ends(report.intervals[f"tag_{measure}{order}"]) for measure in TAG_MEASURES)]
+            for order, title in {"": "scorer", **{f"_{name}": title for name, title in BASELINES.items()}}.items()
+        ]
+        over = [_with_ends(report.intervals[f"tag_{measure}_over_caption_order"], "+") for measure in TAG_MEASURES]
+        headings = ["order", "MAP (95 %)", "P@5 (95 %)"]
+        orders = [_table(headings, [*rows, ["scorer minus caption order", *over]])]
+    if report.recall is None:
+        return orders
     recall = {"image → text": report.recall.image_to_text, "text → image": report.recall.text_to_image}
-    ranks = sorted(report.recall.image_to_text)
-    rows = [[title, *(number(shares[k]) for k in ranks)] for title, shares in recall.items()]
-    tables = [*orders, _table(["retrieval", *(f"recall@{k}" for k in ranks)], rows)]
-    words = sorted(report.unseen, key=lambda one: -one.images)[:unseen]
-    rows = [[w.word, w.images, f"{w.fitting:.2f}", f"{w.others:.2f}", f"{w.auc:.2f}"] for w in words]
-    headings = ["word no train caption holds", "images", "cosine, fitting", "cosine, others", "AUC"]
-    return [*tables, _table(headings, rows)] if words else tables
+    rows = [[title, *map(number, shares.values())] for title, shares in recall.items()]
+    return [*orders, _table(["retrieval", *(f"recall@{k}" for k in report.recall.image_to_text)], rows)]
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence], best: Mapping[str, set[str]] | None = None):
+def _table(headings: Sequence[str], rows: Sequence[Sequence], best: Mapping[str, Sequence[str]] | None = None):
     """Return rows under headings as a styled frame; of the columns in `best`, the rows of these names are bold."""
     frame = require("pandas", "evaluate").DataFrame([list(map(str, row)) for row in rows], columns=list(headings))
     names = frame[headings[0]]
@@ -323,12 +302,13 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence], best: Mapping[str,
 
 
 def _scored(result: CaptionerResult, metric: str) -> str:
-    """Return a score with its interval."""
-    interval, mean = result.intervals.get(metric), result.intervals.get("meteor_mean")
-    said = f" ({ends(interval)})" if interval else ""
-    if metric == "meteor" and mean:
-        said = f" (mean over images {number(mean.value)}, {ends(mean)})"
-    return number(getattr(result.scores, metric)) + said
+    """Return a score, with its interval where it has one."""
+    interval = result.intervals.get(metric)
+    return _with_ends(interval) if interval else number(getattr(result.scores, metric))
+
+
+def _with_ends(interval: Interval, sign: str = "") -> str:
+    return f"{number(interval.value, sign)} ({ends(interval, sign)})"
 
 
 def ends(interval: Interval, sign: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Quality of tags: their order against the words that people agreed on, retrieval, and words never seen in training.
+"""Quality of tags: their order against the words that people agreed on, and retrieval.
 
 The gold tags of an image are the content words that at least two of its references use. Average precision is the sum
 of the precision at each hit over the number of gold tags, so one that was never proposed is a miss; precision at 5 is
@@ -11,14 +11,14 @@ Shapes: B images, K texts, D numbers in a vector, R texts of one block.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from lcm.captioning.tagging import Photo, Tag, TagScorer, rank, tag_candidates
 from lcm.data.text import candidates, content_words
-from lcm.errors import DataError, require
+from lcm.errors import DataError
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from lcm.features.cache import LabelledFeatures
 
@@ -29,24 +29,21 @@ TIE = 2e-6
 BLOCK_COSINES = 1 << 22  # cosines held at once: 16 MB
 LEAST = 2  # references that must use a word: one alone says as much about its writer as about the image
 MEASURES = ("map", "precision_5")  # means over images: mean average precision, precision at 5
-# What the scorer is compared with, all on the words of the same captions -> its title in a table.
+# The same words in orders that need no scorer -> the title in a table.
 BASELINES = {
     "caption_order": "caption order",  # first the words of the best caption
-    "frequency": "training frequency",  # first what most train captions hold: an order that ignores the image
-    "votes": "caption votes",  # first what most of the image's captions hold
     "upper_bound": "upper bound",  # gold tags first: the best that any order of these words can reach
 }
+NO_SCORER = "the bundle has no tag scorer"
+NO_IMAGES = "there are no images"
 
 
 @dataclass(frozen=True)
 class Recall:
     """Recall at k in both directions, k -> share of queries: 0 to 1, higher is better."""
 
-    image_to_text: dict[int, float]
+    image_to_text: dict[int, float]  # of the images that have texts
     text_to_image: dict[int, float]
-    images: int  # images with texts: the queries of image_to_text
-    skipped_images: int  # images without
-    texts: int  # the queries of text_to_image
 
     def as_metrics(self) -> dict[str, float]:
         """Return the flat object for metrics.json: `recall_1_image_to_text` to `recall_10_text_to_image`."""
@@ -86,9 +83,6 @@ def retrieval(image_vectors: np.ndarray, text_vectors: np.ndarray, owner: np.nda
     return Recall(
         image_to_text={k: float((image_ranks[asking] < k).mean()) for k in KS},
         text_to_image={k: float((text_ranks < k).mean()) for k in KS},
-        images=int(asking.sum()),
-        skipped_images=int((~asking).sum()),
-        texts=len(texts),
     )
 
 
@@ -102,14 +96,10 @@ def _units(vectors: np.ndarray, kind: str) -> np.ndarray:
     return np.divide(vectors, lengths[:, None], dtype=np.float32, casting="same_kind")
 
 
-def folded_counts(captions: Iterable[str]) -> Counter[str]:
-    """Return how many of the captions hold each content word; a caption counts once however often it holds one."""
-    return Counter(word for caption in captions for word in content_words(caption))
-
-
 def gold_tags(references: Sequence[str]) -> frozenset[str]:
     """Return the content words that at least two of an image's references use."""
-    return frozenset(word for word, uses in folded_counts(references).items() if uses >= LEAST)
+    uses = Counter(word for text in references for word in content_words(text))
+    return frozenset(word for word, count in uses.items() if count >= LEAST)
 
 
 def average_precision(ranked: Sequence[str], gold: Collection[str]) -> float:
@@ -128,128 +118,32 @@ def precision_at_5(ranked: Sequence[str], gold: Collection[str]) -> float:
 
 
 @dataclass(frozen=True)
-class TagComparison:
-    """The scorer's order of tags and every baseline's on the same images, with 95 % intervals over images.
-
-    Both dicts go from order to measure to interval; they are empty where there are too few images to compare.
-    """
-
-    means: Mapping[str, Mapping[str, Interval]]  # of "scorer" and the names of BASELINES
-    scorer_over: Mapping[str, Mapping[str, Interval]]  # the scorer's minus the baseline's, paired by image
-    images: int  # images with gold tags
-    skipped_images: int  # images without
-    reason: str | None = None  # why there are no intervals
-
-    def as_metrics(self) -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json.
-
-        With M for tag_map and tag_precision_5, and B for each name of BASELINES: the scorer's `M`, the baseline's
-        `M_B`, the scorer's minus the baseline's `M_over_B`; each with `…_low` and `…_high`, the ends of its interval.
-        Also tag_images and tag_skipped_images. Without intervals all are None, and tag_map_reason says why.
-        """
-        flat: dict[str, float | str | None] = {}
-        for measure in MEASURES:
-            named = {f"tag_{measure}": self.means.get("scorer")}
-            for name in BASELINES:
-                named |= {f"tag_{measure}_{name}": self.means.get(name)}
-                named |= {f"tag_{measure}_over_{name}": self.scorer_over.get(name)}
-            for key, intervals in named.items():
-                for end, part in {"": "value", "_low": "low", "_high": "high"}.items():
-                    flat[f"{key}{end}"] = getattr(intervals[measure], part) if intervals else None
-        flat |= {"tag_images": self.images, "tag_skipped_images": self.skipped_images}
-        return flat | ({"tag_map_reason": self.reason} if self.reason else {})
-
-
-def compare_tags(
-    tags_by_image: Sequence[Sequence[str]],
-    captions_by_image: Sequence[Sequence[str]],
-    references_by_image: Sequence[Sequence[str]],
-    train_counts: Mapping[str, int],
-) -> TagComparison:
-    """Compare the scorer's order of tags with simple orders of the same words, each with intervals over images.
-
-    `tags_by_image` are the scorer's words, best first; it may leave out words that it cannot read, which the
-    baselines keep, so a gold tag among them is the scorer's miss. `captions_by_image` are those the words were taken
-    from, best first, and `train_counts` are `folded_counts` of the train captions. Ties of frequency and of votes go
-    by caption order.
-    """
-    values: dict[str, dict[str, list[float]]] = {
-        name: {measure: [] for measure in MEASURES} for name in ("scorer", *BASELINES)
-    }
-    for tags, captions, references in zip(tags_by_image, captions_by_image, references_by_image, strict=True):
-        if gold := gold_tags(references):
-            words, votes = candidates(captions), folded_counts(captions)
-            orders = {  # `sorted` leaves ties in caption order
-                "scorer": tags,
-                "caption_order": words,
-                "frequency": sorted(words, key=lambda word: -train_counts.get(word, 0)),
-                "votes": sorted(words, key=lambda word, votes=votes: -votes[word]),
-                "upper_bound": sorted(words, key=lambda word, gold=gold: word not in gold),
-            }
-            for name, ranked in orders.items():
-                values[name]["map"].append(average_precision(ranked, gold))
-                values[name]["precision_5"].append(precision_at_5(ranked, gold))
-
-    images = len(values["scorer"]["map"])
-    skipped = len(references_by_image) - images
-    if images < 2:
-        why = f"{images} of {images + skipped} images have a gold tag: a word that at least {LEAST} references use"
-        return TagComparison({}, {}, images, skipped, f"{why}; intervals need two such images")
-    means = {name: {measure: bootstrap_mean(its[measure]) for measure in MEASURES} for name, its in values.items()}
-    over = {
-        name: {measure: bootstrap_difference(values["scorer"][measure], values[name][measure]) for measure in MEASURES}
-        for name in BASELINES
-    }
-    return TagComparison(means, over, images, skipped)
-
-
-NO_SCORER = "the bundle has no tag scorer"
-NO_IMAGES = "there are no images"
-NO_UNSEEN_WORDS = "the scorer can read no word of the references that the train captions lack and not all images have"
-
-
-@dataclass(frozen=True)
-class UnseenWord:
-    """A word that no train caption holds, on held-out images whose captions hold it and on all others."""
-
-    word: str
-    images: int  # whose captions hold it
-    fitting: float  # mean cosine with them
-    others: float  # mean cosine with all other images
-    auc: float  # chance that a fitting image has a higher cosine than another; 0.5 is guessing
-
-
-@dataclass(frozen=True)
 class TagReport:
-    """What was measured; without a tag scorer or images, nothing but empty tags."""
+    """What was measured; without a tag scorer or images, nothing but empty tags.
+
+    The keys of `intervals` are those of metrics.json. With M for tag_map and tag_precision_5: the scorer's `M`,
+    `M_caption_order` and `M_upper_bound` of the same words in that order, and `M_over_caption_order`, the scorer's
+    minus the former, paired by image.
+    """
 
     tags: list[tuple[Tag, ...]]  # of each image, best first
     recall: Recall | None = None  # of people's captions
-    comparison: TagComparison | None = None
-    unseen: tuple[UnseenWord, ...] = ()
-    reason: str = NO_SCORER  # why recall and comparison are None, where they are
-
-    @property
-    def unseen_auc(self) -> float | None:
-        """The mean over the unseen words, each counting as much; None without any."""
-        return float(np.mean([one.auc for one in self.unseen])) if self.unseen else None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    images: int = 0  # images with gold tags
+    reason: str | None = None  # why there are no intervals, where there are none
 
     def as_metrics(self) -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json."""
-        if self.recall is None or self.comparison is None:
-            return {"tag_map": None, "tag_map_reason": self.reason}
-        unseen = {"unseen_words": len(self.unseen), "unseen_words_auc": self.unseen_auc}
-        if not self.unseen:
-            unseen |= {"unseen_words_auc_reason": NO_UNSEEN_WORDS}
-        return self.recall.as_metrics() | self.comparison.as_metrics() | unseen
+        """Return the flat object for metrics.json; `…_low` and `…_high` are the ends of an interval."""
+        flat: dict[str, float | str | None] = {"tag_map": None, "tag_map_reason": self.reason} if self.reason else {}
+        if self.recall:
+            flat |= self.recall.as_metrics()
+            flat |= {"tag_images": self.images, "tag_skipped_images": len(self.tags) - self.images}
+        for name, its in self.intervals.items():
+            flat |= {name: its.value, f"{name}_low": its.low, f"{name}_high": its.high}
+        return flat
 
 
-def report_tags(
-    scorer: TagScorer | None,
-    held_out: LabelledFeatures,
-    captions: Sequence[Sequence[str]],
-    train_captions: Sequence[str],
-) -> TagReport:
+def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: Sequence[Sequence[str]]) -> TagReport:
     """Measure `scorer` on held-out images with their pooled features and their generated captions, the best first."""
     if scorer is None or not captions:
         return TagReport([() for _ in captions], reason=NO_IMAGES if scorer else NO_SCORER)
@@ -257,33 +151,43 @@ def report_tags(
     photos = [Photo(image.path, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
     vectors = np.stack([scorer.image_vector(photo) for photo in photos])  # [B, D]
     tags = [rank(scorer, vector, tag_candidates(of)) for vector, of in zip(vectors, captions, strict=True)]
-    counts = folded_counts(train_captions)
     texts = [text for each in references for text in each]
     owner = np.repeat(np.arange(len(references)), [len(each) for each in references])
-    return TagReport(
-        tags,
-        retrieval(vectors, scorer.text_vectors(texts), owner),
-        compare_tags([[word for word, _ in one] for one in tags], captions, references, counts),
-        _unseen_words(scorer, vectors, references, counts),
-    )
+    recall = retrieval(vectors, scorer.text_vectors(texts), owner)
+    intervals, images = compare_orders([[word for word, _ in one] for one in tags], captions, references)
+    why = f"{images} of {len(tags)} images have a gold tag: a word that at least {LEAST} references use"
+    reason = None if intervals else f"{why}; intervals need two such images"
+    return TagReport(tags, recall, intervals, images, reason)
 
 
-def _unseen_words(
-    scorer: TagScorer, vectors: np.ndarray, references: Sequence[Sequence[str]], train_counts: Mapping[str, int]
-) -> tuple[UnseenWord, ...]:
-    """Return the content words of the references that no train caption holds and that the scorer can read."""
-    holding: dict[str, set[int]] = {}
-    for place, each in enumerate(references):
-        for word in {word for text in each for word in content_words(text)}:
-            holding.setdefault(word, set()).add(place)
-    words = sorted(word for word, places in holding.items() if word not in train_counts and len(places) < len(vectors))
-    unknown = set(scorer.unknown(words))
-    words = [word for word in words if word not in unknown]
-    found = []
-    for word, text_vector in zip(words, scorer.text_vectors(words), strict=True):
-        cosines = vectors @ text_vector  # [B]
-        fits = np.isin(np.arange(len(vectors)), list(holding[word]))
-        auc = require("sklearn.metrics", "evaluate").roc_auc_score(fits, cosines)
-        fitting, others = cosines[fits], cosines[~fits]
-        found.append(UnseenWord(word, len(fitting), float(fitting.mean()), float(others.mean()), float(auc)))
-    return tuple(found)
+def compare_orders(
+    tags_by_image: Sequence[Sequence[str]],
+    captions_by_image: Sequence[Sequence[str]],
+    references_by_image: Sequence[Sequence[str]],
+) -> tuple[dict[str, Interval], int]:
+    """Compare the scorer's order of tags with the baselines; returns `TagReport.intervals` and the images with gold.
+
+    `tags_by_image` are the scorer's words, best first; it may leave out words that it cannot read, which the
+    baselines keep, so a gold tag among them is the scorer's miss. `captions_by_image` are those the words were taken
+    from, best first. Below two images with gold tags there are no intervals.
+    """
+    found = [
+        (gold, tags, candidates(captions))
+        for tags, captions, references in zip(tags_by_image, captions_by_image, references_by_image, strict=True)
+        if (gold := gold_tags(references))
+    ]
+    intervals: dict[str, Interval] = {}
+    for measure, value in zip(MEASURES, (average_precision, precision_at_5), strict=True):
+        if len(found) >= 2:
+            scorer = [value(tags, gold) for gold, tags, _ in found]
+            plain = [value(words, gold) for gold, _, words in found]
+            best = [
+                value(sorted(words, key=lambda word, gold=gold: word not in gold), gold) for gold, _, words in found
+            ]
+            intervals |= {
+                f"tag_{measure}": bootstrap_mean(scorer),
+                f"tag_{measure}_caption_order": bootstrap_mean(plain),
+                f"tag_{measure}_over_caption_order": bootstrap_difference(scorer, plain),
+                f"tag_{measure}_upper_bound": bootstrap_mean(best),
+            }
+    return intervals, len(found)

@@ -9,7 +9,7 @@ Shapes: R rows in the cache or of an image, S pixels a side, N grid positions, D
 import hashlib
 import json
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.images import read_views
 from lcm.data.splits import SPLITS
-from lcm.data.text import Vocabulary, count_words, standardise
+from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BadImageError, DataError, choose
 from lcm.features.convert import PREPROCESSING
 from lcm.features.encoders import ENCODERS, Encoder, EncoderIdentity
@@ -417,10 +417,6 @@ class PreparedRun:
     def caption_lengths(self) -> dict[str, list[int]]:
         """Return split -> the number of words of each of its captions."""
         return {split: [len(standardise(text)) for text in self.dataset.captions_of(split)] for split in SPLITS}
-
-    def word_counts(self) -> Counter[str]:
-        """Return how often the train captions hold each word."""
-        return count_words(self.dataset.captions_of("train"))
 
     def sizes(self) -> dict[str, int]:
         """Return the numbers of images, captions and words, under the keys of metrics.json."""

@@ -14,7 +14,7 @@ from typing import Any
 from lcm.captioning.bundle import Manifest
 from lcm.config import PublishConfig
 from lcm.data.dataset import CONTRIBUTED
-from lcm.errors import DataError, require
+from lcm.errors import DataError
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference
 from lcm.evaluation.metrics import Scores, score
 from lcm.paths import GATE, RunDir
@@ -186,23 +186,18 @@ def read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
 
     Raises DataError when it has not.
     """
-    path = run.path / "comparison.parquet"
+    path = run.path / "comparison.jsonl"
     if not path.is_file():
         raise DataError(f"{path} is not there; run 04_compare for this run folder first")
-    rows = require("pyarrow.parquet", "evaluate").read_table(path).to_pylist()
-    captions = {
-        name: {row["image_id"]: row["caption"] for row in rows if row["captioner"] == name}
-        for name in (config.new, config.current)
-    }
-    for name, its in captions.items():
-        if not its:
+    rows = {row["image_id"]: row for row in map(json.loads, path.read_text(encoding="utf-8").split("\n")[:-1])}
+    for name in (config.new, config.current):
+        if not all(name in row["captioners"] for row in rows.values()):
             raise DataError(f"{path} holds no captions of {name!r}; compare with -p captioners new=trained,current")
-    references = {row["image_id"]: row["references"] for row in rows}
 
     def part(contributed: bool) -> Part:
-        names = [name for name in references if bool(CONTRIBUTED.fullmatch(name)) == contributed]
-        new, current = ([captions[which][name] for name in names] for which in (config.new, config.current))
-        return Part([references[name] for name in names], new, current)
+        its = [row for name, row in rows.items() if bool(CONTRIBUTED.fullmatch(name)) == contributed]
+        new, current = ([row["captioners"][name]["caption"] for row in its] for name in (config.new, config.current))
+        return Part([row["references"] for row in its], new, current)
 
     return part(contributed=False), part(contributed=True)
 

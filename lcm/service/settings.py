@@ -1,49 +1,58 @@
-"""Settings of the service, from environment variables.
+"""Settings of the service, from LCM_* environment variables.
 
-Knows every LCM_* variable with its default, meaning and limits, and that an unknown one stops the start. Refuses to
-know what the settings are used for.
+An unknown LCM_ variable stops the start, so that a misspelt one is not silently ignored.
 """
 
 import difflib
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lcm.errors import ConfigError
 from lcm.paths import home
 
 PREFIX = "LCM_"
-# Read by lcm.config, by training, by the dashboard and by the tests: no reason to stop the service.
+# Read by other parts of lcm, by the dashboard and by the tests: no reason to stop the service.
 NOT_OF_THE_SERVICE = {"LCM_CACHE", "LCM_DATASET_URL", "LCM_FLICKR8K", "LCM_KILL_ROUNDS", "LCM_SERVICE", "LCM_SWAPS"}
-SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_TOKEN = re.compile(r"[!-~]+")  # what fits into an Authorization header as it is
+_TOKEN = re.compile(r"[!-~]*")  # what fits into an Authorization header as it is
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
+_KINDS = {
+    "bool_parsing": "true or false",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "float_parsing": "a number",
+}
 
 
 def setting(default: Any, meaning: str, least: float | None = None, most: float | None = None, secret: bool = False):
-    """Return a dataclass field: its meaning is shown in the README, its limits are checked, a secret never shown."""
-    return field(default=default, metadata=_about(meaning, least, most), repr=not secret)
+    """Return a field: its meaning goes into the documents, its limits are checked, a secret is never shown."""
+    return Field(default, description=meaning, ge=least, le=most, repr=not secret, allow_inf_nan=None)
 
 
-def _about(meaning: str, least: float | None = None, most: float | None = None) -> dict[str, Any]:
-    return {"meaning": meaning, "least": least, "most": most}
+class Settings(BaseSettings):
+    """All settings of the service; a field `name` is the variable LCM_NAME.
 
+    Raises ConfigError for a value that cannot be used.
+    """
 
-@dataclass(frozen=True)
-class Settings:
-    """All settings of the service; a field `name` is the variable LCM_NAME."""
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, str_strip_whitespace=True, frozen=True, extra="forbid"
+    )
 
     host: str = setting("127.0.0.1", "address to listen on; one beyond loopback needs LCM_TOKEN or LCM_ALLOW_OPEN")
     port: int = setting(8000, "port to listen on; 0 takes any free one", 0, 65535)
     token: str = setting("", "who posts to /caption must send it: `Authorization: Bearer …`", secret=True)
     token_for_learning: bool = setting(False, "whether /learning-model asks for the token too")
     allow_open: bool = setting(False, "whether to listen beyond loopback without a token")
-    origins: tuple[str, ...] = setting((), "web origins whose pages may call the service (CORS), parted by commas")
-    home: Path = field(default_factory=home, metadata=_about("state folder: contributions, models and cache"))
+    origins: Annotated[tuple[str, ...], NoDecode] = setting(
+        (), "web origins whose pages may call the service (CORS), separated by commas"
+    )
+    home: Path = Field(default_factory=home, description="state folder: contributions, models and cache")
     bundle: str = setting("", "folder of the captioner; none: `models/current` in LCM_HOME, else the shipped one")
     tagger: str = setting(
         "", "tag scorer: `dual_encoder`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
@@ -62,48 +71,68 @@ class Settings:
         48, "requests handled at once; the cheap ones need some beside those that wait", 4, 1024
     )
 
-    def __post_init__(self) -> None:
-        for one in fields(self):
-            _check_limits(one.name, getattr(self, one.name), one.metadata["least"], one.metadata["most"])
-        if self.token and not _TOKEN.fullmatch(self.token):
-            raise ConfigError("LCM_TOKEN may hold only visible ASCII characters, and no space; choose another one")
-        if self.token_for_learning and not self.token:
-            raise ConfigError("LCM_TOKEN_FOR_LEARNING is true and there is no token to ask for; set LCM_TOKEN too")
-        for origin in self.origins:
+    def __init__(self, **given: Any) -> None:
+        """Take what is given, and the rest from the environment."""
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise ConfigError(_sentence(error)) from None
+
+    @classmethod
+    def from_environment(cls, **given: Any) -> Self:
+        """Read every LCM_* variable; an empty one counts as not set, and what is given comes first.
+
+        Raises ConfigError for an unknown variable and for a bad value.
+        """
+        known = [*map(variable, cls.model_fields), *sorted(NOT_OF_THE_SERVICE)]
+        for name in sorted(name for name in os.environ if name.startswith(PREFIX)):
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1, 0.75)
+                hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+                raise ConfigError(f"unknown setting {_escaped(name)}; {hint}")
+        return cls(**given)
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, token: str) -> str:
+        if not _TOKEN.fullmatch(token):
+            raise ValueError("LCM_TOKEN may hold only visible ASCII characters, and no space; choose another one")
+        return token
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        parts = value.split(",") if isinstance(value, str) else value
+        origins = tuple(filter(None, (part.strip().rstrip("/") for part in parts)))
+        for origin in origins:
             if not _ORIGIN.fullmatch(origin):
-                raise ConfigError(
+                raise ValueError(
                     f"LCM_ORIGINS holds '{_escaped(origin)}'; an origin is http(s)://host or http(s)://host:port, in "
                     "lower case"
                 )
+        return origins
+
+    @field_validator("home")
+    @classmethod
+    def _resolve(cls, folder: Path) -> Path:
+        return folder.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.token_for_learning and not self.token:
+            raise ValueError("LCM_TOKEN_FOR_LEARNING is true and there is no token to ask for; set LCM_TOKEN too")
         occupied = 2 * (self.predictions + self.queue)  # by both routes, at their busiest
         if self.http_threads <= occupied:
-            raise ConfigError(
+            raise ValueError(
                 f"LCM_HTTP_THREADS is {self.http_threads}; it must be above {occupied}, twice LCM_PREDICTIONS and "
                 "LCM_QUEUE together, so that GET / and /healthz are answered at any time"
             )
         if not (self.token or self.allow_open or _is_loopback(self.host)):
-            raise ConfigError(
+            raise ValueError(
                 f"LCM_HOST is '{_escaped(self.host)}', which others can reach, and there is no token: set LCM_TOKEN, "
-                "or LCM_ALLOW_OPEN=true when whoever reaches the service may post captions"
+                "or LCM_ALLOW_OPEN=true when everybody who reaches the service may post captions"
             )
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read every LCM_* variable; an empty one counts as not set.
-
-        Raises ConfigError for an unknown variable and for a bad value.
-        """
-        known = {PREFIX + one.name.upper(): one for one in fields(cls)}
-        given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
-        for name in sorted(set(given) - set(known) - NOT_OF_THE_SERVICE):
-            raise ConfigError(f"unknown setting {_escaped(name)}; {_hint(name, [*known, 'LCM_CACHE'])}")
-        kinds = get_type_hints(cls)
-        values = {
-            one.name: _parse(name, given[name].strip(), kinds[one.name])
-            for name, one in known.items()
-            if given.get(name, "").strip()
-        }
-        return cls(**values)
+        return self
 
     @property
     def max_body(self) -> int:
@@ -116,52 +145,43 @@ class Settings:
         return self.max_image_mb << 20
 
 
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
 def settings_table() -> list[tuple[str, str, str]]:
-    """Return (variable, default, meaning) of every setting, as the README shows them."""
-    return [(PREFIX + one.name.upper(), _shown(one), one.metadata["meaning"]) for one in fields(Settings)]
+    """Return (variable, default, meaning) of every setting, as the documents show them."""
+    return [(variable(name), _shown(one.default), one.description) for name, one in Settings.model_fields.items()]
 
 
-def _shown(one: Any) -> str:
-    """Return a field's default in words."""
-    if one.default is MISSING:
-        return "`data/` of the clone, else the user's data folder"
-    if one.default in ("", ()):
+def _shown(default: Any) -> str:
+    """Return a default in words; only the state folder's is worked out at the start."""
+    if default in ("", ()):
         return "none"
-    return f"{one.default:g}" if isinstance(one.default, float) else str(one.default).lower()
+    if isinstance(default, bool | int | float | str):
+        return f"{default:g}" if isinstance(default, float) else str(default).lower()
+    return "`data/` of the clone, else the user's data folder"
 
 
-def _hint(unknown: str, known: list[str]) -> str:
-    """Return which variable may have been meant, else which ones there are."""
-    close = difflib.get_close_matches(unknown.removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in known], 1)
-    return f"did you mean {PREFIX}{close[0]}?" if close else f"choose from {', '.join(known)}"
+def _sentence(error: ValidationError) -> str:
+    """Return the first fault in the words of lcm; only numbers and switches are shown, never a secret."""
+    fault = error.errors(include_url=False)[0]
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    name = str(fault["loc"][0])
+    if name not in Settings.model_fields:
+        return f"unknown setting {name}; choose from {', '.join(Settings.model_fields)}"
+    metadata = Settings.model_fields[name].metadata
+    limits = [getattr(one, side) for side in ("ge", "le") for one in metadata if hasattr(one, side)]
+    if fault["type"] in _KINDS or len(limits) < 2:
+        return f"{variable(name)} is '{_escaped(str(fault['input']))}'; it must be {_KINDS.get(fault['type'], 'text')}"
+    return f"{variable(name)} is {_escaped(str(fault['input']))}; it must be {limits[0]:g} to {limits[1]:g}"
 
 
 def _escaped(text: str) -> str:
     """Return text of others for a message of one line."""
     return text[:60].encode("unicode_escape").decode("ascii") + "…" * (len(text) > 60)
-
-
-def _parse(name: str, text: str, kind: type) -> Any:
-    """Return a variable's value; raises ConfigError when it is not of the field's kind."""
-    if kind is bool:
-        if text.lower() not in SWITCH:
-            raise ConfigError(f"{name} is '{_escaped(text)}'; it must be true or false")
-        return SWITCH[text.lower()]
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            meant = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{name} is '{_escaped(text)}'; it must be {meant}") from None
-    if kind is Path:
-        return Path(text).expanduser().resolve()
-    return text if kind is str else tuple(filter(None, (part.strip().rstrip("/") for part in text.split(","))))
-
-
-def _check_limits(name: str, value: Any, least: float | None, most: float | None) -> None:
-    """Raise ConfigError for a number outside its limits; NaN is outside of any."""
-    if least is not None and not least <= value <= most:
-        raise ConfigError(f"{PREFIX}{name.upper()} is {value}; it must be {least:g} to {most:g}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -6,12 +6,22 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
-from lcm.contributions.mirror import APPROVED, GONE, MARKER, ORIGIN, Target, TargetError, fetch, fetch_contributions
+from lcm.contributions.mirror import (
+    APPROVED,
+    GONE,
+    MARKER,
+    ORIGIN,
+    Mirror,
+    Target,
+    TargetError,
+    fetch,
+    fetch_contributions,
+)
 from lcm.contributions.store import ContributionStore
 from lcm.data.remote import Address
 from lcm.errors import ConfigError, DataError
 from tests.fakes.contributed import files_of, picture
-from tests.fakes.mirror_targets import Clock, down, make_mirror, make_target, objects
+from tests.fakes.mirror_targets import down, make_target, objects
 
 RECORD = "contributions/{}.json"
 
@@ -41,7 +51,7 @@ def folder(tmp_path) -> Path:
 
 
 def copy(store: ContributionStore, target: Target) -> None:
-    make_mirror(store, target, Clock()).copy_due()
+    Mirror(store, target).copy_due()
 
 
 def change(target: Target, number: int, **values) -> None:
@@ -192,11 +202,11 @@ def test_a_store_with_its_own_contributions_is_left_alone_and_an_empty_one_may_b
     own = ContributionStore(folder)
     assert fetch(target, tmp_path / "other").new == 4
     (tmp_path / "other" / ORIGIN).write_text("s3://elsewhere")
-    with pytest.raises(ConfigError, match="holds a copy of s3://elsewhere"):
+    with pytest.raises(ConfigError, match="holds contributions of s3://elsewhere"):
         fetch(target, tmp_path / "other")
     own.add(picture(50), "my own")
     before = files_of(folder)
-    with pytest.raises(ConfigError, match="holds its own contributions"):
+    with pytest.raises(ConfigError, match="holds contributions of another place"):
         fetch(target, folder)
     assert files_of(folder) == before
 

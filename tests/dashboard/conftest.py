@@ -1,6 +1,5 @@
 """A service with the tiny captioner, as the dashboard's tests ask it."""
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "acceptance"))
-from service_client import make_tiny_bundle, settings_for
-
 from lcm.captioning.captioner import BundleCaptioner
 from lcm.contributions.store import ContributionStore
 from serve import create_app
+from tests.fakes.service_client import make_tiny_bundle, settings_for
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +26,7 @@ def run_service(captioner) -> Callable:
 
     @contextmanager
     def run(folder: Path, store: ContributionStore, **settings) -> Iterator[str]:
-        app = create_app(settings_for(folder, **settings), captioner=captioner, store=store)
+        app = create_app(settings_for(folder, **{"memory": True} | settings), captioner=captioner, store=store)
         server = make_server("127.0.0.1", 0, app, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

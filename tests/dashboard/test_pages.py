@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from service_client import make_tiny_bundle
 
 from lcm.captioning.bundle import MANIFEST, Bundle
 from lcm.dashboard import photo, quality, widgets
@@ -21,6 +20,7 @@ from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
 from lcm.errors import DataError, StoreError
 from lcm.features.encoders import find_encoder
 from lcm.registry import Event, Version
+from tests.fakes.service_client import make_tiny_bundle
 
 from .site import ROOT, free_port, picture
 

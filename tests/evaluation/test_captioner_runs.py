@@ -12,13 +12,11 @@ from PIL import Image
 from lcm.captioning.bundle import Bundle, Manifest, seal
 from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
 from lcm.captioning.description import SeenImage
-from lcm.config import CompareConfig
 from lcm.data.dataset import LabelledImage
 from lcm.errors import ConfigError
 from lcm.evaluation import compare as compare_module
 from lcm.evaluation.compare import (
     CaptionerOutput,
-    command,
     compare,
     parse_captioners,
     run_captioners,
@@ -26,7 +24,7 @@ from lcm.evaluation.compare import (
 )
 from lcm.features.cache import encode_images
 from lcm.features.encoders import find_encoder
-from lcm.paths import cache_dir, packaged_file
+from lcm.paths import packaged_file
 
 
 def die(connection, _spec, _photos, _timed):
@@ -103,7 +101,6 @@ def test_a_captioner_says_what_it_says_by_itself_and_an_unreadable_photo_has_no_
 
 def test_a_photo_that_is_encoded_is_not_read_again_and_gets_the_same_caption(images, tmp_path, monkeypatch):
     photos, captioner = [image.path for image in images], load_captioner()
-    (tmp_path / "encoders").symlink_to(cache_dir() / "encoders")  # for another cache of features
     monkeypatch.setenv("LCM_CACHE", str(tmp_path))
     expected = [answer for _, answer in captioner.describe_many(photos, samples=0)]
     assert list(compare_module.with_known_features(captioner, photos)) == photos
@@ -159,8 +156,3 @@ def test_each_bundle_s_card_gets_its_own_numbers_and_stays_whole(comparison, tmp
     assert {name: after[name] for name in before} == before  # 03_evaluate's stay
     assert (after["seconds_median"], after["wer_low"]) == (0.2, comparison.results[0].as_metrics()["wer_low"])
     assert "| seconds for one photo, median | 0.200 |" in (tmp_path / "mine" / "MODEL_CARD.md").read_text()
-
-
-def test_the_command_repeats_what_was_changed():
-    config = CompareConfig(run_dir="somewhere", captioners="bundle, a b=blip", images=30)
-    assert command(config) == "lcm run --params compare -p captioners 'bundle, a b=blip' -p images 30"

@@ -81,10 +81,6 @@ FIGURES = {
     "lengths, long": lambda: plots.caption_lengths({"a $plit": [5, 2000]}),
     "lengths of nothing": lambda: plots.caption_lengths({"train": []}),
     "lengths of empty captions": lambda: plots.caption_lengths({"train": [0, 0]}),
-    "words": lambda: plots.word_frequencies({f"word{i}": 1 + 9000 // (i + 1) for i in range(5000)}, min_count=5),
-    "odd words": lambda: plots.word_frequencies({"$": 3, "$x$": 2, "собака": 2, "狗": 1, "w" * 99: 1}, min_count=9),
-    "one word": lambda: plots.word_frequencies({"dog": 1}),
-    "no words": lambda: plots.word_frequencies({}),
     "lengths of captioners": lambda: plots.caption_lengths({name: [5, 6, 6] for name in [*NAMES, *"bcdefg"]}),
     "forest": lambda: plots.forest(PANELS, NAMES),
     "forest of nine": lambda: plots.forest(PANELS, [*NAMES, *"bcdefg"], 1),
@@ -149,17 +145,6 @@ def test_very_long_captions_are_counted_at_the_edge():
     figure = plots.caption_lengths({"train": [1, 60, 61, 2000]})
     assert figure.axes[0].patches[0].get_data().values[-1] == 75
     assert "60 stands for all longer ones" in figure.axes[0].get_xlabel()
-
-
-def test_word_frequencies_rank_the_words():
-    figure = plots.word_frequencies({"red": 2, "a": 9, "dog": 2, "horse": 1}, top=3, min_count=2)
-    words, ranks = figure.axes
-    assert [label.get_text() for label in words.get_yticklabels()] == ["a", "dog", "red"]
-    assert [bar.get_width() for bar in words.patches] == [9, 2, 2]
-    assert list(ranks.lines[0].get_ydata()) == [9, 2, 2, 1]
-    said = texts_of(ranks)
-    assert "14 words, 4 different, 1 once" in said
-    assert "min_count 2: 3 words kept, 92.9% of the text" in said  # 13 of 14
 
 
 # Captioners

@@ -3,16 +3,15 @@
 import json
 from pathlib import Path
 
-import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from lcm.data.dataset import LabelledImage
 from lcm.evaluation import report
 from lcm.evaluation.bootstrap import Interval
-from lcm.evaluation.compare import REPORTED_RESULTS, UNNAMED, CaptionerOutput, compare, save_per_image
+from lcm.evaluation.compare import REPORTED_RESULTS, UNNAMED, CaptionerOutput, compare, save_captions
 from lcm.evaluation.metrics import Scores
-from lcm.evaluation.tags import BASELINES, MEASURES, Recall, TagComparison, TagReport, UnseenWord
+from lcm.evaluation.tags import Recall, TagReport
 from tests.fakes.html_reader import EVIL, Reader
 
 REFERENCES = [
@@ -95,16 +94,10 @@ def test_what_was_not_measured_has_its_reason():
     assert said.startswith("Not measured: METEOR (not asked for); copied from train (")
 
 
-def test_how_to_repeat_it_names_the_command_and_the_captioners():
-    said = report.how_to_repeat(compared(note="bundle abc"), "lcm run --params compare")
-    assert "```\nlcm run --params compare\n```" in said
-    assert "- good: bundle abc" in said
-
-
 def test_no_text_becomes_markup():
     spoken = [f"{EVIL} {caption}" for caption in POOR]
     comparison = compared(GOOD, spoken, names=(f"{EVIL}1", f"{EVIL}2"), not_run={f"{EVIL}3": EVIL}, note=EVIL)
-    sentences = [report.answer(comparison, EVIL), report.how_to_repeat(comparison, "lcm")]
+    sentences = [report.answer(comparison, EVIL)]
     tables = [report.scores_table, report.degeneration_table, report.costs_table, report.pairs_table]
     html = [table(comparison).to_html() for table in tables] + [report.reported_table(comparison, EVIL).to_html()]
     assert not [text for text in (*sentences, *html) if "<script" in text or "<img" in text]
@@ -160,23 +153,22 @@ def test_reported_rows_are_marked_and_have_a_source():
     assert all(quoted.link in citations for quoted in REPORTED_RESULTS)
 
 
-def test_tag_tables_show_the_orders_the_recall_and_the_unseen_words_of_most_images():
-    means = {name: dict.fromkeys(MEASURES, Interval(0.5, 0.4, 0.6)) for name in ("scorer", *BASELINES)}
-    over = {name: dict.fromkeys(MEASURES, Interval(-0.0001, -0.2, 0.2)) for name in BASELINES}
-    recall = Recall({1: 0.6, 5: 1.0}, {1: 0.25, 5: 0.5}, 5, 0, 10)
-    unseen = (UnseenWord("kite", 1, 0.6, 0.45, 0.5), UnseenWord("zebra", 2, 0.8, 0.6, 7 / 12))
-    orders, found, words = report.tag_tables(TagReport([], recall, TagComparison(means, over, 2, 0), unseen))
-    assert column(orders, "order") == ["scorer", *BASELINES.values()]
-    assert column(orders, "MAP (95 %)") == ["0.500 (0.400 to 0.600)"] * 5
-    assert column(orders, "MAP of the scorer minus this (95 %)") == ["", *["+0.000 (−0.200 to +0.200)"] * 4]
-    assert found.data.to_numpy().tolist() == [["image → text", "0.600", "1.000"], ["text → image", "0.250", "0.500"]]
-    assert words.data.to_numpy().tolist() == [
-        ["zebra", "2", "0.80", "0.60", "0.58"],
-        ["kite", "1", "0.60", "0.45", "0.50"],
+def test_tag_tables_show_the_orders_and_the_recall():
+    orders = [
+        f"{measure}{order}"
+        for measure in ("tag_map", "tag_precision_5")
+        for order in ("", "_caption_order", "_upper_bound")
     ]
+    its = dict.fromkeys(orders, Interval(0.5, 0.4, 0.6))
+    its |= {f"{name}_over_caption_order": Interval(-0.0001, -0.2, 0.2) for name in ("tag_map", "tag_precision_5")}
+    recall = Recall({1: 0.6, 5: 1.0}, {1: 0.25, 5: 0.5})
+    orders, found = report.tag_tables(TagReport([], recall, its, 2))
+    assert column(orders, "order") == ["scorer", "caption order", "upper bound", "scorer minus caption order"]
+    assert column(orders, "MAP (95 %)") == [*["0.500 (0.400 to 0.600)"] * 3, "+0.000 (−0.200 to +0.200)"]
+    assert found.data.to_numpy().tolist() == [["image → text", "0.600", "1.000"], ["text → image", "0.250", "0.500"]]
     (reason,) = report.tag_tables(TagReport([], reason="no scorer"))
     assert "no scorer" in reason.to_html()
-    few, _ = report.tag_tables(TagReport([], recall, TagComparison({}, {}, 1, 0, "too few")))
+    few, _ = report.tag_tables(TagReport([], recall, reason="too few"))
     assert "too few" in few.to_html()
 
 
@@ -277,19 +269,12 @@ def test_a_control_gives_each_image_the_caption_of_another():
     assert control["cider_shuffled"] < 1
 
 
-def test_the_table_for_analysis_holds_every_image_and_captioner(images, tmp_path):
+def test_the_captions_of_every_captioner_are_kept_with_their_scores(images, tmp_path):
     comparison = compared()
-    path = save_per_image(comparison, images, tmp_path / "new" / "images.parquet")
-    rows = pyarrow.parquet.read_table(path).to_pylist()
-    assert [(row["image_id"], row["captioner"]) for row in rows] == [
-        (image.image_id, name) for name in ("good", "poor") for image in images
-    ]
-    assert rows[5] == {
-        "image_id": "image0",
-        "path": str(images[0].path),
-        "captioner": "poor",
-        "caption": "a dog runs",
-        "references": REFERENCES[0],
-        **{name: its[0] for name, its in comparison.results[1].scores.per_image.items()},
-    }
-    assert rows[1]["wer"] is None  # no usable reference
+    save_captions(comparison, images, tmp_path / "comparison.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "comparison.jsonl").read_text().splitlines()]
+    assert [row["image_id"] for row in rows] == [image.image_id for image in images]
+    assert rows[0]["references"] == REFERENCES[0]
+    scores = {name: its[0] for name, its in comparison.results[1].scores.per_image.items()}
+    assert rows[0]["captioners"]["poor"] == {"caption": "a dog runs"} | scores
+    assert rows[1]["captioners"]["good"]["wer"] is None  # no usable reference

@@ -53,7 +53,6 @@ def test_one_near_caption_of_several_is_enough():
     recall = retrieval(directions(0, 90), directions(80, 85, 10, 5), np.array([0, 1, 0, 1]))
     assert recall.image_to_text == {1: 1 / 2, 5: 1.0, 10: 1.0}
     assert recall.text_to_image == {1: 2 / 4, 5: 1.0, 10: 1.0}
-    assert (recall.images, recall.skipped_images, recall.texts) == (2, 0, 4)
 
 
 @pytest.mark.parametrize("k", [1, 5, 10])
@@ -108,7 +107,6 @@ def test_images_without_texts_are_not_asked_but_can_be_found():
     recall = retrieval(directions(0, 90, 3), directions(4, 90), np.array([0, 1]))
     assert recall.image_to_text == {1: 1.0, 5: 1.0, 10: 1.0}
     assert recall.text_to_image[1] == 1 / 2
-    assert (recall.images, recall.skipped_images) == (2, 1)
 
 
 def test_metrics_are_flat():

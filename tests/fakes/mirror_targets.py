@@ -1,6 +1,5 @@
-"""Targets of a mirror that fail on demand, and a clock that stands still."""
+"""Targets of a mirror that fail on demand."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from lcm.contributions.mirror import APPROVED, MARKER, Mirror, Target
 from lcm.contributions.store import ContributionStore
 from lcm.data.remote import Address
 
-METHODS = ("info", "isdir", "makedirs", "open", "pipe_file", "cat_file", "mv", "rm_file", "ls")
+METHODS = ("info", "exists", "makedirs", "pipe_file", "cat_file", "mv", "rm_file", "ls")
 Fault = Callable[[Any, str, str, Any], None]  # (file system, method, path, second argument); raises, waits or spoils
 
 
@@ -24,19 +23,19 @@ def faulty(base: type) -> type:
 
         def method(self, path, *args, **options):
             self.calls.append((name, path))
-            if self.fault and not getattr(self.inside, "fault", False):
-                self.inside.fault = True  # a fault may use the file system itself
+            if self.fault:
+                fault, self.fault = self.fault, None  # a fault may use the file system itself
                 try:
-                    self.fault(self, name, path, args[0] if args else options.get("mode"))
+                    fault(self, name, path, args[0] if args else None)
                 finally:
-                    self.inside.fault = False
+                    self.fault = fault
             return inherited(self, path, *args, **options)
 
         return method
 
     def start(self, **options):
         base.__init__(self, **options)
-        self.fault, self.calls, self.inside = None, [], threading.local()
+        self.fault, self.calls = None, []
 
     return type(f"Faulty{base.__name__}", (base,), {name: guarded(name) for name in METHODS} | {"__init__": start})
 
@@ -65,9 +64,7 @@ def reset(fs: Any, name: str, path: str, value: Any) -> None:
     if name == "pipe_file":
         fs.pipe_file(path, value[: len(value) // 2])
         raise ConnectionResetError(104, "Connection reset by peer")
-    if name == "open" and value == "wb":
-        with fs.open(path, "wb") as file:
-            file.write(b"half")
+    if name == "makedirs":
         raise ConnectionResetError(104, "Connection reset by peer")
 
 
@@ -82,23 +79,18 @@ def cut(fs: Any, name: str, path: str, _: Any) -> None:
 FAULTS = (down, forbidden, broken, no_bucket, reset, cut)
 
 
-class Clock:
-    """Wall time that passes only when told to."""
+def make_target(root: Path, kind: str = "memory") -> Target:
+    """Return a target whose file system, `target.fs`, has a place for a fault.
 
-    def __init__(self):
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def make_target(root: Path, kind: str = "memory", limit_s: float = 10) -> Target:
-    """Return a target whose file system, `target.fs`, has a place for a fault."""
+    "remote" is a driver of files that is no disk of this machine, as sftp's: it writes by another name.
+    """
     if kind == "memory":
         fs, place, url = FaultyMemory(global_store=False, skip_instance_cache=True), "/bucket", "memory://bucket"
     else:
-        fs, place, url = FaultyDisk(skip_instance_cache=True), str(root), f"file://{root}"
-    target = Target(Address.parse(url, "LCM_STORE_URL"), limit_s=limit_s, connect=lambda: (fs, place))
+        url = f"file://{root}" if kind == "disk" else "sftp://host/folder"
+        fs, place = FaultyDisk(skip_instance_cache=True), str(root)
+    address = Address("sftp", url, "LCM_STORE_URL", url) if kind == "remote" else Address.parse(url, "LCM_STORE_URL")
+    target = Target(address, connect=lambda: (fs, place))
     target.fs, target.place = fs, place
     return target
 
@@ -114,16 +106,11 @@ def objects(target: Target) -> dict[str, bytes]:
         target.fs.fault = fault
 
 
-def make_mirror(store: ContributionStore, target: Target, clock: Callable[[], float]) -> Mirror:
-    return Mirror(store, target, clock=clock, chance=lambda: 1.0)
-
-
-def run(mirror: Mirror, clock: Clock, store: ContributionStore, turns: int) -> list[float]:
+def run(mirror: Mirror, store: ContributionStore, turns: int) -> list[float]:
     """Let the mirror take turns until nothing waits; returns the pauses."""
     pauses: list[float] = []
     while len(pauses) < turns and (any(store.to_mirror()) or not pauses):
         pauses.append(mirror.copy_due())
-        clock.now += pauses[-1]
     return pauses
 
 

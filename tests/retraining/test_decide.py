@@ -10,7 +10,7 @@ from lcm.captioning.captioner import current_version
 from lcm.config import PublishConfig
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.errors import DataError, PublishError
-from lcm.evaluation.compare import CaptionerOutput, compare, held_out_images, save_per_image, save_record
+from lcm.evaluation.compare import CaptionerOutput, compare, held_out_images, save_captions, save_record
 from lcm.paths import RunDir
 from lcm.registry import publish
 from lcm.retraining import gate
@@ -60,7 +60,7 @@ class Desk:
             CaptionerOutput("nearest", ["a cat"] * 50),
         ]
         comparison = compare(outputs, [image.captions for image in images], meteor=False)
-        save_per_image(comparison, images, self.run.path / "comparison.parquet")
+        save_captions(comparison, images, self.run.path / "comparison.jsonl")
         save_record(comparison, "data", split, self.run.path / "comparison.json")
 
     def gate(self) -> dict:
@@ -179,5 +179,5 @@ def test_images_that_train_decide_nothing(desk):
 
 
 def test_without_a_comparison(desk):
-    with pytest.raises(DataError, match=r"comparison\.parquet is not there; run 04_compare for this run folder first"):
+    with pytest.raises(DataError, match=r"comparison\.jsonl is not there; run 04_compare for this run folder first"):
         decide(desk.run, desk.config)

@@ -1,0 +1,285 @@
+"""Section C of the acceptance list through the app: HTTP and JSON. The case id leads each test's name.
+
+C15 to C18 and C23 are about sockets: what can be asked without one is asked here, the rest belongs to the server.
+"""
+
+import gzip
+import json
+import logging
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from lcm.captioning.captioner import BundleCaptioner
+from lcm.service import schemas
+from serve import create_app
+from tests.fakes.image_files import Cost
+from tests.fakes.odd_json import ODD_JSON
+from tests.fakes.service_client import (
+    GOOD,
+    ROUTES,
+    TOKEN,
+    Caller,
+    MemoryStore,
+    body_for,
+    caption_body,
+    question_body,
+    settings_for,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("application/json; charset=utf-8", "application/json;charset=UTF-8", 'application/json; charset="utf-8"'),
+        *("APPLICATION/JSON", "application/json; x=y"),
+    ],
+)
+def test_c04_json_content_types(caller, route, content_type):
+    caller.answers(route, body_for(route), content_type=content_type)
+
+
+def test_c07_labels_at_their_limits(caller):
+    caller.answers("/learning-model", question_body(labels=[f"{'a' * 96}{n:04}" for n in range(1000)]))
+    body = caller.answers("/learning-model", question_body(labels=["red   square", "red square", "blue"]))
+    assert [word for word, _ in body["tags"]] == ["red square", "blue"]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"x": 1},
+        {"__proto__": {"image": "x"}},
+        {"": ""},
+        {"Image": 7},
+        {"x": [[[]]]},
+        {f"key{n}": n for n in range(10_000)},
+    ],
+    ids=["one", "proto", "empty", "case", "nested", "10000"],
+)
+def test_c08_unknown_keys_are_passed_over(caller, route, extra):
+    caller.answers(route, body_for(route) | extra)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_c09_the_last_of_duplicate_keys_counts(caller, route):
+    start = json.dumps(body_for(route))[:-1]
+    assert "image is not base64" in caller.refuses(route, f'{start}, "image": "b@d!"}}'.encode())
+    good = json.dumps({"image": "b@d!"})[:-1] + "," + json.dumps(body_for(route))[1:]
+    caller.answers(route, good.encode())
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_c11_many_parts_are_refused_before_they_become_objects(caller, route, monkeypatch):
+    body, loads = b'{"x":[' + b"[]," * 8_000_000 + b"0]}", json.loads
+    read = []
+    monkeypatch.setattr(schemas.json, "loads", lambda text, **rest: read.append(len(text)) or loads(text, **rest))
+    assert "brackets and commas" in caller.refuses(route, body)
+    assert len(body) not in read
+
+
+def test_c13_text_beyond_ascii_is_read(caller):
+    caller.answers("/caption", json.dumps(caption_body(caption="ein rötlicher Hund 🐕"), ensure_ascii=False).encode())
+    assert caller.store.rows[0][1] == "ein rötlicher Hund 🐕"
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_i7_the_memory_of_one_bad_request(caller, route):
+    """The worst there is: 31 MB in which one sign makes Python hold each character in four bytes."""
+    body = json.dumps(body_for(route, image="A" * (31 << 20), extra="🐕"), ensure_ascii=False).encode()
+    with Cost() as cost:
+        assert caller.client.post(route, data=body, content_type="application/json").status_code == 413
+    assert cost.megabytes < 300
+    assert cost.seconds < 2
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_c14_a_parser_test_suite(caller, route):
+    assert len(ODD_JSON) >= 250
+    for place, document in enumerate(ODD_JSON):
+        reply = caller.post(route, document, follow_up=place % 50 == 0)
+        assert reply.status_code == 400, f"{document[:80]}: {reply.text}"
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_c15_body_at_and_over_the_limit(service, route):
+    caller = service(max_body_mb=1)
+    body = json.dumps(body_for(route)).encode()
+    caller.answers(route, body.ljust(1 << 20))
+    assert "larger than the service takes" in caller.refuses(route, body.ljust((1 << 20) + 1), 413)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_c16_body_without_a_length(service, route):
+    """A server that ends the stream itself says so; then no more than the limit is read of it."""
+
+    class Endless:
+        taken = 0
+
+        def read(self, size=-1):
+            assert size > 0, "asked for all of it"
+            self.taken += size
+            return b" " * size
+
+    stream = Endless()
+    caller = service(max_body_mb=1)
+    environ = {"wsgi.input_terminated": True, "wsgi.input": stream}
+    reply = caller.send("POST", route, content_type="application/json", environ_overrides=environ)
+    assert reply.status_code == 413
+    assert stream.taken <= 2 << 20
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br", "zstd", "gzip, gzip", "identity, gzip", "x"])
+def test_c19_compressed_bodies(caller, route, encoding):
+    for body in (gzip.compress(json.dumps(body_for(route)).encode()), json.dumps(body_for(route)).encode()):
+        message = caller.refuses(route, body, 415, headers={"Content-Encoding": encoding})
+        assert "no compression is read" in message
+    caller.answers(route, body_for(route), headers={"Content-Encoding": "identity"})
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "TRACE", "FOO"])
+def test_c20_wrong_methods(caller, method):
+    for route in ROUTES:
+        reply = caller.send(method, route, json=body_for(route))
+        assert reply.status_code == 405
+        assert set(reply.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
+    if method not in ("GET", "HEAD"):
+        for route in ("/", "/healthz"):
+            reply = caller.send(method, route)
+            assert (reply.status_code, "GET" in reply.headers["Allow"]) == (405, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/nowhere", "/caption/", "//caption", "/caption//", "/caption%00", "/..%2f..%2fetc/passwd", "/../etc/passwd"),
+        *("/learning-model/", "/" + "a" * 8000, "/%ff%fe", "/CAPTION", "/static/x", "/console", "/.git/config", "//"),
+        *("/healthz/", "/caption;x", "/caption%0d%0aSet-Cookie:a=b", "/<script>"),
+    ],
+)
+def test_c21_c26_unknown_paths(caller, path):
+    for method in ("GET", "POST", "OPTIONS"):
+        raw = {"PATH_INFO": unquote(path, "latin-1")}  # as a server gives it; the test client would take //x for a host
+        body = caption_body() if method == "POST" else None
+        reply = caller.send(method, "/x", json=body, environ_overrides=raw)
+        assert reply.status_code == 404
+        assert "choose from GET /" in reply.json["error"]
+
+
+def test_c22_head_and_options(caller):
+    head = caller.send("HEAD", "/")
+    assert (head.status_code, head.data) == (200, b"")
+    for route in (*ROUTES, "/", "/healthz"):
+        reply = caller.send("OPTIONS", route, headers={"Origin": "https://a.example"})
+        assert (reply.status_code, reply.data) == (204, b"")
+        assert "Access-Control" not in str(reply.headers)
+
+
+def test_c22_origins_that_are_named(service):
+    caller = service(origins=("https://photos.example", "http://localhost:3000"), token=TOKEN)
+    asked = {"Origin": "https://photos.example", "Access-Control-Request-Method": "POST"}
+    reply = caller.client.open("/caption", method="OPTIONS", headers=asked)
+    assert reply.status_code == 204
+    assert reply.headers["Access-Control-Allow-Origin"] == "https://photos.example"
+    assert "POST" in reply.headers["Access-Control-Allow-Methods"]
+    assert reply.headers["Access-Control-Allow-Headers"] == "Authorization, Content-Type"
+    assert "Access-Control-Allow-Credentials" not in reply.headers
+    for status, headers in ((200, {"Authorization": f"Bearer {TOKEN}"}), (401, {})):
+        reply = caller.post("/caption", caption_body(), headers=headers | {"Origin": "http://localhost:3000"})
+        assert reply.status_code == status
+        assert reply.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
+        assert "X-LCM-Known" in reply.headers["Access-Control-Expose-Headers"]
+    for origin in ("https://photos.example.evil", "https://evil.example", "null", "http://photos.example", "*"):
+        reply = caller.send("OPTIONS", "/caption", headers=asked | {"Origin": origin})
+        assert "Access-Control" not in str(reply.headers)
+        assert "Origin" in reply.headers["Vary"]
+
+
+def test_c23_odd_headers_have_no_effect(caller):
+    headers = {
+        "Host": "evil.example",
+        "X-Forwarded-For": "<script>",
+        "X-Forwarded-Host": "evil",
+        "X-Request-Id": "\x1b",
+    }
+    headers |= {f"X-{n}": "x" for n in range(200)} | {"X-Large": "x" * 65536, "Cookie": "a=" + "b" * 4000}
+    for route in ROUTES:
+        reply = caller.post(route, body_for(route), headers=headers)
+        assert reply.status_code == 200
+        assert "evil" not in str(reply.headers)
+
+
+BAD_TOKENS = {
+    "none": None,
+    "empty": "",
+    "wrong": "Bearer wrong",
+    "longer": f"Bearer {TOKEN}x",
+    "shorter": f"Bearer {TOKEN[:-1]}",
+    "without-bearer": TOKEN,
+    "basic": f"Basic {TOKEN}",
+    "twice": f"Bearer {TOKEN} {TOKEN}",
+    "upper": f"Bearer {TOKEN.upper()}",
+    "beyond-ascii": "Bearer \xe9\xff",
+    "beyond-latin": "Bearer \u20ac",
+    "only-bearer": "Bearer",
+    "1-mb": "Bearer " + "x" * (1 << 20),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TOKENS)
+def test_c24_bad_tokens(service, name):
+    caller = service(token=TOKEN)
+    header = {} if BAD_TOKENS[name] is None else {"HTTP_AUTHORIZATION": BAD_TOKENS[name]}
+    reply = caller.post("/caption", caption_body(), environ_overrides=header)
+    assert reply.status_code == 401
+    assert reply.headers["WWW-Authenticate"] == "Bearer"
+    assert TOKEN not in reply.text + str(reply.headers)
+    assert caller.post("/learning-model", question_body(), environ_overrides=header).status_code == 200
+
+
+def test_c24_the_right_token(service):
+    caller = service(token=TOKEN, token_for_learning=True)
+    for header in (f"Bearer {TOKEN}", f"bearer  {TOKEN} "):
+        for route in ROUTES:
+            caller.answers(route, body_for(route), headers={"Authorization": header})
+    assert caller.post("/learning-model", question_body(), follow_up=False).status_code == 401
+    assert caller.client.get("/healthz").status_code == 200
+
+
+def test_c25_i10_one_line_a_request_with_nothing_raw(service, caplog):
+    caller = service(token=TOKEN)
+    caplog.set_level(logging.DEBUG)
+    caption = "secret-caption \u202e"
+    caller.send("POST", f"/caption?token={TOKEN}&x=%0d%0aINJECTED", json=caption_body(caption=caption))
+    headers = {"Authorization": f"Bearer {TOKEN}", "User-Agent": "evil\x1b[31m", "X-Request-Id": "forged"}
+    caller.send("POST", "/caption", json=caption_body(caption=caption), headers=headers, follow_up=False)
+    caller.send("POST", "/caption", json=caption_body(image="S3CR3T!"), headers=headers, follow_up=False)
+    caller.send("GET", "/s3cr3t-path%0aINJECTED", follow_up=False)
+    caller.send("GET\x1b[31m", "/caption", follow_up=False)
+    lines = [record.getMessage() for record in caplog.records if record.name == "lcm.service"]
+    assert len(lines) == 7, "five, and two that follow the first"
+    for line in lines:
+        assert re.fullmatch(r"[0-9a-f]{16} [A-Z()a-z ]+ (/[a-z-]*|\(no such route\)) \d{3} [\d.]+ ms( \w+)?", line), (
+            line
+        )
+        assert not re.search("secret|s3cr3t|evil|forged|INJECTED|token=", line, re.IGNORECASE)
+        assert TOKEN not in line
+        assert GOOD[:20] not in line
+
+
+def test_c26_debug_mode_cannot_be_switched_on(tmp_path, captioner, monkeypatch):
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    app = create_app(settings_for(tmp_path), captioner=captioner, store=MemoryStore())
+    assert not app.debug
+    app.testing = True
+    caller = Caller(app, app.extensions["lcm"].store)
+    monkeypatch.setattr(BundleCaptioner, "describe", lambda *_: 1 / 0)
+    assert caller.post("/learning-model", question_body(), follow_up=False).status_code == 500
+    assert caller.send("GET", "/console", follow_up=False).status_code == 404

@@ -1,0 +1,152 @@
+"""Settings of the service: what is read, and G13 of the acceptance list: what stops the start, in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lcm.errors import ConfigError
+from lcm.paths import home
+from lcm.service.settings import Settings, settings_table, variable
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Read settings of an environment that has these LCM_ variables alone."""
+    for name in [name for name in os.environ if name.startswith("LCM_")]:
+        monkeypatch.delenv(name)
+
+    def read(environment: dict[str, str]) -> Settings:
+        with monkeypatch.context() as patched:
+            for name, value in environment.items():
+                patched.setenv(name, value)
+            return Settings.from_environment()
+
+    return read
+
+
+def test_defaults(read):
+    settings = read({})
+    assert (settings.host, settings.port, settings.token, settings.origins) == ("127.0.0.1", 8000, "", ())
+    assert settings.max_image * 4 / 3 * 78 / 76 < settings.max_body, "an image of full size fits in lines of base64"
+    assert settings.home == home()
+    assert read({variable(name): "" for name in Settings.model_fields}) == settings
+    assert read({"LCM_FLICKR8K": "/data", "LCM_DATASET_URL": "s3://bucket"}) == settings
+
+
+def test_every_kind_of_value_is_read(read):
+    assert read(
+        {
+            "LCM_HOST": " ::1 ",
+            "LCM_PORT": "0",
+            "LCM_TOKEN": "s3cr3t",
+            "LCM_TOKEN_FOR_LEARNING": "Yes",
+            "LCM_ALLOW_OPEN": "0",
+            "LCM_ORIGINS": "https://a.example, http://localhost:3000/ ,https://[::1]:8443",
+            "LCM_HOME": "/srv/lcm",
+            "LCM_TIME_LIMIT_S": "2.5",
+        }
+    ) == Settings(
+        host="::1",
+        port=0,
+        token="s3cr3t",
+        token_for_learning=True,
+        origins=("https://a.example", "http://localhost:3000", "https://[::1]:8443"),
+        home=Path("/srv/lcm"),
+        time_limit_s=2.5,
+    )
+
+
+def test_what_is_given_comes_before_the_environment(read, monkeypatch):
+    assert read({"LCM_PORT": "9"}).port == 9
+    monkeypatch.setenv("LCM_PORT", "9")
+    assert Settings.from_environment(port=10).port == 10
+    with pytest.raises(ConfigError, match="unknown setting prot; choose from host, port"):
+        Settings(prot=1)
+
+
+OPEN = {"LCM_HOST": "0.0.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"LCM_PROT": "1"}, "unknown setting LCM_PROT; did you mean LCM_PORT?"),
+        ({"LCM_": "1"}, "unknown setting LCM_; choose from LCM_HOST, LCM_PORT, "),
+        ({"LCM_XYZZY_QUUX": "1"}, "unknown setting LCM_XYZZY_QUUX; choose from"),
+        ({"LCM_PORT": "http"}, "LCM_PORT is 'http'; it must be a whole number"),
+        ({"LCM_PORT": "80.5"}, "LCM_PORT is '80.5'; it must be a whole number"),
+        ({"LCM_PORT": "65536"}, "LCM_PORT is 65536; it must be 0 to 65535"),
+        ({"LCM_PORT": "-1"}, "LCM_PORT is -1; it must be 0 to 65535"),
+        ({"LCM_PORT": "9" * 5000}, "it must be a whole number"),
+        ({"LCM_TIME_LIMIT_S": "soon"}, "LCM_TIME_LIMIT_S is 'soon'; it must be a number"),
+        ({"LCM_TIME_LIMIT_S": "nan"}, "LCM_TIME_LIMIT_S is nan; it must be 0.01 to 3600"),
+        ({"LCM_TIME_LIMIT_S": "0"}, "it must be 0.01 to 3600"),
+        ({"LCM_TIME_LIMIT_S": "inf"}, "it must be 0.01 to 3600"),
+        ({"LCM_ALLOW_OPEN": "maybe"}, "LCM_ALLOW_OPEN is 'maybe'; it must be true or false"),
+        ({"LCM_PREDICTIONS": "0"}, "LCM_PREDICTIONS is 0; it must be 1 to 64"),
+        ({"LCM_QUEUE": "30"}, "LCM_HTTP_THREADS is 48; it must be above 64"),
+        ({"LCM_MAX_BODY_MB": "0"}, "it must be 1 to 1024"),
+        ({"LCM_TOKEN": "two words"}, "LCM_TOKEN may hold only visible ASCII"),
+        ({"LCM_TOKEN": "schlüssel"}, "LCM_TOKEN may hold only visible ASCII"),
+        ({"LCM_TOKEN": "a\nb"}, "LCM_TOKEN may hold only visible ASCII"),
+        ({"LCM_TOKEN_FOR_LEARNING": "true"}, "there is no token to ask for"),
+        *(
+            ({"LCM_ORIGINS": origin}, "LCM_ORIGINS holds")
+            for origin in ("*", "null", "example.com", "https://a.example/x", "HTTPS://A", "ftp://a", "https://a:x")
+        ),
+        (OPEN, "set LCM_TOKEN, or LCM_ALLOW_OPEN=true"),
+        ({"LCM_HOST": "::"}, "there is no token"),
+        ({"LCM_HOST": "192.168.1.7"}, "there is no token"),
+        ({"LCM_HOST": "photos.example"}, "there is no token"),
+        ({"LCM_HOST": "localhost.example"}, "there is no token"),
+    ],
+)
+def test_g13_bad_settings(read, environment, message):
+    with pytest.raises(ConfigError) as caught:
+        read(environment)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert environment.get("LCM_TOKEN", "none") not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_loopback_needs_no_token(read, host):
+    assert read({"LCM_HOST": host}).host == host
+
+
+def test_beyond_loopback_with_a_token_or_on_purpose(read):
+    assert read(OPEN | {"LCM_TOKEN": "t"}).host == "0.0.0.0"
+    assert read(OPEN | {"LCM_ALLOW_OPEN": "true"}).host == "0.0.0.0"
+
+
+def test_secrets_are_not_shown():
+    shown = repr(Settings(token="s3cr3t", store_url="s3://key:s3cr3t@bucket"))
+    assert "s3cr3t" not in shown
+
+
+def test_the_table_names_every_setting():
+    table = settings_table()
+    assert [variable for variable, _, _ in table] == [*map(variable, Settings.model_fields)]
+    assert all(len(meaning) > 10 and "|" not in meaning + default for _, default, meaning in table)
+    shown = {variable: default for variable, default, _ in table}
+    assert shown["LCM_PORT"] == "8000"
+    assert shown["LCM_TOKEN"] == shown["LCM_ORIGINS"] == "none"
+    assert shown["LCM_ALLOW_OPEN"] == "false"
+    assert shown["LCM_TIME_LIMIT_S"] == "30"
+    assert shown["LCM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize("environment", [{"LCM_PROT": "1"}, {"LCM_PORT": "x"}, OPEN], ids=["unknown", "bad", "open"])
+def test_g13_the_start_ends_in_one_line(environment, tmp_path):
+    everything = {name: value for name, value in os.environ.items() if not name.startswith("LCM_")}
+    everything |= {"LCM_HOME": str(tmp_path)} | environment
+    done = subprocess.run([sys.executable, "serve.py"], cwd=ROOT, env=everything, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lcm: ")
