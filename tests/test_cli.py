@@ -12,7 +12,6 @@ from PIL import Image
 
 from lcm import __version__
 from lcm import cli as cli_module
-from lcm.captioning import captioner as captioner_module
 from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES
 from lcm.cli import main, parse_value
@@ -230,7 +229,6 @@ def test_a_bundle_of_the_environment_is_mentioned(lcm, bundles, monkeypatch):
     assert "LCM_BUNDLE is set" in lcm("models", "publish", bundles / "b", "--promote")[1]
 
 
-@pytest.mark.skipif(not hasattr(captioner_module, "find_bundle"), reason="find_bundle comes with the captioning branch")
 @pytest.mark.parametrize("arguments", [[], ["--captioner", "current"], ["--captioner", "tiny-b"]])
 def test_the_current_version_captions(lcm, bundles, arguments):
     Image.new("RGB", (40, 24), "red").save(bundles / "red.png")
@@ -244,9 +242,6 @@ def test_the_current_version_captions(lcm, bundles, arguments):
 @pytest.fixture
 def contributions(lcm, tmp_path):
     """Run an action on a store with two English captions and a German one; `folder` names another store."""
-    pytest.importorskip(
-        "lcm.contributions.transfer", reason="the store of one file comes with the contributions branch"
-    )
     from lcm.contributions.store import ContributionStore
 
     store = ContributionStore(tmp_path / "store")

@@ -193,9 +193,6 @@ class Runner:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> str:
     """The address of a copy of thirty contributions, as a service leaves it, of which one is revoked."""
-    pytest.importorskip(
-        "lcm.contributions.transfer", reason="the store of one file comes with the contributions branch"
-    )
     from lcm.contributions.mirror import open_mirror
     from lcm.contributions.store import ContributionStore
 
