@@ -9,7 +9,6 @@ spreadsheets run, gets `'` in front.
 """
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -27,6 +26,11 @@ from lcm.captioning.captioner import PART
 from lcm.captioning.description import Captioner, Description
 from lcm.data.files import shorten
 from lcm.errors import BadImageError, ConfigError, DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows has other locks; there, two that write to one file are not kept apart
+    fcntl = None
 
 COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
 MADE = ("model", "settings")  # what must be the same in all rows of a file
@@ -158,7 +162,8 @@ class ResultFile:
     def _take_in_rows(self) -> None:
         """Lock the file, note the rows that are there and cut off half a row at the end."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or the process has ended
+            if fcntl:  # until the file is closed, or the process has ended
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
                 f"another lcm caption is writing to {self._name}; wait for its end, or choose another --out"
@@ -184,7 +189,7 @@ class ResultFile:
             self._refuse(number)
         try:
             row = self._format.read(line.decode())
-        except (ValueError, csv.Error):
+        except (ValueError, RecursionError, csv.Error):
             self._refuse(number)
         theirs, ours = [row[name] for name in MADE], [self._format.text(self._made[name]) for name in MADE]
         if theirs != ours:
