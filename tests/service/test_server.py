@@ -102,9 +102,7 @@ def test_g08_clients_that_go_away_leave_nothing_behind(service):
         with socket.create_connection(("127.0.0.1", service.port)) as client:
             client.sendall(question[: (20, 2000, len(question))[number % 3]])
     wait_until(lambda: service.ask("POST", "/learning-model", {"image": ASTRONAUT})[0] == 200)
-    wait_until(
-        lambda: service.counts()[0] <= files + 1
-    )  # the index may be opened meanwhile
+    wait_until(lambda: service.counts()[0] <= files + 1)  # the index may be opened meanwhile
     assert service.counts()[1] <= threads + 2  # the pool of predictions makes its two threads as work comes
 
 
