@@ -8,6 +8,7 @@ Shapes: B images, W texts of each image, T positions, P real positions of a batc
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -228,7 +229,7 @@ def _print_epoch(epoch: Epoch) -> None:
     print(epoch, flush=True)
 
 
-class Stage:
+class Stage(ABC):
     """One way of training a model; a subclass says what an epoch does and how the model is measured."""
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, averaged_epochs: int, images: int):
@@ -237,9 +238,10 @@ class Stage:
         optimizer.build(model.trainable_variables)
         self._recent: deque[list[np.ndarray]] = deque(maxlen=averaged_epochs)  # weights after the latest epochs
 
+    @abstractmethod
     def train_epoch(self, number: int) -> dict[str, float]:
         """Train on every image once, `number` is from 1; returns train_loss or train_reward."""
-        raise NotImplementedError
+        ...
 
     def measure(self) -> dict[str, float | None]:
         """Return dev_loss and dev_cider of the model's weights as they are; where nothing is measured, nothing."""

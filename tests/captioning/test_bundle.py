@@ -16,7 +16,6 @@ from lcm.captioning.decoding import State
 from lcm.captioning.model_card import add_evaluation
 from lcm.data.text import RESERVED, START
 from lcm.errors import BundleError
-from lcm.features.encoders import EncoderIdentity
 from tests.fakes.tiny_graphs import (
     BLUE,
     RED,
@@ -27,21 +26,10 @@ from tests.fakes.tiny_graphs import (
     log_prob_table,
     save_bundle,
     tiny_manifest,
-    use_tiny_encoder,
 )
 
 TAG_FILES = ["tag_image.onnx", "tag_text.onnx", "tag_vectors.npy", "tag_word_rows.npy", "tag_words.txt"]
 METRICS = {"split": "dev", "images": 12, "cider": 0.5219, "meteor": None, "meteor_reason": "Java is missing"}
-
-
-@pytest.fixture
-def encoder(tmp_path, monkeypatch) -> EncoderIdentity:
-    return use_tiny_encoder(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def folder(tmp_path, encoder) -> Path:
-    return save_bundle(tmp_path / "bundle", encoder)
 
 
 @pytest.fixture

@@ -29,7 +29,6 @@ from lcm.captioning.captioner import (
 from lcm.captioning.description import Description, PlattScaler
 from lcm.captioning.generate import GeneratedCaption
 from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
-from lcm.features.encoders import EncoderIdentity
 from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import (
     IMPOSSIBLE,
@@ -47,17 +46,6 @@ from tests.fakes.tiny_versions import BROKEN, letters_of, red_picture, save_vers
 @pytest.fixture(autouse=True)
 def length_power(monkeypatch):
     monkeypatch.setattr(decoding, "LENGTH_POWER", 0.9)
-
-
-@pytest.fixture
-def encoder(tmp_path, monkeypatch) -> EncoderIdentity:
-    return use_tiny_encoder(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def folder(tmp_path, encoder) -> Path:
-    """A bundle that writes one caption a colour, without tag scorer."""
-    return save_bundle(tmp_path / "bundle", encoder)
 
 
 @pytest.fixture

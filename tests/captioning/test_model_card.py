@@ -8,25 +8,13 @@ from lcm.captioning.bundle import Bundle
 from lcm.captioning.description import PlattScaler
 from lcm.captioning.model_card import add_evaluation, metrics_table, model_card
 from lcm.errors import BundleError
-from lcm.features.encoders import EncoderIdentity
 from tests.fakes.tiny_graphs import (
     TAGGER,
     save_bundle,
     tiny_manifest,
-    use_tiny_encoder,
 )
 
 METRICS = {"split": "dev", "images": 12, "cider": 0.5219, "meteor": None, "meteor_reason": "Java is missing"}
-
-
-@pytest.fixture
-def encoder(tmp_path, monkeypatch) -> EncoderIdentity:
-    return use_tiny_encoder(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def folder(tmp_path, encoder) -> Path:
-    return save_bundle(tmp_path / "bundle", encoder)
 
 
 @pytest.fixture
