@@ -303,7 +303,7 @@ def test_a_disk_that_cannot_be_written_is_told_in_one_line(shop, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfileobj", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(PublishError, match="No space left on device"):
         publish(shop.bundle("c"), "why not")
     assert shop.hidden() == []
