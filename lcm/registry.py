@@ -182,11 +182,8 @@ def rollback(reason: str = "") -> Change:
 def prune(keep: int = KEEP) -> tuple[str, ...]:
     """Remove published versions but the `keep` newest that are whole; returns what was removed.
 
-    The current one, the one that a rollback goes back to and what was never published here always stay. Raises
-    ConfigError for keep below 0.
+    The current one, the one that a rollback goes back to and what was never published here always stay.
     """
-    if keep < 0:
-        raise ConfigError(f"keep is {keep}; it must be at least 0")
     models = models_folder()
     with _locked(models):
         found = [one for one in all_versions() if one.published and one.name != SHIPPED]

@@ -161,20 +161,6 @@ def test_any_file_name_survives(suffix, tmp_path, monkeypatch, fake, caption):
 
 
 @SUFFIXES
-def test_half_a_row_is_made_whole(suffix, tmp_path, fake, caption):
-    folder, out = make_files(tmp_path / "photos", 4), tmp_path / f"out{suffix}"
-    (folder / "0001.jpg").write_bytes(b"bad")
-    arguments = [folder, "--samples", 0, "--out", out]
-    assert caption(*arguments)[0] == 1
-    whole = out.read_bytes()
-    for cut in [*range(whole.index(b"\n") + 1, len(whole), 7), len(whole) - 1]:
-        out.write_bytes(whole[:cut])
-        assert caption(*arguments)[0] == 1
-        assert out.read_bytes() == whole, cut
-    assert fake.asked
-
-
-@SUFFIXES
 def test_after_kills_and_interrupts_the_bytes_are_those_of_a_run_without(suffix, tmp_path, fake, caption):
     folder, out, other = make_files(tmp_path / "photos", 60), tmp_path / f"out{suffix}", tmp_path / f"other{suffix}"
     process = start(folder, "--out", out, waits_after=10)
@@ -414,17 +400,6 @@ def test_a_terminal_without_unicode_and_a_closed_pipe_are_no_accidents(tmp_path)
 
 
 # Real answers
-
-
-@pytest.mark.parametrize("labels", [None, ("dog", "grass")])
-def test_the_shipped_bundle_says_the_same_of_one_and_of_many(labels):
-    together = load_captioner(threads=1).describe_many(PHOTOS, labels=labels, workers=0)
-    alone = load_captioner()
-    for (photo, among_others), expected in zip(together, PHOTOS, strict=True):
-        single = alone.describe(expected, labels=labels)
-        assert photo == expected
-        assert among_others.english_captions == single.english_captions
-        assert dict(among_others.tags) == pytest.approx(dict(single.tags), abs=1e-4)
 
 
 def test_the_shipped_bundle_s_file_is_made_whole_to_the_last_byte(tmp_path):

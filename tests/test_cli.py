@@ -209,21 +209,6 @@ def test_list_marks_the_current_one_and_the_one_before(lcm, bundles):
     assert published["metrics"] == {"cider": 0.51234}
 
 
-def test_what_is_damaged_is_shown_not_promoted_and_skipped_by_a_rollback(lcm, bundles):
-    lcm("models", "publish", bundles / "b", "--promote")
-    lcm("models", "publish", bundles / "c", "--promote")
-    (bundles / "home" / "models" / "tiny-b" / "step.onnx").unlink()
-    assert "\tdamaged: the bundle " in lcm("models", "list")[1].splitlines()[1]
-    code, printed, complained = lcm("models", "promote", "tiny-b")
-    assert (code, printed) == (1, "")
-    assert complained.startswith("lcm: tiny-b was not promoted, tiny-c stays current: ")
-    code, printed, _ = lcm("models", "rollback")
-    assert code == 0
-    assert printed.startswith("skipped tiny-b: ")
-    assert printed.endswith("\nshipped is current; before it was tiny-c\n")
-    assert lcm("models", "rollback")[2].startswith("lcm: shipped is current and none was so before; choose one with: ")
-
-
 def test_a_bundle_of_the_environment_is_mentioned(lcm, bundles, monkeypatch):
     monkeypatch.setenv("LCM_BUNDLE", str(bundles / "c"))
     assert "LCM_BUNDLE is set" in lcm("models", "publish", bundles / "b", "--promote")[1]
@@ -279,10 +264,3 @@ def test_an_export_comes_back_by_import_and_refusals_are_named(contributions, tm
     assert code == 1
     assert printed.startswith("line 1, missing.jpg: ")
     assert printed.endswith("0 added, 0 there already, 1 refused\n")
-
-
-def test_a_fetch_needs_an_address(contributions, monkeypatch):
-    monkeypatch.delenv("LCM_STORE_URL", raising=False)
-    code, _, complained = contributions("fetch", folder="fetched")
-    assert code == 1
-    assert complained.startswith("lcm: LCM_STORE_URL is not set; ")

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 
 from lcm.captioning.bundle import WEIGHTS
-from lcm.captioning.captioner import SHIPPED
 from lcm.config import PrepareConfig
 from lcm.errors import BundleError
 from lcm.registry import publish, rollback
-from lcm.retraining import select
 from lcm.retraining.select import CONTRIBUTIONS, QUARANTINED, SEEN, TESTED, TRAINED, current_parent, find_parent
 from tests.fakes.tiny_graphs import tiny_manifest, use_tiny_encoder
 from tests.fakes.tiny_versions import reseal, save_version
@@ -79,22 +77,6 @@ def test_versions_that_were_rolled_back_are_none_before(desk):
     rollback()
     desk.publish("d", "1-20")
     assert find_parent("current", range(1, 10)).version == "tiny-b", "not c, from which somebody went back"
-
-
-def test_the_shipped_bundle_is_the_last_one_before(desk, monkeypatch):
-    shipped = desk.bundle("s")
-    monkeypatch.setattr(select, "version_folder", lambda models, v: shipped if v == SHIPPED else models / v)
-    desk.publish("b", "1-9")
-    start = find_parent("current", range(2, 10))
-    assert (start.version, start.folder, start.skipped) == (SHIPPED, shipped, ("tiny-b",))
-
-
-def test_versions_that_are_gone_are_skipped(desk):
-    desk.publish("b", "1-3")
-    desk.publish("c", "1-9")
-    desk.publish("d", "1-20")
-    (desk.models / "tiny-c" / "bundle.json").unlink()
-    assert find_parent("current", range(1, 10)).version == "tiny-b"
 
 
 def test_a_model_without_weights_cannot_be_resumed(desk):

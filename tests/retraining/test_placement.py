@@ -166,10 +166,3 @@ def test_j05_an_unreadable_image_keeps_its_place(place, monkeypatch):
     monkeypatch.setattr(cache, "MAX_UNREADABLE", 0.5)
     gone = place.store.names[4:6]
     assert place.placed().splits == {name: split for name, split in before.items() if name not in gone}
-
-
-def test_an_image_that_goes_while_it_is_looked_at_takes_no_part(place):
-    """It may have been revoked just now; and whether it is a copy of what is held out cannot be told any more."""
-    (number,) = place.send(alter(scene(BASE + 2), "corner"))
-    name, path = place.store.name(number), place.store.training_images()[0].path
-    assert name not in place.placed(between=path.unlink).splits

@@ -51,12 +51,9 @@ def test_a_refusal_says_why(run):
     assert published_version(run) == ""
 
 
-def test_a_run_that_ended_early_says_so(run):
+def test_what_failed_or_has_no_version_s_name_is_not_published(run):
     assert "**Nothing is published**: the run ended before the gate" in summarise(run)
     assert published_version(run) == ""
-
-
-def test_what_failed_or_has_no_version_s_name_is_not_published(run):
     for version in ("a\nversion=evil", "../evil", "", "::set-output::"):
         assert published_version(judged(run, passed=True, version=version)) == ""
     assert published_version(judged(run, passed=False, version="transformer-0123abcd")) == ""
