@@ -124,6 +124,8 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
     for name in filter(metrics.__contains__, SHOWN_METRICS):
         value = metrics[name]
         _say(f"{name:>10}  {value:.3f}" if isinstance(value, float) else f"{name:>10}  {value}")
+    if "gate_reason" in metrics:
+        _say(f"{'gate':>10}  {metrics['gate_reason']}")
     _say(f"Notebooks, HTML, figures and metrics.json{', bundle' * folder.bundle.is_dir()}: {folder.path}")
 
 

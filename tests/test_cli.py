@@ -81,6 +81,11 @@ def test_values_are_numbers_where_they_look_like_numbers(text, value):
         ("run --params flickr9k", 1, f"unknown preset 'flickr9k'; choose from {PRESETS}"),
         ("run --params sample -p epoch 3", 1, "unknown parameter 'epoch'; did you mean 'epochs'?"),
         ("run --params sample -p run_dir x", 1, "unknown parameter 'run_dir'"),
+        (
+            "run --params sample -p epochs=three",
+            1,
+            "epochs is 'three'; it must be a whole number; see: lcm run --params",
+        ),
         ("caption --captioner ./nowhere x.jpg", 1, "nowhere is no bundle"),
         ("caption --captioner nowhere x.jpg", 1, "unknown captioner 'nowhere'; choose from bundle"),
         ("caption --captioner nearest:nowhere x.jpg", 1, "nowhere is no folder; give the folder of a run"),
@@ -95,6 +100,15 @@ def test_bad_arguments_end_in_one_line(arguments, code, said, lcm):
     assert (ended, printed) == (code, "")
     assert complained.startswith(f"lcm: {said}") or said in complained
     assert len(complained.splitlines()) == 1
+
+
+def test_presets_and_their_parameters_are_listed(lcm):
+    listed = lcm("run", "--list")[1].splitlines()
+    assert [line.split()[0] for line in listed] == preset_names()
+    assert all(len(line) <= 120 for line in listed)
+    shown = " ".join(lcm("run", "--params", "sample", "--help")[1].split())
+    assert "epochs passes over the training captions, at most (a whole number, above 0) [default: 25]" in shown
+    assert "Parameters of" not in lcm("run", "--help")[1]
 
 
 # lcm caption, with the shipped bundle
@@ -207,11 +221,6 @@ def test_list_marks_the_current_one_and_the_one_before(lcm, bundles):
     assert (shipped["version"], shipped["current"], shipped["before"]) == ("shipped", False, False)
     assert published.items() >= {"version": "tiny-b", "before": True, "reason": "by the gate", "fault": ""}.items()
     assert published["metrics"] == {"cider": 0.51234}
-
-
-def test_a_bundle_of_the_environment_is_mentioned(lcm, bundles, monkeypatch):
-    monkeypatch.setenv("LCM_BUNDLE", str(bundles / "c"))
-    assert "LCM_BUNDLE is set" in lcm("models", "publish", bundles / "b", "--promote")[1]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--captioner", "current"], ["--captioner", "tiny-b"]])

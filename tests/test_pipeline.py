@@ -115,10 +115,11 @@ def test_one_image_is_a_clear_error(tmp_path):
 
 def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
-    arguments = ["-p", "approved", "7"]  # text that looks like a number
+    arguments = ["-p", "approved=7"]  # text that looks like a number
     assert main(["run", "--params", "retrain", "--out", str(tmp_path / "run"), *arguments]) == 0
-    said = capfd.readouterr().err
+    printed, said = capfd.readouterr()
     assert "there is no contribution that can train; nothing is trained" in said
+    assert printed == f"Notebooks, HTML, figures and metrics.json: {tmp_path}/run\n", "there is no bundle"
     assert "[1/5] 01_prepare" in said
     assert "[2/5]" not in said
     assert not (tmp_path / "run" / "bundle").exists()

@@ -15,7 +15,7 @@ from tests.fakes.tiny_retraining import (
 )
 
 SPLITS = {"one.png": "train", "two.png": "train", "held.png": "dev", "test.png": "test", "none.png": ""}
-ALTERED = ("jpeg 30", "to a half", "corner", "resized")  # of the ways in altered.py
+ALTERED = ("to a half", "corner")  # of the ways in altered.py
 
 
 class Place:
@@ -133,21 +133,6 @@ def test_an_image_keeps_its_place_when_its_first_caption_is_revoked(place):
     before = place.placed().splits
     place.store.revoke(first, "asked")
     assert place.placed().splits == before
-
-
-def test_images_keep_the_split_they_had_when_the_current_model_was_trained(place):
-    """The place of a revoked copy, which had none, cannot be told: without memory, images would move."""
-    place.store.send(range(5))
-    (copy,) = place.send(alter(scene(0), "corner"))
-    place.store.send(range(5, 25))
-    before = place.placed().splits
-    place.store.revoke(copy, "asked")
-    place.store.send(range(25, 40))
-    known = {name: split for name, split in before.items() if name in place.store.names}
-    after = place.placed(known).splits
-    assert {name: after[name] for name in known} == known
-    assert list(after.values()).count(TEST) == 4, "40 distinct images have arrived, and the rule holds for them"
-    assert place.placed().splits != after
 
 
 def test_a_copy_of_what_is_held_out_takes_no_part_whatever_it_did_before(place):

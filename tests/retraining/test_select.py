@@ -18,7 +18,7 @@ from lcm.errors import ConfigError, DataError, NothingToDo
 from lcm.features import cache
 from lcm.features.encoders import EncoderIdentity
 from lcm.registry import Event
-from lcm.retraining.placement import TEST, TRAIN, Placement
+from lcm.retraining.placement import TEST, TRAIN
 from lcm.retraining.select import (
     CONTRIBUTIONS,
     QUARANTINED,
@@ -126,19 +126,15 @@ def test_h17_all_that_the_model_learned_from_may_be_revoked(desk):
     assert training_set.dataset == desk.dataset
 
 
-def test_without_a_store_no_contributions_take_part(desk):
-    new = desk.new(contributions="")
-    assert str(new) == "no contributions"
-    training_set = build_training_set(desk.dataset, encode(desk.dataset.paths), new, desk.config(contributions=""))
-    assert training_set.dataset == desk.dataset
-    assert training_set.as_html() == "<p>No contributions take part.</p>"
-
-
 def test_metrics_without_contributions_replace_those_of_an_earlier_run(desk):
     """Training would resume from its start otherwise, and the bundle would say that it had learned from them."""
     desk.store.send(range(12))
     before = desk.gather().as_metrics()
-    after = TrainingSet(desk.dataset, NewContributions(), Placement()).as_metrics()
+    new = desk.new(contributions="")
+    assert str(new) == "no contributions"
+    training_set = build_training_set(desk.dataset, encode(desk.dataset.paths), new, desk.config(contributions=""))
+    assert training_set.dataset == desk.dataset
+    after = training_set.as_metrics()
     assert set(before) == set(after)
     assert not any(after.values())
 
@@ -217,14 +213,6 @@ def test_j05_unreadable_images_are_left_out_and_counted(desk, monkeypatch):
     assert list(desk.contributed(training_set)) == [1, 3]
     metrics = training_set.as_metrics()
     assert (metrics[TRAINED], metrics[SEEN]) == ("1,3", "1-3")
-
-
-def test_a_base_folder_of_the_same_name_is_no_contribution(desk):
-    base = replace(desk.dataset.images[0], image_id="contributions/one.png")
-    desk.store.send([1])
-    joined = desk.new().join(Dataset((base,)))
-    assert [image.is_contributed for image in joined.images] == [False, True]
-    assert NewContributions().join(joined).images == (base,)
 
 
 # Suspects
