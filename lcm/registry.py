@@ -314,7 +314,8 @@ def _copy_bundle(folder: Path, incoming: Path) -> str:
 def _free_name(name: str, incoming: Path, models: Path) -> str:
     """Return the version that a bundle becomes: its name, and more where another bundle has that."""
     digest = short_digest(incoming)
-    return name if short_digest(models / name) in ("", digest) else f"{name}-{digest}"
+    is_free = not (models / name).exists() or short_digest(models / name) == digest
+    return name if is_free else f"{name}-{digest}"
 
 
 def _point_to(models: Path, event: Event) -> None:

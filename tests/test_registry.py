@@ -109,6 +109,10 @@ def test_another_bundle_of_the_same_name_stands_beside_it(shop):
     assert done.version.removeprefix("tiny-b-") == all_versions()[2].digest
     assert [Manifest.load(shop.models / name).beam_width for name in shop.names[1:]] == [2, 3]
     assert publish(shop.folder / "again", "once more").version == done.version
+    (shop.models / "tiny-c").mkdir()
+    (shop.models / "tiny-c" / "notes.txt").touch()
+    assert publish(shop.bundle("c"), "beside a folder").version.startswith("tiny-c-")
+    assert (shop.models / "tiny-c" / "notes.txt").exists(), "what is no version is left alone"
 
 
 def test_a_damaged_version_is_put_right_by_publishing_it_again(shop):
