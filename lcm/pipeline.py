@@ -11,28 +11,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lcm.config import (
-    CompareConfig,
-    EvaluateConfig,
-    ExploreConfig,
-    Params,
-    PrepareConfig,
-    PublishConfig,
-    TrainConfig,
-)
+from lcm.config import CONFIGS, Params
 from lcm.errors import ConfigError, LcmError, NothingToDo, choose, closest, require
 from lcm.paths import RunDir, packaged_file, write_atomic
 
 RUNS = Path("reports/runs")
 RUN_DIR = "run_dir"  # the parameter of every notebook that the runner sets
-CONFIGS: Mapping[str, type[Params]] = {  # notebook -> its parameters
-    "00_explore": ExploreConfig,
-    "01_prepare": PrepareConfig,
-    "02_train": TrainConfig,
-    "03_evaluate": EvaluateConfig,
-    "04_compare": CompareConfig,
-    "06_publish": PublishConfig,
-}
 
 
 @dataclass(frozen=True)
@@ -89,8 +73,8 @@ def load_preset(name_or_file: str) -> Preset:
     if not path.is_file():
         choices = ", ".join(preset_names())
         raise ConfigError(f"unknown preset {name_or_file!r}; choose from {choices}, or give the path of a .yaml file")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         record = yaml.safe_load(text)
         about = text.partition("\n")[0].removeprefix("# ") if text.startswith("#") else ""
         return Preset(path.stem, tuple(record["notebooks"]), dict(record.get("parameters") or {}), about)
