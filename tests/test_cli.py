@@ -132,25 +132,6 @@ def test_the_shipped_model_captions_the_example_photos_one_by_one_or_as_a_folder
     assert rows == answers
 
 
-def test_the_same_photo_always_gets_the_same_caption(lcm):
-    shown = []
-    for others in ([], PHOTOS[1:]):
-        printed = lcm("caption", PHOTOS[0], PHOTOS[0], *others)[1]
-        shown.append([line for line in printed.splitlines() if line.startswith(f"{PHOTOS[0]}: ")])
-    assert shown[0] == shown[1]
-    assert len(shown[0]) == 1, "given twice, it is captioned once"
-
-
-def test_a_bad_image_is_named_and_the_others_are_captioned(tmp_path, lcm):
-    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
-    code, printed, complained = lcm("caption", tmp_path / "broken.jpg", tmp_path / "missing.jpg", PHOTOS[0])
-    assert code == 1
-    assert printed.startswith(f"{PHOTOS[0]}: ")
-    assert complained.startswith("lcm: not captioned: 2\n")
-    assert "broken.jpg" in complained
-    assert "missing.jpg" in complained
-
-
 def test_captioning_loads_no_training_framework(tmp_path):
     Image.new("RGB", (64, 48), "green").save(tmp_path / "green.png")
     code = (

@@ -150,7 +150,7 @@ def _paired(metric: str, new: Scores, other: Scores) -> Interval:
 # A run's decision
 
 
-def read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
+def _read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
     """Return the base's and the contributions' held-out images, as 04_compare has captioned them with both models.
 
     Raises DataError when it has not.
@@ -178,7 +178,7 @@ def decide(run: RunDir, config: PublishConfig) -> Decision:
     were compared than the run's and the one that is current by now, or on images that train; PublishError when
     publishing fails.
     """
-    base, contributed = read_parts(run, config)
+    base, contributed = _read_parts(run, config)
     decision = judge(base, contributed, stand_in=run.read_metrics().get("generated_data") != 0)
     _write(run, decision)
     if decision.publish and config.publish:
