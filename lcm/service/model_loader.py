@@ -87,11 +87,11 @@ class ModelLoader:
 
     def _watch(self) -> None:
         while not self._stop.is_set():
-            self._look()
+            self.look()
             self._tried.set()
             self._stop.wait(POLL_S)
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Look at the folder once, and load the model in it if it is another one that is worth a try."""
         state = self._state()
         before, self._seen = self._seen, state

@@ -168,7 +168,8 @@ def _sentence(error: ValidationError) -> str:
     field = Settings.model_fields[name]
     limits = [f"{getattr(one, side):g}" for side in ("ge", "le") for one in field.metadata if hasattr(one, side)]
     within = f" from {' to '.join(limits)}" if limits else ""
-    return f"{variable(name)} is {str(fault['input'])[:60]!a}; it must be {_KINDS.get(field.annotation, "text")}{within}"
+    kind = _KINDS.get(field.annotation, "text")
+    return f"{variable(name)} is {str(fault['input'])[:60]!a}; it must be {kind}{within}"
 
 
 def _is_loopback(host: str) -> bool:
