@@ -20,7 +20,6 @@ from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import SeenImage
 from lcm.contributions.duplicates import SIDE, WIDTH, Signatures
 from lcm.features.cache import map_in_order
-from lcm.service.recall import Correction, CorrectionIndex
 from tests.fakes.altered import CROPPED, RESIZED, SAVED_ANEW, alter
 
 FLICKR8K = Path(os.environ.get("LCM_FLICKR8K") or Path(__file__).resolve().parents[2] / "shared" / "flickr8k")
@@ -77,17 +76,12 @@ def time_many(captioner, folder: Path) -> None:
     del rows
     gc.collect()
     before, started = resident_mb(), time.perf_counter()
-    signatures, memory = Signatures(folder / "many.sqlite", captioner.encoder), CorrectionIndex()
+    signatures = Signatures(folder / "many.sqlite", captioner.encoder)
     loaded = time.perf_counter() - started
-    memory.use(signatures)
-    for number in range(MANY):
-        memory.add(
-            f"{number:064x}", Correction(number, f"a caption of some fifty letters, as people write {number}", True)
-        )
     grown = resident_mb() - before
     size = (folder / "many.sqlite").stat().st_size / 2**20
     print(f"\n{MANY:,} images: loaded in {loaded:.2f} s, {grown:.0f} MB of memory, {size:.0f} MB on disk")
-    time_looks(captioner, memory)
+    time_looks(captioner, signatures)
 
 
 def resident_mb() -> float:
@@ -95,13 +89,9 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def time_looks(captioner, memory: CorrectionIndex) -> None:
+def time_looks(captioner, signatures: Signatures) -> None:
     asked = [captioner.see(read(name)) for name in names("dev")[:100]]
-
-    def look(seen: SeenImage) -> None:
-        memory.find(hashlib.sha256(seen.source).hexdigest(), seen, captioner.encoder)
-
-    print(f"a look: {timed(look, asked)}")
+    print(f"a look: {timed(signatures.copies, asked)}")
     print(f"a description without it: {timed(lambda seen: captioner.describe(seen.source), asked[:30])}")
 
 
@@ -157,10 +147,8 @@ def main(count: int) -> None:
             if images
         ]
         print(f"dev: {len(dev):,} images, taken for train images: {false}")
-        memory = CorrectionIndex()
-        memory.use(signatures)
         print(f"\n{len(train):,} images:")
-        time_looks(captioner, memory)
+        time_looks(captioner, signatures)
         time_contributions(captioner, signatures)
         time_many(captioner, Path(folder))
 
