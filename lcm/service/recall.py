@@ -160,7 +160,7 @@ class Recall:
             return None
         with self._lock:
             if self._signatures is None or self._signatures.encoder != captioner.encoder:
-                self._signatures, self._unsigned = Signatures(None, captioner.encoder), deque(self._by_image)
+                self._signatures, self._unsigned = Signatures(captioner.encoder), deque(self._by_image)
             return self._signatures
 
     def _try(self, work: Callable[[], Any]) -> Any:

@@ -31,7 +31,7 @@ def contributed(flickr8k) -> dict[str, bytes]:
 
 
 def test_contributed_photos_are_found_by_their_looks_and_no_others(captioner, contributed, flickr8k):
-    signatures = Signatures(None, captioner.encoder)
+    signatures = Signatures(captioner.encoder)
     for image, data in contributed.items():
         signatures.add(image, captioner.see(data))
     for ways, least in ((SAVED_ANEW | RESIZED, 0.99), (CROPPED, 0.95)):
