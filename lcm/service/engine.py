@@ -62,7 +62,7 @@ class Engine:
         Raises ConfigError for an unknown tagger or mirror, StoreError when the store cannot be opened; a model that
         cannot be loaded is waited for.
         """
-        self._settings, self._started = settings, time.monotonic()
+        self._max_image, self._started = settings.max_image_mb << 20, time.monotonic()
         self.models = ModelLoader(settings, captioner)
         self.store = store or ContributionStore(settings.home / "contributions")
         self._mirror = open_mirror(settings.store_url, self.store)
@@ -80,7 +80,7 @@ class Engine:
         model = self.models.require()
 
         def answer() -> Description:
-            asked = DescribeRequest.read(body, self._settings.max_image)
+            asked = DescribeRequest.read(body, self._max_image)
             wanted = (asked.image, asked.samples, asked.labels)
             try:
                 if self._recall:
@@ -97,7 +97,7 @@ class Engine:
         """Store the contribution that a request's body holds; returns when it is durable."""
 
         def store() -> Contribution:
-            sent = ContributionRequest.read(body, self._settings.max_image)
+            sent = ContributionRequest.read(body, self._max_image)
             stored = self.store.add(sent.image, sent.caption, sent.language, source)
             if self._mirror and not stored.known:
                 self._mirror.wake()

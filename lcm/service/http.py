@@ -26,7 +26,7 @@ MAX_LOGGED = 2000  # characters of a message that is not ours alone
 def install(app: Flask, settings: Settings, guarded: set[str]) -> None:
     """Put on an app what every request gets; `guarded` are the endpoints that ask for the token, if there is one."""
     # One byte more than is taken: Werkzeug cuts a stream of unknown length there, and the byte tells that it was cut.
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_body + 1, PROPAGATE_EXCEPTIONS=False, DEBUG=False)
+    app.config.update(MAX_CONTENT_LENGTH=(settings.max_body_mb << 20) + 1, PROPAGATE_EXCEPTIONS=False, DEBUG=False)
     app.url_map.merge_slashes = False  # no redirects
     app.log_exception = lambda exc_info: LOG.error("%s %s", g.request_id, stack_of(exc_info[1]))
 

@@ -127,16 +127,6 @@ class Settings(BaseSettings):
             )
         return self
 
-    @property
-    def max_body(self) -> int:
-        """Bytes of the largest request body."""
-        return self.max_body_mb << 20
-
-    @property
-    def max_image(self) -> int:
-        """Bytes of the largest image file."""
-        return self.max_image_mb << 20
-
 
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""

@@ -32,7 +32,9 @@ def read(monkeypatch):
 def test_defaults(read):
     settings = read({})
     assert (settings.host, settings.port, settings.token, settings.origins) == ("127.0.0.1", 8000, "", ())
-    assert settings.max_image * 4 / 3 * 78 / 76 < settings.max_body, "an image of full size fits in lines of base64"
+    assert settings.max_image_mb * 4 / 3 * 78 / 76 < settings.max_body_mb, (
+        "an image of full size fits in lines of base64"
+    )
     assert settings.home == home()
     assert read({variable(name): "" for name in Settings.model_fields}) == settings
     assert read({"LCM_FLICKR8K": "/data", "LCM_DATASET_URL": "s3://bucket"}) == settings
