@@ -22,7 +22,7 @@ from PIL import Image
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.captioner import find_bundle
 from lcm.dashboard.client import MAX_PHOTO, Answer, ServiceClient
-from lcm.dashboard.widgets import SENT_ON_LEAVING, answer_card, error_note, image, message_for, note
+from lcm.dashboard.widgets import SENT_ON_LEAVING, answer_card, fill, image, message_for, note
 from lcm.data.images import open_image, read_image
 from lcm.errors import DataError
 from lcm.evaluation.gallery import attention_of, looked_at, thumbnail
@@ -173,12 +173,8 @@ class PhotoPage:
     def draw_attention(self) -> None:
         """Show where the model looked at each word, or why that cannot be told."""
         self.show_maps.disabled, self.maps.value = True, note("Looking …")
-        try:
-            self.maps.value = attention_maps(self._photo, self._answer)
-        except Exception as error:  # as above
-            self.maps.value = error_note(error)
-        finally:
-            self.show_maps.disabled = False
+        fill(self.maps, lambda: attention_maps(self._photo, self._answer))
+        self.show_maps.disabled = False
 
     def _show(self, answer: Answer) -> None:
         self._answer = answer

@@ -5,7 +5,7 @@ It only reads reports; a file that is missing or damaged is said to be so.
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from lcm.dashboard.client import ServiceClient
-from lcm.dashboard.widgets import Cell, error_note, note, table
+from lcm.dashboard.widgets import Cell, fill, note, table
 from lcm.paths import GATE, newest_first
 from lcm.registry import Version, all_versions
 
@@ -141,7 +141,7 @@ class QualityPage:
 
     def draw(self) -> None:
         """Read the reports and the versions, and show them."""
-        self._fill(self.comparison, lambda: comparison_part(self._reports))
+        fill(self.comparison, lambda: comparison_part(self._reports))
         runs = self._reports / "runs"
         found, chosen = [path.parent for path in newest_first(runs.glob("*/metrics.json"))], self.run.value
         self.run.options = [(path.name, path) for path in found]
@@ -150,18 +150,11 @@ class QualityPage:
             self.run.value = chosen if chosen in found else [*trained, *found][0]
         self.run.layout.display = None if found else "none"
         self._draw_run()
-        self._fill(
+        fill(
             self.versions, lambda: versions_part(all_versions(), self._client.health().get("version")) + gate_part(runs)
         )
 
     def _draw_run(self) -> None:
         run = self.run.value
         no_run = "<p>No run yet: <code>lcm run --params sample</code> makes one.</p>"
-        self._fill(self.run_part, lambda: run_part(run) if run else no_run)
-
-    @staticmethod
-    def _fill(part: widgets.HTML, read: Callable[[], str]) -> None:
-        try:
-            part.value = read()
-        except Exception as error:  # whatever it is, the other parts are shown
-            part.value = error_note(error)
+        fill(self.run_part, lambda: run_part(run) if run else no_run)

@@ -95,9 +95,7 @@ def allow_origin(response: Response, origins: tuple[str, ...]) -> None:
 
 def refuse(error: LcmError) -> Response:
     """Answer an error of lcm; what went wrong here goes to the log, not to the client."""
-    refusal = refusal_of(error)
-    kind = type(error).__name__
-    g.reason = str(error) if error is refusal else kind if refusal.status == 400 else f"{kind}: {error}"
+    refusal, g.reason = refusal_of(error), str(error)  # which never repeats what was sent
     response = jsonify(error=str(refusal))
     response.status_code = refusal.status
     if refusal.retry_after_s:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lcm.errors import ConfigError, closest
@@ -135,16 +135,16 @@ def variable(name: str) -> str:
 
 def settings_table() -> list[tuple[str, str, str]]:
     """Return (variable, default, meaning) of every setting, as the documents show them."""
-    return [(variable(name), _shown(one.default), one.description) for name, one in Settings.model_fields.items()]
+    return [(variable(name), _default_of(one), one.description) for name, one in Settings.model_fields.items()]
 
 
-def _shown(default: Any) -> str:
+def _default_of(field: FieldInfo) -> str:
     """Return a default in words."""
-    if default in ("", ()):
-        return "none"
-    if default is PydanticUndefined:  # of the state folder, which is worked out at the start
+    if field.default_factory:
         return "`data/` of the clone, else the user's data folder"
-    return f"{default:g}" if isinstance(default, float) else str(default).lower()
+    if field.default in ("", ()):
+        return "none"
+    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default).lower()
 
 
 def _sentence(error: ValidationError) -> str:

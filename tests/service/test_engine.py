@@ -204,7 +204,7 @@ def test_i15_inference_raises(service, error, caplog):
     text = "\n".join(record.getMessage() for record in caplog.records)
     assert reply.headers["X-LCM-Request-Id"] in text
     assert "s3cr3t" not in text
-    assert "LcmError: /x" in text or (type(error).__name__ in text and "in trip" in text)
+    assert " ms /x" in text or (type(error).__name__ in text and "in trip" in text)
     odd.act = lambda: GOOD_DESCRIPTION
     caller.answers("/learning-model", question_body())
 
