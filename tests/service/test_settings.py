@@ -70,7 +70,7 @@ OPEN = {"LCM_HOST": "0.0.0.0"}
     ("environment", "message"),
     [
         ({"LCM_PROT": "1"}, "unknown setting 'LCM_PROT'; did you mean 'LCM_PORT'? choose from LCM_ALLOW_OPEN, "),
-        ({"LCM_XYZZY_QUUX": "1"}, "unknown setting 'LCM_XYZZY_QUUX'; choose from"),
+        ({"LCM_XYZZY_QUUX": "1"}, "unknown setting 'LCM_XYZZY_QUUX'; "),
         ({"LCM_PORT": "http"}, "LCM_PORT is 'http'; it must be a whole number from 0 to 65535"),
         ({"LCM_PORT": "80.5"}, "it must be a whole number from 0 to 65535"),
         ({"LCM_PORT": "65536"}, "LCM_PORT is '65536'; it must be a whole number from 0 to 65535"),
