@@ -1,4 +1,4 @@
-"""Measure how well contributed images are found again: `python tests/memory_report.py [IMAGES]`; no test.
+"""Measure how well contributed images are found again: `python benchmarks/memory_report.py [IMAGES]`; no test.
 
 Contributes IMAGES (all 6,000) train images of Flickr8k, then asks for each of them as it is, saved anew or resized in
 one of the ways of altered.py, and cropped in another, and for the dev images. Prints the tables of reports/memory.md.

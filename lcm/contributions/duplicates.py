@@ -151,7 +151,7 @@ class Signatures:
         self._images: list[str] = []  # of the rows, which never move while others look; empty: it was removed
         self._free: list[int] = []  # rows without an image
         self._directions = np.empty((0, WIDTH), np.float32)  # of length 1; room for more than there are
-        self._thumbnails = tempfile.TemporaryFile()  # of the rows  # noqa: SIM115 - as long as this is
+        self._thumbnails = tempfile.TemporaryFile()  # noqa: SIM115 - of the rows; it is gone when this is
 
     def __contains__(self, image: str) -> bool:
         return image in self._rows
