@@ -11,19 +11,23 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, request
 
 from lcm.errors import LcmError
 from lcm.service import http
-from lcm.service.engine import Engine, Store
+from lcm.service.engine import Engine
 from lcm.service.schemas import CONTRIBUTOR, answer_body, answer_headers, read_source
 from lcm.service.settings import Settings
 
 if TYPE_CHECKING:
     from lcm.captioning.description import Captioner
+    from lcm.contributions.store import ContributionStore
 
 HELLO = "Hello World! POST an image to /learning-model for its caption, and an image with its caption to /caption.\n"
 routes = Blueprint("lcm", __name__)
 
 
 def create_app(
-    settings: Settings | None = None, *, captioner: "Captioner | None" = None, store: Store | None = None
+    settings: Settings | None = None,
+    *,
+    captioner: "Captioner | None" = None,
+    store: "ContributionStore | None" = None,
 ) -> Flask:
     """Return the service; what is not given comes from the environment, the model from its bundle.
 
@@ -72,7 +76,7 @@ def contribute() -> tuple[Response, dict[str, str]]:
 def describe() -> tuple[Response, dict[str, str]]:
     """Describe an image."""
     description, model = engine().describe(http.read_body())
-    return jsonify(answer_body(description)), answer_headers(description, model.version, model.source)
+    return jsonify(answer_body(description)), answer_headers(description, model.version)
 
 
 def main() -> int:

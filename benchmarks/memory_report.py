@@ -1,4 +1,4 @@
-"""Measure how well contributed images are found again: `python tests/memory_report.py [IMAGES]`; no test.
+"""Measure how well contributed images are found again: `python benchmarks/memory_report.py [IMAGES]`; no test.
 
 Contributes IMAGES (all 6,000) train images of Flickr8k, then asks for each of them as it is, saved anew or resized in
 one of the ways of altered.py, and cropped in another, and for the dev images. Prints the tables of reports/memory.md.
@@ -8,7 +8,6 @@ import gc
 import hashlib
 import os
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,9 +17,8 @@ import numpy as np
 
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import SeenImage
-from lcm.contributions.duplicates import SIDE, WIDTH, Signatures
+from lcm.contributions.duplicates import SIDE, Signatures
 from lcm.features.cache import map_in_order
-from lcm.service.recall import Correction, CorrectionIndex
 from tests.fakes.altered import CROPPED, RESIZED, SAVED_ANEW, alter
 
 FLICKR8K = Path(os.environ.get("LCM_FLICKR8K") or Path(__file__).resolve().parents[2] / "shared" / "flickr8k")
@@ -59,35 +57,18 @@ def contribute(captioner, signatures, train) -> dict[str, str]:
     return name_of
 
 
-def time_many(captioner, folder: Path) -> None:
+def time_many(captioner) -> None:
     """Print how long a look takes, and how much memory it needs, among MANY images."""
-    signatures, random = Signatures(folder / "many.sqlite", captioner.encoder), np.random.default_rng(0)
-    directions = random.standard_normal((MANY, WIDTH)).astype(np.float32) + 1
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    thumbnails = random.integers(0, 256, (100, SIDE * SIDE * 3), np.uint8)
-    rows = (
-        (signatures._key, f"{number:064x}", directions[number].astype(np.float16).tobytes(), thumbnails[number % 100])
-        for number in range(MANY)
-    )
-    signatures._connection.execute("BEGIN")
-    signatures._connection.executemany("INSERT INTO signatures VALUES (?, ?, ?, ?)", rows)
-    signatures._connection.execute("COMMIT")
-    signatures.close()
-    del directions
-    del rows
+    random = np.random.default_rng(0)
+    width = len(captioner.see(read(names("dev")[0])).features["pooled"])
+    pixels = random.integers(0, 256, (100, SIDE, SIDE, 3), np.uint8)
     gc.collect()
-    before, started = resident_mb(), time.perf_counter()
-    signatures, memory = Signatures(folder / "many.sqlite", captioner.encoder), CorrectionIndex()
-    loaded = time.perf_counter() - started
-    memory.use(signatures)
+    before, signatures = resident_mb(), Signatures(captioner.encoder)
     for number in range(MANY):
-        memory.add(
-            f"{number:064x}", Correction(number, f"a caption of some fifty letters, as people write {number}", True)
-        )
-    grown = resident_mb() - before
-    size = (folder / "many.sqlite").stat().st_size / 2**20
-    print(f"\n{MANY:,} images: loaded in {loaded:.2f} s, {grown:.0f} MB of memory, {size:.0f} MB on disk")
-    time_looks(captioner, memory)
+        features = random.standard_normal(width).astype(np.float32) + 1
+        signatures.add(f"{number:064x}", SeenImage(b"", pixels[number % 100], {"pooled": features}))
+    print(f"\n{MANY:,} images: {resident_mb() - before:.0f} MB of memory")
+    time_looks(captioner, signatures)
 
 
 def resident_mb() -> float:
@@ -95,13 +76,9 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def time_looks(captioner, memory: CorrectionIndex) -> None:
+def time_looks(captioner, signatures: Signatures) -> None:
     asked = [captioner.see(read(name)) for name in names("dev")[:100]]
-
-    def look(seen: SeenImage) -> None:
-        memory.find(hashlib.sha256(seen.source).hexdigest(), seen, captioner.encoder)
-
-    print(f"a look: {timed(look, asked)}")
+    print(f"a look: {timed(signatures.copies, asked)}")
     print(f"a description without it: {timed(lambda seen: captioner.describe(seen.source), asked[:30])}")
 
 
@@ -129,40 +106,37 @@ def time_contributions(captioner, signatures: Signatures) -> None:
 def main(count: int) -> None:
     train = names("train")
     train = train[:: max(1, len(train) // count)][:count]
-    with tempfile.TemporaryDirectory() as folder:
-        captioner = load_captioner(threads=1)
-        signatures = Signatures(Path(folder) / "signatures.sqlite", captioner.encoder)
-        name_of = contribute(captioner, signatures, train)
-        print(f"{len(train):,} train images contributed, {len(name_of):,} different")
-        kept, cropped = [*SAVED_ANEW, *RESIZED], list(CROPPED)
-        jobs = [("the same bytes", name) for name in train]
-        jobs += [(kept[place % len(kept)], name) for place, name in enumerate(train)]
-        jobs += [(cropped[place % len(cropped)], name) for place, name in enumerate(train)]
-        asked, found, wrong = defaultdict(int), defaultdict(int), defaultdict(set)
-        for way, name, own, images in looks(captioner, signatures, jobs):
-            asked[way] += 1
-            found[way] += own in images
-            wrong[way] |= {f"{name} as {name_of[image]}" for image in images if image != own}
-        print("\n| | asked | found | others found |\n|---|---|---|---|")
-        for way in asked:
-            print(f"| {way} | {asked[way]:,} | {found[way] / asked[way]:.2%} | {len(wrong[way])} |")
-        for label, ways in (("saved anew", SAVED_ANEW), ("resized", RESIZED), ("cropped", CROPPED)):
-            total = sum(asked[way] for way in ways)
-            print(f"{label}: {sum(found[way] for way in ways)} of {total}")
-        print("others:", sorted(set().union(*wrong.values())))
-        dev = [("the same bytes", name) for name in names("dev")[: max(count // 6, 50)]]
-        false = [
-            (name, [name_of[image] for image in images])
-            for _, name, _, images in looks(captioner, signatures, dev)
-            if images
-        ]
-        print(f"dev: {len(dev):,} images, taken for train images: {false}")
-        memory = CorrectionIndex()
-        memory.use(signatures)
-        print(f"\n{len(train):,} images:")
-        time_looks(captioner, memory)
-        time_contributions(captioner, signatures)
-        time_many(captioner, Path(folder))
+    captioner = load_captioner(threads=1)
+    signatures = Signatures(captioner.encoder)
+    name_of = contribute(captioner, signatures, train)
+    print(f"{len(train):,} train images contributed, {len(name_of):,} different")
+    kept, cropped = [*SAVED_ANEW, *RESIZED], list(CROPPED)
+    jobs = [("the same bytes", name) for name in train]
+    jobs += [(kept[place % len(kept)], name) for place, name in enumerate(train)]
+    jobs += [(cropped[place % len(cropped)], name) for place, name in enumerate(train)]
+    asked, found, wrong = defaultdict(int), defaultdict(int), defaultdict(set)
+    for way, name, own, images in looks(captioner, signatures, jobs):
+        asked[way] += 1
+        found[way] += own in images
+        wrong[way] |= {f"{name} as {name_of[image]}" for image in images if image != own}
+    print("\n| | asked | found | others found |\n|---|---|---|---|")
+    for way in asked:
+        print(f"| {way} | {asked[way]:,} | {found[way] / asked[way]:.2%} | {len(wrong[way])} |")
+    for label, ways in (("saved anew", SAVED_ANEW), ("resized", RESIZED), ("cropped", CROPPED)):
+        total = sum(asked[way] for way in ways)
+        print(f"{label}: {sum(found[way] for way in ways)} of {total}")
+    print("others:", sorted(set().union(*wrong.values())))
+    dev = [("the same bytes", name) for name in names("dev")[: max(count // 6, 50)]]
+    false = [
+        (name, [name_of[image] for image in images])
+        for _, name, _, images in looks(captioner, signatures, dev)
+        if images
+    ]
+    print(f"dev: {len(dev):,} images, taken for train images: {false}")
+    print(f"\n{len(train):,} images:")
+    time_looks(captioner, signatures)
+    time_contributions(captioner, signatures)
+    time_many(captioner)
 
 
 if __name__ == "__main__":

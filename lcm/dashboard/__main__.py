@@ -26,11 +26,11 @@ def main(options: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the `finally` below
     running: list[subprocess.Popen] = []
     try:
-        if client.is_local and not client.is_there():
+        if client.is_local and not client.health():
             print(f"no service answers at {client.host}:{client.port}: starting lcm serve", flush=True)
             address = ["--host", client.host, "--port", str(client.port)]
             running.append(subprocess.Popen([sys.executable, "-m", "lcm", "serve", *address]))
-            while not client.is_there():
+            while not client.health():
                 if running[0].poll() is not None:
                     print("the service for the page has ended; what it wrote above says why", file=sys.stderr)
                     return 1

@@ -50,7 +50,7 @@ class Dashboard:
 
     def look_for_service(self) -> None:
         """Say who answers, or what to start."""
-        if self._client.is_there():
+        if self._client.health():
             self.who.value = note(f"Answers come from {self._client.place}.")
         else:
             missing = f"No answer from {self._client.place}: {self._client.how_to_start}; then reload this page."

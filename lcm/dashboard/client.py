@@ -43,24 +43,6 @@ class Answer:
     contributed: bool  # whether a person wrote the caption
     confidence: float | None  # of the caption; None: not calibrated, or contributed
 
-    @classmethod
-    def from_reply(cls, body: Mapping[str, Any], headers: Mapping[str, str]) -> Self:
-        """Build from a reply of POST /learning-model; raises ServiceError when it is no description."""
-        try:
-            caption, english = str(body["captions"][0]), [str(one) for one in body["english_captions"]]
-            confidence = headers.get("X-LCM-Confidence")
-            return cls(
-                caption=caption,
-                others=tuple(one for one in english if one != caption),
-                tags=tuple((str(word), float(score)) for word, score in body["tags"]),
-                model=unquote(headers.get("X-LCM-Model", "")),
-                version=headers.get("X-LCM-Model-Version", ""),
-                contributed=headers.get("X-LCM-Source") == "contribution",
-                confidence=float(confidence) if confidence else None,
-            )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ServiceError("the service answered with something that is no description; is it lcm?") from error
-
 
 @dataclass(frozen=True)
 class Receipt:
@@ -68,14 +50,6 @@ class Receipt:
 
     number: int
     known: bool  # the same photo with the same caption was there before
-
-    @classmethod
-    def from_reply(cls, body: Mapping[str, Any], headers: Mapping[str, str]) -> Self:
-        """Build from a reply of POST /caption; raises ServiceError when it does not say that the caption is kept."""
-        number = body.get("id")
-        if type(number) is not int:
-            raise ServiceError("the service did not say that it keeps the caption; is it lcm?")
-        return cls(number, headers.get("X-LCM-Known") == "true")
 
 
 class ServiceClient:
@@ -94,64 +68,84 @@ class ServiceClient:
         self._open = urllib.request.build_opener(*handlers).open
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+    def from_environment(cls) -> Self:
         """Return the client that LCM_SERVICE and LCM_TOKEN ask for."""
-        address, token = (environment.get(name, "").strip() for name in (SERVICE, "LCM_TOKEN"))
+        address, token = (os.environ.get(name, "").strip() for name in (SERVICE, "LCM_TOKEN"))
         return cls(address or DEFAULT_ADDRESS, token)
 
-    def is_there(self) -> bool:
-        """Return whether a service of lcm answers, with a model or still without."""
-        return "ready" in self._health()
-
-    def version(self) -> str:
-        """Return the first digits of the version that answers now; empty where that is not known."""
-        return str(self._health().get("version") or "")
+    def health(self) -> Mapping[str, Any]:
+        """Return what a service of lcm says of itself ("ready", "version"), with a model or still without; else {}."""
+        with suppress(ServiceError):
+            _, reply, _ = self._send("/healthz", timeout_s=HEALTH_TIMEOUT_S)
+            return reply if "ready" in reply else {}
+        return {}
 
     def describe(self, photo: bytes) -> Answer:
         """Return what the service says of a photo; raises DataError for one that is too large."""
         if len(photo) > MAX_PHOTO:
             size = f"{len(photo) / (1 << 20):.1f} MB; up to {MAX_PHOTO >> 20} MB are accepted"
             raise DataError(f"the file has {size}: save it smaller")
-        return Answer.from_reply(*self._post("/learning-model", {"image": base64.b64encode(photo).decode()}))
+        body, headers = self._post("/learning-model", {"image": base64.b64encode(photo).decode()})
+        try:
+            caption, confidence = str(body["captions"][0]), headers.get("X-LCM-Confidence")
+            return Answer(
+                caption=caption,
+                others=tuple(str(one) for one in body["english_captions"] if one != caption),
+                tags=tuple((str(word), float(score)) for word, score in body["tags"]),
+                model=unquote(headers.get("X-LCM-Model", "")),
+                version=headers.get("X-LCM-Model-Version", ""),
+                contributed=headers.get("X-LCM-Source") == "contribution",
+                confidence=float(confidence) if confidence else None,
+            )
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ServiceError("the service answered with something that is no description; is it lcm?") from error
 
     def contribute(self, photo: bytes, caption: str, contributor: str = "") -> Receipt:
         """Have a photo kept with a caption; it is on the service's disk when this returns."""
-        body = {"image": base64.b64encode(photo).decode(), "caption": caption, "fileType": ""}
+        sent = {"image": base64.b64encode(photo).decode(), "caption": caption, "fileType": ""}
         # A header holds Latin-1; the service says which letters a name may have.
         name = contributor.encode().decode("latin-1")
-        return Receipt.from_reply(*self._post("/caption", body, {"X-LCM-Contributor": name} if name else {}))
-
-    def _health(self) -> dict[str, Any]:
-        with suppress(ServiceError):
-            return self._send(urllib.request.Request(f"{self._address}/healthz"), HEALTH_TIMEOUT_S)[1]
-        return {}
+        body, headers = self._post("/caption", sent, {"X-LCM-Contributor": name} if name else {})
+        if type(body.get("id")) is not int:
+            raise ServiceError("the service did not say that it keeps the caption; is it lcm?")
+        return Receipt(body["id"], headers.get("X-LCM-Known") == "true")
 
     def _post(
         self, route: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
-    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+    ) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         """Return the JSON object and the headers of a reply; raises ServiceError with the words of a refusal."""
         headers = {"Content-Type": "application/json", **(headers or {})}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        request = urllib.request.Request(f"{self._address}{route}", json.dumps(body).encode(), headers)
-        status, reply, reply_headers = self._send(request, TIMEOUT_S)
+        status, reply, reply_headers = self._send(route, json.dumps(body).encode(), headers)
         if status >= 400:
             why = str(reply.get("error") or f"the service refused with {status}")
             raise ServiceError(f"{why} (set LCM_TOKEN where this page is started)" if status == 401 else why)
         return reply, reply_headers
 
-    def _send(self, request: urllib.request.Request, timeout_s: float) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+    def _send(
+        self,
+        route: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
         """Return status, JSON object (empty for another body) and headers; raises ServiceError when nobody answers."""
+        request = urllib.request.Request(f"{self._address}{route}", body, headers or {})
         try:
             try:
                 reply = self._open(request, timeout=timeout_s)
             except urllib.error.HTTPError as error:
                 reply = error  # which is the reply, too
             with reply:
-                return reply.status, _json_object(reply.read(MAX_REPLY)), reply.headers
+                status, data, reply_headers = reply.status, reply.read(MAX_REPLY), reply.headers
         except (OSError, HTTPException) as error:
             why = str(getattr(error, "reason", error)) or type(error).__name__
             raise ServiceError(f"{self.place} does not answer ({why}); {self.how_to_start}") from error
+        found = None
+        with suppress(ValueError):
+            found = json.loads(data)
+        return status, found if isinstance(found, dict) else {}, reply_headers
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
@@ -160,11 +154,3 @@ def _host_and_port(address: str) -> tuple[str, int]:
         if parts.scheme in ("http", "https") and parts.hostname:
             return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
     raise ConfigError(f"{SERVICE} is {address!r}; it must be an address such as {DEFAULT_ADDRESS}")
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(data)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

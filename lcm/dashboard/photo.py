@@ -5,12 +5,9 @@ word; so photo_drop.js says in the browser how large a file may be.
 """
 
 import base64
-import hashlib
 import io
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
@@ -20,15 +17,17 @@ import anywidget
 import ipywidgets as widgets
 import numpy as np
 import traitlets
+from PIL import Image
 
-from lcm.captioning.bundle import MANIFEST, Bundle, Manifest
+from lcm.captioning.bundle import Bundle
 from lcm.captioning.captioner import find_bundle
 from lcm.dashboard.client import MAX_PHOTO, Answer, ServiceClient
-from lcm.dashboard.widgets import SENT_ON_LEAVING, answer_card, error_note, image, message_for, note
+from lcm.dashboard.widgets import SENT_ON_LEAVING, answer_card, fill, image, message_for, note
 from lcm.data.images import open_image, read_image
-from lcm.errors import DataError, LcmError
+from lcm.errors import DataError
 from lcm.evaluation.gallery import attention_of, looked_at, thumbnail
 from lcm.features.encoders import Encoder
+from lcm.registry import short_digest
 
 IMAGES = ("*.jpg", "*.jpeg", "*.png", "*.webp", "*.gif")
 CORRECT = "<h2>Is the caption wrong?</h2><p>What you send is kept, and is the answer from now on.</p>"
@@ -36,49 +35,34 @@ MAP_SIDE = 240  # pixels of the longer side of an attention map
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 
 
-@dataclass(frozen=True)
-class AttentionMap:
-    """Where the model looked as it wrote one word."""
-
-    word: str
-    place: str  # of the most weight: "top left"
-    picture: str  # base64 of a JPEG: the photo without colour, and coloured where it looked
-
-
-def attention_maps(photo: bytes, answer: Answer) -> list[AttentionMap]:
-    """Return a map for each word of an answer's caption; raises DataError where that cannot be told.
+def attention_maps(photo: bytes, answer: Answer) -> str:
+    """Return a picture for each word of an answer's caption, without colour and coloured where the model looked.
 
     The service's replies hold no weights, so they are computed here, by the same bundle where this machine has it.
+    Raises DataError where that cannot be told.
     """
-    if not (folder := local_bundle(answer.version)):
+    folder = find_bundle()
+    if not answer.version or short_digest(folder) != answer.version:
         raise DataError("The model that answered is not this machine's current one: where it looked cannot be shown.")
     bundle, encoder = open_bundle(folder, answer.version)
+    if not bundle.has_attention:
+        raise DataError("This model cannot tell where it looked.")
     kind = bundle.manifest.feature_kind
     features = encoder.encode(read_image(photo, encoder.spec.size)[None], (kind,))[kind][0]  # [N, F]
-    words, weights = attention_of(bundle, features, answer.caption)  # T, [T, N]
     small = open_image(photo)
     small.thumbnail((MAP_SIDE, MAP_SIDE))
-    pixels = np.asarray(small)
-    return [
-        AttentionMap(word, place_of(row), _jpeg(looked_at(pixels, row)))
-        for word, row in zip(words, weights, strict=True)
-    ]
-
-
-def local_bundle(version: str) -> Path | None:
-    """Return the folder of the bundle that answers on this machine; None where it has another version."""
-    with suppress(OSError, LcmError):
-        folder = find_bundle()
-        digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-        return folder if version and digest.startswith(version) else None
-    return None
+    pixels, figures = np.asarray(small), ""
+    for word, weights in zip(*attention_of(bundle, features, answer.caption), strict=True):
+        alt = f"Where the model looked for {word}: {place_of(weights)}"
+        figures += (
+            f"<figure>{image(_jpeg(looked_at(pixels, weights)), alt)}<figcaption>{escape(word)}</figcaption></figure>"
+        )
+    return f'<div class="card"><div class="maps">{figures}</div></div>' if figures else note("The caption is empty.")
 
 
 @lru_cache(maxsize=1)
 def open_bundle(folder: Path, _version: str) -> tuple[Bundle, Encoder]:
-    """Return a bundle that can tell where its model looked, and its encoder; raises DataError for one that cannot."""
-    if Manifest.load(folder).feature_kind != "grid":
-        raise DataError("This model cannot tell where it looked.")
+    """Return a bundle and its encoder."""
     bundle = Bundle(folder)
     return bundle, bundle.encoder()
 
@@ -92,21 +76,9 @@ def place_of(weights: np.ndarray) -> str:
 
 
 def _jpeg(pixels: np.ndarray) -> str:
-    from PIL import Image
-
     with io.BytesIO() as buffer:
         Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
         return base64.b64encode(buffer.getvalue()).decode()
-
-
-def attention_grid(maps: Sequence[AttentionMap]) -> str:
-    """Return a picture for each word of a caption, as HTML."""
-    figures = "".join(
-        f"<figure>{image(one.picture, f'Where the model looked for {one.word}: {one.place}')}"
-        f"<figcaption>{escape(one.word)}</figcaption></figure>"
-        for one in maps
-    )
-    return f'<div class="card"><div class="maps">{figures}</div></div>' if figures else note("The caption is empty.")
 
 
 class PhotoDrop(anywidget.AnyWidget):
@@ -160,14 +132,14 @@ class PhotoPage:
         # about-photo: gone in the browser as soon as another photo is on its way, so that no click is about that one.
         self._shown = widgets.VBox([self.answer, self.show_maps, self.maps, *correction]).add_class("about-photo")
         self.view = widgets.VBox([self.drop, self._shown])
-        self._hide()
+        self._shown.layout.display = "none"
 
     def draw(self) -> None:
         """Leave everything as it is: an answer stays when people come back from another page."""
 
     def take(self, name: str, photo: bytes) -> None:
         """Ask about a photo and show what is said of it, or why nothing is."""
-        self._hide()
+        self._shown.layout.display = "none"
         self.drop.say(f"Asking about {name} …", "busy")
         try:
             answer = self._client.describe(photo)
@@ -201,12 +173,8 @@ class PhotoPage:
     def draw_attention(self) -> None:
         """Show where the model looked at each word, or why that cannot be told."""
         self.show_maps.disabled, self.maps.value = True, note("Looking …")
-        try:
-            self.maps.value = attention_grid(attention_maps(self._photo, self._answer))
-        except Exception as error:  # as above
-            self.maps.value = error_note(error)
-        finally:
-            self.show_maps.disabled = False
+        fill(self.maps, lambda: attention_maps(self._photo, self._answer))
+        self.show_maps.disabled = False
 
     def _show(self, answer: Answer) -> None:
         self._answer = answer
@@ -214,6 +182,3 @@ class PhotoPage:
         self.show_maps.layout.display = "none" if answer.contributed else None  # the model looked at nothing then
         self.caption.value, self.maps.value, self.sent.value = answer.caption, "", ""
         self._shown.layout.display = None
-
-    def _hide(self) -> None:
-        self._shown.layout.display = "none"

@@ -5,7 +5,7 @@ It only reads reports; a file that is missing or damaged is said to be so.
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from typing import Any
 import ipywidgets as widgets
 
 from lcm.dashboard.client import ServiceClient
-from lcm.dashboard.widgets import Cell, error_note, note, table
+from lcm.dashboard.widgets import Cell, fill, note, table
 from lcm.paths import GATE, newest_first
 from lcm.registry import Version, all_versions
 
 SCORES = {"cider": "CIDEr", "bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "wer": "WER"}
 SMALLER_IS_BETTER = ("wer",)
+VERDICTS = {True: "passed", False: "refused", None: "not asked"}  # of the gate
 FIGURES = {  # of a run: what each shows, for those who cannot see it
     "learning_curves.png": "Learning curves: loss or reward, CIDEr on dev, learning rate and speed of each epoch",
     "reinforce_curves.png": "Learning curves of the second, self-critical stage",
@@ -36,11 +37,6 @@ def read_record(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def find_runs(runs: Path) -> list[Path]:
-    """Return the folders of the runs that were measured or compared, the newest first."""
-    return [path.parent for path in newest_first(runs.glob("*/metrics.json"))]
-
-
 def comparison_part(reports: Path) -> str:
     """Return the newest comparison: a run's, or the one that is kept in the reports."""
     files = newest_first([reports / "comparison.json", *reports.glob("runs/*/comparison.json")])
@@ -51,7 +47,7 @@ def comparison_part(reports: Path) -> str:
     about = f"{record.get('data')}, {record.get('split')}, {record.get('images')} images; 95 % intervals over images."
     rows = [[Cell(name), *(_score(models, name, metric) for metric in SCORES)] for name in models]
     scores = table(["captioner", *SCORES.values()], rows)
-    return f"<p class='quiet'>{escape(about)} Best of each column in bold.</p>{scores}{forest(models, 'cider')}"
+    return f"<p class='quiet'>{escape(about)} Best of each column in bold.</p>{scores}"
 
 
 def _score(models: Mapping[str, Mapping], name: str, metric: str) -> Cell:
@@ -59,29 +55,9 @@ def _score(models: Mapping[str, Mapping], name: str, metric: str) -> Cell:
     if name not in values:
         return Cell("not measured")
     best = (min if metric in SMALLER_IS_BETTER else max)(values.values())
-    low, high = _interval(models[name], metric)
+    low, high = (models[name].get(f"{metric}_{end}") for end in ("low", "high"))
     ends = "" if low is None else f"{low:.3f} to {high:.3f}"
     return Cell(f"{values[name]:.3f}", ends, values[name] == best)
-
-
-def _interval(scores: Mapping[str, Any], metric: str) -> tuple[float | None, float | None]:
-    return scores.get(f"{metric}_low"), scores.get(f"{metric}_high")
-
-
-def forest(models: Mapping[str, Mapping], metric: str) -> str:
-    """Return bars of a score with their intervals; the table says the same in numbers."""
-    found = {name: its for name, its in models.items() if its.get(metric) is not None}
-    most = max((max(its[metric], _interval(its, metric)[1] or 0) for its in found.values()), default=0)
-    if most <= 0:
-        return ""
-    rows = ""
-    for name, its in found.items():
-        low, high = _interval(its, metric)
-        ends = "" if low is None else f'<b style="left: {low / most:.1%}; width: {(high - low) / most:.1%}"></b>'
-        bar = f'<span class="range"><i style="width: {its[metric] / most:.1%}"></i>{ends}</span>'
-        rows += f'<div><span>{escape(name)}</span>{bar}<span class="score">{its[metric]:.3f}</span></div>'
-    label = f"{SCORES[metric]} of each captioner as bars, with intervals; the numbers are in the table"
-    return f'<h3>{SCORES[metric]}</h3><div class="forest" role="img" aria-label="{label}">{rows}</div>'
 
 
 def run_part(run: Path) -> str:
@@ -102,24 +78,22 @@ def _figure(path: Path, alt: str) -> str:
     return f'<figure><img class="drawn" alt="{escape(alt)}" src="data:image/png;base64,{data}"></figure>'
 
 
-def versions_part(versions: Sequence[Version], answering: str) -> str:
+def versions_part(versions: Sequence[Version], answering: str | None) -> str:
     """Return the versions, the newest first, with why each was published and what the gate found.
 
-    `answering` is the version that the service answers with, which need not be the current one here; empty: unknown.
+    `answering` is the version that the service answers with, which need not be the current one here; None: unknown.
     """
     rows = []
     for one in reversed(versions):
         record, cider = one.as_record(), one.metrics.get("cider")
-        gate = record["decision"]
-        states = {"answers now": one.digest == answering != "", "current": one.is_current, "before it": one.is_before}
+        states = {"answers now": one.digest == answering, "current": one.is_current, "before it": one.is_before}
         state = one.fault or next((words for words, holds in states.items() if holds), "kept")
-        passed = "not asked" if "publish" not in gate else "passed" if gate["publish"] else "refused"
         rows.append(
             [
                 Cell(one.name, one.digest),
                 Cell(state),
                 Cell(record["published"] or "with lcm", record["by"] or ""),
-                Cell(passed, record["reason"] or ""),
+                Cell(VERDICTS[record["decision"].get("publish")], record["reason"] or ""),
                 Cell("not measured" if cider is None else f"{cider:.3f}"),
             ]
         )
@@ -135,12 +109,12 @@ def gate_part(runs: Path) -> str:
     record = read_record(files[0]) if files else {}
     if "publish" not in record:
         return "<p>No retraining has come to the gate yet.</p>"
-    verdict = "passed" if record["publish"] else "refused"
     rows = [
         [Cell(one["name"]), Cell(str(one["rule"])), Cell("yes" if one["passed"] else "no")]
         for one in record.get("checks") or []
     ]
-    said = f"<p><b>{verdict}</b>: {escape(str(record.get('reason', '')))} ({escape(files[0].parent.name)})</p>"
+    reason = escape(f"{record.get('reason', '')} ({files[0].parent.name})")
+    said = f"<p><b>{VERDICTS[record['publish']]}</b>: {reason}</p>"
     return said + (table(["check", "rule", "holds"], rows) if rows else "")
 
 
@@ -167,25 +141,20 @@ class QualityPage:
 
     def draw(self) -> None:
         """Read the reports and the versions, and show them."""
-        self._fill(self.comparison, lambda: comparison_part(self._reports))
+        fill(self.comparison, lambda: comparison_part(self._reports))
         runs = self._reports / "runs"
-        found, chosen = find_runs(runs), self.run.value
+        found, chosen = [path.parent for path in newest_first(runs.glob("*/metrics.json"))], self.run.value
         self.run.options = [(path.name, path) for path in found]
         if found:
             trained = [path for path in found if (path / "figures" / "learning_curves.png").is_file()]
             self.run.value = chosen if chosen in found else [*trained, *found][0]
         self.run.layout.display = None if found else "none"
         self._draw_run()
-        self._fill(self.versions, lambda: versions_part(all_versions(), self._client.version()) + gate_part(runs))
+        fill(
+            self.versions, lambda: versions_part(all_versions(), self._client.health().get("version")) + gate_part(runs)
+        )
 
     def _draw_run(self) -> None:
         run = self.run.value
         no_run = "<p>No run yet: <code>lcm run --params sample</code> makes one.</p>"
-        self._fill(self.run_part, lambda: run_part(run) if run else no_run)
-
-    @staticmethod
-    def _fill(part: widgets.HTML, read: Callable[[], str]) -> None:
-        try:
-            part.value = read()
-        except Exception as error:  # whatever it is, the other parts are shown
-            part.value = error_note(error)
+        fill(self.run_part, lambda: run_part(run) if run else no_run)

@@ -4,9 +4,11 @@ Every text is escaped, every picture is inside the page.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+
+import ipywidgets as widgets
 
 from lcm.captioning.description import percent
 from lcm.dashboard.client import Answer
@@ -81,6 +83,14 @@ def note(text: str, kind: str = "quiet") -> str:
 def error_note(error: Exception) -> str:
     """Return what people are told of an error."""
     return note(message_for(error), "bad")
+
+
+def fill(part: widgets.HTML, read: Callable[[], str]) -> None:
+    """Put into a widget what `read` returns, or why it failed: whatever that is, the page stays usable."""
+    try:
+        part.value = read()
+    except Exception as error:
+        part.value = error_note(error)
 
 
 def message_for(error: Exception) -> str:

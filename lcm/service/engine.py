@@ -4,79 +4,45 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import BoundedSemaphore
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from lcm.captioning.description import Captioner, Description
+from lcm.contributions.mirror import open_mirror
+from lcm.contributions.store import Contribution, ContributionStore
 from lcm.errors import BadImageError, LcmError
-from lcm.service.model_loader import Model, ModelLoader, check_tagger
+from lcm.service.model_loader import Model, ModelLoader
 from lcm.service.recall import Recall
-from lcm.service.schemas import (
-    BrokenAnswerError,
-    BusyError,
-    ContributionRequest,
-    DescribeRequest,
-    TookTooLongError,
-    WaitedTooLongError,
-)
+from lcm.service.schemas import ContributionRequest, DescribeRequest, RefusedError
 from lcm.service.settings import Settings
 
 Result = TypeVar("Result")
-
-
-class Contribution(Protocol):
-    """What a store says of a contribution."""
-
-    id: int
-    known: bool  # the same image with the same caption was there already
-
-
-class Store(Protocol):
-    """Where contributions go; recall reads them there, too (see recall.StoreReader)."""
-
-    def add(self, image: bytes, caption: str, language: str = "en", source: str = "http") -> Contribution:
-        """Store a pair; returns when it is durable.
-
-        Raises BadImageError and DataError for what cannot be stored, StoreError when nothing can be stored just now.
-        """
-        ...
-
-
-def open_store(settings: Settings) -> tuple[Any, Any]:
-    """Return the contribution store of the state folder, and its mirror where the settings name one, else None.
-
-    Raises ConfigError for a bad LCM_STORE_URL, StoreError when the store cannot be opened.
-    """
-    from lcm.contributions.mirror import open_mirror
-    from lcm.contributions.store import ContributionStore
-
-    store = ContributionStore(settings.home / "contributions")
-    return store, open_mirror(settings.store_url, store)
 
 
 class BoundedWork:
     """At most `running` tasks at once, each in a thread, and `waiting` behind them."""
 
     def __init__(self, running: int, waiting: int, limit_s: float):
-        """Remember the bounds; threads are made as work comes."""
         self._places, self._limit_s = BoundedSemaphore(running + waiting), limit_s
         self._threads = ThreadPoolExecutor(running, "lcm-work")
 
     def run(self, task: Callable[[], Result], *, to_the_end: bool = False) -> Result:
         """Return what `task()` returns, or raise what it raises.
 
-        Raises BusyError at once when there is no place left, WaitedTooLongError when the time limit passes before the
-        task begins, and TookTooLongError when it passes before the task is done, unless it is waited for `to_the_end`.
-        A task that took too long holds its thread and its place until it is done.
+        Raises RefusedError at once when there is no place left, and when the time limit passes before the task begins,
+        or before it is done, unless it is waited for `to_the_end`. A task that took too long holds its thread and its
+        place until it is done.
         """
         if not self._places.acquire(blocking=False):
-            raise BusyError("all places are taken")
+            message = "the service has as much to do as it takes on; send the request again a little later"
+            raise RefusedError(429, message, 1)
         future = self._threads.submit(task)
         future.add_done_callback(lambda _: self._places.release())
         if not wait([future], self._limit_s).done:
             if future.cancel():
-                raise WaitedTooLongError(f"a task waited over {self._limit_s:g} s")
+                raise RefusedError(503, "the service had no time for this request; send it again a little later", 5)
             if not to_the_end:
-                raise TookTooLongError(f"a task took over {self._limit_s:g} s")
+                message = "the answer took longer than the time limit; send the request again later"
+                raise RefusedError(504, message, 5)
         try:
             return future.result()
         finally:
@@ -90,34 +56,31 @@ class BoundedWork:
 class Engine:
     """All that is shared by the requests of a service."""
 
-    def __init__(self, settings: Settings, captioner: Captioner | None = None, store: Store | None = None):
+    def __init__(self, settings: Settings, captioner: Captioner | None = None, store: ContributionStore | None = None):
         """Take what is given, and what the settings name for the rest.
 
-        Raises ConfigError for an unknown tagger, ConfigError and StoreError when the store cannot be opened; a model
-        that cannot be loaded is waited for.
+        Raises ConfigError for an unknown tagger or mirror, StoreError when the store cannot be opened; a model that
+        cannot be loaded is waited for.
         """
-        check_tagger(settings.tagger)
-        self._settings, self._started = settings, time.monotonic()
-        self.models = ModelLoader.of(captioner) if captioner else ModelLoader.of_settings(settings)
-        self.store, self._mirror = (store, None) if store else open_store(settings)
+        self._max_image, self._started = settings.max_image_mb << 20, time.monotonic()
+        self.models = ModelLoader(settings, captioner)
+        self.store = store or ContributionStore(settings.home / "contributions")
+        self._mirror = open_mirror(settings.store_url, self.store)
         # Contributions have places of their own, so that they need not wait for predictions.
         self._predictions, self._intake = (
             BoundedWork(settings.predictions, settings.queue, settings.time_limit_s) for _ in range(2)
         )
-        self._recall = Recall(settings.home, self.models, self.store) if settings.memory else None
+        self._recall = Recall(self.models, self.store) if settings.memory else None
         for part in (self._mirror, self.models, self._recall):
             if part:
                 part.start()
 
     def describe(self, body: bytes) -> tuple[Description, Model]:
-        """Return the description that a request's body asks for, and which model gave it.
-
-        Raises BrokenAnswerError for any error of lcm in the model that is not about the image.
-        """
+        """Return the description that a request's body asks for, and which model gave it."""
         model = self.models.require()
 
         def answer() -> Description:
-            asked = DescribeRequest.read(body, self._settings.max_image)
+            asked = DescribeRequest.read(body, self._max_image)
             wanted = (asked.image, asked.samples, asked.labels)
             try:
                 if self._recall:
@@ -126,7 +89,7 @@ class Engine:
             except BadImageError:
                 raise
             except LcmError as error:  # such as a DataError about the word vectors: not the client's mistake
-                raise BrokenAnswerError(str(error)) from error
+                raise LcmError(str(error)) from error
 
         return self._predictions.run(answer), model
 
@@ -134,7 +97,7 @@ class Engine:
         """Store the contribution that a request's body holds; returns when it is durable."""
 
         def store() -> Contribution:
-            sent = ContributionRequest.read(body, self._settings.max_image)
+            sent = ContributionRequest.read(body, self._max_image)
             stored = self.store.add(sent.image, sent.caption, sent.language, source)
             if self._mirror and not stored.known:
                 self._mirror.wake()

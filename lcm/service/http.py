@@ -13,7 +13,7 @@ from flask import Flask, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, NotFound, RequestEntityTooLarge
 
 from lcm.errors import LcmError
-from lcm.service.schemas import EXPOSED_HEADERS, HTTP_MESSAGES, ErrorReply, UnauthorisedError, WrongTypeError
+from lcm.service.schemas import EXPOSED_HEADERS, HTTP_MESSAGES, RefusedError, refusal_of
 from lcm.service.settings import Settings
 
 LOG = logging.getLogger("lcm.service")
@@ -26,7 +26,7 @@ MAX_LOGGED = 2000  # characters of a message that is not ours alone
 def install(app: Flask, settings: Settings, guarded: set[str]) -> None:
     """Put on an app what every request gets; `guarded` are the endpoints that ask for the token, if there is one."""
     # One byte more than is taken: Werkzeug cuts a stream of unknown length there, and the byte tells that it was cut.
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_body + 1, PROPAGATE_EXCEPTIONS=False, DEBUG=False)
+    app.config.update(MAX_CONTENT_LENGTH=(settings.max_body_mb << 20) + 1, PROPAGATE_EXCEPTIONS=False, DEBUG=False)
     app.url_map.merge_slashes = False  # no redirects
     app.log_exception = lambda exc_info: LOG.error("%s %s", g.request_id, stack_of(exc_info[1]))
 
@@ -54,12 +54,12 @@ def install(app: Flask, settings: Settings, guarded: set[str]) -> None:
 
 
 def read_body() -> bytes:
-    """Return the request's body; raises WrongTypeError unless it is plain JSON in UTF-8."""
+    """Return the request's body; raises RefusedError unless it is plain JSON in UTF-8."""
     charset = request.mimetype_params.get("charset", "utf-8")
     if request.mimetype != "application/json" or charset.lower() not in ("utf-8", "utf8"):
-        raise WrongTypeError("send the body as JSON in UTF-8, with the header Content-Type: application/json")
+        raise RefusedError(415, "send the body as JSON in UTF-8, with the header Content-Type: application/json")
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise WrongTypeError("send the body as it is, without the header Content-Encoding: no compression is read")
+        raise RefusedError(415, "send the body as it is, without the header Content-Encoding: no compression is read")
     body = request.get_data(cache=False)
     if len(body) >= current_app.config["MAX_CONTENT_LENGTH"]:
         raise RequestEntityTooLarge
@@ -69,14 +69,14 @@ def read_body() -> bytes:
 
 
 def check_token(header: str, token: str) -> None:
-    """Raise UnauthorisedError unless an Authorization header carries the token.
+    """Raise RefusedError unless an Authorization header carries the token.
 
     Bytes are compared, in constant time: `compare_digest` takes no text beyond ASCII.
     """
     kind, _, sent = header.partition(" ")
     is_right = hmac.compare_digest(sent.strip().encode("utf-8", "surrogatepass"), token.encode("ascii"))
     if kind.lower() != "bearer" or not is_right:
-        raise UnauthorisedError("this service asks for a token; send the header Authorization: Bearer and the token")
+        raise RefusedError(401, "this service asks for a token; send the header Authorization: Bearer and the token")
 
 
 def allow_origin(response: Response, origins: tuple[str, ...]) -> None:
@@ -95,13 +95,12 @@ def allow_origin(response: Response, origins: tuple[str, ...]) -> None:
 
 def refuse(error: LcmError) -> Response:
     """Answer an error of lcm; what went wrong here goes to the log, not to the client."""
-    reply = ErrorReply.of(error)
-    g.reason = type(error).__name__ + (f": {error}" if reply.message else "")
-    response = jsonify(error=reply.message or str(error))
-    response.status_code = reply.status
-    if reply.retry_after_s:
-        response.headers["Retry-After"] = str(reply.retry_after_s)
-    if reply.status == 401:
+    refusal, g.reason = refusal_of(error), str(error)  # which never repeats what was sent
+    response = jsonify(error=str(refusal))
+    response.status_code = refusal.status
+    if refusal.retry_after_s:
+        response.headers["Retry-After"] = str(refusal.retry_after_s)
+    if refusal.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 

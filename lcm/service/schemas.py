@@ -8,12 +8,20 @@ import binascii
 import json
 import re
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn, Self
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+)
 
 from lcm.captioning.captioner import fault_of
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description
@@ -30,15 +38,12 @@ MAX_PARTS = 50_000
 
 CONTRIBUTION = "contribution"  # X-LCM-Source of an answer whose caption was contributed
 CONTRIBUTOR = "X-LCM-Contributor"  # the request's header that may say who contributes
-LCM_HEADERS = tuple(
-    f"X-LCM-{name}" for name in ("Confidence", "Known", "Model", "Model-Version", "Request-Id", "Source")
+EXPOSED_HEADERS = (  # to pages of other origins
+    "Retry-After, X-LCM-Confidence, X-LCM-Known, X-LCM-Model, X-LCM-Model-Version, X-LCM-Request-Id, X-LCM-Source"
 )
-EXPOSED_HEADERS = ", ".join(["Retry-After", *LCM_HEADERS])  # to pages of other origins
 
 _CONTRIBUTOR = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _DATA_URL = re.compile(r"[ \t\r\n]*data:image/[a-z0-9.+-]{1,60}(;[a-z0-9.+=-]{1,60})*;base64,", re.IGNORECASE)
-_BLANKS = b" \t\r\n"
-_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _NOT_IN_TEXT = {"Cc", "Cs"}  # controls, and halves of characters that no UTF-8 can hold
 _KINDS = {bool: "true or false", list: "an array", dict: "an object", str: "text", type(None): "null"}
 _JSON_HELP = 'send one JSON object in UTF-8, such as {"image": "…"}'
@@ -47,77 +52,22 @@ _SAMPLES_RULE = f"must be a whole number from 0 to {MAX_SAMPLES}; the default is
 _LABELS_RULE = f"must be an array of 1 to {MAX_LABELS:,} texts of 1 to {MAX_LABEL_LENGTH} characters each"
 
 
-class BadRequestError(LcmError):
-    """A body or a field that is not what the route takes."""
+class RefusedError(LcmError):
+    """A request that is not done; the message is what the client is told."""
+
+    def __init__(self, status: int, message: str, retry_after_s: int = 0):
+        """Take the HTTP status, and when to send the same request again; 0: it would be refused again."""
+        super().__init__(message)
+        self.status, self.retry_after_s = status, retry_after_s
 
 
-class WrongTypeError(LcmError):
-    """A body of another content type or encoding."""
-
-
-class TooLargeError(LcmError):
-    """An image of more bytes than the service takes."""
-
-
-class UnauthorisedError(LcmError):
-    """No token, or not the right one."""
-
-
-class BusyError(LcmError):
-    """As much work as the service takes on is being done already."""
-
-
-class NotReadyError(LcmError):
-    """There is no model to answer with."""
-
-
-class WaitedTooLongError(LcmError):
-    """The time limit passed before the work could begin."""
-
-
-class TookTooLongError(LcmError):
-    """The time limit passed before the work was done."""
-
-
-class BrokenAnswerError(LcmError):
-    """The model's answer does not meet the contract."""
-
-
-@dataclass(frozen=True)
-class ErrorReply:
-    """How one kind of error is answered."""
-
-    status: int
-    message: str = ""  # empty: the error's own, written for the client
-    retry_after_s: int = 0  # 0: the same request would be refused again
-
-    @classmethod
-    def of(cls, error: LcmError) -> Self:
-        """Return how an error is answered: by its own class, or by the nearest one above that the table names."""
-        return next(ERROR_REPLIES[kind] for kind in type(error).__mro__ if kind in ERROR_REPLIES)
-
-
-ERROR_REPLIES: dict[type[BaseException], ErrorReply] = {
-    BadRequestError: ErrorReply(400),
-    BadImageError: ErrorReply(400),
-    DataError: ErrorReply(400),
-    UnauthorisedError: ErrorReply(401),
-    TooLargeError: ErrorReply(413),
-    WrongTypeError: ErrorReply(415),
-    BusyError: ErrorReply(
-        429, "the service has as much to do as it takes on; send the request again a little later", 1
-    ),
-    NotReadyError: ErrorReply(
-        503, "no model is loaded yet, so images cannot be described; try again a little later", 5
-    ),
-    WaitedTooLongError: ErrorReply(503, "the service had no time for this request; send it again a little later", 5),
-    TookTooLongError: ErrorReply(504, "the answer took longer than the time limit; send the request again later", 5),
-    StoreBusyError: ErrorReply(503, "the store of contributions is busy and nothing was stored; send it again", 1),
-    StoreFullError: ErrorReply(
-        507, "there is no space left for contributions and nothing was stored; send it later", 60
-    ),
-    StoreError: ErrorReply(503, "contributions cannot be stored just now and nothing was; try again later", 10),
-    LcmError: ErrorReply(500, "something went wrong in the service; its log names the cause under the request's id"),
+BROKEN = "something went wrong in the service; its log names the cause under the request's id"
+# Status, message and Retry-After of what goes wrong here.
+FAULTS: dict[type[BaseException], tuple[int, str, int]] = {
+    StoreBusyError: (503, "the store of contributions is busy and nothing was stored; send it again", 1),
+    StoreFullError: (507, "there is no space left for contributions and nothing was stored; send it later", 60),
+    StoreError: (503, "contributions cannot be stored just now and nothing was; try again later", 10),
+    LcmError: (500, BROKEN, 0),
 }
 # What HTTP itself refuses, before any of our code; everything else keeps the standard's name.
 HTTP_MESSAGES = {
@@ -126,8 +76,17 @@ HTTP_MESSAGES = {
     405: "this address does not take this method; the header Allow says which ones it takes",
     413: "the request body is larger than the service takes; send a smaller image",
     414: "the address is longer than the service takes; send a shorter one",
-    500: ERROR_REPLIES[LcmError].message,
+    500: BROKEN,
 }
+
+
+def refusal_of(error: LcmError) -> RefusedError:
+    """Return how an error of lcm is answered."""
+    if isinstance(error, RefusedError):
+        return error
+    if isinstance(error, BadImageError | DataError):
+        return RefusedError(400, str(error))
+    return RefusedError(*next(FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS))
 
 
 def decode_image(text: str, max_bytes: int) -> bytes:
@@ -136,11 +95,11 @@ def decode_image(text: str, max_bytes: int) -> bytes:
     A `data:image/…;base64,` prefix may lead; ASCII blanks and line breaks anywhere are dropped; then only the standard
     alphabet (+ /) or only the URL-safe one (- _), padded with = to a multiple of four. Everything else is refused:
     Python's own decoder drops what it does not know and gives other bytes, and without padding a text that was cut
-    short looks whole. Raises ValueError, and TooLargeError for more than `max_bytes`.
+    short looks whole. Raises ValueError, and RefusedError for more than `max_bytes`.
     """
     prefix = _DATA_URL.match(text[:500])
     try:
-        raw = text[prefix.end() if prefix else 0 :].encode("ascii").translate(None, _BLANKS)
+        raw = text[prefix.end() if prefix else 0 :].encode("ascii").translate(None, b" \t\r\n")
     except UnicodeEncodeError:
         raise ValueError(f"holds characters beyond ASCII, which base64 does not have; {_IMAGE_HELP}") from None
     if not raw:
@@ -148,9 +107,9 @@ def decode_image(text: str, max_bytes: int) -> bytes:
     if b"-" in raw or b"_" in raw:
         if b"+" in raw or b"/" in raw:
             raise ValueError(f"mixes both alphabets of base64, + / and - _; {_IMAGE_HELP}")
-        raw = raw.translate(_FROM_URL_SAFE)
+        raw = raw.translate(bytes.maketrans(b"-_", b"+/"))
     if len(raw) // 4 * 3 - raw.count(b"=", -2) > max_bytes:
-        raise TooLargeError(f"image has more than {max_bytes:,} bytes, the most accepted; make it smaller")
+        raise RefusedError(413, f"image has more than {max_bytes:,} bytes, the most accepted; make it smaller")
     try:
         if len(raw) % 4 or raw.endswith(b"==="):  # strict_mode accepts too much padding
             raise binascii.Error
@@ -162,19 +121,8 @@ def decode_image(text: str, max_bytes: int) -> bytes:
 # The checks below raise ValueError with what follows the field's name in the message.
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"must be text; it is {_kind(value)}")
-    return value
-
-
-def _kind(value: Any) -> str:
-    """Return what a JSON value is called."""
-    return _KINDS.get(type(value), "a number")
-
-
-def _image(value: Any, info: ValidationInfo) -> bytes:
-    return decode_image(_text(value), info.context["max_image"])
+def _image(text: str, info: ValidationInfo) -> bytes:
+    return decode_image(text, info.context["max_image"])
 
 
 def _language(text: str) -> str:
@@ -192,110 +140,107 @@ def _file_type(text: str) -> str:
     return FILE_TYPES.get(name, "")
 
 
-def _samples(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_SAMPLES:
-        raise ValueError(_SAMPLES_RULE)
-    return value
+def _label(text: str) -> str:
+    """Return a label cleaned as those of a labels file: blanks folded, NFC; tagging leaves doubles out."""
+    label = unicodedata.normalize("NFC", " ".join(text[: 10 * MAX_LABEL_LENGTH].split()))
+    if not 1 <= len(label) <= MAX_LABEL_LENGTH or len(text) > 10 * MAX_LABEL_LENGTH:
+        raise ValueError(f"has {len(text):,}")
+    if any(unicodedata.category(character) in _NOT_IN_TEXT for character in label):
+        raise ValueError("holds characters that are not text")
+    return label
 
 
-def _labels(value: Any) -> tuple[str, ...]:
-    """Return labels cleaned as those of a labels file: blanks folded, NFC; tagging leaves doubles out."""
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_LABELS:
-        held = f"holds {len(value):,}" if isinstance(value, list) else f"is {_kind(value)}"
-        raise ValueError(f"{_LABELS_RULE}; it {held}")
-    labels = []
-    for place, text in enumerate(value, 1):
-        if not isinstance(text, str):
-            raise ValueError(f"{_LABELS_RULE}; number {place} is {_kind(text)}")
-        label = unicodedata.normalize("NFC", " ".join(text[: 10 * MAX_LABEL_LENGTH].split()))
-        if not 1 <= len(label) <= MAX_LABEL_LENGTH or len(text) > 10 * MAX_LABEL_LENGTH:
-            raise ValueError(f"{_LABELS_RULE}; number {place} has {len(text):,}")
-        if any(unicodedata.category(character) in _NOT_IN_TEXT for character in label):
-            raise ValueError(f"{_LABELS_RULE}; number {place} holds characters that are not text")
-        labels.append(label)
-    return tuple(labels)
-
-
-def _check(work: Callable[..., Any], sent_as: Any = str) -> PlainValidator:
-    return PlainValidator(work, json_schema_input_type=sent_as)
-
-
-Text = Annotated[str, _check(_text)]
-Image = Annotated[bytes, _check(_image)]
+Image = Annotated[StrictStr, AfterValidator(_image)]  # bytes, once it is read
+Label = Annotated[StrictStr, AfterValidator(_label)]
 
 
 class Request(BaseModel):
     """A body; fields are checked in the order in which they stand here, and the first fault is told."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True)
 
     @classmethod
     def read(cls, body: bytes, max_image: int) -> Self:
-        """Return what a body holds; raises BadRequestError, or TooLargeError for the image."""
+        """Return what a body holds; raises RefusedError."""
         try:
             return cls.model_validate(read_object(body), context={"max_image": max_image})
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-        reason = fault["ctx"]["error"] if "ctx" in fault else "is missing; send it as text in the JSON object"
-        raise BadRequestError(f"{fault['loc'][0]} {reason}")
+            raise RefusedError(400, _sentence(error.errors(include_url=False)[0])) from None
 
 
 class ContributionRequest(Request):
     """What POST /caption stores."""
 
-    caption: Text  # the store decides what a caption may be
-    language: Annotated[Text, AfterValidator(_language)] = ENGLISH
-    file_type: Annotated[Text, AfterValidator(_file_type)] = Field(alias="fileType")
+    caption: StrictStr  # the store decides what a caption may be
+    language: Annotated[StrictStr, AfterValidator(_language)] = ENGLISH
+    file_type: Annotated[StrictStr, AfterValidator(_file_type)] = Field(alias="fileType")
     image: Image
 
 
 class DescribeRequest(Request):
     """What POST /learning-model is asked."""
 
-    samples: Annotated[int, _check(_samples, int)] = SAMPLES
-    labels: Annotated[tuple[str, ...] | None, _check(_labels, list[str])] = None  # None: the words of the captions
+    samples: Annotated[StrictInt, Field(ge=0, le=MAX_SAMPLES)] = SAMPLES
+    labels: Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)] = None  # None: the captions' words
     image: Image
 
 
+def _sentence(fault: Mapping[str, Any]) -> str:
+    """Return a fault that pydantic found, in the words of lcm."""
+    name, *place = fault["loc"]
+    if name == "samples":
+        return f"{name} {_SAMPLES_RULE}"
+    if fault["type"] == "missing":
+        return f"{name} is missing; send it as text in the JSON object"
+    kind = _KINDS.get(type(fault["input"]), "a number")
+    if name != "labels":
+        return f"{name} {fault['ctx']['error'] if 'ctx' in fault else f'must be text; it is {kind}'}"
+    its = f"number {place[0] + 1}" if place else "it"
+    context = fault.get("ctx", {})
+    held = f"holds {context['actual_length']:,}" if "actual_length" in context else context.get("error", f"is {kind}")
+    return f"{name} {_LABELS_RULE}; {its} {held}"
+
+
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a body holds; raises BadRequestError when it holds anything else.
+    """Return the JSON object that a body holds; raises RefusedError when it holds anything else.
 
     UTF-8 without a byte order mark, no NaN and no Infinity; of a key given twice the last one counts.
     """
     if not body:
-        raise BadRequestError(f"the body is empty; {_JSON_HELP}")
+        raise RefusedError(400, f"the body is empty; {_JSON_HELP}")
     if sum(map(body.count, (b"[", b"{", b","))) > MAX_PARTS:
-        raise BadRequestError(f"the body holds more than {MAX_PARTS:,} brackets and commas; send only what is needed")
+        raise RefusedError(400, f"the body holds more than {MAX_PARTS:,} brackets and commas; send only what is needed")
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
-        raise BadRequestError(f"the body is not UTF-8 (byte {error.start}); {_JSON_HELP}") from None
+        raise RefusedError(400, f"the body is not UTF-8 (byte {error.start}); {_JSON_HELP}") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise BadRequestError(f"the body is not JSON ({where}); {_JSON_HELP}") from None
+        raise RefusedError(400, f"the body is not JSON ({where}); {_JSON_HELP}") from None
     except (ValueError, RecursionError):  # a number of over 4,300 digits; brackets nested a thousand deep
-        raise BadRequestError(f"the body holds a number too long or brackets too deep; {_JSON_HELP}") from None
+        raise RefusedError(400, f"the body holds a number too long or brackets too deep; {_JSON_HELP}") from None
     if not isinstance(value, dict):
-        raise BadRequestError(f"the body is JSON but not an object; {_JSON_HELP}")
+        raise RefusedError(400, f"the body is JSON but not an object; {_JSON_HELP}")
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
     """Refuse what Python reads and JSON does not have."""
-    raise BadRequestError(f"the body holds {name}, which is not JSON; {_JSON_HELP}")
+    raise RefusedError(400, f"the body holds {name}, which is not JSON; {_JSON_HELP}")
 
 
 def read_source(contributor: str | None) -> str:
     """Return the source of a contribution: "http", with ":" and the name where the sender gave one.
 
-    Raises BadRequestError, whose message does not repeat the name.
+    Raises RefusedError, whose message does not repeat the name.
     """
     if contributor is None:
         return "http"
     if not _CONTRIBUTOR.fullmatch(contributor):
-        raise BadRequestError(
+        raise RefusedError(
+            400,
             f"{CONTRIBUTOR} must be 1 to 64 characters, each a letter (A-Z, a-z), a digit or one of . _ @ + -; or "
-            "leave the header out"
+            "leave the header out",
         )
     return f"http:{contributor}"
 
@@ -303,12 +248,11 @@ def read_source(contributor: str | None) -> str:
 def answer_body(description: Description) -> dict[str, Any]:
     """Return the three keys of the answer; `captions` holds the caption in the service's language, English for now.
 
-    A contributed caption stays in its own language; `english_captions` are English whatever it is.
-
-    Raises BrokenAnswerError when the description breaks the contract, as fault_of says.
+    A contributed caption stays in its own language; `english_captions` are English whatever it is. Raises LcmError when
+    the description breaks the contract, as fault_of says.
     """
     if fault := fault_of(description):
-        raise BrokenAnswerError(fault)
+        raise LcmError(fault)
     return {
         "tags": [[word, score] for word, score in description.tags],
         "captions": [description.caption],
@@ -316,14 +260,10 @@ def answer_body(description: Description) -> dict[str, Any]:
     }
 
 
-def answer_headers(description: Description, version: str, source: str) -> dict[str, str]:
-    """Return the X-LCM-… headers of a description.
-
-    `source` says which kind of captioner answers; CONTRIBUTION takes its place where the caption was contributed.
-    Confidence is the calibrated probability of `Description.confidence`; it is left out where there is none.
-    """
-    source = source if description.contribution is None else CONTRIBUTION
+def answer_headers(description: Description, version: str) -> dict[str, str]:
+    """Return the X-LCM-… headers of a description by this version of a bundle."""
     model = quote(description.model, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~", errors="replace")  # what is not ASCII: %XX
+    source = "bundle" if description.contribution is None else CONTRIBUTION
     headers = {"X-LCM-Model": model, "X-LCM-Model-Version": version, "X-LCM-Source": source}
     if description.confidence is not None:
         headers["X-LCM-Confidence"] = f"{description.confidence:.4f}"

@@ -71,7 +71,7 @@ def run(make_app: Callable[[], Any], settings: Settings) -> int:
     server = listen(settings)
     server.wsgi_app = make_app()
     threading.Thread(target=server.serve, name="lcm-server", daemon=True).start()
-    _say(f"serving on {url_of(server)}")
+    _say(f"serving on http://{_joined(*server.bind_addr[:2])}")  # with the real port
     signals.get()
     draining = threading.Thread(target=server.stop, daemon=True)  # it waits without a limit for a thread that hangs
     draining.start()
@@ -107,11 +107,6 @@ def listen(settings: Settings) -> Server:
             "and --port (LCM_HOST, LCM_PORT; port 0 takes any free one)"
         ) from error
     return server
-
-
-def url_of(server: Server) -> str:
-    """Return the address that a server listens on, with its real port."""
-    return f"http://{_joined(*server.bind_addr[:2])}"
 
 
 def _joined(host: str, port: int) -> str:

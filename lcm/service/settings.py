@@ -3,7 +3,6 @@
 An unknown LCM_ variable stops the start, so that a misspelt one is not silently ignored.
 """
 
-import difflib
 import ipaddress
 import os
 import re
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lcm.errors import ConfigError
+from lcm.errors import ConfigError, closest
 from lcm.paths import home
 
 PREFIX = "LCM_"
@@ -21,12 +21,7 @@ PREFIX = "LCM_"
 NOT_OF_THE_SERVICE = {"LCM_CACHE", "LCM_DATASET_URL", "LCM_FLICKR8K", "LCM_KILL_ROUNDS", "LCM_SERVICE", "LCM_SWAPS"}
 _TOKEN = re.compile(r"[!-~]*")  # what fits into an Authorization header as it is
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
-_KINDS = {
-    "bool_parsing": "true or false",
-    "int_parsing": "a whole number",
-    "int_parsing_size": "a whole number",
-    "float_parsing": "a number",
-}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def setting(default: Any, meaning: str, least: float | None = None, most: float | None = None, secret: bool = False):
@@ -79,18 +74,16 @@ class Settings(BaseSettings):
             raise ConfigError(_sentence(error)) from None
 
     @classmethod
-    def from_environment(cls, **given: Any) -> Self:
-        """Read every LCM_* variable; an empty one counts as not set, and what is given comes first.
+    def from_environment(cls) -> Self:
+        """Read every LCM_* variable; an empty one counts as not set.
 
         Raises ConfigError for an unknown variable and for a bad value.
         """
-        known = [*map(variable, cls.model_fields), *sorted(NOT_OF_THE_SERVICE)]
-        for name in sorted(name for name in os.environ if name.startswith(PREFIX)):
-            if name not in known:
-                close = difflib.get_close_matches(name, known, 1, 0.75)
-                hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
-                raise ConfigError(f"unknown setting {_escaped(name)}; {hint}")
-        return cls(**given)
+        known = {*map(variable, cls.model_fields), *NOT_OF_THE_SERVICE}
+        for name in sorted(os.environ):
+            if name.startswith(PREFIX) and name not in known:
+                raise ConfigError(f"unknown setting {name[:60]!a}; {closest(name, known)}")
+        return cls()
 
     @field_validator("token")
     @classmethod
@@ -107,8 +100,8 @@ class Settings(BaseSettings):
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(
-                    f"LCM_ORIGINS holds '{_escaped(origin)}'; an origin is http(s)://host or http(s)://host:port, in "
-                    "lower case"
+                    f"LCM_ORIGINS holds {origin[:60]!a}; an origin is http(s)://host or http(s)://host:port, in lower "
+                    "case"
                 )
         return origins
 
@@ -129,20 +122,10 @@ class Settings(BaseSettings):
             )
         if not (self.token or self.allow_open or _is_loopback(self.host)):
             raise ValueError(
-                f"LCM_HOST is '{_escaped(self.host)}', which others can reach, and there is no token: set LCM_TOKEN, "
+                f"LCM_HOST is {self.host[:60]!a}, which others can reach, and there is no token: set LCM_TOKEN, "
                 "or LCM_ALLOW_OPEN=true when everybody who reaches the service may post captions"
             )
         return self
-
-    @property
-    def max_body(self) -> int:
-        """Bytes of the largest request body."""
-        return self.max_body_mb << 20
-
-    @property
-    def max_image(self) -> int:
-        """Bytes of the largest image file."""
-        return self.max_image_mb << 20
 
 
 def variable(name: str) -> str:
@@ -152,16 +135,16 @@ def variable(name: str) -> str:
 
 def settings_table() -> list[tuple[str, str, str]]:
     """Return (variable, default, meaning) of every setting, as the documents show them."""
-    return [(variable(name), _shown(one.default), one.description) for name, one in Settings.model_fields.items()]
+    return [(variable(name), _default_of(one), one.description) for name, one in Settings.model_fields.items()]
 
 
-def _shown(default: Any) -> str:
-    """Return a default in words; only the state folder's is worked out at the start."""
-    if default in ("", ()):
+def _default_of(field: FieldInfo) -> str:
+    """Return a default in words."""
+    if field.default_factory:
+        return "`data/` of the clone, else the user's data folder"
+    if field.default in ("", ()):
         return "none"
-    if isinstance(default, bool | int | float | str):
-        return f"{default:g}" if isinstance(default, float) else str(default).lower()
-    return "`data/` of the clone, else the user's data folder"
+    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default).lower()
 
 
 def _sentence(error: ValidationError) -> str:
@@ -171,17 +154,12 @@ def _sentence(error: ValidationError) -> str:
         return str(fault["ctx"]["error"])
     name = str(fault["loc"][0])
     if name not in Settings.model_fields:
-        return f"unknown setting {name}; choose from {', '.join(Settings.model_fields)}"
-    metadata = Settings.model_fields[name].metadata
-    limits = [getattr(one, side) for side in ("ge", "le") for one in metadata if hasattr(one, side)]
-    if fault["type"] in _KINDS or len(limits) < 2:
-        return f"{variable(name)} is '{_escaped(str(fault['input']))}'; it must be {_KINDS.get(fault['type'], 'text')}"
-    return f"{variable(name)} is {_escaped(str(fault['input']))}; it must be {limits[0]:g} to {limits[1]:g}"
-
-
-def _escaped(text: str) -> str:
-    """Return text of others for a message of one line."""
-    return text[:60].encode("unicode_escape").decode("ascii") + "…" * (len(text) > 60)
+        return f"unknown setting {name!r}; {closest(name, Settings.model_fields)}"
+    field = Settings.model_fields[name]
+    limits = [f"{getattr(one, side):g}" for side in ("ge", "le") for one in field.metadata if hasattr(one, side)]
+    within = f" from {' to '.join(limits)}" if limits else ""
+    kind = _KINDS.get(field.annotation, "text")
+    return f"{variable(name)} is {str(fault['input'])[:60]!a}; it must be {kind}{within}"
 
 
 def _is_loopback(host: str) -> bool:

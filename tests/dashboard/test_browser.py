@@ -121,13 +121,13 @@ def test_it_starts_and_ends_a_service_where_none_runs_and_lets_others_in_by_a_to
     settings = {"LCM_HOME": str(tmp_path), "LCM_SERVICE": f"http://{service.host}:{service.port}"}
     settings["LCM_BUNDLE"] = str(tmp_path / "missing")  # no model is asked here
     with site(tmp_path, settings, "--Voila.ip=127.0.0.1 --token --preheat_kernel=False") as served:
-        assert service.is_there()
+        assert service.health()
         with urllib.request.urlopen(served.address, timeout=SECONDS) as page:
             assert page.url.startswith(f"{served.address}login")
         (shown,) = set(re.findall(r"\?token=(\w+)", served.log.read_text()))
         with urllib.request.urlopen(f"{served.address}?token={shown}", timeout=SECONDS) as page:
             assert b"jupyter-config-data" in page.read()
-    assert not service.is_there()
+    assert service.health() == {}
 
 
 def drop(page, data: bytes, name: str, size: int = 0) -> bool:

@@ -1,6 +1,6 @@
 """A client of the service that holds every reply to section A of the acceptance list, and what it talks to.
 
-The store in memory honours the real one's interface; the captioner is the tiny one of tiny_graphs.py.
+The store is the real one; the captioner is the tiny one of tiny_graphs.py.
 """
 
 import base64
@@ -8,8 +8,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from lcm.contributions.store import ContributionStore
-from lcm.contributions.text import clean_caption
-from lcm.data.images import read_image
 from lcm.service.settings import Settings
+from serve import create_app
 from tests.fakes.service_process import wait_until as wait_until
 from tests.fakes.tiny_graphs import TAGGER, save_bundle, save_step, use_tiny_encoder, varied_table
 
@@ -60,31 +58,12 @@ def body_for(route: str, **changes: Any) -> dict[str, Any]:
     return caption_body(**changes) if route == "/caption" else question_body(**changes)
 
 
-@dataclass(frozen=True)
-class Kept:
-    id: int
-    known: bool
-
-
-@dataclass
-class MemoryStore:
-    """Keeps contributions in a list; `error` is raised instead, as a full or busy store would."""
-
-    rows: list[tuple[bytes, str, str, str]] = field(default_factory=list)
-    error: Exception | None = None
-
-    def add(self, image: bytes, caption: str, language: str = "en", source: str = "http") -> Kept:
-        if self.error:
-            raise self.error
-        clean = clean_caption(caption)
-        read_image(image, 32)
-        places = [place for place, row in enumerate(self.rows, 1) if row[:2] == (image, clean)]
-        if not places:
-            self.rows.append((image, clean, language, source))
-        return Kept(places[0] if places else len(self.rows), bool(places))
+class DiskStore(ContributionStore):
+    """The real store, whose whole content can be compared."""
 
     def snapshot(self) -> list:
-        return list(self.rows)
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return [*self.contributions(), *((path.relative_to(self.folder), path.stat().st_size) for path in files)]
 
 
 def refuse_constant(name: str) -> None:
@@ -94,8 +73,10 @@ def refuse_constant(name: str) -> None:
 class Caller:
     """Sends requests to an app; what comes back is checked, whatever it is."""
 
-    def __init__(self, app: Flask, store: Any):
-        self.app, self.store, self.client = app, store, app.test_client()
+    def __init__(self, app: Flask):
+        self.app, self.client = app, app.test_client()
+        self.engine = app.extensions["lcm"]
+        self.store: DiskStore = self.engine.store
 
     def send(self, method: str, path: str, follow_up: bool = True, **options: Any) -> TestResponse:
         """Send a request as it is; a good one after it must be answered."""
@@ -106,7 +87,7 @@ class Caller:
         self.check(reply, method)
         if follow_up:
             assert self.client.get("/").status_code == 200, "I6"
-            if self.app.extensions["lcm"].models.model:
+            if self.engine.models.model:
                 again = self.client.post("/learning-model", json=question_body(samples=0), **self._with(options))
                 assert again.status_code == 200, f"I6: {again.text}"
         return reply
@@ -116,11 +97,10 @@ class Caller:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.send("POST", route, data=data, **{"content_type": "application/json"} | options)
 
-    def answers(self, route: str, body: Any, status: int | Callable[[int], bool] = 200, **options: Any) -> Any:
+    def answers(self, route: str, body: Any, status: int = 200, **options: Any) -> Any:
         """Post and return what the reply's JSON holds; its status must be `status`."""
         reply = self.post(route, body, **options)
-        fits = status(reply.status_code) if callable(status) else reply.status_code == status
-        assert fits, f"{reply.status_code}: {reply.text[:300]}"
+        assert reply.status_code == status, f"{reply.status_code}: {reply.text[:300]}"
         return self.json(reply)
 
     def refuses(self, route: str, body: Any, status: int = 400, **options: Any) -> str:
@@ -175,6 +155,12 @@ def check_description(body: Any) -> None:
     assert all(isinstance(text, str) for text in body["english_captions"])
 
 
+def service_in(folder: Path, captioner: Any = None, **changes: Any) -> Caller:
+    """Return a caller of a service whose state folder is in `folder`; without a captioner it looks for a bundle."""
+    store = DiskStore(folder / "home" / "contributions")
+    return Caller(create_app(settings_for(folder, **changes), captioner=captioner, store=store))
+
+
 def settings_for(folder: Path, **changes: Any) -> Settings:
     """Return settings whose state folder is in `folder`."""
     return Settings(**{"home": folder / "home", "time_limit_s": 20.0, "memory": False} | changes)
@@ -186,11 +172,3 @@ def make_tiny_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str = 
     save_step(folder / "varied.onnx", varied_table())
     step = ("step.onnx", (folder / "varied.onnx").read_bytes())
     return save_bundle(folder / name, identity, [step], tagger=TAGGER, **changes)
-
-
-class DiskStore(ContributionStore):
-    """The real store, whose whole content can be compared."""
-
-    def snapshot(self) -> list:
-        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        return [*self.contributions(), *((path.relative_to(self.folder), path.stat().st_size) for path in files)]

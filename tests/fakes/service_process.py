@@ -1,4 +1,4 @@
-"""The service as a process: `lcm serve` with settings of the test, on a free port."""
+"""The service as a process: `lcm serve`, on a free port."""
 
 import base64
 import http.client
@@ -64,19 +64,15 @@ def read_all(client: socket.socket) -> bytes:
 
 
 class ServiceProcess:
-    """A running service; `settings` are LCM_ variables in lower case, `program` are Python's arguments."""
+    """A running `lcm serve`, its state folder in `folder`."""
 
-    def __init__(self, folder: Path, *, program: tuple[str, ...] = ("-m", "lcm", "serve"), **settings: Any):
-        self.home = folder / "home"
+    def __init__(self, folder: Path, port: int = 0):
         self._log = folder / f"log-{time.monotonic_ns()}"
         clean = {name: one for name, one in os.environ.items() if name == "LCM_CACHE" or not name.startswith("LCM_")}
-        named = {
-            f"LCM_{name.upper()}": str(value) for name, value in {"port": 0, "home": self.home, **settings}.items()
-        }
-        path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+        own = {"LCM_PORT": str(port), "LCM_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
         with self._log.open("wb") as log:
-            environment = clean | named | {"PYTHONPATH": path}
-            self.process = subprocess.Popen([sys.executable, *program], cwd=folder, env=environment, stderr=log)
+            command = [sys.executable, "-m", "lcm", "serve"]
+            self.process = subprocess.Popen(command, cwd=folder, env=clean | own, stderr=log)
         wait_until(lambda: self.lines("serving on") or self.process.poll() is not None)
         assert self.process.poll() is None, self.log()
         self.port = int(self.lines("serving on")[0].rsplit(":", 1)[1])

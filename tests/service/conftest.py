@@ -3,8 +3,7 @@
 import pytest
 
 from lcm.captioning.captioner import BundleCaptioner
-from serve import create_app
-from tests.fakes.service_client import Caller, DiskStore, MemoryStore, make_tiny_bundle, settings_for
+from tests.fakes.service_client import Caller, make_tiny_bundle, service_in
 
 
 @pytest.fixture(scope="session")
@@ -16,11 +15,10 @@ def captioner(tmp_path_factory):
 
 @pytest.fixture
 def service(tmp_path, captioner):
-    """Make a caller of a service with some settings; what it is made of may be given."""
+    """Make a caller of a service with some settings; another captioner may be given."""
 
-    def make(captioner=captioner, store=None, **changes) -> Caller:
-        store = store or MemoryStore()
-        return Caller(create_app(settings_for(tmp_path, **changes), captioner=captioner, store=store), store)
+    def make(captioner=captioner, **changes) -> Caller:
+        return service_in(tmp_path, captioner, **changes)
 
     return make
 
@@ -28,11 +26,3 @@ def service(tmp_path, captioner):
 @pytest.fixture
 def caller(service) -> Caller:
     return service()
-
-
-@pytest.fixture(scope="module")
-def on_disk(tmp_path_factory, captioner) -> Caller:
-    """A caller of a service that keeps contributions in the real store, one for all tests of a module."""
-    folder = tmp_path_factory.mktemp("service")
-    store = DiskStore(folder / "contributions")
-    return Caller(create_app(settings_for(folder), captioner=captioner, store=store), store)

@@ -25,7 +25,6 @@ from tests.fakes.service_process import ServiceProcess, wait_until
 from tests.fakes.tiny_graphs import use_tiny_encoder
 from tests.fakes.tiny_versions import BROKEN, letters_of, save_version
 
-ROOT = Path(__file__).resolve().parents[2]
 SWAPS = int(os.environ.get("LCM_SWAPS", "4"))
 RATE = 50  # requests a second
 CLIENTS = 12
@@ -145,7 +144,7 @@ def test_i06_i07_swaps_under_load(tmp_path, monkeypatch):
         asked = load.answered.total()
         wait_until(lambda: load.answered.total() > asked + 10 * CLIENTS)  # who asked before the last swap is answered
         after = load.answered.copy()
-        time.sleep(1)
+        wait_until(lambda: load.answered.total() > after.total() + RATE)
     finally:
         load.stopped = True
         thread.join(60)

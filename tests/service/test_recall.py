@@ -16,26 +16,23 @@ from lcm.captioning.description import Description, PlattScaler
 from lcm.contributions.duplicates import Signatures
 from lcm.contributions.store import ContributionStore
 from lcm.service import recall
-from lcm.service.model_loader import Model, ModelLoader
-from lcm.service.recall import SIGNATURES, CorrectionIndex
-from serve import create_app
+from lcm.service.model_loader import Model
 from tests.fakes import tiny_graphs
 from tests.fakes.altered import ALTERED, alter, as_file, scene
 from tests.fakes.service_client import (
     Caller,
-    DiskStore,
     caption_body,
     make_tiny_bundle,
     png,
     question_body,
-    settings_for,
+    service_in,
     text_of,
     wait_until,
 )
 from tests.fakes.tiny_graphs import save_encoder
 
 SHARP = 96  # pixels a side that the tiny encoder sees here: at its own 8, nothing tells a crop from another picture
-OF_THE_MODEL = ("given", ["a red square", "a square", "a red"])
+OF_THE_MODEL = ("bundle", ["a red square", "a square", "a red"])
 RED = as_file(Image.merge("RGB", [Image.radial_gradient("L"), *2 * [Image.new("L", (256, 256), 40)]]))
 
 
@@ -63,19 +60,17 @@ def other(tmp_path_factory) -> BundleCaptioner:
 
 @pytest.fixture
 def start(tmp_path, sharp, monkeypatch):
-    """Start a service on the same folder as before, with a real store; all of them are stopped at the end."""
-    apps = []
+    """Start a service on the same folder as before; all of them are stopped at the end."""
+    started = []
 
     def make(captioner=sharp, poll_s=0.05, **changes) -> Caller:
         monkeypatch.setattr(recall, "POLL_S", poll_s)
-        store = DiskStore(tmp_path / "contributions")
-        app = create_app(settings_for(tmp_path, **{"memory": True} | changes), captioner=captioner, store=store)
-        apps.append(app)
-        return Caller(app, store)
+        started.append(service_in(tmp_path, captioner, **{"memory": True} | changes))
+        return started[-1]
 
     yield make
-    for app in apps:
-        app.extensions["lcm"].close()
+    for caller in started:
+        caller.engine.close()
 
 
 @pytest.fixture
@@ -128,8 +123,8 @@ def test_other_images_are_left_to_the_model(caller):
     for seed in range(5):
         contribute(caller, scene(seed), f"number {seed}")
     for seed in range(5, 25):
-        assert ask(caller, scene(seed)).source == "given"
-    assert ask(caller, png("blue")).source == "given"
+        assert ask(caller, scene(seed)).source == "bundle"
+    assert ask(caller, png("blue")).source == "bundle"
 
 
 def test_the_newest_caption_of_all_copies_is_given(caller):
@@ -146,38 +141,37 @@ def test_what_is_revoked_is_given_no_more(caller, tmp_path):
     """Another process revokes, as `lcm contributions revoke` does."""
     first = contribute(caller, scene(1), "first")
     second = contribute(caller, scene(1), "second")
-    third = contribute(caller, scene(2), "third")
-    elsewhere = ContributionStore(tmp_path / "contributions")
+    contribute(caller, scene(2), "third")
+    elsewhere = ContributionStore(tmp_path / "home" / "contributions")
     crop = alter(scene(1), "centre")
     elsewhere.revoke(second, "wrong")
     wait_until(lambda: ask(caller, crop).caption == "first")
     assert ask(caller, scene(1)).caption == "first"
     elsewhere.revoke(first, "wrong too")
-    wait_until(lambda: ask(caller, crop).source == "given")
-    assert ask(caller, scene(1)).source == "given"
-    assert ask(caller, alter(scene(2), "corner")).headers["X-LCM-Source"] == "contribution"
-    elsewhere.revoke(third, "all of it")
-    signatures = Signatures(tmp_path / "home" / SIGNATURES, caller.app.extensions["lcm"].models.model.captioner.encoder)
-    wait_until(lambda: signatures.kept() == set())
+    wait_until(lambda: ask(caller, crop).source == "bundle")
+    assert ask(caller, scene(1)).source == "bundle"
+    assert ask(caller, alter(scene(2), "corner")).source == "contribution"
     contribute(caller, scene(1), "again")
     assert ask(caller, crop).caption == "again"
 
 
 def test_what_another_process_contributes_is_learned(caller, tmp_path):
-    ContributionStore(tmp_path / "contributions").add(scene(1), "from elsewhere", source="import")
+    store = ContributionStore(tmp_path / "home" / "contributions")
+    store.add(scene(1), "from elsewhere", source="import")
     wait_until(lambda: ask(caller, alter(scene(1), "left")).caption == "from elsewhere")
     assert ask(caller, scene(1)).source == "contribution"
 
 
-def test_what_was_revoked_meanwhile_leaves_no_signature(start, tmp_path, sharp):
+def test_a_start_learns_what_the_store_holds(start):
     first = start()
     number = contribute(first, scene(1), "one")
     contribute(first, scene(2), "two")
-    first.app.extensions["lcm"].close()
+    first.engine.close()
     first.store.revoke(number, "while nobody served")
-    start()
-    signatures = Signatures(tmp_path / "home" / SIGNATURES, sharp.encoder)
-    wait_until(lambda: len(signatures.kept()) == 1)
+    second = start()
+    assert ask(second, scene(2)).caption == "two"
+    wait_until(lambda: ask(second, alter(scene(2), "corner")).caption == "two")
+    assert ask(second, scene(1)).source == "bundle"
 
 
 def test_switched_off(start):
@@ -202,32 +196,55 @@ def test_a_caption_in_another_language_stands_beside_english_ones(caller):
     assert [word for word, _ in reply.json["tags"]] == ["blue"]
 
 
+class Plain:
+    """A captioner with three captions that does not tell what it sees; its tag scorer knows four words."""
+
+    name = "plain-1"
+    known = ("dog", "grass", "ball", "frisbee")
+
+    def describe(self, image, samples=5, labels=None):
+        assert isinstance(image, bytes)
+        words = [word for word in (labels or ["dog", "grass"]) if word in self.known]
+        captions = ("a dog", "a dog on the grass", "two dogs")[: 1 + samples]
+        return Description("a dog", captions, tuple((word, 1 / len(words)) for word in words), self.name, 0.5)
+
+    def unknown_labels(self, labels):
+        return tuple(label for label in labels if label not in self.known)
+
+
 def test_a_captioner_that_does_not_say_what_it_sees_knows_the_same_bytes(start):
-    class Plain:
-        name, tag_scorer = "plain-1", None
-
-        def describe(self, image, *_):
-            assert isinstance(image, bytes)
-            return Description("a dog", ("a dog",), (("dog", 1.0),), self.name)
-
-        def unknown_labels(self, labels):
-            return tuple(labels)
-
     caller = start(Plain())
     contribute(caller, scene(1), "one")
     assert ask(caller, scene(1)).caption == "one"
     assert ask(caller, alter(scene(1), "jpeg 75")).caption == "a dog"
 
 
-def test_another_encoder_encodes_anew_by_itself(start, sharp, other, monkeypatch):
+@pytest.mark.parametrize(
+    ("caption", "english", "tags"),
+    [
+        (
+            "A zeppelin with a ball and a frisbee",
+            ["A zeppelin with a ball and a frisbee", "a dog", "a dog on the grass", "two dogs"],
+            ["ball", "frisbee"],
+        ),
+        ("Two dogs.", ["Two dogs.", "a dog", "a dog on the grass"], ["dog"]),  # said once
+        ("42", ["42", "a dog", "a dog on the grass", "two dogs"], ["dog", "grass"]),  # no words that are known
+    ],
+)
+def test_a_contributed_caption_comes_first_and_gives_the_tags_that_are_known(start, caption, english, tags):
+    caller = start(Plain())
+    contribute(caller, RED, caption)
+    found = ask(caller, RED)
+    assert (found.caption, found.english, found.tags) == (caption, english, tags)
+    assert ask(caller, RED, samples=0).english == [caption]
+    assert ask(caller, RED, labels=["grass"]).tags == ["grass"]
+
+
+def test_another_encoder_encodes_anew_by_itself(start, other):
     """The same bytes are found at once; copies as soon as their signatures are made anew."""
-    current = [sharp]
-    loader = ModelLoader(lambda _: Model(current[0], "1234"), lambda: Path(f"/nowhere/{id(current[0])}"))
-    monkeypatch.setattr(ModelLoader, "of", lambda _: loader)
     caller = start()
     contribute(caller, scene(1), "one")
-    current[0] = other
-    wait_until(lambda: loader.model.captioner is other)
+    caller.engine.models.model = Model(other)
     assert ask(caller, scene(1)).caption == "one"
     wait_until(lambda: ask(caller, alter(scene(1), "corner")).caption == "one")
 
@@ -239,9 +256,10 @@ def test_an_index_that_fails_fails_no_request(caller, monkeypatch, caplog):
         raise RuntimeError(secret)
 
     contribute(caller, RED, "a blue lamp")
-    for name in ("find", "sign", "add"):
-        monkeypatch.setattr(CorrectionIndex, name, refuse)
-    assert ask(caller, RED).source == "given"
+    for name in ("copies", "add"):
+        monkeypatch.setattr(Signatures, name, refuse)
+    monkeypatch.setattr(ContributionStore, "state", refuse)
+    assert ask(caller, RED).source == "bundle"
     contribute(caller, scene(3), "three")
     told = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
     assert any(line.startswith("contributed captions: ") for line in told)
