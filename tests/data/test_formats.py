@@ -14,7 +14,8 @@ from lcm.errors import DataError
 
 
 def parse(path) -> tuple[str, Rows]:
-    return CaptionFile(path).read()
+    file = CaptionFile(path)
+    return file.format, file.read()
 
 
 def write(folder, text: str, name="captions.txt", encoding="utf-8"):
