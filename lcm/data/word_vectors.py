@@ -89,15 +89,11 @@ def build_word_vectors(vocabulary: Vocabulary, word_embedding: str, seed: int) -
     Words it does not know get a random vector with the spread of the known ones, the same for the same seed;
     PAD is all zeros.
     """
-    index, vectors = _look_up(vocabulary.ids, word_embedding)
-    if not vectors.size:
+    known = find_vectors(vocabulary.words, word_embedding)
+    if not known:
         raise DataError(f"{Path(word_embedding).name} holds none of the vocabulary's words; is it a GloVe text file?")
-    known = np.array([row for word in vocabulary.words if (row := index.get(word)) is not None])
-    spread = float(vectors[known].std()) if len(known) else 1.0
-    matrix = np.random.default_rng(seed).normal(0.0, spread, (len(vocabulary), vectors.shape[1])).astype(np.float32)
-    for token_id, word in enumerate(vocabulary.words):
-        if word in index:
-            matrix[token_id] = vectors[index[word]]
+    vectors = np.stack(list(known.values()))
+    matrix = np.random.default_rng(seed).normal(0.0, vectors.std(), (len(vocabulary), vectors.shape[1]))
+    matrix[[vocabulary.ids[word] for word in known]] = vectors
     matrix[PAD] = 0.0
-    without = tuple(word for word in vocabulary.own_words if word not in index)
-    return WordVectors(matrix, without)
+    return WordVectors(matrix.astype(np.float32), tuple(word for word in vocabulary.own_words if word not in known))
