@@ -57,7 +57,7 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> La
         known = FORMATS[caption_file.format]
         split_of_file = splits.named_in_path(relative) if _is_one_of_a_set(caption_file.path) else ""
         labels.rows += rows
-        labels.are_paths = known.is_path
+        labels.are_paths = known.image_id is formats.beside
         for row in filter(None, rows):
             image_id = known.image_id(relative, row.name)
             labels.places.setdefault(image_id, posixpath.normpath(posixpath.join(relative.parent, row.name)))
@@ -122,56 +122,47 @@ def _one_data_set(folder: Path, candidates: list[CaptionFile]) -> list[CaptionFi
     return candidates
 
 
-@dataclass(frozen=True)
-class FoundImages:
-    """The names of a data set that have a file, those that have none, and the files that have no name."""
-
-    paths: dict[str, Path]  # image_id -> file, in the order of the captions file
-    missing: tuple[str, ...]
-    ambiguous: tuple[str, ...]
-    without_captions: tuple[str, ...]
-
-
-def find_images(folder: Path, files: Sequence[Path], labels: Labels) -> FoundImages:
-    """Find the file of each name; a file that several names mean by their last parts alone is left out.
+def find_images(folder: Path, files: Sequence[Path], labels: Labels) -> tuple[dict[str, Path], dict[str, tuple]]:
+    """Return image_id -> file, in the order of the captions files, and what does not fit, by its name in ReadReport.
 
     A name means the file at its place, else one whose path ends with it. Where there is none, its last part is enough,
-    for folders are often moved; only a file in a folder of another split is another image.
+    for folders are often moved; only a file in a folder of another split is another image. A file that several names
+    mean by their last parts alone is left out.
     """
     images = with_suffix(files, IMAGE_SUFFIXES)
-    endings: dict[str, list[Path]] = defaultdict(list)  # "a/b.jpg" and "b.jpg" of the file a/b.jpg; "/" leads a whole
+    endings: dict[str, list[Path]] = defaultdict(list)  # of a/b.jpg: "b.jpg", "a/b.jpg" and, the whole, "/a/b.jpg"
     for path in images:
-        parts = PurePath(_composed(path.relative_to(folder))).parts
-        for start in range(len(parts)):
-            endings["/".join(parts[start:])].append(path)
-        endings["/" + "/".join(parts)].append(path)
+        whole = "/" + _composed(path.relative_to(folder))
+        starts = [at for at, character in enumerate(whole) if character == "/"]
+        for ending in (whole, *(whole[at + 1 :] for at in starts)):
+            endings[ending].append(path)
     found: dict[str, list[Path]] = {}
-    claims: Counter[Path] = Counter()
     for name, place in labels.places.items():
-        ending = endings.get(_composed(PurePath(name)), [])
-        found[name] = endings.get("/" + _composed(place), [])[:1] or ([] if labels.are_paths else ending)
+        found[name] = endings.get("/" + _composed(place), [])[:1]
         if not found[name] and not labels.are_paths:
-            by_last_part = endings.get(_composed(PurePath(name).name), [])
-            found[name] = [path for path in by_last_part if not _in_other_split(path.relative_to(folder), name)]
-        claims.update(found[name][:1])
+            found[name] = endings.get(_composed(PurePath(name))) or [
+                path
+                for path in endings.get(_composed(PurePath(name).name), [])
+                if not _in_other_split(path.relative_to(folder), PurePath(name))
+            ]
+    claims = Counter(choices[0] for choices in found.values() if choices)
     paths = {
-        name: files_of_name[0]
-        for name, files_of_name in found.items()
-        if files_of_name and (claims[files_of_name[0]] == 1 or files_of_name[0] in endings[_composed(PurePath(name))])
+        name: choices[0]
+        for name, choices in found.items()
+        if choices and (claims[choices[0]] == 1 or choices[0] in endings[_composed(PurePath(name))])
     }
     ambiguous = tuple(name for name in paths if len(found[name]) > 1)
     used = {*paths.values(), *(path for name in ambiguous for path in found[name])}
-    return FoundImages(
-        paths,
-        missing=tuple(name for name in found if name not in paths),
-        ambiguous=ambiguous,
-        without_captions=tuple(str(path.relative_to(folder)) for path in images if path not in used),
-    )
+    return paths, {
+        "missing_images": tuple(name for name in found if name not in paths),
+        "images_without_captions": tuple(str(path.relative_to(folder)) for path in images if path not in used),
+        "ambiguous_images": ambiguous,
+    }
 
 
-def _in_other_split(path: PurePath, name: str) -> bool:
+def _in_other_split(path: PurePath, name: PurePath) -> bool:
     """Whether the folders of a file and of a name say two splits, as in val/1.jpg and train/1.jpg."""
-    found, wanted = splits.named_in_path(path.parent), splits.named_in_path(PurePath(name).parent)
+    found, wanted = splits.named_in_path(path.parent), splits.named_in_path(name.parent)
     return bool(found and wanted) and found != wanted
 
 
@@ -286,12 +277,13 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
     caption_files = find_caption_files(folder, files, captions_file)
     labels = read_caption_files(folder, caption_files)
     names = shorten([text.path.relative_to(folder).as_posix() for text in caption_files])
-    found = find_images(folder, files, labels)
-    paths = {image_id: path for image_id, path in found.paths.items() if labels.captions[image_id]}
+    found, left_out = find_images(folder, files, labels)
+    paths = {image_id: path for image_id, path in found.items() if labels.captions[image_id]}
     if len(paths) < 2:
         raise DataError(
             f"{folder} holds {len(paths)} image{'s' * (len(paths) != 1)} with captions, and training needs two at "
-            f"least; {names} names {len(labels.captions)}, of which {len(found.missing)} have no image file"
+            f"least; {names} names {len(labels.captions)}, of which {len(left_out['missing_images'])} have no image "
+            "file"
         )
     split_of, rule = splits.assign(list(paths), labels.splits, splits.read_lists(files))
     report = ReadReport(
@@ -302,18 +294,11 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
         repaired_rows=sum(row.repaired for row in labels.rows if row),
         unreadable_rows=labels.rows.count(None),
         empty_captions=sum(not row.caption for row in labels.rows if row),
-        missing_images=found.missing,
-        images_without_captions=found.without_captions,
-        ambiguous_images=found.ambiguous,
+        **left_out,
         images_in_no_split=tuple(image_id for image_id in paths if not split_of[image_id]),
     )
-    return Dataset(
-        tuple(
-            LabelledImage(image_id, path, split_of[image_id], tuple(labels.captions[image_id]))
-            for image_id, path in paths.items()
-        ),
-        report,
-    )
+    images = [LabelledImage(name, path, split_of[name], tuple(labels.captions[name])) for name, path in paths.items()]
+    return Dataset(tuple(images), report)
 
 
 VARIABLE = "LCM_DATASET_URL"  # what "base" stands for: a folder or an address

@@ -114,17 +114,23 @@ def _read_tsv(lines: Sequence[str]) -> Rows:
     return [_named(*line.split("\t", 1)) for line in _without_tsv_header(lines)]
 
 
+def _without_tsv_header(lines: Sequence[str]) -> Sequence[str]:
+    first = _columns(lines[0], "\t")
+    has_header = len(first) == 2 and first[1] in TEXT_COLUMNS and not is_image_name(first[0])
+    return lines[1:] if has_header else lines
+
+
 def _read_pipes(lines: Sequence[str]) -> Rows:
     """Read `name| number| caption`; the known broken row lacks the second separator."""
-    return [_named(*_split_pipes(line)) for line in lines[1:]]
-
-
-def _split_pipes(line: str) -> tuple[str, str | None, bool]:
-    name, *rest = line.split("|", 2)
-    if len(rest) == 2:
-        return name, rest[1], False
-    number = _PIPE_NUMBER.match(rest[0]) if rest else None
-    return name, rest[0][number.end() :] if number else None, True
+    rows: Rows = []
+    for line in lines[1:]:
+        name, *rest = line.split("|", 2)
+        if len(rest) == 2:
+            rows.append(_named(name, rest[1]))
+        else:
+            number = _PIPE_NUMBER.match(rest[0]) if rest else None
+            rows.append(_named(name, rest[0][number.end() :] if number else None, repaired=True))
+    return rows
 
 
 def _named(name: str, caption: str | None = None, repaired: bool = False) -> Row | None:
@@ -137,41 +143,22 @@ def _columns(line: str, separator: str) -> list[str]:
     return [column.strip().strip('"').lower() for column in line.split(separator)]
 
 
-def _is_pipes(lines: Sequence[str]) -> bool:
-    return _columns(lines[0], "|") == ["image_name", "comment_number", "comment"]
-
-
 def _is_token(lines: Sequence[str]) -> bool:
-    return _most(bool(_TOKEN_LINE.fullmatch(line)) for line in lines)
+    return _most(map(_TOKEN_LINE.fullmatch, lines))
 
 
 def _is_tsv(lines: Sequence[str]) -> bool:
-    return _most(
-        line.count("\t") == 1 and is_image_name(line.split("\t")[0].strip()) for line in _without_tsv_header(lines)
-    )
+    columns = [line.split("\t") for line in _without_tsv_header(lines)]
+    return _most(len(one) == 2 and is_image_name(one[0].strip()) for one in columns)
 
 
-def _without_tsv_header(lines: Sequence[str]) -> Sequence[str]:
-    first = _columns(lines[0], "\t")
-    has_header = len(first) == 2 and first[1] in TEXT_COLUMNS and not is_image_name(first[0])
-    return lines[1:] if has_header else lines
-
-
-def _most(fits: Iterable[bool]) -> bool:
+def _most(fits: Iterable[object]) -> bool:
     """Whether more lines fit than do not: a few broken ones at the top of a file do not hide its format."""
-    fits = list(fits)
+    fits = [bool(fit) for fit in fits]
     return 2 * sum(fits) > len(fits)
 
 
 # CSV: Kaggle's Flickr8k, and metadata.csv of an image folder
-
-
-def _is_flickr8k_csv(lines: Sequence[str]) -> bool:
-    return _columns(lines[0], ",") == ["image", "caption"]
-
-
-def _is_metadata_csv(lines: Sequence[str]) -> bool:
-    return _has_both(_columns(lines[0], ","))
 
 
 def _has_both(columns: Iterable[str]) -> bool:
@@ -212,10 +199,6 @@ def _records(lines: Sequence[str]) -> Iterable[list[str]]:
 
 
 # JSON: metadata.jsonl of an image folder, COCO, Karpathy
-
-
-def _is_jsonl(lines: Sequence[str]) -> bool:
-    return _most(_has_both(record) for record in map(_object, lines))
 
 
 def _read_jsonl(lines: Sequence[str]) -> Rows:
@@ -295,10 +278,6 @@ def _plain(text: str) -> str:
 # The table of formats: image_id makes an image's id of the file's path in the data set and a name in it
 
 
-def _as_written(_captions_file: PurePosixPath, name: str) -> str:
-    return name
-
-
 def beside(captions_file: PurePosixPath, name: str) -> str:
     """Return an image's path from the data set's folder: train/1.jpg and test/1.jpg are two images."""
     return posixpath.normpath(posixpath.join(captions_file.parent.as_posix(), name.replace("\\", "/")))
@@ -320,35 +299,35 @@ class Format:
     description: str  # for error messages and the documents
     matches: Callable[[Any], bool]  # told from the first non-blank lines, or from the text of a JSON document
     read: Callable[[Any], Rows]  # from all non-blank lines, or from the parsed document
-    image_id: Callable[[PurePosixPath, str], str] = _as_written
-    is_path: bool = False  # image_id is the path of the image in the data set, and it is nowhere else
+    image_id: Callable[[PurePosixPath, str], str] = lambda _file, name: name  # `beside`: the image is nowhere else
 
 
 TABLES: dict[str, Format] = {
     "flickr8k_csv": Format(
-        "CSV with the header image,caption (Kaggle's Flickr8k, captions.txt)", _is_flickr8k_csv, _read_csv
+        "CSV with the header image,caption (Kaggle's Flickr8k, captions.txt)",
+        lambda lines: _columns(lines[0], ",") == ["image", "caption"],
+        _read_csv,
     ),
     "flickr30k_pipes": Format(
-        "lines of image_name| comment_number| comment (Kaggle's Flickr30k, results.csv)", _is_pipes, _read_pipes
+        "lines of image_name| comment_number| comment (Kaggle's Flickr30k, results.csv)",
+        lambda lines: _columns(lines[0], "|") == ["image_name", "comment_number", "comment"],
+        _read_pipes,
     ),
     "token": Format(
         "lines of name#number TAB caption (Flickr8k.token.txt, results_20130124.token)", _is_token, _read_token
     ),
     "tsv": Format("lines of image TAB caption, with or without the header image TAB caption", _is_tsv, _read_tsv),
     "imagefolder_csv": Format(
-        "CSV with the columns file_name and text or caption (Hugging Face image folder, metadata.csv; Parquet must be "
-        "rewritten as that)",
-        _is_metadata_csv,
+        "CSV with file_name and text or caption (Hugging Face image folder, metadata.csv; rewrite Parquet as that)",
+        lambda lines: _has_both(_columns(lines[0], ",")),
         _read_csv,
         beside,
-        is_path=True,
     ),
     "imagefolder_jsonl": Format(
         "lines of JSON with file_name and text or caption (Hugging Face image folder, metadata.jsonl)",
-        _is_jsonl,
+        lambda lines: _most(_has_both(_object(line)) for line in lines),
         _read_jsonl,
         beside,
-        is_path=True,
     ),
 }
 DOCUMENTS: dict[str, Format] = {

@@ -6,7 +6,6 @@ as its class and a hint.
 
 import errno
 import hashlib
-import json
 import logging
 import os
 import re
@@ -123,7 +122,7 @@ AT_ONCE = 64  # files asked for at once, where the driver can; as many are fetch
 # What drivers call a mark that changes with the content, the best first.
 STAMPS = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
 
-Version = tuple[int | None, str]  # of a file: its size in bytes, if that is known, and what changes with its content
+Version = tuple[int | None, int]  # of a file: its size in bytes, if that is known, and the time its copy is given
 
 
 def fetch(url: str, setting: str = "data_dir") -> Path:
@@ -151,24 +150,24 @@ def fetch(url: str, setting: str = "data_dir") -> Path:
 def _update(folder: Path, address: Address) -> None:
     """Make the copy equal what is at the address; where that cannot be listed, a whole copy stays as it is.
 
-    Beside the copy lie its index, a JSON list of name, size and stamp for each file that has arrived, and, while it is
-    what the address held at one time, an empty file that says so.
+    A file that has arrived gets a time of change that stands for its version. An empty file beside the copy says that
+    it is what the address held at one time.
     """
-    index, whole = folder.with_suffix(".index"), folder.with_suffix(".whole")
+    whole = folder.with_suffix(".whole")
     try:
         fs, root = address.connect()
-        there = _list(fs, root.rstrip("/"), address)
+        root = root.rstrip("/")
+        there = _list(fs, root, address)
     except (ConfigError, DataError):
         raise
     except Exception as error:  # drivers raise errors of any kind
         if not whole.exists():
-            raise _unreadable(address, error) from None
+            raise _unreadable(address, explain(error)) from None
         print(f"lcm: {address.name} cannot be read ({explain(error)}); its copy in {folder} is used", file=sys.stderr)
         return
-    here = _read_index(index)
-    missing = [name for name in there if here.get(name) != there[name] or not _has(folder, name, there[name])]
-    kept = [path for path in folder.rglob("*") if path.is_file()]
-    gone = [path for path in kept if path.relative_to(folder).as_posix() not in there]
+    here = [path for path in folder.rglob("*") if path.is_file()]
+    gone = [path for path in here if path.relative_to(folder).as_posix() not in there]
+    missing = [name for name, version in there.items() if not _has(folder / name, version)]
     if missing or gone:
         whole.unlink(missing_ok=True)
     for path in gone:
@@ -176,13 +175,19 @@ def _update(folder: Path, address: Address) -> None:
     with tqdm(total=len(missing), unit=" files", desc="fetch", mininterval=1, disable=not missing) as progress:
         for start in range(0, len(missing), AT_ONCE):
             names = missing[start : start + AT_ONCE]
-            _get(fs, root.rstrip("/"), folder, names, address)
-            if not all(_has(folder, name, there[name]) for name in names):
-                raise DataError(f"{address.name} cannot be read: a file did not arrive whole; run this again")
-            with index.open("a", encoding="utf-8") as lines:
-                lines.writelines(f"\n{json.dumps([name, *there[name]])}" for name in names)
+            _get(fs, root, folder, names, address)
+            for name in names:
+                os.utime(folder / name, (there[name][1],) * 2)
+                if not _has(folder / name, there[name]):
+                    raise _unreadable(address, f"{name} did not arrive whole")
             progress.update(len(names))
     whole.touch()
+
+
+def _has(path: Path, version: Version) -> bool:
+    """Return whether the copy of a file has arrived in this version."""
+    size, time = version
+    return path.is_file() and path.stat().st_mtime == time and size in (None, path.stat().st_size)
 
 
 def _get(fs: Any, root: str, folder: Path, names: list[str], address: Address) -> None:
@@ -193,28 +198,14 @@ def _get(fs: Any, root: str, folder: Path, names: list[str], address: Address) -
     except Exception as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _unreadable(address, error) from None
+        raise _unreadable(address, explain(error)) from None
 
 
-def _unreadable(address: Address, error: Exception) -> DataError:
+def _unreadable(address: Address, reason: str) -> DataError:
     return DataError(
-        f"{address.name} cannot be read: {explain(error)}; check the address, the credentials and the network, then "
-        "run this again: files that were fetched are kept"
+        f"{address.name} cannot be read: {reason}; check the address, the credentials and the network, then run this "
+        "again: files that were fetched are kept"
     )
-
-
-def _read_index(index: Path) -> dict[str, Version]:
-    versions: dict[str, Version] = {}
-    for line in index.read_text(encoding="utf-8").splitlines() if index.exists() else []:
-        with suppress(ValueError):  # a line that a kill cut off
-            name, size, stamp = json.loads(line)
-            versions[name] = (size, stamp)
-    return versions
-
-
-def _has(folder: Path, name: str, version: Version) -> bool:
-    path = folder / name
-    return path.is_file() and version[0] in (None, path.stat().st_size)
 
 
 def _list(fs: Any, root: str, address: Address) -> dict[str, Version]:
@@ -228,24 +219,29 @@ def _list(fs: Any, root: str, address: Address) -> dict[str, Version]:
     while waiting:  # fsspec's `find` would take a folder that cannot be listed for empty
         folder = waiting.pop()
         for info in fs.ls(folder, detail=True):
-            path, kind = info["name"], info["type"]
+            path = info["name"]
             name = path.removeprefix(f"{root}/")
-            if kind == "directory":
+            if info["type"] == "directory":
                 waiting += [path.rstrip("/")] if path.startswith(f"{folder}/") else []
             elif path.rstrip("/") == folder or path.endswith("/") or re.search(r"(^|/)\.", name):
                 continue  # the mark of a folder, or hidden
             elif "" in name.split("/"):
                 raise DataError(f"{address.name} holds {ascii(name)[:300]}, which cannot be kept; rename or remove it")
-            else:
-                if kind == "link" or info.get("size") is None:
-                    with suppress(FileNotFoundError):
-                        info = fs.info(path)
-                if info["type"] == "file":
-                    stamps = (info[key] for key in STAMPS if info.get(key))
-                    files[name] = (info.get("size"), str(next(stamps, "")))
+            elif version := _version(fs, info):
+                files[name] = version
     for name in list(files):  # an object store may mark a folder by a file of its name
         for parent in map(str, PurePosixPath(name).parents):
             files.pop(parent, None)
     if not files:
         raise FileNotFoundError(errno.ENOENT, "no files", address.name)
     return files
+
+
+def _version(fs: Any, info: dict[str, Any]) -> Version | None:
+    """Return the version of a file; None for a pipe, and for a link to a folder or to nowhere."""
+    if info["type"] == "link" or info.get("size") is None:
+        with suppress(FileNotFoundError):
+            info = fs.info(info["name"])
+    stamp = next((str(info[key]) for key in STAMPS if info.get(key)), "")
+    time = int.from_bytes(hashlib.sha256(stamp.encode()).digest()[:3], "big")  # in the half year after 1970
+    return (info.get("size"), time) if info["type"] == "file" else None
