@@ -239,7 +239,7 @@ def _list(fs: Any, root: str, address: Address) -> dict[str, Version]:
 
 def _version(fs: Any, info: dict[str, Any]) -> Version | None:
     """Return the version of a file; None for a pipe, and for a link to a folder or to nowhere."""
-    if info["type"] == "link" or info.get("size") is None:
+    if info["type"] != "file" or info.get("size") is None:
         with suppress(FileNotFoundError):
             info = fs.info(info["name"])
     stamp = next((str(info[key]) for key in STAMPS if info.get(key)), "")

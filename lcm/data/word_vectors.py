@@ -40,7 +40,7 @@ def _glove_package(wanted: Collection[str]) -> dict[str, np.ndarray]:
 
 
 def _glove_text(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """Return the vectors of the `wanted` words in a GloVe text file: a word and its numbers, parted by spaces, a line."""
+    """Return the vectors of the `wanted` words in a GloVe text file: a word and its numbers on each line."""
     wanted, found, length = set(wanted), {}, None
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):

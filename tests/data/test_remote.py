@@ -112,6 +112,14 @@ def test_hidden_files_and_marks_of_folders_are_left_out(driver):
     assert contents(fetch(URL)) == FILES
 
 
+def test_links_on_a_disk_are_followed_where_they_lead_to_a_file(tmp_path):
+    write(tmp_path / "place")
+    for name, target in {"c.png": "images/a.png", "d.png": "nowhere", "e": "images"}.items():
+        (tmp_path / "place" / name).symlink_to(target)
+    os.mkfifo(tmp_path / "place" / "pipe")
+    assert contents(fetch(f"file://{tmp_path}/place")) == FILES | {"c.png": FILES["images/a.png"]}
+
+
 @pytest.mark.parametrize("key", ["ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated"])
 def test_any_driver_s_stamp_tells_of_a_change(driver, key):
     stamp = "1"
