@@ -242,7 +242,7 @@ def _read_karpathy(document: dict[str, Any]) -> Rows:
     rows: Rows = []
     for image in _objects(document, "images"):
         name, folder, sentences = image.get("filename"), image.get("filepath"), image.get("sentences")
-        if isinstance(name, str) and isinstance(folder, str) and folder.strip():
+        if isinstance(name, str) and name.strip() and isinstance(folder, str) and folder.strip():
             name = f"{folder.strip()}/{name.strip()}"
         split = KARPATHY_SPLITS.get(str(image.get("split")), "")
         is_list = isinstance(sentences, list)
