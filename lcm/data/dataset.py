@@ -5,13 +5,12 @@ What does not fit is counted in the report, never dropped in silence.
 
 import json
 import os
-import posixpath
 import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Self
 
@@ -55,12 +54,13 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> La
         relative = PurePosixPath(caption_file.path.relative_to(folder).as_posix())
         rows = caption_file.read()
         known = FORMATS[caption_file.format]
-        split_of_file = splits.named_in_path(relative) if _is_one_of_a_set(caption_file.path) else ""
+        is_one_of_a_set = COCO_NAME.fullmatch(relative.name) or METADATA_NAME.fullmatch(relative.name)
+        split_of_file = splits.named_in_path(relative) if is_one_of_a_set else ""
         labels.rows += rows
         labels.are_paths = known.image_id is formats.beside
         for row in filter(None, rows):
             image_id = known.image_id(relative, row.name)
-            labels.places.setdefault(image_id, posixpath.normpath(posixpath.join(relative.parent, row.name)))
+            labels.places.setdefault(image_id, formats.beside(relative, row.name))
             labels.captions.setdefault(image_id, []).extend(filter(None, [row.caption]))
             if split := row.split or split_of_file:
                 splits.put(labels.splits, image_id, split, "the captions files put")
@@ -93,11 +93,6 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
     raise DataError(f"{folder} has no captions file (found {seen}). Formats:\n{formats.describe()}")
 
 
-def _is_one_of_a_set(path: Path) -> bool:
-    """Whether a captions file's name says that others are read together with it: COCO's, an image folder's."""
-    return bool(COCO_NAME.fullmatch(path.name) or METADATA_NAME.fullmatch(path.name))
-
-
 def _one_data_set(folder: Path, candidates: list[CaptionFile]) -> list[CaptionFile]:
     """Return the files of one data set: COCO's has one for each split, in one folder, an image folder one format.
 
@@ -110,9 +105,9 @@ def _one_data_set(folder: Path, candidates: list[CaptionFile]) -> list[CaptionFi
         fits = len({path.suffix.lower() for path in paths}) == 1
     else:
         candidates = [text for text in candidates if text.format]
-        fits = len({text.text for text in candidates}) == 1
-        if fits:
+        if len({text.text for text in candidates}) == 1:
             return candidates[:1]
+        fits = False
     if not fits:
         choices = shorten([str(text.path.relative_to(folder)) for text in candidates])
         raise DataError(
@@ -207,13 +202,12 @@ class ReadReport:
 
     def as_metrics(self) -> dict[str, int | str]:
         """Return the counts under the keys that metrics.json uses."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {name: len(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {name: len(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     def __str__(self) -> str:
         lines = [f"{name}: {value}" for name, value in self.as_metrics().items()]
-        lists = ((entry.name, getattr(self, entry.name)) for entry in fields(self) if "tuple" in str(entry.type))
-        lines += [f"  {name.replace('_', ' ')}: {shorten(names)}" for name, names in lists if names]
+        lists = {name: value for name, value in vars(self).items() if value and isinstance(value, tuple)}
+        lines += [f"  {name.replace('_', ' ')}: {shorten(names)}" for name, names in lists.items()]
         return "\n".join(lines)
 
 

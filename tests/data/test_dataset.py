@@ -274,6 +274,12 @@ WHERE = {
         {name: name for name in ("train/1.jpg", "train/2.jpg", "val/4.jpg")},
         {"missing_images": ("train/3.jpg",), "images_without_captions": ("val/3.jpg",)},
     ),
+    "Windows' way of writing a path": (
+        {"metadata.csv": metadata("a\\1.jpg", ".\\a\\2.jpg")},
+        "a/1.jpg a/2.jpg",
+        {"a/1.jpg": "a/1.jpg", "a/2.jpg": "a/2.jpg"},
+        {},
+    ),
     "from each metadata file": (  # a missing cat is not the dog of that name
         {"cats/metadata.csv": metadata("1.jpg", "2.jpg"), "dogs/metadata.csv": metadata("1.jpg", "../old/5.jpg")},
         "cats/1.jpg dogs/1.jpg dogs/2.jpg old/5.jpg",
