@@ -106,12 +106,6 @@ FILES = {
 FILE_NAMES = {"coco": "captions.json", "karpathy": "captions.json"}  # of the others captions.txt will do
 
 
-@pytest.mark.parametrize("header", ["image\tcaption", "Image\tCaption", "file_name\ttext"])
-def test_tsv_with_header(tmp_path, header):
-    path = write(tmp_path, f"{header}\n1.jpg\tA dog .\n")
-    assert parse(path) == ("tsv", [Row("1.jpg", "A dog .")])
-
-
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("name", FILES)
@@ -122,11 +116,6 @@ def test_every_format_is_recognised_and_read_in_any_encoding(tmp_path, name, enc
     path.write_bytes(("\ufeff" * (encoding == "utf-16-be") + text).encode(encoding))
     expected = replace(first, caption=first.caption.replace("A dog", "Là-bas un œuf", 1))
     assert parse(path) == (name, [expected, *others])
-
-
-def test_rare_line_separators_stay_inside_a_caption(tmp_path):
-    path = write(tmp_path, "1.jpg\tA dog\u2028runs\x85off\x0b.\n\n \n2.jpg\tA cat .")
-    assert parse(path)[1] == [Row("1.jpg", "A dog\u2028runs\x85off\x0b."), Row("2.jpg", "A cat .")]
 
 
 # Broken lines: each costs only itself
@@ -216,72 +205,51 @@ def test_any_caption_survives_every_format(tmp_path, captions):
         assert [(row.name, row.caption) for row in parse(write(tmp_path, text, name))[1]] == rows, name
 
 
-# Hugging Face image folders
-
-
-@pytest.mark.parametrize("header", ["file_name,caption", "File_Name, Caption ", '"file_name","caption"'])
-def test_metadata_may_call_the_text_caption(tmp_path, header):
-    path = write(tmp_path, f"{header}\n1.jpg,A dog .\n", "metadata.csv")
-    assert parse(path) == ("imagefolder_csv", [Row("1.jpg", "A dog .")])
-
-
-def test_commas_without_quotes_are_the_captions_where_it_comes_last(tmp_path):
-    path = write(tmp_path, "file_name,text\n1.jpg,A dog, a cat, and a bird\n", "metadata.csv")
-    assert parse(path)[1] == [Row("1.jpg", "A dog, a cat, and a bird", repaired=True)]
-    path = write(tmp_path, "file_name,text,id\n1.jpg,A dog, a cat,7\n2.jpg,A bird,8\n3.jpg,A cow\n", "metadata.csv")
-    assert parse(path)[1] == [None, Row("2.jpg", "A bird"), Row("3.jpg", "A cow")]
-
-
-# JSON documents
+# Odd rows
 
 
 def coco(images, annotations) -> str:
     return json.dumps({"images": images, "annotations": annotations})
 
 
-ONE_IMAGE = [{"id": 1, "file_name": "1.jpg"}]
-GOOD = {"image_id": 1, "caption": "A dog ."}
+DOG, ONE_IMAGE, GOOD = Row("1.jpg", "A dog ."), [{"id": 1, "file_name": "1.jpg"}], {"image_id": 1, "caption": "A dog ."}
+GOOD_OF_KARPATHY = {"filename": "1.jpg", "filepath": None, "split": ["test"], "sentences": [{"raw": "A dog ."}]}
+ROWS = [
+    *(("captions.txt", f"{head}\n1.jpg\tA dog .\n", [DOG]) for head in ("Image\tCaption", "file_name\ttext")),
+    (
+        "captions.txt",
+        "1.jpg\tA dog\u2028runs\x85off\x0b.\n\n \n1.jpg\tA dog .",
+        [Row("1.jpg", "A dog\u2028runs\x85off\x0b."), DOG],
+    ),
+    *(("metadata.csv", f"{head}\n1.jpg,A dog .\n", [DOG]) for head in ("File_Name, Caption ", '"file_name","caption"')),
+    # Commas without quotes are the caption's where its column is the last.
+    ("metadata.csv", "file_name,text\n1.jpg,A dog, a cat\n", [Row("1.jpg", "A dog, a cat", repaired=True)]),
+    ("metadata.csv", "file_name,text,id\n1.jpg,A dog, a cat,7\n1.jpg,A dog .,8\n1.jpg,A dog .\n", [None, DOG, DOG]),
+    *(
+        ("captions.json", coco(ONE_IMAGE, [annotation, GOOD]), [None, DOG])
+        for annotation in (
+            *({"image_id": image, "caption": "Of no image ."} for image in (2, "1", [1], None)),
+            *({"image_id": 1, "caption": caption} for caption in (7, ["A dog ."])),
+            *({"caption": "Of nothing ."}, {"image_id": 1}, "no object", None),
+        )
+    ),
+    *(
+        ("captions.json", coco([image, *ONE_IMAGE], [{"image_id": 2, "caption": "Lost ."}, GOOD]), [None, DOG])
+        for image in (None, "1.jpg", {}, {"id": 2}, {"id": 2, "file_name": 7}, {"id": [], "file_name": "2"})
+    ),
+    *(
+        ("dataset_coco.json", json.dumps({"images": [image, GOOD_OF_KARPATHY]}), [None, DOG])
+        for image in (
+            *({"filename": name, "filepath": "a", "sentences": [{"raw": "A cat ."}]} for name in (None, "", 7)),
+            *({"filename": "2.jpg", "sentences": sentences} for sentences in (None, "A cat .", [7], [{"raw": 7}])),
+        )
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    "annotation",
-    [
-        {"image_id": 2, "caption": "Of no image ."},
-        {"image_id": "1", "caption": "Of no image ."},
-        {"image_id": [1], "caption": "Of a list ."},
-        {"image_id": None, "caption": "Of nothing ."},
-        {"caption": "Of nothing ."},
-        {"image_id": 1},  # of COCO's instances
-        {"image_id": 1, "caption": 7},
-        {"image_id": 1, "caption": ["A dog ."]},
-        "no object",
-        None,
-    ],
-)
-def test_an_annotation_that_cannot_be_read_costs_only_itself(tmp_path, annotation):
-    path = write(tmp_path, coco(ONE_IMAGE, [annotation, GOOD]), "captions.json")
-    assert parse(path)[1] == [None, Row("1.jpg", "A dog .")]
-
-
-@pytest.mark.parametrize(
-    "image", [None, "1.jpg", {}, {"id": 2}, {"id": 2, "file_name": 7}, {"id": [], "file_name": "2"}]
-)
-def test_an_image_that_cannot_be_read_costs_only_itself(tmp_path, image):
-    path = write(tmp_path, coco([image, *ONE_IMAGE], [{"image_id": 2, "caption": "Lost ."}, GOOD]), "captions.json")
-    assert parse(path)[1] == [None, Row("1.jpg", "A dog .")]
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        *({"filename": name, "sentences": [{"raw": "A cat ."}]} for name in (None, "", 7)),
-        *({"filename": "2.jpg", "sentences": sentences} for sentences in (None, "A cat .", [7], [{"raw": 7}])),
-    ],
-)
-def test_an_image_of_karpathy_that_cannot_be_read_costs_only_itself(tmp_path, image):
-    good = {"filename": "1.jpg", "filepath": None, "split": ["test"], "sentences": [{"raw": "A dog ."}]}
-    path = write(tmp_path, json.dumps({"images": [image, good]}), "dataset_coco.json")
-    assert parse(path) == ("karpathy", [None, Row("1.jpg", "A dog .")])
+@pytest.mark.parametrize(("name", "text", "rows"), ROWS)
+def test_what_is_odd_or_broken_costs_only_itself(tmp_path, name, text, rows):
+    assert parse(write(tmp_path, text, name))[1] == rows
 
 
 # What is refused
