@@ -4,7 +4,8 @@ Dev and test hold things in places where the train split never shows them (a boa
 set measures whether a model has learned what a boat and what a desert look like, not which pictures it has seen.
 
 sample_scenes.json holds what there is to draw and to say. A thing's shapes are (kind, coordinates, tone): coordinates
-from -1 to 1 around the middle; a tone is a factor of the thing's own colour, or the name of a material.
+from -1 to 1 around the middle, or the name of a polygon that is worked out here; a tone is a factor of the thing's own
+colour, or the name of a material.
 """
 
 import hashlib
@@ -231,8 +232,9 @@ def _patch(
     half = height / 2
     for kind, numbers, tone in shapes:
         fill = tuple(MATERIALS[tone]) if isinstance(tone, str) else shade(colour, tone)
-        coordinates, angles = (numbers[:4], numbers[4:]) if kind == "chord" else (numbers, ())
-        points = [half + 0.92 * half * value for value in _POLYGONS.get(str(coordinates), coordinates)]
+        values = _POLYGONS[numbers] if isinstance(numbers, str) else numbers
+        values, angles = (values[:4], values[4:]) if kind == "chord" else (values, ())
+        points = [half + 0.92 * half * value for value in values]
         if kind == "line":
             draw.line(points, fill=fill, width=max(3, height // 26), joint="curve")
         else:
