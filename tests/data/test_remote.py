@@ -1,14 +1,12 @@
 """Data sets at an address: what is fetched, what stays, and what is left when something fails."""
 
 import hashlib
-import io
 import os
 import sys
 from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from PIL import Image
 
 from lcm.data import remote
 from lcm.data.dataset import load_dataset, resolve, source_name
@@ -276,19 +274,7 @@ def write(place: Path, files: dict[str, bytes] = FILES) -> None:
         (place / name).write_bytes(data)
 
 
-def picture() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(file, "png")
-    return file.getvalue()
-
-
-@pytest.fixture
-def photos(driver) -> Driver:
-    driver.put(**{"images/a.png": picture(), "images/deep/b.png": picture()})
-    return driver
-
-
-@pytest.mark.usefixtures("photos")
+@pytest.mark.usefixtures("driver")
 def test_a_data_set_is_loaded_from_an_address(cache):
     dataset = load_dataset(URL)
     assert [(image.image_id, image.captions) for image in dataset.images] == [
@@ -299,7 +285,7 @@ def test_a_data_set_is_loaded_from_an_address(cache):
     assert load_dataset(URL, "captions.tsv") == dataset
 
 
-@pytest.mark.usefixtures("photos")
+@pytest.mark.usefixtures("driver")
 def test_base_is_what_the_variable_names(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("LCM_DATASET_URL", f" {URL} ")
     assert resolve("base") == URL
