@@ -167,7 +167,11 @@ def _update(folder: Path, address: Address) -> None:
         return
     here = [path for path in folder.rglob("*") if path.is_file()]
     gone = [path for path in here if path.relative_to(folder).as_posix() not in there]
-    missing = [name for name, version in there.items() if not _has(folder / name, version)]
+    missing = [
+        name
+        for name, (size, time) in there.items()
+        if not _is_whole(folder / name, size) or (folder / name).stat().st_mtime != time
+    ]
     if missing or gone:
         whole.unlink(missing_ok=True)
     for path in gone:
@@ -177,17 +181,16 @@ def _update(folder: Path, address: Address) -> None:
             names = missing[start : start + AT_ONCE]
             _get(fs, root, folder, names, address)
             for name in names:
-                os.utime(folder / name, (there[name][1],) * 2)
-                if not _has(folder / name, there[name]):
+                size, time = there[name]
+                if not _is_whole(folder / name, size):
                     raise _unreadable(address, f"{name} did not arrive whole")
+                os.utime(folder / name, (time, time))
             progress.update(len(names))
     whole.touch()
 
 
-def _has(path: Path, version: Version) -> bool:
-    """Return whether the copy of a file has arrived in this version."""
-    size, time = version
-    return path.is_file() and path.stat().st_mtime == time and size in (None, path.stat().st_size)
+def _is_whole(path: Path, size: int | None) -> bool:
+    return path.is_file() and size in (None, path.stat().st_size)
 
 
 def _get(fs: Any, root: str, folder: Path, names: list[str], address: Address) -> None:
