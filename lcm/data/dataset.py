@@ -11,7 +11,6 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Self
 
@@ -24,36 +23,24 @@ from lcm.data.sample import generate
 from lcm.errors import ConfigError, DataError
 from lcm.paths import home
 
+CAPTION_SUFFIXES = (".txt", ".csv", ".tsv", ".token", ".json", ".jsonl", formats.PARQUET)
+METADATA_NAME = re.compile(r"metadata\.(csv|jsonl|parquet)", re.IGNORECASE)
 # Files of known data sets, the preferred first; any other name is found by its content.
-KNOWN_CAPTION_FILES = (
-    *("captions.txt", "flickr8k.token.txt", "results.csv", "results_20130124.token", "captions.tsv"),
-    "dataset_*.json",
+KNOWN_NAMES = (
+    *(r"captions\.txt", r"flickr8k\.token\.txt", r"results\.csv", r"results_20130124\.token", r"captions\.tsv"),
+    *(r"dataset_.*\.json", COCO_NAME.pattern, METADATA_NAME.pattern),
 )
-COCO, METADATA = "coco", "metadata"  # sets of captions files that are read together
-METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-# What ReadReport counts, and of what it also keeps the names.
-COUNTS = ("rows", "repaired_rows", "unreadable_rows", "empty_captions")
-LISTS = ("missing_images", "images_without_captions", "ambiguous_images", "images_in_no_split")
-CAPTION_SUFFIXES = (".txt", ".csv", ".tsv", ".token", ".json", ".jsonl", ".parquet")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the file of an image should be."""
-
-    path: Path
-    only: bool  # a file of its name elsewhere is another image's
 
 
 @dataclass
 class Labels:
-    """What the captions files of a data set say, all of them together."""
+    """What the captions files of a data set say, all of them together; each dictionary is by image_id."""
 
-    captions: dict[str, list[str]] = field(default_factory=dict)  # by image_id; an image may have none but empty ones
-    places: dict[str, Place] = field(default_factory=dict)  # by image_id
-    splits: dict[str, str] = field(default_factory=dict)  # by image_id, where the files say so
-    formats: dict[str, str] = field(default_factory=dict)  # of each file, by its path in the data set
-    counts: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(COUNTS, 0)))
+    captions: dict[str, list[str]] = field(default_factory=dict)  # an image may have none but empty ones
+    places: dict[str, str] = field(default_factory=dict)  # the path in the data set that the name means first
+    are_paths: bool = False  # a file of an image's name elsewhere is another image's
+    splits: dict[str, str] = field(default_factory=dict)  # where the files say so
+    rows: list[formats.Row | None] = field(default_factory=list)
 
 
 def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> Labels:
@@ -64,33 +51,22 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> La
     """
     labels = Labels()
     for caption_file in caption_files:
-        _add(labels, folder, caption_file)
+        relative = PurePosixPath(caption_file.path.relative_to(folder).as_posix())
+        rows = caption_file.read()
+        known = FORMATS[caption_file.format]
+        is_one_of_a_set = COCO_NAME.fullmatch(relative.name) or METADATA_NAME.fullmatch(relative.name)
+        split_of_file = splits.named_in_path(relative) if is_one_of_a_set else ""
+        labels.rows += rows
+        labels.are_paths = known.image_id is formats.beside
+        for row in filter(None, rows):
+            image_id = known.image_id(relative, row.name)
+            labels.places.setdefault(image_id, formats.beside(relative, row.name))
+            labels.captions.setdefault(image_id, []).extend(filter(None, [row.caption]))
+            if split := row.split or split_of_file:
+                splits.put(labels.splits, image_id, split, "the captions files put")
     if len(set(labels.splits.values())) < 2:
         labels.splits.clear()
     return labels
-
-
-def _add(labels: Labels, folder: Path, caption_file: CaptionFile) -> None:
-    path = caption_file.path
-    relative = PurePosixPath(path.relative_to(folder).as_posix())
-    name, rows = caption_file.read()
-    known = FORMATS[name]
-    labels.formats[str(relative)] = name
-    split_of_file = splits.named_in_path(relative) if _together(path) else ""
-    image_ids: dict[str, str] = {}  # by the name as written
-    for row in filter(None, rows):
-        if row.name not in image_ids:
-            image_id = image_ids[row.name] = known.image_id(relative, row.name)
-            place = folder / image_id if known.is_path else path.parent / row.name
-            labels.places.setdefault(image_id, Place(Path(os.path.normpath(place)), known.is_path))
-        image_id = image_ids[row.name]
-        labels.captions.setdefault(image_id, []).extend(filter(None, [row.caption]))
-        if split := row.split or split_of_file:
-            splits.put(labels.splits, image_id, split, "the captions files put")
-    labels.counts["rows"] += len(rows)
-    labels.counts["repaired_rows"] += sum(row.repaired for row in rows if row)
-    labels.counts["unreadable_rows"] += rows.count(None)
-    labels.counts["empty_captions"] += sum(not row.caption for row in rows if row)
 
 
 def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) -> list[CaptionFile]:
@@ -105,102 +81,78 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
             raise DataError(f"{folder} has no captions file {captions_file!r}; name one inside the folder")
         return [CaptionFile(path)]
     texts = [CaptionFile(path) for path in with_suffix(files, CAPTION_SUFFIXES)]
-    named = [[text for text in texts if fnmatch(text.path.name.lower(), name)] for name in KNOWN_CAPTION_FILES]
-    for candidates in named:
-        if fitting := [text for text in candidates if text.format]:
-            return [_single(folder, fitting)]
-    sets = [[text for text in texts if _together(text.path) == kind] for kind in (COCO, METADATA)]
-    for candidates in sets:
-        if any(text.format for text in candidates):  # the others are read too: what is wrong with them must be said
-            return _one_set(folder, candidates)
-    if fitting := [text for text in texts if text.format]:
-        return [_single(folder, fitting)]
-    for text in [text for candidates in named + sets for text in candidates]:
-        text.read()  # says what is wrong with a file that should be one
+    known = [
+        [text for text in texts if re.fullmatch(pattern, text.path.name, re.IGNORECASE)] for pattern in KNOWN_NAMES
+    ]
+    for candidates in [*known, texts]:
+        if any(text.format for text in candidates):
+            return _one_data_set(folder, candidates)
+    for candidates in filter(None, known):
+        candidates[0].read()  # says what is wrong with a file that should be one
     seen = shorten([text.path.name for text in texts]) or "no text file at all"
     raise DataError(f"{folder} has no captions file (found {seen}). Formats:\n{formats.describe()}")
 
 
-def _together(path: Path) -> str:
-    """Return which kind of set a captions file is part of by its name, or "" when it stands alone."""
-    if path.name.lower() in METADATA_FILES:
-        return METADATA
-    return COCO if COCO_NAME.fullmatch(path.name) else ""
+def _one_data_set(folder: Path, candidates: list[CaptionFile]) -> list[CaptionFile]:
+    """Return the files of one data set: COCO's has one for each split, in one folder, an image folder one format.
 
-
-def _single(folder: Path, candidates: list[CaptionFile]) -> CaptionFile:
-    """Return the only file, or the first of several with one content."""
-    if len({text.text for text in candidates}) > 1:
-        raise _several(folder, candidates)
-    return candidates[0]
-
-
-def _one_set(folder: Path, candidates: list[CaptionFile]) -> list[CaptionFile]:
-    """Return the files of one data set: COCO's has one for each split, in one folder, an image folder one format."""
+    Of a set the files in no format count too, for what is wrong with them must be said. Any other file stands alone.
+    """
     paths = [text.path for text in candidates]
-    if _together(paths[0]) == COCO:
+    if all(COCO_NAME.fullmatch(path.name) for path in paths):
         fits = len({splits.named_in(path.stem) for path in paths}) == len(paths) and len({p.parent for p in paths}) == 1
-    else:
+    elif all(METADATA_NAME.fullmatch(path.name) for path in paths):
         fits = len({path.suffix.lower() for path in paths}) == 1
+    else:
+        candidates = [text for text in candidates if text.format]
+        if len({text.text for text in candidates}) == 1:
+            return candidates[:1]
+        fits = False
     if not fits:
-        raise _several(folder, candidates)
+        choices = shorten([str(text.path.relative_to(folder)) for text in candidates])
+        raise DataError(
+            f"{folder} has several captions files ({choices}); name one with captions_file, or move those that are not "
+            "meant out of the folder"
+        )
     return candidates
 
 
-def _several(folder: Path, candidates: Sequence[CaptionFile]) -> DataError:
-    choices = shorten([str(text.path.relative_to(folder)) for text in candidates])
-    return DataError(
-        f"{folder} has several captions files ({choices}); name one with captions_file, or move those that are not "
-        "meant out of the folder"
-    )
+def find_images(folder: Path, files: Sequence[Path], labels: Labels) -> tuple[dict[str, Path], dict[str, tuple]]:
+    """Return image_id -> file, in the order of the captions files, and what does not fit, by its name in ReadReport.
 
-
-@dataclass(frozen=True)
-class FoundImages:
-    """The names of a data set that have a file, those that have none, and the files that have no name."""
-
-    paths: dict[str, Path]  # image_id -> file, in the order of the captions file
-    missing: tuple[str, ...]
-    ambiguous: tuple[str, ...]
-    without_captions: tuple[str, ...]
-
-
-def find_images(folder: Path, files: Sequence[Path], names: dict[str, Place]) -> FoundImages:
-    """Find the file of each name; a file that several names mean by their last parts alone is left out."""
-    images = with_suffix(files, IMAGE_SUFFIXES)
-    by_last_part: dict[str, list[Path]] = defaultdict(list)
-    for path in images:
-        by_last_part[_composed(path.name)].append(path)
-    places = {name: _places(folder, name, place, by_last_part) for name, place in names.items()}
-    claims = Counter(found[0] for found in places.values() if found)
-    paths = {
-        name: found[0]
-        for name, found in places.items()
-        if found and (claims[found[0]] == 1 or _ends_with(found[0], name))
-    }
-    ambiguous = tuple(name for name in paths if len(places[name]) > 1)
-    used = {*paths.values(), *(path for name in ambiguous for path in places[name])}
-    return FoundImages(
-        paths,
-        missing=tuple(name for name in places if name not in paths),
-        ambiguous=ambiguous,
-        without_captions=tuple(str(path.relative_to(folder)) for path in images if path not in used),
-    )
-
-
-def _places(folder: Path, name: str, place: Place, by_last_part: dict[str, list[Path]]) -> list[Path]:
-    """Return the files that a name can mean: at its place, else at the end of any path.
-
-    Where no path ends with the whole name, its last part is enough: folders are often moved. Only a file in a folder of
-    another split is another image.
+    A name means the file at its place, else one whose path ends with it. Where there is none, its last part is enough,
+    for folders are often moved; only a file in a folder of another split is another image. A file that several names
+    mean by their last parts alone is left out.
     """
-    places = by_last_part.get(_composed(PurePath(name).name), [])
-    if place.path in places:
-        return [place.path]
-    if place.only:
-        return [path for path in places if _composed(str(path)) == _composed(str(place.path))]
-    ending = [path for path in places if _ends_with(path, name)]
-    return ending or [path for path in places if not _in_other_split(path.relative_to(folder), PurePath(name))]
+    images = with_suffix(files, IMAGE_SUFFIXES)
+    endings: dict[str, list[Path]] = defaultdict(list)  # of a/b.jpg: "b.jpg", "a/b.jpg" and, the whole, "/a/b.jpg"
+    for path in images:
+        whole = "/" + _composed(path.relative_to(folder))
+        starts = [at for at, character in enumerate(whole) if character == "/"]
+        for ending in (whole, *(whole[at + 1 :] for at in starts)):
+            endings[ending].append(path)
+    found: dict[str, list[Path]] = {}
+    for name, place in labels.places.items():
+        found[name] = endings.get("/" + _composed(place), [])[:1]
+        if not found[name] and not labels.are_paths:
+            found[name] = endings.get(_composed(PurePath(name))) or [
+                path
+                for path in endings.get(_composed(PurePath(name).name), [])
+                if not _in_other_split(path.relative_to(folder), PurePath(name))
+            ]
+    claims = Counter(choices[0] for choices in found.values() if choices)
+    paths = {
+        name: choices[0]
+        for name, choices in found.items()
+        if choices and (claims[choices[0]] == 1 or choices[0] in endings[_composed(PurePath(name))])
+    }
+    ambiguous = tuple(name for name in paths if len(found[name]) > 1)
+    used = {*paths.values(), *(path for name in ambiguous for path in found[name])}
+    return paths, {
+        "missing_images": tuple(name for name in found if name not in paths),
+        "images_without_captions": tuple(str(path.relative_to(folder)) for path in images if path not in used),
+        "ambiguous_images": ambiguous,
+    }
 
 
 def _in_other_split(path: PurePath, name: PurePath) -> bool:
@@ -209,13 +161,9 @@ def _in_other_split(path: PurePath, name: PurePath) -> bool:
     return bool(found and wanted) and found != wanted
 
 
-def _ends_with(path: PurePath, name: str) -> bool:
-    return f"/{_composed(path.as_posix())}".endswith(f"/{_composed(PurePath(name).as_posix())}")
-
-
-def _composed(name: str) -> str:
-    """Return a name in NFC: macOS writes the é of a file name as two characters."""
-    return unicodedata.normalize("NFC", name)
+def _composed(path: PurePath | str) -> str:
+    """Return a path in NFC and with "/": macOS writes the é of a file name as two characters."""
+    return unicodedata.normalize("NFC", path if isinstance(path, str) else path.as_posix())
 
 
 CONTRIBUTED = re.compile("contributions/[0-9a-f]{64}")  # image_ids; a base data set may have a folder of that name
@@ -240,8 +188,9 @@ class LabelledImage:
 class ReadReport:
     """What was read and what did not fit; nothing is left out without being counted here."""
 
-    captions_file: str
-    format: str
+    captions_file: str = ""
+    captions_format: str = ""
+    split_rule: str = ""  # how the images got their splits
     rows: int = 0
     repaired_rows: int = 0  # a separator or quotes were missing, and it was clear where
     unreadable_rows: int = 0
@@ -250,23 +199,16 @@ class ReadReport:
     images_without_captions: tuple[str, ...] = ()  # image files that no caption names
     ambiguous_images: tuple[str, ...] = ()  # names that fit several image files; the shortest path was taken
     images_in_no_split: tuple[str, ...] = ()  # the official lists do not name them
-    split_rule: str = ""  # how the images got their splits
 
     def as_metrics(self) -> dict[str, int | str]:
         """Return the counts under the keys that metrics.json uses."""
-        return {
-            "captions_file": self.captions_file,
-            "captions_format": self.format,
-            "split_rule": self.split_rule,
-            **{name: getattr(self, name) for name in COUNTS},
-            **{name: len(getattr(self, name)) for name in LISTS},
-        }
+        return {name: len(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     def __str__(self) -> str:
-        counts = [f"{name}: {value}" for name, value in self.as_metrics().items()]
-        lists = ((name, getattr(self, name)) for name in LISTS)
-        named = [f"  {name.replace('_', ' ')}: {shorten(names)}" for name, names in lists if names]
-        return "\n".join(counts + named)
+        lines = [f"{name}: {value}" for name, value in self.as_metrics().items()]
+        lists = {name: value for name, value in vars(self).items() if value and isinstance(value, tuple)}
+        lines += [f"  {name.replace('_', ' ')}: {shorten(names)}" for name, names in lists.items()]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -274,7 +216,7 @@ class Dataset:
     """Labelled images in the order of the captions file."""
 
     images: tuple[LabelledImage, ...]
-    report: ReadReport = field(default_factory=lambda: ReadReport("", ""))
+    report: ReadReport = field(default_factory=ReadReport)
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -326,29 +268,30 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
             "and a captions file, or 'sample', or 'base'"
         )
     files = find_files(folder)
-    labels = read_caption_files(folder, find_caption_files(folder, files, captions_file))
-    found = find_images(folder, files, labels.places)
-    images = [LabelledImage(name, path, "", tuple(labels.captions[name])) for name, path in found.paths.items()]
-    images = [image for image in images if image.captions]
-    if len(images) < 2:
+    caption_files = find_caption_files(folder, files, captions_file)
+    labels = read_caption_files(folder, caption_files)
+    names = shorten([text.path.relative_to(folder).as_posix() for text in caption_files])
+    found, left_out = find_images(folder, files, labels)
+    paths = {image_id: path for image_id, path in found.items() if labels.captions[image_id]}
+    if len(paths) < 2:
         raise DataError(
-            f"{folder} holds {len(images)} image{'s' * (len(images) != 1)} with captions, and training needs two at "
-            f"least; {shorten([*labels.formats])} names {len(labels.captions)}, of which {len(found.missing)} have no "
-            "image file"
+            f"{folder} holds {len(paths)} image{'s' * (len(paths) != 1)} with captions, and training needs two at "
+            f"least; {names} names {len(labels.captions)}, of which {len(left_out['missing_images'])} have no image "
+            "file"
         )
-    names = [image.image_id for image in images]
-    split_of, note = splits.assign(names, labels.splits, splits.read_lists(files))
-    images = [replace(image, split=split_of[image.image_id]) for image in images]
+    split_of, rule = splits.assign(list(paths), labels.splits, splits.read_lists(files))
     report = ReadReport(
-        captions_file=shorten([*labels.formats]),
-        format=", ".join(dict.fromkeys(labels.formats.values())),
-        **labels.counts,
-        missing_images=found.missing,
-        images_without_captions=found.without_captions,
-        ambiguous_images=found.ambiguous,
-        images_in_no_split=tuple(image.image_id for image in images if not image.split),
-        split_rule=note,
+        captions_file=names,
+        captions_format=", ".join(dict.fromkeys(text.format for text in caption_files)),
+        split_rule=rule,
+        rows=len(labels.rows),
+        repaired_rows=sum(row.repaired for row in labels.rows if row),
+        unreadable_rows=labels.rows.count(None),
+        empty_captions=sum(not row.caption for row in labels.rows if row),
+        **left_out,
+        images_in_no_split=tuple(image_id for image_id in paths if not split_of[image_id]),
     )
+    images = [LabelledImage(name, path, split_of[name], tuple(labels.captions[name])) for name, path in paths.items()]
     return Dataset(tuple(images), report)
 
 
@@ -367,30 +310,27 @@ def load_dataset(data_dir: str, captions_file: str = "") -> Dataset:
     there is no data set, ConfigError for an address that cannot be used.
     """
     place = resolve(data_dir)
-    if "://" in place:
-        return _load_remote(place, VARIABLE if data_dir == BASE else "data_dir", captions_file)
-    if place != SAMPLE:
+    if place == SAMPLE:
+        if data_dir == BASE:
+            print(
+                f"lcm: {VARIABLE} is not set, so the generated sample stands in for the base data set; a model that is "
+                "trained on it is never published",
+                file=sys.stderr,
+            )
+        return read_dataset(generate(home() / "raw" / SAMPLE), captions_file)
+    if "://" not in place:
         return read_dataset(Path(place), captions_file)
-    if data_dir == BASE:
-        print(
-            f"lcm: {VARIABLE} is not set, so the generated sample stands in for the base data set; a model that is "
-            "trained on it is never published",
-            file=sys.stderr,
-        )
-    return read_dataset(generate(home() / "raw" / SAMPLE), captions_file)
-
-
-def _load_remote(url: str, setting: str, captions_file: str) -> Dataset:
-    if setting != VARIABLE and without_login(url) != url:
+    shown = without_login(place)
+    if data_dir != BASE and shown != place:
         raise ConfigError(
-            f"{setting} may not hold credentials, for the notebooks of a run show it; set {VARIABLE} to the address, "
-            f"and {setting} to {BASE!r}"
+            f"data_dir may not hold credentials, for the notebooks of a run show it; set {VARIABLE} to the address, "
+            f"and data_dir to {BASE!r}"
         )
-    folder = fetch(url, setting)
+    folder = fetch(place, VARIABLE if data_dir == BASE else "data_dir")
     try:
         return read_dataset(folder, captions_file)
     except DataError as error:
-        raise DataError(f"{without_login(url)}: {error}") from error
+        raise DataError(f"{shown}: {error}") from error
 
 
 def source_name(data_dir: str) -> str:

@@ -2,7 +2,6 @@
 
 import codecs
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -18,7 +17,7 @@ def is_image_name(name: str) -> bool:
 
 def find_files(folder: Path) -> list[Path]:
     """Return the files anywhere in a folder, the shortest path first; folders that cannot be read are left out."""
-    found = [Path(entry.path) for entry in _walk(str(folder), True, []) if _is_file(entry)]
+    found = [path for path in map(Path, _walk(str(folder), True, [])) if path.is_file()]
     return sorted(found, key=lambda path: (len(path.parts), path.parts))
 
 
@@ -74,62 +73,38 @@ def list_images(paths: Iterable[str | Path], recursive: bool = False) -> Listing
     image's, sorted by name, and when `recursive` those of its sub-folders after them. A linked file counts as the file
     it leads to.
     """
-    listing, seen = Listing([], []), set()
+    images: dict[str, str] = {}  # by the file that it is
+    problems: list[Problem] = []
     for given in map(os.fspath, paths):
         path = PurePath(given).as_posix() if given else given
-        for image in _images_in(path, recursive, listing.problems) if _is_folder(given) else [path]:
-            identity = os.path.realpath(image)
-            if identity not in seen:
-                seen.add(image if image == identity else identity)  # one string in memory, of a million images
-                listing.images.append(image)
-    return listing
+        # Unlike Path.is_dir, os.path.isdir takes any name, such as one that is too long: reading it says why.
+        for image in _images_in(path, recursive, problems) if os.path.isdir(given) else [path]:  # noqa: PTH112
+            images.setdefault(os.path.realpath(image), image)
+    return Listing(list(images.values()), problems)
 
 
-def _images_in(top: str, recursive: bool, problems: list[Problem]) -> Iterator[str]:
-    """Yield the path of each image of a folder, as the folder was given."""
-    before, found = len(problems), False
-    for entry in _walk(top, recursive, problems):
-        if is_image_name(entry.name):
-            found = True
-            yield PurePath(entry.path).as_posix()
+def _images_in(folder: str, recursive: bool, problems: list[Problem]) -> list[str]:
+    before = len(problems)
+    found = [PurePath(path).as_posix() for path in _walk(folder, recursive, problems) if is_image_name(path)]
     if not found and len(problems) == before:
-        below = 0 if recursive else sum(entry.is_dir(follow_symlinks=False) for entry in _visible(top))
-        deeper = f"; its {below} sub-folders are searched with --recursive" if below else ""
-        problems.append((top, f"the folder holds no image, nothing that ends in {', '.join(IMAGE_SUFFIXES)}{deeper}"))
+        deeper = "" if recursive else "; its sub-folders are searched with --recursive"
+        reason = f"the folder holds no image, nothing that ends in {', '.join(IMAGE_SUFFIXES)}{deeper}"
+        problems.append((folder, reason))
+    return found
 
 
-def _walk(folder: str, recursive: bool, problems: list[Problem]) -> Iterator[os.DirEntry[str]]:
+def _walk(folder: str, recursive: bool, problems: list[Problem]) -> Iterator[str]:
     """Yield the files of a folder by name, and when `recursive` those of its sub-folders after them.
 
-    Folders that are links are not entered: they might lead round in a circle. A link that leads nowhere is yielded.
+    Folders that are links are not entered, for they might lead round in a circle, and hidden files are left out: macOS
+    puts a `._name` beside each that it packs.
     """
-    try:
-        entries = _visible(folder)
-    except OSError as error:
-        problems.append((folder, f"the folder cannot be read ({error.strerror}); check its permissions"))
-        return
-    folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    files = deque(entry for entry in entries if not (_is_folder(entry.path) if entry.is_symlink() else entry.is_dir()))
-    entries.clear()
-    while files:  # let go of one by one: a folder may hold a million
-        yield files.popleft()
-    for path in folders if recursive else ():
-        yield from _walk(path, recursive, problems)
 
+    def note(error: OSError) -> None:
+        problems.append((error.filename, f"the folder cannot be read ({error.strerror}); check its permissions"))
 
-def _visible(folder: str) -> list[os.DirEntry[str]]:
-    """Return what a folder holds, by name; without hidden files: macOS puts a `._name` beside each that it packs."""
-    with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()  # the entry knows without a look
-
-
-def _is_folder(path: str) -> bool:
-    """Return whether `path` is a folder; one that cannot be looked at is not, and reading it will say why."""
-    try:
-        return bool(path) and Path(path).is_dir()
-    except (OSError, ValueError):
-        return False
+    for place, folders, names in os.walk(folder, onerror=note):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield os.path.join(place, name)  # noqa: PTH118 - a folder may hold a million

@@ -196,21 +196,17 @@ def _read(source: bytes | str | Path, wanted: int | None, size: int | None) -> I
     """
     if isinstance(source, bytes):
         return _place(*_decode(source, wanted), size)
-    try:
-        return _read(_read_file(Path(source)), wanted, size)
-    except BadImageError as error:
-        raise BadImageError(f"{Path(source).name!r}: {error}") from None
-
-
-def _read_file(path: Path) -> bytes:
+    path = Path(source)
     try:
         if not path.is_file():  # a pipe or a device might never end
             raise BadImageError("no such file, or a folder; give the path of one picture")
         if path.stat().st_size > MAX_BYTES:
             raise BadImageError(f"received a file of over {MAX_BYTES:,} bytes, the most accepted: make it smaller")
-        return path.read_bytes()
+        return _read(path.read_bytes(), wanted, size)
+    except BadImageError as error:
+        raise BadImageError(f"{path.name!r}: {error}") from None
     except (OSError, ValueError):  # ValueError: the name holds a NUL
-        raise BadImageError("the file cannot be read; check its name and its permissions") from None
+        raise BadImageError(f"{path.name!r}: the file cannot be read; check its name and its permissions") from None
 
 
 def _decode(data: bytes, wanted: int | None) -> tuple[Image.Image, Image.Transpose | None]:

@@ -6,13 +6,11 @@ as its class and a hint.
 
 import errno
 import hashlib
-import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -21,7 +19,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from lcm.errors import ConfigError, DataError, require
-from lcm.paths import cache_dir, write_atomic
+from lcm.paths import cache_dir
 
 CLOUDS = ("az", "abfs", "s3", "gs")  # their drivers (adlfs, s3fs, gcsfs) take credentials from the environment
 CHOICES = ", ".join(f"{protocol}://" for protocol in (*CLOUDS, "file", "memory"))
@@ -120,79 +118,17 @@ def explain(error: BaseException) -> str:
     return " from ".join(chain) + (f" ({details})" if details else "")
 
 
-Version = tuple[int | None, str]  # of a file: its size in bytes, if that is known, and what changes with its content
-WHOLE = "whole"  # the last line of the index of a copy that no update was broken off in
-
-
-class Copy:
-    """The files of a data set and, beside them, the index of what was fetched: a JSON list a line for each file.
-
-    The caller holds the lock. A hidden file is one that has not arrived whole.
-    """
-
-    def __init__(self, folder: Path):
-        """Read the index of the copy in `folder`, if there is one; a line that a kill cut off is skipped."""
-        self.folder, self._index = folder, folder.with_suffix(".index")
-        lines = self._index.read_text(encoding="utf-8").splitlines() if self._index.exists() else []
-        self._was_finished = lines[-1:] == [WHOLE]
-        self.versions: dict[str, Version] = {}
-        for line in lines:
-            with suppress(ValueError):
-                name, size, stamp = json.loads(line)
-                self.versions[name] = (size, stamp)
-
-    def has(self, name: str, version: Version) -> bool:
-        """Return whether the copy holds a file in this version."""
-        path = self.folder / name
-        known = self.versions.get(name) == version
-        return known and path.is_file() and version[0] in (None, path.stat().st_size)
-
-    def is_whole(self) -> bool:
-        """Return whether the copy is what an address held at one time, with every file."""
-        return self._was_finished and all(self.has(*one) for one in self.versions.items())
-
-    def begin(self, versions: dict[str, Version]) -> None:
-        """Remove all files but those of `versions`; until `finish` the copy is not whole."""
-        self._was_finished = False
-        with self._index.open("a", encoding="utf-8") as lines:
-            lines.write("\n\n")  # the first ends a line that was cut off
-        for folder, _, names in os.walk(self.folder, topdown=False):
-            for path in (Path(folder, name) for name in names):
-                if path.relative_to(self.folder).as_posix() not in versions:
-                    path.unlink()
-            with suppress(OSError):  # it is not empty
-                Path(folder).rmdir()
-        self.folder.mkdir(exist_ok=True)
-
-    def add(self, name: str, version: Version, fetched: Path) -> None:
-        """Put a file that has arrived into the copy and note it, so that it is not fetched again."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fetched.replace(path)
-        with self._index.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps([name, *version]) + "\n")
-
-    def finish(self, versions: dict[str, Version]) -> None:
-        """Note that the copy holds these files and no others."""
-        lines = [json.dumps([name, *version]) for name, version in versions.items()]
-        write_atomic(self._index, "\n".join([*lines, WHOLE]) + "\n")
-
-
 AT_ONCE = 64  # files asked for at once, where the driver can; as many are fetched again after a failure
-MAX_NAME_BYTES = 255  # of a file or folder, on Linux and macOS
 # What drivers call a mark that changes with the content, the best first.
 STAMPS = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-
-class _UnreachableError(Exception):
-    """The place did not give what it was asked for; the message holds no credentials."""
+Version = tuple[int | None, int]  # of a file: its size in bytes, if that is known, and the time its copy is given
 
 
 def fetch(url: str, setting: str = "data_dir") -> Path:
     """Return a folder with the files at an address, fetched as far as they are new or changed; hidden ones are not.
 
-    When the place cannot be reached, a whole copy of an earlier time is used, which stderr then says. `setting` is what
+    When the place cannot be listed, a whole copy of an earlier time is used, which stderr then says. `setting` is what
     the address was given in, for messages. Raises ConfigError for an address that cannot be used and a driver that is
     not installed, DataError when there is neither the place nor a copy.
     """
@@ -200,9 +136,9 @@ def fetch(url: str, setting: str = "data_dir") -> Path:
     folder = cache_dir() / "datasets" / hashlib.sha256(url.encode()).hexdigest()[:16]
     address.refuse_folder(folder.parent)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            _update(Copy(folder), address)
+            _update(folder, address)
     except OSError as error:
         raise DataError(
             f"{address.name} cannot be kept in {folder.parent} ({error.strerror or error}); free some space there, or "
@@ -211,104 +147,104 @@ def fetch(url: str, setting: str = "data_dir") -> Path:
     return folder
 
 
-def _update(copy: Copy, address: Address) -> None:
-    """Make the copy equal what is at the address; where that cannot be read, a whole copy stays as it is."""
-    try:
-        with _telling():
-            fs, root = address.connect()
-            root = root.rstrip("/")
-            versions = _versions(fs, root, address)
-        missing = {name: one for name, one in versions.items() if not copy.has(name, one)}
-        copy.begin(versions)
-        _fetch_all(fs, root, copy, missing)
-        copy.finish(versions)
-    except _UnreachableError as error:
-        if not copy.is_whole():
-            raise DataError(
-                f"{address.name} cannot be read: {error}; check the address, the credentials and the network, then run "
-                "this again: files that were fetched are kept"
-            ) from None
-        print(f"lcm: {address.name} cannot be read ({error}); its copy in {copy.folder} is used", file=sys.stderr)
+def _update(folder: Path, address: Address) -> None:
+    """Make the copy equal what is at the address; where that cannot be listed, a whole copy stays as it is.
 
-
-@contextmanager
-def _telling() -> Iterator[None]:
-    """Turn a driver's errors, of whatever kind, into one kind; a full disk is not the driver's."""
+    A file that has arrived gets a time of change that stands for its version. An empty file beside the copy says that
+    it is what the address held at one time.
+    """
+    whole = folder.with_suffix(".whole")
     try:
-        yield
-    except (ConfigError, DataError, _UnreachableError):
+        fs, root = address.connect()
+        root = root.rstrip("/")
+        there = _list(fs, root, address)
+    except (ConfigError, DataError):
         raise
+    except Exception as error:  # drivers raise errors of any kind
+        if not whole.exists():
+            raise _unreadable(address, explain(error)) from None
+        print(f"lcm: {address.name} cannot be read ({explain(error)}); its copy in {folder} is used", file=sys.stderr)
+        return
+    here = [path for path in folder.rglob("*") if path.is_file()]
+    gone = [path for path in here if path.relative_to(folder).as_posix() not in there]
+    missing = [
+        name
+        for name, (size, time) in there.items()
+        if not _is_whole(folder / name, size) or (folder / name).stat().st_mtime != time
+    ]
+    if missing or gone:
+        whole.unlink(missing_ok=True)
+    for path in gone:
+        path.unlink()
+    with tqdm(total=len(missing), unit=" files", desc="fetch", mininterval=1, disable=not missing) as progress:
+        for start in range(0, len(missing), AT_ONCE):
+            names = missing[start : start + AT_ONCE]
+            _get(fs, root, folder, names, address)
+            for name in names:
+                size, time = there[name]
+                if not _is_whole(folder / name, size):
+                    raise _unreadable(address, f"{name} did not arrive whole")
+                os.utime(folder / name, (time, time))
+            progress.update(len(names))
+    whole.touch()
+
+
+def _is_whole(path: Path, size: int | None) -> bool:
+    return path.is_file() and size in (None, path.stat().st_size)
+
+
+def _get(fs: Any, root: str, folder: Path, names: list[str], address: Address) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        fs.get([f"{root}/{name}" for name in names], [str(folder / name) for name in names])
     except Exception as error:
-        if getattr(error, "errno", None) in _DISK_FULL:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _UnreachableError(explain(error)) from None
+        raise _unreadable(address, explain(error)) from None
 
 
-def _versions(fs: Any, root: str, address: Address) -> dict[str, Version]:
+def _unreadable(address: Address, reason: str) -> DataError:
+    return DataError(
+        f"{address.name} cannot be read: {reason}; check the address, the credentials and the network, then run this "
+        "again: files that were fetched are kept"
+    )
+
+
+def _list(fs: Any, root: str, address: Address) -> dict[str, Version]:
     """Return the version of every file that is not hidden, by its name in the folder.
 
-    Raises DataError for a name that would lie outside the copy, or could not lie in it.
+    Raises FileNotFoundError for an empty folder, as a disk that is not mounted seems to be, and DataError for a name
+    that would lie outside the copy.
     """
-    if fs.isfile(root):
-        raise _UnreachableError("it is a file; give the folder that it is in")
-    versions, folders = {}, set()
-    for path, info in _list(fs, root):
-        name = path.removeprefix(f"{root}/")
-        _check_name(name, address)
-        folders.update(map(str, PurePosixPath(name).parents))
-        if not any(part.startswith(".") for part in name.split("/")) and (info := _look(fs, path, info)):
-            stamps = (info[key] for key in STAMPS if info.get(key))
-            versions[name] = (info.get("size"), str(next(stamps, "")))
-    if not versions:  # a disk that is not mounted looks like that too
-        raise _UnreachableError("it holds no files")
-    for name in sorted(folders & set(versions)):
-        if versions.pop(name)[0]:  # an empty one marks a folder
-            raise DataError(f"{address.name} holds {ascii(name)[:300]} as a file and as a folder; rename one of them")
-    return versions
-
-
-def _list(fs: Any, root: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield path and details of all files. fsspec's `find` would take a folder that cannot be listed for empty."""
+    files: dict[str, Version] = {}
     waiting = [root]
-    while waiting:
+    while waiting:  # fsspec's `find` would take a folder that cannot be listed for empty
         folder = waiting.pop()
         for info in fs.ls(folder, detail=True):
             path = info["name"]
+            name = path.removeprefix(f"{root}/")
             if info["type"] == "directory":
                 waiting += [path.rstrip("/")] if path.startswith(f"{folder}/") else []
-            elif path.rstrip("/") != folder and not path.endswith("/"):  # those are marks of folders
-                yield path, info
+            elif path.rstrip("/") == folder or path.endswith("/") or re.search(r"(^|/)\.", name):
+                continue  # the mark of a folder, or hidden
+            elif "" in name.split("/"):
+                raise DataError(f"{address.name} holds {ascii(name)[:300]}, which cannot be kept; rename or remove it")
+            elif version := _version(fs, info):
+                files[name] = version
+    for name in list(files):  # an object store may mark a folder by a file of its name
+        for parent in map(str, PurePosixPath(name).parents):
+            files.pop(parent, None)
+    if not files:
+        raise FileNotFoundError(errno.ENOENT, "no files", address.name)
+    return files
 
 
-def _check_name(name: str, address: Address) -> None:
-    """Raise DataError unless a file of this name lies in the folder that it is put into."""
-    try:
-        parts = [os.fsencode(part) for part in name.split("/")]
-    except UnicodeEncodeError:
-        parts = [b""]
-    if "\0" in name or not all(len(part) <= MAX_NAME_BYTES and part not in (b"", b".", b"..") for part in parts):
-        raise DataError(f"{address.name} holds a file that cannot be kept as {ascii(name)[:300]}; rename or remove it")
-
-
-def _look(fs: Any, path: str, info: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what is known of a file; None for a pipe, and for a link to a folder or to nowhere."""
-    if info.get("type") != "file" or info.get("size") is None:
+def _version(fs: Any, info: dict[str, Any]) -> Version | None:
+    """Return the version of a file; None for a pipe, and for a link to a folder or to nowhere."""
+    if info["type"] != "file" or info.get("size") is None:
         with suppress(FileNotFoundError):
-            info = fs.info(path)
-    return info if info.get("type") == "file" else None
-
-
-def _fetch_all(fs: Any, root: str, copy: Copy, versions: dict[str, Version]) -> None:
-    """Put these files into the copy, with a progress bar."""
-    names = list(versions)
-    with tqdm(total=len(names), unit=" files", desc="fetch", mininterval=1, disable=not names) as progress:
-        for start in range(0, len(names), AT_ONCE):
-            some = names[start : start + AT_ONCE]
-            parts = [copy.folder / f".{number}.part" for number in range(len(some))]
-            with _telling():
-                fs.get([f"{root}/{name}" for name in some], list(map(str, parts)))
-            for name, part in zip(some, parts, strict=True):
-                if versions[name][0] not in (None, part.stat().st_size):
-                    raise _UnreachableError(f"{name} did not arrive whole")
-                copy.add(name, versions[name], part)
-            progress.update(len(some))
+            info = fs.info(info["name"])
+    stamp = next((str(info[key]) for key in STAMPS if info.get(key)), "")
+    time = int.from_bytes(hashlib.sha256(stamp.encode()).digest()[:3], "big")  # in the half year after 1970
+    return (info.get("size"), time) if info["type"] == "file" else None

@@ -71,19 +71,17 @@ def assign(image_ids: Sequence[str], stated: dict[str, str], lists: dict[str, st
     decides. An image that neither names has the split "". Raises DataError when they leave fewer than two images to
     train on.
     """
-    if stated or lists:
-        source = "captions files" if stated else "split lists"
-        assigned = {
-            image_id: stated.get(image_id, "") if stated else lists.get(bare_name(image_id), "")
-            for image_id in image_ids
-        }
+    if not (stated or lists):
+        assigned = {image_id: hash_split(image_id) for image_id in image_ids}
         if list(assigned.values()).count("train") < 2:
-            raise DataError(f"the {source} name fewer than two train images with captions; correct or remove them")
-        return assigned, "as the captions files say" if stated else "official lists"
-    assigned = {image_id: hash_split(image_id) for image_id in image_ids}
+            return dict.fromkeys(image_ids, "train"), "too few images to hold any out: all of them train"
+        return assigned, "by hash of image_id: 80 % train, 10 % dev, 10 % test"
+    known = stated or {image_id: lists.get(bare_name(image_id), "") for image_id in image_ids}
+    assigned = {image_id: known.get(image_id, "") for image_id in image_ids}
     if list(assigned.values()).count("train") < 2:
-        return dict.fromkeys(image_ids, "train"), "too few images to hold any out: all of them train"
-    return assigned, "by hash of image_id: 80 % train, 10 % dev, 10 % test"
+        source = "captions files" if stated else "split lists"
+        raise DataError(f"the {source} name fewer than two train images with captions; correct or remove them")
+    return assigned, "as the captions files say" if stated else "official lists"
 
 
 def hash_split(image_id: str) -> str:

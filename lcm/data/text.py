@@ -195,51 +195,35 @@ def candidates(captions: Iterable[str]) -> list[str]:
 
 MAX_LABELS = 10_000  # as many texts as the embedded tag scorer keeps ready
 MAX_LABEL_LENGTH = 100  # characters: a phrase; CLIP reads 77 tokens of a text and no more
-_MAX_BYTES = 4 * (MAX_LABEL_LENGTH + 2) * 4 * MAX_LABELS  # enough for any good file, with room for blanks
 _FORM = "a labels file is text in UTF-8 with a label, a word or a phrase, on each line"
 
 
-def clean_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return what users want images to be tagged with, each label once; of "Dog" and "dog" the first spelling stays.
-
-    Blanks around a label and double ones in it go, and so do blank labels. Raises DataError for a label that is too
-    long or holds control characters, saying which by its number, and for too many labels.
-    """
-    cleaned: dict[str, str] = {}
-    for number, text in enumerate(labels, 1):
-        label = unicodedata.normalize("NFC", " ".join(text.split()))
-        if len(label) > MAX_LABEL_LENGTH:
-            raise DataError(f"label {number} has {len(label)} characters; at most {MAX_LABEL_LENGTH} are allowed")
-        if any(unicodedata.category(character) == "Cc" for character in label):
-            raise DataError(f"label {number} holds control characters; send words or phrases")
-        if label:
-            cleaned.setdefault(label.casefold(), label)
-    if len(cleaned) > MAX_LABELS:
-        raise DataError(f"received {len(cleaned)} labels; at most {MAX_LABELS} are scored: choose among them")
-    return tuple(cleaned.values())
-
-
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Return the labels of a file in its order, as clean_labels does; label 3 is that of line 3.
+    """Return what a user wants images to be tagged with: the lines of a file, each once, in its order.
 
-    Raises DataError when the file cannot be read, is no text, holds no label, or none that clean_labels accepts.
+    Blanks around a label and double ones in it go; of "Dog" and "dog" the first spelling stays. Raises DataError when
+    the file cannot be read, is no text, holds no label or too many, or one that is too long or has control characters.
     """
     try:
-        with path.open("rb") as file:  # not read_bytes: a device has no end
-            data = file.read(_MAX_BYTES + 1)
+        lines = path.read_bytes().decode("utf-8-sig").replace("\r", "\n").split("\n")
     except OSError as error:
         raise DataError(f"the labels file {path} cannot be read ({error.strerror}); {_FORM}") from error
-    if len(data) > _MAX_BYTES:
-        raise DataError(f"{path} has over {_MAX_BYTES:,} bytes, more than {MAX_LABELS} labels need; {_FORM}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path} is not text in UTF-8 (line {line}); {_FORM}: save it so in a text editor") from None
-    try:
-        labels = clean_labels(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
-    except DataError as error:
-        raise DataError(f"{path}: {error}; {_FORM}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not text in UTF-8; {_FORM}: save it so in a text editor") from None
+    labels: dict[str, str] = {}
+    for line in lines:
+        label = unicodedata.normalize("NFC", " ".join(line.split()))
+        if len(label) > MAX_LABEL_LENGTH:
+            raise DataError(
+                f"{path}: the label {label[:40]!r}… has {len(label)} characters; at most {MAX_LABEL_LENGTH} are "
+                f"allowed; {_FORM}"
+            )
+        if any(unicodedata.category(character) == "Cc" for character in label):
+            raise DataError(f"{path}: the label {label!r} holds control characters; {_FORM}")
+        if label:
+            labels.setdefault(label.casefold(), label)
     if not labels:
         raise DataError(f"{path} holds no label; {_FORM}")
-    return labels
+    if len(labels) > MAX_LABELS:
+        raise DataError(f"{path} holds {len(labels)} labels; at most {MAX_LABELS} are scored: choose among them")
+    return tuple(labels.values())

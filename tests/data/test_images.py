@@ -7,9 +7,9 @@ import io
 import os
 import random
 import struct
-import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,6 @@ from tests.fakes.image_files import (
     encode,
     frames,
     gif_header,
-    grey,
     jpeg_header,
     orientation,
     png,
@@ -55,11 +54,6 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 SIZE = 32  # side of the squares read here
 DAMAGED = "damaged, cut short or of a rare kind"
-
-# Files made by hand ---------------------------------------------------------------------------------------------------
-
-
-# What is asked of every answer ----------------------------------------------------------------------------------------
 
 
 def refusal(source: bytes | str | Path) -> str:
@@ -115,18 +109,12 @@ def test_reads_every_format_as_a_square_of_bytes(kind):
     assert image_format(data) == kind.split("-")[0]
 
 
-def test_never_crops():
-    """Red at the left, blue at the right, green between: all three bands survive, each in its third."""
+def test_never_crops_and_antialiases():
+    """Red at the left, blue at the right, green between: all survive. A checkerboard of pixels becomes an even grey."""
     stripes = np.zeros((10, 90, 3), np.uint8)
     stripes[:, :30, 0], stripes[:, 30:60, 1], stripes[:, 60:, 2] = 255, 255, 255
     array = read_image(encode(Image.fromarray(stripes), "PNG"), 9)
-    assert array[4, 1].tolist() == [255, 0, 0]
-    assert array[4, 4].tolist() == [0, 255, 0]
-    assert array[4, 7].tolist() == [0, 0, 255]
-
-
-def test_resize_is_antialiased():
-    """A checkerboard of single pixels becomes an even grey, not a pattern."""
+    assert array[4, [1, 4, 7]].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
     board = np.indices((64, 64)).sum(axis=0) % 2 * 255
     array = read_image(encode(Image.fromarray(board.astype(np.uint8)), "PNG"), 8)
     assert np.abs(array.astype(int) - 127.5).max() < 8
@@ -159,6 +147,8 @@ def test_bad_path_is_refused_by_name(tmp_path, monkeypatch):
     assert "'folder.jpg': no such file, or a folder" in refusal(str(tmp_path / "folder.jpg"))
     assert "cannot be read" in refusal(tmp_path / ("x" * 5000))  # longer than a file system allows
     assert "no such file" in refusal("nul\0byte.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert "no such file" in refusal(tmp_path / "pipe.jpg")  # without waiting for its end
     (tmp_path / "text.jpg").write_text("hello")
     assert "'text.jpg': received 5 bytes" in refusal(tmp_path / "text.jpg")
     assert str(tmp_path) not in refusal(tmp_path / "text.jpg")
@@ -166,18 +156,13 @@ def test_bad_path_is_refused_by_name(tmp_path, monkeypatch):
     assert "over 4 bytes" in refusal(tmp_path / "text.jpg")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_pipe_is_refused_without_waiting(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    assert "no such file" in refusal(tmp_path / "pipe.jpg")
-
-
 # E01 to E09: what is refused ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NOT_IMAGES)
-def test_e01_no_image(name):
-    data, received = NOT_IMAGES[name]
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize("name", [*NOT_IMAGES, *FOREIGN])
+def test_e01_e08_e21_e22_what_is_no_image_of_ours_is_named(name):
+    data, received = (NOT_IMAGES | FOREIGN)[name]
     message = refusal(data)
     assert received in message
     assert "JPEG, PNG, GIF, WebP are accepted" in message
@@ -283,15 +268,6 @@ def test_e07_bad_metadata_never_refuses_a_good_png(bad):
     assert_same(with_chunk(SCENES["png"](), bad), SCENES["png"]())
 
 
-def read_or_refuse(data: bytes) -> str:
-    """Return the message of the refusal, empty when there is none; any other exception passes."""
-    try:
-        assert read_image(data, SIZE).shape == (SIZE, SIZE, 3)
-    except BadImageError as error:
-        return str(error)
-    return ""
-
-
 @pytest.mark.parametrize("kind", SCENES)
 def test_e08_mutated_files_are_read_or_refused_quickly(kind):
     """Seeded: bytes changed, dropped or doubled anywhere in a good file."""
@@ -304,10 +280,11 @@ def test_e08_mutated_files_are_read_or_refused_quickly(kind):
             at = chance.randrange(len(data))
             data[at : at + chance.choice([1, 1, 0])] = chance.randbytes(chance.choice([0, 1, 1, 4]))
         start = time.process_time()
-        message = read_or_refuse(bytes(data))
+        try:
+            assert read_image(bytes(data), SIZE).shape == (SIZE, SIZE, 3)
+        except BadImageError:
+            refused += 1
         assert time.process_time() - start < 5
-        assert "0x" not in message
-        refused += message != ""
     assert refused > 10
 
 
@@ -340,22 +317,20 @@ def test_e10_first_frame_of_an_animation(file_format):
     assert_same(data, encode(first, "PNG"))
 
 
-def test_e11_only_the_first_of_5000_gif_frames_is_looked_at():
-    data = repeat_gif_frame(SCENES["gif"](), 5000)
-    with Cost() as cost:
-        assert_same(data, SCENES["gif"]())
-    assert cost.seconds < 5
-    assert cost.megabytes < 10
-
-
-def test_e11_only_the_first_of_30000_png_frames_is_looked_at():
+def test_e11_only_the_first_frame_is_looked_at():
+    """Of 5,000 frames of a GIF, the last of which is a bomb, and of 30,000 of a PNG."""
     frame = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 1, 48, 36, 0, 0, 1, 9, 0, 0))
     frame += chunk(b"fdAT", struct.pack(">I", 2) + zlib.compress(bytes(1 << 20)))
     control = chunk(b"acTL", struct.pack(">II", 30_001, 0))
     control += chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 48, 36, 0, 0, 1, 9, 0, 0))
     good = SCENES["png"]()
-    data = with_chunk(good, control)[:-12] + frame * 30_000 + chunk(b"IEND")
-    assert_same(data, good)
+    png_frames = with_chunk(good, control)[:-12] + frame * 30_000 + chunk(b"IEND")
+    gif_frames = repeat_gif_frame(SCENES["gif"](), 5000)
+    with Cost() as cost:
+        assert_same(gif_frames, SCENES["gif"]())
+        assert_same(png_frames, good)
+    assert cost.seconds < 5
+    assert cost.megabytes < 10
 
 
 def test_e12_cmyk_jpeg_is_no_negative():
@@ -385,54 +360,63 @@ def test_e13_16_bit_grey_equals_its_8_bit_twin(low):
     assert 120 < read_image(data, SIZE).mean() < 135
 
 
-def test_e13_16_bit_colour_and_alpha_equal_their_8_bit_twins():
-    """Two pixels: (18, 52, 86) and (254, 220, 186), stored as 0x12FF 0x34FF 0x56FF and so on."""
-    deep = bytes([0, 18, 255, 52, 255, 86, 255, 254, 255, 220, 255, 186, 255])
-    assert pixels(png(2, 1, depth=16, colour=2, rows=deep)) == [[[18, 52, 86], [254, 220, 186]]]
-    grey_alpha = bytes([0, 18, 255, 255, 255, 18, 255, 0, 0])
-    assert pixels(png(2, 1, depth=16, colour=4, rows=grey_alpha)) == [[[18, 18, 18], [255, 255, 255]]]
-
-
-def test_e14_rgba_is_seen_on_white():
-    """Black at alpha 0, 51, 128, 255: 255 - alpha of white shines through. Red at alpha 102: 255, 153, 153."""
-    row = bytes([0, *(0, 0, 0, 0), *(0, 0, 0, 51), *(0, 0, 0, 128), *(0, 0, 0, 255), *(255, 0, 0, 102)])
-    data = png(5, 1, colour=6, rows=row)
-    expected = [[[255] * 3, [204] * 3, [127] * 3, [0] * 3, [255, 153, 153]]]
-    assert pixels(data) == expected
-    with Image.open(io.BytesIO(data)) as picture:
-        assert pixels(encode(picture, "WEBP", lossless=True, exact=True)) == expected
+def clear(content: bytes) -> bytes:
+    return chunk(b"tRNS", content)
 
 
 PALETTE = chunk(b"PLTE", bytes([0, 0, 0, 255, 0, 0, 0, 0, 255]))  # black, red, blue
+INDICES = bytes([0, 0, 1, 2])
+RGBA_ROW = bytes([0, *(0, 0, 0, 0), *(0, 0, 0, 51), *(0, 0, 0, 128), *(0, 0, 0, 255), *(255, 0, 0, 102)])
+WHITE, BLACK, RED, BLUE = [255] * 3, [0] * 3, [255, 0, 0], [0, 0, 255]
+# A row of pixels as stored, and as seen: of 16 bits the high byte; on white, through which 255 - alpha of it shines;
+# PNG names one transparent level or colour, in the file's own depth. The first byte of each row is its filter's.
+PIXELS = {
+    "e13-colour": (
+        png(2, 1, depth=16, colour=2, rows=bytes([0, 18, 255, 52, 255, 86, 255, 254, 255, 220, 255, 186, 255])),
+        [[18, 52, 86], [254, 220, 186]],
+    ),
+    "e13-alpha": (
+        png(2, 1, depth=16, colour=4, rows=bytes([0, 18, 255, 255, 255, 18, 255, 0, 0])),
+        [[18, 18, 18], WHITE],
+    ),
+    "e14-rgba": (png(5, 1, colour=6, rows=RGBA_ROW), [WHITE, [204] * 3, [127] * 3, BLACK, [255, 153, 153]]),
+    "e14-one-clear": (png(3, 1, colour=3, rows=INDICES, before=PALETTE + clear(b"\0")), [WHITE, RED, BLUE]),
+    "e14-graded": (
+        png(3, 1, colour=3, rows=INDICES, before=PALETTE + clear(bytes([51, 102]))),
+        [[204] * 3, [255, 153, 153], BLUE],
+    ),
+    "e14-opaque": (png(3, 1, colour=3, rows=INDICES, before=PALETTE), [BLACK, RED, BLUE]),
+    "e14-level": (png(2, 1, rows=b"\0\x0a\x14", before=clear(b"\0\x0a")), [WHITE, [20] * 3]),
+    "e14-deep-level": (
+        png(2, 1, depth=16, rows=b"\0\x0a\x01\x0a\x02", before=clear(b"\x0a\x01")),
+        [WHITE, [10] * 3],
+    ),
+    "e14-colour": (
+        png(2, 1, colour=2, rows=bytes([0, 1, 2, 3, 4, 5, 6]), before=clear(bytes([0, 1, 0, 2, 0, 3]))),
+        [WHITE, [4, 5, 6]],
+    ),
+    "e14-bit": (png(2, 1, depth=1, rows=b"\0\x40", before=clear(b"\0\0")), [WHITE, WHITE]),
+    "e18-bits": (png(4, 1, depth=1, rows=b"\0\xb0"), [WHITE, BLACK, WHITE, WHITE]),
+    "e18-two-bits": (png(4, 1, depth=2, rows=b"\0\x1b"), [BLACK, [85] * 3, [170] * 3, WHITE]),
+    "e18-grey": (png(4, 1, rows=b"\0\x00\x07\xc8\xff"), [BLACK, [7] * 3, [200] * 3, WHITE]),
+}
 
 
-def test_e14_palette_with_transparency():
-    indices = bytes([0, 0, 1, 2])
-    one_clear = png(3, 1, colour=3, rows=indices, before=PALETTE + chunk(b"tRNS", b"\0"))
-    assert pixels(one_clear) == [[[255, 255, 255], [255, 0, 0], [0, 0, 255]]]
-    graded = png(3, 1, colour=3, rows=indices, before=PALETTE + chunk(b"tRNS", bytes([51, 102])))
-    assert pixels(graded) == [[[204, 204, 204], [255, 153, 153], [0, 0, 255]]]
-    opaque = png(3, 1, colour=3, rows=indices, before=PALETTE)
-    assert pixels(opaque) == [[[0, 0, 0], [255, 0, 0], [0, 0, 255]]]
+@pytest.mark.parametrize("name", PIXELS)
+def test_pixels_are_seen_as_stored_and_on_white(name):
+    data, expected = PIXELS[name]
+    assert pixels(data) == [expected]
 
 
-def test_e14_gif_with_transparency():
+def test_e14_webp_and_gif_with_transparency():
+    data, expected = PIXELS["e14-rgba"]
+    with Image.open(io.BytesIO(data)) as picture:
+        assert pixels(encode(picture, "WEBP", lossless=True, exact=True)) == [expected]
     picture = Image.new("P", (2, 1))
     picture.putpalette([0, 0, 0, 255, 0, 0])
     picture.putpixel((1, 0), 1)
-    assert pixels(encode(picture, "GIF", transparency=0)) == [[[255, 255, 255], [255, 0, 0]]]
-    assert pixels(encode(picture, "GIF")) == [[[0, 0, 0], [255, 0, 0]]]
-
-
-def test_e14_one_clear_level_or_colour():
-    """PNG names one transparent level or colour, in the file's own depth."""
-    assert pixels(png(2, 1, rows=b"\0\x0a\x14", before=chunk(b"tRNS", b"\0\x0a"))) == [[[255] * 3, [20] * 3]]
-    deep = png(2, 1, depth=16, rows=b"\0\x0a\x01\x0a\x02", before=chunk(b"tRNS", b"\x0a\x01"))
-    assert pixels(deep) == [[[255] * 3, [10] * 3]]
-    colour = png(2, 1, colour=2, rows=bytes([0, 1, 2, 3, 4, 5, 6]), before=chunk(b"tRNS", bytes([0, 1, 0, 2, 0, 3])))
-    assert pixels(colour) == [[[255] * 3, [4, 5, 6]]]
-    bits = png(2, 1, depth=1, rows=b"\0\x40", before=chunk(b"tRNS", b"\0\0"))
-    assert pixels(bits) == [[[255] * 3, [255] * 3]]
+    assert pixels(encode(picture, "GIF", transparency=0)) == [[WHITE, RED]]
+    assert pixels(encode(picture, "GIF")) == [[BLACK, RED]]
 
 
 def test_e14_white_is_there_before_the_resize():
@@ -490,23 +474,11 @@ def test_e17_nothing_but_pixels_is_handed_on(kind):
         assert secret not in encode(picture, file_format)
 
 
-def test_e18_smallest_pictures():
-    expected = np.full((SIZE, SIZE, 3), (9, 99, 199), np.uint8)
+def test_e18_smallest_and_grey_pictures():
     one = Image.new("RGB", (1, 1), (9, 99, 199))
-    np.testing.assert_array_equal(read_image(encode(one, "PNG"), SIZE), expected)
-    np.testing.assert_array_equal(read_image(encode(one, "WEBP", lossless=True), SIZE), expected)
-    np.testing.assert_array_equal(read_image(encode(one.quantize(2), "GIF"), SIZE), expected)
-    assert difference(read_image(encode(one, "JPEG", quality=100), SIZE), expected) < 3
-
-
-def test_e18_one_bit_and_grey():
-    """1 bit a pixel, 1 0 1 1: white, black, white, white. Grey stays grey in all three channels."""
-    assert pixels(png(4, 1, depth=1, rows=b"\0\xb0")) == [[[255] * 3, [0] * 3, [255] * 3, [255] * 3]]
-    assert pixels(png(4, 1, depth=2, rows=b"\0\x1b")) == [[[0] * 3, [85] * 3, [170] * 3, [255] * 3]]
-    assert pixels(encode(grey([[0, 7], [200, 255]]), "PNG")) == [[[0] * 3, [7] * 3], [[200] * 3, [255] * 3]]
-    flat = read_image(encode(Image.new("L", (20, 10), 77), "JPEG"), SIZE)
-    assert flat.shape == (SIZE, SIZE, 3)
-    assert set(flat.ravel().tolist()) == {77}
+    for data in (encode(one, "PNG"), encode(one, "WEBP", lossless=True), encode(one.quantize(2), "GIF")):
+        assert np.unique(read_image(data, SIZE).reshape(-1, 3), axis=0).tolist() == [[9, 99, 199]]
+    assert set(read_image(encode(Image.new("L", (20, 10), 77), "JPEG"), SIZE).ravel().tolist()) == {77}
 
 
 def test_e19_mpo_is_a_jpeg():
@@ -526,15 +498,6 @@ def test_e19_mpo_is_a_jpeg():
 def test_e20_rare_jpeg_is_refused(frame):
     """Lossless, hierarchical and arithmetic ones; browsers show none of them."""
     assert DAMAGED in refusal(jpeg_header(8, 8, frame=frame))
-
-
-@pytest.mark.usefixtures("no_decoding")
-@pytest.mark.parametrize("name", FOREIGN)
-def test_other_formats_are_refused_by_name(name):
-    data, kind = FOREIGN[name]
-    message = refusal(data)
-    assert kind in message
-    assert "JPEG, PNG, GIF, WebP are accepted" in message
 
 
 def test_e23_polyglots_are_the_picture():
@@ -559,11 +522,5 @@ def test_e24_same_picture_in_three_formats(sides):
 
 def test_e25_same_bytes_same_pixels_in_every_thread():
     data = SCENES["jpeg"]()
-    answers = []
-    workers = [threading.Thread(target=lambda: answers.append(read_image(data, SIZE).tobytes())) for _ in range(20)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert len(answers) == 20
-    assert len(set(answers)) == 1
+    with ThreadPoolExecutor(20) as workers:
+        assert len(set(workers.map(lambda _: read_image(data, SIZE).tobytes(), range(20)))) == 1

@@ -89,19 +89,10 @@ def test_join_words_is_the_inverse(text):
 CAPTIONS = ["A dog's ball .", "A dog runs", "a cat runs", "Zebra"]  # a 3, dog 2, runs 2, 's 1, ball 1, cat 1, zebra 1
 
 
-@pytest.mark.parametrize(
-    ("min_count", "words"),
-    [
-        (1, ["a", "dog", "runs", "'s", "ball", "cat", "zebra"]),
-        (2, ["a", "dog", "runs"]),  # inclusive
-        (3, ["a"]),
-    ],
-)
-def test_min_count_is_inclusive(min_count, words):
-    assert build_vocabulary(CAPTIONS, min_count).own_words == tuple(words)
-
-
-def test_no_word_is_frequent_enough():
+def test_min_count_is_inclusive():
+    assert build_vocabulary(CAPTIONS, 1).own_words == ("a", "dog", "runs", "'s", "ball", "cat", "zebra")
+    assert build_vocabulary(CAPTIONS, 2).own_words == ("a", "dog", "runs")
+    assert build_vocabulary(CAPTIONS, 3).own_words == ("a",)
     with pytest.raises(DataError, match=r"no word occurs 4 times .*'a', occurs 3 times.*lower min_count"):
         build_vocabulary(CAPTIONS, 4)
     with pytest.raises(DataError, match="there are no words at all"):
@@ -203,38 +194,24 @@ def test_a_caption_may_have_no_content_words(caption):
     assert candidates([caption]) == []
 
 
-@pytest.mark.parametrize(
-    ("word", "folded"),
-    [
-        *[
-            ("dogs", "dog"),
-            ("dog", "dog"),
-            ("men", "man"),
-            ("women", "woman"),
-            ("children", "child"),
-            ("teeth", "tooth"),
-        ],
-        *[("feet", "foot"), ("geese", "goose"), ("leaves", "leaf"), ("puppies", "puppy"), ("benches", "bench")],
-        *[("buses", "bus"), ("bus", "bus"), ("grass", "grass"), ("dress", "dress"), ("dresses", "dress")],
-        *[("sheep", "sheep"), ("people", "people"), ("tennis", "tennis"), ("police", "police")],
-        *[("glasses", "glasses"), ("glass", "glass"), ("woods", "woods"), ("wood", "wood"), ("pants", "pants")],
-        *[("tutus", "tutu"), ("tutu", "tutu"), ("lens", "lens"), ("lenses", "lens"), ("dice", "dice")],
-        *[("t-shirts", "t-shirt"), ("jumps", "jump"), ("jumping", "jumping"), ("jumped", "jumped"), ("снег", "снег")],
-    ],
+FOLDED = (
+    "dogs dog, men man, women woman, children child, teeth tooth, feet foot, geese goose, leaves leaf, puppies puppy, "
+    "benches bench, buses bus, bus bus, grass grass, dress dress, dresses dress, sheep sheep, people people, "
+    "tennis tennis, police police, glasses glasses, glass glass, woods woods, wood wood, pants pants, tutus tutu, "
+    "tutu tutu, lens lens, lenses lens, dice dice, t-shirts t-shirt, jumps jump, "
+    "jumping jumping, jumped jumped, снег снег"
 )
-def test_plurals_become_singulars_where_they_mean_the_same(word, folded):
-    assert fold(word) == folded
 
 
-@pytest.mark.parametrize("word", ["the", "of", "two", "isn", "background", "photo", "7", "2008", "a", "x", "'s", "-"])
-def test_words_that_show_nothing_are_no_content_words(word):
-    assert not is_content_word(word)
+def test_plurals_become_singulars_where_they_mean_the_same():
+    expected = dict(pair.split() for pair in FOLDED.split(", "))
+    assert {word: fold(word) for word in expected} == expected
 
 
-@pytest.mark.parametrize("word", ["dog", "man", "young", "red", "running", "3d", "t-shirt", "犬", "couple", "cans"])
-def test_words_that_show_something_are_content_words(word):
-    assert is_content_word(word)
-    assert content_words(word) == [word]
+def test_content_words_show_something():
+    empty = ["the", "of", "two", "isn", "background", "photo", "7", "2008", "a", "x", "'s", "-"]
+    shown = ["dog", "man", "young", "red", "running", "3d", "t-shirt", "犬", "couple", "cans"]
+    assert [word for word in empty + shown if is_content_word(word)] == shown
 
 
 def test_the_tables_say_nothing_that_holds_without_them():
@@ -289,13 +266,12 @@ def test_labels_are_read_as_people_write_them(content, labels, tmp_path):
     [
         (b"", "holds no label"),
         (b"\xef\xbb\xbf\n \n", "holds no label"),
-        (b"dog\ncat\n\xff\xd8\xff\xe0", r"not text in UTF-8 \(line 3\)"),
-        ("dog\ncat\n".encode("utf-16"), r"not text in UTF-8 \(line 1\)"),
-        (b"dog\nc\0at\n", "label 2 holds control characters"),
-        (b"dog\n\x1b[31mcat\n", "label 2 holds control characters"),
-        (b"dog\n" + b"x" * (MAX_LABEL_LENGTH + 1), f"label 2 has {MAX_LABEL_LENGTH + 1} characters"),
+        (b"dog\ncat\n\xff\xd8\xff\xe0", "is not text in UTF-8"),
+        ("dog\ncat\n".encode("utf-16"), "is not text in UTF-8"),
+        (b"dog\nc\0at\n", r"the label 'c\\x00at' holds control characters"),
+        (b"dog\n\x1b[31mcat\n", r"the label '\\x1b\[31mcat' holds control characters"),
+        (b"dog\n" + b"x" * (MAX_LABEL_LENGTH + 1), f"the label 'xxx.*'… has {MAX_LABEL_LENGTH + 1} characters"),
         (b"".join(b"%d\n" % number for number in range(MAX_LABELS + 1)), f"{MAX_LABELS + 1} labels; at most"),
-        (b"\n" * 20_000_000, "bytes"),
     ],
 )
 def test_what_is_no_labels_file_is_refused(content, said, tmp_path):

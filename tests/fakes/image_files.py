@@ -93,10 +93,6 @@ def scene(width: int = 48, height: int = 36) -> Image.Image:
     return Image.fromarray(colours.astype(np.uint8))
 
 
-def grey(levels: list[list[int]]) -> Image.Image:
-    return Image.fromarray(np.array(levels, np.uint8))
-
-
 SCENES = {  # one good file of each kind
     "jpeg": lambda: encode(scene(), "JPEG", quality=90),
     "jpeg-progressive": lambda: encode(scene(), "JPEG", quality=90, progressive=True),

@@ -1,12 +1,11 @@
-"""Which images the paths of a command mean."""
+"""Which files a folder holds, and which images the paths of a command mean."""
 
 import os
-import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from lcm.data.files import list_images
+from lcm.data.files import find_files, list_images, shorten, with_suffix
 
 NAMES = "b.jpg a.PNG .hidden.jpg ._a.jpg .DS_Store notes.txt sub/d.webp sub/c.gif sub/x/e.jpeg .trash/f.jpg z/g.jpg"
 
@@ -21,16 +20,20 @@ def photos(tmp_path, monkeypatch) -> Path:
     return tmp_path / "photos"
 
 
-def test_a_folder_s_images_are_taken_by_name(photos):
+def test_find_files_leaves_hidden_ones_out_and_puts_short_paths_first(photos):
+    (photos / "folder.jpg").mkdir()
+    expected = [photos / name for name in ("b.jpg", "z/g.jpg", "sub/x/e.jpeg")]
+    assert with_suffix(find_files(photos), (".jpg", ".jpeg")) == expected
+    assert find_files(photos / ".trash") == [photos / ".trash/f.jpg"]
+
+
+def test_a_folder_s_images_are_taken_by_name(photos, monkeypatch):
     assert list_images([photos]).images == [f"{photos}/a.PNG", f"{photos}/b.jpg"]
     listing = list_images([photos], recursive=True)
     expected = ["a.PNG", "b.jpg", "sub/c.gif", "sub/d.webp", "sub/x/e.jpeg", "z/g.jpg"]
     assert listing.images == [f"{photos}/{name}" for name in expected]
     assert listing.problems == []
-
-
-def test_paths_are_as_they_were_given(photos, monkeypatch):
-    assert list_images(["./photos/"]).images == ["photos/a.PNG", "photos/b.jpg"]
+    assert list_images(["./photos/"]).images == ["photos/a.PNG", "photos/b.jpg"]  # as they were given
     assert list_images(["photos/notes.txt", "missing.jpg", ""]).images == ["photos/notes.txt", "missing.jpg", ""]
     monkeypatch.chdir(photos)
     assert list_images(["."]).images == ["a.PNG", "b.jpg"]
@@ -56,36 +59,28 @@ def test_links_do_not_lead_round_in_circles(photos):
     assert len(images) == 8
 
 
-def test_a_folder_without_images_is_named(tmp_path):
-    (tmp_path / "x.txt").touch()
-    reason = "the folder holds no image, nothing that ends in .jpg, .jpeg, .png, .gif, .webp"
-    assert list_images([tmp_path]).problems == [(str(tmp_path), reason)]
-    (tmp_path / "sub").mkdir()
-    deeper = f"{reason}; its 1 sub-folders are searched with --recursive"
-    assert list_images([tmp_path]).problems == [(str(tmp_path), deeper)]
-
-
-def test_a_folder_that_cannot_be_read_is_named(photos, monkeypatch):
+def test_a_folder_without_images_and_one_that_cannot_be_read_are_named(photos, monkeypatch):
     scandir = os.scandir
 
     def refuse_one(path):
         if path.endswith("/sub"):
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", path)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse_one)
     listing = list_images([photos], recursive=True)
     assert [Path(image).name for image in listing.images] == ["a.PNG", "b.jpg", "g.jpg"]
-    reason = "the folder cannot be read (Permission denied); check its permissions"
-    assert listing.problems == [(f"{photos}/sub", reason)]
+    assert listing.problems == [
+        (f"{photos}/sub", "the folder cannot be read (Permission denied); check its permissions")
+    ]
+    (photos / "empty").mkdir()
+    reason = "the folder holds no image, nothing that ends in .jpg, .jpeg, .png, .gif, .webp"
+    assert list_images(["photos/empty"], recursive=True).problems == [("photos/empty", reason)]
+    deeper = f"{reason}; its sub-folders are searched with --recursive"
+    assert list_images(["photos/empty"]).problems == [("photos/empty", deeper)]
 
 
-def test_a_listing_takes_little_memory(tmp_path):
-    count = 5000
-    for number in range(count):
-        (tmp_path / f"{number:032}.jpg").touch()
-    tracemalloc.start()
-    assert len(list_images([tmp_path]).images) == count
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak / count < 800, "bytes an image: a million images would take gigabytes"
+def test_shorten():
+    assert shorten([]) == ""
+    assert shorten(list("abcde")) == "a, b, c, d, e"
+    assert shorten(list("abcdefg")) == "a, b, c, d, e and 2 more"
