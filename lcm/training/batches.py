@@ -48,14 +48,10 @@ class CaptionBatches:
     ):
         """Encode the captions of all the images; `batch_size` counts captions.
 
-        `word_dropout` is the share of words that inputs (never targets) hide as UNKNOWN, other ones each epoch
-        (Bowman et al., "Generating Sentences from a Continuous Space", 2016): the image has to tell what the words
-        before do not.
-
-        `together`: a row holds all captions of an image, else one. W is then the largest number of captions of an
-        image in the batch, not in all the data: an image with very many should pad its own batch only.
-
-        `view_share` is the share of rows whose features are those of a further view of the image, drawn each epoch.
+        `word_dropout` is the share of words that inputs (never targets) hide as UNKNOWN, other ones each epoch (Bowman
+        et al., "Generating Sentences from a Continuous Space", 2016). `together`: a row holds all captions of an image,
+        else one; an image with very many pads its own batch only. `view_share` is the share of rows that read a further
+        view of the image, drawn each epoch.
         """
         self.images = len(labelled)
         self._labelled, self._word_dropout, self._view_share = labelled, word_dropout, view_share

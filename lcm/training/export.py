@@ -3,8 +3,8 @@
 import hashlib
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,8 @@ def export_bundle(
     shutil.copyfile(find_encoder(prepared.encoded.encoder).path, temporary / bundle.ENCODER_GRAPH)
     start, step = _graphs(model)
     _export_graph(start, temporary / bundle.START_GRAPH)
-    looks = hasattr(model, "step_attention")
-    _export_graph(step, temporary / bundle.STEP_GRAPH, bundle.ATTENTION if looks else "")
+    attention = bundle.ATTENTION if hasattr(model, "step_attention") else ""
+    _export_graph(step, temporary / bundle.STEP_GRAPH, attention)
     prepared.vocabulary.save(temporary / bundle.VOCABULARY)
     save_weights(model, temporary / bundle.WEIGHTS)
     settings: dict[str, Any] = {}
@@ -92,51 +92,41 @@ def export_bundle(
         settings = dict(parent.manifest.tagger)
         for name in bundle.TAGGER_FILES:
             shutil.copyfile(parent.folder / name, temporary / name)
-    manifest = _describe(model, tagger, settings, prepared, config, run.read_metrics(), parent)
-    sealed = bundle.seal(temporary, manifest)
+    sealed = bundle.seal(temporary, _describe(model, tagger, settings, prepared, config, run, parent))
     shutil.rmtree(run.bundle, ignore_errors=True)
     temporary.replace(run.bundle)
     return sealed
 
 
-def _describe(
-    model,
-    tagger: TrainedTagger | None,
-    settings: dict[str, Any],
-    prepared: PreparedRun,
-    config: TrainConfig,
-    prepared_metrics: Mapping[str, Any],
-    parent: ParentModel | None,
-) -> bundle.Manifest:
-    """Return the manifest of a model and a tagger, with its `settings`, that have just been trained.
+def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.Manifest:
+    """Return the manifest of what export_bundle writes, with a tag scorer of these `settings`.
 
-    `prepared_metrics` are those of 01_prepare: where the captions came from, and which contributions are among them. A
-    model with a parent chooses captions as that does.
+    The metrics of 01_prepare say where the captions came from, and which contributions are among them. A model with a
+    parent chooses captions as that does.
     """
     weights = [*model.get_weights(), *(tagger.model.get_weights() if tagger else ())]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in weights)).hexdigest()
-    contributions = {name: prepared_metrics[name] for name in CONTRIBUTIONS if name in prepared_metrics}
-    manifest = bundle.Manifest(
+    metrics = run.read_metrics()
+    data = prepared.sizes() | {"source": metrics.get("data_source")}
+    data |= {name: metrics[name] for name in CONTRIBUTIONS if name in metrics}
+    choice = {}
+    if parent:
+        data["started_from"] = parent.manifest.name
+        choice["rerank_weight"] = parent.manifest.rerank_weight if settings else 0.0
+        choice["length_power"] = parent.manifest.length_power
+    return bundle.Manifest(
         name=f"{config.model}-{digest[:8]}",
         model=config.model,
         settings=model.settings,
         training={name: value for name, value in asdict(config).items() if name != "run_dir"},
-        training_data=prepared.sizes() | {"source": prepared_metrics.get("data_source")} | contributions,
+        training_data=data,
         vocabulary_size=len(prepared.vocabulary),
         feature_kind=model.feature_kind,
         encoder=prepared.encoded.encoder,
         beam_width=config.dev_beam_width,
         max_words=config.max_words,
         tagger=settings,
-    )
-    if not parent:
-        return manifest
-    its = parent.manifest
-    return replace(
-        manifest,
-        rerank_weight=its.rerank_weight if settings else 0.0,
-        length_power=its.length_power,
-        training_data=dict(manifest.training_data) | {"started_from": its.name},
+        **choice,
     )
 
 

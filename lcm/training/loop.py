@@ -172,10 +172,9 @@ class Epoch:
     dev_cider: float | None = None  # None without dev images, or where it has no value
 
     def __str__(self) -> str:
-        loss = "" if self.train_loss is None else f" loss {self.train_loss:.3f},"
-        reward = "" if self.train_reward is None else f" reward {self.train_reward:.3f},"
-        cider = "" if self.dev_cider is None else f", dev CIDEr {self.dev_cider:.3f}"
-        return f"epoch {self.epoch}:{loss}{reward} {self.images_per_second:.0f} images/s{cider}"
+        values = {"loss": self.train_loss, "reward": self.train_reward, "dev CIDEr": self.dev_cider}
+        said = "".join(f", {name} {value:.3f}" for name, value in values.items() if value is not None)
+        return f"epoch {self.epoch}: {self.images_per_second:.0f} images/s{said}"
 
 
 @dataclass
@@ -189,12 +188,11 @@ class History:
         """Add an epoch; returns whether it is the best: by dev CIDEr, else dev loss, else (no dev) by being later."""
         best = self.epochs[self.best_epoch - 1] if self.epochs else None
         self.epochs.append(epoch)
-        if best and epoch.dev_cider is not None and best.dev_cider is not None:
+        is_best = True
+        if best and None not in (epoch.dev_cider, best.dev_cider):
             is_best = epoch.dev_cider > best.dev_cider
-        elif best and epoch.dev_loss is not None and best.dev_loss is not None:
+        elif best and None not in (epoch.dev_loss, best.dev_loss):
             is_best = epoch.dev_loss < best.dev_loss
-        else:
-            is_best = True
         if is_best:
             self.best_epoch = epoch.epoch
         return is_best
@@ -271,8 +269,7 @@ class Stage(ABC):
                 save_checkpoint(checkpoint / "best.npz", self.model.get_weights(), {"epoch": number})
             self.model.set_weights(own)
             self.show(epoch)
-            record = {"recipe": self._recipe, "history": history.as_record()}
-            save_checkpoint(checkpoint / "last.npz", self.arrays, record)
+            self._save(checkpoint / "last.npz", history)
         best_weights, _ = load_checkpoint(checkpoint / "best.npz")
         self.model.set_weights(best_weights)
         return history
@@ -288,24 +285,16 @@ class Stage(ABC):
         """Take a step along the gradients of the weights that are trained."""
         self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
 
-    @property
-    def _variables(self) -> list:
+    def _state(self) -> list:
         return [*self.model.variables, *self.optimizer.variables]  # dropout's random states and moments among them
 
-    @property
-    def arrays(self) -> list[np.ndarray]:
-        """Everything that a resumed run needs."""
-        return [*(variable.numpy() for variable in self._variables), *chain(*self._recent)]
-
-    def restore(self, arrays: Sequence[np.ndarray]) -> None:
-        """Go back to what `arrays` gave."""
-        variables, size = self._variables, len(self.model.weights)
-        for variable, array in zip(variables, arrays, strict=False):
-            variable.assign(array)
-        recent = arrays[len(variables) :]
-        self._recent.extend(recent[start : start + size] for start in range(0, len(recent), size))
+    def _save(self, last: Path, history: History) -> None:
+        """Write everything that a resumed run needs."""
+        arrays = [*(variable.numpy() for variable in self._state()), *chain(*self._recent)]
+        save_checkpoint(last, arrays, {"recipe": self._recipe, "history": history.as_record()})
 
     def _resume(self, last: Path) -> History:
+        """Go back to what `_save` wrote, where the recipe is the same."""
         stored = load_checkpoint(last)
         if stored is None:
             return History()
@@ -313,7 +302,11 @@ class Stage(ABC):
         if record["recipe"] != self._recipe:
             print("The checkpoint was made with other parameters or data: training starts over.")
             return History()
-        self.restore(arrays)
+        state, size = self._state(), len(self.model.weights)
+        for variable, array in zip(state, arrays, strict=False):
+            variable.assign(array)
+        recent = arrays[len(state) :]
+        self._recent.extend(recent[start : start + size] for start in range(0, len(recent), size))
         history = record["history"]
         return History([Epoch(**one) for one in history["epochs"]], history["best_epoch"])
 
@@ -378,9 +371,9 @@ class Supervised(Stage):
         recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
         total_steps = config.epochs * len(train)
         rising = round(config.warm_up * total_steps)
-        rise = {"initial_learning_rate": 0.0, "warmup_target": config.learning_rate, "warmup_steps": rising}
+        rise = {"warmup_target": config.learning_rate, "warmup_steps": rising} if rising else {}
         schedule = keras.optimizers.schedules.CosineDecay(
-            decay_steps=total_steps - rising, **(rise if rising else {"initial_learning_rate": config.learning_rate})
+            0.0 if rising else config.learning_rate, total_steps - rising, **rise
         )
         optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)

@@ -12,7 +12,7 @@ Shapes: B images in a batch, S captions sampled for each, T positions, V words, 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -110,12 +110,15 @@ class SelfCritical(Stage):
 
     def train_epoch(self, number: int) -> dict[str, float]:
         """Let the model write about every image once, and learn from it."""
-        rewards = []
-        random = np.random.default_rng((self._config.seed, number))
-        batches = list(self._batches(random))
-        progress = tqdm(batches, desc=f"reinforce {number}/{self._config.reinforce_epochs}", mininterval=1)
-        for places, views in progress:
-            features = tf.constant(self._train.read(places, views))
+        rewards, config = [], self._config
+        random = np.random.default_rng((config.seed, number))
+        parts = -(-len(self._places) // config.reinforce_images)
+        batches = np.array_split(random.permutation(self._places), parts)
+        views = [self._train.draw_views(len(places), config.view_share, random) for places in batches]
+        label = f"reinforce {number}/{config.reinforce_epochs}"
+        progress = tqdm(zip(batches, views, strict=True), total=parts, desc=label, mininterval=1)
+        for places, its_views in progress:
+            features = tf.constant(self._train.read(places, its_views))
             written = self._sampler.write(features, tuple(random.integers(2**62, size=2)))
             texts = [[ids[ids != PAD].tolist() for ids in texts] for texts in written]
             earned = self._reward.score(places, texts)
@@ -127,12 +130,6 @@ class SelfCritical(Stage):
     def measure(self) -> dict[str, float | None]:
         """Return CIDEr on dev."""
         return {"dev_cider": self._dev_cider()}
-
-    def _batches(self, random: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield places of images and the view of each that is read, every image once."""
-        parts = -(-len(self._places) // self._config.reinforce_images)
-        for places in np.array_split(random.permutation(self._places), parts):
-            yield places, self._train.draw_views(len(places), self._config.view_share, random)
 
     def learn(self, features: tf.Tensor, written: np.ndarray, advantages: np.ndarray) -> None:
         """Take one step: each word's log-probability counts as much as its caption earned over the image's others.
