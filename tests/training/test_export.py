@@ -4,8 +4,9 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lcm.captioning import bundle, taggers
-from lcm.captioning.bundle import TAGGER_FILES, Bundle, Manifest
+from lcm.captioning.bundle import TAGGER_FILES, Bundle
 from lcm.captioning.decoding import decode_beam, decode_nucleus
 from lcm.captioning.taggers import load_tag_scorer
 from lcm.config import TrainConfig
@@ -147,31 +148,17 @@ CAPTIONER_FILES = ["bundle.json", "encoder.onnx", "start.onnx", "step.onnx", "vo
 HALF = 2e-3  # how far a number near 1 may be off in float16
 
 
-@dataclass(frozen=True)
-class WithTagger:
-    """A bundle with a tagger, and the models that it was made from."""
-
-    run: RunDir
-    model: object
-    tagger: TrainedTagger
-    labelled: LabelledFeatures
-    prepared: PreparedRun
-    manifest: Manifest
-
-    @property
-    def scorer(self) -> taggers.DualEncoder:
-        return load_tag_scorer(None, self.run.bundle, self.manifest)
-
-
 @pytest.fixture(scope="module")
-def tagged(tiny_encoder, tmp_path_factory) -> WithTagger:
+def tagged(tiny_encoder, tmp_path_factory) -> SimpleNamespace:
+    """A bundle with a tagger, and the models that it was made from."""
     folder = tmp_path_factory.mktemp("tagged")
-    model, _, labelled, _ = train_toy(folder / "checkpoint")
+    model, _, labelled, _ = train_toy(folder / "checkpoint", epochs=2)
     _, prepared = toy_world(tiny_encoder)
-    tagger = make_tagger(labelled, prepared)
-    run = RunDir.at(folder / "run")
+    tagger, run = make_tagger(labelled, prepared), RunDir.at(folder / "run")
     manifest = export_bundle(model, tagger, prepared, TrainConfig(run_dir=str(run.path)), run)
-    return WithTagger(run, model, tagger, labelled, prepared, manifest)
+    scorer = load_tag_scorer(None, run.bundle, manifest)
+    made = {"model": model, "tagger": tagger, "labelled": labelled, "prepared": prepared}
+    return SimpleNamespace(run=run, manifest=manifest, scorer=scorer, **made)
 
 
 def make_tagger(labelled: LabelledFeatures, prepared: PreparedRun, word_embedding: str = "glove_6b_50d"):
