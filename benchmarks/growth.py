@@ -111,7 +111,7 @@ def train(images: int, _folder: Path) -> tuple[int, Callable[[], None]]:
     model = build_model("merge", labelled.shape, np.zeros((len(vocabulary), 50), np.float32), seed=0)
     batches = CaptionBatches(labelled, vocabulary, STEP_CAPTIONS)
     trainer = Supervised(model, batches, batches, lambda: None, TrainConfig(run_dir="", epochs=1000))
-    for length in batches.lengths:
+    for length in batches.buckets:
         trainer.step(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
 
     def work() -> None:

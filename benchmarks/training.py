@@ -73,7 +73,7 @@ def section(labelled: LabelledFeatures, vocabulary: Vocabulary, word_vectors: np
 def ours(model, batches: CaptionBatches) -> Callable[[], float]:
     """Return our training, whose graphs, one a length, are compiled before any clock runs."""
     trainer = Supervised(model, batches, batches, lambda: None, TrainConfig(run_dir="", epochs=1000))
-    for length in batches.lengths:
+    for length in batches.buckets:
         trainer.step(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
     images = _images(list(islice(batches.epoch(0, 1), STEPS)), batches)
 
@@ -89,7 +89,7 @@ def ours(model, batches: CaptionBatches) -> Callable[[], float]:
 def plain(model, batches: CaptionBatches) -> Callable[[], float]:
     """Return what anyone would write first: a caption a row, padded to the longest, under Keras's own `fit`."""
     some = list(islice(batches.epoch(0, 1), OTHER_STEPS))
-    inputs, targets, weights = padded_rows(some, max(batches.lengths))
+    inputs, targets, weights = padded_rows(some, max(batches.buckets))
     model.compile(keras.optimizers.Adam(LEARNING_RATE), keras.losses.SparseCategoricalCrossentropy())
     options = {"batch_size": BATCH_SIZE, "sample_weight": weights, "shuffle": False, "verbose": 0}
     images = _images(some, batches)

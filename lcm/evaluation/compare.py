@@ -37,7 +37,7 @@ from lcm.errors import BadImageError, ConfigError, DataError, LcmError
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean, bootstrap_statistic
 from lcm.evaluation.gallery import evenly
 from lcm.evaluation.metrics import Degeneration, Scores, bleu_4, measure_degeneration, score_several
-from lcm.features.cache import FeatureCache
+from lcm.features.cache import find_features, open_store
 from lcm.paths import RunDir
 
 # What has an interval -> its list in Scores.per_image; None: counts of the whole set. The first is the headline.
@@ -435,9 +435,11 @@ def caption_and_time(connection: Connection, spec: str, photos: list[Path], time
 
 def with_known_features(captioner: Captioner, photos: Sequence[Path]) -> Iterator[Path | SeenImage]:
     """Yield the photos, each with the features that 01_prepare has encoded for this captioner, if it has."""
-    cache = FeatureCache(captioner.encoder, captioner.feature_kinds) if isinstance(captioner, SeeingCaptioner) else None
+    stores = {}
+    if isinstance(captioner, SeeingCaptioner):
+        stores = {kind: open_store(captioner.encoder, kind) for kind in captioner.feature_kinds}
     for photo in photos:
-        features = cache.find(photo) if cache else None
+        features = find_features(photo, stores) if stores else None
         yield photo if features is None else SeenImage(photo, None, features)
 
 

@@ -10,13 +10,12 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock
@@ -31,13 +30,10 @@ from lcm.features.convert import PREPROCESSING
 from lcm.features.encoders import ENCODERS, Encoder, EncoderIdentity
 from lcm.paths import RunDir, cache_dir
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 
 def map_in_order(
-    work: Callable[[Sequence[Item]], Result], items: Iterable[Item], part_size: int, workers: int = 0
-) -> Iterator[Result]:
+    work: Callable[[Sequence[Any]], Any], items: Iterable[Any], part_size: int, workers: int = 0
+) -> Iterator[Any]:
     """Yield `work(part)` of parts of `part_size` items, in order, a few parts ahead of the reader.
 
     `workers` threads (0: one a core) share the work; memory stays flat however many items there are.
@@ -59,6 +55,7 @@ def map_in_order(
 POLICY = 1  # counts up when the same image and number would give another view
 VIEW_AREA = (0.6, 1.0)  # share of the picture that a view shows
 MAX_STRETCH = 4 / 3  # width over height of a view, against the picture's own, at most; at least its inverse
+WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def view_keys(image_key: str, views: int) -> list[str]:
@@ -67,25 +64,17 @@ def view_keys(image_key: str, views: int) -> list[str]:
     return [image_key, *(hashlib.sha256(text.encode()).hexdigest() for text in texts)]
 
 
-@dataclass(frozen=True)
-class View:
-    """What a view shows."""
+def view_of(key: str) -> tuple[tuple[float, float, float, float], bool]:
+    """Return what the view of a key shows: left, top, right, bottom in shares of the sides; and whether it is mirrored.
 
-    box: tuple[float, float, float, float]  # left, top, right, bottom, in shares of the picture's sides
-    mirrored: bool = False  # left and right change places
-
-    @classmethod
-    def of(cls, key: str) -> Self:
-        """Return the view of a key; the digits of a sha256 are as random as any generator's, and stay what they are."""
-        draws = (np.frombuffer(bytes.fromhex(key), ">u4") / 2**32).tolist()  # 0 to below 1
-        area = VIEW_AREA[0] + (VIEW_AREA[1] - VIEW_AREA[0]) * draws[0]
-        stretch = min(MAX_STRETCH, 1 / area) ** (2 * draws[1] - 1)  # beyond 1 / area, a side would leave the picture
-        width, height = min(1.0, (area * stretch) ** 0.5), min(1.0, (area / stretch) ** 0.5)
-        left, top = (1 - width) * draws[2], (1 - height) * draws[3]
-        return cls((left, top, min(1.0, left + width), min(1.0, top + height)), mirrored=draws[4] < 0.5)
-
-
-WHOLE = View((0.0, 0.0, 1.0, 1.0))
+    The digits of a sha256 are as random as any generator's, and stay what they are.
+    """
+    draws = (np.frombuffer(bytes.fromhex(key), ">u4") / 2**32).tolist()  # 0 to below 1
+    area = VIEW_AREA[0] + (VIEW_AREA[1] - VIEW_AREA[0]) * draws[0]
+    stretch = min(MAX_STRETCH, 1 / area) ** (2 * draws[1] - 1)  # beyond 1 / area, a side would leave the picture
+    width, height = min(1.0, (area * stretch) ** 0.5), min(1.0, (area / stretch) ** 0.5)
+    left, top = (1 - width) * draws[2], (1 - height) * draws[3]
+    return (left, top, min(1.0, left + width), min(1.0, top + height)), draws[4] < 0.5
 
 
 def read_keys(data: bytes, size: int, image_key: str, keys: Sequence[str]) -> np.ndarray:
@@ -93,69 +82,47 @@ def read_keys(data: bytes, size: int, image_key: str, keys: Sequence[str]) -> np
 
     `data` is the image's file. Raises BadImageError as read_image does.
     """
-    views = [WHOLE if key == image_key else View.of(key) for key in keys]
-    pictures = read_views(data, size, [view.box for view in views])
-    mirrored = [view.mirrored for view in views]
-    pictures[mirrored] = pictures[mirrored, :, ::-1]
+    boxes, mirrored = zip(*((WHOLE, False) if key == image_key else view_of(key) for key in keys), strict=True)
+    pictures = read_views(data, size, boxes)
+    pictures[list(mirrored)] = pictures[list(mirrored), :, ::-1]
     return pictures
 
 
-KEY_BYTES = 65  # a line of the keys file: a sha256 in hexadecimal and a line feed
-ROWS_BETWEEN_SYNCS = 512  # what a kill can cost
-
-
 class FeatureStore:
-    """Rows of one shape under keys: a file of rows and a file that names them, both only appended to.
+    """Rows of one shape under keys: a file of records, each a key and its row, that is only appended to.
 
-    Rows are forced to disk before the keys that name them, so that a kill costs some of the newest and never breaks the
-    rest. One process may write at a time (the caller holds a lock from `recover` to the last `sync`); any may read.
+    A kill costs the record that it tore. One process may append at a time (the caller holds a lock from `recover` on);
+    any may read.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: type):
-        """Open or make the store in `folder`; `shape` is that of one row."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.shape, self.dtype = shape, np.dtype(dtype)
-        self._rows_path, self._keys_path = folder / "rows.bin", folder / "keys.txt"
-        self._row_bytes = int(np.prod(shape)) * self.dtype.itemsize
-        self._unsynced: list[str] = []
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type):
+        """Read which keys the file has; `shape` is that of one row, keys are 64 hexadecimal digits."""
+        self._path, self._record = path, np.dtype([("key", "S64"), ("row", dtype, shape)])
         self._index = self._read_index()
 
     def __contains__(self, key: str) -> bool:
         return key in self._index
 
+    def _records(self) -> np.ndarray:
+        count = self._path.stat().st_size // self._record.itemsize if self._path.exists() else 0
+        return np.memmap(self._path, self._record, "r", shape=count) if count else np.zeros(0, self._record)
+
     def _read_index(self) -> dict[str, int]:
-        keys = self._keys_path.read_text().split("\n")[:-1] if self._keys_path.exists() else []
-        whole_rows = self._rows_path.stat().st_size // self._row_bytes if self._rows_path.exists() else 0
-        return {key: row for row, key in enumerate(keys[:whole_rows])}
+        return {key: row for row, key in enumerate(self._records()["key"].astype(str).tolist())}
 
     def recover(self) -> None:
         """Take in what other processes wrote and cut off what a kill left half written."""
         self._index = self._read_index()
-        for path, unit in ((self._rows_path, self._row_bytes), (self._keys_path, KEY_BYTES)):
-            path.touch()
-            os.truncate(path, len(self._index) * unit)
+        self._path.touch()
+        os.truncate(self._path, len(self._index) * self._record.itemsize)
 
     def append(self, keys: Sequence[str], rows: np.ndarray) -> None:
         """Add rows [len(keys), *shape]; keys that are there already are skipped."""
-        with self._rows_path.open("ab") as file:
+        with self._path.open("ab") as file:
             for key, row in zip(keys, rows, strict=True):
-                assert row.shape == self.shape, "a row of another shape would shift all later ones"
                 if key not in self._index:
-                    file.write(np.ascontiguousarray(row, self.dtype).tobytes())
+                    file.write(np.array((key, row), self._record).tobytes())
                     self._index[key] = len(self._index)
-                    self._unsynced.append(key)
-        if len(self._unsynced) >= ROWS_BETWEEN_SYNCS:
-            self.sync()
-
-    def sync(self) -> None:
-        """Force the appended rows to disk, then their keys."""
-        with self._rows_path.open("ab") as file:
-            os.fsync(file.fileno())
-        with self._keys_path.open("a") as file:
-            file.writelines(f"{key}\n" for key in self._unsynced)
-            file.flush()
-            os.fsync(file.fileno())
-        self._unsynced.clear()
 
     def rows(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return all rows, memory-mapped [R, *shape], and where each key's row is among them [len(keys)].
@@ -164,17 +131,43 @@ class FeatureStore:
         """
         missing = [key for key in keys if key not in self._index]
         if missing:
-            raise DataError(f"the feature cache lacks {len(missing)} of {len(keys)} images; run 01_prepare again")
-        places = np.array([self._index[key] for key in keys], dtype=np.int64)
-        if not self._index:
-            return np.zeros((0, *self.shape), self.dtype), places
-        shape = (len(self._index), *self.shape)
-        return np.memmap(self._rows_path, self.dtype, mode="r", shape=shape), places
+            raise DataError(
+                f"the feature cache lacks the {self._path.stem} features of {len(missing)} of {len(keys)} images and "
+                "views; run 01_prepare again (a transformer needs features=grid)"
+            )
+        return self._records()["row"], np.array([self._index[key] for key in keys], dtype=np.int64)
 
 
 DTYPES = {"pooled": np.float32, "grid": np.float16}  # a grid of 81 positions is large: half precision is enough
 CHUNK_IMAGES = 8  # images that a worker reads in one call, and pictures, views among them, that it encodes at once
 MAX_UNREADABLE = 0.01  # share of the images
+
+
+def open_store(encoder: EncoderIdentity, kind: str) -> FeatureStore:
+    """Return the cache of one kind of feature of one encoder."""
+    dtype = choose(DTYPES, kind, "kind of feature")
+    spec = choose(ENCODERS, encoder.name, "encoder")
+    shape = (spec.width,) if kind == "pooled" else (spec.positions, spec.width)
+    return FeatureStore(_folder_of(encoder) / f"{kind}.rows", shape, dtype)
+
+
+def _folder_of(encoder: EncoderIdentity) -> Path:
+    return cache_dir() / "features" / f"{encoder.name}-{encoder.source_sha256[:12]}-v{PREPROCESSING}"
+
+
+def find_features(path: Path, stores: Mapping[str, FeatureStore]) -> dict[str, np.ndarray] | None:
+    """Return kind -> features of an image file that was encoded before, [D] or [N, D] float32.
+
+    None where one of the `stores`, by kind, lacks what the file holds, or the file cannot be read.
+    """
+    try:
+        key = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+    if not all(key in store for store in stores.values()):
+        return None
+    found = {kind: store.rows([key]) for kind, store in stores.items()}
+    return {kind: np.asarray(rows[place], np.float32) for kind, (rows, (place,)) in found.items()}
 
 
 @dataclass(frozen=True)
@@ -184,66 +177,16 @@ class EncodedImages:
     encoder: EncoderIdentity
     keys: Mapping[str, str]  # image_id -> sha256 of the image's bytes, the key of its row
     unreadable: Mapping[str, str]  # image_id -> reason
-    views: Mapping[str, int] = field(default_factory=dict)  # image_id -> number of further views, where it has any
+    views: int = 0  # further views of each train image
 
     def features(self, image_ids: Sequence[str], kind: str, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return the cached rows, memory-mapped [R, D] or [R, N, D], and which are the images' [1 + views, images].
 
-        The first are of the images as they are, the others of their views 1 to `views`. Raises DataError when the cache
-        lacks any.
+        Raises DataError when the cache lacks any.
         """
         keys = [view_keys(self.keys.get(image_id, ""), views) for image_id in image_ids]
-        try:
-            store, rows = open_store(self.encoder, kind).rows([key for of_image in keys for key in of_image])
-        except DataError as error:
-            raise DataError(f"{error} with features={kind}" if kind == "grid" else str(error)) from None
+        store, rows = open_store(self.encoder, kind).rows([key for of_image in keys for key in of_image])
         return store, rows.reshape(len(keys), 1 + views).T
-
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=0), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; raises DataError when 01_prepare has not run."""
-        if not path.exists():
-            raise DataError(f"{path} is not there; run 01_prepare for this run folder first")
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**record | {"encoder": EncoderIdentity.from_record(record["encoder"])})
-
-
-def open_store(encoder: EncoderIdentity, kind: str) -> FeatureStore:
-    """Return the cache of one kind of feature of one encoder."""
-    dtype = choose(DTYPES, kind, "kind of feature")
-    spec = choose(ENCODERS, encoder.name, "encoder")
-    shape = (spec.width,) if kind == "pooled" else (spec.positions, spec.width)
-    return FeatureStore(_encoder_folder(encoder) / kind, shape, dtype)
-
-
-class FeatureCache:
-    """Features of images that were encoded before, by what the files hold."""
-
-    def __init__(self, encoder: EncoderIdentity, kinds: Sequence[str]):
-        """Open what the cache holds of these kinds by now."""
-        self._stores = {kind: open_store(encoder, kind) for kind in kinds}
-
-    def find(self, path: Path) -> dict[str, np.ndarray] | None:
-        """Return kind -> features of an image file, [D] or [N, D] float32.
-
-        None where the cache lacks any of them, or the file cannot be read.
-        """
-        try:
-            key = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError:
-            return None
-        if not all(key in store for store in self._stores.values()):
-            return None
-        found = {kind: store.rows([key]) for kind, store in self._stores.items()}
-        return {kind: np.asarray(rows[place], np.float32) for kind, (rows, (place,)) in found.items()}
-
-
-def _encoder_folder(encoder: EncoderIdentity) -> Path:
-    return cache_dir() / "features" / f"{encoder.name}-{encoder.source_sha256[:12]}-v{PREPROCESSING}"
 
 
 def encode_images(
@@ -251,75 +194,59 @@ def encode_images(
     encoder: Encoder,
     kinds: Sequence[str] = ("pooled",),
     workers: int = 0,
-    views: Mapping[str, int] | None = None,
+    views: int = 0,
+    viewed: Collection[str] = (),
 ) -> EncodedImages:
     """Encode what the cache lacks, with a progress bar, and return where each image's features lie.
 
-    `paths` maps image_id to file, `views` the image_ids that have further views to their number; the bar counts these
-    too. `workers` threads (0: one a core) share `encoder`, which should use one thread a call. Unreadable images are
-    left out and listed; DataError when they are more than MAX_UNREADABLE.
+    `paths` maps image_id to file; the images `viewed` have `views` further views each, which the bar counts too.
+    `workers` threads (0: one a core) share `encoder`, which should use one thread a call. Unreadable images are left
+    out and listed; DataError when they are more than MAX_UNREADABLE.
     """
     stores = {kind: open_store(encoder.identity, kind) for kind in kinds}
-    views = {image_id: number for image_id, number in (views or {}).items() if number and image_id in paths}
-    keys, unreadable = {}, {}
-    with (
-        FileLock(_encoder_folder(encoder.identity) / "lock"),
-        tqdm(total=len(paths) + sum(views.values()), unit=" images", desc="encode", mininterval=1) as progress,
-    ):
+    views_of = dict.fromkeys(paths, 0) | dict.fromkeys(viewed, views)
+    keys: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+
+    def encode(part: Sequence[tuple[str, Path]]) -> tuple[dict, dict, list[str], dict[str, np.ndarray]]:
+        """Return the keys and the reasons of a few images, the keys of what the cache lacks, and kind -> its rows."""
+        found, refused, pictures = {}, {}, {}
+        for image_id, path in part:
+            try:
+                data = path.read_bytes()
+                key = hashlib.sha256(data).hexdigest()
+                wanted = view_keys(key, views_of[image_id])
+                missing = [one for one in wanted if not all(one in store for store in stores.values())]
+                if missing:
+                    pictures.update(zip(missing, read_keys(data, encoder.spec.size, key, missing), strict=True))
+                found[image_id] = key
+            except (BadImageError, OSError) as error:
+                refused[image_id] = str(error)
+        stack = list(pictures.values())  # encoded a few at a time: the encoder needs memory for each
+        starts = range(0, len(stack), CHUNK_IMAGES)
+        made = [encoder.encode(np.stack(stack[start : start + CHUNK_IMAGES]), tuple(stores)) for start in starts]
+        rows = {kind: np.concatenate([one[kind] for one in made]) for kind in stores} if made else {}
+        return found, refused, list(pictures), rows
+
+    folder = _folder_of(encoder.identity)
+    folder.mkdir(parents=True, exist_ok=True)
+    total = sum(1 + views_of[image_id] for image_id in paths)
+    with FileLock(folder / "lock"), tqdm(total=total, unit=" images", desc="encode", mininterval=1) as progress:
         for store in stores.values():
             store.recover()
-        try:
-            work = partial(_encode_chunk, views=views, encoder=encoder, stores=stores)
-            for chunk in map_in_order(work, paths.items(), CHUNK_IMAGES, workers):
-                for kind, rows in chunk.features.items():
-                    stores[kind].append(chunk.row_keys, rows)
-                keys.update(chunk.keys)
-                unreadable.update(chunk.unreadable)
-                progress.update(sum(1 + views.get(image_id, 0) for image_id in [*chunk.keys, *chunk.unreadable]))
-        finally:  # an interrupted run keeps what it has
-            for store in stores.values():
-                store.sync()
+        for found, refused, new, rows in map_in_order(encode, paths.items(), CHUNK_IMAGES, workers):
+            for kind, its in rows.items():
+                stores[kind].append(new, its)
+            keys.update(found)
+            unreadable.update(refused)
+            progress.update(sum(1 + views_of[image_id] for image_id in (*found, *refused)))
     if len(unreadable) > MAX_UNREADABLE * len(paths):
         listed = "\n".join(f"  - {image_id}: {reason}" for image_id, reason in list(unreadable.items())[:10])
         raise DataError(
             f"{len(unreadable)} of {len(paths)} images cannot be read, more than {MAX_UNREADABLE:.0%}; replace or "
             f"remove them. The first:\n{listed}"
         )
-    views = {image_id: number for image_id, number in views.items() if image_id in keys}
     return EncodedImages(encoder.identity, keys, unreadable, views)
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """What a worker made of a few images."""
-
-    keys: dict[str, str]  # image_id -> key, of all that could be read
-    unreadable: dict[str, str]  # image_id -> reason
-    row_keys: list[str]  # of the images and views that were encoded
-    features: dict[str, np.ndarray]  # kind -> [len(row_keys), ...]; empty where nothing was encoded
-
-
-def _encode_chunk(
-    part: Sequence[tuple[str, Path]], views: Mapping[str, int], encoder: Encoder, stores: Mapping[str, FeatureStore]
-) -> _Chunk:
-    """Read, decode and encode a few images and their views; those that every store has are only read and hashed."""
-    key_of, unreadable, pictures = {}, {}, {}
-    for image_id, path in part:
-        try:
-            data = path.read_bytes()
-            key = hashlib.sha256(data).hexdigest()
-            keys = view_keys(key, views.get(image_id, 0))
-            missing = [one for one in keys if not all(one in store for store in stores.values())]
-            if missing:
-                pictures.update(zip(missing, read_keys(data, encoder.spec.size, key, missing), strict=True))
-            key_of[image_id] = key
-        except (BadImageError, OSError) as error:
-            unreadable[image_id] = str(error)
-    stack = list(pictures.values())  # encoded a few at a time: the encoder needs memory for each
-    parts = [np.stack(stack[start : start + CHUNK_IMAGES]) for start in range(0, len(stack), CHUNK_IMAGES)]
-    made = [encoder.encode(part, tuple(stores)) for part in parts]
-    features = {kind: np.concatenate([one[kind] for one in made]) for kind in stores} if made else {}
-    return _Chunk(key_of, unreadable, list(pictures), features)
 
 
 KINDS_OF = {"pooled": ("pooled",), "grid": ("pooled", "grid")}  # what is encoded for a model; the tagger reads pooled
@@ -331,8 +258,8 @@ def encode_dataset(dataset: Dataset, encoder: Encoder, features: str = "pooled",
     `features` is the kind that the model reads; raises ConfigError for an unknown one.
     """
     kinds = choose(KINDS_OF, features, "kind of features")
-    viewed = dict.fromkeys((image.image_id for image in dataset.of("train")), views)
-    return encode_images(dataset.paths, encoder, kinds, views=viewed)
+    viewed = [image.image_id for image in dataset.of("train")]
+    return encode_images(dataset.paths, encoder, kinds, views=views, viewed=viewed)
 
 
 @dataclass(frozen=True)
@@ -340,9 +267,8 @@ class LabelledFeatures:
     """Labelled images with one kind of features, in the same order."""
 
     images: Sequence[LabelledImage]
-    rows: np.ndarray  # [len(images)] int64, places in `store`
+    rows: np.ndarray  # int64, places in `store`: [len(images)], or [1 + views, len(images)]
     store: np.ndarray  # memory-mapped [R, D] or [R, N, D]
-    view_rows: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))  # [views, len(images)], as rows
 
     def __len__(self) -> int:
         return len(self.images)
@@ -355,7 +281,7 @@ class LabelledFeatures:
     @property
     def views(self) -> int:
         """The number of further views of each image."""
-        return len(self.view_rows)
+        return len(np.atleast_2d(self.rows)) - 1
 
     @property
     def paths(self) -> list[Path]:
@@ -369,30 +295,19 @@ class LabelledFeatures:
 
     def at(self, places: np.ndarray) -> Self:
         """Return some of the images, by place."""
-        images = [self.images[place] for place in places]
-        view_rows = self.view_rows[:, places] if self.views else self.view_rows
-        return replace(self, images=images, rows=self.rows[places], view_rows=view_rows)
+        return replace(self, images=[self.images[place] for place in places], rows=self.rows[..., places])
 
     def draw_views(self, count: int, share: float, random: np.random.Generator) -> np.ndarray | None:
-        """Return for each of `count` images which view to read: a further one for about a `share` of them.
-
-        Where there are none, nothing is drawn.
-        """
+        """Return which view to read of each of `count` images: a further one of about a `share`; None without views."""
         if not (share and self.views):
             return None
         views = random.integers(1, self.views + 1, count)
         return np.where(random.random(count) < share, views, 0)
 
     def read(self, places: slice | np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
-        """Return the features of some of the images, float32.
-
-        `views` [len(places)] says which view of each: 0 the image as it is (all, without `views`), 1 to self.views a
-        further one.
-        """
-        if views is None:
-            return np.asarray(self.store[self.rows[places]], np.float32)
-        rows = np.vstack([self.rows, *self.view_rows])  # [1 + self.views, len(images)]
-        return np.asarray(self.store[rows[views, np.arange(len(self))[places]]], np.float32)
+        """Return the features of some of the images, float32; `views` [len(places)] says which view of each, 0 none."""
+        rows = np.atleast_2d(self.rows)[0 if views is None else views, np.arange(len(self))[places]]
+        return np.asarray(self.store[rows], np.float32)
 
 
 @dataclass(frozen=True)
@@ -404,15 +319,13 @@ class PreparedRun:
     encoded: EncodedImages
 
     def labelled_features(self, split: str, kind: str) -> LabelledFeatures:
-        """Return the images of a split with their features of a kind ("pooled" or "grid"), and those of their views.
+        """Return the images of a split with their features of a kind ("pooled" or "grid"); train, with those of views.
 
         Raises DataError for an unknown split, or when the cache lacks an image or this kind of features.
         """
-        images = self.dataset.of(split)
-        image_ids = [image.image_id for image in images]
-        views = min((self.encoded.views.get(image_id, 0) for image_id in image_ids), default=0)
-        store, (rows, *view_rows) = self.encoded.features(image_ids, kind, views)
-        return LabelledFeatures(images, rows, store, np.array(view_rows, np.int64).reshape(views, len(images)))
+        images, views = self.dataset.of(split), self.encoded.views if split == "train" else 0
+        store, rows = self.encoded.features([image.image_id for image in images], kind, views)
+        return LabelledFeatures(images, rows, store)
 
     def caption_lengths(self) -> dict[str, list[int]]:
         """Return split -> the number of words of each of its captions."""
@@ -431,10 +344,12 @@ class PreparedRun:
         """Write all three into a run's folder."""
         self.dataset.save(folder.dataset)
         self.vocabulary.save(folder.vocabulary)
-        self.encoded.save(folder.encoded_images)
+        folder.encoded_images.write_text(json.dumps(asdict(self.encoded), ensure_ascii=False, indent=0), "utf-8")
 
     @classmethod
     def load(cls, folder: RunDir) -> Self:
         """Read what `save` wrote; raises DataError when 01_prepare has not run for this folder."""
-        encoded = EncodedImages.load(folder.encoded_images)
-        return cls(Dataset.load(folder.dataset), Vocabulary.load(folder.vocabulary), encoded)
+        dataset = Dataset.load(folder.dataset)
+        record = json.loads(folder.encoded_images.read_text("utf-8"))
+        encoded = EncodedImages(**record | {"encoder": EncoderIdentity.from_record(record["encoder"])})
+        return cls(dataset, Vocabulary.load(folder.vocabulary), encoded)

@@ -113,7 +113,4 @@ def convert_keras_application(name: str, size: int, weights: str, onnx_path: Pat
     encoder(np.zeros((1, size, size, 3), np.uint8))  # Keras exports only what has been called
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # Keras looks for np.object
         encoder.export(onnx_path, format="onnx", verbose=False)
-    digest = hashlib.sha256()
-    for variable in network.weights:
-        digest.update(variable.numpy().tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in network.weights)).hexdigest()

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
+GRAPH, RECORD = "encoder.onnx", "encoder.json"  # files of an encoder in the cache
 MOST_THREADS = 8  # of one call: an image has no work for more
 
 
@@ -54,19 +55,13 @@ GOLDEN_TOLERANCE = 1e-3  # exporters and processors differ by less, other weight
 
 
 @dataclass(frozen=True)
-class EncoderShape:
-    """What an encoder takes and gives, as its ONNX file says."""
+class EncoderSpec:
+    """What an encoder takes and gives, and how it is made where it stands in ENCODERS."""
 
     size: int  # S, pixels
     positions: int  # N
     width: int  # D
-
-
-@dataclass(frozen=True)
-class EncoderSpec(EncoderShape):
-    """What is known of an encoder before it is made."""
-
-    convert: Callable[[str, int, str, Path], str]  # writes the ONNX file, returns the hash of the source weights
+    convert: Callable[[str, int, str, Path], str] | None = None  # writes the ONNX file, returns its weights' hash
 
 
 ENCODERS: dict[str, EncoderSpec] = {
@@ -101,7 +96,7 @@ class Encoder:
         self.path, self.identity = onnx_path, identity
         self._session = open_session(onnx_path, threads, alone=threads == 0)
         (image,), (pooled, grid) = self._session.get_inputs(), self._session.get_outputs()
-        self.spec = EncoderShape(image.shape[1], *grid.shape[1:])
+        self.spec = EncoderSpec(image.shape[1], *grid.shape[1:])
         self._outputs = dict(zip(FEATURE_KINDS, (pooled.name, grid.name), strict=True))
 
     def encode(self, images: np.ndarray, kinds: Sequence[str] = ("pooled",)) -> dict[str, np.ndarray]:
@@ -114,15 +109,6 @@ class Encoder:
         """Whether this encoder gives the features that `expected` was recorded with."""
         golden = golden_features(self)
         return len(expected.golden) == len(golden) and np.allclose(golden, expected.golden, atol=GOLDEN_TOLERANCE)
-
-    def verify(self, expected: EncoderIdentity) -> None:
-        """Raise BundleError unless this encoder, of the cache, `matches`."""
-        if not self.matches(expected):
-            raise BundleError(
-                f"the encoder {self.identity.name} made on this machine gives other features than the one the model "
-                f"was trained with (source weights {self.identity.source_sha256[:12]} here, "
-                f"{expected.source_sha256[:12]} there); remove {cache_dir() / 'encoders'} to make it again"
-            )
 
 
 def golden_image(size: int) -> np.ndarray:
@@ -147,54 +133,42 @@ def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> En
     if weights not in WEIGHTS:
         raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(WEIGHTS)}")
     folder = cache_dir() / "encoders" / f"{name}-{weights}-v{convert.PREPROCESSING}"
-    identity = _read_cached(folder)  # without the lock: a cache that is whole may be read-only
-    if identity is None:
+    record = folder / RECORD
+    if not record.exists():  # without the lock: a cache that is whole may be read-only
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            identity = _read_cached(folder) or _make(name, spec, weights, folder)
-    return Encoder(folder / "encoder.onnx", identity, threads)
+            if not record.exists():
+                _convert(name, spec, weights, folder)
+    return Encoder(folder / GRAPH, EncoderIdentity.from_record(json.loads(record.read_text())), threads)
 
 
-def find_encoder(expected: EncoderIdentity, threads: int = 0) -> Encoder:
-    """Return the encoder that a bundle was trained with; raises BundleError when it is not the same."""
-    encoder = load_encoder(expected.name, expected.weights, threads)
-    encoder.verify(expected)
-    return encoder
-
-
-def _read_cached(folder: Path) -> EncoderIdentity | None:
-    """Return whose file the folder holds; None when it is not what was written: a damaged one is made again."""
-    try:
-        record = json.loads((folder / "encoder.json").read_text())
-        if record["onnx_sha256"] == file_sha256(folder / "encoder.onnx"):
-            return EncoderIdentity.from_record(record)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
-
-
-def _make(name: str, spec: EncoderSpec, weights: str, folder: Path) -> EncoderIdentity:
+def _convert(name: str, spec: EncoderSpec, weights: str, folder: Path) -> None:
     """Convert into a temporary folder and rename it: the cache holds whole encoders or none.
 
-    The caller holds the lock, so a temporary folder that is there is what a kill left.
+    The caller holds the lock, so a temporary folder that is there is what an interruption left.
     """
     print(f"converting the encoder {name} to ONNX, once", file=sys.stderr)
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    try:
-        onnx_path = temporary / "encoder.onnx"
-        source_sha256 = spec.convert(name, spec.size, weights, onnx_path)
-        fresh = Encoder(onnx_path, EncoderIdentity(name, weights, source_sha256, ()))
-        golden = [round(float(value), 5) for value in golden_features(fresh)]
-        identity = EncoderIdentity(name, weights, source_sha256, tuple(golden))
-        record = asdict(identity) | {"onnx_sha256": file_sha256(onnx_path)}
-        (temporary / "encoder.json").write_text(json.dumps(record, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-        return identity
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    source_sha256 = spec.convert(name, spec.size, weights, temporary / GRAPH)
+    identity = EncoderIdentity(name, weights, source_sha256, ())
+    golden = golden_features(Encoder(temporary / GRAPH, identity))
+    identity = replace(identity, golden=tuple(round(float(value), 5) for value in golden))
+    (temporary / RECORD).write_text(json.dumps(asdict(identity), indent=1) + "\n")
+    temporary.replace(folder)
+
+
+def find_encoder(expected: EncoderIdentity, threads: int = 0) -> Encoder:
+    """Return the encoder of this name; raises BundleError when it gives other features than those `expected`."""
+    encoder = load_encoder(expected.name, expected.weights, threads)
+    if not encoder.matches(expected):
+        raise BundleError(
+            f"the encoder {expected.name} made on this machine gives other features than the one the model was trained "
+            f"with (source weights {encoder.identity.source_sha256[:12]} here, {expected.source_sha256[:12]} there); "
+            f"remove {cache_dir() / 'encoders'} to make it again"
+        )
+    return encoder
 
 
 def file_sha256(path: Path) -> str:

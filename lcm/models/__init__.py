@@ -16,9 +16,26 @@ A tagger has what dual_encoder.py shows.
 """
 
 # ruff: noqa: E402 - TensorFlow is imported first, quietly
-from lcm.models.tf_import import import_tensorflow
+import os
+import warnings
 
-import_tensorflow()
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow without the two lines about oneDNN that it writes to stderr whatever the log level."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    shown, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
+        os.close(nowhere)
+    tensorflow.get_logger().setLevel("ERROR")  # it warns of one graph a caption length, which is meant
+    warnings.filterwarnings("ignore", "You are using a softmax over axis")  # a first word that reads itself alone
+
+
+_import_tensorflow()
 
 import keras
 import numpy as np

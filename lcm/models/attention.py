@@ -26,11 +26,9 @@ class Norm(keras.layers.LayerNormalization):
 class Attention(keras.layers.Layer):
     """Multi-head attention whose keys and values can be kept."""
 
-    def __init__(self, width: int, heads: int, **keras_options):
-        """Make the layers; raises ValueError unless `heads` share `width` in equal parts."""
-        super().__init__(**keras_options)
-        if width % heads:
-            raise ValueError(f"width is {width} and heads {heads}; the width must be a multiple of the heads")
+    def __init__(self, width: int, heads: int, name: str):
+        """Make the layers; `heads` share `width` in equal parts."""
+        super().__init__(name=name)
         self.heads, self.head_width = heads, width // heads
         self.query = keras.layers.Dense(width, name="query")
         self.key = keras.layers.Dense(width, use_bias=False, name="key")  # a bias would shift all scores of a query
@@ -88,8 +86,8 @@ class Attention(keras.layers.Layer):
 class _Block(keras.layers.Layer):
     """What encoder and decoder layers share: two dense layers at each position, added to what was there."""
 
-    def __init__(self, width: int, dropout: float, **keras_options):
-        super().__init__(**keras_options)
+    def __init__(self, width: int, dropout: float, name: str):
+        super().__init__(name=name)
         self.norm = Norm(epsilon=1e-5, name="norm")
         self.dense = keras.layers.Dense(4 * width, activation="relu", name="dense")
         self.dense_back = keras.layers.Dense(width, name="dense_back")
@@ -105,8 +103,8 @@ class _Block(keras.layers.Layer):
 class EncoderLayer(_Block):
     """Every grid position looks at all others."""
 
-    def __init__(self, width: int, heads: int, dropout: float, **keras_options):
-        super().__init__(width, dropout, **keras_options)
+    def __init__(self, width: int, heads: int, dropout: float, name: str):
+        super().__init__(width, dropout, name)
         self.look_norm = Norm(epsilon=1e-5, name="look_norm")
         self.attention = Attention(width, heads, name="attention")
 
@@ -122,8 +120,8 @@ class EncoderLayer(_Block):
 class DecoderLayer(_Block):
     """Every word reads the words before it and looks at the grid."""
 
-    def __init__(self, width: int, heads: int, dropout: float, **keras_options):
-        super().__init__(width, dropout, **keras_options)
+    def __init__(self, width: int, heads: int, dropout: float, name: str):
+        super().__init__(width, dropout, name)
         self.read_norm = Norm(epsilon=1e-5, name="read_norm")
         self.read = Attention(width, heads, name="read")
         self.look_norm = Norm(epsilon=1e-5, name="look_norm")

@@ -15,7 +15,6 @@ Tensor = keras.KerasTensor
 KERNELS = (1, 3)  # words that a filter of the text tower sees at once
 
 
-@keras.saving.register_keras_serializable("lcm")
 class DualEncoder(keras.Model):
     """One dense layer for images; for texts, filters over one and three words and their highest answers.
 
@@ -31,59 +30,37 @@ class DualEncoder(keras.Model):
         embedding_dim: int = 50,
         learned_dim: int = 256,
         width: int = 512,
-        image_dropout: float = 0.5,
-        text_dropout: float = 0.3,
-        learned_dropout: float = 0.3,
-        word_dropout: float = 0.1,
-        **keras_options,
     ):
         """Make the layers; `table_size` is W, `feature_dim` F, `learned_dim` L and `width` D. Word id 0 is no word."""
-        super().__init__(**keras_options)
-        self.settings = {
-            "feature_dim": feature_dim,
-            "table_size": table_size,
-            "learned_words": learned_words,
-            "embedding_dim": embedding_dim,
-            "learned_dim": learned_dim,
-            "width": width,
-            "image_dropout": image_dropout,
-            "text_dropout": text_dropout,
-            "learned_dropout": learned_dropout,
-            "word_dropout": word_dropout,
-        }
+        super().__init__()
+        self.feature_dim, self.learned_words, self.width = feature_dim, learned_words, width
+        self.embedding_dim, self.row_width = embedding_dim, embedding_dim + learned_dim
         # Of the features it is trained with. Keras's own layer holds copies outside its weights, which ONNX takes for
         # further inputs.
         self.mean = self.add_weight(shape=(feature_dim,), initializer="zeros", trainable=False, name="mean")
         self.spread = self.add_weight(shape=(feature_dim,), initializer="ones", trainable=False, name="spread")
-        self.image_dropout = keras.layers.Dropout(image_dropout, name="image_dropout")
+        self.image_dropout = keras.layers.Dropout(0.5, name="image_dropout")
         self.image_dense = keras.layers.Dense(width, name="image_dense")
         self.pretrained = keras.layers.Embedding(table_size + 1, embedding_dim, trainable=False, name="pretrained")
         self.learned = keras.layers.Embedding(
             learned_words + 1, learned_dim, keras.initializers.RandomNormal(stddev=0.1), name="learned"
         )
-        self.learned_dropout = keras.layers.Dropout(learned_dropout, name="learned_dropout")
-        self.word_dropout = keras.layers.Dropout(word_dropout, name="word_dropout")
+        self.learned_dropout = keras.layers.Dropout(0.3, name="learned_dropout")
+        self.word_dropout = keras.layers.Dropout(0.1, name="word_dropout")
         self.filters = [keras.layers.Conv1D(width, kernel, padding="same") for kernel in KERNELS]
-        self.text_dropout = keras.layers.Dropout(text_dropout, name="text_dropout")
+        self.text_dropout = keras.layers.Dropout(0.3, name="text_dropout")
         self.text_dense = keras.layers.Dense(width, name="text_dense")
         # One over the temperature, as logarithms: of sentences, and of single words.
         self.log_scales = self.add_weight(shape=(2,), initializer=keras.initializers.Constant(3.0), name="log_scales")
 
-    def get_config(self) -> dict:
-        return super().get_config() | self.settings
-
-    def normalise(self, features: Tensor) -> Tensor:
-        """Return image features [B, F] with about mean 0 and spread 1."""
-        return ops.divide(ops.subtract(features, self.mean), self.spread)
-
     def image_tower(self, features: Tensor, training: bool = False) -> Tensor:
         """Return unit vectors [B, D] of image features [B, F]."""
-        normalised = self.image_dropout(self.normalise(features), training=training)
+        normalised = self.image_dropout((features - self.mean) / self.spread, training=training)
         return ops.normalize(self.image_dense(normalised), axis=-1)
 
     def rows(self, word_ids: Tensor, training: bool = False) -> Tensor:
         """Return the rows of words [B, T, E + L] of ids [B, T]; the learned part is zeros where there is none."""
-        has_learned = word_ids <= self.settings["learned_words"]
+        has_learned = word_ids <= self.learned_words
         learned = self.learned(ops.where(has_learned, word_ids, 0))
         learned = learned * ops.cast(has_learned, learned.dtype)[..., None]
         if training:

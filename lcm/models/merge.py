@@ -15,7 +15,6 @@ from keras import ops
 Tensor = keras.KerasTensor
 
 
-@keras.saving.register_keras_serializable("lcm")
 class Merge(keras.Model):
     """Image features and an LSTM over the words, added, then one dense layer before the softmax.
 
@@ -34,10 +33,9 @@ class Merge(keras.Model):
         embedding_dim: int = 50,
         width: int = 256,
         dropout: float = 0.3,
-        **keras_options,
     ):
         """Make the layers; `feature_shape` is (F,), `width` is D. The word embedding is frozen."""
-        super().__init__(**keras_options)
+        super().__init__()
         self.settings = {
             "feature_shape": list(feature_shape),
             "vocabulary_size": vocabulary_size,
@@ -45,6 +43,8 @@ class Merge(keras.Model):
             "width": width,
             "dropout": dropout,
         }
+        self.feature_shape = tuple(feature_shape)
+        self.row_shapes = ((width,), (width,))  # of what a step remembers of a text: the LSTM's hidden and cell state
         self.image_dropout = keras.layers.Dropout(dropout, name="image_dropout")
         self.image_dense = keras.layers.Dense(width, activation="relu", name="image_dense")
         self.word_embedding = keras.layers.Embedding(
@@ -54,19 +54,6 @@ class Merge(keras.Model):
         self.lstm = keras.layers.LSTM(width, return_sequences=True, unroll=True, name="lstm")
         self.merged_dense = keras.layers.Dense(width, activation="relu", name="merged_dense")
         self.output_dense = keras.layers.Dense(vocabulary_size, name="output_dense")
-
-    @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """The shape of one image's features."""
-        return tuple(self.settings["feature_shape"])
-
-    @property
-    def row_shapes(self) -> tuple[tuple[int | None, ...], ...]:
-        """The shapes of what a step remembers of a text: the LSTM's hidden and cell state."""
-        return ((self.settings["width"],),) * 2
-
-    def get_config(self) -> dict:
-        return super().get_config() | self.settings
 
     def take_word_vectors(self, word_vectors) -> None:
         """Read words as pretrained vectors [V, E], for good."""

@@ -20,7 +20,6 @@ Tensor = keras.KerasTensor
 MAX_POSITIONS = 64  # words of a caption that have a place of their own; later ones share the last
 
 
-@keras.saving.register_keras_serializable("lcm")
 class Transformer(keras.Model):
     """One encoder layer over the grid, then decoder layers that read the words before and look at the grid.
 
@@ -43,10 +42,9 @@ class Transformer(keras.Model):
         decoder_layers: int = 2,
         dropout: float = 0.2,
         feature_dropout: float = 0.1,
-        **keras_options,
     ):
         """Make the layers; `feature_shape` is (N, F), `width` is D. Words learn their vectors."""
-        super().__init__(**keras_options)
+        super().__init__()
         self.settings = {
             "feature_shape": list(feature_shape),
             "vocabulary_size": vocabulary_size,
@@ -58,6 +56,9 @@ class Transformer(keras.Model):
             "dropout": dropout,
             "feature_dropout": feature_dropout,
         }
+        self.feature_shape = tuple(feature_shape)
+        # Of what a step remembers of a text: keys and values of each layer, one more a word.
+        self.row_shapes = ((heads, None, width // heads),) * (2 * decoder_layers)
         positions, _ = feature_shape
         self.feature_dropout = keras.layers.Dropout(feature_dropout, name="feature_dropout")
         self.feature_dense = keras.layers.Dense(width, name="feature_dense")
@@ -70,20 +71,6 @@ class Transformer(keras.Model):
         self.decoder = [DecoderLayer(width, heads, dropout, name=f"decoder_{n}") for n in range(decoder_layers)]
         self.decoder_norm = Norm(epsilon=1e-5, name="decoder_norm")
         self.word_bias = self.add_weight(shape=(vocabulary_size,), initializer="zeros", name="word_bias")
-
-    @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """The shape of one image's features."""
-        return tuple(self.settings["feature_shape"])
-
-    @property
-    def row_shapes(self) -> tuple[tuple[int | None, ...], ...]:
-        """The shapes of what a step remembers of a text: keys and values of each layer, one more a word."""
-        heads, width = self.settings["heads"], self.settings["width"]
-        return ((heads, None, width // heads),) * (2 * len(self.decoder))
-
-    def get_config(self) -> dict:
-        return super().get_config() | self.settings
 
     def take_word_vectors(self, word_vectors) -> None:
         """Ignore pretrained vectors: with the image at every word, its own do better."""
@@ -147,4 +134,5 @@ class Transformer(keras.Model):
 
 
 def _normal(width: int) -> keras.initializers.Initializer:
+    """Return a fresh initializer: one that is used twice gives the same numbers twice."""
     return keras.initializers.RandomNormal(stddev=width**-0.5)

@@ -1,9 +1,15 @@
 """Contrastive training of the dual encoder: images and the texts that belong to them move together.
 
-Shapes: B images in a batch, T words of a caption, C key words, D numbers in a vector.
+Shapes: B images in a batch, T words of a caption, C key words, D numbers in a vector, W words of a table, E numbers in
+a word vector.
 """
 
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -13,20 +19,57 @@ from keras import ops
 from tqdm import tqdm
 
 from lcm.config import TrainConfig
+from lcm.data.text import Vocabulary, content_words, count_words, fold, is_content_word, standardise
+from lcm.data.word_vectors import find_vectors
 from lcm.errors import choose
-from lcm.features.cache import PreparedRun
+from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.models import TAGGERS, build_tagger
 from lcm.models.dual_encoder import DualEncoder
 from lcm.paths import RunDir
-from lcm.training.batches import Pairs, WordTable, build_word_table
-from lcm.training.loop import Epoch, History, Stage
+from lcm.training.loop import Epoch, History, Stage, Stop
 
+MAX_WORDS = 20  # of a caption; the rest is not read: a batch is as long as its longest caption
 IMAGES_PER_STEP = 256
 LEARNING_RATE = 2e-3  # at its highest
 WARMUP_STEPS = 100
 CLIP_NORM = 2.0  # of the gradient
 AVERAGED_EPOCHS = 4  # the last ones, whose mean weights are kept
 KEY_WORD_WEIGHT = 1.0  # of the loss of key words beside that of sentences; it helps sentences too
+
+
+@dataclass(frozen=True)
+class WordTable:
+    """The words that are read: those of the vocabulary, for which more is learned, and others the embedding knows."""
+
+    words: tuple[str, ...]
+    learned: int  # the first so many are the vocabulary's
+    vectors: np.ndarray  # [W, E]; zeros for a word of the vocabulary that the embedding does not know
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Word to id; ids begin at 1, 0 is no word."""
+        return {word: place for place, word in enumerate(self.words, start=1)}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the words of a text that the table holds."""
+        return [self.ids[word] for word in standardise(text) if word in self.ids][:MAX_WORDS]
+
+    @cached_property
+    def key_words(self) -> tuple[str, ...]:
+        """The content words of the vocabulary, folded, as tags have them; only such as the table holds."""
+        folded = dict.fromkeys(fold(word) for word in self.words[: self.learned] if is_content_word(word))
+        return tuple(word for word in folded if word in self.ids and is_content_word(word))
+
+
+def build_word_table(labelled: LabelledFeatures, vocabulary: Vocabulary, word_embedding: str) -> WordTable:
+    """Return the table for the captions of `labelled`, the train split: all their words that can be read."""
+    own = vocabulary.own_words
+    seen = count_words(caption for image in labelled.images for caption in image.captions)
+    found = find_vectors([*own, *seen, *map(fold, own)], word_embedding)
+    others = sorted(set(found) - set(own))
+    width = len(next(iter(found.values()), [0.0]))  # where it knows no word at all, each has a zero
+    vectors = [found.get(word, np.zeros(width, np.float32)) for word in (*own, *others)]
+    return WordTable((*own, *others), len(own), np.array(vectors, np.float32).reshape(len(own) + len(others), width))
 
 
 @dataclass(frozen=True)
@@ -54,36 +97,15 @@ def train_tagger(prepared: PreparedRun, config: TrainConfig, run: RunDir) -> Tra
         return None
     train = prepared.labelled_features("train", "pooled")
     table = build_word_table(train, prepared.vocabulary, config.word_embedding)
-    pairs = Pairs(train, table, IMAGES_PER_STEP, config.view_share)
-    model = build_tagger(config.tagger, pairs.features, table.vectors, table.learned, config.seed)
-    history = fit_dual_encoder(model, pairs, table, config, run.checkpoint / "tagger")
-    return TrainedTagger(model, table, history, pairs.images)
+    train = readable(train, table)
+    model = build_tagger(config.tagger, train.read(slice(None)), table.vectors, table.learned, config.seed)
+    history = Contrastive(model, train, table, config).fit(run.checkpoint / "tagger")
+    return TrainedTagger(model, table, history, len(train))
 
 
-def fit_dual_encoder(
-    model: DualEncoder, pairs: Pairs, table: WordTable, config: TrainConfig, checkpoint: Path
-) -> History:
-    """Train `model` for `config.tagger_epochs` and leave it with the mean weights of the last ones.
-
-    `checkpoint` is a folder, as Stage.run takes it. Without a full batch nothing is trained.
-    """
-    if not len(pairs):
-        return History()
-    recipe = {
-        "epochs": config.tagger_epochs,
-        "seed": config.seed,
-        "view_share": config.view_share if pairs.views else 0.0,
-        "settings": model.settings,
-        "fingerprint": pairs.fingerprint(),
-    }
-    stage = Contrastive(model, pairs, table, config)
-    with tqdm(total=config.tagger_epochs, desc="tagger", unit=" epochs", mininterval=1) as progress:
-
-        def show(epoch: Epoch) -> None:
-            progress.set_postfix(loss=f"{epoch.train_loss:.3f}", refresh=False)
-            progress.update(epoch.epoch - progress.n)
-
-        return stage.run(config.tagger_epochs, config.tagger_epochs, recipe, checkpoint, show)
+def readable(labelled: LabelledFeatures, table: WordTable) -> LabelledFeatures:
+    """Return the images with a caption of which the table holds a word."""
+    return labelled.at(np.flatnonzero([any(map(table.encode, image.captions)) for image in labelled.images]))
 
 
 class Contrastive(Stage):
@@ -92,40 +114,90 @@ class Contrastive(Stage):
     Nothing is measured: 03_evaluate does, and later epochs count as better.
     """
 
-    def __init__(self, model: DualEncoder, pairs: Pairs, table: WordTable, config: TrainConfig):
-        """Compile the step; the learning rate rises for WARMUP_STEPS, at most a quarter of all, then falls to zero."""
-        total_steps = config.tagger_epochs * len(pairs)
+    def __init__(
+        self,
+        model: DualEncoder,
+        train: LabelledFeatures,
+        table: WordTable,
+        config: TrainConfig,
+        batch_size: int = IMAGES_PER_STEP,
+    ):
+        """Compile the step; the learning rate rises for WARMUP_STEPS, at most a quarter of all, then falls to zero.
+
+        `train` are images with readable captions; `batch_size` counts images.
+        """
+        self._train, self._table, self._config, self._batch_size = train, table, config, min(batch_size, len(train))
+        self._captions = [list(filter(None, map(table.encode, captions))) for captions in train.references]
+        columns = {word: column for column, word in enumerate(table.key_words)}
+        self._shares = [_shares(captions, columns) for captions in train.references]
+        total_steps = config.tagger_epochs * (len(train) // self._batch_size)
         warmup = min(WARMUP_STEPS, max(total_steps // 4, 1))
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, max(total_steps - warmup, 1), warmup_target=LEARNING_RATE, warmup_steps=warmup
         )
         optimizer = keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM)
-        super().__init__(model, optimizer, AVERAGED_EPOCHS, pairs.images)
-        self._pairs, self._seed = pairs, config.seed
-        key_words = table.key_words
-        self._key_word_ids = tf.constant(np.array([[table.ids[word]] for word in key_words], np.int32).reshape(-1, 1))
-        features = tf.TensorSpec([None, model.settings["feature_dim"]], tf.float32)
-        texts, shares = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, len(key_words)], tf.float32)
+        epochs, views = config.tagger_epochs, config.view_share if train.views else 0.0
+        digest = hashlib.sha256(json.dumps([train.references, table.words]).encode())
+        for array in (train.read(slice(None)), table.vectors):
+            digest.update(np.ascontiguousarray(array))
+        recipe = {"epochs": epochs, "seed": config.seed, "view_share": views, "fingerprint": digest.hexdigest()}
+        super().__init__(model, optimizer, len(train), Stop(epochs, epochs, AVERAGED_EPOCHS), recipe)
+        self._key_word_ids = tf.constant(np.array([table.ids[word] for word in columns], np.int32).reshape(-1, 1))
+        features = tf.TensorSpec([None, model.feature_dim], tf.float32)
+        texts, shares = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, len(columns)], tf.float32)
         self._step = tf.function(self._take_step, input_signature=[features, texts, shares])
+
+    def fit(self, checkpoint: Path) -> History:
+        """Train with a progress bar."""
+        with tqdm(total=self._config.tagger_epochs, desc="tagger", unit=" epochs", mininterval=1) as self._progress:
+            return super().fit(checkpoint)
+
+    def show(self, epoch: Epoch) -> None:
+        """Move the progress bar."""
+        self._progress.set_postfix(loss=f"{epoch.train_loss:.3f}", refresh=False)
+        self._progress.update(epoch.epoch - self._progress.n)
+
+    def batches(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield features, word ids [B, T] of one caption each, 0 where it is over, and shares of the key words [B, C].
+
+        In an order that the seed and the epoch's `number` decide; what does not fill the last batch waits for another
+        epoch's.
+        """
+        random = np.random.default_rng((self._config.seed, number))
+        order = random.permutation(len(self._train))
+        for start in range(0, len(order) - self._batch_size + 1, self._batch_size):
+            places = order[start : start + self._batch_size]
+            captions = [self._captions[place][random.integers(len(self._captions[place]))] for place in places]
+            word_ids = np.zeros((len(places), max(map(len, captions))), np.int32)
+            shares = np.zeros((len(places), len(self._table.key_words)), np.float32)
+            for row, (place, ids) in enumerate(zip(places, captions, strict=True)):
+                word_ids[row, : len(ids)] = ids
+                for column, share in self._shares[place].items():
+                    shares[row, column] = share
+            views = self._train.draw_views(len(places), self._config.view_share, random)
+            yield self._train.read(places, views), word_ids, shares
 
     def train_epoch(self, number: int) -> dict[str, float]:
         """Train on each image with one of its captions."""
-        batches = self._pairs.epoch(self._seed, number)
-        losses = [float(self._step(one.features, one.word_ids, one.key_words)) for one in batches]
-        return {"train_loss": float(np.mean(losses))}
+        return {"train_loss": float(np.mean([float(self._step(*batch)) for batch in self.batches(number)]))}
 
     def _take_step(self, features, word_ids, key_words):
-        with tf.GradientTape() as tape:
+        def loss_of():
             images, texts = self.model((features, word_ids), training=True)
             scales = ops.exp(self.model.log_scales)
             loss = contrastive_loss(images, texts, scales[0])
             if len(self._key_word_ids):
                 words = self.model.read(self._key_word_ids, training=True)
                 loss += KEY_WORD_WEIGHT * key_word_loss(images, words, scales[1], key_words)
-        variables = self.model.trainable_variables
-        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss
+            return loss
+
+        return self.descend(loss_of)
+
+
+def _shares(captions: Sequence[str], columns: Mapping[str, int]) -> dict[int, float]:
+    """Return the columns of the key words that an image's captions hold, and the share of each among them."""
+    counts = Counter(columns[word] for caption in captions for word in content_words(caption) if word in columns)
+    return {column: times / counts.total() for column, times in counts.items()}
 
 
 def contrastive_loss(images: tf.Tensor, texts: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

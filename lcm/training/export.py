@@ -1,12 +1,10 @@
 """From trained Keras models to a bundle: ONNX graphs with 16-bit weights, beside their encoder's file."""
 
 import hashlib
-import os
 import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +28,14 @@ from lcm.training.loop import save_weights
 LEAST = 1024  # numbers of an array that is worth it; small ones are scales, biases and constants
 
 
-def store_fp16(path: Path) -> None:
-    """Store the large float32 arrays of the ONNX file `path` as float16, in place, and a transposed copy not at all.
+def store_fp16(model: onnx.ModelProto) -> None:
+    """Store the large float32 arrays of a graph as float16, in place, and a transposed copy not at all.
 
-    ONNX Runtime widens and transposes them when it loads the file and computes in 32 bits as before; a weight of 16
+    ONNX Runtime widens and transposes them when it loads the graph and computes in 32 bits as before; a weight of 16
     bits has a relative error of at most 0.05 %. An array with a number beyond what 16 bits hold (65,504) is left as it
     is.
     """
-    model, nodes = onnx.load(path), []
+    nodes = []
     stored: dict[bytes, str] = {}  # content -> name
     for array in list(model.graph.initializer):
         values, name = numpy_helper.to_array(array), array.name
@@ -54,7 +52,6 @@ def store_fp16(path: Path) -> None:
             stored[half.tobytes()] = name
     for node in reversed(nodes):
         model.graph.node.insert(0, node)
-    onnx.save(model, path)
 
 
 def check_parameters(config: TrainConfig, parent: ParentModel | None = None) -> None:
@@ -78,88 +75,59 @@ def export_bundle(
     `parent` is the model that training continued from; with the tagger "kept", its tag scorer stays as it is. Returns
     the manifest. Raises BundleError when the encoder of the run's features is not here any more.
     """
-    folder = run.bundle
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        _link_or_copy(find_encoder(prepared.encoded.encoder).path, temporary / bundle.ENCODER_GRAPH)
-        start, step = _graphs(model)
-        _export_graph(start, temporary / bundle.START_GRAPH)
-        _export_graph(step, temporary / bundle.STEP_GRAPH)
-        if hasattr(model, "step_attention"):
-            _name_last_output(temporary / bundle.STEP_GRAPH, bundle.ATTENTION)
-        prepared.vocabulary.save(temporary / bundle.VOCABULARY)
-        save_weights(model, temporary / bundle.WEIGHTS)
-        if tagger:
-            settings = _export_tagger(tagger, config.word_embedding, temporary)
-        else:
-            settings = _copy_tagger(parent, temporary) if parent and config.tagger == KEPT else {}
-        described = _describe(model, tagger, settings, prepared, config, run.read_metrics(), parent)
-        sealed = bundle.seal(temporary, described)
-        bundle.verify(temporary, sealed)
-        temporary.chmod(0o755)  # mkdtemp's folder is private, a bundle is to be shared
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    temporary = run.bundle.with_name(f".{run.bundle.name}")
+    shutil.rmtree(temporary, ignore_errors=True)  # what an interrupted export left
+    temporary.mkdir(parents=True)
+    shutil.copyfile(find_encoder(prepared.encoded.encoder).path, temporary / bundle.ENCODER_GRAPH)
+    start, step = _graphs(model)
+    _export_graph(start, temporary / bundle.START_GRAPH)
+    attention = bundle.ATTENTION if hasattr(model, "step_attention") else ""
+    _export_graph(step, temporary / bundle.STEP_GRAPH, attention)
+    prepared.vocabulary.save(temporary / bundle.VOCABULARY)
+    save_weights(model, temporary / bundle.WEIGHTS)
+    settings: dict[str, Any] = {}
+    if tagger:
+        settings = _export_tagger(tagger, config.word_embedding, temporary)
+    elif parent and config.tagger == KEPT and parent.manifest.tagger:
+        settings = dict(parent.manifest.tagger)
+        for name in bundle.TAGGER_FILES:
+            shutil.copyfile(parent.folder / name, temporary / name)
+    sealed = bundle.seal(temporary, _describe(model, tagger, settings, prepared, config, run, parent))
+    shutil.rmtree(run.bundle, ignore_errors=True)
+    temporary.replace(run.bundle)
     return sealed
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name; where the file system has no hard links, or it is another one, copy it."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.Manifest:
+    """Return the manifest of what export_bundle writes, with a tag scorer of these `settings`.
 
-
-def _describe(
-    model,
-    tagger: TrainedTagger | None,
-    settings: dict[str, Any],
-    prepared: PreparedRun,
-    config: TrainConfig,
-    prepared_metrics: Mapping[str, Any],
-    parent: ParentModel | None,
-) -> bundle.Manifest:
-    """Return the manifest of a model and a tagger, with its `settings`, that have just been trained.
-
-    `prepared_metrics` are those of 01_prepare: where the captions came from, and which contributions are among them. A
-    model with a parent chooses captions as that does.
+    The metrics of 01_prepare say where the captions came from, and which contributions are among them. A model with a
+    parent chooses captions as that does.
     """
     weights = [*model.get_weights(), *(tagger.model.get_weights() if tagger else ())]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in weights)).hexdigest()
-    contributions = {name: prepared_metrics[name] for name in CONTRIBUTIONS if name in prepared_metrics}
-    manifest = bundle.Manifest(
+    metrics = run.read_metrics()
+    data = prepared.sizes() | {"source": metrics.get("data_source")}
+    data |= {name: metrics[name] for name in CONTRIBUTIONS if name in metrics}
+    choice = {}
+    if parent:
+        data["started_from"] = parent.manifest.name
+        choice["rerank_weight"] = parent.manifest.rerank_weight if settings else 0.0
+        choice["length_power"] = parent.manifest.length_power
+    return bundle.Manifest(
         name=f"{config.model}-{digest[:8]}",
         model=config.model,
         settings=model.settings,
         training={name: value for name, value in asdict(config).items() if name != "run_dir"},
-        training_data=prepared.sizes() | {"source": prepared_metrics.get("data_source")} | contributions,
+        training_data=data,
         vocabulary_size=len(prepared.vocabulary),
         feature_kind=model.feature_kind,
         encoder=prepared.encoded.encoder,
         beam_width=config.dev_beam_width,
         max_words=config.max_words,
         tagger=settings,
+        **choice,
     )
-    if not parent:
-        return manifest
-    its = parent.manifest
-    return replace(
-        manifest,
-        rerank_weight=its.rerank_weight if settings else 0.0,
-        length_power=its.length_power,
-        training_data=dict(manifest.training_data) | {"started_from": its.name},
-    )
-
-
-def _copy_tagger(parent: ParentModel, folder: Path) -> dict[str, Any]:
-    """Copy the parent's tag scorer; returns the manifest's settings, empty where it has none."""
-    settings = dict(parent.manifest.tagger)
-    for name in bundle.TAGGER_FILES if settings else ():
-        shutil.copyfile(parent.folder / name, folder / name)
-    return settings
 
 
 def _graphs(model) -> tuple[keras.Model, keras.Model]:
@@ -178,15 +146,6 @@ def _graphs(model) -> tuple[keras.Model, keras.Model]:
     method = getattr(model, "step_attention", model.step)
     log_probs, next_rows, *attention = _Method(model, method)((token_ids, images, rows))
     return start, keras.Model([token_ids, *images, *rows], [log_probs, *next_rows, *attention])
-
-
-def _name_last_output(path: Path, name: str) -> None:
-    """Rename the last output of an ONNX file: Keras's export numbers them."""
-    model = onnx.load(path)
-    output = model.graph.output[-1]
-    model.graph.node.append(helper.make_node("Identity", [output.name], [name]))
-    output.name = name
-    onnx.save(model, path)
 
 
 class _Method(keras.layers.Layer):
@@ -209,9 +168,9 @@ def _export_tagger(tagger: TrainedTagger, word_embedding: str, folder: Path) -> 
     Returns the manifest's settings.
     """
     model, table = tagger.model, tagger.table
-    features = keras.Input((model.settings["feature_dim"],), name="features")
+    features = keras.Input((model.feature_dim,), name="features")
     _export_graph(keras.Model([features], [model.image_tower(features)]), folder / taggers.IMAGE_TOWER)
-    width = model.settings["embedding_dim"] + model.settings["learned_dim"]
+    width = model.row_width
     rows, counted = keras.Input((None, width), name="rows"), keras.Input((None,), name="counted")
     _export_graph(keras.Model([rows, counted], [model.text_tower(rows, counted)]), folder / taggers.TEXT_TOWER)
     words = list(dict.fromkeys([*table.words[: table.learned], *table.key_words]))
@@ -225,16 +184,23 @@ def _export_tagger(tagger: TrainedTagger, word_embedding: str, folder: Path) -> 
         "scale": word_scale,
         "sentence_scale": sentence_scale,
         "word_embedding": word_embedding,
-        "embedding_dim": model.settings["embedding_dim"],
-        "width": model.settings["width"],
+        "embedding_dim": model.embedding_dim,
+        "width": model.width,
         "words": len(words),
     }
 
 
-def _export_graph(graph: keras.Model, path: Path) -> None:
+def _export_graph(graph: keras.Model, path: Path, last_output: str = "") -> None:
+    """Write a graph; `last_output` names its last output, for Keras's export numbers them."""
     shapes = [[size or 1 for size in entry.shape] for entry in graph.inputs]
     graph([np.zeros(shape, entry.dtype) for shape, entry in zip(shapes, graph.inputs, strict=True)])  # else no export
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of Keras's tf2onnx bridge, on numpy
         graph.export(path, format="onnx", verbose=False)
-    store_fp16(path)
+    model = onnx.load(path)
+    if last_output:
+        output = model.graph.output[-1]
+        model.graph.node.append(helper.make_node("Identity", [output.name], [last_output]))
+        output.name = last_output
+    store_fp16(model)
+    onnx.save(model, path)
     open_session(path)  # what has no counterpart in ONNX is exported all the same, and only logged

@@ -10,13 +10,13 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -37,9 +37,8 @@ def save_checkpoint(path: Path, arrays: Sequence[np.ndarray], record: dict) -> N
     """Write arrays and a JSON-able record as one .npz file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    named = {f"{place:04}": array for place, array in enumerate(arrays)}
     with temporary.open("wb") as file:
-        np.savez(file, record=np.array(json.dumps(record)), **named)
+        np.savez(file, record=np.array(json.dumps(record)), **_numbered(arrays))
     temporary.replace(path)
 
 
@@ -52,17 +51,16 @@ def load_checkpoint(path: Path) -> tuple[list[np.ndarray], dict] | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:
-            names = sorted(name for name in stored.files if name != "record")
-            return [stored[name] for name in names], json.loads(str(stored["record"]))
+            arrays = dict(stored)
+        return [arrays[name] for name in sorted(arrays) if name != "record"], json.loads(str(arrays["record"]))
     except Exception as error:  # numpy and zipfile have no common class for what they raise
         raise DataError(f"the checkpoint {path} is damaged ({error}); remove it to train from the start") from error
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
     """Write the model's weights as float16, in their order, as one compressed .npz file."""
-    arrays = {f"{place:04}": array.astype(np.float16) for place, array in enumerate(model.get_weights())}
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **_numbered([array.astype(np.float16) for array in model.get_weights()]))
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
@@ -71,30 +69,28 @@ def load_weights(model: keras.Model, path: Path) -> None:
     Of a word that is new, a vector stays as it is, and the bias is the least that any word has: it begins as one of the
     least probable. Raises BundleError for weights of another model.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = [stored[name].astype(np.float32) for name in sorted(stored.files)]
-    except Exception as error:  # numpy and zipfile have no common class for what they raise
-        raise BundleError(f"{path} is damaged ({error}); export the bundle again") from error
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = [stored[name].astype(np.float32) for name in sorted(stored.files)]
     fresh = model.get_weights()
-    if len(arrays) != len(fresh):
-        raise BundleError(f"{path} holds {len(arrays)} arrays and the model has {len(fresh)}; it is of another model")
-    model.set_weights([_extend(old, new, path) for old, new in zip(arrays, fresh, strict=True)])
+    pairs = list(zip(arrays, fresh, strict=False))
+    if len(arrays) != len(fresh) or not all(_may_grow(old.shape, new.shape) for old, new in pairs):
+        held, wanted = ([list(array.shape) for array in each] for each in (arrays, fresh))
+        raise BundleError(f"{path} is of another model: it holds arrays of {held} numbers, and the model has {wanted}")
+    for old, new in pairs:
+        if new.shape != old.shape and new.ndim == 1:
+            new[:] = old.min()
+        new[tuple(map(slice, old.shape))] = old
+    model.set_weights(fresh)
 
 
-def _extend(old: np.ndarray, fresh: np.ndarray, path: Path) -> np.ndarray:
-    """Return `old` where it is, and what `fresh` has more of along one axis."""
-    if old.shape == fresh.shape:
-        return old
-    longer = [axis for axis, (a, b) in enumerate(zip(old.shape, fresh.shape, strict=False)) if a != b]
-    if old.ndim != fresh.ndim or len(longer) != 1 or old.shape[longer[0]] > fresh.shape[longer[0]]:
-        raise BundleError(
-            f"{path} holds an array of shape {list(old.shape)} where the model has {list(fresh.shape)}; it is of "
-            "another model"
-        )
-    extended = fresh.copy() if fresh.ndim > 1 else np.full_like(fresh, old.min())
-    extended[tuple(slice(size) for size in old.shape)] = old
-    return extended
+def _may_grow(known: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an array may become one of `shape`: longer along one axis, or the same."""
+    longer = [now - before for before, now in zip(known, shape, strict=False) if now != before]
+    return len(known) == len(shape) and len(longer) <= 1 and all(more > 0 for more in longer)
+
+
+def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{place:04}": array for place, array in enumerate(arrays)}
 
 
 def compile_step(step: Callable, unrolled: bool) -> Callable[[Batch], Any]:
@@ -176,10 +172,9 @@ class Epoch:
     dev_cider: float | None = None  # None without dev images, or where it has no value
 
     def __str__(self) -> str:
-        loss = "" if self.train_loss is None else f" loss {self.train_loss:.3f},"
-        reward = "" if self.train_reward is None else f" reward {self.train_reward:.3f},"
-        cider = "" if self.dev_cider is None else f", dev CIDEr {self.dev_cider:.3f}"
-        return f"epoch {self.epoch}:{loss}{reward} {self.images_per_second:.0f} images/s{cider}"
+        values = {"loss": self.train_loss, "reward": self.train_reward, "dev CIDEr": self.dev_cider}
+        said = "".join(f", {name} {value:.3f}" for name, value in values.items() if value is not None)
+        return f"epoch {self.epoch}: {self.images_per_second:.0f} images/s{said}"
 
 
 @dataclass
@@ -188,26 +183,28 @@ class History:
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
-    finished: bool = False
 
-    def is_better(self, candidate: Epoch) -> bool:
-        """Whether `candidate` beats the best epoch: by dev CIDEr, else dev loss, else (no dev) by being later."""
-        if not self.epochs:
-            return True
-        best = self.epochs[self.best_epoch - 1]
-        if candidate.dev_cider is not None and best.dev_cider is not None:
-            return candidate.dev_cider > best.dev_cider
-        if candidate.dev_loss is not None and best.dev_loss is not None:
-            return candidate.dev_loss < best.dev_loss
-        return True
+    def add(self, epoch: Epoch) -> bool:
+        """Add an epoch; returns whether it is the best: by dev CIDEr, else dev loss, else (no dev) by being later."""
+        best = self.epochs[self.best_epoch - 1] if self.epochs else None
+        self.epochs.append(epoch)
+        is_best = True
+        if best and None not in (epoch.dev_cider, best.dev_cider):
+            is_best = epoch.dev_cider > best.dev_cider
+        elif best and None not in (epoch.dev_loss, best.dev_loss):
+            is_best = epoch.dev_loss < best.dev_loss
+        if is_best:
+            self.best_epoch = epoch.epoch
+        return is_best
+
+    @property
+    def waited(self) -> int:
+        """The number of epochs since the best one."""
+        return len(self.epochs) - self.best_epoch
 
     def as_record(self) -> dict:
         """Return plain numbers, for JSON and for plots."""
-        return {
-            "epochs": [asdict(one) for one in self.epochs],
-            "best_epoch": self.best_epoch,
-            "finished": self.finished,
-        }
+        return asdict(self)
 
     def as_metrics(self, prefix: str = "") -> dict[str, float | None]:
         """Return what a run is known by, under the keys of metrics.json, each with `prefix` before it."""
@@ -219,24 +216,25 @@ class History:
         }
         return {f"{prefix}{name}": value for name, value in metrics.items()}
 
-    @classmethod
-    def from_record(cls, record: dict) -> "History":
-        """Read back what `as_record` gave."""
-        return cls([Epoch(**one) for one in record["epochs"]], record["best_epoch"], record["finished"])
 
+class Stop(NamedTuple):
+    """How long a stage trains, and what it keeps."""
 
-def _print_epoch(epoch: Epoch) -> None:
-    print(epoch, flush=True)
+    epochs: int  # at most
+    patience: int  # epochs without a better one on dev before it stops
+    averaged: int  # latest epochs whose mean weights are measured and kept
 
 
 class Stage(ABC):
     """One way of training a model; a subclass says what an epoch does and how the model is measured."""
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, averaged_epochs: int, images: int):
-        """Build the optimizer; the mean is over the latest `averaged_epochs`, and an epoch trains on `images`."""
-        self.model, self.optimizer, self.images = model, optimizer, images
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, images: int, stop: Stop, recipe: dict[str, Any]
+    ):
+        """Build the optimizer; an epoch trains on `images`, and `recipe`, which JSON can hold, tells runs apart."""
+        self.model, self.optimizer, self.images, self._stop, self._recipe = model, optimizer, images, stop, recipe
         optimizer.build(model.trainable_variables)
-        self._recent: deque[list[np.ndarray]] = deque(maxlen=averaged_epochs)  # weights after the latest epochs
+        self._recent: deque[list[np.ndarray]] = deque(maxlen=stop.averaged)  # weights after the latest epochs
 
     @abstractmethod
     def train_epoch(self, number: int) -> dict[str, float]:
@@ -247,79 +245,81 @@ class Stage(ABC):
         """Return dev_loss and dev_cider of the model's weights as they are; where nothing is measured, nothing."""
         return {}
 
-    def run(
-        self,
-        epochs: int,
-        patience: int,
-        recipe: dict,
-        checkpoint: Path,
-        show: Callable[[Epoch], None] = _print_epoch,
-    ) -> History:
-        """Train until `epochs` or until dev has not improved for `patience` of them; the model keeps the best weights.
+    def show(self, epoch: Epoch) -> None:
+        """Tell of an epoch that is over."""
+        print(epoch, flush=True)
+
+    def fit(self, checkpoint: Path) -> History:
+        """Train as long as it helps; the model keeps the best weights.
 
         `checkpoint` is a folder: a run that was killed resumes from its last whole epoch and ends as it would have
-        ended; one that has finished returns at once; one made with another `recipe`, which JSON can hold, is started
-        over. `show` is called with each epoch.
+        ended; one that has finished returns at once; one of another recipe is started over.
         """
-        history = self._resume(checkpoint / "last.npz", recipe)
-        while not history.finished:
+        history = self._resume(checkpoint / "last.npz")
+        while len(history.epochs) < self._stop.epochs and history.waited < self._stop.patience:
             number, started = len(history.epochs) + 1, time.perf_counter()
             trained = self.train_epoch(number)
             trained["images_per_second"] = self.images / (time.perf_counter() - started)
             trained["learning_rate"] = float(self.optimizer.learning_rate)
-            self._recent.append(self.model.get_weights())
-            with self._averaged():
-                epoch = Epoch(number, **trained, **self.measure())
-                if history.is_better(epoch):
-                    save_checkpoint(checkpoint / "best.npz", self.model.get_weights(), {"epoch": number})
-                    history.best_epoch = number
-            history.epochs.append(epoch)
-            show(epoch)
-            history.finished = number == epochs or number - history.best_epoch >= patience
-            record = {"recipe": recipe, "history": history.as_record()}
-            save_checkpoint(checkpoint / "last.npz", self.arrays, record)
+            own = self.model.get_weights()
+            self._recent.append(own)
+            self.model.set_weights([np.mean(same, axis=0) for same in zip(*self._recent, strict=True)])
+            epoch = Epoch(number, **trained, **self.measure())
+            if history.add(epoch):
+                save_checkpoint(checkpoint / "best.npz", self.model.get_weights(), {"epoch": number})
+            self.model.set_weights(own)
+            self.show(epoch)
+            self._save(checkpoint / "last.npz", history)
         best_weights, _ = load_checkpoint(checkpoint / "best.npz")
         self.model.set_weights(best_weights)
         return history
 
-    @property
-    def _variables(self) -> list:
+    def descend(self, loss_of: Callable[[], tf.Tensor]) -> tf.Tensor:
+        """Take a step down the gradient of a loss; returns what the loss was before it."""
+        with tf.GradientTape() as tape:
+            loss = loss_of()
+        self.apply(gradients_of(tape, loss, self.model))
+        return loss
+
+    def apply(self, gradients: Sequence[tf.Tensor]) -> None:
+        """Take a step along the gradients of the weights that are trained."""
+        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+
+    def _state(self) -> list:
         return [*self.model.variables, *self.optimizer.variables]  # dropout's random states and moments among them
 
-    @property
-    def arrays(self) -> list[np.ndarray]:
-        """Everything that a resumed run needs."""
-        recent = [array for weights in self._recent for array in weights]
-        return [*(variable.numpy() for variable in self._variables), *recent]
+    def _save(self, last: Path, history: History) -> None:
+        """Write everything that a resumed run needs."""
+        arrays = [*(variable.numpy() for variable in self._state()), *chain(*self._recent)]
+        save_checkpoint(last, arrays, {"recipe": self._recipe, "history": history.as_record()})
 
-    def restore(self, arrays: Sequence[np.ndarray]) -> None:
-        """Go back to what `arrays` gave."""
-        variables = self._variables
-        for variable, array in zip(variables, arrays, strict=False):
-            variable.assign(array)
-        recent, size = arrays[len(variables) :], len(self.model.weights)
-        self._recent.extend(recent[start : start + size] for start in range(0, len(recent), size))
-
-    def _resume(self, last: Path, recipe: dict) -> History:
+    def _resume(self, last: Path) -> History:
+        """Go back to what `_save` wrote, where the recipe is the same."""
         stored = load_checkpoint(last)
         if stored is None:
             return History()
         arrays, record = stored
-        if record["recipe"] != recipe:
+        if record["recipe"] != self._recipe:
             print("The checkpoint was made with other parameters or data: training starts over.")
             return History()
-        self.restore(arrays)
-        return History.from_record(record["history"])
+        state, size = self._state(), len(self.model.weights)
+        for variable, array in zip(state, arrays, strict=False):
+            variable.assign(array)
+        recent = arrays[len(state) :]
+        self._recent.extend(recent[start : start + size] for start in range(0, len(recent), size))
+        history = record["history"]
+        return History([Epoch(**one) for one in history["epochs"]], history["best_epoch"])
 
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Give the model the mean weights of the latest epochs for a while: they are better than any one alone."""
-        own = self.model.get_weights()
-        self.model.set_weights([np.mean(same, axis=0) for same in zip(*self._recent, strict=True)])
-        try:
-            yield
-        finally:
-            self.model.set_weights(own)
+
+def gradients_of(tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model) -> list[tf.Tensor]:
+    """Return the gradient of a loss by the weights that are trained, each a dense array."""
+    return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, model.trainable_variables)]
+
+
+def under_progress(batches: CaptionBatches, config: TrainConfig, number: int) -> Iterable[Batch]:
+    """Return the batches of an epoch, with a progress bar."""
+    label = f"epoch {number}/{config.epochs}"
+    return tqdm(batches.epoch(config.seed, number), total=len(batches), desc=label, mininterval=1)
 
 
 class KerasDecoder:
@@ -366,31 +366,31 @@ class Supervised(Stage):
         config: TrainConfig,
     ):
         """Compile nothing yet; over all steps the learning rate rises, then falls to zero."""
+        of_others = ("run_dir", "word_embedding", "contributed", "keep", "reinforce", "tagger")
+        recipe = {name: value for name, value in asdict(config).items() if not name.startswith(of_others)}
+        recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
         total_steps = config.epochs * len(train)
         rising = round(config.warm_up * total_steps)
-        rise = {"initial_learning_rate": 0.0, "warmup_target": config.learning_rate, "warmup_steps": rising}
+        rise = {"warmup_target": config.learning_rate, "warmup_steps": rising} if rising else {}
         schedule = keras.optimizers.schedules.CosineDecay(
-            decay_steps=total_steps - rising, **(rise if rising else {"initial_learning_rate": config.learning_rate})
+            0.0 if rising else config.learning_rate, total_steps - rising, **rise
         )
         optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
-        super().__init__(model, optimizer, config.averaged_epochs, train.images)
+        stop = Stop(config.epochs, config.patience, config.averaged_epochs)
+        super().__init__(model, optimizer, train.images, stop, recipe)
         self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
         # Both return the loss of a batch: `step` that before the step that it takes, `loss_of` with dropout off.
         self.step = compile_step(self._take_step, model.unrolled)
         self.loss_of = compile_step(partial(caption_loss, model, training=False), model.unrolled)
 
     def _take_step(self, features, inputs, targets):
-        variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            loss = caption_loss(self.model, features, inputs, targets, True, self._config.label_smoothing)
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return loss
+        smoothing = self._config.label_smoothing
+        return self.descend(lambda: caption_loss(self.model, features, inputs, targets, True, smoothing))
 
     def train_epoch(self, number: int) -> dict[str, float]:
         """Train on every caption once."""
-        batches, label = self._train.epoch(self._config.seed, number), f"epoch {number}/{self._config.epochs}"
-        progress = tqdm(batches, total=len(self._train), desc=label, mininterval=1)
-        return {"train_loss": _mean([(self.step(batch), batch.positions) for batch in progress])}
+        batches = under_progress(self._train, self._config, number)
+        return {"train_loss": _mean([(self.step(batch), batch.positions) for batch in batches])}
 
     def measure(self) -> dict[str, float | None]:
         """Return loss and CIDEr on dev, nothing without dev images."""
@@ -398,29 +398,6 @@ class Supervised(Stage):
             return {}
         losses = [(self.loss_of(batch), batch.positions) for batch in self._dev.epoch(0, 0)]
         return {"dev_loss": _mean(losses), "dev_cider": self._dev_cider()}
-
-
-def fit(
-    model,
-    train: CaptionBatches,
-    dev: CaptionBatches,
-    dev_cider: Callable[[], float | None],
-    config: TrainConfig,
-    checkpoint: Path,
-) -> History:
-    """Train `model` until `config.epochs` or until dev stops improving, and leave it with the best weights.
-
-    `checkpoint` is a folder, as Stage.run takes it.
-    """
-    others = {"run_dir", "word_embedding", "contributed_share", "keep_images", "keep_weight"}  # of other stages
-    recipe = {
-        name: value
-        for name, value in asdict(config).items()
-        if name not in others and not name.startswith(("reinforce", "tagger"))
-    }
-    recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
-    stage = Supervised(model, train, dev, dev_cider, config)
-    return stage.run(config.epochs, config.patience, recipe, checkpoint)
 
 
 def _mean(losses: Sequence[tuple[tf.Tensor, int]]) -> float:

@@ -12,7 +12,7 @@ Shapes: B images in a batch, S captions sampled for each, T positions, V words, 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,11 +27,11 @@ from lcm.data.text import END, PAD, START, Vocabulary
 from lcm.errors import DataError
 from lcm.evaluation.metrics import CiderD
 from lcm.features.cache import LabelledFeatures
-from lcm.training.loop import History, Stage
+from lcm.training.loop import History, Stage, Stop
 
 LENGTH_STEP = 4  # samples are padded to a multiple of it: each length costs a compiled graph
-# Beside reinforce_...; whatever else there is has its say in the weights that the first stage leaves.
-_OWN = ("view_share", "averaged_epochs", "patience", "dev_beam_width", "max_words", "seed")
+# Parameters; whatever else there is has its say in the weights that the first stage leaves.
+_OWN = ("reinforce", "view_share", "averaged_epochs", "patience", "dev_beam_width", "max_words", "seed")
 
 
 class Sampler:
@@ -97,8 +97,12 @@ class SelfCritical(Stage):
                 f"train images with captions in words: {len(self._places)}; self-critical training needs two, for it "
                 "rewards what tells images apart; add images, or set reinforce_epochs to 0"
             )
+        digest = hashlib.sha256(b"".join(weights.tobytes() for weights in model.get_weights())).hexdigest()
+        recipe = {name: value for name, value in asdict(config).items() if name.startswith(_OWN)}
+        recipe |= {"images": len(train), "first_stage": digest}
         optimizer = keras.optimizers.Adam(config.reinforce_learning_rate)
-        super().__init__(model, optimizer, config.averaged_epochs, len(self._places))
+        stop = Stop(config.reinforce_epochs, config.patience, config.averaged_epochs)
+        super().__init__(model, optimizer, len(self._places), stop, recipe)
         self._reward = CiderD(references)
         self._train, self._dev_cider, self._config = train, dev_cider, config
         self._sampler = Sampler(model, config.reinforce_samples, config.max_words + 1, config.reinforce_temperature)
@@ -106,12 +110,15 @@ class SelfCritical(Stage):
 
     def train_epoch(self, number: int) -> dict[str, float]:
         """Let the model write about every image once, and learn from it."""
-        rewards = []
-        random = np.random.default_rng((self._config.seed, number))
-        batches = list(self._batches(random))
-        progress = tqdm(batches, desc=f"reinforce {number}/{self._config.reinforce_epochs}", mininterval=1)
-        for places, views in progress:
-            features = tf.constant(self._train.read(places, views))
+        rewards, config = [], self._config
+        random = np.random.default_rng((config.seed, number))
+        parts = -(-len(self._places) // config.reinforce_images)
+        batches = np.array_split(random.permutation(self._places), parts)
+        views = [self._train.draw_views(len(places), config.view_share, random) for places in batches]
+        label = f"reinforce {number}/{config.reinforce_epochs}"
+        progress = tqdm(zip(batches, views, strict=True), total=parts, desc=label, mininterval=1)
+        for places, its_views in progress:
+            features = tf.constant(self._train.read(places, its_views))
             written = self._sampler.write(features, tuple(random.integers(2**62, size=2)))
             texts = [[ids[ids != PAD].tolist() for ids in texts] for texts in written]
             earned = self._reward.score(places, texts)
@@ -123,12 +130,6 @@ class SelfCritical(Stage):
     def measure(self) -> dict[str, float | None]:
         """Return CIDEr on dev."""
         return {"dev_cider": self._dev_cider()}
-
-    def _batches(self, random: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield places of images and the view of each that is read, every image once."""
-        parts = -(-len(self._places) // self._config.reinforce_images)
-        for places in np.array_split(random.permutation(self._places), parts):
-            yield places, self._train.draw_views(len(places), self._config.view_share, random)
 
     def learn(self, features: tf.Tensor, written: np.ndarray, advantages: np.ndarray) -> None:
         """Take one step: each word's log-probability counts as much as its caption earned over the image's others.
@@ -148,13 +149,14 @@ class SelfCritical(Stage):
         inputs = tf.concat([starts, written[:, :, :-1]], 2)
         real = tf.where(written != PAD)  # [P, 3]
         model = self.model
-        with tf.GradientTape() as tape:
+
+        def loss_of():
             logits = model.logits(tf.gather_nd(model.hidden(features, inputs), real))  # [P, V]
             words = tf.gather_nd(written, real)
             surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(words, self._sampler.logits(logits))
-            loss = tf.reduce_mean(surprise * tf.gather_nd(advantages, real[:, :2]))
-        gradients = tape.gradient(loss, model.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            return tf.reduce_mean(surprise * tf.gather_nd(advantages, real[:, :2]))
+
+        self.descend(loss_of)
 
 
 def advantages(rewards: np.ndarray) -> np.ndarray:
@@ -174,17 +176,13 @@ def train_self_critical(
     """Train `model`, as the first stage left it, on what its own captions earn; it keeps the best epoch's weights.
 
     Where no epoch is as good on dev as the first stage was, it keeps that one's, and says so. Returns None, and does
-    nothing, with `config.reinforce_epochs` 0. `checkpoint` is a folder, as Stage.run takes it.
+    nothing, with `config.reinforce_epochs` 0. `checkpoint` is a folder, as Stage.fit takes it.
     Raises DataError when fewer than two images have captions.
     """
     if not config.reinforce_epochs:
         return None
     first_stage, before = model.get_weights(), dev_cider()
-    digest = hashlib.sha256(b"".join(weights.tobytes() for weights in first_stage)).hexdigest()
-    recipe = {name: value for name, value in asdict(config).items() if name in _OWN or name.startswith("reinforce")}
-    recipe |= {"images": len(train), "first_stage": digest}
-    stage = SelfCritical(model, train, vocabulary, dev_cider, config)
-    history = stage.run(config.reinforce_epochs, config.patience, recipe, checkpoint)
+    history = SelfCritical(model, train, vocabulary, dev_cider, config).fit(checkpoint)
     if before is not None and (after := history.as_metrics()["best_dev_cider"]) is not None and after < before:
         print(f"self-critical training did not help: dev CIDEr {after:.3f}, before it {before:.3f}, whose weights stay")
         model.set_weights(first_stage)

@@ -274,7 +274,7 @@ def truncated(name: str, content: bytes):
     [
         (None, "nearest:", ConfigError, r"nearest needs the folder of a run .*nearest:RUN_DIR"),
         (None, "nearest:nowhere", DataError, r"nowhere is no folder; give the folder of a run that 01_prepare has"),
-        (lambda run: run.encoded_images.unlink(), None, DataError, r"encoded_images.json is not there; run 01_prepare"),
+        (lambda run: run.encoded_images.unlink(), None, DataError, "run 01_prepare"),
         (lambda run: run.vocabulary.unlink(), None, DataError, r"is damaged .*run 01_prepare for it again"),
         (truncated("encoded_images.json", b"{}"), None, DataError, "run 01_prepare"),
         (truncated("dataset.jsonl", b"{"), None, DataError, "run 01_prepare"),

@@ -11,7 +11,7 @@ from lcm.features.cache import EncodedImages, LabelledFeatures, PreparedRun
 from lcm.features.encoders import EncoderIdentity
 from lcm.models import build_model
 from lcm.training.batches import CaptionBatches
-from lcm.training.loop import History, fit, make_dev_scorer
+from lcm.training.loop import History, Supervised, make_dev_scorer
 
 NO_ENCODER = EncoderIdentity("tiny", "random", "0" * 64, ())
 COLOURS, THINGS = ("red", "green", "blue", "white"), ("dog", "cat", "horse", "boat", "tree")
@@ -42,5 +42,5 @@ def train_toy(
     model = build_model("merge", labelled.shape, vectors, config.seed)
     batches, dev = (each(labelled, prepared.vocabulary, config.batch_size) for each in (kind, CaptionBatches))
     scorer = make_dev_scorer(model, labelled, prepared.vocabulary, beam_width=2, max_words=10)
-    history = fit(model, batches, dev, scorer, config, checkpoint)
+    history = Supervised(model, batches, dev, scorer, config).fit(checkpoint)
     return model, history, labelled, prepared

@@ -1,6 +1,5 @@
 """The dual encoder: unit vectors that depend on the image or the text alone, and what is learned of which word."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,15 +16,6 @@ def ids(*texts: list[int]) -> np.ndarray:
     """Texts as word ids, 0 where a text is over."""
     longest = max(map(len, texts))
     return np.array([text + [0] * (longest - len(text)) for text in texts], dtype=np.int32)
-
-
-def small(**settings) -> DualEncoder:
-    """A small dual encoder; no dropout but what is asked for."""
-    keras.utils.set_random_seed(0)
-    none = dict.fromkeys(("image_dropout", "text_dropout", "learned_dropout", "word_dropout"), 0.0)
-    model = DualEncoder(FEATURE_DIM, TABLE_SIZE, LEARNED_WORDS, EMBEDDING_DIM, LEARNED_DIM, WIDTH, **(none | settings))
-    model((FEATURES[:1], ids([1])))
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +44,13 @@ def test_a_word_s_row_is_its_vector_and_what_was_learned_of_it(model):
     assert (learned[LEARNED_WORDS:] == 0).all()
 
 
-def test_training_hides_the_learned_part_of_a_word_whole_or_not_at_all():
-    model = small(learned_dropout=0.5)
+def test_training_hides_the_learned_part_of_a_word_whole_or_not_at_all(model):
+    """Of three in ten."""
     word_ids = np.full((1, 200), 3, np.int32)
     learned = model.rows(word_ids, training=True)[0, :, EMBEDDING_DIM:].numpy()
     shown = model.rows(word_ids)[0, 0, EMBEDDING_DIM:].numpy()
     hidden = (learned == 0).all(axis=1)
-    assert 60 < np.count_nonzero(hidden) < 140
+    assert 30 < np.count_nonzero(hidden) < 90
     np.testing.assert_array_equal(learned[~hidden], np.tile(shown, (np.count_nonzero(~hidden), 1)))
 
 
@@ -68,7 +58,8 @@ def test_training_hides_the_learned_part_of_a_word_whole_or_not_at_all():
 
 
 def test_word_dropout_hides_words_but_never_the_first():
-    model = small(word_dropout=0.999)
+    model = build_tagger("dual_encoder", FEATURES, WORD_VECTORS, LEARNED_WORDS, seed=3)
+    model.word_dropout.rate, model.text_dropout.rate, model.learned_dropout.rate = 0.999, 0, 0
     one_word = model.read(ids([3]))
     np.testing.assert_allclose(model.read(ids([3]), training=True), one_word, atol=1e-6)
     # of 200 times 3 other words one in a thousand is kept
@@ -93,18 +84,6 @@ def test_the_pretrained_vectors_are_frozen_and_all_else_gets_a_gradient(model):
 def test_a_feature_that_hardly_varies_in_training_does_not_drown_the_others():
     """Variances of 1 and 0, so 0.5 in the mean: the second counts as 0.005, and 6 is 1 / sqrt(0.005) from its mean."""
     few = build_tagger("dual_encoder", np.array([[0.0, 5.0], [2.0, 5.0]]), WORD_VECTORS, LEARNED_WORDS, seed=0)
-    np.testing.assert_allclose(few.normalise(np.array([[2.0, 6.0]], np.float32)), [[1, 200**0.5]], rtol=1e-5)
+    np.testing.assert_allclose((np.array([[2.0, 6.0]]) - few.mean) / few.spread, [[1, 200**0.5]], rtol=1e-5)
     same = build_tagger("dual_encoder", np.array([[1.0, 5.0], [1.0, 5.0]]), WORD_VECTORS, LEARNED_WORDS, seed=0)
-    np.testing.assert_allclose(same.normalise(np.array([[2.0, 3.0]], np.float32)), [[1, -2]], rtol=1e-5)
-
-
-# Keeping
-
-
-def test_saved_and_loaded_it_answers_the_same(model, tmp_path):
-    model.save(tmp_path / "tagger.keras")
-    loaded = keras.models.load_model(tmp_path / "tagger.keras")
-    assert loaded.settings == model.settings
-    inputs = (FEATURES[:3], ids([1], [2, 9], [4, 4, 8, 6]))
-    for ours, theirs in zip(loaded(inputs), model(inputs), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    np.testing.assert_allclose((np.array([[2.0, 3.0]]) - same.mean) / same.spread, [[1, -2]], rtol=1e-5)

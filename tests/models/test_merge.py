@@ -1,6 +1,5 @@
 """The merge model: its size, its two ways of running, and the original's loss."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -79,15 +78,6 @@ def test_the_loss_is_that_of_one_prefix_at_a_time(model):
         (np.concatenate(repeated), np.concatenate(prefixes)), np.concatenate(next_words), batch_size=99, verbose=0
     )
     assert ours == pytest.approx(reference, abs=1e-5)
-
-
-def test_saved_and_loaded_it_answers_the_same(model, tmp_path):
-    model.save(tmp_path / "merge.keras")
-    loaded = keras.models.load_model(tmp_path / "merge.keras")
-    assert loaded.get_config()["vocabulary_size"] == VOCABULARY_SIZE
-    assert loaded.feature_shape == model.feature_shape == (FEATURE_DIM,)
-    inputs = (random_features(2), np.array([[[START, 5]], [[START, 6]]], dtype=np.int32))
-    np.testing.assert_allclose(loaded(inputs), model(inputs), atol=1e-6)
 
 
 def test_the_word_embedding_is_frozen_and_gets_no_gradient(model):

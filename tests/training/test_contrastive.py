@@ -1,6 +1,5 @@
-"""Contrastive training: its losses by hand, its pairs, and that it learns and resumes."""
+"""Contrastive training: its losses by hand, its table of words, its batches, and that it learns and resumes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -17,12 +16,14 @@ from lcm.evaluation.tags import retrieval
 from lcm.features.cache import LabelledFeatures
 from lcm.models.dual_encoder import DualEncoder
 from lcm.paths import RunDir
-from lcm.training.batches import PairBatch, Pairs, WordTable, build_word_table
 from lcm.training.contrastive import (
+    Contrastive,
     TrainedTagger,
+    WordTable,
+    build_word_table,
     contrastive_loss,
-    fit_dual_encoder,
     key_word_loss,
+    readable,
     train_tagger,
 )
 from tests.fakes.toy_world import COLOURS, THINGS, toy_world
@@ -94,25 +95,18 @@ def test_the_key_word_loss_is_the_mean_cross_entropy_over_images():
 # The table of words
 
 
-def test_ids_begin_at_one_and_words_outside_the_table_are_left_out():
-    table = table_of("dog", "red", "a")
-    assert table.ids == {"dog": 1, "red": 2, "a": 3}
-    assert table.encode("A red, blue DOG!") == [3, 2, 1]
-    assert table.encode("blue") == []
-
-
 def test_the_table_holds_the_vocabulary_first_then_what_the_embedding_knows(tmp_path):
     """ "zorp" is in no embedding: as a word of the vocabulary it has zeros, as another it is left out."""
     embedding = write_embedding(tmp_path / "glove.txt", "run", "dog", "dogs", "unused", "a")
     labelled = label([("zorp dogs run", "zorp dogs blick"), ("a zebra",)])
     table = build_word_table(labelled, Vocabulary((*RESERVED, "zorp", "dogs")), embedding)
     assert table.words == ("zorp", "dogs", "a", "dog", "run")  # "dog" for the key word of "dogs"
-    assert table.learned == 2
-    assert table.vectors.shape == (5, 3)
-    assert table.vectors.dtype == np.float32
+    assert (table.learned, table.vectors.shape, table.vectors.dtype) == (2, (5, 3), np.float32)
     written = {line.split()[0]: np.array(line.split()[1:], float) for line in Path(embedding).read_text().splitlines()}
     for word, vector in zip(table.words, table.vectors, strict=True):
         np.testing.assert_allclose(vector, written.get(word, np.zeros(3)), rtol=1e-6)
+    assert table.encode("A blick, DOGS!") == [3, 2]  # ids begin at one
+    assert table.encode("blick") == []
 
 
 def test_key_words_are_the_vocabulary_s_content_words_in_one_form():
@@ -122,88 +116,66 @@ def test_key_words_are_the_vocabulary_s_content_words_in_one_form():
     assert table.key_words == ("dog", "man", "red")
 
 
-# Pairs
+# Training
 
 
-def test_a_batch_has_each_image_with_one_of_its_captions():
-    captions = [("dog", "red dog"), ("cat", "cat cat red"), ("boat",), ("red",)]
-    labelled, table = label(captions), table_of("dog", "cat", "boat", "red")
-    pairs = Pairs(labelled, table, batch_size=4)
+def make_stage(labelled: LabelledFeatures, table: WordTable, **parameters) -> Contrastive:
+    """A small dual encoder before training, in batches of ten."""
+    config = TrainConfig(run_dir="", **({"tagger_epochs": 4} | parameters))
+    keras.utils.set_random_seed(config.seed)
+    model = DualEncoder(labelled.shape[0], len(table.words), table.learned, embedding_dim=3, learned_dim=32, width=64)
+    model((labelled.store[:1], np.ones((1, 1), np.int32)))
+    return Contrastive(model, readable(labelled, table), table, config, batch_size=10)
+
+
+def test_a_batch_has_each_readable_image_with_one_of_its_captions():
+    captions = [("dog", "red dog"), ("cat", "cat cat red"), ("boat",), ("zorp", "..."), ("red", "zorp")]
+    table = table_of("dog", "cat", "boat", "red")
+    stage = make_stage(label(captions), table)
     read: dict[int, set[tuple[int, ...]]] = {}
     for number in range(20):
-        (batch,) = pairs.epoch(0, number)
-        assert batch.word_ids.dtype == np.int32
-        assert sorted(batch.features.argmax(axis=1)) == [0, 1, 2, 3]
-        assert batch.word_ids.any(axis=0).all(), "no longer than its longest caption"
-        for features, ids in zip(batch.features, batch.word_ids, strict=True):
+        ((features, word_ids, _),) = stage.batches(number)
+        assert word_ids.dtype == np.int32
+        assert sorted(features.argmax(axis=1)) == [0, 1, 2, 4]
+        assert word_ids.any(axis=0).all(), "no longer than its longest caption"
+        for image, ids in zip(features.argmax(axis=1).tolist(), word_ids, strict=True):
             text = ids[ids > 0]
             assert ids[: len(text)].all(), "padding comes last"
-            read.setdefault(int(features.argmax()), set()).add(tuple(text.tolist()))
-    expected = [{tuple(table.encode(text)) for text in texts} for texts in captions]
-    assert [read[place] for place in range(4)] == expected
-
-
-def test_images_without_a_readable_caption_are_left_out():
-    labelled = label([("zorp",), ("a dog", "zorp"), ("...",), ("dog",)])
-    pairs = Pairs(labelled, table_of("dog"), batch_size=10)
-    assert pairs.features.argmax(axis=1).tolist() == [1, 3]
-    (batch,) = pairs.epoch(0, 1)
-    assert sorted(batch.features.argmax(axis=1)) == [1, 3]
-    assert batch.word_ids.tolist() == [[1], [1]]
+            read.setdefault(image, set()).add(tuple(text.tolist()))
+    expected = {
+        place: {tuple(table.encode(text)) for text in texts if table.encode(text)}
+        for place, texts in enumerate(captions)
+        if place != 3
+    }
+    assert read == expected
 
 
 def test_key_words_count_once_a_caption_and_share_one():
     """Of image 0, three captions hold "dog" (folded), one "red", one "boat"; of image 1 none holds a key word."""
-    labelled = label([("a red dog and a dog", "two dogs", "the boat", "the dogs"), ("and the",)])
     table = table_of("a", "and", "the", "two", "red", "dogs", "dog", "boat")
-    (batch,) = Pairs(labelled, table, batch_size=10).epoch(0, 1)
+    stage = make_stage(label([("a red dog and a dog", "two dogs", "the boat", "the dogs"), ("and the",)]), table)
+    ((features, _, shares),) = stage.batches(1)
     assert table.key_words == ("red", "dog", "boat")
-    shares = {
-        int(features.argmax()): row.tolist() for features, row in zip(batch.features, batch.key_words, strict=True)
-    }
-    assert shares == {0: pytest.approx([0.2, 0.6, 0.2]), 1: [0, 0, 0]}
+    found = dict(zip(features.argmax(axis=1).tolist(), shares.tolist(), strict=True))
+    assert found == {0: pytest.approx([0.2, 0.6, 0.2]), 1: [0, 0, 0]}
 
 
-# Training
-
-
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
-class KilledPairs(Pairs):
-    """Pairs in whose third epoch the run is killed."""
-
-    def epoch(self, seed: int, number: int) -> Iterator[PairBatch]:
-        for place, batch in enumerate(super().epoch(seed, number)):
-            if (number, place) == (3, 1):
-                raise KilledError
-            yield batch
-
-
-def train_toy(
-    checkpoint: Path, kind: type[Pairs] = Pairs, labelled: LabelledFeatures | None = None, **parameters
-) -> TrainedTagger:
-    """Train a small dual encoder on the toy world, or on other images, in batches of ten."""
-    labelled = labelled or toy_world()[0]
-    config = TrainConfig(run_dir="", **({"tagger_epochs": 4} | parameters))
-    table = table_of(*COLOURS, *THINGS, "a", "there", "is", "in", "the", "picture")
-    pairs = kind(labelled, table, batch_size=10)
-    keras.utils.set_random_seed(config.seed)
-    model = DualEncoder(labelled.shape[0], len(table.words), table.learned, embedding_dim=3, learned_dim=32, width=64)
-    model((labelled.store[:1], np.ones((1, 1), np.int32)))
-    return TrainedTagger(model, table, fit_dual_encoder(model, pairs, table, config, checkpoint), pairs.images)
+def make_toy_stage(**parameters) -> Contrastive:
+    return make_stage(
+        toy_world()[0], table_of(*COLOURS, *THINGS, "a", "there", "is", "in", "the", "picture"), **parameters
+    )
 
 
 def test_it_learns_which_captions_and_which_key_words_fit(tmp_path):
-    trained, labelled = train_toy(tmp_path / "tagger", tagger_epochs=60), toy_world()[0]
-    first, *_, last = trained.history.epochs
-    assert (last.epoch, trained.history.best_epoch) == (60, 60)
+    stage, labelled = make_toy_stage(tagger_epochs=60), toy_world()[0]
+    history, table = stage.fit(tmp_path), table_of(*COLOURS, *THINGS, "a", "there", "is", "in", "the", "picture")
+    first, *_, last = history.epochs
+    assert (last.epoch, history.best_epoch) == (60, 60)
     assert last.train_loss < 0.7 * first.train_loss
-    images = trained.model.image_tower(labelled.store).numpy()
+    images = stage.model.image_tower(labelled.store).numpy()
 
     def read(texts: list[str]) -> np.ndarray:
-        return np.concatenate([trained.model.read(np.array([trained.table.encode(text)])) for text in texts])
+        return np.concatenate([stage.model.read(np.array([table.encode(text)])) for text in texts])
 
     recall = retrieval(images, read([image.captions[1] for image in labelled.images]), np.arange(20))
     assert recall.image_to_text[1] >= 0.95
@@ -217,15 +189,24 @@ def test_it_learns_which_captions_and_which_key_words_fit(tmp_path):
     assert right >= 19
 
 
-def test_killed_and_resumed_it_ends_like_an_uninterrupted_run(tmp_path):
-    with pytest.raises(KilledError):
-        train_toy(tmp_path / "killed", KilledPairs)
-    resumed, whole = train_toy(tmp_path / "killed"), train_toy(tmp_path / "whole")
-    assert [one.train_loss for one in resumed.history.epochs] == [one.train_loss for one in whole.history.epochs]
+def test_killed_and_resumed_it_ends_like_an_uninterrupted_run(tmp_path, monkeypatch):
+    killed, resumed, whole, again = (make_toy_stage() for _ in range(4))
+    batches = killed.batches
+
+    def batches_until_killed(number):
+        for place, batch in enumerate(batches(number)):
+            if (number, place) == (3, 1):
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(killed, "batches", batches_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit(tmp_path / "killed")
+    history, expected = resumed.fit(tmp_path / "killed"), whole.fit(tmp_path / "whole")
+    assert [one.train_loss for one in history.epochs] == [one.train_loss for one in expected.epochs]
     for ours, theirs in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    again = train_toy(tmp_path / "killed")
-    assert again.history == resumed.history, "a finished run is not trained again"
+    assert again.fit(tmp_path / "killed") == history, "a finished run is not trained again"
 
 
 # A run's tagger

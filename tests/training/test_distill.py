@@ -34,21 +34,14 @@ def probabilities(model, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_weights_come_back_as_a_bundle_computes_with_them(name, tmp_path):
-    model, other = build(name), build(name, seed=1)
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, LARGER], ids=["same words", "more words"])
+def test_weights_come_back_as_a_bundle_computes_with_them(name, vocabulary, tmp_path):
+    """A model that knows more words ranks the known ones as before."""
+    model, other = build(name), build(name, seed=1, vocabulary=vocabulary)
     save_weights(model, tmp_path / "weights.npz")
     load_weights(other, tmp_path / "weights.npz")
-    np.testing.assert_array_equal(probabilities(other, name), probabilities(halved(model), name))
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_that_knows_more_words_ranks_the_known_ones_as_before(name, tmp_path):
-    model, larger = build(name), build(name, seed=1, vocabulary=LARGER)
-    save_weights(model, tmp_path / "weights.npz")
-    load_weights(larger, tmp_path / "weights.npz")
-    before, now = probabilities(halved(model), name), probabilities(larger, name)
-    known = now[..., : len(VOCABULARY)]
-    np.testing.assert_allclose(known / known.sum(-1, keepdims=True), before, rtol=1e-4)
+    before, now = probabilities(halved(model), name), probabilities(other, name)[..., : len(VOCABULARY)]
+    np.testing.assert_allclose(now / now.sum(-1, keepdims=True), before, rtol=1e-4)
 
 
 def test_a_new_word_begins_with_the_least_bias_and_a_vector_of_its_own(tmp_path):
@@ -60,17 +53,11 @@ def test_a_new_word_begins_with_the_least_bias_and_a_vector_of_its_own(tmp_path)
     np.testing.assert_array_equal(larger.words.numpy()[-2:], fresh[-2:])
 
 
-def test_weights_of_another_model_or_damaged_ones_are_refused(tmp_path):
-    path = tmp_path / "weights.npz"
-    save_weights(build("merge"), path)
-    with pytest.raises(BundleError, match="arrays and the model has"):
-        load_weights(build("transformer"), path)
-    save_weights(build("merge", vocabulary=LARGER), path)
+@pytest.mark.parametrize(("name", "vocabulary"), [("transformer", VOCABULARY), ("merge", LARGER)])
+def test_weights_of_another_model_or_of_more_words_are_refused(name, vocabulary, tmp_path):
+    save_weights(build(name, vocabulary=vocabulary), tmp_path / "weights.npz")
     with pytest.raises(BundleError, match="of another model"):
-        load_weights(build("merge"), path)  # fewer words than the weights know
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(BundleError, match="damaged"):
-        load_weights(build("merge"), path)
+        load_weights(build("merge"), tmp_path / "weights.npz")
 
 
 # How many contributed images take part

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,9 +19,9 @@ from lcm.training.loop import (
     History,
     KerasDecoder,
     Stage,
+    Stop,
     Supervised,
     cross_entropy,
-    fit,
     load_checkpoint,
     save_checkpoint,
 )
@@ -31,27 +30,16 @@ from tests.fakes.toy_world import toy_world, train_toy
 # Loss
 
 
-def test_cross_entropy_and_its_gradient_are_tensorflows():
-    random = np.random.default_rng(0)
-    logits = tf.constant(random.normal(0, 5, (7, 11)), tf.float32)
-    targets = tf.constant(random.integers(0, 11, 7), tf.int32)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(logits)
-        ours = 3.0 * cross_entropy(logits, targets)
-        theirs = 3.0 * tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits))
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
-    np.testing.assert_allclose(tape.gradient(ours, logits), tape.gradient(theirs, logits), atol=1e-6)
-
-
-def test_smoothed_cross_entropy_and_its_gradient_are_keras():
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_and_its_gradient_are_keras(smoothing):
     random = np.random.default_rng(0)
     logits = tf.constant(random.normal(0, 3, (7, 11)), tf.float32)
     targets = random.integers(0, 11, 7)
-    keras_loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    keras_loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(logits)
-        ours = cross_entropy(logits, tf.constant(targets, tf.int32), smoothing=0.1)
-        theirs = keras_loss(tf.one_hot(targets, 11), logits)
+        ours = 3.0 * cross_entropy(logits, tf.constant(targets, tf.int32), smoothing)
+        theirs = 3.0 * keras_loss(tf.one_hot(targets, 11), logits)
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
     np.testing.assert_allclose(tape.gradient(ours, logits), tape.gradient(theirs, logits), atol=1e-6)
 
@@ -89,24 +77,20 @@ def test_it_learns_to_caption_and_leaves_the_best_weights(tmp_path):
 def test_gradients_longer_than_the_norm_are_cut(tmp_path):
     """Adam divides a gradient by its own size plus 1e-7: one of 1e-12 hardly moves the weights, whatever the rate."""
     losses = []
-    for norm in (0.0, 1.0, 1e-12):
-        _, history, *_ = train_toy(tmp_path / str(norm), epochs=3, patience=3, clip_norm=norm)
-        losses.append([epoch.dev_loss for epoch in history.epochs])
-    (_, *free), (_, *cut), still = losses
-    assert min(free) < still[0] - 0.3
-    assert min(cut) < still[0] - 0.3
-    assert still == pytest.approx([still[0]] * 3, abs=1e-3)
-    assert free != cut
+    for norm in (1.0, 1e-12):
+        _, history, *_ = train_toy(tmp_path / str(norm), epochs=2, clip_norm=norm)
+        losses.append(history.epochs[-1].dev_loss)
+    learned, still = losses
+    assert learned < still - 0.2
 
 
 def test_other_parameters_start_over_but_not_those_of_other_stages(tmp_path, capsys):
-    _, first, *_ = train_toy(tmp_path, epochs=2)
-    others = {"reinforce_epochs": 3, "reinforce_samples": 7, "tagger_epochs": 99}
-    _, again, *_ = train_toy(tmp_path, epochs=2, **others)
+    _, first, *_ = train_toy(tmp_path, epochs=1)
+    _, again, *_ = train_toy(tmp_path, epochs=1, reinforce_epochs=3, keep_weight=7.0, tagger_epochs=99)
     assert again.epochs == first.epochs
-    _, other, *_ = train_toy(tmp_path, epochs=2, learning_rate=0.02)
+    _, other, *_ = train_toy(tmp_path, epochs=1, learning_rate=0.02)
     assert "starts over" in capsys.readouterr().out
-    assert other.epochs[0].train_loss != first.epochs[0].train_loss
+    assert other.epochs != first.epochs
 
 
 class KilledBatches(CaptionBatches):
@@ -135,7 +119,7 @@ def test_without_dev_images_nothing_is_measured(tmp_path):
     model = build_model("merge", labelled.shape, np.zeros((len(prepared.vocabulary), 50), np.float32), 0)
     batches = CaptionBatches(labelled, prepared.vocabulary, 8)
     empty = CaptionBatches(LabelledFeatures([], np.zeros(0, int), labelled.store), prepared.vocabulary, 8)
-    history = fit(model, batches, empty, pytest.fail, config, tmp_path)
+    history = Supervised(model, batches, empty, pytest.fail, config).fit(tmp_path)
     assert history.best_epoch == len(history.epochs) == 2
     assert [(epoch.dev_loss, epoch.dev_cider) for epoch in history.epochs] == [(None, None)] * 2
 
@@ -143,13 +127,17 @@ def test_without_dev_images_nothing_is_measured(tmp_path):
 # Epochs, with a made-up stage
 
 
+AFTER = [3, 8, 19, 42, 89]  # the number after each epoch: 2 * 1 + 1, 2 * 3 + 2, …
+CIDERS = (0.1, 0.5, 0.4, 0.2, 0.3)
+
+
 class Doubling(Stage):
     """A stage whose model is one number: from 1, an epoch doubles it and adds the epoch's number; dev is made up."""
 
-    def __init__(self, ciders: Sequence[float | None], averaged_epochs: int = 1, killed_in: int | None = None):
-        """`ciders` are those of the epochs, from the first; in the epoch `killed_in` it stops half-way."""
+    def __init__(self, ciders: Sequence[float | None] = CIDERS, averaged_epochs=1, patience=5, killed_in=0, **recipe):
+        """`ciders` are those of the five epochs; in the epoch `killed_in` it stops half-way."""
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
-        super().__init__(model, keras.optimizers.SGD(0.5), averaged_epochs, images=10)
+        super().__init__(model, keras.optimizers.SGD(0.5), 10, Stop(5, patience, averaged_epochs), recipe)
         self.ciders, self.killed_in = ciders, killed_in
         self.trained, self.measured = [], []  # epochs that were trained here, and the number after each
 
@@ -171,36 +159,25 @@ class Doubling(Stage):
         return {"dev_cider": self.ciders[self.trained[-1] - 1]}
 
 
-AFTER = [3, 8, 19, 42, 89]  # the number after each epoch: 2 * 1 + 1, 2 * 3 + 2, …
-
-
-def run(stage: Doubling, folder: Path, epochs: int = 5, patience: int = 5, **recipe) -> History:
-    return stage.run(epochs, patience, recipe, folder)
-
-
 # Which is best, and when to stop
 
 
 def test_the_model_is_left_with_the_best_weights(tmp_path):
-    stage = Doubling([0.1, 0.5, 0.4, 0.2, 0.3])
-    history = run(stage, tmp_path)
-    assert (history.best_epoch, len(history.epochs), history.finished) == (2, 5, True)
-    assert stage.measured == AFTER
-    assert stage.number == 8
+    stage = Doubling()
+    history = stage.fit(tmp_path)
+    assert (history.best_epoch, len(history.epochs), stage.measured, stage.number) == (2, 5, AFTER, 8)
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 2), (2, 5), (3, 5)])
 def test_it_waits_for_a_better_epoch_as_long_as_patience_says(patience, epochs, tmp_path):
-    history = run(Doubling([0.3, 0.2, 0.4, 0.3, 0.3]), tmp_path, patience=patience)
+    history = Doubling([0.3, 0.2, 0.4, 0.3, 0.3], patience=patience).fit(tmp_path)
     assert len(history.epochs) == epochs
-    assert history.finished
 
 
 def test_without_dev_the_last_epoch_is_best_and_patience_stops_nothing(tmp_path):
-    stage = Doubling([None] * 5)
-    history = run(stage, tmp_path, patience=1)
-    assert history.best_epoch == len(history.epochs) == 5
-    assert stage.number == AFTER[4]
+    stage = Doubling([None] * 5, patience=1)
+    history = stage.fit(tmp_path)
+    assert (history.best_epoch, len(history.epochs), stage.number) == (5, 5, AFTER[4])
     assert history.as_metrics()["best_dev_cider"] is None
 
 
@@ -215,19 +192,21 @@ def test_without_dev_the_last_epoch_is_best_and_patience_stops_nothing(tmp_path)
     ],
 )
 def test_cider_decides_over_loss_and_a_later_epoch_where_there_is_neither(candidate, best, is_better):
-    first, second = (Epoch(1, 0.1, 1.0, dev_loss=loss, dev_cider=cider) for loss, cider in (best, candidate))
-    assert History([first], best_epoch=1).is_better(second) == is_better
+    history = History()
+    for number, (loss, cider) in enumerate((best, candidate), start=1):
+        found = history.add(Epoch(number, 0.1, 1.0, dev_loss=loss, dev_cider=cider))
+    assert (found, history.best_epoch) == (is_better, 1 + is_better)
 
 
 def test_what_is_measured_and_kept_is_the_mean_of_the_latest_epochs(tmp_path):
     stage = Doubling([0.1, 0.2, 0.3, 0.5, 0.4], averaged_epochs=2)
-    run(stage, tmp_path)
+    stage.fit(tmp_path)
     assert stage.measured == [3, (3 + 8) / 2, (8 + 19) / 2, (19 + 42) / 2, (42 + 89) / 2]
     assert stage.number == (19 + 42) / 2
 
 
 def test_a_run_is_known_by_its_best_epoch_and_its_median_speed():
-    epochs = [Epoch(n, 0.1, 100.0 * n, dev_cider=cider) for n, cider in enumerate((0.1, 0.5, 0.4, 0.2, 0.3), start=1)]
+    epochs = [Epoch(n, 0.1, 100.0 * n, dev_cider=cider) for n, cider in enumerate(CIDERS, start=1)]
     assert History(epochs, best_epoch=2).as_metrics("second_") == {
         "second_epochs": 5,
         "second_best_epoch": 2,
@@ -242,12 +221,11 @@ def test_a_run_is_known_by_its_best_epoch_and_its_median_speed():
 @pytest.mark.parametrize("killed_in", [1, 2, 4])
 def test_a_killed_stage_resumes_with_all_that_it_knew(killed_in, tmp_path):
     ciders = [0.1, 0.2, 0.3, 0.5, 0.4]
-    whole = Doubling(ciders, averaged_epochs=3)
-    expected = run(whole, tmp_path / "whole")
+    whole, resumed = (Doubling(ciders, averaged_epochs=3) for _ in range(2))
+    expected = whole.fit(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(Doubling(ciders, 3, killed_in), tmp_path / "killed")
-    resumed = Doubling(ciders, averaged_epochs=3)
-    history = run(resumed, tmp_path / "killed")
+        Doubling(ciders, 3, killed_in=killed_in).fit(tmp_path / "killed")
+    history = resumed.fit(tmp_path / "killed")
     assert history.best_epoch == expected.best_epoch
     assert resumed.trained == list(range(killed_in, 6))
     assert resumed.measured == whole.measured[killed_in - 1 :]
@@ -255,42 +233,29 @@ def test_a_killed_stage_resumes_with_all_that_it_knew(killed_in, tmp_path):
     assert int(resumed.optimizer.iterations) == 50
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path):
-    ciders = [0.1, 0.5, 0.4, 0.2, 0.3]
-    expected, again = run(Doubling(ciders), tmp_path, seed=3), Doubling(ciders)
-    assert run(again, tmp_path, seed=3) == expected
-    assert again.trained == []
-    assert again.number == 8
-
-
-def test_another_recipe_starts_over_and_says_so(tmp_path, capsys):
-    run(Doubling([0.9] * 5), tmp_path, seed=3)
+def test_a_finished_run_is_not_trained_again_and_another_recipe_starts_over(tmp_path, capsys):
+    expected, again = Doubling(seed=3).fit(tmp_path), Doubling(seed=3)
+    assert again.fit(tmp_path) == expected
+    assert (again.trained, again.number) == ([], 8)
     assert "starts over" not in capsys.readouterr().out
-    other = Doubling([0.1, 0.5, 0.4, 0.2, 0.3])
-    history = run(other, tmp_path, seed=4)
+    other = Doubling([0.9] * 5, seed=4)
+    assert other.fit(tmp_path).best_epoch == 1
     assert "starts over" in capsys.readouterr().out
-    assert (other.measured, other.number, history.best_epoch) == (AFTER, 8, 2)
+    assert (other.measured, other.number) == (AFTER, 3)
 
 
 # Checkpoints
 
 
-def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+def test_a_checkpoint_is_read_as_it_was_written_and_a_damaged_one_says_what_to_do(tmp_path):
     arrays = [np.arange(6.0).reshape(2, 3), np.array(7, dtype=np.int64)]
     save_checkpoint(tmp_path / "a.npz", arrays, {"epoch": 3})
     read, record = load_checkpoint(tmp_path / "a.npz")
     assert record == {"epoch": 3}
     assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(arrays, read, strict=True))
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
-
-
-def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(tmp_path):
-    path = tmp_path / "a.npz"
-    save_checkpoint(path, [np.arange(100.0)], {"epoch": 3})
-    content = path.read_bytes()
-    flipped = bytearray(content)
-    flipped[len(content) // 3] ^= 1
-    for damaged in (b"", b"not a zip archive", content[:100], content[: len(content) // 2], content[:-1], flipped):
-        path.write_bytes(damaged)
+    content = (tmp_path / "a.npz").read_bytes()
+    for damaged in (b"", content[: len(content) // 2]):
+        (tmp_path / "a.npz").write_bytes(damaged)
         with pytest.raises(DataError, match=r"a\.npz is damaged .*remove it to train from the start"):
-            load_checkpoint(path)
+            load_checkpoint(tmp_path / "a.npz")
