@@ -38,9 +38,8 @@ def one_score(references, caption) -> float:
 # pycocoevalcap
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_random_captions_score_as_in_pycocoevalcap(seed):
-    chance = random.Random(seed)
+def test_random_captions_score_as_in_pycocoevalcap():
+    chance = random.Random(0)
     references = [[random_caption(chance, 16) for _ in range(chance.randint(1, 6))] for _ in range(40)]
     captions = [[random_caption(chance, 24) for _ in references] for _ in range(4)]
     expected = np.stack([cider_of_all(references, each) for each in captions], axis=1)  # [B, S]
