@@ -30,6 +30,10 @@ class Interval:
         """Whether a difference is one: more than an accident of the images, and not 0.000 when it is shown."""
         return abs(self.value) >= SHOWN and not self.low <= 0 <= self.high
 
+    def as_metrics(self, name: str) -> dict[str, float]:
+        """Return the score and the ends for metrics.json."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def bootstrap(score: Callable[[np.ndarray], np.ndarray], images: int) -> Interval:
     """Return a score with its 95 % interval; `score` turns the places of the images drawn, [..., B], into scores [...].

@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -85,7 +84,7 @@ class CaptionerResult:
         """
         flat = self.scores.as_metrics() | self.degeneration.as_metrics() | self.costs()
         for name, its in self.intervals.items():
-            flat |= {name: its.value, f"{name}_low": its.low, f"{name}_high": its.high}
+            flat |= its.as_metrics(name)
         return flat
 
     def costs(self) -> dict[str, float | None]:
@@ -165,7 +164,7 @@ class Comparison:
                 for one in self.differences
             ],
             "people": self.people.as_metrics(),
-            "not_run": dict(self.not_run),
+            "not_run": self.not_run,
         }
 
 
@@ -173,7 +172,7 @@ def compare(
     outputs: Sequence[CaptionerOutput],
     images: Sequence[LabelledImage],
     *,
-    not_run: Mapping[str, str] = MappingProxyType({}),
+    not_run: Mapping[str, str] | None = None,
     **options,
 ) -> Comparison:
     """Score every captioner's output against the human captions of each image, and compare all pairs.
@@ -194,7 +193,7 @@ def compare(
         for one, scores, its in zip(outputs, scored, drawn, strict=True)
     ]
     differences = _differences([one.name for one in outputs], drawn, scored[0].images)
-    return Comparison(tuple(results), images, tuple(differences), degeneration_of_people(references), dict(not_run))
+    return Comparison(tuple(results), images, tuple(differences), degeneration_of_people(references), not_run or {})
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # as bootstrap takes it: places [..., B] of images drawn -> scores [...]
@@ -359,6 +358,5 @@ def _peak_memory_mb() -> float:
     """
     status = Path("/proc/self/status")
     if status.exists():
-        (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status.read_text(), flags=re.MULTILINE)
-        return int(peak) * 1024 / 1e6
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS

@@ -11,7 +11,6 @@ from typing import Any
 
 from lcm.captioning.tagging import Tag
 from lcm.data.dataset import LabelledImage
-from lcm.data.text import standardise
 from lcm.errors import require
 from lcm.evaluation import plots
 from lcm.evaluation.bootstrap import Interval
@@ -275,22 +274,9 @@ def _time(seconds: float | None) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
-# Figures of a comparison; how they look is in `lcm.evaluation.plots`
-
-
 def draw_forest(comparison: Comparison):
     """Draw every measure's intervals in one figure, the best by WER first; None where there are no intervals."""
     ranked = comparison.ranked("wer")
     panels = {LABELS[name]: {r.name: r.intervals[name] for r in ranked if name in r.intervals} for name in MEASURES}
     panels = {title: its for title, its in panels.items() if its}
     return plots.forest(panels, [result.name for result in ranked]) if panels else None
-
-
-def draw_lengths(comparison: Comparison):
-    """Draw how long each captioner's captions are, beside how long people's are."""
-    people = [len(standardise(text)) for image in comparison.images for text in image.captions]
-    lengths = {
-        result.name: [int(words) for words in result.scores.per_image.get("words", []) if words is not None]
-        for result in comparison.ranked("wer")
-    }
-    return plots.caption_lengths(lengths | {"people": [words for words in people if words]})

@@ -33,8 +33,6 @@ BASELINES = {
     "caption_order": "caption order",  # first the words of the best caption
     "upper_bound": "upper bound",  # gold tags first: the best that any order of these words can reach
 }
-NO_SCORER = "the bundle has no tag scorer"
-NO_IMAGES = "there are no images"
 
 
 def retrieval(image_vectors: np.ndarray, text_vectors: np.ndarray, owner: np.ndarray) -> dict[str, float]:
@@ -114,14 +112,15 @@ class TagReport:
             flat |= self.recall
             flat |= {"tag_images": self.images, "tag_skipped_images": len(self.tags) - self.images}
         for name, its in self.intervals.items():
-            flat |= {name: its.value, f"{name}_low": its.low, f"{name}_high": its.high}
+            flat |= its.as_metrics(name)
         return flat
 
 
 def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: Sequence[Sequence[str]]) -> TagReport:
     """Measure `scorer` on held-out images with their pooled features and their generated captions, the best first."""
     if scorer is None or not captions:
-        return TagReport([() for _ in captions], reason=NO_IMAGES if scorer else NO_SCORER)
+        reason = "there are no images" if scorer else "the bundle has no tag scorer"
+        return TagReport([() for _ in captions], reason=reason)
     pooled, references = held_out.read(slice(0, None)), held_out.references
     photos = [Photo(image.path, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
     vectors = np.stack([scorer.image_vector(photo) for photo in photos])  # [B, D]

@@ -179,15 +179,9 @@ def test_disagreements_begin_with_the_widest_range_and_mark_the_best():
 # Figures
 
 
-def test_the_forest_has_a_panel_for_each_measure_and_the_lengths_a_line_for_each_captioner():
+def test_the_forest_has_a_panel_for_each_measure():
     panels = [axes.get_title(loc="left") for axes in report.draw_forest(compared()).axes]
     assert panels == ["WER", "CIDEr", "BLEU-4", "WER, best reference"]
-    lines = report.draw_lengths(compared()).axes[0].patches
-    assert [line.get_label().partition(",")[0] for line in lines] == [
-        "good: 4 captions",
-        "poor: 4 captions",
-        "people: 6 captions",  # of the scored images
-    ]
 
 
 # Image by image
