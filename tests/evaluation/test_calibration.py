@@ -99,10 +99,6 @@ def test_measures_by_hand(monkeypatch):
     assert auc == 3 / 4  # even places: 0.9 beats 0.6, 0.3 does not; odd: 0.7 beats 0.2 and 0.4
 
 
-def test_a_tie_is_half_a_win():
-    assert measure([-1.0] * 10, [True, True, False, False] * 2 + [True, False])[2] == 1 / 2
-
-
 def test_bins_are_equally_filled_and_sorted(monkeypatch):
     monkeypatch.setattr(PlattScaler, "confidence", lambda _, mean_log_prob: mean_log_prob)
     confidences = np.random.default_rng(0).permutation(25) / 25
