@@ -45,11 +45,7 @@ from lcm.features.cache import FeatureCache
 from lcm.paths import RunDir
 
 MEASURES = ("wer", "cider", "bleu_4", "wer_best")  # have an interval; the first is the headline
-
-
-def smaller_is_better(metric: str) -> bool:
-    """Return whether less of a metric is better: of the word error rates."""
-    return metric.startswith("wer")
+SMALLER_IS_BETTER = ("wer", "wer_best")
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ class Difference:
         """The better captioner; None where the interval does not tell the two apart."""
         if not self.interval.tells_apart:
             return None
-        return self.first if (self.interval.value < 0) == smaller_is_better(self.measure) else self.second
+        return self.first if (self.interval.value < 0) == (self.measure in SMALLER_IS_BETTER) else self.second
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ class Comparison:
 
         def key(result: CaptionerResult) -> float:
             value = getattr(result.scores, metric)
-            return float("inf") if value is None else value if smaller_is_better(metric) else -value
+            return float("inf") if value is None else value if metric in SMALLER_IS_BETTER else -value
 
         return sorted(self.results, key=key)
 
