@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lcm.captioning.captioner import current_folder, load_captioner, models_folder
+from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import Captioner, SeeingCaptioner, SeenImage
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.errors import BadImageError, ConfigError, LcmError
@@ -237,14 +237,9 @@ def parse_captioners(text: str, run_dir: str) -> dict[str, str]:
     """Return name -> captioner as load_captioner takes it, from "NAME=CAPTIONER, CAPTIONER, …".
 
     Without a name, a captioner is its own. In the run of `run_dir`, `trained` is the bundle that it has trained, and
-    `nearest` alone searches its train images; `current` is the published version that answers.
-    Raises ConfigError for an empty list, and when two captioners have one name.
+    `nearest` alone searches its train images. Raises ConfigError for an empty list, or two captioners of one name.
     """
-    own = {
-        "trained": f"bundle:{RunDir(Path(run_dir)).bundle}",
-        "current": f"bundle:{current_folder(models_folder())}",
-        "nearest": f"nearest:{run_dir}",
-    }
+    own = {"trained": f"bundle:{RunDir(Path(run_dir)).bundle}", "nearest": f"nearest:{run_dir}"}
     named: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, spec = (side.strip() for side in (part.partition("=") if "=" in part else (part, "", part)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
+from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import SeenImage
 from lcm.data.dataset import LabelledImage
 from lcm.errors import ConfigError
@@ -15,7 +15,6 @@ from lcm.evaluation import compare as compare_module
 from lcm.evaluation.compare import parse_captioners, run_captioners
 from lcm.features.cache import encode_images
 from lcm.features.encoders import find_encoder
-from lcm.paths import packaged_file
 
 
 def die(*_):
@@ -46,15 +45,6 @@ def test_a_captioner_is_its_own_name_unless_it_is_given_one():
 def test_nearest_alone_searches_the_run_that_compares():
     named = parse_captioners("nearest, theirs=nearest:runs/y, new=trained", "runs/x")
     assert named == {"nearest": "nearest:runs/x", "theirs": "nearest:runs/y", "new": "bundle:runs/x/bundle"}
-
-
-def test_current_is_the_version_that_answers(tmp_path, monkeypatch):
-    monkeypatch.setenv("LCM_HOME", str(tmp_path))
-    assert parse_captioners("current", "runs/x") == {"current": f"bundle:{packaged_file(SHIPPED_BUNDLE)}"}
-    (tmp_path / "models" / "newer").mkdir(parents=True)
-    (tmp_path / "models" / "current").write_text("newer\n")
-    named = parse_captioners("old=current, bundle", "runs/x")
-    assert named == {"old": f"bundle:{tmp_path / 'models' / 'newer'}", "bundle": "bundle"}
 
 
 @pytest.mark.parametrize(
