@@ -53,8 +53,8 @@ class Scores:
     copied_from_train: float | None = None  # hypotheses that are also a train caption; neither good nor bad alone
     vocabulary_used: float | None = None  # words of the run's vocabulary that any hypothesis holds / all of it
     reasons: dict[str, str] = field(default_factory=dict)  # why a metric is None
-    # cider, bleu_4, meteor, wer, wer_best and words (length of the hypothesis), each a list along the images as
-    # given with None at a skipped one; a metric that is None has no list.
+    # cider, bleu_4, meteor, wer and wer_best, each a list along the images as given with None at a skipped one; a
+    # metric that is None has no list.
     per_image: dict[str, list[float | None]] = field(default_factory=dict)
 
     def as_metrics(self) -> dict[str, float | str | None]:
@@ -135,11 +135,9 @@ def _score(
         scorer = CiderD([[[*map(intern, text.split())] for text in usable] for usable in references.values()])
         per_image["cider"] = scorer.score(range(len(texts)), [[each] for each in words])[:, 0]
         values["cider"] = per_image["cider"].mean()
-    of_set, of_images = (
-        require("pycocoevalcap.bleu.bleu", "evaluate").Bleu(4).compute_score(references, hypotheses, verbose=0)
-    )
+    bleu = require("pycocoevalcap.bleu.bleu", "evaluate").Bleu()
+    of_set, (*_, per_image["bleu_4"]) = bleu.compute_score(references, hypotheses, verbose=0)
     values |= dict(zip(BLEU, of_set, strict=True))
-    per_image["bleu_4"] = of_images[-1]
     if isinstance(meteor, str):
         reasons["meteor"] = meteor
     else:
@@ -151,9 +149,8 @@ def _score(
     per_image |= {"wer": [fmean(each) for each in rates], "wer_best": [min(each) for each in rates]}
     values |= {name: fmean(per_image[name]) for name in ("wer", "wer_best")}
 
-    per_image["words"] = [len(each) for each in words]
     expected = [fmean(len(one.split()) for one in usable) for usable in references.values()]
-    values["length_ratio"] = sum(per_image["words"]) / sum(expected)
+    values["length_ratio"] = sum(map(len, words)) / sum(expected)
     values["distinct_captions"] = len(set(texts)) / len(texts)
     if known:
         values["copied_from_train"] = fmean(text in known for text in texts)
