@@ -131,11 +131,8 @@ def test_captions_are_compared_with_their_own_references():
     assert found.scaler == fit(mean_log_probs, right)
     assert (found.bins, found.ece, found.auc) == measure(mean_log_probs, right)
     assert found.confidences == [found.scaler.confidence(each) for each in mean_log_probs]
-    assert found.as_metrics() == {
-        "captions_right": 4 / 6,
-        "confidence_ece": found.ece,
-        "confidence_auc": found.auc,
-    }
+    expected = {"captions_right": 4 / 6, "confidence_ece": found.ece, "confidence_auc": found.auc}
+    assert found.as_metrics() == expected
 
 
 @pytest.mark.parametrize(("captions", "share"), [([], None), (["a dog"], 1.0)])
