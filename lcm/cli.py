@@ -69,12 +69,54 @@ def lcm() -> None:
     """Learn to caption images from your own labelled images."""
 
 
-@lcm.command()
-@click.option("--params", required=True, metavar="PRESET|FILE", help="Name of a preset, or a YAML file.")
-@click.option("-p", "overrides", nargs=2, multiple=True, metavar="KEY VALUE", help="Set a parameter.")
+class RunCommand(click.Command):
+    """`lcm run`: takes -p KEY=VALUE as -p KEY VALUE, and its help lists the parameters of the preset that is given."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        """Split KEY=VALUE."""
+        split: list[str] = []
+        for before, word in zip(["", *arguments], arguments, strict=False):
+            split += word.split("=", 1) if before == "-p" else [word]
+        return super().parse_args(context, split)
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the parameters, with what the preset sets."""
+        if not context.params.get("params"):
+            return
+        from lcm.config import parameters_table
+        from lcm.pipeline import load_preset
+
+        preset = load_preset(context.params["params"])
+        for notebook, config in preset.configs.items():
+            rows = [
+                (name, f"{meaning} ({kind}) [default: {preset.parameters.get(name, default)}]")
+                for name, kind, default, meaning in parameters_table(config)
+            ]
+            with formatter.section(f"Parameters of {notebook}"):
+                formatter.write_dl(rows)
+
+
+def _list_presets(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        from lcm.pipeline import load_preset, preset_names
+
+        for name in preset_names():
+            _say(f"{name:<15}{load_preset(name).about}")
+        context.exit()
+
+
+@lcm.command(cls=RunCommand)
+@click.option("--params", required=True, is_eager=True, metavar="PRESET|FILE", help="Name of a preset, or a YAML file.")
+@click.option("-p", "overrides", nargs=2, multiple=True, metavar="KEY VALUE", help="Set a parameter; KEY=VALUE, too.")
 @click.option("--out", type=PATH, metavar="DIR", help="Folder of the run (default: reports/runs/PRESET).")
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets, help="List the presets."
+)
 def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> None:
-    """Prepare, train and evaluate by a preset's notebooks."""
+    """Prepare, train and evaluate by a preset's notebooks.
+
+    With --params PRESET, --help lists its parameters.
+    """
     from lcm import pipeline
 
     folder = pipeline.run(pipeline.load_preset(params), {key: parse_value(text) for key, text in overrides}, out)
@@ -82,7 +124,9 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
     for name in filter(metrics.__contains__, SHOWN_METRICS):
         value = metrics[name]
         _say(f"{name:>10}  {value:.3f}" if isinstance(value, float) else f"{name:>10}  {value}")
-    _say(f"Notebooks, HTML, figures, metrics.json and bundle: {folder.path}")
+    if "gate_reason" in metrics:
+        _say(f"{'gate':>10}  {metrics['gate_reason']}")
+    _say(f"Notebooks, HTML, figures and metrics.json{', bundle' * folder.bundle.is_dir()}: {folder.path}")
 
 
 def parse_value(text: str) -> Any:
@@ -126,16 +170,14 @@ def caption(
         from lcm.data.text import read_labels
 
         if out:
-            batch.find_format(out)
+            batch.check_out(out)
             if as_json:
                 raise ConfigError("--json is for what is printed; with --out, the file's name says the format")
         own_labels = read_labels(labels) if labels else None
         listing = list_images(paths, recursive)
-        failures = batch.Failures()
-        for path, reason in listing.problems:
-            failures.add(path, reason)
+        failures: list[batch.Failure] = [*listing.problems]
         if not listing.images:
-            raise DataError(str(failures))
+            raise DataError(batch.list_failures(failures))
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         describer = load_captioner(captioner, tagger, threads)
     if own_labels and (note := batch.check_labels(describer, own_labels)):
@@ -146,13 +188,13 @@ def caption(
         else:
             for image, answer in describer.describe_many(listing.images, samples, own_labels, workers=0):
                 if isinstance(answer, BadImageError):
-                    failures.add(image, answer)
+                    failures.append((image, answer))
                 else:
                     _say(_as_json(image, answer) if as_json else _for_people(image, answer))
     finally:
-        if failures.count:
-            print(f"lcm: {failures}", file=sys.stderr)
-    return 1 if failures.count else 0
+        if failures:
+            print(f"lcm: {batch.list_failures(failures)}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 @contextmanager
@@ -168,19 +210,14 @@ def _interrupts_kept() -> Iterator[None]:
         came.append(True)
         raise KeyboardInterrupt
 
-    if usual is not signal.default_int_handler:  # who starts lcm in the background may have it ignored
-        yield
-        return
-    signal.signal(signal.SIGINT, note)
+    if usual is signal.default_int_handler:  # in the background it may be ignored
+        signal.signal(signal.SIGINT, note)
     try:
         yield
-    except Exception:
-        if not came:
-            raise
     finally:
         signal.signal(signal.SIGINT, usual)
-    if came:
-        raise KeyboardInterrupt
+        if came:
+            raise KeyboardInterrupt
 
 
 def _as_json(image: str, description: "Description") -> str:

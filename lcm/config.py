@@ -200,3 +200,13 @@ class ExploreConfig(Params):
     def words(self) -> list[str]:
         """The labels, one by one."""
         return [word.strip() for word in self.labels.split(",") if word.strip()]
+
+
+CONFIGS: Mapping[str, type[Params]] = {  # notebook -> its parameters
+    "00_explore": ExploreConfig,
+    "01_prepare": PrepareConfig,
+    "02_train": TrainConfig,
+    "03_evaluate": EvaluateConfig,
+    "04_compare": CompareConfig,
+    "06_publish": PublishConfig,
+}

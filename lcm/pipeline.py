@@ -3,16 +3,16 @@
 Each executed notebook is kept, as it is and as a page without code: that is the report of the run.
 """
 
-import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lcm.errors import ConfigError, LcmError, NothingToDo, closest, require
+from lcm.config import CONFIGS, Params
+from lcm.errors import ConfigError, LcmError, NothingToDo, choose, closest, require
 from lcm.paths import RunDir, packaged_file, write_atomic
 
 RUNS = Path("reports/runs")
@@ -24,8 +24,36 @@ class Preset:
     """Notebooks and the parameters that differ from their defaults."""
 
     name: str
-    notebooks: tuple[str, ...]  # names in notebooks/, without .ipynb
+    notebooks: tuple[str, ...]  # keys of CONFIGS
     parameters: Mapping[str, Any]
+    about: str = ""  # one line: what it runs
+
+    @property
+    def configs(self) -> dict[str, type[Params]]:
+        """The parameters of each notebook; raises ConfigError for an unknown notebook."""
+        return {notebook: choose(CONFIGS, notebook, "notebook") for notebook in self.notebooks}
+
+    def values(self, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return what each notebook gets, where it takes text a number as text.
+
+        Raises ConfigError for a parameter that none of the notebooks knows, and for a wrong value.
+        """
+        parameters, found = {**self.parameters, **overrides}, {}
+        names = {one.name for config in self.configs.values() for one in fields(config)} - {RUN_DIR}
+        if unknown := sorted(parameters.keys() - names):
+            raise ConfigError(f"unknown parameter {unknown[0]!r}; {closest(unknown[0], names)}")
+        for notebook, config in self.configs.items():
+            kinds = {one.name: one.type for one in fields(config)}
+            its_own = {name: value for name, value in parameters.items() if name in kinds}
+            for name, value in its_own.items():
+                if kinds[name] is str and type(value) in (int, float):
+                    its_own[name] = str(value)  # as of -p approved 7
+            try:
+                config.from_params(run_dir="", **its_own)
+            except ConfigError as error:
+                raise ConfigError(f"{error}; see: lcm run --params {self.name} --help") from error
+            found[notebook] = its_own
+        return found
 
 
 def preset_names() -> list[str]:
@@ -46,47 +74,27 @@ def load_preset(name_or_file: str) -> Preset:
         choices = ", ".join(preset_names())
         raise ConfigError(f"unknown preset {name_or_file!r}; choose from {choices}, or give the path of a .yaml file")
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Preset(path.stem, tuple(record["notebooks"]), dict(record.get("parameters") or {}))
+        text = path.read_text(encoding="utf-8")
+        record = yaml.safe_load(text)
+        about = text.partition("\n")[0].removeprefix("# ") if text.startswith("#") else ""
+        return Preset(path.stem, tuple(record["notebooks"]), dict(record.get("parameters") or {}), about)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is no preset; it needs a list `notebooks` and a mapping `parameters`") from error
-
-
-def notebook_parameters(notebook: str) -> dict[str, Any]:
-    """Return the parameters of a notebook with their default values, as written.
-
-    Raises ConfigError for an unknown notebook.
-    """
-    papermill = require("papermill", "notebooks")
-    path = _notebook_path(notebook)
-    return {name: found["default"] for name, found in papermill.inspect_notebook(path).items()}
-
-
-def _notebook_path(notebook: str) -> Path:
-    path = packaged_file("notebooks") / f"{notebook}.ipynb"
-    if not path.is_file():
-        choices = ", ".join(sorted(one.stem for one in packaged_file("notebooks").glob("0*.ipynb")))
-        raise ConfigError(f"unknown notebook {notebook!r}; choose from {choices}")
-    return path
 
 
 def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -> RunDir:
     """Execute the preset's notebooks with `overrides` and return the folder of what they made.
 
     `out` is that folder (default: reports/runs/<preset>). Each executed notebook is kept as .ipynb and .html,
-    also when it fails. A notebook that finds nothing to do ends the run well. Raises ConfigError for a parameter that
-    none of the notebooks knows, and LcmError with the message of a notebook's own error.
+    also when it fails. A notebook that finds nothing to do ends the run well. Raises ConfigError, before anything runs,
+    for a parameter that none of the notebooks knows or that has a wrong value, and LcmError with the message of a
+    notebook's own error.
     """
-    parameters = {**preset.parameters, **overrides}
-    known = {notebook: notebook_parameters(notebook) for notebook in preset.notebooks}
-    names = {name for its in known.values() for name in its} - {RUN_DIR}
-    for name in parameters.keys() - names:
-        raise ConfigError(f"unknown parameter {name!r}; {closest(name, names)}")
+    parameters = preset.values(overrides)
     folder = RunDir.at(out or RUNS / preset.name)
     folder.forget_outcome()
-    for place, (notebook, defaults) in enumerate(known.items(), start=1):
-        print(f"[{place}/{len(known)}] {notebook}", file=sys.stderr, flush=True)
-        its_own = {name: _of_kind(value, defaults[name]) for name, value in parameters.items() if name in defaults}
+    for place, (notebook, its_own) in enumerate(parameters.items(), start=1):
+        print(f"[{place}/{len(parameters)}] {notebook}", file=sys.stderr, flush=True)
         try:
             _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
         except NothingToDo as end:
@@ -95,20 +103,15 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     return folder
 
 
-def _of_kind(value: Any, default: str) -> Any:
-    """Return a number as text where the parameter, by its default as written, is text: `-p approved 7` is."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if is_number and default.strip()[:1] in ("'", '"') else value
-
-
 def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> None:
     papermill = require("papermill", "notebooks")
     dead_kernel = require("nbclient.exceptions", "notebooks").DeadKernelError
     executed = folder.path / f"{notebook}.ipynb"
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):  # of papermill and its kernel client: no user can act on them
             papermill.execute_notebook(
-                _notebook_path(notebook),
+                packaged_file("notebooks") / f"{notebook}.ipynb",
                 executed,
                 dict(parameters),
                 kernel_name="python3",
@@ -126,15 +129,6 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> No
     finally:
         if executed.exists():
             _write_html(executed)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what papermill and its kernel client say that no user can act on."""
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _write_html(executed: Path) -> None:

@@ -8,14 +8,13 @@ version. Whether a model is good is the gate's decision, which is only written d
 
 import getpass
 import json
-import os
 import re
 import secrets
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from lcm.captioning.captioner import (
     CURRENT,
     SHIPPED,
     SHIPPED_BUNDLE,
+    current_folder,
     current_version,
     load_tested,
     models_folder,
@@ -34,11 +34,11 @@ from lcm.captioning.captioner import (
 )
 from lcm.errors import BundleError, ConfigError, LcmError, PublishError
 from lcm.features.encoders import file_sha256
-from lcm.paths import packaged_file, sync_folder, write_atomic
+from lcm.paths import packaged_file, write_atomic
 
 HISTORY, LOCK = "history.jsonl", ".lock"
 LOCK_WAIT_S = 120.0  # a publish copies some megabytes and tries the model out: seconds
-INCOMING, REMOVED = ".incoming-", ".removed-"  # what hidden folders begin with; only the holder of the lock has any
+HIDDEN = ".lcm-"  # what folders that come or go begin with; only the holder of the lock has any
 KEEP = 5  # versions that prune leaves
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a version: a folder's name on any system
 RESERVED = (CURRENT, SHIPPED, HISTORY)
@@ -48,10 +48,10 @@ FOUND = "found"  # current was changed by hand, or by one that was killed before
 
 
 def _user() -> str:
-    name = "unknown"
-    with suppress(OSError, KeyError):
-        name = getpass.getuser()
-    return f"{name}@{socket.gethostname()}"
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"unknown@{socket.gethostname()}"
 
 
 @dataclass(frozen=True)
@@ -130,22 +130,22 @@ def publish(
                 f"{folder} was judged against {instead_of} and {current} is current by now; nothing was published: "
                 "let the gate judge it again"
             )
-        incoming = models / f"{INCOMING}{secrets.token_hex(8)}"
+        incoming = _hidden(models)
         try:
-            manifest = _copy_bundle(folder, incoming)
+            version = _free_name(_copy_bundle(folder, incoming), incoming, models)
             load_tested(incoming)
-            version, is_there = _place_for(manifest.name, incoming, models)
-            if not is_there:
+            known = (models / version).exists() and not _fault_in(models / version)
+            if not known:
                 if (models / version).exists():  # damaged
-                    (models / version).rename(models / f"{REMOVED}{secrets.token_hex(8)}")
+                    (models / version).rename(_hidden(models))
                 incoming.rename(models / version)
-                sync_folder(models)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
-        add_event(models, Event(PUBLISH, version, current, reason, decision or {}))
+        event = Event(PUBLISH, version, current, reason, decision or {})
+        add_event(models, event)
         if make_current and version != current:
-            _point_to(models, Event(PROMOTE, version, current, reason, decision or {}))
-    return Change(version, current, is_there)
+            _point_to(models, replace(event, action=PROMOTE))
+    return Change(version, current, known)
 
 
 def promote(version: str, reason: str = "") -> Change:
@@ -182,19 +182,15 @@ def rollback(reason: str = "") -> Change:
 def prune(keep: int = KEEP) -> tuple[str, ...]:
     """Remove published versions but the `keep` newest that are whole; returns what was removed.
 
-    The current one, the one that a rollback goes back to and what was never published here always stay. Raises
-    ConfigError for keep below 0.
+    The current one, the one that a rollback goes back to and what was never published here always stay.
     """
-    if keep < 0:
-        raise ConfigError(f"keep is {keep}; it must be at least 0")
     models = models_folder()
     with _locked(models):
         found = [one for one in all_versions() if one.published and one.name != SHIPPED]
         newest = [one.name for one in reversed(found) if not one.fault][:keep]
         removed = [one for one in found if not (one.is_current or one.is_before or one.name in newest)]
         for one in removed:
-            hidden = models / f"{REMOVED}{secrets.token_hex(8)}"
-            one.folder.rename(hidden)
+            one.folder.rename(hidden := _hidden(models))
             add_event(models, Event(PRUNE, one.name, current_version(models)))
             shutil.rmtree(hidden, ignore_errors=True)
     return tuple(one.name for one in removed)
@@ -207,16 +203,12 @@ def all_versions() -> list[Version]:
     """
     models = models_folder()
     events, current = read_history(models), current_version(models)
-    published: dict[str, Event] = {}  # in the order of the latest times
-    for event in (one for one in events if one.action == PUBLISH):
-        published.pop(event.version, None)
-        published[event.version] = event
-    order = list(published)
-    names = sorted(_folders(models), key=lambda name: (order.index(name) if name in published else -1, name))
+    published = {one.version: (place, one) for place, one in enumerate(events) if one.action == PUBLISH}  # the latest
+    names = sorted(_folders(models), key=lambda name: (published[name][0] if name in published else -1, name))
     if current not in (SHIPPED, *names):
         names.append(current)  # it is gone, or a link leads elsewhere
     folders = {
-        name: Path(name) if Path(name).is_absolute() else version_folder(models, name) for name in [SHIPPED, *names]
+        name: current_folder(models) if name == current else version_folder(models, name) for name in [SHIPPED, *names]
     }
     faults = {name: _fault_in(folder) for name, folder in folders.items()}
     before = next((name for name in versions_before(events, current) if faults.get(name) == ""), "")
@@ -228,7 +220,7 @@ def all_versions() -> list[Version]:
             is_current=name == current,
             is_before=name == before,
             fault=faults[name],
-            published=published.get(name),
+            published=published[name][1] if name in published else None,
             metrics={} if faults[name] else Manifest.load(folder).metrics,
         )
         for name, folder in folders.items()
@@ -282,7 +274,7 @@ def _locked(models: Path) -> Iterator[None]:
         models.mkdir(parents=True, exist_ok=True)
         with FileLock(models / LOCK, timeout=LOCK_WAIT_S):
             for path in models.iterdir():
-                if path.name.startswith((INCOMING, REMOVED)):
+                if path.name.startswith(HIDDEN):
                     shutil.rmtree(path, ignore_errors=True)
             current = current_version(models)
             changes = [one.version for one in read_history(models) if one.action not in (PUBLISH, PRUNE)]
@@ -300,39 +292,30 @@ def _locked(models: Path) -> Iterator[None]:
         ) from error
 
 
-def _copy_bundle(folder: Path, incoming: Path) -> Manifest:
-    """Copy what a bundle's manifest names, and nothing else, to a new folder, on the disk for good.
+def _hidden(models: Path) -> Path:
+    return models / f"{HIDDEN}{secrets.token_hex(8)}"
 
-    Returns the copy's manifest, for the bundle may be exported anew meanwhile. Loading the copy verifies it.
-    """
-    incoming.mkdir()
+
+def _copy_bundle(folder: Path, incoming: Path) -> str:
+    """Copy what a bundle's manifest names, and nothing else, to a new folder; returns the bundle's name."""
     manifest = Manifest.load(folder)
     if not NAME.fullmatch(manifest.name) or manifest.name in RESERVED:
         raise BundleError(
             f"{folder} has the name {manifest.name!r}, which no version can have; use up to 100 letters, digits, '.', "
             f"'_' and '-', and none of {', '.join(RESERVED)}"
         )
+    verify(folder, manifest)
+    incoming.mkdir()
     for name in [*manifest.files, MANIFEST]:
-        source = folder / Path(name).name
-        if not source.is_file():
-            raise BundleError(f"the bundle {folder} lacks {name}; copy it again or export it again")
-        with source.open("rb") as original, (incoming / source.name).open("xb") as copy:
-            shutil.copyfileobj(original, copy, 1 << 20)
-            copy.flush()
-            os.fsync(copy.fileno())
-    sync_folder(incoming)
-    return Manifest.load(incoming)
+        shutil.copyfile(folder / name, incoming / name)
+    return manifest.name
 
 
-def _place_for(name: str, incoming: Path, models: Path) -> tuple[str, bool]:
-    """Return the version that a bundle becomes, and whether it is there already, whole."""
+def _free_name(name: str, incoming: Path, models: Path) -> str:
+    """Return the version that a bundle becomes: its name, and more where another bundle has that."""
     digest = short_digest(incoming)
-    for version in (name, f"{name}-{digest}"):
-        if not (models / version).exists():
-            return version, False
-        if short_digest(models / version) == digest:
-            return version, not _fault_in(models / version)
-    return version, False  # a damaged manifest stands in its place
+    is_free = not (models / name).exists() or short_digest(models / name) == digest
+    return name if is_free else f"{name}-{digest}"
 
 
 def _point_to(models: Path, event: Event) -> None:

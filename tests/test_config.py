@@ -8,12 +8,10 @@ from pathlib import Path
 import papermill
 import pytest
 
-from lcm import config as config_module
-from lcm.config import KINDS, LIMITS, EvaluateConfig, Params, PrepareConfig, TrainConfig, parameters_table
+from lcm.config import CONFIGS, KINDS, LIMITS, EvaluateConfig, Params, PrepareConfig, TrainConfig, parameters_table
 from lcm.errors import ConfigError
 
 NOTEBOOKS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "notebooks").glob("0*.ipynb"))}
-CONFIGS = {name: getattr(config_module, f"{name[3:].capitalize()}Config") for name in NOTEBOOKS}
 FIELDS = [(config, one) for config in CONFIGS.values() for one in fields(config)]
 BEYOND = {  # values that each limit refuses, and some that it accepts
     "above 0": ([0, -1], [1]),

@@ -20,7 +20,7 @@ from lcm.data.sample import generate
 from lcm.features.encoders import ENCODERS
 from lcm.models import MODELS
 from lcm.paths import home
-from lcm.pipeline import load_preset, preset_names
+from lcm.pipeline import preset_names
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in ROOT.glob("docs/*.md")}
@@ -142,28 +142,6 @@ def test_every_preset_encoder_model_and_tagger_is_named():
         assert f"`{name}`" in PAGES["docs/training.md"], name
     for name in TAG_SCORERS:
         assert f"`{name}`" in PAGES["docs/tags.md"], name
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_presets_name_notebooks_that_are_there(name):
-    for notebook in load_preset(name).notebooks:
-        assert (ROOT / "notebooks" / f"{notebook}.ipynb").exists()
-
-
-@pytest.mark.parametrize("command", ["contributions", "models"])
-def test_every_action_is_shown(command):
-    shown = subprocess.run([sys.executable, "-m", "lcm", command, "--help"], capture_output=True, text=True).stdout
-    actions = re.findall(r"^  (\w+) ", shown[shown.index("Commands:") :], flags=re.MULTILINE)
-    page = PAGES[{"contributions": "docs/corrections.md", "models": "docs/operations.md"}[command]]
-    assert actions
-    for action in actions:
-        assert f"lcm {command} {action}" in page, action
-
-
-def test_the_generated_tables_are_those_of_the_code():
-    subprocess.run(
-        [sys.executable, "-m", "cogapp", "--check", *sorted(PAGES)], cwd=ROOT, check=True, capture_output=True
-    )
 
 
 def figures(row: str) -> list[str]:

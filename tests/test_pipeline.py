@@ -11,10 +11,9 @@ from lcm.captioning.captioner import load_captioner
 from lcm.cli import main
 from lcm.data.text import RESERVED
 from lcm.errors import ConfigError, LcmError
-from lcm.pipeline import Preset, load_preset, notebook_parameters, preset_names, run
+from lcm.pipeline import Preset, load_preset, preset_names, run
 from tests.fakes.tiny_blip import make_blip
 
-ROOT = Path(__file__).resolve().parents[1]
 QUICK = {  # a run of some seconds, without anything pretrained
     "encoder": "efficientnet_lite0",
     "encoder_weights": "random",
@@ -115,10 +114,11 @@ def test_one_image_is_a_clear_error(tmp_path):
 
 def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
-    arguments = ["-p", "approved", "7"]  # text that looks like a number
+    arguments = ["-p", "approved=7"]  # text that looks like a number
     assert main(["run", "--params", "retrain", "--out", str(tmp_path / "run"), *arguments]) == 0
-    said = capfd.readouterr().err
+    printed, said = capfd.readouterr()
     assert "there is no contribution that can train; nothing is trained" in said
+    assert printed == f"Notebooks, HTML, figures and metrics.json: {tmp_path}/run\n", "there is no bundle"
     assert "[1/5] 01_prepare" in said
     assert "[2/5]" not in said
     assert not (tmp_path / "run" / "bundle").exists()
@@ -127,12 +127,10 @@ def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, cap
 # Presets and parameters
 
 
-def test_every_preset_loads_and_sets_known_parameters_only():
-    assert preset_names() == sorted(path.stem for path in (ROOT / "notebooks" / "params").glob("*.yaml"))
-    for name in preset_names():
-        preset = load_preset(name)
-        known = {parameter for notebook in preset.notebooks for parameter in notebook_parameters(notebook)}
-        assert set(preset.parameters) <= known
+def test_every_preset_says_what_it_runs_and_sets_what_notebooks_know():
+    for preset in map(load_preset, preset_names()):
+        assert preset.about.endswith(".")
+        assert set(preset.values({})) == set(preset.notebooks), "all that it sets is known and right"
 
 
 def test_the_original_s_settings():
@@ -159,9 +157,11 @@ def test_a_file_that_is_no_preset_is_refused(text, tmp_path):
     [
         (load_preset("sample"), {"epoch": 3}, r"unknown parameter 'epoch'; did you mean 'epochs'\? choose from"),
         (Preset("mine", ("09_fly",), {}), {}, "unknown notebook '09_fly'; choose from 00_explore, 01_prepare"),
+        (load_preset("sample"), {"epochs": "three"}, "epochs is 'three'; it must be a whole number; see: lcm run"),
+        (load_preset("retrain"), {"text_share": 1.5}, "text_share is 1.5; it must be 0 to 1; see: lcm run --params"),
     ],
 )
-def test_what_is_unknown_stops_the_run_before_it_starts(preset, overrides, said, tmp_path):
+def test_what_is_unknown_or_wrong_stops_the_run_before_it_starts(preset, overrides, said, tmp_path):
     with pytest.raises(ConfigError, match=said):
         run(preset, overrides, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -80,13 +80,9 @@ def test_a_notebook_only_calls(path):
     [
         ("def score(): ...", "line 1 defines score"),
         ("for image in images:\n    show(image)", "a loop: for image in images:"),
-        ("names = [image.name for image in images]", "a loop: for image in images"),
         ("data_dir = '/srv/photos'", "an absolute path: /srv/photos"),
-        ("data_dir = 'C:/photos'", "an absolute path: C:/photos"),
-        ("from subprocess import run", "a shell escape: subprocess"),
         ("os.system('ls')", "a shell escape: system"),
         ("!ls", "line 1 is not plain Python; shell escapes and magics are not allowed"),
-        ("%pip install lcm", "line 1 is not plain Python; shell escapes and magics are not allowed"),
         ('report = evaluate(config, split="dev")\nreport.show(title="a / b", figure="figures/best.png")', None),
     ],
 )

@@ -286,18 +286,6 @@ def test_secrets_are_in_nothing_that_is_kept_or_printed(ran, copy):
         assert copy.encode() not in data, path
 
 
-def test_the_clone_is_as_it_was(ran):
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=ran.clone, capture_output=True, text=True, check=True)
-    assert status.stdout == ""
-
-
-def test_the_steps_run_again_end_well(ran, copy):
-    """J01: the fetch brings nothing new, and the release asked for is none."""
-    before = ran.printed
-    ran.run({"run": "make contributions"}, {"LCM_STORE_URL": copy})
-    assert "29 contributions are here, 0 of them new" in ran.printed.removeprefix(before)
-
-
 def test_the_release_holds_the_bundle_and_the_summary(ran):
     (release,) = [step for job, step in steps("retrain") if job == "publish" and "run" in step]
     ran.calls.unlink(missing_ok=True)

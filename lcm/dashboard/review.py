@@ -19,7 +19,7 @@ from lcm.dashboard.widgets import SENT_ON_LEAVING, error_note, image, note
 from lcm.errors import LcmError
 from lcm.evaluation.gallery import thumbnail
 from lcm.paths import newest_first
-from lcm.retraining.select import KEPT_OUT, SUSPECTS, current_parent
+from lcm.retraining.select import KEPT_OUT, QUARANTINED, SEEN, SUSPECTS, current_parent
 
 PAGE_SIZE = 10  # contributions
 DEFAULT_REASON = "revoked on the dashboard"
@@ -47,7 +47,7 @@ def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
     seen, quarantined = set(), set()
     with suppress(LcmError, OSError):  # a current model that is damaged has seen nothing
         current = current_parent()
-        seen, quarantined = current.seen, current.quarantined
+        seen, quarantined = current.ids(SEEN), current.ids(QUARANTINED)
     approved, reasons = store.approved(), latest_reasons(runs)
     found = [
         Pending(one, reasons.get(one.id, KEPT_OUT if one.id in quarantined else ""), one.id in approved)

@@ -8,7 +8,7 @@ Markdown in which no text can become markup, and shows no caption.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lcm.captioning.bundle import Manifest
@@ -40,9 +40,6 @@ class Part:
     new: Sequence[str]
     current: Sequence[str]
 
-    def __len__(self) -> int:
-        return len(self.references)
-
 
 @dataclass(frozen=True)
 class Check:
@@ -61,6 +58,7 @@ class Decision:
     checks: tuple[Check, ...]
     numbers: Mapping[str, float] = field(default_factory=dict)  # CIDEr and WER of both models on each part
     notes: tuple[str, ...] = ()
+    version: str = ""  # that the new model was published as; empty: it was not
 
     @property
     def publish(self) -> bool:
@@ -75,7 +73,7 @@ class Decision:
         return ". ".join([said, *self.notes])
 
     def as_record(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
+        """Return everything but the version, for gate.json and the history."""
         return {
             "publish": self.publish,
             "reason": self.reason,
@@ -83,10 +81,14 @@ class Decision:
             "checks": [asdict(one) for one in self.checks],
         }
 
-    def as_markdown(self) -> str:
-        """Return the decision as two tables and a sentence."""
-        record = self.as_record()
-        return "\n\n".join([*_tables(record), f"**{'Passed' if self.publish else 'Refused'}**: {_text(self.reason)}"])
+    def as_metrics(self) -> dict[str, float | str]:
+        """Return what metrics.json keeps."""
+        return {
+            "gate": "passed" if self.publish else "refused",
+            "gate_reason": self.reason,
+            "published_version": self.version,
+            **{f"gate_{name}": value for name, value in self.numbers.items()},
+        }
 
 
 def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
@@ -95,18 +97,30 @@ def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
     `stand_in`: the base is the generated sample, for there was none; nothing that was trained on it is published.
     Raises DataError when the base has fewer than two images that can be scored.
     """
-    checks, numbers = [], {}
-    notes: list[str] = []
     new, current = _scores(base.new, base.references), _scores(base.current, base.references)
-    numbers |= _numbers("base", new, current)
-    checks += _no_worse(new, current)
-    if len(contributed) < FEW:
-        notes.append(f"{len(contributed)} held-out contributions are fewer than {FEW}: the base alone decided")
+    numbers, notes = _numbers("base", new, current), []
+    cider, wer = _paired("cider", new, current), _paired("wer", new, current)
+    checks = [
+        Check("CIDEr on the base", cider.low > -MARGIN, f"the lower bound is above −{MARGIN}", cider),
+        Check("WER on the base", wer.high < MARGIN, f"the upper bound is below +{MARGIN}", wer),
+    ]
+    if len(contributed.references) < FEW:
+        few = f"{len(contributed.references)} held-out contributions are fewer than {FEW}"
+        notes.append(f"{few}: the base alone decided")
     else:
         new, current = (_scores(each, contributed.references) for each in (contributed.new, contributed.current))
         numbers |= _numbers("contributed", new, current)
-        checks += _better(new, current)
-        checks.append(_fits(contributed, new))
+        cider, wer = _paired("cider", new, current), _paired("wer", new, current)
+        # Contributions whose captions belong to other images teach a model to write like them whatever it sees; that
+        # raises every score on them but this one.
+        turned = [*contributed.new[1:], *contributed.new[:1]]
+        fit = _paired("cider", new, _scores(turned, contributed.references))
+        rule = "captions fit their own images better than their neighbours', the lower bound is above 0"
+        checks += [
+            Check("CIDEr on contributions", cider.value > 0, "it rises", cider),
+            Check("WER on contributions", wer.value <= 0, "it does not rise", wer),
+            Check("captions look at the image", fit.low > 0, rule, fit),
+        ]
     if stand_in:
         rule = "name the data set that the current model knows with -p data_dir or LCM_DATASET_URL"
         checks.append(Check("base data", False, f"the generated sample stands in for it; {rule}"))
@@ -133,55 +147,10 @@ def _paired(metric: str, new: Scores, other: Scores) -> Interval:
     return bootstrap_difference([ours for ours, _ in both], [theirs for _, theirs in both])
 
 
-def _no_worse(new: Scores, current: Scores) -> list[Check]:
-    cider, wer = _paired("cider", new, current), _paired("wer", new, current)
-    return [
-        Check("CIDEr on the base", cider.low > -MARGIN, f"the lower bound is above −{MARGIN}", cider),
-        Check("WER on the base", wer.high < MARGIN, f"the upper bound is below +{MARGIN}", wer),
-    ]
-
-
-def _better(new: Scores, current: Scores) -> list[Check]:
-    cider, wer = _paired("cider", new, current), _paired("wer", new, current)
-    return [
-        Check("CIDEr on contributions", cider.value > 0, "it rises", cider),
-        Check("WER on contributions", wer.value <= 0, "it does not rise", wer),
-    ]
-
-
-def _fits(part: Part, new: Scores) -> Check:
-    """Return whether captions fit their own images better than other ones.
-
-    Contributions whose captions belong to other images teach a model to write like them whatever it sees; that raises
-    every score on them but this one.
-    """
-    turned = [*part.new[1:], *part.new[:1]]
-    interval = _paired("cider", new, _scores(turned, part.references))
-    rule = "captions fit their own images better than their neighbours', the lower bound is above 0"
-    return Check("captions look at the image", interval.low > 0, rule, interval)
-
-
 # A run's decision
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of the new model."""
-
-    decision: Decision
-    version: str = ""  # that it was published as; empty: it was not
-
-    def as_metrics(self) -> dict[str, float | str]:
-        """Return what metrics.json keeps."""
-        return {
-            "gate": "passed" if self.decision.publish else "refused",
-            "gate_reason": self.decision.reason,
-            "published_version": self.version,
-            **{f"gate_{name}": value for name, value in self.decision.numbers.items()},
-        }
-
-
-def read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
+def _read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
     """Return the base's and the contributions' held-out images, as 04_compare has captioned them with both models.
 
     Raises DataError when it has not.
@@ -202,25 +171,24 @@ def read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
     return part(contributed=False), part(contributed=True)
 
 
-def decide(run: RunDir, config: PublishConfig) -> Outcome:
+def decide(run: RunDir, config: PublishConfig) -> Decision:
     """Let the gate judge, publish the run's bundle where it may be, and write gate.json, whatever publishing does.
 
     Where 01_prepare has not noted what the base data are, they count as generated. Raises DataError when other models
     were compared than the run's and the one that is current by now, or on images that train; PublishError when
     publishing fails.
     """
-    base, contributed = read_parts(run, config)
+    base, contributed = _read_parts(run, config)
     decision = judge(base, contributed, stand_in=run.read_metrics().get("generated_data") != 0)
-    _write(run, decision, "")
-    version = ""
+    _write(run, decision)
     if decision.publish and config.publish:
-        version = _publish(run, config, decision)
-        _write(run, decision, version)
-    return Outcome(decision, version)
+        decision = replace(decision, version=_publish(run, config, decision))
+        _write(run, decision)
+    return decision
 
 
-def _write(run: RunDir, decision: Decision, version: str) -> None:
-    (run.path / GATE).write_text(json.dumps(decision.as_record() | {"version": version}, indent=1) + "\n")
+def _write(run: RunDir, decision: Decision) -> None:
+    (run.path / GATE).write_text(json.dumps(decision.as_record() | {"version": decision.version}, indent=1) + "\n")
 
 
 def _publish(run: RunDir, config: PublishConfig, decision: Decision) -> str:
@@ -251,9 +219,8 @@ def _publish(run: RunDir, config: PublishConfig, decision: Decision) -> str:
 
 def published_version(run: RunDir) -> str:
     """Return the version that the run has published, empty where it has not: refused, cut short, or not asked to."""
-    version = run.read_metrics().get("published_version")
-    passed = _read_gate(run).get("publish") is True
-    return version if passed and isinstance(version, str) and NAME.fullmatch(version) else ""
+    gate = _read_gate(run)
+    return gate["version"] if gate.get("publish") is True and NAME.fullmatch(gate["version"]) else ""
 
 
 def summarise(run: RunDir) -> str:
@@ -264,7 +231,7 @@ def summarise(run: RunDir) -> str:
     if not run.metrics.is_file() and not list(run.path.glob("*.ipynb")):
         raise DataError(f"{run.path} holds no run; give the folder of one, such as reports/runs/retrain")
     metrics, gate = run.read_metrics(), _read_gate(run)
-    parts = ["## Retraining", _verdict(run, gate), *(_tables(gate) if gate else ())]
+    parts = ["## Retraining", _verdict(gate)]
     for title, names in (("held-out images, new model", SCORES), ("contributions", COUNTS)):
         rows = [(_text(name.replace("_", " ")), _number(metrics[name])) for name in names if name in metrics]
         parts += [_table((title, ""), rows)] if rows else []
@@ -278,25 +245,20 @@ def _read_gate(run: RunDir) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _verdict(run: RunDir, gate: dict[str, Any]) -> str:
+def _verdict(gate: Mapping[str, Any]) -> str:
+    """Return what gate.json holds as a sentence and two tables: the checks, and the numbers of both models."""
     if not gate:
         return "**Nothing is published**: the run ended before the gate. Its last notebook says why."
-    version = published_version(run)
-    if version:
-        return f"**Published** as {_text(version)}: {_text(gate['reason'])}"
-    return f"**{'Passed, not published' if gate['publish'] else 'Refused'}**: {_text(gate['reason'])}"
-
-
-def _tables(gate: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the checks, and the numbers of both models, of a decision's record."""
+    verdict = "Refused"
+    if gate["publish"]:
+        verdict = f"Published as {_text(gate['version'])}" if gate["version"] else "Passed, not published"
     numbers = gate["numbers"]
-    measured = [name.removesuffix("_new") for name in numbers if name.endswith("_new")]
     both = [
         (_text(name.replace("_", " ")), _number(numbers.get(f"{name}_current")), _number(numbers[f"{name}_new"]))
-        for name in measured
+        for name in (name.removesuffix("_new") for name in numbers if name.endswith("_new"))
     ]
     checks = _table(("check", "found (95 %)", "rule", "holds"), map(_check_row, gate["checks"]))
-    return checks, _table(("", "current", "new"), both)
+    return f"**{verdict}**: {_text(gate['reason'])}\n\n{checks}\n\n{_table(('', 'current', 'new'), both)}"
 
 
 def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,18 +2,16 @@
 
 Of the distinct images, in the order of arrival, nine train for each one that tests. A copy (the same picture re-saved,
 resized or slightly cropped) goes where its original is; a copy of an image that the base data set holds out stays out.
-
-Shapes: D numbers in pooled features.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from lcm.contributions.duplicates import CANDIDATES, MIN_COSINE, WIDTH, compare, direction_of, thumbnail
+from lcm.contributions.duplicates import CANDIDATES, MIN_COSINE, compare, direction_of, thumbnail
 from lcm.contributions.store import ContributedImage, Revocation
 from lcm.data.dataset import Dataset
 from lcm.data.images import read_image
@@ -22,6 +20,7 @@ from lcm.features.cache import EncodedImages
 from lcm.features.encoders import ENCODERS
 
 TRAIN, TEST = "train", "test"
+HELD_OUT = ""  # the split of a copy of what the base holds out: it takes no part
 EVERY = 10  # the image of each ten that tests, the last
 
 
@@ -29,83 +28,57 @@ EVERY = 10  # the image of each ten that tests, the last
 class Placement:
     """Where each contributed image belongs."""
 
-    splits: dict[str, str] = field(default_factory=dict)  # image_id -> train or test
-    held_out: dict[str, str] = field(default_factory=dict)  # image_id -> the held-out image of the base that it copies
+    splits: dict[str, str] = field(default_factory=dict)  # image_id -> train, test or held out
     copies: dict[str, str] = field(default_factory=dict)  # image_id -> the image, base or contributed, that it copies
 
-
-@dataclass(frozen=True)
-class Picture:
-    """An image to compare."""
-
-    image_id: str
-    key: str  # sha256 of its bytes
-    path: Path
-    features: np.ndarray  # pooled [D]
+    @property
+    def held_out(self) -> int:
+        """How many images take no part."""
+        return sum(split == HELD_OUT for split in self.splits.values())
 
 
-class KnownPictures:
-    """Pictures that later ones are compared with."""
+class Pictures:
+    """Images with their features, in order: each is compared with those before it, as the encoder sees them."""
 
-    def __init__(self, pictures: Sequence[Picture], side: int):
-        """Know these; `side` is what the encoder's pictures have, in pixels, for they are compared as it sees them."""
-        self._side = side
-        self._pictures: list[Picture] = []
-        self._places: dict[str, int] = {}  # key -> place
-        self._directions = np.zeros((max(64, len(pictures)), WIDTH), np.float32)  # room for more than there are
-        self._thumbnails: dict[int, np.ndarray | None] = {}
-        for picture in pictures:
-            self.add(picture)
+    def __init__(self, paths: Mapping[str, Path], encoded: EncodedImages):
+        """Take those of the images, image_id -> path, that have features."""
+        self.names = [name for name in paths if name in encoded.keys]
+        self._places = {name: place for place, name in enumerate(self.names)}
+        self._paths, self._keys = paths, encoded.keys
+        self._first = {self._keys[name]: name for name in reversed(self.names)}  # of those with the same bytes
+        self._side = choose(ENCODERS, encoded.encoder.name, "encoder").size
+        self._thumbnails: dict[str, np.ndarray | None] = {}
+        if self.names:
+            store, (rows,) = encoded.features(self.names, "pooled")
+            self._directions = np.stack([direction_of(store[row]) for row in rows])
 
-    def add(self, picture: Picture) -> None:
-        """Know one more."""
-        place = len(self._pictures)
-        if place == len(self._directions):
-            self._directions = np.concatenate([self._directions, np.zeros_like(self._directions)])
-        self._directions[place] = direction_of(picture.features)
-        self._pictures.append(picture)
-        self._places.setdefault(picture.key, place)
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
 
-    def originals_of(self, picture: Picture) -> list[Picture]:
-        """Return the known pictures that this one is a copy of, the best fitting first.
+    def originals_of(self, name: str) -> list[str] | None:
+        """Return the images before it that an image is a copy of, the best fitting first; None: it cannot be read.
 
-        Of those with the same bytes, the first that became known stands for all. A known picture that cannot be read
-        any more is skipped; raises BadImageError or OSError when that is so of the one that is asked about.
+        Of those with the same bytes, the first stands for all.
         """
-        if picture.key in self._places:
-            return [self._pictures[self._places[picture.key]]]
-        cosines = self._directions[: len(self._pictures)] @ direction_of(picture.features)
-        best = np.argsort(-cosines, kind="stable")[:CANDIDATES]
-        places = [int(place) for place in best if cosines[place] >= MIN_COSINE]
-        places = [place for place in places if self._thumbnail(place) is not None]
-        if not places:
+        place, same = self._places[name], self._first[self._keys[name]]
+        if same != name:
+            return [same]
+        if self._thumbnail(name) is None:
+            return None
+        cosines = self._directions[:place] @ self._directions[place]
+        best = [one for one in np.argsort(-cosines, kind="stable")[:CANDIDATES] if cosines[one] >= MIN_COSINE]
+        readable = [self.names[one] for one in best if self._thumbnail(self.names[one]) is not None]
+        if not readable:
             return []
-        fit = compare(self._read(picture), np.stack([self._thumbnail(place) for place in places]))
-        return [self._pictures[places[rank]] for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
+        fit = compare(self._thumbnail(name), np.stack([self._thumbnail(one) for one in readable]))
+        return [readable[rank] for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
 
-    def _thumbnail(self, place: int) -> np.ndarray | None:
-        if place not in self._thumbnails:
-            self._thumbnails[place] = None
-            with suppress(BadImageError, OSError):
-                self._thumbnails[place] = self._read(self._pictures[place])
-        return self._thumbnails[place]
-
-    def _read(self, picture: Picture) -> np.ndarray:
-        return thumbnail(read_image(picture.path, self._side))
-
-
-class _Turns:
-    """Which split the next distinct image belongs to: the tenth, twentieth, … tests, or the next that can."""
-
-    def __init__(self) -> None:
-        self._images = self._tests = 0
-
-    def take(self, split: str = "") -> str:
-        """Return the next image's split, which is `split` where that is known already."""
-        self._images += 1
-        split = split or (TEST if self._images // EVERY > self._tests else TRAIN)
-        self._tests += split == TEST
-        return split
+    def _thumbnail(self, name: str) -> np.ndarray | None:
+        if name not in self._thumbnails:
+            self._thumbnails[name] = None
+            with suppress(BadImageError, OSError):  # it may just have been revoked
+                self._thumbnails[name] = thumbnail(read_image(self._paths[name], self._side))
+        return self._thumbnails[name]
 
 
 def place_images(
@@ -113,7 +86,7 @@ def place_images(
     revoked: Sequence[Revocation],
     dataset: Dataset,
     encoded: EncodedImages,
-    earlier: Mapping[str, str] | None = None,
+    earlier: Mapping[str, str],
 ) -> Placement:
     """Place the images, given in the order of arrival, that `encoded` has; others are in no list.
 
@@ -121,65 +94,35 @@ def place_images(
     model has learned from those that train. Images of which all is revoked, and those that cannot be read, keep their
     place in the order, so that others move between train and test as little as can be known of what is gone.
     """
-    earlier, turns, placement = earlier or {}, _Turns(), Placement()
     base = [image for image in dataset.images if not image.is_contributed and image.split]
     base.sort(key=lambda image: image.split == TRAIN)  # of the same bytes, the first counts: one that is held out
-    split_of = {image.image_id: image.split for image in base}
-    side = choose(ENCODERS, encoded.encoder.name, "encoder").size
-    known = KnownPictures(list(_pictures({image.image_id: image.path for image in base}, encoded)), side)
-    sent = {picture.image_id: picture for picture in _pictures({one.image_id: one.path for one in images}, encoded)}
-    for one in _in_order(images, revoked):
-        picture = sent.get(one.image_id) if one else None
-        originals = None
-        if picture:
-            with suppress(BadImageError, OSError):  # it may just have been revoked
-                originals = [each.image_id for each in known.originals_of(picture)]
-        if originals is None:
-            turns.take()
-            continue
-        _place(placement, picture.image_id, originals, split_of, earlier, turns)
-        known.add(picture)
+    split_of = {image.image_id: TRAIN if image.split == TRAIN else HELD_OUT for image in base}
+    order = _in_order(images, revoked)
+    arrived = {image.image_id: image.path for image in order if image}
+    pictures = Pictures({image.image_id: image.path for image in base} | arrived, encoded)
+    placement, distinct, tests = Placement(), 0, 0
+    for image in order:
+        name = image.image_id if image else ""
+        originals = pictures.originals_of(name) if name in pictures else None
+        if not originals:  # a distinct image, or the place of one
+            distinct += 1
+            split = earlier.get(name) or (TEST if distinct // EVERY > tests else TRAIN)
+            tests += split == TEST
+        elif HELD_OUT in [split_of[one] for one in originals]:
+            split = HELD_OUT
+        else:
+            split = earlier.get(name) or split_of[originals[0]]
+        if originals is not None:
+            placement.splits[name] = split_of[name] = split
+        if originals:
+            placement.copies[name] = originals[0]
     return placement
 
 
-def _place(
-    placement: Placement,
-    name: str,
-    originals: Sequence[str],
-    split_of: Mapping[str, str],
-    earlier: Mapping[str, str],
-    turns: _Turns,
-) -> None:
-    """Place an image, of which those that it copies are in the base or placed already."""
-    if not originals:
-        placement.splits[name] = turns.take(earlier.get(name, ""))
-        return
-    placement.copies[name] = originals[0]
-    held_out = [placement.held_out.get(one, one) for one in originals]
-    held_out = [one for one in held_out if split_of.get(one, TRAIN) != TRAIN]
-    if held_out:
-        placement.held_out[name] = held_out[0]
-    else:
-        placement.splits[name] = earlier.get(name) or placement.splits.get(originals[0], TRAIN)
-
-
-def _pictures(paths: Mapping[str, Path], encoded: EncodedImages) -> Iterator[Picture]:
-    """Yield the images that have features."""
-    names = [name for name in paths if name in encoded.keys]
-    if names:
-        store, (rows,) = encoded.features(names, "pooled")
-        for name, row in zip(names, rows, strict=True):
-            yield Picture(name, encoded.keys[name], paths[name], store[row])
-
-
-def _in_order(images: Sequence[ContributedImage], revoked: Sequence[Revocation]) -> Iterator[ContributedImage | None]:
-    """Yield the images in the order of arrival, and None where one stood of which all is revoked."""
-    there = {one.image_sha256: one.first_id for one in images}
-    gone: dict[str, int] = {}
+def _in_order(images: Sequence[ContributedImage], revoked: Sequence[Revocation]) -> list[ContributedImage | None]:
+    """Return the images in the order of arrival, and None where one stood of which all is revoked."""
+    there: dict[str, ContributedImage] = {one.image_sha256: one for one in images}
+    first = {one.image_sha256: one.first_id for one in images}
     for line in revoked:
-        if line.image_sha256 in there:
-            there[line.image_sha256] = min(there[line.image_sha256], line.id)
-        else:
-            gone[line.image_sha256] = min(gone.get(line.image_sha256, line.id), line.id)
-    arrived = [(there[one.image_sha256], one) for one in images] + [(number, None) for number in gone.values()]
-    yield from (one for _, one in sorted(arrived, key=lambda each: each[0]))
+        first[line.image_sha256] = min(first.get(line.image_sha256, line.id), line.id)
+    return [there.get(digest) for digest in sorted(first, key=first.__getitem__)]

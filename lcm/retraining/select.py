@@ -8,18 +8,17 @@ live on in the weights of the parent model.
 import html
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Protocol
 
 import numpy as np
 
 from lcm import registry
 from lcm.captioning.bundle import WEIGHTS, Manifest
 from lcm.captioning.captioner import SHIPPED, current_folder, current_version, models_folder, version_folder
-from lcm.captioning.taggers import load_tag_scorer
+from lcm.captioning.taggers import DualEncoder, load_tag_scorer
 from lcm.config import PrepareConfig
 from lcm.contributions.store import ContributedImage, Contribution, ContributionStore, Revocation
 from lcm.contributions.text import id_ranges, parse_id_ranges
@@ -64,25 +63,9 @@ class ParentVersion:
     manifest: Manifest
     skipped: tuple[str, ...] = ()  # newer versions that learned from what is revoked by now
 
-    @property
-    def trained(self) -> set[int]:
-        """The ids of the contributions that the model has learned from."""
-        return self._ids(TRAINED)
-
-    @property
-    def tested(self) -> set[int]:
-        """The ids of the contributions that it was measured on."""
-        return self._ids(TESTED)
-
-    @property
-    def quarantined(self) -> set[int]:
-        """The ids of those that were kept out until a person has looked at them."""
-        return self._ids(QUARANTINED)
-
-    @property
-    def seen(self) -> set[int]:
-        """The ids of all that there were when it was trained, whatever became of them."""
-        return self._ids(SEEN)
+    def ids(self, key: str) -> set[int]:
+        """Return the ids of contributions that the model's training data name; `key` is one of CONTRIBUTIONS."""
+        return parse_id_ranges(self.manifest.training_data.get(key, ""))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -92,9 +75,6 @@ class ParentVersion:
     def adapt(self, config: PrepareConfig) -> PrepareConfig:
         """Return the parameters with the encoder and the features that the model was trained with."""
         return replace(config, encoder=self.manifest.encoder.name, features=self.manifest.feature_kind)
-
-    def _ids(self, key: str) -> set[int]:
-        return parse_id_ranges(self.manifest.training_data.get(key, ""))
 
 
 def current_parent() -> ParentVersion:
@@ -111,30 +91,16 @@ def find_parent(start_from: str, present: Collection[int]) -> ParentVersion:
     the nearest one before that has not: what was revoked must be gone. Raises BundleError for a folder that has, or
     whose bundle was exported without weights.
     """
-    if start_from != CURRENT:
+    if start_from == CURRENT:
+        parent = _clean_version(set(present))
+    else:
         folder = Path(start_from).expanduser().resolve()
         parent = ParentVersion(folder.name, folder, Manifest.load(folder))
-        if revoked := parent.trained - set(present):
+        if revoked := parent.ids(TRAINED) - set(present):
             raise BundleError(
                 f"{folder} has learned from {len(revoked)} contributions that are revoked; start from another bundle, "
                 "or from scratch with -p start_from ''"
             )
-        return _with_weights(parent)
-    models, skipped = models_folder(), []
-    current = current_version(models)
-    for version in (current, *registry.versions_before(registry.read_history(models), current), SHIPPED):
-        folder = current_folder(models) if version == current else version_folder(models, version)
-        try:
-            parent = ParentVersion(version, folder, Manifest.load(folder), tuple(skipped))
-        except BundleError:
-            continue
-        if parent.trained <= set(present):
-            return _with_weights(parent)
-        skipped.append(version)
-    raise ConfigError("there is no model to start from; train one from scratch with -p start_from ''")
-
-
-def _with_weights(parent: ParentVersion) -> ParentVersion:
     if not (parent.folder / WEIGHTS).is_file():
         raise BundleError(
             f"{parent.folder} cannot be trained further: it has no {WEIGHTS}; train from scratch with "
@@ -143,38 +109,23 @@ def _with_weights(parent: ParentVersion) -> ParentVersion:
     return parent
 
 
+def _clean_version(present: set[int]) -> ParentVersion:
+    """Return the current version, or the nearest before it, that has only learned from what is present."""
+    models, skipped = models_folder(), []
+    current = current_version(models)
+    for version in (current, *registry.versions_before(registry.read_history(models), current), SHIPPED):
+        folder = current_folder(models) if version == current else version_folder(models, version)
+        try:
+            parent = ParentVersion(version, folder, Manifest.load(folder), tuple(skipped))
+        except BundleError:
+            continue
+        if parent.ids(TRAINED) <= present:
+            return parent
+        skipped.append(version)
+    raise ConfigError("there is no model to start from; train one from scratch with -p start_from ''")
+
+
 # Contributions that a person should look at first
-
-
-class SentenceScorer(Protocol):
-    """What says how well texts fit images: the tag scorer of a bundle."""
-
-    def image_vectors(self, pooled: np.ndarray) -> np.ndarray:
-        """Return unit vectors [B, D] of pooled features [B, F]."""
-        ...
-
-    def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
-        """Return unit vectors [K, D] of texts."""
-        ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What may train without a person's look; raises ConfigError unless every share is one."""
-
-    text_share: float  # of the new contributions that one caption text may have
-    contributor_share: float  # of the new contributions that one named contributor may have
-    misfit_share: float  # a caption that fits its image worse than all but this share of other captions is a misfit
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name} is {value!r}; it must be 0 to 1")
-
-    @classmethod
-    def of(cls, config: PrepareConfig) -> "Limits":
-        """Return the limits that a run's parameters name."""
-        return cls(config.text_share, config.contributor_share, config.misfit_share)
 
 
 @dataclass(frozen=True)
@@ -187,8 +138,8 @@ class Flagged:
 
 def find_flagged(
     images: Sequence[ContributedImage],
-    limits: Limits,
-    scorer: SentenceScorer | None,
+    config: PrepareConfig,
+    scorer: DualEncoder | None,
     features: Mapping[str, np.ndarray],
     base_captions: Sequence[str],
 ) -> list[Flagged]:
@@ -199,15 +150,15 @@ def find_flagged(
     others. `features` are pooled, by image_id; without `scorer`, or with a misfit share of 0, fit is not asked about.
     """
     pairs = sorted(((one, image) for image in images for one in image.contributions), key=lambda pair: pair[0].id)
-    new, asked = [one for one, _ in pairs], scorer and limits.misfit_share and pairs
-    found: dict[int, Flagged] = {}
-    for flagged in (
-        *_frequent_texts(new, max(FEW, int(limits.text_share * len(new)))),
-        *_frequent_contributors(new, max(FEW, int(limits.contributor_share * len(new)))),
-        *(_misfits(pairs, scorer, features, base_captions, limits.misfit_share) if asked else ()),
-    ):
-        found.setdefault(flagged.contribution.id, flagged)
-    return [found[number] for number in sorted(found)]
+    new = [one for one, _ in pairs]
+    found = [
+        *_frequent_texts(new, max(FEW, int(config.text_share * len(new)))),
+        *_frequent_contributors(new, max(FEW, int(config.contributor_share * len(new)))),
+    ]
+    if scorer and config.misfit_share and pairs:
+        found += _misfits(pairs, scorer, features, base_captions, config.misfit_share)
+    first = {one.contribution.id: one for one in reversed(found)}
+    return [first[number] for number in sorted(first)]
 
 
 def _frequent_texts(new: Sequence[Contribution], most: int) -> Iterator[Flagged]:
@@ -231,7 +182,7 @@ def _frequent_contributors(new: Sequence[Contribution], most: int) -> Iterator[F
 
 def _misfits(
     pairs: Sequence[tuple[Contribution, ContributedImage]],
-    scorer: SentenceScorer,
+    scorer: DualEncoder,
     features: Mapping[str, np.ndarray],
     base_captions: Sequence[str],
     share: float,
@@ -245,7 +196,10 @@ def _misfits(
     others = [texts[place] for place in evenly(MOST_TEXTS, len(texts))]
     if len(others) < ENOUGH_TEXTS:
         others += [base_captions[place] for place in evenly(ENOUGH_TEXTS - len(others), len(base_captions))]
-    worse = _shares_worse(pairs, scorer, features, others)
+    seen = scorer.image_vectors(np.stack([features[image.image_id] for _, image in pairs]))  # [P, D]
+    own, other = scorer.text_vectors([one.caption for one, _ in pairs]), scorer.text_vectors(others)
+    # Of each pair, the share of other captions that fit its image worse than its own; half of them by chance.
+    worse = [float((other @ image < caption @ image - 1e-6).mean()) for image, caption in zip(seen, own, strict=True)]
     by_text = {one.caption: its for (one, _), its in zip(pairs, worse, strict=True)}  # each text counts once
     mean = fmean(by_text.values())
     shuffled = len(by_text) >= ENOUGH_TEXTS_OF_BATCH and mean < LEAST_FIT
@@ -257,21 +211,6 @@ def _misfits(
             yield Flagged(one, f"it fits its image worse than {1 - its:.0%} of {len(others)} other captions")
 
 
-def _shares_worse(
-    pairs: Sequence[tuple[Contribution, ContributedImage]],
-    scorer: SentenceScorer,
-    features: Mapping[str, np.ndarray],
-    others: Sequence[str],
-) -> list[float]:
-    """Return of each pair the share of other captions that fit its image worse than its own; half of them by chance."""
-    names = list(dict.fromkeys(image.image_id for _, image in pairs))
-    places = {name: place for place, name in enumerate(names)}
-    seen = scorer.image_vectors(np.stack([features[name] for name in names]))
-    own, other = scorer.text_vectors([one.caption for one, _ in pairs]), scorer.text_vectors(others)
-    cosines = ((seen[places[image.image_id]], vector) for (_, image), vector in zip(pairs, own, strict=True))
-    return [float((other @ image < vector @ image - 1e-6).mean()) for image, vector in cosines]
-
-
 # What is new
 
 
@@ -281,12 +220,12 @@ class NewContributions:
 
     images: Sequence[ContributedImage] = ()
     revoked: Sequence[Revocation] = ()
-    new: frozenset[int] = frozenset()  # ids that the current model has not seen, or that were approved since
-    quarantined: frozenset[int] = frozenset()  # ids that were kept out before, and that nobody has approved
+    new: Set[int] = frozenset()  # ids that the current model has not seen, or that were approved since
+    quarantined: Set[int] = frozenset()  # ids that were kept out before, and that nobody has approved
+    approved: Set[int] = frozenset()  # ids that a person has let pass
     needs_unlearning: bool = False  # whether the current model has learned from what is revoked
     earlier: Mapping[str, str] = field(default_factory=dict)  # image_id -> its split when models were trained
     parent: ParentVersion | None = None  # what to resume from; None: from scratch
-    approved: frozenset[int] = frozenset()  # ids that a person has let pass
 
     def join(self, dataset: Dataset) -> Dataset:
         """Return the data set with all these images, as if they all trained."""
@@ -295,10 +234,9 @@ class NewContributions:
     def __str__(self) -> str:
         lines = ["no contributions"]
         if self.images:
-            lines = [
-                f"{len(self.images)} contributed images, {len(_ids_of(self.images))} captions, {len(self.new)} of "
-                "them new to the current model"
-            ]
+            captions = sum(len(image.contributions) for image in self.images)
+            new = f"{len(self.new)} of them new to the current model"
+            lines = [f"{len(self.images)} contributed images, {captions} captions, {new}"]
         if self.parent:
             lines += [f"training resumes from {self.parent.version} ({self.parent.manifest.name})"]
             lines += [f"not from {one}: it has learned from what is revoked" for one in self.parent.skipped]
@@ -312,7 +250,6 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
     since, and none that it has learned from is revoked. Raises ConfigError for start_from without contributions: what
     is revoked is not known then.
     """
-    Limits.of(config)  # refuses wrong ones before anything is read
     named = parse_id_ranges("" if config.approved == ALL else config.approved)
     if not config.contributions:
         if config.start_from:
@@ -320,12 +257,12 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
         return NewContributions()
     store = store or _open(config.contributions)
     approved = named | store.approved()
-    images, revoked, current = store.training_images(), store.revocations(), current_parent()
-    present = _ids_of(images)
-    waiting = current.quarantined & present
+    images, current = store.training_images(), current_parent()
+    present, learned = _ids_of(images), current.ids(TRAINED)
+    waiting = current.ids(QUARANTINED) & present
     let_pass = waiting if config.approved == ALL else waiting & approved
-    new = (present - current.seen) | let_pass
-    needs_unlearning = not current.trained <= present
+    new = (present - current.ids(SEEN)) | let_pass
+    needs_unlearning = not learned <= present
     if not new and not needs_unlearning:
         which = f"{current.version}, the current model, has not seen" if images else "can train"
         raise NothingToDo(
@@ -333,15 +270,21 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
             "lcm contributions import"
         )
     parent = find_parent(config.start_from, present) if config.start_from else None
-    learned = current.trained | (parent.trained if parent else set())
+    learned |= parent.ids(TRAINED) if parent else set()
     earlier = {}
     for image in images:
         ids = _ids_of([image])
-        if split := TRAIN if ids & learned else TEST if ids & current.tested else "":
+        if split := TRAIN if ids & learned else TEST if ids & current.ids(TESTED) else "":
             earlier[image.image_id] = split
-    kept_out = frozenset(waiting - let_pass)
     return NewContributions(
-        images, revoked, frozenset(new), kept_out, needs_unlearning, earlier, parent, frozenset(approved)
+        images=images,
+        revoked=store.revocations(),
+        new=new,
+        quarantined=waiting - let_pass,
+        approved=approved,
+        needs_unlearning=needs_unlearning,
+        earlier=earlier,
+        parent=parent,
     )
 
 
@@ -374,19 +317,18 @@ class TrainingSet:
         split_of = {image.image_id: image.split for image in self.dataset.images if image.is_contributed}
         flagged = {one.contribution.id for one in self.flagged}
         images, parent = self.contributions.images, self.contributions.parent
-        ids = {
-            split: _ids_of(one for one in images if split_of.get(one.image_id) == split) - flagged
-            for split in (TRAIN, TEST)
-        }
+        trained, tested = (
+            _ids_of(one for one in images if split_of.get(one.image_id) == split) - flagged for split in (TRAIN, TEST)
+        )
         return {
             "contributed_train_images": [*split_of.values()].count(TRAIN),
             "contributed_test_images": [*split_of.values()].count(TEST),
             "contributions_new": len(self.contributions.new),
             "contributions_suspected": len(self.flagged),
             "contributed_copies": len(self.placement.copies),
-            "contributed_copies_of_held_out": len(self.placement.held_out),
-            TRAINED: id_ranges(ids[TRAIN]),
-            TESTED: id_ranges(ids[TEST]),
+            "contributed_copies_of_held_out": self.placement.held_out,
+            TRAINED: id_ranges(trained),
+            TESTED: id_ranges(tested),
             QUARANTINED: id_ranges(flagged),
             SEEN: id_ranges(_ids_of(images)),
             "start_from": str(parent.folder) if parent else "",
@@ -397,32 +339,22 @@ class TrainingSet:
         """Return what a person should know of the contributions; captions are escaped."""
         if not self.contributions.images:
             return "<p>No contributions take part.</p>"
-        rows = "".join(
-            f"<tr><td>{html.escape(name.replace('_', ' '))}</td><td>{value:,}</td></tr>"
-            for name, value in self.as_metrics().items()
-            if isinstance(value, int)
-        )
-        listed = "".join(
-            f"<tr><td>{one.contribution.id}</td><td>{html.escape(one.contribution.caption)}</td>"
-            f"<td>{html.escape(one.reason)}</td></tr>"
-            for one in self.flagged[:SHOWN]
-        )
-        flagged = (
-            f"<p>For a person to look at ({min(SHOWN, len(self.flagged))} of {len(self.flagged)}, all in "
-            f"{SUSPECTS}); <code>-p approved 3,7-9</code> lets contributions pass:</p>"
-            f"<table><tr><th>number</th><th>caption</th><th>why</th></tr>{listed}</table>"
-        )
-        return f"<table>{rows}</table>{flagged if self.flagged else ''}"
+        counts = {name: value for name, value in self.as_metrics().items() if isinstance(value, int)}
+        table = _table([(name.replace("_", " "), f"{value:,}") for name, value in counts.items()])
+        if not self.flagged:
+            return table
+        shown = [(one.contribution.id, one.contribution.caption, one.reason) for one in self.flagged[:SHOWN]]
+        said = f"For a person to look at ({len(shown)} of {len(self.flagged)}, all in {SUSPECTS})"
+        way = "<code>-p approved 3,7-9</code> lets contributions pass"
+        return f"{table}<p>{said}; {way}:</p>{_table([('number', 'caption', 'why'), *shown])}"
 
     def save_flagged(self, folder: Path) -> None:
         """Write the contributions that a person should look at, one JSON object a line; no file without any there."""
         if not self.contributions.images:
             (folder / SUSPECTS).unlink(missing_ok=True)
             return
-        lines = (
-            json.dumps(one.contribution.as_record() | {"reason": one.reason}, ensure_ascii=False) + "\n"
-            for one in self.flagged
-        )
+        records = [one.contribution.as_record() | {"reason": one.reason} for one in self.flagged]
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
         (folder / SUSPECTS).write_text("".join(lines), encoding="utf-8")
 
     def check(self) -> None:
@@ -435,6 +367,11 @@ class TrainingSet:
             )
 
 
+def _table(rows: Iterable[Sequence[object]]) -> str:
+    lines = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows)
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
 def build_training_set(
     dataset: Dataset, encoded: EncodedImages, contributions: NewContributions, config: PrepareConfig
 ) -> TrainingSet:
@@ -444,11 +381,11 @@ def build_training_set(
     """
     if not contributions.images:
         return TrainingSet(dataset, contributions, Placement())
-    images, revoked = contributions.images, contributions.revoked
-    placement = place_images(images, revoked, dataset, encoded, contributions.earlier)
+    images = contributions.images
+    placement = place_images(images, contributions.revoked, dataset, encoded, contributions.earlier)
     flagged = _flagged(dataset, encoded, contributions, config)
     ids = {one.contribution.id for one in flagged}
-    placed = [(image.without(ids), placement.splits.get(image.image_id, "")) for image in images]
+    placed = [(image.without(ids), placement.splits.get(image.image_id)) for image in images]
     joined = _join(dataset, [_labelled(image, split) for image, split in placed if image and split])
     return TrainingSet(joined, contributions, placement, flagged)
 
@@ -472,7 +409,7 @@ def _flagged(
         store, (rows,) = encoded.features(names, "pooled")
         features = {name: np.asarray(store[row], np.float32) for name, row in zip(names, rows, strict=True)}
     base = [caption for image in dataset.of(TRAIN) if not image.is_contributed for caption in image.captions]
-    found = find_flagged(new, Limits.of(config), scorer, features, base)
+    found = find_flagged(new, config, scorer, features, base)
     found = [*kept_out, *(one for one in found if one.contribution.id not in contributions.approved)]
     return sorted(found, key=lambda one: one.contribution.id)
 

@@ -22,7 +22,7 @@ def dies(place: int, function: Callable) -> Callable:
 
 
 POINTS = {  # what is replaced, and which call of it is never made
-    "copying": (shutil, "copyfileobj", 2),
+    "copying": (shutil, "copyfile", 2),
     "tried out": (registry, "load_tested", 1),
     "renamed": (registry, "add_event", 1),
     "before current": (registry, "write_atomic", 2),

@@ -1,8 +1,5 @@
 """The gate: what lets a new model pass and what refuses it, on captions made by hand."""
 
-import pytest
-
-from lcm.errors import DataError
 from lcm.retraining.gate import FEW, Part, judge
 
 THINGS = ("dog", "boat", "horse", "car", "tree", "bird", "house", "child")
@@ -73,12 +70,6 @@ def test_chance_counts_not_only_the_mean():
     assert not cider.passed
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_a_base_of_fewer_than_two_images_decides_nothing(count):
-    with pytest.raises(DataError, match="at least two images"):
-        judge(part(count, truth(count), truth(count)), NONE)
-
-
 # Contributions
 
 
@@ -117,21 +108,7 @@ def test_with_fewer_than_twenty_the_base_alone_decides_and_the_note_says_so():
     assert not judge(SAME, part(FEW, vague(FEW), truth(FEW))).publish
 
 
-# The report
-
-
 def test_a_stand_in_base_is_never_published():
     decision = judge(SAME, BETTER, stand_in=True)
     assert failed(decision) == ["base data"]
     assert "LCM_DATASET_URL" in decision.reason
-
-
-def test_the_table_shows_checks_numbers_and_the_verdict():
-    passed, refused = judge(SAME, NONE).as_markdown(), judge(SAME, BETTER, stand_in=True).as_markdown()
-    assert "| CIDEr on the base | +0.000 (+0.000 to +0.000) | the lower bound is above −0.01 | yes |" in passed
-    assert "**Passed**: all checks passed" in passed
-    assert "| base data |  | the generated sample stands in for it" in refused
-    assert "| **no** |" in refused
-    assert "**Refused**: refused" in refused
-    numbers = judge(SAME, NONE).numbers
-    assert f"| base cider | {numbers['base_cider_current']:.3f} | {numbers['base_cider_new']:.3f} |" in passed

@@ -18,7 +18,7 @@ from lcm.errors import ConfigError, DataError, NothingToDo
 from lcm.features import cache
 from lcm.features.encoders import EncoderIdentity
 from lcm.registry import Event
-from lcm.retraining.placement import TEST, TRAIN, Placement
+from lcm.retraining.placement import TEST, TRAIN
 from lcm.retraining.select import (
     CONTRIBUTIONS,
     QUARANTINED,
@@ -114,14 +114,6 @@ def test_h17_a_revocation_alone_is_something_to_do(desk):
     assert "not from tiny-d: it has learned from what is revoked" in str(new)
 
 
-def test_h17_a_revocation_of_what_was_held_out_is_nothing_to_do(desk):
-    desk.store.send(range(10))
-    desk.publish(desk.gather().as_metrics())
-    desk.store.revoke(10, "asked")
-    with pytest.raises(NothingToDo):
-        desk.new()
-
-
 def test_h17_all_that_the_model_learned_from_may_be_revoked(desk):
     """There is a start then, and no contribution: the run says from where it resumes."""
     desk.store.send(range(2))
@@ -134,19 +126,15 @@ def test_h17_all_that_the_model_learned_from_may_be_revoked(desk):
     assert training_set.dataset == desk.dataset
 
 
-def test_without_a_store_no_contributions_take_part(desk):
-    new = desk.new(contributions="")
-    assert str(new) == "no contributions"
-    training_set = build_training_set(desk.dataset, encode(desk.dataset.paths), new, desk.config(contributions=""))
-    assert training_set.dataset == desk.dataset
-    assert training_set.as_html() == "<p>No contributions take part.</p>"
-
-
 def test_metrics_without_contributions_replace_those_of_an_earlier_run(desk):
     """Training would resume from its start otherwise, and the bundle would say that it had learned from them."""
     desk.store.send(range(12))
     before = desk.gather().as_metrics()
-    after = TrainingSet(desk.dataset, NewContributions(), Placement()).as_metrics()
+    new = desk.new(contributions="")
+    assert str(new) == "no contributions"
+    training_set = build_training_set(desk.dataset, encode(desk.dataset.paths), new, desk.config(contributions=""))
+    assert training_set.dataset == desk.dataset
+    after = training_set.as_metrics()
     assert set(before) == set(after)
     assert not any(after.values())
 
@@ -160,21 +148,6 @@ def test_a_folder_that_is_none_is_refused_and_not_made(desk):
     with pytest.raises(ConfigError, match="which is no folder; give 'store' or a store's folder"):
         read_new_contributions(desk.config(contributions=str(desk.folder / "typo")))
     assert not (desk.folder / "typo").exists()
-
-
-@pytest.mark.parametrize(("name", "value"), [("approved", "3-x"), ("text_share", 1.5), ("misfit_share", -1.0)])
-def test_wrong_parameters_are_refused_before_anything_is_read(desk, name, value):
-    with pytest.raises(ConfigError):
-        desk.new(**{name: value})
-
-
-def test_captions_in_other_languages_wait(desk):
-    desk.store.keep(scene(1), "a dog")
-    desk.store.keep(scene(1), "two dogs")
-    desk.store.add(scene(2), "ein Hund", language="de")
-    found = read_new_contributions(desk.config(contributions=str(desk.store.folder)))
-    assert [image.captions for image in found.images] == [("a dog", "two dogs")]
-    assert found.new == {1, 2}
 
 
 def test_approvals_that_the_store_notes_count(desk):
@@ -242,14 +215,6 @@ def test_j05_unreadable_images_are_left_out_and_counted(desk, monkeypatch):
     assert (metrics[TRAINED], metrics[SEEN]) == ("1,3", "1-3")
 
 
-def test_a_base_folder_of_the_same_name_is_no_contribution(desk):
-    base = replace(desk.dataset.images[0], image_id="contributions/one.png")
-    desk.store.send([1])
-    joined = desk.new().join(Dataset((base,)))
-    assert [image.is_contributed for image in joined.images] == [False, True]
-    assert NewContributions().join(joined).images == (base,)
-
-
 # Suspects
 
 
@@ -279,16 +244,6 @@ def test_an_image_trains_with_its_other_captions(desk):
     assert numbers(training_set) == bad
     assert desk.contributed(training_set) == {1: (TRAIN, ("a fine picture 0",))}
     assert training_set.as_metrics()[TRAINED] == "13"
-
-
-@pytest.mark.parametrize("approved", ["10-21", "all"])
-def test_what_a_person_has_approved_passes(desk, approved):
-    desk.store.send(range(9))
-    spam(desk, 12)
-    training_set = desk.gather(approved=approved)
-    assert training_set.flagged == []
-    assert training_set.as_metrics()[QUARANTINED] == ""
-    assert len(desk.contributed(training_set)) == 21
 
 
 def test_suspects_do_not_pass_with_the_next_run(desk):

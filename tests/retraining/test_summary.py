@@ -23,13 +23,13 @@ def judged(run: RunDir, passed: bool, version: str = "") -> RunDir:
     checks = (Check("CIDEr on the base", passed, "the lower bound is above −0.01", Interval(0.011, 0.002, 0.02)),)
     decision = Decision(checks, NUMBERS)
     (run.path / "gate.json").write_text(json.dumps(decision.as_record() | {"version": version}))
-    run.add_metrics(gate_reason=decision.reason, published_version=version)
+    run.add_metrics(gate_reason=decision.reason)
     return run
 
 
 def test_a_model_that_was_published_is_named_with_its_numbers(run):
     text = summarise(judged(run, passed=True, version="transformer-0123abcd"))
-    assert text.startswith("## Retraining\n\n**Published** as transformer-0123abcd: all checks passed\n")
+    assert text.startswith("## Retraining\n\n**Published as transformer-0123abcd**: all checks passed\n")
     for row in (
         "| CIDEr on the base | +0.011 (+0.002 to +0.020) | the lower bound is above −0.01 | yes |",
         "| base cider | 0.620 | 0.631 |",
@@ -51,12 +51,9 @@ def test_a_refusal_says_why(run):
     assert published_version(run) == ""
 
 
-def test_a_run_that_ended_early_says_so(run):
+def test_what_failed_or_has_no_version_s_name_is_not_published(run):
     assert "**Nothing is published**: the run ended before the gate" in summarise(run)
     assert published_version(run) == ""
-
-
-def test_what_failed_or_has_no_version_s_name_is_not_published(run):
     for version in ("a\nversion=evil", "../evil", "", "::set-output::"):
         assert published_version(judged(run, passed=True, version=version)) == ""
     assert published_version(judged(run, passed=False, version="transformer-0123abcd")) == ""
