@@ -173,7 +173,6 @@ class CompareConfig(Params):
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
     timed_photos: int = param(50, "photos that each captioner is timed on, one at a time", "at least 0")
     disagreements: int = param(12, "photos shown on which the captioners differ most", "above 0")
-    update_cards: bool = param(False, "whether the compared bundles' model cards get their numbers")
 
 
 @dataclass(frozen=True)

@@ -111,19 +111,5 @@ def add_evaluation(
     seal(folder, manifest)
 
 
-def add_comparison(folder: Path, metrics: Mapping[str, Any], split: str) -> bool:
-    """Add the metrics of 04_compare to those of 03_evaluate; returns whether that was on the same split.
-
-    Of another split nothing is added. Raises BundleError as add_evaluation does.
-    """
-    measured = Manifest.load(folder).metrics
-    if measured.get("split") != split:
-        return False
-    own = ("_low", "_high", "_median", "_p95", "_mb", "_photos")  # endings of what 03_evaluate does not measure
-    added = {name: value for name, value in metrics.items() if name.endswith(own) or name not in measured}
-    add_evaluation(folder, dict(measured) | added)
-    return True
-
-
 def _number(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "not measured" if value is None else str(value)

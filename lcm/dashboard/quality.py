@@ -21,7 +21,7 @@ SCORES = {"cider": "CIDEr", "bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "
 SMALLER_IS_BETTER = ("wer",)
 VERDICTS = {True: "passed", False: "refused", None: "not asked"}  # of the gate
 FIGURES = {  # of a run: what each shows, for those who cannot see it
-    "learning_curves.png": "Learning curves: loss or reward, CIDEr on dev, learning rate and speed of each epoch",
+    "learning_curves.png": "Learning curves: loss or reward, and CIDEr on dev, of each epoch",
     "reinforce_curves.png": "Learning curves of the second, self-critical stage",
     "reliability.png": "Confidence: how many captions are right against how many should be",
     "caption_lengths.png": "How long the captions of the data set are",

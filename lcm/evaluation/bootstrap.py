@@ -1,22 +1,20 @@
-"""How sure a score over images is: percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13).
+"""How sure a score over images is: percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13), by SciPy.
 
 The images are drawn again with replacement, as many as there are, and the middle 95 % of the scores of these resamples
 are the interval. It says how the score could have come out with other images of the same kind, not with another
-training run. The same seed and number of images draw the same images.
-
-Shapes: B images, R resamples, K counts of an image.
+training run. The same number of images draws the same images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lcm.errors import DataError
+from lcm.errors import DataError, require
 
 RESAMPLES = 2000  # another seed moves an end by 3 % of the interval's half width (standard deviation, 1,000 images)
-LEVEL = 0.95  # the share of the resampled scores inside the interval
-BLOCK_DRAWS = 1 << 18  # draws held at once: 2 MB of places, which stay in the cache
+BATCH = 100  # resamples held at once
+SHOWN = 0.0005  # a smaller difference is shown as 0.000
 
 
 @dataclass(frozen=True)
@@ -28,66 +26,33 @@ class Interval:
     high: float
 
     @property
-    def holds_zero(self) -> bool:
-        """Whether a difference may be chance: an accident of the images."""
-        return self.low <= 0 <= self.high
+    def tells_apart(self) -> bool:
+        """Whether a difference is one: more than an accident of the images, and not 0.000 when it is shown."""
+        return abs(self.value) >= SHOWN and not self.low <= 0 <= self.high
+
+    def as_metrics(self, name: str) -> dict[str, float]:
+        """Return the score and the ends for metrics.json."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
-def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Interval:
+def bootstrap_mean(values: Sequence[float]) -> Interval:
     """Return the mean of `values` [B], one an image, with its 95 % interval.
 
-    Raises DataError when there are fewer than two values, of which no interval follows, or one is not finite.
+    Raises DataError for fewer than two values, of which no interval follows.
     """
-    sample = _checked(values)
-    return _bootstrap(len(sample), lambda places: sample[places].mean(axis=-1), seed)
+    sample = np.asarray(values, np.float64)
+    if len(sample) < 2:
+        raise DataError(f"an interval needs at least two images with a value; there are {len(sample)}")
+    options = {"n_resamples": RESAMPLES, "batch": BATCH, "method": "percentile", "rng": np.random.default_rng(0)}
+    drawn = require("scipy.stats", "evaluate").bootstrap((sample,), np.mean, **options)
+    low, high = drawn.confidence_interval
+    return Interval(float(sample.mean()), float(low), float(high))
 
 
-def bootstrap_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Interval:
+def bootstrap_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     """Return the mean of ours minus theirs [B] with its interval, paired: `ours[i]` and `theirs[i]` are of one image.
 
     Pairing takes out how hard the images are, so the interval is narrower than those of the two means suggest.
-    Raises what `bootstrap_mean` raises, and DataError when the two do not have the same length.
-    """
-    if len(ours) != len(theirs):
-        raise DataError(f"{len(ours)} values against {len(theirs)}; give both of the same images, in the same order")
-    return bootstrap_mean(_checked(ours) - _checked(theirs), seed)
-
-
-def bootstrap_statistic(counts: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Interval:
-    """Return a score that is no mean over images, as BLEU of a set, with its interval.
-
-    `counts` [B, K] hold what the score adds up over images; `statistic` turns sums of them, [R, K], into scores [R].
-    Two models' counts beside each other, and a statistic that is the difference of theirs, make it paired.
     Raises what `bootstrap_mean` raises.
     """
-    rows = np.asarray(counts, np.float64)
-    _checked(rows.sum(axis=1))
-
-    def score(places: np.ndarray) -> np.ndarray:
-        """Add the counts up by how often each image was drawn: faster than gathering them."""
-        ahead = places + len(rows) * np.arange(len(places))[:, None]
-        times = np.bincount(ahead.ravel(), minlength=places.size).reshape(places.shape)  # [R, B]
-        return statistic(times @ rows)
-
-    return _bootstrap(len(rows), score, seed)
-
-
-def _bootstrap(images: int, score: Callable[[np.ndarray], np.ndarray], seed: int) -> Interval:
-    """Return the interval of a score; `score` turns the places of the images drawn, [R, B], into scores [R]."""
-    draw = np.random.default_rng(seed).integers
-    rows = max(1, BLOCK_DRAWS // images)
-    sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
-    redrawn = np.concatenate([score(draw(0, images, (size, images))) for size in sizes])
-    low, high = np.quantile(redrawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(score(np.arange(images)[None])[0]), float(low), float(high))
-
-
-def _checked(values: Sequence[float]) -> np.ndarray:
-    """Return the values as float64 [B]; None becomes NaN on the way, and is refused with it."""
-    sample = np.asarray(values, np.float64)
-    if sample.ndim != 1 or len(sample) < 2:
-        raise DataError(f"values of shape {list(sample.shape)}; an interval needs one an image, of at least two images")
-    if not (usable := np.isfinite(sample)).all():
-        place = int(usable.argmin())
-        raise DataError(f"value {place} of {len(sample)} is {values[place]}; leave out the images without a value")
-    return sample
+    return bootstrap_mean(np.subtract(ours, theirs, dtype=np.float64))

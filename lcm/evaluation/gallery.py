@@ -1,7 +1,6 @@
 """Photos with what was said of them, as cards of HTML, and where a model looked at each word of its caption.
 
-Cards read in light and dark, on a desk and on a phone. Every text is escaped; every picture is inside the HTML, and
-small: 50 photos stay below 3 MB.
+Cards read in light and dark, on a desk and on a phone. Every text is escaped; every picture is inside the HTML, small.
 
 Shapes: H, W pixels, T words, N image positions, rows of a square grid from the top left, D numbers of a position.
 """
@@ -21,13 +20,9 @@ from lcm.captioning.description import percent
 from lcm.captioning.tagging import Tag
 from lcm.data.dataset import LabelledImage
 from lcm.data.images import open_image
-from lcm.errors import DataError
 from lcm.features.cache import LabelledFeatures
 
-THUMBNAIL_BYTES = 40_000  # at most; seen for photos: 15,000
-# Longer side and JPEG quality, the next where a picture of much detail would be larger than that; pure noise has 10,000
-# at the last.
-THUMBNAILS = ((480, 85), (480, 65), (320, 65), (240, 40))
+SIDE, QUALITY = 480, 75  # pixels of the longer side of a picture, and of its JPEG: 13,000 bytes for a photo
 TAGS_SHOWN = 8
 SURE = "80 % sure of every word: of 100 such captions, about 80 name only what people named in the same photo."
 STYLE = """
@@ -95,8 +90,15 @@ def labelled_photos(images: Sequence[LabelledImage], count: int) -> list[PhotoCa
     return [described(images[place].path, images[place].captions) for place in evenly(count, len(images))]
 
 
+def section(heading: str, about: str, shown: str) -> str:
+    """Return a section of a page, with a sentence about it; nothing where nothing is shown."""
+    return f"<h2>{escape(heading)}</h2><p>{escape(about)}</p>{shown}" if shown else ""
+
+
 def photo_cards(cards: Sequence[PhotoCard]) -> str:
-    """Return the cards as a part of a page; where one has a confidence, it begins with what that means."""
+    """Return the cards as a part of a page, empty without any; a confidence is explained once, at the beginning."""
+    if not cards:
+        return ""
     meaning = f"<small>{SURE}</small>" if any(card.confidence is not None for card in cards) else ""
     return f'<style>{STYLE}</style><div class="lcm-photos">{meaning}{"".join(map(_card, cards))}</div>'
 
@@ -112,32 +114,31 @@ def _card(card: PhotoCard) -> str:
         for word, score in card.tags[:TAGS_SHOWN]
     )
     tags = f'<ol class="tags">{tags}</ol>' if tags else ""
-    others = "".join(f"<li>{escape(caption)}</li>" for caption in card.other_captions)
-    others = f"<details><summary>other captions</summary><ol>{others}</ol></details>" if others else ""
-    people = "".join(f"<li>{escape(text)}</li>" for text in card.references)
-    people = f"<ul>{people}</ul>" if people else ""
-    name = escape(card.lines[0].caption if card.lines else "") or "photo without a caption"
+    others = f"<details><summary>other captions</summary><ol>{_items(card.other_captions)}</ol></details>"
+    others = others if card.other_captions else ""
+    people = f"<ul>{_items(card.references)}</ul>" if card.references else ""
+    name = escape(card.lines[0].caption) or "photo without a caption"
     return (
         f'<figure><img alt="{name}" src="data:image/jpeg;base64,{thumbnail(card.image)}">'
         f"<figcaption>{lines}{tags}{others}{people}</figcaption></figure>"
     )
 
 
+def _items(texts: Sequence[str]) -> str:
+    return "".join(f"<li>{escape(text)}</li>" for text in texts)
+
+
 def thumbnail(image: str | Path | bytes) -> str:
     """Return the picture, small, as base64 of a JPEG."""
-    picture, data = open_image(image), b""
-    for side, quality in THUMBNAILS:
-        picture.thumbnail((side, side))
-        data = _jpeg(picture, quality)
-        if len(data) <= THUMBNAIL_BYTES:
-            break
-    return base64.b64encode(data).decode()
+    picture = open_image(image)
+    picture.thumbnail((SIDE, SIDE))
+    return _base64(picture)
 
 
-def _jpeg(picture, quality: int) -> bytes:
+def _base64(picture) -> str:
     with io.BytesIO() as buffer:
-        picture.save(buffer, "JPEG", quality=quality)
-        return buffer.getvalue()
+        picture.save(buffer, "JPEG", quality=QUALITY)
+        return base64.b64encode(buffer.getvalue()).decode()
 
 
 # What the photo without colour is multiplied by where the model looked not at all, a third and two thirds of the most,
@@ -146,23 +147,20 @@ HEAT = ((255, 255, 255), (255, 221, 128), (246, 140, 31), (200, 32, 8))
 FADED = 0.42  # share of its contrast that the photo keeps below
 WORD_SIDE = 240  # pixels of the longer side of a word's picture
 ATTENTION_PHOTOS = 4
-CANNOT_TELL = "This model cannot tell where it looked."
 
 
 def attention_pictures(bundle: Bundle, held_out: LabelledFeatures, captions: Sequence[str]) -> str:
     """Return four photos, evenly spaced, as HTML, each followed by where the model looked at each word of its caption.
 
-    `captions` are the model's, one an image; a photo whose caption has no words is left out. A sentence says so where
-    the bundle cannot tell where its model looked.
+    `captions` are the model's, one an image; a photo whose caption has no words is left out. Empty where the bundle
+    cannot tell where its model looked.
     """
-    if not bundle.has_attention:
-        return f"<p>{CANNOT_TELL}</p>"
     rows = []
-    for place in evenly(ATTENTION_PHOTOS, len(captions)):
+    for place in evenly(ATTENTION_PHOTOS, len(captions)) if bundle.has_attention else ():
         words, weights = attention_of(bundle, held_out.read(slice(place, place + 1))[0], captions[place])
         if words:
             rows.append(_word_pictures(held_out.paths[place], words, weights))
-    return f"<style>{STYLE}</style>{''.join(rows)}"
+    return f"<style>{STYLE}</style>{''.join(rows)}" if rows else ""
 
 
 def attention_of(bundle: Bundle, features: np.ndarray, caption: str) -> tuple[list[str], np.ndarray]:
@@ -177,21 +175,17 @@ def attention_of(bundle: Bundle, features: np.ndarray, caption: str) -> tuple[li
     return words, bundle.attention(features[None], token_ids[None, None, :-2])[0, 0]
 
 
-def _word_pictures(image: str | Path | bytes, words: Sequence[str], weights: np.ndarray) -> str:
+def _word_pictures(image: Path, words: Sequence[str], weights: np.ndarray) -> str:
     from PIL import Image
 
     photo = open_image(image)
     photo.thumbnail((WORD_SIDE, WORD_SIDE))
     pixels = np.asarray(photo)
-    pictures = [
-        ("", photo),
-        *((w, Image.fromarray(looked_at(pixels, row))) for w, row in zip(words, weights, strict=True)),
-    ]
+    maps = [Image.fromarray(looked_at(pixels, row)) for row in weights]
     cells = "".join(
-        f'<figure><img alt="where the model looked: {escape(word)}" '
-        f'src="data:image/jpeg;base64,{base64.b64encode(_jpeg(picture, 75)).decode()}">'
+        f'<figure><img alt="where the model looked: {escape(word)}" src="data:image/jpeg;base64,{_base64(picture)}">'
         f"<figcaption>{escape(word)}</figcaption></figure>"
-        for word, picture in pictures
+        for word, picture in zip(["", *words], [photo, *maps], strict=True)
     )
     return f'<div class="lcm-photos words">{cells}</div>'
 
@@ -199,17 +193,12 @@ def _word_pictures(image: str | Path | bytes, words: Sequence[str], weights: np.
 def looked_at(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return a photo [H, W, 3] faded, without colour, and coloured where a word's weights [N] are high.
 
-    Weights are scaled to their own maximum, so colours say where, not how much more than at other words. The grid
-    covers the whole photo: encoders squash it to a square and crop nothing.
-    Raises DataError when the weights are no square grid of finite numbers, none below zero.
+    Weights, none below 0, are scaled to their own maximum, so colours say where, not how much more than at other words.
+    The square grid covers the whole photo: encoders squash it to a square and crop nothing.
     """
     from PIL import Image
 
     side = math.isqrt(len(weights))
-    if side * side != len(weights) or not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise DataError(
-            f"{len(weights)} weights from {min(weights)} to {max(weights)}; give a square grid, none below 0"
-        )
     scaled = (weights / max(weights.max(), np.finfo(float).tiny)).astype(np.float32)
     heat = Image.fromarray(scaled.reshape(side, side)).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC)
     stops = np.linspace(0, 1, len(HEAT))  # the cubic swings a little beyond them, where the ends hold

@@ -10,19 +10,15 @@ Edge cases, the same everywhere: a reference that is empty once standardised is 
 then is skipped and counted; an empty hypothesis is scored, as the worst there is (WER 1, the others 0); a score that
 cannot be computed is None, and `Scores.reasons` says why.
 
-Shapes: B images, S captions of each, R sums of images, 10 BLEU counts: four of agreeing n-grams, four of all n-grams,
-words of the hypothesis, words of the reference nearest in length.
+Shapes: B images, S captions of each.
 """
 
 import math
 import shutil
-import subprocess
-import tempfile
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
-from pathlib import Path
 from statistics import fmean
 from sys import intern
 from typing import NamedTuple
@@ -30,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lcm.data.text import is_content_word, standardise
-from lcm.errors import DataError, LcmError, require
+from lcm.errors import DataError, require
 
 Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
 
@@ -55,12 +51,11 @@ class Scores:
     length_ratio: float | None = None  # words of all hypotheses / mean words of their references; 1 is best
     distinct_captions: float | None = None  # different hypotheses / hypotheses
     copied_from_train: float | None = None  # hypotheses that are also a train caption; neither good nor bad alone
-    vocabulary_used: float | None = None  # different words in hypotheses / words of the vocabulary
+    vocabulary_used: float | None = None  # words of the run's vocabulary that any hypothesis holds / all of it
     reasons: dict[str, str] = field(default_factory=dict)  # why a metric is None
-    # cider, bleu_4, meteor, wer, wer_best and words (length of the hypothesis), each a list along the images as
-    # given with None at a skipped one; a metric that is None has no list.
+    # cider, bleu_4, meteor, wer and wer_best, each a list along the images as given with None at a skipped one; a
+    # metric that is None has no list.
     per_image: dict[str, list[float | None]] = field(default_factory=dict)
-    bleu_counts: np.ndarray | None = field(default=None, compare=False)  # [images, 10]: what BLEU is made of
 
     def as_metrics(self) -> dict[str, float | str | None]:
         """Return the flat object for metrics.json: every metric, both counts, `<metric>_reason` where it is None."""
@@ -69,25 +64,15 @@ class Scores:
         return flat | {f"{name}_reason": reason for name, reason in self.reasons.items()}
 
 
-METRICS = tuple(each.name for each in fields(Scores) if each.default is None and each.compare)
+METRICS = tuple(each.name for each in fields(Scores) if each.default is None)
 
 
-def score(
-    hypotheses: Sequence[str],
-    references: Sequence[Sequence[str]],
-    *,
-    train_captions: Collection[str] = (),
-    vocabulary_size: int | None = None,
-    meteor: bool = True,
-) -> Scores:
+def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]], **options) -> Scores:
     """Score the model's caption of each image, `hypotheses[i]`, against its human ones, `references[i]`.
 
     The headline WER is the mean over references, then over images: every reference counts, and no caption gains by
-    one reference that happens to be near. `vocabulary_size` is in words, reserved ones left out; a captioner with its
-    own words can use more than all. `meteor=False` saves the ten seconds that its Java process takes to start.
-    Raises DataError when the two do not have the same length.
+    one reference that happens to be near. Options and errors are those of `score_several`.
     """
-    options = {"train_captions": train_captions, "vocabulary_size": vocabulary_size, "meteor": meteor}
     return score_several([hypotheses], references, **options)[0]
 
 
@@ -96,36 +81,32 @@ def score_several(
     references: Sequence[Sequence[str]],
     *,
     train_captions: Collection[str] = (),
-    vocabulary_size: int | None = None,
+    vocabulary: Collection[str] = (),
     meteor: bool = True,
 ) -> list[Scores]:
-    """Score several captioners on the same images, each as `score` does; METEOR's program is started once for all."""
+    """Score several captioners on the same images, each as `score` does.
+
+    `vocabulary` are the words that a model of this run can write. `meteor=False` saves the ten seconds that its Java
+    process, one for all, takes to start. Raises DataError where a captioner has not one caption an image.
+    """
     for hypotheses in captioners:
         if len(hypotheses) != len(references):
             raise DataError(
                 f"{len(hypotheses)} hypotheses for {len(references)} images with references; give one an image"
             )
-    usable = usable_references(references)
+    joined = ([text for text in map(_standard, each) if text] for each in references)
+    usable = {place: texts for place, texts in enumerate(joined) if texts}
     skipped = len(references) - len(usable)
     if not usable:
         why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
         return [Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why)) for _ in captioners]
     several = [{place: [_standard(hypotheses[place])] for place in usable} for hypotheses in captioners]
-    try:
-        meteors = score_meteor(usable, several) if meteor else "not asked for"
-    except NoMeteorError as error:
-        meteors = str(error)
+    meteors = score_meteor(usable, several) if meteor else ["not asked for"] * len(several)
     known = {_standard(caption) for caption in train_captions} - {""}
     return [
-        _score(usable, ours, meteors if isinstance(meteors, str) else meteors[which], known, vocabulary_size, skipped)
-        for which, ours in enumerate(several)
+        _score(usable, ours, its_meteor, known, set(vocabulary), skipped)
+        for ours, its_meteor in zip(several, meteors, strict=True)
     ]
-
-
-def usable_references(references: Sequence[Sequence[str]]) -> Captions:
-    """Return the standardised references that hold a word, of the images that have any, by an image's place."""
-    joined = ([text for text in map(_standard, each) if text] for each in references)
-    return {place: usable for place, usable in enumerate(joined) if usable}
 
 
 def _standard(caption: str) -> str:
@@ -137,7 +118,7 @@ def _score(
     hypotheses: Captions,
     meteor: tuple[float, list[float]] | str,
     known: Collection[str],
-    vocabulary_size: int | None,
+    vocabulary: set[str],
     skipped: int,
 ) -> Scores:
     """Score one captioner; `meteor` is METEOR of the set and of each image, or why it is missing."""
@@ -154,9 +135,9 @@ def _score(
         scorer = CiderD([[[*map(intern, text.split())] for text in usable] for usable in references.values()])
         per_image["cider"] = scorer.score(range(len(texts)), [[each] for each in words])[:, 0]
         values["cider"] = per_image["cider"].mean()
-    counts = count_ngrams(references, hypotheses)
-    values |= dict(zip(BLEU, bleu(counts.sum(axis=0)[None])[0], strict=True))
-    per_image["bleu_4"] = bleu_4(counts)
+    bleu = require("pycocoevalcap.bleu.bleu", "evaluate").Bleu()
+    of_set, (*_, per_image["bleu_4"]) = bleu.compute_score(references, hypotheses, verbose=0)
+    values |= dict(zip(BLEU, of_set, strict=True))
     if isinstance(meteor, str):
         reasons["meteor"] = meteor
     else:
@@ -168,113 +149,45 @@ def _score(
     per_image |= {"wer": [fmean(each) for each in rates], "wer_best": [min(each) for each in rates]}
     values |= {name: fmean(per_image[name]) for name in ("wer", "wer_best")}
 
-    per_image["words"] = [len(each) for each in words]
     expected = [fmean(len(one.split()) for one in usable) for usable in references.values()]
-    values["length_ratio"] = sum(per_image["words"]) / sum(expected)
+    values["length_ratio"] = sum(map(len, words)) / sum(expected)
     values["distinct_captions"] = len(set(texts)) / len(texts)
     if known:
         values["copied_from_train"] = fmean(text in known for text in texts)
     else:
         reasons["copied_from_train"] = "no train captions were given"
-    if vocabulary_size:
-        values["vocabulary_used"] = len({word for each in words for word in each}) / vocabulary_size
+    if vocabulary:
+        values["vocabulary_used"] = len({word for each in words for word in each} & vocabulary) / len(vocabulary)
     else:
         reasons["vocabulary_used"] = "no vocabulary was given"
+    by_place = {name: dict(zip(references, map(float, each), strict=True)) for name, each in per_image.items()}
     return Scores(
         images=len(texts),
         skipped_images=skipped,
         **{name: float(value) for name, value in values.items()},
         reasons=reasons,
-        per_image={name: _spread(each, references, len(texts) + skipped) for name, each in per_image.items()},
-        bleu_counts=counts,
+        per_image={name: [its.get(place) for place in range(len(texts) + skipped)] for name, its in by_place.items()},
     )
 
 
-def _spread(values: Sequence[float], places: Iterable[int], images: int) -> list[float | None]:
-    """Return a value for each of the images, None where `places` does not name it."""
-    by_place = dict(zip(places, map(float, values), strict=True))
-    return [by_place.get(place) for place in range(images)]
-
-
-class NoMeteorError(LcmError):
-    """METEOR could not be computed; the message says why."""
-
-
-def score_meteor(references: Captions, several: Sequence[Captions]) -> list[tuple[float, list[float]]]:
+def score_meteor(references: Captions, several: Sequence[Captions]) -> list[tuple[float, list[float]] | str]:
     """Return METEOR 1.5 (Denkowski and Lavie 2014) of the whole set and of each image, for each of several captioners.
 
-    One Java process scores them all: it takes ten seconds to start. It gets the options of pycocoevalcap's wrapper,
-    but is not asked through it: when Java ends early, the wrapper waits forever for its own lock.
-    Raises NoMeteorError where Java is missing or fails.
+    Where Java is missing or fails, why that is in place of each.
     """
     if shutil.which("java") is None:
-        raise NoMeteorError("Java is missing; METEOR is a Java program: install a Java runtime")
-    wrapper = require("pycocoevalcap.meteor.meteor", "evaluate")
-    command = ["java", "-Xmx2G", "-jar", wrapper.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
-    folder = Path(wrapper.__file__).parent  # the jar looks for its data beside itself
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
-        try:
-            with subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8"
-            ) as java:
-                scores = [_ask(java, references, hypotheses) for hypotheses in several]
-                java.kill()  # it holds 2 GB, and takes a second to end by itself
-                return scores
-        except (OSError, ValueError) as error:
-            complaints.seek(0)
-            last_line = complaints.read().strip().rpartition("\n")[2]
-            raise NoMeteorError(f"METEOR's Java program failed: {last_line or error}") from error
-
-
-def _ask(java: subprocess.Popen, references: Captions, hypotheses: Captions) -> tuple[float, list[float]]:
-    """Have the statistics of each image taken, then all of them scored; raises ValueError where Java ended early."""
-
-    def answer(question: str = "") -> str:
-        java.stdin.write(question)
-        java.stdin.flush()
-        if not (line := java.stdout.readline()):
-            raise ValueError("it ended early")
-        return line.strip()
-
-    counts = [answer(" ||| ".join(["SCORE", *references[i], *hypotheses[i]]) + "\n") for i in references]
-    first = float(answer(" ||| ".join(["EVAL", *counts]) + "\n"))
-    *each, value = first, *(float(answer()) for _ in counts)
-    return value, each
-
-
-ORDERS = 4  # words of the longest n-gram
-TINY, SMALL = 1e-15, 1e-9  # what pycocoevalcap's bleu_scorer.py adds above and below, so that nothing is divided by 0
-
-
-def count_ngrams(references: Captions, hypotheses: Captions) -> np.ndarray:
-    """Return the BLEU counts [B, 10] of images, in the order of `references`.
-
-    BLEU of a set is no mean over images: an image without a common four-word sequence has a BLEU-4 of 0 by itself, and
-    most have none. Its interval therefore comes from drawing images, adding up their counts and taking BLEU of the
-    sums.
-    """
-    scorer = require("pycocoevalcap.bleu.bleu_scorer", "evaluate")
-    rows = []
-    for place, usable in references.items():
-        (hypothesis,) = hypotheses[place]
-        cooked = scorer.cook_test(hypothesis, scorer.cook_refs(usable))
-        words = cooked["testlen"]
-        nearest = min((abs(length - words), length) for length in cooked["reflen"])[1]  # the shorter of two as near
-        rows.append([*cooked["correct"], *cooked["guess"], words, nearest])
-    return np.array(rows, np.float64).reshape(-1, 2 * ORDERS + 2)
-
-
-def bleu(sums: np.ndarray) -> np.ndarray:
-    """Return BLEU-1 to BLEU-4 [R, 4] (Papineni et al. 2002) of sums [R, 10] of such counts."""
-    correct, every = sums[:, :ORDERS], sums[:, ORDERS : 2 * ORDERS]  # [R, 4] each
-    precision = np.cumprod((correct + TINY) / (every + SMALL), axis=1) ** (1 / np.arange(1, ORDERS + 1))
-    ratio = (sums[:, -2:-1] + TINY) / (sums[:, -1:] + SMALL)
-    return precision * np.exp(np.minimum(0, 1 - 1 / ratio))
-
-
-def bleu_4(sums: np.ndarray) -> np.ndarray:
-    """Return BLEU-4 [R] of sums [R, 10]."""
-    return bleu(sums)[:, -1]
+        return ["Java is missing; METEOR is a Java program: install a Java runtime"] * len(several)
+    meteor = require("pycocoevalcap.meteor.meteor", "evaluate").Meteor()
+    found, why = [], ""
+    try:
+        found = [meteor.compute_score(references, hypotheses) for hypotheses in several]
+    except (OSError, ValueError) as error:
+        meteor.lock.release()  # or its end would wait for it forever
+        why = str(error)
+    meteor.meteor_p.kill()  # it holds 2 GB, and takes a second to end by itself
+    _, complaints = meteor.meteor_p.communicate()
+    last_line = complaints.decode(errors="replace").strip().rpartition("\n")[2]
+    return found or [f"METEOR's Java program failed: {last_line or why}"] * len(several)
 
 
 # Of pycocoevalcap.cider.cider_scorer.
@@ -303,11 +216,9 @@ class CiderD:
     """
 
     def __init__(self, references: Sequence[Sequence[Words]]):
-        """`references`: for each image, its captions as words; kept as they are, not copied.
+        """`references`: for each image, its captions as words; those to be scored that end on END need it here too.
 
-        Ids that captions to be scored end on, such as END, belong at the end of these too. The vectors of the
-        references are made anew for each batch: of 30,000 captions they would fill 160 MB beside the 9 MB of
-        this, and the 7 ms of a batch (16 images, 5 captions of each, 5 references) become 5 to 8.
+        Vectors of references are made for each batch: of 30,000 captions they would fill 160 MB, to save 2 of 7 ms.
         """
         self._references = references
         self._rarest = math.log(max(1, len(references)))  # idf of what one image's captions hold, or none's
@@ -384,7 +295,6 @@ BAD_ENDINGS = frozenset({
     "am", "are", "be", "is", "was", "were",
 })
 # fmt: on
-NO_CAPTIONS = "there are no captions"
 
 
 @dataclass(frozen=True)
@@ -403,8 +313,8 @@ class Degeneration:
 
     def as_metrics(self, suffix: str = "") -> dict[str, float | str | None]:
         """Return the flat object for metrics.json, `suffix` after each name; `<name>_reason` where one is None."""
-        flat = {f"{each.name}{suffix}": getattr(self, each.name) for each in fields(self)}
-        return flat | {f"{name}_reason": NO_CAPTIONS for name, value in flat.items() if value is None}
+        flat = {f"{name}{suffix}": value for name, value in asdict(self).items()}
+        return flat | {f"{name}_reason": "there are no captions" for name, value in flat.items() if value is None}
 
 
 def measure_degeneration(captions: Sequence[str]) -> Degeneration:
@@ -419,13 +329,9 @@ def measure_degeneration(captions: Sequence[str]) -> Degeneration:
     )
 
 
-def compare_degeneration(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | str | None]:
-    """Return the captions' degeneration for metrics.json, and as a yardstick, in `…_people`, that of the references.
-
-    One reference an image counts, its first, so that the most frequent caption is sought among as many.
-    """
-    people = measure_degeneration([first for first, *_ in filter(None, references)])
-    return measure_degeneration(captions).as_metrics() | people.as_metrics("_people")
+def degeneration_of_people(references: Sequence[Sequence[str]]) -> Degeneration:
+    """Return the yardstick: the degeneration of people's captions, the first of each image, so that as many count."""
+    return measure_degeneration([first for first, *_ in filter(None, references)])
 
 
 def _repeats(words: Sequence[str]) -> bool:

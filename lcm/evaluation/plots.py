@@ -1,14 +1,10 @@
 """Figures of numbers, in one restrained style: colours that the colour-blind can tell apart, units on every axis.
 
 Each function returns a Figure that is in no window and on no global list (pyplot is not used); a notebook shows it and
-`save` writes it. Captions are shown as they are: "$" starts no formula, and letters that no installed font has become
-boxes. Captioners are told apart by colour and by mark, the same in every figure that is given the same `names`.
+`save` writes it. A "$" in a name starts no formula.
 """
 
 import io
-import math
-import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
@@ -21,13 +17,8 @@ from lcm.evaluation.bootstrap import Interval
 
 DPI = 150
 # Okabe and Ito, "Color Universal Design" (2008), without the pale ones.
-BLUE, VERMILION, *_ = COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-HUES = (*COLOURS, "#E69F00", "#56B4E9")  # of captioners; a seventh begins again, with its mark
-MARKS = ("o", "D", "s", "^", "v", "P", "X")
+BLUE, VERMILION, *_ = COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, GREY, PALE = "#222222", "#6B6B6B", "#E4E4E4"
-# The first ships with matplotlib; the others, where installed, lend the letters that it lacks.
-FONTS = """DejaVu Sans, Noto Sans, Noto Sans CJK SC, Noto Sans CJK JP, Noto Sans Arabic, Noto Sans Devanagari,
-    WenQuanYi Zen Hei, Segoe UI, Microsoft YaHei, Nirmala UI, PingFang SC, Arial Unicode MS"""
 STYLE = {
     **{"text.color": INK, "text.parse_math": False},  # False: a dollar sign is a dollar sign
     **{"font.size": 9, "legend.frameon": False, "lines.linewidth": 1.8, "axes.grid": True, "axes.axisbelow": True},
@@ -43,27 +34,36 @@ MAX_LENGTH_SHOWN = 60  # words; longer captions are counted at the right edge
 
 
 def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
-    """Draw loss or reward, dev CIDEr, learning rate and speed of each epoch, and mark `best_epoch` where it is given.
+    """Draw loss or reward, and CIDEr on dev, of each epoch, and mark `best_epoch` where it is given.
 
     Each has epoch (from 1), train_loss, dev_loss, train_reward (of the second stage, which is drawn in place of the
-    losses), dev_cider, learning_rate and images_per_second; None if not measured.
+    losses) and dev_cider; None if not measured.
     """
-    with empty_figure(9.5, 5.6) as figure:
-        (first, cider), (rate, speed) = figure.subplots(2, 2, sharex=True, height_ratios=(2, 1))
+    with empty_figure(9.5, 3.8) as figure:
+        first, cider = figure.subplots(1, 2, sharex=True)
         if any(each["train_reward"] is not None for each in epochs):
             _curves(first, epochs, {"train_reward": BLUE}, "Reward", "CIDEr-D of samples")
         else:
             _curves(first, epochs, {"train_loss": BLUE, "dev_loss": VERMILION}, "Loss", "nats a word", best_epoch)
             first.legend(*first.get_legend_handles_labels())
         _curves(cider, epochs, {"dev_cider": VERMILION}, "CIDEr on dev", "CIDEr", best_epoch)
-        _curves(rate, epochs, {"learning_rate": GREY}, "Learning rate", "at the epoch's end")
-        _curves(speed, epochs, {"images_per_second": GREY}, "Speed", "images a second")
-        for axes in (rate, speed):
-            axes.set_xlabel("epoch")
-            axes.set_ylim(0, 1.1 * axes.dataLim.ymax if axes.lines else 1)
-            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-            axes.yaxis.set_major_formatter("{x:g}")  # no power of ten above the axis
     return figure
+
+
+def _curves(axes, epochs, colours: Mapping[str, str], title: str, unit: str, best_epoch: int | None = None) -> None:
+    """Draw the keys of `colours` over the epochs, where they have a value, and mark the best epoch on dev's."""
+    axes.set(title=title, xlabel="epoch", ylabel=unit)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    for key, colour in colours.items():
+        points = {each["epoch"]: each[key] for each in epochs if each[key] is not None}
+        if points:
+            axes.plot(points.keys(), points.values(), "o-", color=colour, markersize=3, label=key.removesuffix("_loss"))
+        if key.startswith("dev") and best_epoch in points:
+            best = points[best_epoch]
+            axes.plot(best_epoch, best, "o", color=colour, markersize=9, fillstyle="none", markeredgewidth=1.6)
+            axes.set_title(f"best epoch {best_epoch}: {best:.3f}", color=colour, **ASIDE)
+    if not axes.lines:
+        note(axes, "not measured")
 
 
 def caption_lengths(lengths: Mapping[str, Sequence[int]]):
@@ -73,7 +73,7 @@ def caption_lengths(lengths: Mapping[str, Sequence[int]]):
         drawn = {name: np.asarray(its) for name, its in lengths.items() if len(its)}
         longest = max((its.max() for its in drawn.values()), default=0)
         edges = np.arange(-0.5, min(longest, MAX_LENGTH_SHOWN) + 1)
-        for (name, its), colour in zip(drawn.items(), cycle(HUES), strict=False):
+        for (name, its), colour in zip(drawn.items(), cycle(COLOURS), strict=False):
             shares = np.histogram(its.clip(max=MAX_LENGTH_SHOWN), edges)[0] * 100 / len(its)
             label = f"{shortened(name)}: {len(its):,} captions, median {np.median(its):g}, longest {its.max()}"
             axes.stairs(shares, edges, color=colour, linewidth=1.8, label=label)
@@ -96,42 +96,41 @@ def reliability(bins: Sequence[tuple[float, float, int]]):
     with empty_figure(5.4, 5) as figure:
         axes = figure.subplots()
         axes.set(title="Confidence", xlabel="confidence, mean of the bin (%)", ylabel="captions that are right (%)")
-        if bins:
-            _shares(axes, *(np.array(column, float) for column in zip(*bins, strict=True)))
-        else:
+        if not bins:
             note(axes, "not measured")
+            return figure
+        predicted, observed, counts = (np.array(column, float) for column in zip(*bins, strict=True))
+        z = 1.96  # 95 % of the normal distribution
+        centre = (observed + z**2 / (2 * counts)) / (1 + z**2 / counts)
+        half = z * np.sqrt(observed * (1 - observed) / counts + z**2 / (4 * counts**2)) / (1 + z**2 / counts)
+        end = min(1.02, 1.05 * max(predicted.max(), (centre + half).max())) * 100
+        axes.plot((0, end), (0, end), color=GREY, linewidth=1.2, linestyle="--", label="as sure as right")
+        axes.vlines(predicted * 100, (centre - half) * 100, (centre + half) * 100, color=BLUE, linewidth=1.2, alpha=0.5)
+        axes.plot(predicted * 100, observed * 100, "o", color=BLUE, markersize=5, label="a bin, 95 % interval")
+        fact = f"{counts.sum():,.0f} captions, {(counts @ observed) / counts.sum():.1%} right"
+        axes.set_title(fact, color=GREY, **ASIDE)
+        axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
+        axes.legend()
     return figure
 
 
-def forest(panels: Mapping[str, Mapping[str, Interval]], names: Sequence[str], columns: int = 3):
-    """Draw intervals: a panel for each title, a row for each captioner, in the order of `names`.
+def forest(panels: Mapping[str, Mapping[str, Interval]], names: Sequence[str]):
+    """Draw intervals: a panel for each title, a row for each captioner, the first of `names` at the top.
 
-    The dashed line is the first captioner's value. A captioner without an interval has an empty row.
+    A captioner without an interval has an empty row.
     """
-    columns = max(1, min(columns, len(panels)))
-    rows = math.ceil(len(panels) / columns) or 1
-    with empty_figure(1.8 + 2.5 * columns, rows * (1 + 0.3 * len(names))) as figure:
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
-        if not panels:
-            grid[0].text(0.5, 0.5, "not measured", color=GREY, ha="center", va="center")
-        for place, (axes, (title, intervals)) in enumerate(zip(grid, panels.items(), strict=False)):
+    with empty_figure(1.8 + 2.5 * len(panels), 1 + 0.3 * len(names)) as figure:
+        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axes, (title, intervals) in zip(grid, panels.items(), strict=True):
             axes.set(title=title, xlabel="smaller is better" if "WER" in title else "more is better")
-            for row, (name, colour, mark) in enumerate(_looks(names)):
+            for row, name in enumerate(names):
                 if its := intervals.get(name):
-                    axes.plot((its.low, its.high), (row, row), color=colour, linewidth=2.2, solid_capstyle="butt")
-                    axes.plot(its.value, row, mark, color=colour, markersize=7)
-                    where = {"xy": (1.02, row), "xycoords": ("axes fraction", "data"), "va": "center"}
-                    axes.annotate(f"{its.value:.3f}", **where, color=INK, fontsize=9)
-            if names[0] in intervals:
-                axes.axvline(intervals[names[0]].value, color=GREY, linewidth=1, linestyle="--", zorder=0.5)
+                    axes.plot((its.low, its.high), (row, row), color=BLUE, linewidth=2.2)
+                    axes.plot(its.value, row, "o", color=BLUE, markersize=7)
             axes.set_yticks(range(len(names)), [shortened(name) for name in names], color=INK)
             axes.set_ylim(len(names) - 0.4, -0.6)
-            axes.margins(x=0.08)
             axes.grid(visible=False, axis="y")
-            axes.xaxis.get_major_locator().set_params(nbins=5)
-            axes.tick_params(labelleft=place % columns == 0)
+            axes.xaxis.get_major_locator().set_params(nbins=4)
     return figure
 
 
@@ -140,40 +139,22 @@ def shortened(name: str) -> str:
     return name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "…"
 
 
-def _looks(names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Return each captioner with its colour and mark."""
-    return [(name, HUES[place % len(HUES)], MARKS[place % len(MARKS)]) for place, name in enumerate(names)]
-
-
-def save(figure, path: str | Path) -> Path:
-    """Write the figure as PNG; returns the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save(figure, path: Path) -> None:
+    """Write the figure as PNG into a folder that is there."""
     path.write_bytes(png(figure))
-    return path
 
 
 def png(figure) -> bytes:
     """Return the figure as the bytes of a PNG file, cut to what is drawn."""
-    with _style(), io.BytesIO() as buffer:
+    with require("matplotlib", "evaluate").rc_context(STYLE), io.BytesIO() as buffer:
         figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.15)
         return buffer.getvalue()
 
 
 @contextmanager
-def _style() -> Iterator[None]:
-    """Draw in the project's style, and say nothing of letters that become boxes."""
-    installed = set(require("matplotlib.font_manager", "evaluate").get_font_names())
-    fonts = {"font.family": [name for name in re.split(r",\s+", FONTS) if name in installed]}
-    with require("matplotlib", "evaluate").rc_context(STYLE | fonts), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        yield
-
-
-@contextmanager
 def empty_figure(width: float, height: float) -> Iterator:
     """Give an empty figure, in inches, to draw on in the style of all figures."""
-    with _style():
+    with require("matplotlib", "evaluate").rc_context(STYLE):
         figure = require("matplotlib.figure", "evaluate").Figure((width, height), dpi=DPI, layout="constrained")
         figure._repr_png_ = lambda: png(figure)  # Jupyter shows only pyplot's figures by itself
         yield figure
@@ -183,34 +164,3 @@ def note(axes, text: str) -> None:
     """Write in the middle of axes why nothing is drawn there."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, color=GREY, ha="center", va="center")
     axes.tick_params(labelbottom=False, labelleft=False, grid_alpha=0)
-
-
-def _curves(axes, epochs, colours: Mapping[str, str], title: str, unit: str, best_epoch: int | None = None) -> None:
-    """Draw the keys of `colours` over the epochs, where they have a value, and mark the best epoch on dev's."""
-    axes.set(title=title, ylabel=unit)
-    for key, colour in colours.items():
-        points = {each["epoch"]: each[key] for each in epochs if each[key] is not None}
-        if points:
-            axes.plot(points.keys(), points.values(), "o-", color=colour, markersize=3, label=key.removesuffix("_loss"))
-        if key.startswith("dev") and best_epoch in points:
-            best = points[best_epoch]
-            axes.plot(best_epoch, best, "o", color=colour, markersize=9, fillstyle="none", markeredgewidth=1.6)
-            axes.set_title(f"best epoch {best_epoch}: {best:.3f}", color=colour, **ASIDE)
-    if not axes.lines:
-        note(axes, "not measured")
-
-
-def _shares(axes, predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray) -> None:
-    """Draw shares [bins] with their intervals on the line where they should be; both axes alike, from zero."""
-    z = 1.96  # 95 % of the normal distribution
-    centre = (observed + z**2 / (2 * counts)) / (1 + z**2 / counts)
-    half = z * np.sqrt(observed * (1 - observed) / counts + z**2 / (4 * counts**2)) / (1 + z**2 / counts)
-    end = min(1.02, 1.05 * max(predicted.max(), (centre + half).max())) * 100
-    axes.plot((0, end), (0, end), color=GREY, linewidth=1.2, linestyle="--", label="as sure as right")
-    axes.vlines(predicted * 100, (centre - half) * 100, (centre + half) * 100, color=BLUE, linewidth=1.2, alpha=0.5)
-    few, many = counts.min(), counts.max()
-    each = f"{few:,.0f}" if few == many else f"{few:,.0f} to {many:,.0f}"
-    axes.plot(predicted * 100, observed * 100, "o", color=BLUE, markersize=5, label=f"a bin of {each}, 95 % interval")
-    axes.set_title(f"{counts.sum():,.0f} captions, {(counts @ observed) / counts.sum():.1%} right", color=GREY, **ASIDE)
-    axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
-    axes.legend()

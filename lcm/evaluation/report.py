@@ -4,51 +4,39 @@ The executed notebook is the report. Tables are styled pandas frames of finished
 of captioners and words of captions come from outside; sentences are Markdown, with names escaped likewise.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
+from typing import Any
 
 from lcm.captioning.tagging import Tag
 from lcm.data.dataset import LabelledImage
-from lcm.data.text import standardise
 from lcm.errors import require
 from lcm.evaluation import plots
 from lcm.evaluation.bootstrap import Interval
-from lcm.evaluation.compare import MEASURES, REPORTED_RESULTS, CaptionerResult, Comparison, smaller_is_better
+from lcm.evaluation.compare import MEASURES, CaptionerResult, Comparison
 from lcm.evaluation.gallery import CaptionLine, PhotoCard, described, evenly
 from lcm.evaluation.metrics import Scores, score
-from lcm.evaluation.tags import BASELINES, TagReport
+from lcm.evaluation.tags import BASELINES, KS, TagReport
 from lcm.evaluation.tags import MEASURES as TAG_MEASURES
 
 LABELS = {
     "wer": "WER",
-    "wer_best": "WER, best reference",
     "cider": "CIDEr",
     "bleu_4": "BLEU-4",
     "meteor": "METEOR",
     "rouge_l": "ROUGE-L",
+    "wer_best": "WER, best reference",
 }
 NONE = "–"  # not measured
 MAY_BE_CHANCE = "may be chance"
+PAIRED = (
+    "Differences are paired: both captioners on the same drawn images. Of twenty differences that are nothing but "
+    "chance, one is expected to look like more."
+)
 
 
 # Image by image
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """One held-out image."""
-
-    image_id: str
-    path: str
-    caption: str
-    references: tuple[str, ...]
-    scores: dict[str, float | None]  # metric -> value
-    english_captions: tuple[str, ...]  # the sentences that the tags were made from; the first is the caption
-    tags: tuple[Tag, ...]
-    confidence: float | None = None  # of the caption, where the model's is calibrated
 
 
 def best_of(captions: Sequence[Sequence[str]]) -> list[str]:
@@ -62,52 +50,52 @@ def collect_results(
     tags: Sequence[tuple[Tag, ...]],
     scores: Scores,
     confidences: Sequence[float],
-) -> list[ImageResult]:
-    """Return one result an image, in the order of `images`; `scores` and `confidences` are of the best captions."""
-    rows = zip(images, captions, tags, confidences, strict=True)
+) -> list[dict[str, Any]]:
+    """Return what results.jsonl has of each image; `scores` and `confidences` are of the best captions.
+
+    The tags were made from `english_captions`, of which the first is the caption.
+    """
     return [
-        ImageResult(
-            image.image_id,
-            str(image.path),
-            written[0],
-            image.captions,
-            {name: values[place] for name, values in scores.per_image.items()},
-            tuple(written),
-            tuple(its_tags),
-            confidence,
-        )
-        for place, (image, written, its_tags, confidence) in enumerate(rows)
+        {
+            "image_id": image.image_id,
+            "path": str(image.path),
+            "caption": written[0],
+            "references": image.captions,
+            "scores": {name: values[place] for name, values in scores.per_image.items()},
+            "english_captions": written,
+            "tags": its_tags,
+            "confidence": sure,
+        }
+        for place, (image, written, its_tags, sure) in enumerate(zip(images, captions, tags, confidences, strict=True))
     ]
 
 
-def save_results(results: Sequence[ImageResult], path: Path) -> None:
-    """Write one JSON object a line; it holds the data set's captions, so it stays out of git."""
-    with path.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results)
-
-
-def pick_evenly(results: Sequence[ImageResult], count: int) -> list[PhotoCard]:
+def pick_evenly(results: Sequence[Mapping[str, Any]], count: int) -> list[PhotoCard]:
     """Return cards of `count` results, evenly spaced along the split, with their tags and confidences."""
     picked = (results[place] for place in evenly(count, len(results)))
-    return [described(one.path, one.english_captions, one.tags, one.confidence) for one in picked]
+    return [described(one["path"], one["english_captions"], one["tags"], one["confidence"]) for one in picked]
 
 
-def pick_by_score(results: Sequence[ImageResult], metric: str, count: int) -> list[PhotoCard]:
-    """Return cards of the `count` best, median and worst results by a metric of which more is better.
+def pick_by_cider(results: Sequence[Mapping[str, Any]], count: int) -> list[PhotoCard]:
+    """Return cards of the `count` best, median and worst results by CIDEr: fewer of each where there are few images.
 
-    Images without a value are left out; where there are few, an image can be among several of the three.
+    No image is shown twice; those without a value are left out.
     """
-    ranked = sorted((one for one in results if one.scores.get(metric) is not None), key=lambda one: -one.scores[metric])
-    middle = max(0, (len(ranked) - count) // 2)
-    groups = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
+    found = [(one["scores"]["cider"], one) for one in results if one["scores"].get("cider") is not None]
+    ranked = sorted(found, key=lambda each: each[0], reverse=True)
+    count = min(count, max(1, len(ranked) // 3))
+    best, others = ranked[:count], ranked[count:]
+    worst, between = others[-count:], others[:-count]
+    start = max(0, (len(between) - count) // 2)
+    groups = {"best": best, "median": between[start : start + count], "worst": worst}
     return [
         PhotoCard(
-            one.path,
-            [CaptionLine(one.caption, f"{title}: {LABELS[metric]} {one.scores[metric]:.2f}")],
-            references=one.references[:2],
+            one["path"],
+            [CaptionLine(one["caption"], f"{title}: CIDEr {cider:.2f}")],
+            references=one["references"][:2],
         )
         for title, group in groups.items()
-        for one in group
+        for cider, one in group
     ]
 
 
@@ -121,32 +109,25 @@ def score_control(captions: Sequence[str], references: Sequence[Sequence[str]]) 
     return {f"{name}_shuffled": getattr(scores, name) for name in ("cider", "wer", "wer_best")}
 
 
-def disagreements(comparison: Comparison, images: Sequence[LabelledImage], count: int) -> list[PhotoCard]:
-    """Return cards of the `count` images with the widest range of scores among the captioners, the widest first.
+def disagreements(comparison: Comparison, count: int) -> list[PhotoCard]:
+    """Return cards of the `count` images with the widest range of CIDEr among the captioners, the widest first.
 
-    The scores are those of `image_metric`. Of images on which all score the same there are no cards.
+    Of images on which all score the same, or that have no CIDEr, there are no cards.
     """
-    metric = image_metric(comparison)
-    best_of_all, found = min if smaller_is_better(metric) else max, []
-    for place, image in enumerate(images):
-        scores = [result.scores.per_image.get(metric, [None] * len(images))[place] for result in comparison.results]
-        if None not in scores and max(scores) > min(scores):
-            lines = [
-                CaptionLine(
-                    result.output.captions[place],
-                    f"{result.name}, {LABELS[metric]} {value:.2f}",
-                    value == best_of_all(scores),
-                )
-                for result, value in zip(comparison.results, scores, strict=True)
-            ]
-            card = PhotoCard(image.path, lines, references=comparison.references[place])
-            found.append((max(scores) - min(scores), card))
+    ciders = [result.scores.per_image.get("cider") for result in comparison.results]
+    if None in ciders:
+        return []
+    found = []
+    for place, image in enumerate(comparison.images):
+        scores = [its[place] for its in ciders]
+        if None in scores or min(scores) == max(scores):
+            continue
+        lines = [
+            CaptionLine(result.output.captions[place], f"{result.name}, CIDEr {value:.2f}", value == max(scores))
+            for result, value in zip(comparison.results, scores, strict=True)
+        ]
+        found.append((max(scores) - min(scores), PhotoCard(image.path, lines, references=image.captions)))
     return [card for _, card in sorted(found, key=lambda one: -one[0])[:count]]
-
-
-def image_metric(comparison: Comparison) -> str:
-    """Return what images are told apart by: CIDEr, or WER where CIDEr could not be measured."""
-    return "cider" if all("cider" in result.scores.per_image for result in comparison.results) else "wer"
 
 
 # Sentences
@@ -154,9 +135,9 @@ def image_metric(comparison: Comparison) -> str:
 
 def answer(comparison: Comparison, images: str) -> str:
     """Return who leads on `images` ("Flickr8k, dev"), by WER and by CIDEr, by how much, and whether that is sure."""
-    skipped = f" ({comparison.skipped_images} more have no usable reference)" if comparison.skipped_images else ""
-    count = len(comparison.results)
-    said = f"{count} captioner{'s' * (count != 1)} on {comparison.images:,} images of {plain(images)}{skipped}."
+    count, skipped = len(comparison.results), len(comparison.images) - comparison.scored_images
+    said = f"{count} captioner{'s' * (count != 1)} on {comparison.scored_images:,} images of {plain(images)}"
+    said += f" ({skipped} more have no usable reference)." if skipped else "."
     leaders = [_leader(comparison, "wer", "WER, smaller is better"), _leader(comparison, "cider", "CIDEr")]
     missing = [f"**{plain(name)}** could not be run: {plain(why)}" for name, why in comparison.not_run.items()]
     return "\n\n".join([said, *leaders, *missing])
@@ -164,22 +145,18 @@ def answer(comparison: Comparison, images: str) -> str:
 
 def _leader(comparison: Comparison, metric: str, label: str) -> str:
     first, *others = comparison.ranked(metric)
-    best = getattr(first.scores, metric)
-    if best is None:
+    if getattr(first.scores, metric) is None:
         return f"By {label}: not measured ({plain(first.scores.reasons[metric])})."
-    interval = first.intervals.get(metric)
-    said = f"By {label}, **{plain(first.name)}** {'leads with' if others else 'has'} {number(best)}"
-    said += f" ({ends(interval)})" if interval else ""
-    pair = [first.name, others[0].name] if others else []
-    lead = comparison.difference(metric, *(pair[::-1] if smaller_is_better(metric) else pair)) if others else None
+    said = f"By {label}, **{plain(first.name)}** has {_scored(first, metric)}"
+    lead = comparison.difference(metric, first.name, others[0].name) if others else None
     if lead is None:
         return f"{said}."
-    sure = (
-        "That interval holds zero: the lead may be an accident of these images."
-        if lead.holds_zero
-        else "That interval does not hold zero: the lead is hardly an accident of these images."
+    chance = "is hardly" if lead.better else "may be"
+    return (
+        f"{said}, {plain(others[0].name)} {number(getattr(others[0].scores, metric))}. The difference "
+        f"{plain(lead.first)} − {plain(lead.second)} is {with_ends(lead.interval, '+')}: "
+        f"it {chance} an accident of these images."
     )
-    return f"{said}, {number(lead.value)} better than {plain(pair[1])} ({ends(lead)}). {sure}"
 
 
 def not_measured(comparison: Comparison) -> str:
@@ -201,28 +178,23 @@ def plain(text: str) -> str:
 
 
 def scores_table(comparison: Comparison):
-    """Return the scores with their intervals, the best by WER first and the best of each column in bold."""
-    metrics = ("wer", "cider", "bleu_4", "meteor", "rouge_l", "wer_best")
-    rows = [[result.name, *(_scored(result, metric) for metric in metrics)] for result in comparison.ranked("wer")]
-    best = {LABELS[metric]: comparison.best(metric) if len(rows) > 1 else () for metric in metrics}
-    return _table(["captioner", *best], rows, best)
+    """Return the scores with their intervals, the best by WER first."""
+    rows = [[result.name, *(_scored(result, metric) for metric in LABELS)] for result in comparison.ranked("wer")]
+    return _table(["captioner", *LABELS.values()], rows)
 
 
 def degeneration_table(comparison: Comparison):
     """Return how captioners write, beside how people do."""
-    rows = [
-        [
-            result.name,
-            number(result.scores.length_ratio),
-            *map(_share, (result.scores.distinct_captions, result.scores.copied_from_train)),
-            _share(result.scores.vocabulary_used),
-            *map(_share, asdict(result.degeneration).values()),
-        ]
-        for result in comparison.ranked("wer")
-    ]
+    rows = []
+    for result in comparison.ranked("wer"):
+        scores = result.scores
+        shares = [scores.distinct_captions, scores.copied_from_train, scores.vocabulary_used]
+        shares += asdict(result.degeneration).values()
+        rows.append([result.name, number(scores.length_ratio), *map(_share, shares)])
     rows.append(["people, first reference", *[""] * 4, *map(_share, asdict(comparison.people).values())])
-    headings = ("length ratio", "distinct captions", "copied from training", "vocabulary used")
-    return _table(["captioner", *headings, "break off", "repeat words", "most frequent caption"], rows)
+    variety = ["distinct captions", "copied from training", "of the run's vocabulary used"]
+    ailing = ["break off", "repeat words", "most frequent caption"]
+    return _table(["captioner", "length ratio", *variety, *ailing], rows)
 
 
 def costs_table(comparison: Comparison):
@@ -239,81 +211,52 @@ def costs_table(comparison: Comparison):
 
 
 def pairs_table(comparison: Comparison):
-    """Return every pair's difference by every measure, and who is better where that is more than chance."""
+    """Return every pair's difference by every measure, and who is better where that is more than chance; or None."""
     rows = [
-        [
-            f"{one.first} − {one.second}",
-            LABELS[one.measure],
-            _with_ends(one.interval, "+"),
-            one.better or MAY_BE_CHANCE,
-        ]
+        [f"{one.first} − {one.second}", LABELS[one.measure], with_ends(one.interval, "+"), one.better or MAY_BE_CHANCE]
         for one in comparison.differences
     ]
-    return _table(["pair", "measure", "difference (95 %)", "better"], rows)
-
-
-def reported_table(comparison: Comparison, images: str):
-    """Return ours, measured on `images` ("Flickr8k, dev"), and below it what papers report, in italics."""
-    metrics = ("bleu_4", "meteor", "cider")
-    rows = [
-        [result.name, images, *(number(getattr(result.scores, metric)) for metric in metrics), "measured here"]
-        for result in comparison.ranked("wer")
-    ]
-    ours = len(rows)
-    for row in REPORTED_RESULTS:
-        source = f"quoted: {row.source} {row.link}".strip()
-        rows.append([row.model, row.images, *(number(getattr(row, metric)) for metric in metrics), source])
-    table = _table(["model", "images", *(LABELS[metric] for metric in metrics), "source"], rows)
-    quoted = "font-style: italic; color: #6B6B6B"
-    return table.apply(lambda row: [quoted if row.name >= ours else ""] * len(row), axis=1)
+    if not rows:
+        return None
+    return _table(["pair", "measure", "difference (95 %)", "better"], rows).set_caption(PAIRED)
 
 
 def tag_tables(report: TagReport) -> list:
     """Return the scorer's order beside others and the recall; the reason where there is none."""
-    orders = [_table(["tags"], [[report.reason]])]
+    tables = [_table(["tags"], [[report.reason]])] if report.reason else []
     if report.intervals:
+        orders = {"": "scorer", **{f"_{name}": title for name, title in BASELINES.items()}}
         rows = [
-            [title, *(_with_ends(report.intervals[f"tag_{measure}{order}"]) for measure in TAG_MEASURES)]
-            for order, title in {"": "scorer", **{f"_{name}": title for name, title in BASELINES.items()}}.items()
+            [title, *(with_ends(report.intervals[f"tag_{measure}{order}"]) for measure in TAG_MEASURES)]
+            for order, title in orders.items()
         ]
-        over = [_with_ends(report.intervals[f"tag_{measure}_over_caption_order"], "+") for measure in TAG_MEASURES]
-        headings = ["order", "MAP (95 %)", "P@5 (95 %)"]
-        orders = [_table(headings, [*rows, ["scorer minus caption order", *over]])]
-    if report.recall is None:
-        return orders
-    recall = {"image → text": report.recall.image_to_text, "text → image": report.recall.text_to_image}
-    rows = [[title, *map(number, shares.values())] for title, shares in recall.items()]
-    return [*orders, _table(["retrieval", *(f"recall@{k}" for k in report.recall.image_to_text)], rows)]
+        over = [with_ends(report.intervals[f"tag_{measure}_over_caption_order"], "+") for measure in TAG_MEASURES]
+        tables.append(_table(["order", "MAP (95 %)", "P@5 (95 %)"], [*rows, ["scorer minus caption order", *over]]))
+    if report.recall:
+        rows = [
+            [name.replace("_to_", " → "), *(number(report.recall[f"recall_{k}_{name}"]) for k in KS)]
+            for name in ("image_to_text", "text_to_image")
+        ]
+        tables.append(_table(["retrieval", *(f"recall@{k}" for k in KS)], rows))
+    return tables
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence], best: Mapping[str, Sequence[str]] | None = None):
-    """Return rows under headings as a styled frame; of the columns in `best`, the rows of these names are bold."""
-    frame = require("pandas", "evaluate").DataFrame([list(map(str, row)) for row in rows], columns=list(headings))
-    names = frame[headings[0]]
-
-    def bold(column):
-        return ["font-weight: bold" if name in (best or {}).get(column.name, ()) else "" for name in names]
-
-    left = [
-        {"selector": "th, td", "props": "text-align: left; vertical-align: top"},
-        {"selector": "th", "props": "white-space: nowrap"},
-    ]
-    return frame.style.hide(axis="index").format(escape="html").set_table_styles(left).apply(bold, axis=0)
+def _table(headings: Sequence[str], rows: Sequence[Sequence]):
+    """Return rows under headings as a styled frame."""
+    frame = require("pandas", "evaluate").DataFrame(rows, columns=headings, dtype=str)
+    left = {"selector": "th, td", "props": "text-align: left; vertical-align: top"}
+    return frame.style.hide(axis="index").format(escape="html").set_table_styles([left])
 
 
 def _scored(result: CaptionerResult, metric: str) -> str:
     """Return a score, with its interval where it has one."""
     interval = result.intervals.get(metric)
-    return _with_ends(interval) if interval else number(getattr(result.scores, metric))
+    return with_ends(interval) if interval else number(getattr(result.scores, metric))
 
 
-def _with_ends(interval: Interval, sign: str = "") -> str:
-    return f"{number(interval.value, sign)} ({ends(interval, sign)})"
-
-
-def ends(interval: Interval, sign: str = "") -> str:
-    """Return the ends of an interval in words, with their sign where `sign` is "+"."""
-    return f"{number(interval.low, sign)} to {number(interval.high, sign)}"
+def with_ends(interval: Interval, sign: str = "") -> str:
+    """Return an interval in words, with signs where `sign` is "+"."""
+    return f"{number(interval.value, sign)} ({number(interval.low, sign)} to {number(interval.high, sign)})"
 
 
 def number(value: float | None, sign: str = "") -> str:
@@ -331,24 +274,9 @@ def _time(seconds: float | None) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
-# Figures of a comparison; how they look is in `lcm.evaluation.plots`
-
-
 def draw_forest(comparison: Comparison):
-    """Draw every measure's intervals in one figure, the best by WER first."""
-    panels = {
-        LABELS[name]: {r.name: r.intervals[name] for r in comparison.results if name in r.intervals}
-        for name in MEASURES
-    }
-    names = [result.name for result in comparison.ranked("wer")]
-    return plots.forest({title: its for title, its in panels.items() if its}, names)
-
-
-def draw_lengths(comparison: Comparison):
-    """Draw how long each captioner's captions are, beside how long people's are."""
-    people = [len(words) for each in comparison.references for text in each if (words := standardise(text))]
-    ours = {
-        result.name: [int(words) for words in result.scores.per_image.get("words", []) if words is not None]
-        for result in comparison.ranked("wer")
-    }
-    return plots.caption_lengths(ours | {"people": people})
+    """Draw every measure's intervals in one figure, the best by WER first; None where there are no intervals."""
+    ranked = comparison.ranked("wer")
+    panels = {LABELS[name]: {r.name: r.intervals[name] for r in ranked if name in r.intervals} for name in MEASURES}
+    panels = {title: its for title, its in panels.items() if its}
+    return plots.forest(panels, [result.name for result in ranked]) if panels else None

@@ -18,7 +18,6 @@ import numpy as np
 
 from lcm.captioning.tagging import Photo, Tag, TagScorer, rank, tag_candidates
 from lcm.data.text import candidates, content_words
-from lcm.errors import DataError
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from lcm.features.cache import LabelledFeatures
 
@@ -26,7 +25,7 @@ KS = (1, 5, 10)
 # Cosines this close are equal. Two float32 sums of the same products differ by their order: by up to 5e-7, measured
 # for equal vectors of 8 to 4,096 numbers.
 TIE = 2e-6
-BLOCK_COSINES = 1 << 22  # cosines held at once: 16 MB
+BLOCK = 1000  # texts whose cosines with all images are held at once
 LEAST = 2  # references that must use a word: one alone says as much about its writer as about the image
 MEASURES = ("map", "precision_5")  # means over images: mean average precision, precision at 5
 # The same words in orders that need no scorer -> the title in a table.
@@ -34,66 +33,40 @@ BASELINES = {
     "caption_order": "caption order",  # first the words of the best caption
     "upper_bound": "upper bound",  # gold tags first: the best that any order of these words can reach
 }
-NO_SCORER = "the bundle has no tag scorer"
-NO_IMAGES = "there are no images"
 
 
-@dataclass(frozen=True)
-class Recall:
-    """Recall at k in both directions, k -> share of queries: 0 to 1, higher is better."""
-
-    image_to_text: dict[int, float]  # of the images that have texts
-    text_to_image: dict[int, float]
-
-    def as_metrics(self) -> dict[str, float]:
-        """Return the flat object for metrics.json: `recall_1_image_to_text` to `recall_10_text_to_image`."""
-        directions = {"image_to_text": self.image_to_text, "text_to_image": self.text_to_image}
-        return {f"recall_{k}_{name}": share for name, recall in directions.items() for k, share in recall.items()}
-
-
-def retrieval(image_vectors: np.ndarray, text_vectors: np.ndarray, owner: np.ndarray) -> Recall:
+def retrieval(image_vectors: np.ndarray, text_vectors: np.ndarray, owner: np.ndarray) -> dict[str, float]:
     """Count how often images [B, D] find their own texts [K, D], and texts their image: text i's is `owner[i]`, [K].
 
-    Recall at k is the share of queries with an own item among the k of highest cosine (Hodosh, Young and Hockenmaier
-    2013; both directions as in Karpathy and Fei-Fei 2015). A query's rank is how many items of others are at least as
-    near as its nearest own one: ties count against it, so a model that gives everything the same vector ranks last.
+    Returns `recall_1_image_to_text` to `recall_10_text_to_image`: the share of queries with an own item among the k of
+    highest cosine (Hodosh, Young and Hockenmaier 2013; both directions as in Karpathy and Fei-Fei 2015). A query's rank
+    is how many items of others are at least as near as its nearest own one: ties count against it, so a model that
+    gives everything the same vector ranks last.
 
     Edge cases: an image without texts asks nothing, but texts can still find it instead of their own; a vector of
     zeros has the cosine 0 with everything; any model reaches a k that is no smaller than the number of items.
-    Memory: a float32 copy of both, and one block of cosines; never all K times B.
-    Raises DataError when there are no images or no texts, or a vector is not finite.
     """
-    if not len(image_vectors) or not len(text_vectors):
-        raise DataError(f"{len(image_vectors)} images and {len(text_vectors)} texts; give at least one of each")
-    images, texts, owner = _units(image_vectors, "image"), _units(text_vectors, "text"), np.asarray(owner)
-    rows = max(1, BLOCK_COSINES // len(images))
-    blocks = [slice(start, start + rows) for start in range(0, len(texts), rows)]
-    own = np.concatenate([np.einsum("rd,rd->r", texts[block], images[owner[block]]) for block in blocks])  # [K]
+    images, texts, owner = _units(image_vectors), _units(text_vectors), np.asarray(owner)
+    own = np.einsum("kd,kd->k", texts, images[owner])  # [K]
     nearest = np.full(len(images), -np.inf, np.float32)  # [B], cosine of an image and the nearest of its own texts
     np.maximum.at(nearest, owner, own)
 
     text_ranks = np.empty(len(texts), np.int64)  # images of others at least as near as a text's own
     image_ranks = np.zeros(len(images), np.int64)  # texts of others at least as near as an image's nearest own
-    for block in blocks:
+    for block in (slice(start, start + BLOCK) for start in range(0, len(texts), BLOCK)):
         cosines = texts[block] @ images.T  # [R, B]
         cosines[np.arange(len(cosines)), owner[block]] = -np.inf  # leaves those of others
         text_ranks[block] = np.count_nonzero(cosines >= own[block, None] - TIE, axis=1)
         image_ranks += np.count_nonzero(cosines >= nearest - TIE, axis=0)
-    asking = np.isfinite(nearest)
-    return Recall(
-        image_to_text={k: float((image_ranks[asking] < k).mean()) for k in KS},
-        text_to_image={k: float((text_ranks < k).mean()) for k in KS},
-    )
+    ranks = {"image_to_text": image_ranks[np.isfinite(nearest)], "text_to_image": text_ranks}
+    return {f"recall_{k}_{name}": float((its < k).mean()) for name, its in ranks.items() for k in KS}
 
 
-def _units(vectors: np.ndarray, kind: str) -> np.ndarray:
+def _units(vectors: np.ndarray) -> np.ndarray:
     """Return the vectors at length one, float32; zeros stay zeros."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)).astype(np.float32)
-    if not (usable := np.isfinite(lengths)).all():
-        raise DataError(f"the vector of {kind} {int(usable.argmin())} has a number that is not finite, or too large")
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     lengths[lengths == 0] = 1
-    return np.divide(vectors, lengths[:, None], dtype=np.float32, casting="same_kind")
+    return (vectors / lengths).astype(np.float32)
 
 
 def gold_tags(references: Sequence[str]) -> frozenset[str]:
@@ -127,7 +100,7 @@ class TagReport:
     """
 
     tags: list[tuple[Tag, ...]]  # of each image, best first
-    recall: Recall | None = None  # of people's captions
+    recall: Mapping[str, float] = field(default_factory=dict)  # of people's captions, see `retrieval`
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     images: int = 0  # images with gold tags
     reason: str | None = None  # why there are no intervals, where there are none
@@ -136,17 +109,18 @@ class TagReport:
         """Return the flat object for metrics.json; `…_low` and `…_high` are the ends of an interval."""
         flat: dict[str, float | str | None] = {"tag_map": None, "tag_map_reason": self.reason} if self.reason else {}
         if self.recall:
-            flat |= self.recall.as_metrics()
+            flat |= self.recall
             flat |= {"tag_images": self.images, "tag_skipped_images": len(self.tags) - self.images}
         for name, its in self.intervals.items():
-            flat |= {name: its.value, f"{name}_low": its.low, f"{name}_high": its.high}
+            flat |= its.as_metrics(name)
         return flat
 
 
 def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: Sequence[Sequence[str]]) -> TagReport:
     """Measure `scorer` on held-out images with their pooled features and their generated captions, the best first."""
     if scorer is None or not captions:
-        return TagReport([() for _ in captions], reason=NO_IMAGES if scorer else NO_SCORER)
+        reason = "there are no images" if scorer else "the bundle has no tag scorer"
+        return TagReport([() for _ in captions], reason=reason)
     pooled, references = held_out.read(slice(0, None)), held_out.references
     photos = [Photo(image.path, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
     vectors = np.stack([scorer.image_vector(photo) for photo in photos])  # [B, D]
@@ -156,8 +130,7 @@ def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: 
     recall = retrieval(vectors, scorer.text_vectors(texts), owner)
     intervals, images = compare_orders([[word for word, _ in one] for one in tags], captions, references)
     why = f"{images} of {len(tags)} images have a gold tag: a word that at least {LEAST} references use"
-    reason = None if intervals else f"{why}; intervals need two such images"
-    return TagReport(tags, recall, intervals, images, reason)
+    return TagReport(tags, recall, intervals, images, None if intervals else f"{why}; intervals need two such images")
 
 
 def compare_orders(
@@ -171,23 +144,20 @@ def compare_orders(
     baselines keep, so a gold tag among them is the scorer's miss. `captions_by_image` are those the words were taken
     from, best first. Below two images with gold tags there are no intervals.
     """
-    found = [
-        (gold, tags, candidates(captions))
-        for tags, captions, references in zip(tags_by_image, captions_by_image, references_by_image, strict=True)
-        if (gold := gold_tags(references))
-    ]
+    found = []
+    for tags, captions, references in zip(tags_by_image, captions_by_image, references_by_image, strict=True):
+        if gold := gold_tags(references):
+            words = candidates(captions)
+            found.append((gold, tags, words, sorted(words, key=lambda word, gold=gold: word not in gold)))
     intervals: dict[str, Interval] = {}
+    if len(found) < 2:
+        return intervals, len(found)
     for measure, value in zip(MEASURES, (average_precision, precision_at_5), strict=True):
-        if len(found) >= 2:
-            scorer = [value(tags, gold) for gold, tags, _ in found]
-            plain = [value(words, gold) for gold, _, words in found]
-            best = [
-                value(sorted(words, key=lambda word, gold=gold: word not in gold), gold) for gold, _, words in found
-            ]
-            intervals |= {
-                f"tag_{measure}": bootstrap_mean(scorer),
-                f"tag_{measure}_caption_order": bootstrap_mean(plain),
-                f"tag_{measure}_over_caption_order": bootstrap_difference(scorer, plain),
-                f"tag_{measure}_upper_bound": bootstrap_mean(best),
-            }
+        scorer, plain, best = zip(*([value(order, gold) for order in orders] for gold, *orders in found), strict=True)
+        intervals |= {
+            f"tag_{measure}": bootstrap_mean(scorer),
+            f"tag_{measure}_caption_order": bootstrap_mean(plain),
+            f"tag_{measure}_over_caption_order": bootstrap_difference(scorer, plain),
+            f"tag_{measure}_upper_bound": bootstrap_mean(best),
+        }
     return intervals, len(found)

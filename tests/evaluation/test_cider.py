@@ -38,27 +38,18 @@ def one_score(references, caption) -> float:
 # pycocoevalcap
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_random_captions_score_as_in_pycocoevalcap(seed):
-    chance = random.Random(seed)
+def test_random_captions_score_as_in_pycocoevalcap():
+    chance = random.Random(0)
     references = [[random_caption(chance, 16) for _ in range(chance.randint(1, 6))] for _ in range(40)]
     captions = [[random_caption(chance, 24) for _ in references] for _ in range(4)]
     expected = np.stack([cider_of_all(references, each) for each in captions], axis=1)  # [B, S]
-    scores = CiderD(references).score(range(40), list(zip(*captions, strict=True)))
+    scorer, captions = CiderD(references), list(zip(*captions, strict=True))
+    scores = scorer.score(range(40), captions)
     assert scores.dtype == np.float64
     assert (expected > 0.5).any()
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
-
-
-def test_a_batch_scores_as_its_images_do_in_the_whole_set():
-    chance = random.Random(7)
-    references = [[random_caption(chance, 12) for _ in range(5)] for _ in range(30)]
-    captions = [random_caption(chance, 12) for _ in references]
-    expected = cider_of_all(references, captions)
-    places = np.array([17, 3, 29, 3])
-    scores = CiderD(references).score(places, [[captions[place]] for place in places])
-    np.testing.assert_allclose(scores, expected[places][:, None], rtol=1e-9)
-    assert len(set(expected[[17, 3, 29]])) == 3
+    batch = [17, 3, 29, 3]
+    np.testing.assert_array_equal(scorer.score(batch, [captions[place] for place in batch]), scores[batch])
 
 
 # By hand. With two images, every n-gram that one of them alone holds weighs log 2, which a cosine does not show.

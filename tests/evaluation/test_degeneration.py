@@ -1,60 +1,35 @@
 """Degeneration of captions, each sign counted by hand."""
 
-import pytest
-
-from lcm.evaluation.metrics import BAD_ENDINGS, Degeneration, compare_degeneration, measure_degeneration
+from lcm.evaluation.metrics import BAD_ENDINGS, Degeneration, degeneration_of_people, measure_degeneration
 
 NAMES = ("bad_endings", "repeated_words", "most_frequent_caption")
 
 
-@pytest.mark.parametrize(
-    "caption",
-    ["a man in a", "a dog with the", "a man on", "a dog and", "two men are", "a dog in his", "a man 's", "of"],
-)
-def test_a_caption_that_something_must_follow_ends_badly(caption):
-    assert measure_degeneration([caption]).bad_endings == 1
+def test_a_caption_that_something_must_follow_ends_badly():
+    broken = ["a man in a", "a dog with the", "a man on", "a dog and", "two men are", "a man 's", "of"]
+    broken += [f"a dog {word.upper()} ." for word in BAD_ENDINGS]  # as captions are standardised
+    assert measure_degeneration(broken).bad_endings == 1
+    whole = ["a man follows her", "kids play outside", "a man climbs up", "a bus drives by", "a dog runs behind", ""]
+    assert measure_degeneration(whole).bad_endings == 0
 
 
-@pytest.mark.parametrize(
-    "caption",
-    ["a dog", "a man follows her", "kids play outside", "a man climbs up", "a bus drives by", "a dog runs behind", ""],
-)
-def test_a_whole_caption_does_not(caption):
-    assert measure_degeneration([caption]).bad_endings == 0
-
-
-def test_bad_endings_are_words_as_captions_are_standardised():
-    assert measure_degeneration([f"a dog {word.upper()} ." for word in BAD_ENDINGS]).bad_endings == 1
-
-
-@pytest.mark.parametrize(
-    "caption",
-    [
+def test_what_is_said_again_is_a_repetition_and_one_word_again_is_none():
+    repeated = [
         "a dog and a dog",  # "a dog"
         "a crowd crowd",  # a word twice running
         "a a dog",  # any word
         "a black dog and a black cat",  # "a black", "black" being a content word
-        "a man in a shirt in a shirt",  # "a shirt"
         "men in red and men in blue",  # "men in"
-    ],
-)
-def test_what_is_said_again_is_a_repetition(caption):
-    assert measure_degeneration([caption]).repeated_words == 1
-
-
-@pytest.mark.parametrize(
-    "caption",
-    [
+    ]
+    assert measure_degeneration(repeated).repeated_words == 1
+    others = [
         "a dog and a cat",
         "a dog in the water in the park",  # "in the" has no content word
         "a dog sees a black dog",  # "dog" again, but in other company
         "dogs and a dog",
-        "dog",
         "",
-    ],
-)
-def test_one_word_again_is_none(caption):
-    assert measure_degeneration([caption]).repeated_words == 0
+    ]
+    assert measure_degeneration(others).repeated_words == 0
 
 
 def test_shares_are_of_the_captions():
@@ -69,21 +44,10 @@ def test_an_empty_caption_can_only_be_too_frequent():
 
 
 def test_metrics_are_flat_and_named_for_whom_they_measure():
-    habits = measure_degeneration(["a dog", "a dog and a"])
-    assert habits.as_metrics() == dict(zip(NAMES, (1 / 2, 0, 1 / 2), strict=True))
-    assert habits.as_metrics("_people") == {f"{name}_people": habits.as_metrics()[name] for name in NAMES}
-
-
-def test_without_captions_there_is_a_reason():
-    metrics = measure_degeneration([]).as_metrics("_people")
-    for name in NAMES:
-        assert metrics[f"{name}_people"] is None
-        assert metrics[f"{name}_people_reason"] == "there are no captions"
-
-
-def test_people_s_first_captions_are_the_yardstick():
     references = [("a dog", "a dog with a"), (), ("a cat cat", "a dog"), ("a bird", "a dog"), ("a tree in",)]
-    metrics = compare_degeneration(["a dog"] * 5, references)
-    assert [metrics[name] for name in NAMES] == [0, 0, 1]
-    assert [metrics[f"{name}_people"] for name in NAMES] == [1 / 4, 1 / 4, 1 / 4]
-    assert len(metrics) == 6
+    assert measure_degeneration(["a dog"] * 5).as_metrics() == dict(zip(NAMES, (0, 0, 1), strict=True))
+    people = degeneration_of_people(references).as_metrics("_people")  # of each image's first caption
+    assert people == {f"{name}_people": 1 / 4 for name in NAMES}
+    for name in NAMES:
+        metrics = measure_degeneration([]).as_metrics("_people")
+        assert (metrics[f"{name}_people"], metrics[f"{name}_people_reason"]) == (None, "there are no captions")

@@ -1,7 +1,5 @@
 """Figures: that they say what they were given, that nothing is cut off, and that odd text and little data are fine."""
 
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -17,29 +15,6 @@ def texts_of(figure):
     return [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
 
 
-def assert_nothing_cut(figure, path):
-    """The rim of the picture is white, and texts that stand alone do not overlap."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("L"))
-    assert min(rim.min() for rim in (pixels[:9], pixels[-9:], pixels[:, :9], pixels[:, -9:])) == 255
-    boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
-    for place, box in enumerate(boxes):
-        assert not any(box.overlaps(other.padded(-1)) for other in boxes[:place])
-
-
-def assert_whole(draw, folder):
-    """The figure that `draw` gives is saved whole and without a warning."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        figure = draw()
-        path = plots.save(figure, folder / "new folder" / "figure.png")
-    assert warned == []
-    assert_nothing_cut(figure, path)
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
-
-
 EPOCHS = [
     {
         "epoch": epoch,
@@ -47,16 +22,10 @@ EPOCHS = [
         "dev_loss": 4.0 / epoch,
         "train_reward": None,
         "dev_cider": 0.5 - abs(epoch - 7) / 20,
-        "learning_rate": 1e-3 / epoch,
-        "images_per_second": 480.0,
-        "seconds": 13.0,
     }
     for epoch in range(1, 10)
 ]
-REWARDED = [
-    each | {"train_loss": None, "dev_loss": None, "train_reward": 0.6 + each["epoch"] / 50, "learning_rate": 1e-5}
-    for each in EPOCHS
-]
+REWARDED = [each | {"train_loss": None, "dev_loss": None, "train_reward": 0.6 + each["epoch"] / 50} for each in EPOCHS]
 NAMES = ["merge-1", "nearest", "a $name$ that is longer than any figure has room for"]
 PANELS = {
     "WER": {name: Interval(0.5 + place / 10, 0.4 + place / 10, 0.65 + place / 10) for place, name in enumerate(NAMES)},
@@ -71,55 +40,50 @@ def without(epochs, *keys):
 
 FIGURES = {
     "curves": lambda: plots.learning_curves(EPOCHS, best_epoch=7),
-    "curves of the last epoch": lambda: plots.learning_curves(EPOCHS, best_epoch=9),
     "curves of one epoch": lambda: plots.learning_curves(EPOCHS[:1], 1),
     "curves without dev": lambda: plots.learning_curves(without(EPOCHS, "dev_loss", "dev_cider"), 9),
     "curves of rewards": lambda: plots.learning_curves(REWARDED, best_epoch=7),
-    "curves of rewards without dev": lambda: plots.learning_curves(without(REWARDED, "dev_cider")[:1], 1),
     "curves of nothing": lambda: plots.learning_curves([]),
     "lengths": lambda: plots.caption_lengths({"train": [3, 8, 8, 9, 12], "dev": [7, 8], "test": []}),
     "lengths, long": lambda: plots.caption_lengths({"a $plit": [5, 2000]}),
     "lengths of nothing": lambda: plots.caption_lengths({"train": []}),
-    "lengths of empty captions": lambda: plots.caption_lengths({"train": [0, 0]}),
-    "lengths of captioners": lambda: plots.caption_lengths({name: [5, 6, 6] for name in [*NAMES, *"bcdefg"]}),
     "forest": lambda: plots.forest(PANELS, NAMES),
-    "forest of nine": lambda: plots.forest(PANELS, [*NAMES, *"bcdefg"], 1),
-    "forest of nothing": lambda: plots.forest({}, []),
+    "forest of nine": lambda: plots.forest(PANELS, [*NAMES, *"bcdefg"]),
     "reliability": lambda: plots.reliability(BINS),
     "reliability, sure and right": lambda: plots.reliability([(0.99, 1.0, 1)]),
-    "reliability, never right": lambda: plots.reliability([(0.01, 0.0, 7), (0.01, 0.0, 8)]),
     "reliability of nothing": lambda: plots.reliability([]),
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_whole_and_saved_without_a_warning(name, tmp_path):
-    assert_whole(FIGURES[name], tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.save(FIGURES[name](), path := tmp_path / "figure.png")
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L"))
+    assert min(rim.min() for rim in (pixels[:9], pixels[-9:], pixels[:, :9], pixels[:, -9:])) == 255  # nothing cut off
 
 
 # Learning curves
 
 
 def test_learning_curves_draw_the_numbers():
-    loss, cider, rate, speed = plots.learning_curves(EPOCHS, best_epoch=7).axes
+    loss, cider = plots.learning_curves(EPOCHS, best_epoch=7).axes
     assert [line.get_label() for line in loss.lines[:2]] == ["train", "dev"]
     assert list(loss.lines[0].get_ydata()) == [each["train_loss"] for each in EPOCHS]
     assert list(loss.lines[1].get_ydata()) == [each["dev_loss"] for each in EPOCHS]
     assert list(cider.lines[0].get_xdata()) == list(range(1, 10))
     assert cider.get_title(loc="right") == "best epoch 7: 0.500"
-    assert [axes.get_ylim()[0] for axes in (rate, speed)] == [0, 0]
 
 
 def test_learning_curves_of_the_second_stage_draw_rewards_in_place_of_losses():
-    reward, cider, *_ = plots.learning_curves(REWARDED, best_epoch=7).axes
+    reward, cider = plots.learning_curves(REWARDED, best_epoch=7).axes
     assert (reward.get_title(loc="left"), reward.get_ylabel()) == ("Reward", "CIDEr-D of samples")
     (line,) = reward.lines
     assert list(line.get_ydata()) == [each["train_reward"] for each in REWARDED]
     assert reward.get_legend() is None
     assert cider.get_title(loc="right") == "best epoch 7: 0.500"
-    loss, *_ = plots.learning_curves(EPOCHS, best_epoch=7).axes
-    assert (loss.get_title(loc="left"), loss.get_ylabel()) == ("Loss", "nats a word")
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["train", "dev"]
 
 
 def test_learning_curves_leave_out_what_was_not_measured():
@@ -139,12 +103,9 @@ def test_caption_lengths_are_shares_of_their_split():
     assert list(train.get_data().values) == [0, 0, 25, 50, 25]  # of 0, 1, 2, 3 and 4 words
     assert list(dev.get_data().values) == [0, 0, 0, 100, 0]
     assert "train: 4 captions, median 3, longest 4" in texts_of(figure)
-
-
-def test_very_long_captions_are_counted_at_the_edge():
-    figure = plots.caption_lengths({"train": [1, 60, 61, 2000]})
-    assert figure.axes[0].patches[0].get_data().values[-1] == 75
-    assert "60 stands for all longer ones" in figure.axes[0].get_xlabel()
+    (axes,) = plots.caption_lengths({"train": [1, 60, 61, 2000]}).axes
+    assert axes.patches[0].get_data().values[-1] == 75
+    assert "60 stands for all longer ones" in axes.get_xlabel()
 
 
 # Captioners
@@ -158,9 +119,7 @@ def test_a_forest_plot_draws_each_interval_in_its_row():
     assert ends == [(its.low, its.high) for its in PANELS["WER"].values()]
     points = [line for line in cider.lines if line.get_marker() != "None"]
     assert [point.get_ydata()[0] for point in points] == [0, 2]  # "nearest" has no CIDEr, and its row stays empty
-    assert len({(point.get_color(), point.get_marker()) for point in points}) == 2
     assert [label.get_text() for label in wer.get_yticklabels()] == [plots.shortened(name) for name in NAMES]
-    assert "0.600" in texts_of(wer.figure)
 
 
 # Confidence
@@ -174,17 +133,9 @@ def test_reliability_draws_the_bins_against_the_line_where_they_should_be():
     assert list(points.get_ydata()) == pytest.approx([5, 60, 50])
     assert axes.get_xlim() == axes.get_ylim()
     assert axes.get_ylim()[1] > axes.collections[0].get_segments()[1][1, 1] > 60  # the highest interval is in sight
-    # right: 5 + 60 + 50.5 of 301
-    assert {"301 captions, 38.4% right", "a bin of 100 to 101, 95 % interval"} <= set(texts_of(axes))
-
-
-def test_reliability_shows_how_sure_each_share_is():
-    # Wilson's interval of 5 in 100 is 2.15 % to 11.18 %, that of 1 in 1 is 20.65 % to 100 % (Newcombe 1998, method 3).
-    for observed, captions, low, high in ((0.05, 100, 2.15, 11.18), (1.0, 1, 20.65, 100.0)):
-        (axes,) = plots.reliability([(0.1, observed, captions)]).axes
-        (bar,) = axes.collections[0].get_segments()
-        assert bar[:, 1] == pytest.approx([low, high], abs=0.01)
-    assert f"a bin of {captions}, 95 % interval" in texts_of(axes)
+    assert "301 captions, 38.4% right" in texts_of(axes)  # 5 + 60 + 50.5
+    # Wilson's interval of 5 in 100 is 2.15 % to 11.18 % (Newcombe 1998, method 3).
+    assert axes.collections[0].get_segments()[0][:, 1] == pytest.approx([2.15, 11.18], abs=0.01)
 
 
 # Saving, showing
@@ -195,12 +146,3 @@ def test_notebooks_show_figures():
     figure = FIGURES["lengths"]()
     shown, _ = formatters.DisplayFormatter().format(figure)
     assert shown["image/png"].startswith(b"\x89PNG")
-
-
-def test_neither_pyplot_nor_anything_heavy_at_import():
-    code = (
-        "import sys; from lcm.evaluation import plots; print('matplotlib' in sys.modules, 'PIL' in sys.modules);"
-        "plots.caption_lengths({'train': [1]}); print('matplotlib.pyplot' in sys.modules)"
-    )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert output.split() == ["False", "False", "False"]

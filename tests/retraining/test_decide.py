@@ -10,7 +10,7 @@ from lcm.captioning.captioner import current_version
 from lcm.config import PublishConfig
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.errors import DataError
-from lcm.evaluation.compare import CaptionerOutput, compare, held_out_images, save_captions, save_record
+from lcm.evaluation.compare import CaptionerOutput, caption_rows, compare, held_out_images, save_record, save_rows
 from lcm.paths import RunDir
 from lcm.registry import publish
 from lcm.retraining.gate import decide, summarise
@@ -58,8 +58,8 @@ class Desk:
             CaptionerOutput(names[1], captions + wrong, note=old),
             CaptionerOutput("nearest", ["a cat"] * 50),
         ]
-        comparison = compare(outputs, [image.captions for image in images], meteor=False)
-        save_captions(comparison, images, self.run.path / "comparison.jsonl")
+        comparison = compare(outputs, images, meteor=False)
+        save_rows(caption_rows(comparison), self.run.path / "comparison.jsonl")
         save_record(comparison, "data", split, self.run.path / "comparison.json")
 
     def gate(self) -> dict:

@@ -178,8 +178,8 @@ def test_it_learns_which_captions_and_which_key_words_fit(tmp_path):
         return np.concatenate([stage.model.read(np.array([table.encode(text)])) for text in texts])
 
     recall = retrieval(images, read([image.captions[1] for image in labelled.images]), np.arange(20))
-    assert recall.image_to_text[1] >= 0.95
-    assert recall.text_to_image[1] >= 0.95
+    assert recall["recall_1_image_to_text"] >= 0.95
+    assert recall["recall_1_text_to_image"] >= 0.95
     words = [*COLOURS, *THINGS]
     nearest = (images @ read(words).T).argsort(axis=1)[:, -2:]
     found = [{words[place] for place in row} for row in nearest]
