@@ -5,7 +5,7 @@ are the interval. It says how the score could have come out with other images of
 training run. The same number of images draws the same images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,24 +35,36 @@ class Interval:
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
-def bootstrap_mean(values: Sequence[float]) -> Interval:
-    """Return the mean of `values` [B], one an image, with its 95 % interval.
+def bootstrap(score: Callable[[np.ndarray], np.ndarray], images: int) -> Interval:
+    """Return a score with its 95 % interval; `score` turns the places of the images drawn, [..., B], into scores [...].
 
-    Raises DataError for fewer than two values, of which no interval follows.
+    Raises DataError for fewer than two images, of which no interval follows.
     """
-    sample = np.asarray(values, np.float64)
-    if len(sample) < 2:
-        raise DataError(f"an interval needs at least two images with a value; there are {len(sample)}")
-    options = {"n_resamples": RESAMPLES, "batch": BATCH, "method": "percentile", "rng": np.random.default_rng(0)}
-    drawn = require("scipy.stats", "evaluate").bootstrap((sample,), np.mean, **options)
+    if images < 2:
+        raise DataError(f"an interval needs at least two images with a value; there are {images}")
+    drawn = require("scipy.stats", "evaluate").bootstrap(
+        (np.arange(images),),
+        lambda places, **_: score(places),  # the images lie along the last axis, always
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=BATCH,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
     low, high = drawn.confidence_interval
-    return Interval(float(sample.mean()), float(low), float(high))
+    return Interval(float(score(np.arange(images))), float(low), float(high))
+
+
+def bootstrap_mean(values: Sequence[float]) -> Interval:
+    """Return the mean of `values` [B], one an image, with its interval; raises what `bootstrap` raises."""
+    sample = np.asarray(values, np.float64)
+    return bootstrap(lambda places: sample[places].mean(axis=-1), len(sample))
 
 
 def bootstrap_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     """Return the mean of ours minus theirs [B] with its interval, paired: `ours[i]` and `theirs[i]` are of one image.
 
     Pairing takes out how hard the images are, so the interval is narrower than those of the two means suggest.
-    Raises what `bootstrap_mean` raises.
+    Raises what `bootstrap` raises.
     """
     return bootstrap_mean(np.subtract(ours, theirs, dtype=np.float64))

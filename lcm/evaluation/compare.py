@@ -1,7 +1,7 @@
 """Captioners side by side: run on the same images, each in its own process, scored, and every pair compared.
 
-CIDEr and both WER are means over images and have 95 % bootstrap intervals (`lcm.evaluation.bootstrap`). BLEU and METEOR
-are of the whole set: they cannot be had from values of its images, and have none.
+Intervals are 95 % bootstrap intervals over images (`lcm.evaluation.bootstrap`). CIDEr and both WER are means over
+images; BLEU-4 is of the set, its images drawn anew; METEOR of a set cannot be had from its images and has no interval.
 Differences are paired: both captioners on the same drawn images. They say nothing of another training run.
 
 Edge cases: an image without a usable reference is skipped for all; an empty caption counts, as the worst there is;
@@ -17,7 +17,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from multiprocessing.connection import Connection
@@ -31,13 +31,20 @@ from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import Captioner, SeeingCaptioner, SeenImage
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.errors import BadImageError, ConfigError, LcmError
-from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
+from lcm.evaluation.bootstrap import Interval, bootstrap
 from lcm.evaluation.gallery import evenly
-from lcm.evaluation.metrics import Degeneration, Scores, degeneration_of_people, measure_degeneration, score_several
+from lcm.evaluation.metrics import (
+    Degeneration,
+    Scores,
+    bleu,
+    degeneration_of_people,
+    measure_degeneration,
+    score_several,
+)
 from lcm.features.cache import find_features, open_store
 from lcm.paths import RunDir
 
-MEASURES = ("wer", "cider", "wer_best")  # have an interval; the first is the headline
+MEASURES = ("wer", "cider", "bleu_4", "wer_best")  # have an interval; the first is the headline
 SMALLER_IS_BETTER = ("wer", "wer_best")
 
 
@@ -171,28 +178,42 @@ def compare(
     """
     references = [image.captions for image in images]
     scored = score_several([one.captions for one in outputs], references, **options)
-    samples = [_samples(scores) for scores in scored]
-    results = []
-    for one, scores, its in zip(outputs, scored, samples, strict=True):
-        intervals = {measure: bootstrap_mean(values) for measure, values in its.items()}
-        results.append(CaptionerResult(one, scores, measure_degeneration(one.captions), intervals))
-    differences = _differences([one.name for one in outputs], samples)
+    drawn = [_scores_of_drawn(scores) for scores in scored]
+    results = [
+        CaptionerResult(
+            one,
+            scores,
+            measure_degeneration(one.captions),
+            {measure: bootstrap(its[measure], scores.images) for measure in MEASURES if measure in its},
+        )
+        for one, scores, its in zip(outputs, scored, drawn, strict=True)
+    ]
+    differences = _differences([one.name for one in outputs], drawn, scored[0].images)
     return Comparison(tuple(results), images, tuple(differences), degeneration_of_people(references), not_run or {})
 
 
-def _samples(scores: Scores) -> dict[str, list[float]]:
-    """Return, by measure, the values of the images scored; nothing of too few images."""
+Score = Callable[[np.ndarray], np.ndarray]  # as bootstrap takes it: places [..., B] of images drawn -> scores [...]
+
+
+def _scores_of_drawn(scores: Scores) -> dict[str, Score]:
+    """Return, by measure, what a captioner scores on images drawn from those scored; nothing of too few images."""
     if scores.images < 2:
         return {}
-    measured = {name: scores.per_image[name] for name in MEASURES if name in scores.per_image}
-    return {name: [value for value in values if value is not None] for name, values in measured.items()}
+
+    def mean_of(name: str) -> Score:
+        values = np.array([value for value in scores.per_image[name] if value is not None])
+        return lambda places: values[places].mean(axis=-1)
+
+    found = {name: mean_of(name) for name in MEASURES if name in scores.per_image}
+    return found | {"bleu_4": lambda places: bleu(scores.bleu_counts[places].sum(axis=-2))[..., -1]}
 
 
-def _differences(names: Sequence[str], samples: Sequence[Mapping[str, Sequence[float]]]) -> Iterator[Difference]:
+def _differences(names: Sequence[str], drawn: Sequence[Mapping[str, Score]], images: int) -> Iterator[Difference]:
     for measure in MEASURES:
-        having = [(name, its[measure]) for name, its in zip(names, samples, strict=True) if measure in its]
+        having = [(name, its[measure]) for name, its in zip(names, drawn, strict=True) if measure in its]
         for (first, ours), (second, theirs) in combinations(having, 2):
-            yield Difference(measure, first, second, bootstrap_difference(ours, theirs))
+            interval = bootstrap(lambda places, a=ours, b=theirs: a(places) - b(places), images)
+            yield Difference(measure, first, second, interval)
 
 
 def caption_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:

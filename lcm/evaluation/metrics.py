@@ -10,7 +10,8 @@ Edge cases, the same everywhere: a reference that is empty once standardised is 
 then is skipped and counted; an empty hypothesis is scored, as the worst there is (WER 1, the others 0); a score that
 cannot be computed is None, and `Scores.reasons` says why.
 
-Shapes: B images, S captions of each.
+Shapes: B images, S captions of each, 10 BLEU counts: four of agreeing n-grams, four of all n-grams, words of the
+hypothesis, words of the reference nearest in length.
 """
 
 import math
@@ -56,6 +57,7 @@ class Scores:
     # cider, bleu_4, meteor, wer and wer_best, each a list along the images as given with None at a skipped one; a
     # metric that is None has no list.
     per_image: dict[str, list[float | None]] = field(default_factory=dict)
+    bleu_counts: np.ndarray | None = field(default=None, compare=False)  # [images, 10]: what BLEU is made of
 
     def as_metrics(self) -> dict[str, float | str | None]:
         """Return the flat object for metrics.json: every metric, both counts, `<metric>_reason` where it is None."""
@@ -64,7 +66,7 @@ class Scores:
         return flat | {f"{name}_reason": reason for name, reason in self.reasons.items()}
 
 
-METRICS = tuple(each.name for each in fields(Scores) if each.default is None)
+METRICS = tuple(each.name for each in fields(Scores) if each.default is None and each.compare)
 
 
 def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]], **options) -> Scores:
@@ -135,9 +137,9 @@ def _score(
         scorer = CiderD([[[*map(intern, text.split())] for text in usable] for usable in references.values()])
         per_image["cider"] = scorer.score(range(len(texts)), [[each] for each in words])[:, 0]
         values["cider"] = per_image["cider"].mean()
-    bleu = require("pycocoevalcap.bleu.bleu", "evaluate").Bleu()
-    of_set, (*_, per_image["bleu_4"]) = bleu.compute_score(references, hypotheses, verbose=0)
-    values |= dict(zip(BLEU, of_set, strict=True))
+    counts = count_ngrams(references, hypotheses)
+    values |= dict(zip(BLEU, bleu(counts.sum(axis=0)), strict=True))
+    per_image["bleu_4"] = bleu(counts)[:, -1]
     if isinstance(meteor, str):
         reasons["meteor"] = meteor
     else:
@@ -167,6 +169,7 @@ def _score(
         **{name: float(value) for name, value in values.items()},
         reasons=reasons,
         per_image={name: [its.get(place) for place in range(len(texts) + skipped)] for name, its in by_place.items()},
+        bleu_counts=counts,
     )
 
 
@@ -188,6 +191,35 @@ def score_meteor(references: Captions, several: Sequence[Captions]) -> list[tupl
     _, complaints = meteor.meteor_p.communicate()
     last_line = complaints.decode(errors="replace").strip().rpartition("\n")[2]
     return found or [f"METEOR's Java program failed: {last_line or why}"] * len(several)
+
+
+ORDERS = 4  # words of the longest n-gram
+TINY, SMALL = 1e-15, 1e-9  # what pycocoevalcap's bleu_scorer.py adds above and below, so that nothing is divided by 0
+
+
+def count_ngrams(references: Captions, hypotheses: Captions) -> np.ndarray:
+    """Return the BLEU counts [B, 10] of images, in the order of `references`.
+
+    BLEU of a set is no mean over images: an image without a common four-word sequence has a BLEU-4 of 0 by itself, and
+    most have none. Its interval therefore comes from drawing images, adding up their counts and taking BLEU of the
+    sums.
+    """
+    scorer = require("pycocoevalcap.bleu.bleu_scorer", "evaluate")
+    rows = []
+    for place, usable in references.items():
+        cooked = scorer.cook_test(hypotheses[place][0], scorer.cook_refs(usable))
+        words = cooked["testlen"]
+        nearest = min((abs(length - words), length) for length in cooked["reflen"])[1]  # the shorter of two as near
+        rows.append([*cooked["correct"], *cooked["guess"], words, nearest])
+    return np.array(rows, np.float64)
+
+
+def bleu(sums: np.ndarray) -> np.ndarray:
+    """Return BLEU-1 to BLEU-4 [..., 4] (Papineni et al. 2002) of sums [..., 10] of such counts."""
+    correct, every = sums[..., :ORDERS], sums[..., ORDERS : 2 * ORDERS]  # [..., 4] each
+    precision = np.cumprod((correct + TINY) / (every + SMALL), axis=-1) ** (1 / np.arange(1, ORDERS + 1))
+    ratio = (sums[..., -2:-1] + TINY) / (sums[..., -1:] + SMALL)
+    return precision * np.exp(np.minimum(0, 1 - 1 / ratio))
 
 
 # Of pycocoevalcap.cider.cider_scorer.

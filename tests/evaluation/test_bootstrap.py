@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcm.errors import DataError
-from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
+from lcm.evaluation.bootstrap import Interval, bootstrap, bootstrap_difference, bootstrap_mean
 
 
 def normal_values(images, mean=0.0):
@@ -25,6 +25,13 @@ def test_interval_of_many_images_is_that_of_the_normal_distribution():
     assert interval.value == pytest.approx(values.mean())
     assert interval.low == pytest.approx(values.mean() - half, abs=0.15 * half)
     assert interval.high == pytest.approx(values.mean() + half, abs=0.15 * half)
+
+
+def test_a_ratio_of_sums_by_hand():
+    # Images of 1 error in 1 word and none in 3: drawn twice, 2 of 2, 1 of 4 (twice as often) or 0 of 6.
+    errors, words = np.array([1, 0]), np.array([1, 3])
+    interval = bootstrap(lambda places: errors[places].sum(axis=-1) / words[places].sum(axis=-1), 2)
+    assert interval == Interval(0.25, 0.0, 1.0)
 
 
 def test_difference_is_paired():

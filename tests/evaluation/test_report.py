@@ -125,10 +125,10 @@ def test_degeneration_and_costs_read_as_people_say_them():
 
 def test_pairs_name_the_better():
     table = report.pairs_table(compared([""] * 5, GOOD))
-    assert column(table, "pair") == ["good − poor"] * 3
-    assert column(table, "measure") == ["WER", "CIDEr", "WER, best reference"]
-    assert [each[0] for each in column(table, "difference (95 %)")] == ["+", "−", "+"]  # more errors, less CIDEr
-    assert column(table, "better") == ["poor"] * 3
+    assert column(table, "pair") == ["good − poor"] * 4
+    assert column(table, "measure") == ["WER", "CIDEr", "BLEU-4", "WER, best reference"]
+    assert [each[0] for each in column(table, "difference (95 %)")] == ["+", "−", "−", "+"]  # more errors, less CIDEr
+    assert column(table, "better") == ["poor"] * 4
     assert "may be chance" in column(report.pairs_table(compared()), "better")
     assert "Of twenty differences" in table.to_html()
 
@@ -178,7 +178,7 @@ def test_disagreements_begin_with_the_widest_range_and_mark_the_best():
 
 def test_the_forest_has_a_panel_for_each_measure():
     panels = [axes.get_title(loc="left") for axes in report.draw_forest(compared()).axes]
-    assert panels == ["WER", "CIDEr", "WER, best reference"]
+    assert panels == ["WER", "CIDEr", "BLEU-4", "WER, best reference"]
 
 
 # Image by image
