@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lcm.captioning.bundle import MANIFEST, Bundle
-from lcm.captioning.description import Captioner, Description, PlattScaler, SeenImage, Source
-from lcm.captioning.generate import GeneratedCaption, add_samples, best_captions
+from lcm.captioning.description import Captioner, Description, PlattScaler
+from lcm.captioning.generate import add_samples, best_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
-from lcm.captioning.tagging import Photo, rank, tag_candidates
+from lcm.captioning.tagging import SeenImage, Source
 from lcm.data.images import read_image
-from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
+from lcm.errors import BundleError, ConfigError, LcmError
 from lcm.paths import home, packaged_file
 
 SHIPPED_BUNDLE = "data/models/flickr8k"
@@ -31,10 +31,7 @@ PART = 16  # images that a thread describes at once
 
 
 class BundleCaptioner(Captioner):
-    """A bundle: the whole way from a picture to its description, in ONNX Runtime alone.
-
-    Its `describe` takes a SeenImage too, which `see` gives.
-    """
+    """A bundle: the whole way from a picture to its description, in ONNX Runtime alone."""
 
     part = PART
 
@@ -51,11 +48,11 @@ class BundleCaptioner(Captioner):
         self.tag_scorer = load_tag_scorer(tagger, folder, manifest)
         self._reranker = load_reranker(folder, manifest, self.tag_scorer)
         try:
-            self._calibration = PlattScaler.from_record(manifest.calibration) if manifest.calibration else None
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            self._calibration = PlattScaler(**manifest.calibration) if manifest.calibration else None
+        except (TypeError, ValueError, OverflowError) as error:
             raise BundleError(
-                f"{folder / MANIFEST} holds a calibration that is damaged ({type(error).__name__}: {error}); export or "
-                "evaluate the bundle again"
+                f"{folder / MANIFEST} holds a calibration that is damaged ({error}); export or evaluate the bundle "
+                "again"
             ) from error
 
     def see(self, image: Source) -> SeenImage:
@@ -64,45 +61,15 @@ class BundleCaptioner(Captioner):
         encoded = self._encoder.encode(pixels[None], self.feature_kinds)
         return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
 
-    def describe_part(
-        self, images: Sequence[Source | SeenImage], samples: int, labels: Sequence[str] | None
-    ) -> list[tuple[Source, Description | BadImageError]]:
-        """Return each image with its description or its error; captions are written for all at once."""
-        sources = [image.source if isinstance(image, SeenImage) else image for image in images]
-        encoded = [self._encode(image, source) for image, source in zip(images, sources, strict=True)]
-        good = [one for one in encoded if not isinstance(one, BadImageError)]
-        descriptions = iter(())
-        if good:
-            manifest, features = self._bundle.manifest, np.stack([features for features, _ in good])
-            best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._reranker)
-            captions = add_samples(self._bundle, features, [one.text for one in best], samples, manifest.max_words)
-            vectors = [vector for _, vector in good]
-            descriptions = map(self._description, best, captions, vectors, [labels] * len(good))
-        answers = [one if isinstance(one, BadImageError) else next(descriptions) for one in encoded]
-        return list(zip(sources, answers, strict=True))
-
-    def _encode(
-        self, image: Source | SeenImage, source: Source
-    ) -> tuple[np.ndarray, np.ndarray | None] | BadImageError:
-        """Return features [D] or [N, D] and vector for tags; the pixels are let go, for many images wait here."""
-        try:
-            seen = image if isinstance(image, SeenImage) else self.see(image)
-            photo = Photo(source, seen.features)
-            vector = self.tag_scorer.image_vector(photo) if self.tag_scorer else None  # it may read the image anew
-        except BadImageError as error:
-            return error
-        return photo.features[self._bundle.manifest.feature_kind], vector
-
-    def _description(
-        self,
-        best: GeneratedCaption,
-        captions: Sequence[str],
-        tag_vector: np.ndarray | None,
-        labels: Sequence[str] | None,
-    ) -> Description:
-        tags = rank(self.tag_scorer, tag_vector, tag_candidates(captions, labels)) if self.tag_scorer else ()
-        confidence = self._calibration.confidence(best.mean_log_prob) if self._calibration else None
-        return Description(best.text, tuple(captions), tags, self.name, confidence)
+    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:
+        """Write captions for all at once."""
+        manifest = self._bundle.manifest
+        features = np.stack([one.features[manifest.feature_kind] for one in images])
+        best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._reranker)
+        captions = add_samples(self._bundle, features, [one.text for one in best], samples, manifest.max_words)
+        scaler = self._calibration
+        confidences = [scaler.confidence(one.mean_log_prob) if scaler else None for one in best]
+        return list(zip(captions, confidences, strict=True))
 
 
 CAPTIONERS: dict[str, Callable[[str, str | None, int], Captioner]] = {

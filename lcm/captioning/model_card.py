@@ -1,7 +1,7 @@
 """The model card: manifest and metrics as a page, after Mitchell et al., "Model Cards for Model Reporting" (2019)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def add_evaluation(
     """
     manifest = Manifest.load(folder)
     decoding = {name: metrics[name] for name in DECODING if name in metrics}
-    record = calibration.as_record() if calibration else manifest.calibration
+    record = asdict(calibration) if calibration else manifest.calibration
     notes = notes or manifest.notes
     manifest = replace(manifest, metrics=dict(metrics), calibration=record, notes=notes, **decoding)
     verify(folder, manifest)

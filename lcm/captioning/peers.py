@@ -7,21 +7,21 @@ Shapes: N image positions, D numbers in a vector, P ids of the prompt; R train i
 """
 
 import re
-from abc import abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lcm.captioning import checkpoints
-from lcm.captioning.description import Captioner, Description, Source
+from lcm.captioning.description import Captioner
 from lcm.captioning.taggers import load_tag_scorer
-from lcm.captioning.tagging import Photo, rank, tag_candidates
-from lcm.data.images import read_image
+from lcm.captioning.tagging import SeenImage, Source
+from lcm.data.images import open_image, read_image
 from lcm.data.text import join_words, standardise
-from lcm.errors import BadImageError, ConfigError, DataError
+from lcm.errors import ConfigError, DataError
 from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.features.encoders import find_encoder
 from lcm.paths import RunDir
@@ -47,32 +47,7 @@ BEAM_WIDTH = 3
 APART = re.compile(r" ?(['\u2019-]) ?")  # the tokenizer parts "man's" and "t-shirt" into three
 
 
-class OneByOne(Captioner):
-    """A captioner that takes one image after the other; `_write` says what it writes."""
-
-    def describe_part(
-        self, images: Sequence[Source], samples: int, labels: Sequence[str] | None
-    ) -> list[tuple[Source, Description | BadImageError]]:
-        """Return each image with its description or its error."""
-        return [(image, self._describe_one(image, samples, labels)) for image in images]
-
-    def _describe_one(self, image: Source, samples: int, labels: Sequence[str] | None) -> Description | BadImageError:
-        try:
-            photo, captions = self._write(image, samples)
-            tags = ()
-            if self.tag_scorer:
-                candidates = tag_candidates(captions, labels)
-                tags = rank(self.tag_scorer, self.tag_scorer.image_vector(photo), candidates)
-        except BadImageError as error:
-            return error
-        return Description(captions[0], tuple(captions), tags, self.name)
-
-    @abstractmethod
-    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
-        """Return the image as tag scorers see it, and its captions, best first; raises BadImageError."""
-
-
-class BlipCaptioner(OneByOne):
+class BlipCaptioner(Captioner):
     """A loaded BLIP; safe to call from several threads. It gives one caption an image, whatever `samples` says."""
 
     def __init__(self, checkpoint: str = BLIP_CHECKPOINT, tagger: str | None = None):
@@ -97,9 +72,16 @@ class BlipCaptioner(OneByOne):
         prompt = self._tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
         self._prompt = self._torch.tensor([[ids.bos_token_id, *prompt]])  # [1, P]
 
-    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:  # noqa: ARG002
-        photo = Photo(image, {})
-        pixels = self._processor(images=photo.open(), return_tensors="pt")["pixel_values"]
+    def see(self, image: Source) -> SeenImage:
+        """Read an image; its features are the pixels as BLIP takes them, [1, 3, S, S]."""
+        pixels = self._processor(images=open_image(image), return_tensors="pt")["pixel_values"]
+        return SeenImage(image, None, {"pixels": pixels})
+
+    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:  # noqa: ARG002
+        """Write one caption an image, without confidence."""
+        return [([self._caption(one.features["pixels"])], None) for one in images]
+
+    def _caption(self, pixels: Any) -> str:
         with self._torch.inference_mode():
             seen = self._eye(pixel_values=pixels).last_hidden_state  # [1, N, D]
             (ids,) = self._writer.generate(
@@ -108,14 +90,14 @@ class BlipCaptioner(OneByOne):
                 encoder_attention_mask=self._torch.ones(seen.shape[:2], dtype=self._torch.long),
             )
         text = self._tokenizer.decode(ids[self._prompt.shape[1] :], skip_special_tokens=True)
-        return photo, [join_words(standardise(APART.sub(r"\1", text)))]
+        return join_words(standardise(APART.sub(r"\1", text)))
 
 
 ROWS_AT_ONCE = 4096  # train images that are read at once
 DIGITS = 5  # of a cosine that count: the last ones differ between processors, and equal images must stay equal
 
 
-class NearestCaptioner(OneByOne):
+class NearestCaptioner(Captioner):
     """A prepared run's train images with their captions, and its encoder. Holds 5 kB of features a train image."""
 
     def __init__(self, run_dir: str | Path, tagger: str | None = None, threads: int = 0):
@@ -136,10 +118,14 @@ class NearestCaptioner(OneByOne):
         self.tag_scorer = load_tag_scorer(tagger)
         self.name = f"nearest:{folder.name}"
 
-    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
+    def see(self, image: Source) -> SeenImage:
+        """Read and encode an image by itself."""
         pixels = read_image(image, self._encoder.spec.size)
-        features = self._encoder.encode(pixels[None])["pooled"][0]
-        return Photo(image, {"pooled": features}), self._captions(features, samples)
+        return SeenImage(image, pixels, {"pooled": self._encoder.encode(pixels[None])["pooled"][0]})
+
+    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:
+        """Return captions of each image's neighbour, without confidence."""
+        return [(self._captions(one.features["pooled"], samples), None) for one in images]
 
     def _captions(self, features: np.ndarray, samples: int) -> list[str]:
         """Return the nearest image's captions, the most typical of them first, all different, 1 + `samples` at most."""

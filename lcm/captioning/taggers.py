@@ -13,7 +13,7 @@ import numpy as np
 
 from lcm.captioning import checkpoints
 from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORD_VECTORS, WORDS, Manifest
-from lcm.captioning.tagging import Photo, Reranker, TagScorer
+from lcm.captioning.tagging import Reranker, SeenImage, TagScorer
 from lcm.data.text import standardise
 from lcm.data.word_vectors import find_vectors
 from lcm.errors import BundleError, ConfigError, DataError
@@ -68,9 +68,9 @@ class DualEncoder:
         self._places = {word: place for place, word in enumerate(words)}
         self._cache = _TextCache(self._encode)
 
-    def image_vector(self, photo: Photo) -> np.ndarray:
+    def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
-        return self.image_vectors(photo.features["pooled"][None])[0]
+        return self.image_vectors(image.features["pooled"][None])[0]
 
     def image_vectors(self, pooled: np.ndarray) -> np.ndarray:
         """Return unit vectors [B, D] of pooled features [B, F]."""
@@ -163,9 +163,9 @@ class ClipScorer:
         self.scale = float(self._model.logit_scale.detach().exp())
         self._cache = _TextCache(self._encode)
 
-    def image_vector(self, photo: Photo) -> np.ndarray:
-        """Return the unit vector of the RGB picture that `photo.open()` gives, float32 [D]; its middle counts."""
-        pixels = self._processor(images=photo.open(), return_tensors="pt")["pixel_values"]
+    def image_vector(self, image: SeenImage) -> np.ndarray:
+        """Return the unit vector of the RGB picture that `image.open()` gives, float32 [D]; its middle counts."""
+        pixels = self._processor(images=image.open(), return_tensors="pt")["pixel_values"]
         with self._torch.inference_mode():
             return _unit(self._model.get_image_features(pixel_values=pixels).pooler_output)[0]
 

@@ -18,15 +18,17 @@ from lcm.captioning.decoding import LENGTH_POWER
 from lcm.data.images import open_image
 from lcm.data.text import candidates, standardise
 
+Source = bytes | str | Path  # of an image: its bytes or its path
 Tag = tuple[str, float]  # word, score
 
 
 @dataclass(frozen=True)
-class Photo:
-    """An image as tag scorers see it: its features, and where to read it anew."""
+class SeenImage:
+    """An image as a captioner has read and encoded it: its features, and where to read it anew."""
 
-    source: bytes | str | Path
-    features: Mapping[str, np.ndarray]  # kind -> features; "pooled" [D] is among them unless it is only looked at anew
+    source: Source
+    pixels: np.ndarray | None  # uint8 [S, S, 3]: the picture as a square, as read_image returns it; None: not kept
+    features: Mapping[str, np.ndarray]  # kind -> features of this image, those that its captioner or tag scorer reads
 
     def open(self) -> Image.Image:
         """Return the picture, in mode RGB and at its own size."""
@@ -39,7 +41,7 @@ class TagScorer(Protocol):
     name: str
     scale: float  # what cosines are multiplied by before the softmax: one over the model's own temperature
 
-    def image_vector(self, photo: Photo) -> np.ndarray:
+    def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
         ...
 

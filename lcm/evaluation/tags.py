@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lcm.captioning.tagging import Photo, Tag, TagScorer, rank, tag_candidates
+from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
 from lcm.data.text import candidates, content_words
 from lcm.errors import DataError
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
@@ -148,7 +148,7 @@ def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: 
     if scorer is None or not captions:
         return TagReport([() for _ in captions], reason=NO_IMAGES if scorer else NO_SCORER)
     pooled, references = held_out.read(slice(0, None)), held_out.references
-    photos = [Photo(image.path, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
+    photos = [SeenImage(image.path, None, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
     vectors = np.stack([scorer.image_vector(photo) for photo in photos])  # [B, D]
     tags = [rank(scorer, vector, tag_candidates(of)) for vector, of in zip(vectors, captions, strict=True)]
     texts = [text for each in references for text in each]

@@ -4,7 +4,7 @@ The tiny captioner of tiny_graphs.py names the strongest of an image's mean colo
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
@@ -190,7 +190,7 @@ def uneven(tmp_path, encoder) -> Callable[..., Path]:
 
 
 def test_the_confidence_is_what_the_curve_makes_of_the_log_probability_a_word(uneven, pictures):
-    captioner = load_captioner(uneven(calibration=CURVE.as_record()))
+    captioner = load_captioner(uneven(calibration=asdict(CURVE)))
     found = {name: captioner.describe(picture, 0).confidence for name, picture in pictures.items()}
     # 1 / (1 + e ** -(1 + 2 ln p)) is 1 / (1 + 1 / (e p ** 2)).
     expected = {"red": 1 / (1 + 4 / np.e), "green": 1 / (1 + 6.25 / np.e), "blue": 1 / (1 + 1 / 0.09 / np.e)}
@@ -200,7 +200,7 @@ def test_the_confidence_is_what_the_curve_makes_of_the_log_probability_a_word(un
 
 @pytest.mark.parametrize("tagger", [None, "none"])
 def test_the_confidence_is_that_of_the_caption_that_was_chosen(tagger, helped, pictures):
-    captioner = load_captioner(helped(1.0, calibration=CURVE.as_record()), tagger)
+    captioner = load_captioner(helped(1.0, calibration=asdict(CURVE)), tagger)
     description = captioner.describe(pictures["red"])
     assert description.caption == "a red"
     assert description.confidence == pytest.approx(CURVE.confidence(np.log(0.04) / 3))  # two words and END

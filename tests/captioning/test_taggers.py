@@ -9,7 +9,7 @@ from PIL import Image
 
 from lcm.captioning import taggers
 from lcm.captioning.taggers import TAG_SCORERS, ClipScorer, DualEncoder, load_reranker, load_tag_scorer
-from lcm.captioning.tagging import Photo, rank
+from lcm.captioning.tagging import SeenImage, rank
 from lcm.data import word_vectors
 from lcm.errors import BundleError, ConfigError
 from lcm.features.encoders import EncoderIdentity
@@ -33,10 +33,10 @@ def glove(tmp_path) -> dict:
     return TAGGER | {"word_embedding": str(tmp_path / "glove.txt")}
 
 
-def photo_of(*colour: float) -> Photo:
+def photo_of(*colour: float) -> SeenImage:
     pooled = np.full(WIDTH, 0.5, np.float32)
     pooled[:3] = colour
-    return Photo(b"", {"pooled": pooled})
+    return SeenImage(b"", None, {"pooled": pooled})
 
 
 def test_phrases_and_other_spellings_go_through_the_text_tower(folder):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lcm.captioning.taggers import DualEncoder
-from lcm.captioning.tagging import Photo, Reranker, rank, shares, tag_candidates
+from lcm.captioning.tagging import Reranker, SeenImage, rank, shares, tag_candidates
 from tests.fakes.tiny_graphs import TAGGER, WIDTH, save_tag_files
 
 # Shares
@@ -65,7 +65,7 @@ def test_labels_take_the_place_of_the_words_and_stay_as_they_are():
 def test_a_photo_opens_at_its_own_size(tmp_path):
     Image.new("L", (7, 5), 128).save(tmp_path / "grey.png")
     for source in (tmp_path / "grey.png", str(tmp_path / "grey.png"), (tmp_path / "grey.png").read_bytes()):
-        picture = Photo(source, {}).open()
+        picture = SeenImage(source, None, {}).open()
         assert (picture.mode, picture.size, picture.getpixel((3, 3))) == ("RGB", (7, 5), (128, 128, 128))
 
 

@@ -18,7 +18,7 @@ from lcm.captioning import bundle, taggers
 from lcm.captioning.bundle import TAGGER_FILES, Bundle, Manifest
 from lcm.captioning.decoding import decode_beam, decode_nucleus
 from lcm.captioning.taggers import load_tag_scorer
-from lcm.captioning.tagging import Photo
+from lcm.captioning.tagging import SeenImage
 from lcm.config import TrainConfig
 from lcm.data.dataset import Dataset
 from lcm.data.text import END, START, build_vocabulary
@@ -191,7 +191,7 @@ def test_the_image_tower_answers_as_keras_does(tagged):
     for part in (slice(0, 1), slice(0, 7)):
         np.testing.assert_allclose(tagged.scorer.image_vectors(features[part]), expected[part], atol=HALF)
     np.testing.assert_allclose(
-        tagged.scorer.image_vector(Photo("a.jpg", {"pooled": features[3]})), expected[3], atol=HALF
+        tagged.scorer.image_vector(SeenImage("a.jpg", None, {"pooled": features[3]})), expected[3], atol=HALF
     )
 
 
