@@ -46,7 +46,7 @@ class BundleCaptioner(Captioner):
         self.name, self.encoder = manifest.name, self._encoder.identity
         self.feature_kinds = tuple({"pooled": None, manifest.feature_kind: None})
         self.tag_scorer = load_tag_scorer(tagger, folder, manifest)
-        self._reranker = load_reranker(folder, manifest, self.tag_scorer)
+        self._reranker = load_reranker(folder, manifest, self.tag_scorer, manifest.rerank_weight, manifest.length_power)
         try:
             self._calibration = PlattScaler(**manifest.calibration) if manifest.calibration else None
         except (TypeError, ValueError, OverflowError) as error:

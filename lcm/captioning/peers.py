@@ -29,11 +29,9 @@ from lcm.paths import RunDir
 BLIP_CHECKPOINT = "Salesforce/blip-image-captioning-base"  # Li et al. 2022, arXiv 2201.12086; 1.0 GB
 BLIP = checkpoints.Kind(
     label="BLIP",
-    model_type="blip",
     model="BlipForConditionalGeneration",
     processor="BlipImageProcessorPil",  # torchvision is not needed
     tokenizer="BertTokenizer",
-    attention="eager",
     weights=("*.safetensors", "pytorch_model.bin"),  # the checkpoint above has no safetensors file
     advice=(
         f"Give a checkpoint's name on the model hub, such as {BLIP_CHECKPOINT} (needs a network, once), or a folder "

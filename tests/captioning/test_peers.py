@@ -261,8 +261,6 @@ def test_tags_come_with_a_tagger_that_needs_no_bundle(run, colours, monkeypatch)
     assert {word for word, _ in tags[1:]} == {"square", "wall"}
     assert captioner.describe(picture, labels=["sky", "xyzzy"]).tags == (("sky", 1.0),)
     assert captioner.unknown_labels(["sky", "xyzzy"]) == ("xyzzy",)
-    with pytest.raises(ConfigError, match="the tagger dual_encoder is a part of a bundle"):
-        load_captioner(f"nearest:{run.path}", "dual_encoder")
 
 
 def truncated(name: str, content: bytes):
