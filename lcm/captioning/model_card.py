@@ -7,8 +7,7 @@ from typing import Any
 
 from lcm.captioning.bundle import MODEL_CARD, Manifest, seal, verify
 from lcm.captioning.description import PlattScaler
-
-DECODING = ("beam_width", "max_words", "rerank_weight", "length_power")
+from lcm.config import DECODING
 
 METRIC_LABELS = {
     "cider": "CIDEr",

@@ -22,7 +22,7 @@ from lcm.captioning.tagging import SeenImage, Source
 from lcm.data.images import open_image, read_image
 from lcm.data.text import join_words, standardise
 from lcm.errors import ConfigError, DataError
-from lcm.features.cache import LabelledFeatures, PreparedRun
+from lcm.features.cache import PreparedRun
 from lcm.features.encoders import find_encoder
 from lcm.paths import RunDir
 
@@ -91,7 +91,6 @@ class BlipCaptioner(Captioner):
         return join_words(standardise(APART.sub(r"\1", text)))
 
 
-ROWS_AT_ONCE = 4096  # train images that are read at once
 DIGITS = 5  # of a cosine that count: the last ones differ between processors, and equal images must stay equal
 
 
@@ -106,12 +105,13 @@ class NearestCaptioner(Captioner):
         if not str(run_dir):
             raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
         folder = Path(run_dir).resolve()
-        prepared = _load(folder)
+        prepared = PreparedRun.load(RunDir(folder))
         labelled = prepared.labelled_features("train", "pooled")
         if not len(labelled):
             raise DataError(f"the run {folder} has no train images; run 01_prepare with a larger data set")
-        self._references = labelled.references
-        self._centre, self._features = _directions(labelled)
+        self._references, features = labelled.references, labelled.read(slice(0, None))
+        self._centre = features.mean(0, dtype=np.float64)
+        self._directions = _unit(features - self._centre.astype(np.float32))  # [R, D]
         self._encoder = find_encoder(prepared.encoded.encoder, threads)
         self.tag_scorer = load_tag_scorer(tagger)
         self.name = f"nearest:{folder.name}"
@@ -127,7 +127,7 @@ class NearestCaptioner(Captioner):
 
     def _captions(self, features: np.ndarray, samples: int) -> list[str]:
         """Return the nearest image's captions, the most typical of them first, all different, 1 + `samples` at most."""
-        cosines = self._features @ _unit(features - self._centre)  # [R]
+        cosines = self._directions @ _unit(features - self._centre)  # [R]
         nearest = int(np.argmax(cosines.round(DIGITS)))  # of equal ones the first in the data set
         texts = [standardise(text) for text in self._references[nearest]]
         order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # of equal ones as written first
@@ -143,27 +143,6 @@ def agreement(texts: Sequence[Sequence[str]]) -> np.ndarray:
     overlaps = np.array([[2 * len(a & b) / max(len(a) + len(b), 1) for b in groups] for a in groups])  # [C, C]
     np.fill_diagonal(overlaps, 0)
     return overlaps.sum(1) / max(len(texts) - 1, 1)
-
-
-def _load(folder: Path) -> PreparedRun:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; give the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
-    try:
-        return PreparedRun.load(RunDir(folder))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"the run {folder} is damaged ({type(error).__name__}: {error}); run 01_prepare for it again"
-        ) from error
-
-
-def _directions(labelled: LabelledFeatures) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of the features [D], and each image's direction from there [R, D], of length 1."""
-    parts = [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(labelled), ROWS_AT_ONCE)]
-    centre = sum(labelled.read(part).sum(0, dtype=np.float64) for part in parts) / len(labelled)
-    directions = np.empty((len(labelled), *labelled.shape), np.float32)
-    for part in parts:
-        directions[part] = _unit(labelled.read(part) - centre)
-    return centre, directions
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -176,7 +176,7 @@ def test_a_file_with_a_path_is_refused(place, folder):
 def test_a_vocabulary_of_another_length_is_refused(tmp_path, encoder):
     words = "\n".join((*RESERVED, "a", "dog")) + "\n"
     folder = save_bundle(tmp_path / "other", encoder, [("vocabulary.txt", words.encode())])
-    with pytest.raises(BundleError, match=r"has 6 words and the model 9: they are not from one export; export"):
+    with pytest.raises(BundleError, match=r"for other numbers of words .*: they are not from one export; export"):
         Bundle(folder)
 
 
@@ -184,7 +184,7 @@ def test_a_vocabulary_of_another_length_is_refused(tmp_path, encoder):
 @pytest.mark.parametrize("content", [b"", b"no graph at all"])
 def test_a_graph_that_cannot_be_loaded_is_refused(name, content, tmp_path, encoder):
     folder = save_bundle(tmp_path / "other", encoder, [(name, content)])
-    with pytest.raises(BundleError, match=r"graph that ONNX Runtime cannot load .*export it again"):
+    with pytest.raises(BundleError, match=r"a file that cannot be loaded .*export it again"):
         Bundle(folder)
 
 

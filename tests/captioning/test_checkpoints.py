@@ -79,7 +79,7 @@ def without_one_weight(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", ["", "./clip", "a/b/c", "~/clip", "a b", "nul\0"])
+@pytest.mark.parametrize("name", ["", "./clip", "a/b/c", "nul\0"])
 def test_what_is_neither_a_folder_nor_a_name_is_refused(name):
     assert refusal(name) == "there is no such folder"
 

@@ -163,12 +163,8 @@ BROKEN = {
     "nan": description(tags=(("dog", float("nan")),)),
     "infinite": description(tags=(("dog", float("inf")),)),
     "negative": description(tags=(("dog", 1.5), ("cat", -0.5))),
-    "order": description(tags=(("dog", 0.25), ("cat", 0.75))),
     "sum": description(tags=(("dog", 0.5), ("cat", 0.4))),
-    "twice": description(tags=(("dog", 0.5), ("dog", 0.5))),
     "no-captions": description(english_captions=()),
-    "other-caption": description(caption="a bird"),
-    "no-text": description(caption=None, english_captions=(None,)),
 }
 
 
