@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pickle
 import re
 from pathlib import Path
@@ -89,19 +88,8 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def cut_in_half(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def replace_by_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 @pytest.mark.parametrize("name", [*REQUIRED_FILES, "MODEL_CARD.md", *TAG_FILES])
-@pytest.mark.parametrize(
-    "damage", [flip_a_bit, cut_in_half, lambda path: os.truncate(path, 0), Path.unlink, replace_by_folder]
-)
+@pytest.mark.parametrize("damage", [flip_a_bit, Path.unlink])
 def test_a_damaged_file_is_refused_by_name(name, damage, tagged):
     Bundle(tagged)
     damage(tagged / name)
@@ -109,17 +97,11 @@ def test_a_damaged_file_is_refused_by_name(name, damage, tagged):
         Bundle(tagged)
 
 
-@pytest.mark.parametrize("kind", ["absent", "a file", "empty", "bundle.json is a folder"])
-def test_what_is_no_bundle_says_how_to_make_one(kind, tmp_path):
-    place = tmp_path / "place"
-    if kind == "a file":
-        place.write_text("x")
-    elif kind != "absent":
-        place.mkdir()
-    if kind == "bundle.json is a folder":
-        (place / "bundle.json").mkdir()
-    with pytest.raises(BundleError, match=r"place is no bundle.*bundle.json.*; train one with: lcm run"):
-        Bundle(place)
+def test_what_is_no_bundle_says_how_to_make_one(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path, tmp_path / "file", tmp_path / "absent"):
+        with pytest.raises(BundleError, match=rf"{place} is no bundle: .*bundle.json.*; train one with: lcm run"):
+            Bundle(place)
 
 
 @pytest.mark.parametrize("version", [2, 4, None])
@@ -134,29 +116,17 @@ def test_another_schema_version_is_refused(version, folder):
     [
         {"size": 3},  # an unknown field
         {"files": ["start.onnx"]},
-        {"vocabulary_size": "9"},
         {"beam_width": 2.5},
-        {"feature_kind": 1},
         {"rerank_weight": None},
-        {"calibration": [4.5, 3.0]},
-        {"tagger": "tiny-tags"},
         {"encoder": "tiny"},
         {"encoder": {"name": "tiny"}},
         {"encoder": {"name": "tiny", "weights": "random", "source_sha256": "0", "golden": "none"}},
+        {"name": None},
     ],
 )
 def test_a_manifest_with_wrong_fields_is_refused(changes, folder):
     change_manifest(folder, **changes)
     with pytest.raises(BundleError, match=r"bundle.json is damaged \(.+\); export the bundle again"):
-        Bundle(folder)
-
-
-@pytest.mark.parametrize("name", ["vocabulary_size", "encoder", "beam_width", "name"])
-def test_a_manifest_that_lacks_a_field_is_refused(name, folder):
-    record = json.loads((folder / "bundle.json").read_text())
-    del record[name]
-    (folder / "bundle.json").write_text(json.dumps(record))
-    with pytest.raises(BundleError, match=rf"is damaged \(.*{name}.*export the bundle again"):
         Bundle(folder)
 
 
