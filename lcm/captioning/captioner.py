@@ -16,7 +16,7 @@ from PIL import Image
 
 from lcm.captioning.bundle import MANIFEST, Bundle
 from lcm.captioning.description import Captioner, Description, PlattScaler
-from lcm.captioning.generate import add_samples, best_captions
+from lcm.captioning.generate import write_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
 from lcm.captioning.tagging import SeenImage, Source
@@ -64,10 +64,11 @@ class BundleCaptioner(Captioner):
         """Write captions for all at once."""
         manifest = self._bundle.manifest
         features = np.stack([one.features[manifest.feature_kind] for one in images])
-        best = best_captions(self._bundle, features, manifest.beam_width, manifest.max_words, self._reranker)
-        captions = add_samples(self._bundle, features, [one.text for one in best], samples, manifest.max_words)
+        captions, mean_log_probs = write_captions(
+            self._bundle, features, manifest.beam_width, manifest.max_words, samples, self._reranker
+        )
         scaler = self._calibration
-        confidences = [scaler.confidence(one.mean_log_prob) if scaler else None for one in best]
+        confidences = [scaler.confidence(mean_log_prob) if scaler else None for mean_log_prob in mean_log_probs]
         return list(zip(captions, confidences, strict=True))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from lcm.errors import BundleError, require
 
+SETTINGS = ("*.json", "*.txt")  # of model, image processor and tokenizer
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -24,10 +25,10 @@ class Kind:
     """A kind of checkpoint."""
 
     label: str  # for messages: "CLIP"
+    example: str  # its name on the hub
     model: str  # class of transformers
     processor: str  # class of its image processor
     tokenizer: str  # class of its tokenizer
-    advice: str  # where to get one, the end of a message
     weights: tuple[str, ...] = ("*.safetensors",)  # files that are downloaded; BLIP's own is a pickle
 
 
@@ -57,7 +58,12 @@ def load(checkpoint: str, kind: Kind) -> Checkpoint:
         parts = _parts(folder, kind, torch, transformers)
     except Exception as error:  # of the network, the hub, the disk, or any reader that a damaged file trips
         first = re.split(r"\.\s|\.?$|\n", str(error).strip() or type(error).__name__)[0]  # libraries add advice
-        raise BundleError(f"cannot use {checkpoint!r} as a {kind.label} checkpoint: {first}. {kind.advice}") from error
+        wanted = " ".join(f"--include '{pattern}'" for pattern in (*SETTINGS, *kind.weights))
+        raise BundleError(
+            f"cannot use {checkpoint!r} as a {kind.label} checkpoint: {first}. Give a checkpoint's name on the model "
+            f"hub, such as {kind.example} (needs a network, once), or a folder that holds one; to make one "
+            f"where a network is: hf download {kind.example} --local-dir {kind.label.lower()} {wanted}"
+        ) from error
     return Checkpoint(folder.resolve().name if Path(checkpoint).is_dir() else checkpoint, *parts, torch)
 
 
@@ -67,7 +73,7 @@ def _find(checkpoint: str, kind: Kind, hub: ModuleType) -> Path:
         return Path(checkpoint)
     if not HUB_NAME.fullmatch(checkpoint):
         raise OSError("there is no such folder")
-    download = partial(hub.snapshot_download, checkpoint, allow_patterns=["*.json", "*.txt", *kind.weights])
+    download = partial(hub.snapshot_download, checkpoint, allow_patterns=[*SETTINGS, *kind.weights])
     with suppress(hub.errors.LocalEntryNotFoundError):
         cached = Path(download(local_files_only=True))
         if any(next(cached.glob(pattern), None) for pattern in kind.weights):  # else it was downloaded in part

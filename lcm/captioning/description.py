@@ -115,7 +115,8 @@ class Captioner(ABC):
 
     def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return the labels that the tag scorer does not know: they get no score."""
-        return self.tag_scorer.unknown(labels) if self.tag_scorer else tuple(labels)
+        known = self.tag_scorer.text_vectors(labels).any(1) if self.tag_scorer else [False] * len(labels)
+        return tuple(label for label, is_known in zip(labels, known, strict=True) if not is_known)
 
     def _describe_part(
         self, images: Sequence[Source | SeenImage], samples: int, labels: Sequence[str] | None

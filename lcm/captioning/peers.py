@@ -29,15 +29,11 @@ from lcm.paths import RunDir
 BLIP_CHECKPOINT = "Salesforce/blip-image-captioning-base"  # Li et al. 2022, arXiv 2201.12086; 1.0 GB
 BLIP = checkpoints.Kind(
     label="BLIP",
+    example=BLIP_CHECKPOINT,
     model="BlipForConditionalGeneration",
     processor="BlipImageProcessorPil",  # torchvision is not needed
     tokenizer="BertTokenizer",
     weights=("*.safetensors", "pytorch_model.bin"),  # the checkpoint above has no safetensors file
-    advice=(
-        f"Give a checkpoint's name on the model hub, such as {BLIP_CHECKPOINT} (needs a network, once), or a folder "
-        f"that holds one, as blip:FOLDER; to make it, on a machine with a network: hf download {BLIP_CHECKPOINT} "
-        "--local-dir blip --include '*.json' --include '*.txt' --include '*.safetensors' --include pytorch_model.bin"
-    ),
 )
 PROMPT = "a picture of"  # what every caption began with in training; it is no part of the answer
 MAX_TOKENS, MIN_TOKENS = 20, 5  # of a text, the prompt's four counted: predict.py's max_length and min_length

@@ -83,10 +83,6 @@ class DualEncoder:
         vectors = [self._nothing if vector is None else vector for vector in self._look_up(texts)]
         return np.array(vectors, np.float32).reshape(len(texts), len(self._nothing))
 
-    def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """Return the texts of which no word is known."""
-        return tuple(text for text, vector in zip(texts, self._look_up(texts), strict=True) if vector is None)
-
     def _encode(self, texts: Sequence[str]) -> list[np.ndarray | None]:
         """Return the vectors of texts, through the text tower; None where no word is known."""
         words = [standardise(text) for text in texts]
@@ -125,14 +121,10 @@ class DualEncoder:
 CLIP_CHECKPOINT = "openai/clip-vit-large-patch14"  # Radford et al. 2021, arXiv 2103.00020; 1.7 GB
 CLIP = checkpoints.Kind(
     label="CLIP",
+    example=CLIP_CHECKPOINT,
     model="CLIPModel",
     processor="CLIPImageProcessorPil",  # torchvision is not needed
     tokenizer="CLIPTokenizer",
-    advice=(
-        f"Give a checkpoint's name on the model hub, such as {CLIP_CHECKPOINT} (needs a network, once), or a folder "
-        f"that holds one; to make it, on a machine with a network: hf download {CLIP_CHECKPOINT} --local-dir clip "
-        "--include '*.json' --include '*.txt' --include '*.safetensors'. lcm's own embedded scorer needs no download"
-    ),
 )
 
 
@@ -159,10 +151,6 @@ class ClipScorer:
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return the unit vectors of texts taken as they are, float32 [K, D]; the end of a very long one is cut off."""
         return np.array(self._look_up(texts), np.float32).reshape(len(texts), self._model.config.projection_dim)
-
-    def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return the texts that this scorer cannot read: none, for CLIP spells out any word."""
-        return ()
 
     def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         longest, vectors = self._model.config.text_config.max_position_embeddings, []

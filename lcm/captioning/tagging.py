@@ -49,10 +49,6 @@ class TagScorer(Protocol):
         """Return each text as a unit vector, [K, D] float32; a text that it cannot read is all zeros."""
         ...
 
-    def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """Return the texts that it cannot read."""
-        ...
-
 
 def shares(cosines: np.ndarray, scale: float) -> np.ndarray:
     """Return the softmax of `scale` times the cosines [..., K] over the last axis, float64."""
@@ -66,13 +62,13 @@ def rank(scorer: TagScorer, image_vector: np.ndarray, texts: Sequence[str]) -> t
 
     Texts that the scorer does not know are left out.
     """
-    unknown = set(scorer.unknown(texts))
-    known = [text for text in texts if text not in unknown]
-    if not known:
+    vectors = scorer.text_vectors(texts)
+    known = np.flatnonzero(vectors.any(1))
+    if not len(known):
         return ()
-    scores = shares(scorer.text_vectors(known) @ image_vector, scorer.scale)
+    scores = shares(vectors[known] @ image_vector, scorer.scale)
     order = np.argsort(-scores, kind="stable")
-    return tuple((known[place], float(scores[place])) for place in order)
+    return tuple((texts[known[place]], float(scores[place])) for place in order)
 
 
 def tag_candidates(captions: Sequence[str], labels: Sequence[str] | None = None) -> list[str]:

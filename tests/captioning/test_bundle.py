@@ -12,7 +12,6 @@ import pytest
 from lcm.captioning.bundle import REQUIRED_FILES, SCHEMA_VERSION, Bundle, Manifest
 from lcm.captioning.captioner import BundleCaptioner
 from lcm.captioning.decoding import State
-from lcm.captioning.model_card import add_evaluation
 from lcm.data.text import RESERVED, START
 from lcm.errors import BundleError
 from tests.fakes.tiny_graphs import (
@@ -28,15 +27,6 @@ from tests.fakes.tiny_graphs import (
 )
 
 TAG_FILES = ["tag_image.onnx", "tag_text.onnx", "tag_vectors.npy", "tag_word_rows.npy", "tag_words.txt"]
-METRICS = {"split": "dev", "images": 12, "cider": 0.5219, "meteor": None, "meteor_reason": "Java is missing"}
-
-
-@pytest.fixture
-def tagged(tmp_path, encoder) -> Path:
-    """A bundle with everything: a tag scorer and a model card."""
-    folder = save_bundle(tmp_path / "tagged", encoder, tagger=TAGGER)
-    add_evaluation(folder, METRICS)
-    return folder
 
 
 def change_manifest(folder: Path, **changes) -> None:
@@ -90,11 +80,11 @@ def flip_a_bit(path: Path) -> None:
 
 @pytest.mark.parametrize("name", [*REQUIRED_FILES, "MODEL_CARD.md", *TAG_FILES])
 @pytest.mark.parametrize("damage", [flip_a_bit, Path.unlink])
-def test_a_damaged_file_is_refused_by_name(name, damage, tagged):
-    Bundle(tagged)
-    damage(tagged / name)
+def test_a_damaged_file_is_refused_by_name(name, damage, whole):
+    Bundle(whole)
+    damage(whole / name)
     with pytest.raises(BundleError, match=rf"{name}.*(copy|export).*again"):
-        Bundle(tagged)
+        Bundle(whole)
 
 
 def test_what_is_no_bundle_says_how_to_make_one(tmp_path):

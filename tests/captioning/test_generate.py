@@ -7,7 +7,7 @@ import pytest
 
 from lcm.captioning import decoding, generate
 from lcm.captioning.decoding import State
-from lcm.captioning.generate import GeneratedCaption, add_samples, best_captions, caption_features
+from lcm.captioning.generate import caption_features, write_captions
 from lcm.data.text import END, RESERVED, Vocabulary
 from lcm.features.cache import LabelledFeatures
 
@@ -58,12 +58,7 @@ def features_of(*images: int) -> np.ndarray:
 
 
 def write(writer: Writer, samples: int, images=(0,), max_words: int = 5) -> list[list[str]]:
-    features = features_of(*images)
-    return add_samples(writer, features, best_texts(writer, features, 3, max_words), samples, max_words)
-
-
-def best_texts(*arguments) -> list[str]:
-    return [one.text for one in best_captions(*arguments)]
+    return write_captions(writer, features_of(*images), 3, max_words, samples)[0]
 
 
 # "dog" comes first more often, but the best caption is "cat", at log 0.45 / 2 ** 0.7 = -0.49: "dog" alone is at
@@ -73,16 +68,12 @@ CAT = {"": {"dog": 0.55, "cat": 0.45}, "dog": {END_WORD: 0.5, "runs": 0.5}, "cat
 SURE = {"": {"a": 1.0}, "a": {"dog": 1.0}}
 
 
-def test_the_best_caption_is_what_beam_search_finds():
-    assert best_texts(Writer(CAT, SURE), features_of(0, 1, 0), 3, 5) == ["cat", "a dog", "cat"]
-    assert best_texts(Writer(CAT), features_of(0), 1, 1) == ["dog"]
-
-
-def test_a_caption_comes_with_its_log_probability_a_word():
+def test_the_best_caption_is_what_beam_search_finds_with_its_log_probability_a_word():
     # END counts where it was written: "cat" END at 0.45, "a dog" END at 1, and "dog" at 0.55, cut before END.
-    expected = [GeneratedCaption("cat", pytest.approx(math.log(0.45) / 2)), GeneratedCaption("a dog", pytest.approx(0))]
-    assert best_captions(Writer(CAT, SURE), features_of(0, 1), 3, 5) == expected
-    assert best_captions(Writer(CAT), features_of(0), 1, 1) == [GeneratedCaption("dog", pytest.approx(math.log(0.55)))]
+    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features_of(0, 1, 0), 3, 5)
+    assert captions == [["cat"], ["a dog"], ["cat"]]
+    assert mean_log_probs == pytest.approx([math.log(0.45) / 2, 0, math.log(0.45) / 2])
+    assert write_captions(Writer(CAT), features_of(0), 1, 1) == ([["dog"]], [pytest.approx(math.log(0.55))])
 
 
 def test_samples_come_after_the_best_caption_in_the_order_of_their_numbers():
@@ -148,11 +139,9 @@ CAT_FOUND = {
 
 def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides():
     reranker, features = LastReranker(), features_of(0, 1)
-    found = best_captions(Writer(CAT, SURE), features, 3, 5, reranker)
-    assert found == [
-        GeneratedCaption("dog", pytest.approx(CAT_FOUND["dog"][1])),
-        GeneratedCaption("a dog", pytest.approx(0)),
-    ]
+    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features, 3, 5, 0, reranker)
+    assert captions == [["dog"], ["a dog"]]
+    assert mean_log_probs == pytest.approx([CAT_FOUND["dog"][1], 0])
     ((pooled, candidates, scores),) = reranker.asked
     assert pooled is features
     assert candidates == [list(CAT_FOUND), ["a dog"]]

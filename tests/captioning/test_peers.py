@@ -196,19 +196,15 @@ def test_the_neighbour_is_the_one_that_brute_force_finds(prepare, tmp_path):
     expected = [max(train, key=lambda other, image=image: cosine(image, other)).captions[0] for image in dev]
     assert [captioner.describe(image.path).caption for image in dev] == expected
     assert len(set(expected)) > 5
-    by_product = [max(train, key=lambda other, image=image: features(image) @ features(other)) for image in dev]
-    assert [image.captions[0] for image in by_product] != expected, "the measure must matter"
 
 
 def test_equal_images_the_first_in_the_data_set_is_taken(prepare, tmp_path):
     pictures = [make_picture(tmp_path / f"{name}.png", "red") for name in "abc"]
     others = [label(save_noise(tmp_path / f"{seed}.png", seed), [f"number {seed}"]) for seed in range(13)]
     same = [label(path, [f"copy {path.stem}"]) for path in pictures]
-    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
-        copies = [same[place] for place in order]
-        run = prepare([*others[:5], copies[0], *others[5:12], *copies[1:], others[12]], f"run{order}")
-        captioner = NearestCaptioner(run.path)
-        assert captioner.describe(pictures[0]).caption == copies[0].captions[0]
+    for number, copies in enumerate((same, same[::-1])):
+        run = prepare([*others[:5], copies[0], *others[5:12], *copies[1:], others[12]], f"run{number}")
+        assert NearestCaptioner(run.path).describe(pictures[0]).caption == copies[0].captions[0]
 
 
 class FakeClip(TagScorer):
@@ -218,26 +214,20 @@ class FakeClip(TagScorer):
 
     def image_vector(self, photo):
         assert photo.open().size == (40, 24)
-        return photo.features["pooled"][:1]
+        return np.array([photo.features["pooled"][0], 0])
 
     def text_vectors(self, texts):
-        return np.array([["red" in text] for text in texts], np.float32)
-
-    def unknown(self, texts):
-        return tuple(text for text in texts if text == "xyzzy")
+        return np.array([["red" in text, text != "xyzzy"] for text in texts], np.float32)
 
 
 def test_tags_come_with_a_tagger_that_needs_no_bundle(run, colours, monkeypatch):
     monkeypatch.setattr("lcm.captioning.taggers.ClipScorer", FakeClip)
-    picture = colours[0].path
-    assert load_captioner(f"nearest:{run.path}").describe(picture, labels=["red"]).tags == ()
-    captioner = load_captioner(f"nearest:{run.path}", "clip")
+    captioner, picture = load_captioner(f"nearest:{run.path}", "clip"), colours[0].path
     tags = captioner.describe(picture, samples=0).tags
     share = 4 ** (250 / 255)  # red's; "square" and "wall" have 1
     assert tags[0] == ("red", pytest.approx(share / (share + 2)))
     assert {word for word, _ in tags[1:]} == {"square", "wall"}
     assert captioner.describe(picture, labels=["sky", "xyzzy"]).tags == (("sky", 1.0),)
-    assert captioner.unknown_labels(["sky", "xyzzy"]) == ("xyzzy",)
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,6 @@ class PlaneScorer:
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([self.texts.get(text, (0, 0)) for text in texts], np.float32).reshape(len(texts), 2)
 
-    def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:
-        return tuple(text for text in texts if text not in self.texts)
-
 
 def label(references: Sequence[tuple[str, ...]] = REFERENCES) -> LabelledFeatures:
     images = [LabelledImage(f"{i}.jpg", Path(f"{i}.jpg"), "dev", texts) for i, texts in enumerate(references)]
