@@ -68,10 +68,6 @@ class Manifest:
             if not isinstance(getattr(self, one.name), (int, float) if one.type is float else one.type):
                 raise TypeError(f"{one.name} is {getattr(self, one.name)!r}")
 
-    def save(self, folder: Path) -> None:
-        """Write bundle.json, atomically."""
-        write_atomic(folder / MANIFEST, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
-
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read bundle.json; raises BundleError when it is missing or not of this schema version."""
@@ -102,7 +98,7 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
     names = {*required_files(manifest), MODEL_CARD, WEIGHTS}
     files = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name in names}
     sealed = replace(manifest, files=files)
-    sealed.save(folder)
+    write_atomic(folder / MANIFEST, json.dumps(asdict(sealed), indent=1, ensure_ascii=False) + "\n")
     return sealed
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lcm.captioning.bundle import MANIFEST, Bundle
+from lcm.captioning.bundle import Bundle
 from lcm.captioning.description import Captioner, Description, PlattScaler
 from lcm.captioning.generate import write_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
@@ -46,13 +46,7 @@ class BundleCaptioner(Captioner):
         self.feature_kinds = tuple({"pooled": None, manifest.feature_kind: None})
         self.tag_scorer = load_tag_scorer(tagger, folder, manifest)
         self._reranker = load_reranker(folder, manifest, self.tag_scorer, manifest.rerank_weight, manifest.length_power)
-        try:
-            self._calibration = PlattScaler(**manifest.calibration) if manifest.calibration else None
-        except (TypeError, ValueError, OverflowError) as error:
-            raise BundleError(
-                f"{folder / MANIFEST} holds a calibration that is damaged ({error}); export or evaluate the bundle "
-                "again"
-            ) from error
+        self._calibration = PlattScaler(**manifest.calibration) if manifest.calibration else None
 
     def see(self, image: Source) -> SeenImage:
         """Read and encode an image by itself: in a batch, its features would have other last digits."""

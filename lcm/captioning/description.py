@@ -30,11 +30,6 @@ class PlattScaler:
     slope: float  # per nat a word; above zero where the model is right more often when it is surer
     intercept: float
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for numbers that are not finite."""
-        if not (math.isfinite(self.slope) and math.isfinite(self.intercept)):
-            raise ValueError(f"slope {self.slope} and intercept {self.intercept} of a calibration must be finite")
-
     def confidence(self, mean_log_prob: float) -> float:
         """Return the probability that a caption is right, 0 to 1.
 

@@ -65,7 +65,7 @@ def write_captions(
         for place, hypotheses in zip(lacking, drawn, strict=True):
             more = [decoder.vocabulary.decode(one.token_ids) for one in hypotheses if one.ended]
             captions[place] = list(dict.fromkeys([*captions[place], *filter(None, more)]))[: samples + 1]
-    return captions, [hypotheses[place].mean_log_prob for hypotheses, place in zip(found, best, strict=True)]
+    return captions, [hypotheses[place].score_at(1) for hypotheses, place in zip(found, best, strict=True)]
 
 
 def caption_features(

@@ -15,6 +15,7 @@ import numpy as np
 from lcm.captioning import checkpoints
 from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORD_VECTORS, WORDS, Manifest
 from lcm.captioning.tagging import Reranker, SeenImage, TagScorer
+from lcm.data.images import open_image
 from lcm.data.text import standardise
 from lcm.data.word_vectors import find_vectors
 from lcm.errors import BundleError, ConfigError, DataError
@@ -143,8 +144,8 @@ class ClipScorer:
         self._look_up = _TextCache(self._encode, {})
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
-        """Return the unit vector of the RGB picture that `image.open()` gives, float32 [D]; its middle counts."""
-        pixels = self._processor(images=image.open(), return_tensors="pt")["pixel_values"]
+        """Return the unit vector of the picture at its own size, float32 [D]; its middle counts."""
+        pixels = self._processor(images=open_image(image.source), return_tensors="pt")["pixel_values"]
         with self._torch.inference_mode():
             return _unit(self._model.get_image_features(pixel_values=pixels).pooler_output)[0]
 

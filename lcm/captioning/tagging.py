@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
-from lcm.captioning.decoding import LENGTH_POWER
-from lcm.data.images import open_image
 from lcm.data.text import candidates, standardise
 
 Source = bytes | str | Path  # of an image: its bytes or its path
@@ -29,10 +26,6 @@ class SeenImage:
     source: Source
     pixels: np.ndarray | None  # uint8 [S, S, 3]: the picture as a square, as read_image returns it; None: not kept
     features: Mapping[str, np.ndarray]  # kind -> features of this image, those that its captioner or tag scorer reads
-
-    def open(self) -> Image.Image:
-        """Return the picture, in mode RGB and at its own size."""
-        return open_image(self.source)
 
 
 class TagScorer(Protocol):
@@ -50,23 +43,15 @@ class TagScorer(Protocol):
         ...
 
 
-def shares(cosines: np.ndarray, scale: float) -> np.ndarray:
-    """Return the softmax of `scale` times the cosines [..., K] over the last axis, float64."""
-    logits = scale * np.asarray(cosines, np.float64)
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
-
-
 def rank(scorer: TagScorer, image_vector: np.ndarray, texts: Sequence[str]) -> tuple[Tag, ...]:
-    """Return the different texts with their shares, best first, equal ones in the order given.
-
-    Texts that the scorer does not know are left out.
-    """
+    """Return the texts with their shares, best first, equal ones in the order given; unknown ones are left out."""
     vectors = scorer.text_vectors(texts)
     known = np.flatnonzero(vectors.any(1))
     if not len(known):
         return ()
-    scores = shares(vectors[known] @ image_vector, scorer.scale)
+    logits = scorer.scale * (vectors[known] @ image_vector).astype(np.float64)
+    weights = np.exp(logits - logits.max())
+    scores = weights / weights.sum()
     order = np.argsort(-scores, kind="stable")
     return tuple((texts[known[place]], float(scores[place])) for place in order)
 
@@ -94,7 +79,7 @@ class Reranker:
 
     model: Any  # a bundle's DualEncoder: it gives image_vectors and text_vectors
     weight: float  # of the cosine, in units of a hypothesis's score: about nats a word
-    length_power: float = LENGTH_POWER  # of the score: see Hypothesis.score_at
+    length_power: float  # of the score: see Hypothesis.score_at
 
     def choose(
         self, pooled: np.ndarray, candidates: Sequence[Sequence[str]], scores: Sequence[Sequence[float]]

@@ -199,20 +199,6 @@ def test_the_confidence_is_that_of_the_caption_that_was_chosen(tagger, helped, p
     assert description.confidence == pytest.approx(CURVE.confidence(np.log(0.04) / 3))  # two words and END
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        {"slope": 1.0},
-        {"slope": "x", "intercept": 0.0},
-        {"slope": 1.0, "intercept": float("nan")},
-    ],
-    ids=str,
-)
-def test_a_damaged_calibration_is_refused(record, uneven):
-    with pytest.raises(BundleError, match=r"bundle.json holds a calibration that is damaged \(.*export or evaluate"):
-        load_captioner(uneven(calibration=record))
-
-
 # Many images
 
 

@@ -213,7 +213,7 @@ class FakeClip(TagScorer):
     name, scale = "fake", float(np.log(4))
 
     def image_vector(self, photo):
-        assert photo.open().size == (40, 24)
+        assert Image.open(photo.source).size == (40, 24)
         return np.array([photo.features["pooled"][0], 0])
 
     def text_vectors(self, texts):

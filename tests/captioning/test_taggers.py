@@ -1,6 +1,7 @@
 """The dual encoder on tiny towers, CLIP against transformers on a tiny one, and which tag scorer a name gives."""
 
-from dataclasses import dataclass, replace
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,19 +148,11 @@ def test_another_scorer_of_tags_does_not_choose_captions(tagger, folder, manifes
 TEXTS = ["dog", "a dog runs", "the cat sat on a mat by the sea", "a photo of a cat", "s"]
 
 
-@dataclass
-class Picture:
-    """What the scorer is given: something that opens."""
-
-    image: Image.Image
-
-    def open(self) -> Image.Image:
-        return self.image
-
-
-def noise(width: int, height: int, seed: int = 0) -> Picture:
+def noise(width: int, height: int, seed: int = 0) -> SeenImage:
+    file = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return Picture(Image.fromarray(pixels))
+    Image.fromarray(pixels).save(file, "PNG")
+    return SeenImage(file.getvalue(), None, {})
 
 
 PICTURES = [noise(SIDE, SIDE), noise(40, 90, 1), noise(200, 50, 2), noise(7, 3, 3), noise(1, 1, 4)]
@@ -185,7 +178,9 @@ def test_scores_are_those_of_transformers(clip_folder, scorer):
         transformers.CLIPTokenizer.from_pretrained(clip_folder),
     )
     cut = {"padding": True, "truncation": True, "max_length": LONGEST}
-    inputs = processor(text=TEXTS, images=[each.open() for each in PICTURES], return_tensors="pt", **cut)
+    inputs = processor(
+        text=TEXTS, images=[Image.open(io.BytesIO(each.source)) for each in PICTURES], return_tensors="pt", **cut
+    )
     with torch.inference_mode():
         expected = model(**inputs).logits_per_image.softmax(-1)
     images = np.stack([scorer.image_vector(picture) for picture in PICTURES])

@@ -6,16 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from lcm.captioning.tagging import Reranker, rank, shares, tag_candidates
-
-# Shares
-
-
-def test_shares_are_a_softmax_with_the_scorer_s_scale():
-    # e ** (ln 3 * 1) = 3 and e ** 0 = 1: three parts of five, one of five, one of five.
-    np.testing.assert_allclose(shares([1.0, 0.0, 0.0], math.log(3)), [0.6, 0.2, 0.2])
-    np.testing.assert_allclose(shares([[0.5, -0.5], [0.0, 0.0]], math.log(3)), [[0.75, 0.25], [0.5, 0.5]])
-    np.testing.assert_allclose(shares([-0.3], 17.0), [1.0])
+from lcm.captioning.tagging import Reranker, rank, tag_candidates
 
 
 class FixedScorer:
@@ -74,7 +65,7 @@ class PlaneModel:
 
 
 def chosen(weight: float, images: Sequence[np.ndarray], candidates: list[list[str]], scores: list) -> list[str]:
-    places = Reranker(PlaneModel(), weight).choose(np.stack(images), candidates, scores)
+    places = Reranker(PlaneModel(), weight, 0.9).choose(np.stack(images), candidates, scores)
     return [texts[place] for texts, place in zip(candidates, places, strict=True)]
 
 
@@ -85,7 +76,7 @@ def test_score_and_cosine_are_added_by_hand():
 
 
 def test_of_equal_ones_the_first_is_chosen():
-    assert Reranker(PlaneModel(), 1.0).choose(EAST[None], [["west", "between", "between"]], [[-1.0] * 3]) == [1]
+    assert Reranker(PlaneModel(), 1.0, 0.9).choose(EAST[None], [["west", "between", "between"]], [[-1.0] * 3]) == [1]
     assert chosen(1.0, [EAST], [["north", "unread"]], [[-1.0, -1.0]]) == ["north"]
     assert chosen(1.0, [EAST], [["unread", "north"]], [[-1.0, -1.0]]) == ["unread"]
 
