@@ -107,7 +107,7 @@ class NearestCaptioner(Captioner):
             raise DataError(f"the run {folder} has no train images; run 01_prepare with a larger data set")
         self._references, features = labelled.references, labelled.read(slice(0, None))
         self._centre = features.mean(0, dtype=np.float64)
-        self._directions = _unit(features - self._centre.astype(np.float32))  # [R, D]
+        self._directions = _unit(features - self._centre)  # [R, D]
         self._encoder = find_encoder(prepared.encoded.encoder, threads)
         self.tag_scorer = load_tag_scorer(tagger)
         self.name = f"nearest:{folder.name}"

@@ -29,9 +29,7 @@ from lcm.captioning.description import Description, PlattScaler
 from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
 from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import (
-    IMPOSSIBLE,
     TAGGER,
-    log_prob_table,
     make_picture,
     save_bundle,
     save_step,
@@ -169,26 +167,6 @@ def test_the_bundle_s_tag_scorer_helps_to_choose_the_caption_whatever_scores_the
 
 
 CURVE = PlattScaler(2.0, 1.0)
-
-
-@pytest.fixture
-def uneven(tmp_path, encoder) -> Callable[..., Path]:
-    """A bundle that gives each word of a red picture 0.5, of a green one 0.4, and of a blue one 0.3."""
-    table = log_prob_table()
-    for place, probability in enumerate((0.5, 0.4, 0.3)):
-        table[place][table[place] > IMPOSSIBLE] = np.log(probability)
-    save_step(tmp_path / "uneven.onnx", table)
-    step = ("step.onnx", (tmp_path / "uneven.onnx").read_bytes())
-    return lambda **changes: save_bundle(tmp_path / "uneven", encoder, [step], **changes)
-
-
-def test_the_confidence_is_what_the_curve_makes_of_the_log_probability_a_word(uneven, pictures):
-    captioner = load_captioner(uneven(calibration=asdict(CURVE)))
-    found = {name: captioner.describe(picture, 0).confidence for name, picture in pictures.items()}
-    # 1 / (1 + e ** -(1 + 2 ln p)) is 1 / (1 + 1 / (e p ** 2)).
-    expected = {"red": 1 / (1 + 4 / np.e), "green": 1 / (1 + 6.25 / np.e), "blue": 1 / (1 + 1 / 0.09 / np.e)}
-    assert found == pytest.approx(expected)
-    assert found["green"] == pytest.approx(CURVE.confidence(np.log(0.4)))
 
 
 @pytest.mark.parametrize("tagger", [None, "none"])

@@ -4,7 +4,7 @@ import pytest
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.description import PlattScaler
-from lcm.captioning.model_card import add_evaluation, metrics_table, model_card
+from lcm.captioning.model_card import add_evaluation, model_card
 from lcm.errors import BundleError
 from tests.captioning.conftest import METRICS
 from tests.fakes.tiny_graphs import (
@@ -65,14 +65,3 @@ def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
     assert "vocabulary of 9 words" in card
     assert "- decoding: beam search of width 2, at most 5 words\n" in card
     assert "- epochs: 7\n- learning_rate: 0.5" in card
-
-
-def test_the_metrics_table_has_a_row_for_each_known_metric():
-    table = metrics_table({"wer": 0.12345, "bleu_4": 1.0, "cider": None, "split": "dev", "odd": 2})
-    assert table.splitlines() == [
-        "| metric | value |",
-        "|---|---|",
-        "| CIDEr | not measured |",
-        "| BLEU-4 | 1.000 |",
-        "| WER, mean over references (smaller is better) | 0.123 |",
-    ]
