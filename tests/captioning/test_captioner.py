@@ -5,7 +5,7 @@ The tiny captioner of tiny_graphs.py names the strongest of an image's mean colo
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -45,11 +45,16 @@ def length_power(monkeypatch):
 
 
 @pytest.fixture
-def tagged(tmp_path, encoder) -> Path:
-    """A bundle with tag scorer that writes three captions a colour: "a red square", "a square" and "a red"."""
+def varied(tmp_path, encoder) -> Callable[..., Path]:
+    """Save a bundle with tag scorer that writes three captions a colour: "a red square", "a square" and "a red"."""
     save_step(tmp_path / "varied.onnx", varied_table())
     step = ("step.onnx", (tmp_path / "varied.onnx").read_bytes())
-    return save_bundle(tmp_path / "tagged", encoder, [step], tagger=TAGGER)
+    return lambda **changes: save_bundle(tmp_path / "tagged", encoder, [step], tagger=TAGGER, **changes)
+
+
+@pytest.fixture
+def tagged(varied) -> Path:
+    return varied()
 
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -138,43 +143,25 @@ def test_what_cannot_be_asked_is_refused(arguments, message, folder, pictures):
 # With the tag scorer's help
 
 
-@pytest.fixture
-def helped(tmp_path, encoder) -> Callable[[float], Path]:
-    """A bundle as `tagged`, but with all three captions in its beam and a weight of the tag scorer's."""
-    save_step(tmp_path / "varied.onnx", varied_table())
-    step = ("step.onnx", (tmp_path / "varied.onnx").read_bytes())
-
-    def make(weight: float, **changes) -> Path:
-        settings = {"tagger": TAGGER, "beam_width": 3, "rerank_weight": weight} | changes
-        return save_bundle(tmp_path / f"weight{weight}", encoder, [step], **settings)
-
-    return make
-
-
 # Scores are -0.924 of "a red square" and -1.198 of "a red", cosines 0.707 and 1: they are equal at a weight of 0.933.
 @pytest.mark.parametrize(("weight", "caption"), [(0.0, "a red square"), (0.9, "a red square"), (0.96, "a red")])
 @pytest.mark.parametrize("tagger", [None, "dual_encoder", "none"])
 def test_the_bundle_s_tag_scorer_helps_to_choose_the_caption_whatever_scores_the_tags(
-    tagger, weight, caption, helped, pictures
+    tagger, weight, caption, varied, pictures
 ):
-    description = load_captioner(helped(weight), tagger).describe(pictures["red"])
+    description = load_captioner(varied(beam_width=3, rerank_weight=weight), tagger).describe(pictures["red"])
     assert description.caption == description.english_captions[0] == caption
     assert len(description.english_captions) == 3
     assert [word for word, _ in description.tags[:1]] == ([] if tagger == "none" else ["red"])
 
 
-# Confidence
-
-
-CURVE = PlattScaler(2.0, 1.0)
-
-
-@pytest.mark.parametrize("tagger", [None, "none"])
-def test_the_confidence_is_that_of_the_caption_that_was_chosen(tagger, helped, pictures):
-    captioner = load_captioner(helped(1.0, calibration=asdict(CURVE)), tagger)
+def test_the_confidence_is_that_of_the_caption_that_was_chosen(varied, pictures):
+    captioner = load_captioner(varied(beam_width=3, rerank_weight=1.0, calibration={"slope": 2.0, "intercept": 1.0}))
     description = captioner.describe(pictures["red"])
     assert description.caption == "a red"
-    assert description.confidence == pytest.approx(CURVE.confidence(np.log(0.04) / 3))  # two words and END
+    assert description.confidence == pytest.approx(
+        PlattScaler(2.0, 1.0).confidence(np.log(0.04) / 3)
+    )  # two words and END
 
 
 # Many images
