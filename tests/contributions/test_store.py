@@ -17,7 +17,7 @@ from tests.fakes.contributed import files_of, picture, sha256
 
 def test_what_is_added_is_there_in_a_store_opened_anew(store):
     data = picture(1, "JPEG", side=9)
-    added = store.add(data, " A dog\nruns\x00 ", "en-GB", "http:ann")
+    added = store.add(data, " A dog\nruns\x00 ", "en-GB", "http:Łucja 李", "C:\\photos/Müller's dog.jpeg")
     assert added == Contribution(
         id=1,
         image_sha256=sha256(data),
@@ -28,9 +28,11 @@ def test_what_is_added_is_there_in_a_store_opened_anew(store):
         caption="A dog runs",
         caption_sent=" A dog\nruns\x00 ",
         language="en-gb",
-        source="http:ann",
+        source="http:Łucja 李",
         received=added.received,
+        file_name="Müller's dog.jpeg",
     )
+    assert added.contributor == "Łucja 李"
     for opened in (store, ContributionStore(store.folder)):
         assert opened.get(1) == added
         assert opened.read_image(added) == data
@@ -173,7 +175,7 @@ def test_h17_a_revoked_contribution_is_gone_and_a_line_stays(store, cache):
     for data in files_of(store.folder).values():
         assert b"embarrassing" not in data
         assert picture(2, side=60)[100:150] not in data
-    assert store.revoke(gone.id, "asked again") == revoked
+    assert store.revoke(gone.id, "asked again") == replace(revoked, known=True)
 
 
 def test_h17_an_image_that_another_contribution_uses_stays(store):
@@ -301,11 +303,7 @@ def add_until(folder, done) -> None:
         store.add(picture(number % 7, side=90), f"number {number}")
 
 
-@pytest.mark.parametrize("patience", [1.0, 0.0])
-def test_h11_a_backup_while_others_write_is_whole(patience, store, tmp_path, monkeypatch):
-    """Without patience the first write makes it one step, for which writers wait."""
-    monkeypatch.setattr("lcm.contributions.store.BACKUP_PATIENCE_S", patience)
-    monkeypatch.setattr("lcm.contributions.store.BACKUP_PAGES", 20)
+def test_h11_a_backup_while_others_write_is_whole(store, tmp_path):
     for number in range(40):
         store.add(picture(number, side=90), "A dog")
     done = threading.Event()
@@ -324,21 +322,18 @@ def test_h11_a_backup_while_others_write_is_whole(patience, store, tmp_path, mon
     assert all(sha256(restored.read_image(one)) == one.image_sha256 for one in found)
 
 
-def test_an_earlier_backup_is_replaced_and_no_other_file(store, tmp_path):
+def test_an_earlier_backup_is_replaced_only_when_asked(store, tmp_path):
     store.add(picture(1), "A dog")
     target = tmp_path / "backup.sqlite"
     assert store.backup(target) == 1
     store.add(picture(2), "A dog")
-    assert store.backup(target) == 2
-    (tmp_path / "notes.txt").write_text("mine")
-    for bad in (tmp_path / "notes.txt", tmp_path, store.path, store.folder / "backup.sqlite"):
+    assert store.backup(target, replace_it=True) == 2
+    before = target.read_bytes()
+    for bad in (target, tmp_path, store.path, store.folder / "backup.sqlite"):
         with pytest.raises(ConfigError, match="choose another"):
             store.backup(bad)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert {path.name for path in tmp_path.iterdir()} == {"backup.sqlite", "notes.txt", "contributions"}
-
-
-# For a copy of another store
+    assert target.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"backup.sqlite", "contributions"}
 
 
 # Many processes
