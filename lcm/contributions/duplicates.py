@@ -8,7 +8,7 @@ agree, as a whole and in each of 8 x 8 blocks: two moments of one scene agree as
 moved.
 
 Features are kept as WIDTH sums of all their numbers with random signs, which keep angles (Achlioptas,
-"Database-friendly random projections", PODS 2001): 51 MB for 100,000 images. Thumbnails stay on disk, 7 kB each, in
+"Database-friendly random projections", PODS 2001): 90 MB for 100,000 images. Thumbnails stay on disk, 7 kB each, in
 their own file, which may be removed at any time: all of it can be made anew.
 
 Shapes: T pixels a side of a thumbnail, K originals, R images, D numbers in pooled features.
@@ -161,23 +161,22 @@ class Signatures:
         self._key = f"{encoder.name}-{encoder.source_sha256[:12]}-p{PREPROCESSING}-v{VERSION}"
         self._lock = threading.Lock()
         self._connection, self.is_kept = _open(path)
-        self._images: list[str] = []  # of the rows, which never move while others look; empty: it was removed
-        self._free: list[int] = []  # rows without an image
-        self._rows: dict[str, int] = {}  # image -> row
-        self._directions = np.empty((0, WIDTH), np.float32)  # of length 1; room for more than there are
-        self._load()
+        query = "SELECT image, direction FROM signatures WHERE encoder = ?"
+        rows = self._connection.execute(query, (self._key,))
+        self._directions = {image: np.frombuffer(direction, np.float16) for image, direction in rows}
+        self._table: tuple[list[str], np.ndarray] | None = None  # images and [R, WIDTH], made when they are looked for
 
     @property
     def count(self) -> int:
         """How many images have a signature; no `__len__`: being empty is not being none."""
-        return len(self._rows)
+        return len(self._directions)
 
     def missing(self, images: Iterable[str]) -> list[str]:
         """Return those of some images that have no signature."""
-        return [image for image in images if image not in self._rows]
+        return [image for image in images if image not in self._directions]
 
     def __contains__(self, image: str) -> bool:
-        return image in self._rows
+        return image in self._directions
 
     def add(self, image: str, seen: SeenImage) -> None:
         """Keep an image's signature."""
@@ -185,7 +184,7 @@ class Signatures:
         values = (self._key, image, direction.astype(np.float16).tobytes(), thumbnail(seen.pixels).tobytes())
         with self._lock:
             self._connection.execute("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?)", values)
-            self._put(image, direction)
+            self._directions[image], self._table = direction.astype(np.float16), None
 
     def adopt(self, image: str) -> bool:
         """Take in the signature that another process has kept; returns whether there is one."""
@@ -193,7 +192,7 @@ class Signatures:
         with self._lock:
             found = self._connection.execute(query, (self._key, image)).fetchone()
             if found:
-                self._put(image, np.frombuffer(found[0], np.float16))
+                self._directions[image], self._table = np.frombuffer(found[0], np.float16), None
         return found is not None
 
     def remove(self, images: Iterable[str]) -> None:
@@ -201,10 +200,8 @@ class Signatures:
         images = list(images)
         with self._lock:
             for image in images:
-                row = self._rows.pop(image, None)
-                if row is not None:
-                    self._directions[row], self._images[row] = 0, ""
-                    self._free.append(row)
+                self._directions.pop(image, None)
+            self._table = None
             self._connection.executemany("DELETE FROM signatures WHERE image = ?", ((image,) for image in images))
 
     def kept(self) -> set[str]:
@@ -215,50 +212,26 @@ class Signatures:
     def copies(self, seen: SeenImage) -> list[str]:
         """Return the images that the one seen is a copy of."""
         with self._lock:
-            directions = self._directions[: len(self._images)]
+            if self._table is None:
+                rows = np.array(list(self._directions.values()), np.float32).reshape(-1, WIDTH)
+                self._table = list(self._directions), rows
+            images, directions = self._table
         cosines = directions @ direction_of(seen.features["pooled"])  # [R]; without the lock: it takes longest
-        best = np.argpartition(-cosines, CANDIDATES)[:CANDIDATES] if len(cosines) > CANDIDATES else range(len(cosines))
-        rows = [row for row in best if cosines[row] >= MIN_COSINE]
-        found = self._thumbnails(rows) if rows else {}
+        best = [row for row in np.argsort(-cosines)[:CANDIDATES] if cosines[row] >= MIN_COSINE]
+        marks = ", ".join("?" * len(best))
+        query = f"SELECT image, thumbnail FROM signatures WHERE encoder = ? AND image IN ({marks})"
+        with self._lock:  # what was removed meanwhile has no thumbnail
+            found = self._connection.execute(query, (self._key, *(images[row] for row in best))).fetchall()
         if not found:
             return []
-        fit = compare(thumbnail(seen.pixels), np.stack(list(found.values())))
-        return [image for image, is_copy in zip(found, fit.is_copy, strict=True) if is_copy]
+        thumbnails = [np.frombuffer(data, np.uint8).reshape(SIDE, SIDE, 3) for _, data in found]
+        fit = compare(thumbnail(seen.pixels), np.stack(thumbnails))
+        return [image for (image, _), is_copy in zip(found, fit.is_copy, strict=True) if is_copy]
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
-
-    def _thumbnails(self, rows: list[int]) -> dict[str, np.ndarray]:
-        """Return image -> thumbnail; a row that changed meanwhile gives none, or that of another image."""
-        marks = ", ".join("?" * len(rows))
-        query = f"SELECT image, thumbnail FROM signatures WHERE encoder = ? AND image IN ({marks})"
-        with self._lock:
-            images = [self._images[row] for row in rows]
-            found = self._connection.execute(query, (self._key, *images)).fetchall()
-        return {image: np.frombuffer(data, np.uint8).reshape(SIDE, SIDE, 3) for image, data in found}
-
-    def _load(self) -> None:
-        query = "SELECT image, direction FROM signatures WHERE encoder = ?"
-        with self._lock:
-            for image, direction in self._connection.execute(query, (self._key,)):
-                self._put(image, np.frombuffer(direction, np.float16))
-
-    def _put(self, image: str, direction: np.ndarray) -> None:
-        row = self._rows.get(image)
-        if row is None:
-            row = self._rows[image] = self._free.pop() if self._free else self._new_row()
-            self._images[row] = image
-        self._directions[row] = direction
-
-    def _new_row(self) -> int:
-        row = len(self._images)
-        if row == len(self._directions):
-            room = np.zeros((max(256, row), WIDTH), np.float32)
-            self._directions = np.concatenate([self._directions, room])
-        self._images.append("")
-        return row
 
 
 @cache

@@ -19,8 +19,6 @@ def faulty(base: type) -> type:
     """Return the file system with a place for a fault, met before each operation, and a list of operations."""
 
     def guarded(name: str) -> Callable:
-        inherited = getattr(base, name)
-
         def method(self, path, *args, **options):
             self.calls.append((name, path))
             if self.fault:
@@ -29,12 +27,12 @@ def faulty(base: type) -> type:
                     fault(self, name, path, args[0] if args else None)
                 finally:
                     self.fault = fault
-            return inherited(self, path, *args, **options)
+            return getattr(base, name)(self, path, *args, **options)
 
         return method
 
     def start(self, **options):
-        base.__init__(self, **options)
+        base.__init__(self, skip_instance_cache=True, **options)
         self.fault, self.calls = None, []
 
     return type(f"Faulty{base.__name__}", (base,), {name: guarded(name) for name in METHODS} | {"__init__": start})
@@ -43,20 +41,20 @@ def faulty(base: type) -> type:
 FaultyMemory, FaultyDisk = faulty(MemoryFileSystem), faulty(LocalFileSystem)
 
 
-def down(*_: Any) -> None:
-    raise ConnectionError("Cannot connect to host store.example:443")
+def fails(error: OSError) -> Fault:
+    def fault(*_: Any) -> None:
+        raise error
+
+    return fault
 
 
-def forbidden(*_: Any) -> None:
-    raise PermissionError("403 Server failed to authenticate the request")
-
-
-def broken(*_: Any) -> None:
-    raise OSError("500 Internal Server Error\nRequestId:42")
-
-
-def no_bucket(*_: Any) -> None:
-    raise FileNotFoundError("The specified bucket does not exist")
+down = fails(ConnectionError("Cannot connect to host store.example:443"))
+FAILURES = (
+    down,
+    fails(PermissionError("403 Server failed to authenticate the request")),
+    fails(OSError("500 Internal Server Error\nRequestId:42")),
+    fails(FileNotFoundError("The specified bucket does not exist")),
+)
 
 
 def reset(fs: Any, name: str, path: str, value: Any) -> None:
@@ -76,7 +74,7 @@ def cut(fs: Any, name: str, path: str, _: Any) -> None:
             file.write(data[: len(data) // 2])
 
 
-FAULTS = (down, forbidden, broken, no_bucket, reset, cut)
+FAULTS = (*FAILURES, reset, cut)
 
 
 def make_target(root: Path, kind: str = "memory") -> Target:
