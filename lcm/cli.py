@@ -309,9 +309,9 @@ def fetch(folder: Path | None) -> int:
 
     From LCM_STORE_URL, in order to train from it.
     """
-    from lcm.contributions.mirror import fetch_contributions
+    from lcm.contributions import mirror
 
-    done = fetch_contributions(os.environ.get("LCM_STORE_URL", "").strip(), folder)
+    done = mirror.fetch(mirror.open_target(os.environ.get("LCM_STORE_URL", "").strip()), folder)
     for name, reason in done.damaged.items():
         _say(f"left out {name}: {reason}")
     counts = f"{done.contributions} contributions are here, {done.new} of them new"

@@ -275,7 +275,7 @@ def open_mirror(url: str, store: ContributionStore) -> Mirror | None:
 
     Raises ConfigError for a bad address, an unknown protocol and a driver that is not installed.
     """
-    return Mirror(store, Target(Address.parse(url, "LCM_STORE_URL"))) if url else None
+    return Mirror(store, open_target(url)) if url else None
 
 
 # The way back
@@ -296,22 +296,22 @@ class Fetched:
         return len(self.damaged) > max(1, TOLERATED * (self.contributions + len(self.damaged)))
 
 
-def fetch_contributions(url: str, folder: str | Path | None = None) -> Fetched:
-    """Make the store in `folder` (`contributions` in LCM_HOME) equal the copy at LCM_STORE_URL.
-
-    Contributions keep their ids: by those a model knows what it has learned from. What is here already is not read
-    again. What is damaged there is left out; if it is here, it stays. Raises ConfigError for no address or a bad one,
-    and for a store that did not come from there; DataError where there is no copy; TargetError when it cannot be read,
-    and what was fetched until then stays.
-    """
+def open_target(url: str) -> Target:
+    """Return the target at LCM_STORE_URL; raises ConfigError for no address and for one that cannot be used."""
     if not url:
         raise ConfigError("LCM_STORE_URL is not set; give it the address that the service copies contributions to")
-    return fetch(Target(Address.parse(url, "LCM_STORE_URL")), Path(folder or home() / "contributions"))
+    return Target(Address.parse(url, "LCM_STORE_URL"))
 
 
-def fetch(target: Target, folder: Path) -> Fetched:
-    """Do the same from a target."""
-    folder = folder.expanduser().resolve()
+def fetch(target: Target, folder: str | Path | None = None) -> Fetched:
+    """Make the store in `folder` (`contributions` in LCM_HOME) equal the copy at a target.
+
+    Contributions keep their ids: by those a model knows what it has learned from. What is here already is not read
+    again. What is damaged there is left out; if it is here, it stays. Raises ConfigError for a store that did not come
+    from there; DataError where there is no copy; TargetError when it cannot be read, and what was fetched until then
+    stays.
+    """
+    folder = Path(folder or home() / "contributions").expanduser().resolve()
     target.address.refuse_folder(folder)
     if target.read_all([MARKER]) == [None]:
         raise DataError(

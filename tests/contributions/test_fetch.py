@@ -14,7 +14,7 @@ from lcm.contributions.mirror import (
     Target,
     TargetError,
     fetch,
-    fetch_contributions,
+    open_target,
 )
 from lcm.contributions.store import ContributionStore
 from lcm.errors import ConfigError, DataError
@@ -189,10 +189,11 @@ def test_a_store_with_its_own_contributions_is_left_alone_and_an_empty_one_may_b
 
 
 def test_an_address_that_cannot_be_used(folder, tmp_path):
-    with pytest.raises(ConfigError, match="LCM_STORE_URL must be one address"):
-        fetch_contributions("no address", folder)
-    with pytest.raises(ConfigError, match="LCM_STORE_URL is not set"):
-        fetch_contributions("", folder)
-    with pytest.raises(ConfigError, match="name another folder"):
-        fetch_contributions(f"file://{tmp_path}", folder)
+    for url, message in (
+        ("no address", "must be one address"),
+        ("", "is not set"),
+        (f"file://{tmp_path}", "name another"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            fetch(open_target(url), folder)
     assert not folder.exists()
