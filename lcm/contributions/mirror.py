@@ -10,7 +10,6 @@ Messages hold no credentials, for they repeat nothing that a driver says: `expla
 import asyncio
 import json
 import logging
-import random
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -212,7 +211,7 @@ class Mirror:
         except Exception as error:  # whatever it is (the store is busy, the target is down), the thread must outlive it
             failed = failed or f"contributions: {error if isinstance(error, LcmError) else explain(error)}"
         if failed:
-            pause = pause_after(self._failures)
+            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 30))
             self._failures += 1
             _log.warning("mirroring %s; next attempt in %.0f s", failed, pause)
             return pause
@@ -263,11 +262,6 @@ class Mirror:
             except OSError as error:
                 _log.warning("mirroring: %s: %s", self._store.folder, explain(error))
             (self._stopping if self._failures else self._wake).wait(pause)
-
-
-def pause_after(failures: int) -> float:
-    """Return the seconds until the next attempt; chance keeps many machines from coming back at once."""
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures, 30)) * random.uniform(0.5, 1)
 
 
 def open_mirror(url: str, store: ContributionStore) -> Mirror | None:

@@ -218,7 +218,7 @@ class ContributionStore:
         with self._writing() as connection:
             pair = draft.image_sha256, draft.caption
             known = _select(connection, Contribution, "image_sha256 = ? AND caption = ?", *pair)
-            return replace(known[0], known=True) if known else _insert(connection, draft, image)
+            return replace(known[0], known=True) if known else _insert_both(connection, draft, image)
 
     def get(self, number: int) -> Contribution | None:
         """Return a contribution by its id, None when it was revoked or never there."""
@@ -228,14 +228,12 @@ class ContributionStore:
         """Return the contributions of one image, in the order of arrival."""
         return self._find(Contribution, "image_sha256 = ? ORDER BY id", image_sha256)
 
-    def contributions(self, after: int = 0, *, condition: str = "TRUE") -> Iterator[Contribution]:
-        """Yield the contributions beyond id `after` in the order of arrival, or those that meet an SQL condition.
+    def contributions(self, after: int = 0) -> Iterator[Contribution]:
+        """Yield the contributions beyond id `after` in the order of arrival.
 
         What comes or goes meanwhile may be among them.
         """
-        while page := self._find(Contribution, f"{condition} AND id > ? ORDER BY id LIMIT {PAGE}", after):
-            yield from page
-            after = page[-1].id
+        return self._pages("TRUE", after)
 
     def state(self) -> tuple[int, int]:
         """Return the highest id that was given and how many were revoked: each change makes one of them grow."""
@@ -308,14 +306,15 @@ class ContributionStore:
 
     def approved(self) -> set[int]:
         """Return the ids of the contributions that are approved."""
-        return {one.id for one in self._find(Contribution, "approved = 1")}
+        with self._connection() as connection:
+            return {number for (number,) in connection.execute("SELECT id FROM contributions WHERE approved = 1")}
 
     # Copies: a mirror, a store fetched from one, a backup
 
     def to_mirror(self) -> Iterator[Revocation | Contribution]:
         """Yield what a mirror has not copied yet, the oldest first; what was revoked comes before all else."""
         yield from self._find(Revocation, "mirrored = 0 ORDER BY id")
-        yield from self.contributions(condition="mirrored = 0")
+        yield from self._pages("mirrored = 0")
 
     def set_mirrored(self, entry: Revocation | Contribution) -> None:
         """Note that a mirror has copied this; of a contribution that was revoked meanwhile, the revocation is due."""
@@ -334,11 +333,11 @@ class ContributionStore:
             raise DataError("its record is not what the image and the caption give")
         with self._writing() as connection:
             try:
-                is_new = not _select(connection, Revocation, "id = ?", one.id) and _insert(connection, one, image)
-            except sqlite3.IntegrityError:
-                is_new = False
-            if not is_new:
-                raise DataError("its number, or image and caption, are those of another contribution")
+                if _select(connection, Revocation, "id = ?", one.id):
+                    raise sqlite3.IntegrityError
+                _insert_both(connection, one, image)
+            except sqlite3.IntegrityError as error:
+                raise DataError("its number, or image and caption, are those of another contribution") from error
 
     def take_revocation(self, gone: Revocation) -> bool:
         """Revoke what another store has revoked, or keep its line alone; returns whether it was a contribution here."""
@@ -429,6 +428,11 @@ class ContributionStore:
         with self._connection() as connection:
             return _select(connection, kind, condition, *values)
 
+    def _pages(self, condition: str, after: int = 0) -> Iterator[Contribution]:
+        while page := self._find(Contribution, f"{condition} AND id > ? ORDER BY id LIMIT {PAGE}", after):
+            yield from page
+            after = page[-1].id
+
     def _draft(self, image: bytes, caption: str, language: str, source: str, file_name: str) -> Contribution:
         """Return what is to be kept, without its id; decodes the whole image."""
         texts = clean_caption(caption), caption, clean_language(language), clean_text(source, "source")
@@ -465,23 +469,24 @@ def _select(connection: sqlite3.Connection, kind: type[Entry], condition: str, *
     return [kind(*row) for row in connection.execute(query, values)]
 
 
-def _insert_row(connection: sqlite3.Connection, entry: Contribution | Revocation) -> int:
+def _insert(connection: sqlite3.Connection, entry: Contribution | Revocation) -> int:
+    """Add a row and return its id; without an id it gets the next one, above all that were ever given."""
     names = columns(type(entry))
     marks = ", ".join(f":{name}" for name in names.split(", "))
-    values = asdict(entry) | {"id": entry.id or None}  # without an id: the next one, above all that were ever given
+    values = asdict(entry) | {"id": entry.id or None}
     return connection.execute(f"INSERT INTO {entry.table} ({names}) VALUES ({marks})", values).lastrowid
 
 
-def _insert(connection: sqlite3.Connection, contribution: Contribution, image: bytes) -> Contribution:
+def _insert_both(connection: sqlite3.Connection, contribution: Contribution, image: bytes) -> Contribution:
     connection.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (contribution.image_sha256, image))
-    return replace(contribution, id=_insert_row(connection, contribution))
+    return replace(contribution, id=_insert(connection, contribution))
 
 
 def _remove(connection: sqlite3.Connection, gone: Revocation) -> bool:
     """Put a line in the place of a contribution; returns whether there was one."""
     was_there = connection.execute("DELETE FROM contributions WHERE id = ?", (gone.id,)).rowcount > 0
     if not _select(connection, Revocation, "id = ?", gone.id):
-        _insert_row(connection, gone)
+        _insert(connection, gone)
     unused = "NOT EXISTS (SELECT 1 FROM contributions c WHERE c.image_sha256 = images.image_sha256)"
     if connection.execute(f"DELETE FROM images WHERE image_sha256 = ? AND {unused}", (gone.image_sha256,)).rowcount:
         _uncache(gone)
