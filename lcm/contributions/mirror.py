@@ -128,9 +128,7 @@ class Target:
 
     @property
     def _is_object_store(self) -> bool:
-        """Whether one call writes a whole object. In fsspec such stores are asynchronous; making a folder in one may
-        make a bucket, and moving is copying.
-        """
+        """Whether there are no folders: in fsspec such stores are asynchronous; making one there may make a bucket."""
         return self._fs.async_impl or self.address.protocol == "memory"
 
     def _path(self, name: str) -> str:

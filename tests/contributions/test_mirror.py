@@ -288,7 +288,7 @@ def test_an_asynchronous_driver_as_those_of_buckets_does_the_same_there_and_back
     mirror.copy_due()
     store.revoke(3, "asked for")
     mirror.copy_due()
-    assert not {name for name, _ in inner.calls} & {"makedirs", "mv"}, "the one may make a bucket, the other copies"
+    assert "makedirs" not in {name for name, _ in inner.calls}, "it may make a bucket"
     assert fetch(target, tmp_path / "fetched").new == 2
     target.fs, target.place = inner, "/bucket"
     assert_equal(target, store)

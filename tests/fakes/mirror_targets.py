@@ -11,7 +11,7 @@ from lcm.contributions.mirror import APPROVED, MARKER, Mirror, Target
 from lcm.contributions.store import ContributionStore
 from lcm.data.remote import Address
 
-METHODS = ("info", "exists", "makedirs", "pipe_file", "cat_file", "mv", "rm_file", "ls")
+METHODS = ("info", "exists", "makedirs", "pipe_file", "cat_file", "rm_file", "ls")
 Fault = Callable[[Any, str, str, Any], None]  # (file system, method, path, second argument); raises, waits or spoils
 
 
@@ -49,12 +49,6 @@ def fails(error: OSError) -> Fault:
 
 
 down = fails(ConnectionError("Cannot connect to host store.example:443"))
-FAILURES = (
-    down,
-    fails(PermissionError("403 Server failed to authenticate the request")),
-    fails(OSError("500 Internal Server Error\nRequestId:42")),
-    fails(FileNotFoundError("The specified bucket does not exist")),
-)
 
 
 def reset(fs: Any, name: str, path: str, value: Any) -> None:
@@ -74,13 +68,20 @@ def cut(fs: Any, name: str, path: str, _: Any) -> None:
             file.write(data[: len(data) // 2])
 
 
-FAULTS = (*FAILURES, reset, cut)
+FAULTS = (
+    down,
+    fails(PermissionError("403 Server failed to authenticate the request")),
+    fails(OSError("500 Internal Server Error\nRequestId:42")),
+    fails(FileNotFoundError("The specified bucket does not exist")),
+    reset,
+    cut,
+)
 
 
 def make_target(root: Path, kind: str = "memory") -> Target:
     """Return a target whose file system, `target.fs`, has a place for a fault.
 
-    "remote" is a driver of files that is no disk of this machine, as sftp's: it writes by another name.
+    "remote" is a driver of files that is no disk of this machine, as sftp's: what breaks off there is seen by its size.
     """
     if kind == "memory":
         fs, place, url = FaultyMemory(global_store=False, skip_instance_cache=True), "/bucket", "memory://bucket"
