@@ -63,11 +63,12 @@ def save_weights(model: keras.Model, path: Path) -> None:
         np.savez_compressed(file, **_numbered([array.astype(np.float16) for array in model.get_weights()]))
 
 
-def load_weights(model: keras.Model, path: Path) -> None:
+def load_weights(model: keras.Model, path: Path, likeness: np.ndarray | None = None) -> None:
     """Give the model what `save_weights` wrote of one that knew the same words or fewer, the same first.
 
-    Of a word that is new, a vector stays as it is, and the bias is the least that any word has: it begins as one of the
-    least probable. Raises BundleError for weights of another model.
+    A new word starts as the mean of known words that `likeness` [new, known] says, as `liken` gives it. Where that has
+    none, its vector stays as it is and its bias is the least that any word has: it begins as one of the least probable.
+    Raises BundleError for weights of another model.
     """
     with np.load(path, allow_pickle=False) as stored:
         arrays = [stored[name].astype(np.float32) for name in sorted(stored.files)]
@@ -77,9 +78,16 @@ def load_weights(model: keras.Model, path: Path) -> None:
         held, wanted = ([list(array.shape) for array in each] for each in (arrays, fresh))
         raise BundleError(f"{path} is of another model: it holds arrays of {held} numbers, and the model has {wanted}")
     for old, new in pairs:
-        if new.shape != old.shape and new.ndim == 1:
-            new[:] = old.min()
-        new[tuple(map(slice, old.shape))] = old
+        if new.shape == old.shape:
+            new[...] = old
+            continue
+        (axis,) = np.flatnonzero(np.array(new.shape) != old.shape)
+        ours, theirs = np.moveaxis(new, axis, 0), np.moveaxis(old, axis, 0)  # views: words first
+        if new.ndim == 1:
+            ours[:] = theirs.min()
+        ours[: len(theirs)] = theirs
+        if likeness is not None and (alike := likeness.any(axis=1)).any():
+            ours[len(theirs) :][alike] = np.tensordot(likeness[alike], theirs, 1)
     model.set_weights(fresh)
 
 
