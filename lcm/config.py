@@ -105,6 +105,7 @@ class TrainConfig(Params):
     word_dropout: float = param(0.15, "share of the earlier words that training hides", "0 to below 1")
     view_share: float = param(0.8, "share of the images that training sees in a further view", "0 to 1")
     averaged_epochs: int = param(3, "latest epochs whose mean weights are scored and kept; 1: no average", "above 0")
+    epoch_steps: int = param(30, "an epoch has at least: a small data set is passed over several times", "above 0")
     patience: int = param(5, "epochs without a better dev CIDEr before training stops", "above 0")
     dev_beam_width: int = param(5, "of the beam search that scores each epoch on dev", "above 0")
     max_words: int = param(20, "longest caption that decoding may write, in words", "above 0")
@@ -113,11 +114,13 @@ class TrainConfig(Params):
     reinforce_temperature: float = param(0.6, "of the sampled words; lower: closer to the model's best", "above 0")
     reinforce_images: int = param(16, "images a step", "above 0")
     reinforce_samples: int = param(5, "captions that the model writes about each image of a step", "at least 2")
-    contributed_share: float = param(0.2, "of the images of a step that contributed ones may be", "0 to 1")
-    keep_images: int = param(3000, "base images whose captions a resumed model must keep", "at least 0")
-    keep_weight: float = param(300.0, "of keeping them, against learning the contributed ones", "at least 0")
+    new_share: float = param(0.2, "of a resumed model's images a step: those to learn; the others are kept", "0 to 1")
+    keep_images: int = param(3000, "images whose captions a resumed model must keep, at most", "above 0")
+    keep_weight: float = param(300.0, "of keeping them, against learning the new ones", "at least 0")
+    parent_share: float = param(0.0, "of the parent's weights in the mean that is kept", "0 to 1")
+    adapt_dropout: bool = param(False, "whether a resumed model trains with dropout")
     tagger: str = param(
-        "dual_encoder", "dual_encoder trains one, kept takes that of the model before, none leaves it out"
+        "dual_encoder", "dual_encoder trains one, adapted trains that of the model before on, kept takes it, or none"
     )
     tagger_epochs: int = param(30, "passes over the training images, one caption each, for the tag scorer", "above 0")
     word_embedding: str = param("glove_6b_50d", "what the tag scorer reads words with: as in 01_prepare")

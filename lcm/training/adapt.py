@@ -1,13 +1,13 @@
 """Adapting: a trained model learns further images, a user's own or contributed ones, and keeps what it knows.
 
-The mixed objective: of the images to learn the captions that people wrote, of the images to keep what the parent model
-said, word by word with all probabilities (Li and Hoiem, "Learning without Forgetting", 2016; on the model's own captions
-after Kim and Rush, "Sequence-Level Knowledge Distillation", 2016). The weights that are kept are a mean with the
-parent's (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022). The tag scorer's image side is adapted
+The mixed objective: of the images to learn, the captions that people wrote; of the images to keep, what the parent
+model said, word by word with all probabilities (Li and Hoiem, "Learning without Forgetting", 2016; on the model's own
+captions after Kim and Rush, "Sequence-Level Knowledge Distillation", 2016). The weights that are kept are a mean with
+the parent's (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022). The tag scorer's image side is adapted
 likewise; its text side, which reads any word, stays as it is.
 
 Shapes: B images, W texts of each, T positions, P real positions of a batch, V words, F numbers in pooled features, D in
-a unit vector, K key words.
+a unit vector.
 """
 
 import shutil
@@ -32,7 +32,7 @@ from lcm.data.text import Vocabulary, content_words
 from lcm.data.word_vectors import find_vectors, liken
 from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures, PreparedRun
-from lcm.models import build_model
+from lcm.models import ADAPTED, build_model
 from lcm.paths import RunDir
 from lcm.training.batches import Batch, CaptionBatches
 from lcm.training.contrastive import CLIP_NORM, IMAGES_PER_STEP, LEARNING_RATE, contrastive_loss, key_word_loss
@@ -186,6 +186,11 @@ class AdaptedTagger:
     new_words: tuple[str, ...]
     losses: tuple[float, ...]  # of the first and of the last step
 
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """The arrays that were trained."""
+        return [self.kernel, self.bias]
+
     def as_metrics(self) -> dict[str, float]:
         """Return what a run is known by, under the keys of metrics.json."""
         return {"tagger_loss": self.losses[-1]} if self.losses else {}
@@ -247,12 +252,14 @@ class _ImageTower:
             array.CopyFrom(numpy_helper.from_array(values.astype(kind), array.name))
 
 
-def adapt_tagger(prepared: PreparedRun, parent: ParentModel, config: TrainConfig) -> AdaptedTagger:
+def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: TrainConfig) -> AdaptedTagger | None:
     """Train the image side of the parent's tag scorer on the train split, from where it is.
 
-    As contrastive.Contrastive trains one from scratch, with the parent's scales. Raises BundleError where the parent
-    has no tag scorer.
+    As contrastive.Contrastive trains one from scratch, with the parent's scales. None unless `config.tagger` is
+    "adapted"; raises BundleError where the parent has no tag scorer.
     """
+    if config.tagger != ADAPTED:
+        return None
     settings = parent.manifest.tagger
     if not settings:
         raise BundleError(f"{parent.folder} was trained without a tag scorer; train one with -p tagger dual_encoder")

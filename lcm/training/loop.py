@@ -1,6 +1,6 @@
 """The training loop: loss, epochs with checkpoints, and the first stage, in which people's captions are learned.
 
-Every way of training is a Stage (Supervised here, self_critical, distill, contrastive): a run that was killed resumes
+Every way of training is a Stage (Supervised here, self_critical, adapt, contrastive): a run that was killed resumes
 from its last whole epoch and ends as it would have ended.
 
 Shapes: B images, W texts of each image, T positions, P real positions of a batch, V words, D width.
@@ -324,10 +324,11 @@ def gradients_of(tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model) -> 
     return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, model.trainable_variables)]
 
 
-def under_progress(batches: CaptionBatches, config: TrainConfig, number: int) -> Iterable[Batch]:
-    """Return the batches of an epoch, with a progress bar."""
-    label = f"epoch {number}/{config.epochs}"
-    return tqdm(batches.epoch(config.seed, number), total=len(batches), desc=label, mininterval=1)
+def under_progress(batches: CaptionBatches, config: TrainConfig, number: int, passes: int = 1) -> Iterable[Batch]:
+    """Return the batches of an epoch, which may be several passes, with a progress bar."""
+    label, first = f"epoch {number}/{config.epochs}", (number - 1) * passes + 1
+    each = chain.from_iterable(batches.epoch(config.seed, one) for one in range(first, first + passes))
+    return tqdm(each, total=passes * len(batches), desc=label, mininterval=1)
 
 
 class KerasDecoder:
@@ -374,10 +375,11 @@ class Supervised(Stage):
         config: TrainConfig,
     ):
         """Compile nothing yet; over all steps the learning rate rises, then falls to zero."""
-        of_others = ("run_dir", "word_embedding", "contributed", "keep", "reinforce", "tagger")
+        of_others = ("run_dir", "word_embedding", "new", "keep", "parent", "adapt", "reinforce", "tagger")
         recipe = {name: value for name, value in asdict(config).items() if not name.startswith(of_others)}
         recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
-        total_steps = config.epochs * len(train)
+        self._passes = -(-config.epoch_steps // max(len(train), 1))  # over the images, an epoch
+        total_steps = config.epochs * self._passes * len(train)
         rising = round(config.warm_up * total_steps)
         rise = {"warmup_target": config.learning_rate, "warmup_steps": rising} if rising else {}
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -385,7 +387,7 @@ class Supervised(Stage):
         )
         optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
-        super().__init__(model, optimizer, train.images, stop, recipe)
+        super().__init__(model, optimizer, self._passes * train.images, stop, recipe)
         self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
         # Both return the loss of a batch: `step` that before the step that it takes, `loss_of` with dropout off.
         self.step = compile_step(self._take_step, model.unrolled)
@@ -396,8 +398,8 @@ class Supervised(Stage):
         return self.descend(lambda: caption_loss(self.model, features, inputs, targets, True, smoothing))
 
     def train_epoch(self, number: int) -> dict[str, float]:
-        """Train on every caption once."""
-        batches = under_progress(self._train, self._config, number)
+        """Train on every caption once, or several times where there are few."""
+        batches = under_progress(self._train, self._config, number, self._passes)
         return {"train_loss": _mean([(self.step(batch), batch.positions) for batch in batches])}
 
     def measure(self) -> dict[str, float | None]:

@@ -9,8 +9,8 @@ from lcm.data.dataset import LabelledImage
 from lcm.data.text import Vocabulary
 from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures
+from lcm.training.adapt import Adaptation, cap_contributed
 from lcm.training.batches import CaptionBatches
-from lcm.training.distill import Distillation, cap_contributed
 from lcm.training.loop import caption_loss, load_weights, real_logits, save_weights
 from tests.training.test_self_critical import VOCABULARY, build, world
 
@@ -92,7 +92,7 @@ def continued(name: str, keep_weight: float, epochs: int = 30):
     base = labelled.at(np.arange(1, 9))
     config = TrainConfig(run_dir="", epochs=epochs, learning_rate=0.05, keep_weight=keep_weight, averaged_epochs=1)
     learned, kept = (CaptionBatches(one, VOCABULARY, 8, together=True) for one in (new, base))
-    stage = Distillation(model, teacher, learned, kept, config)
+    stage = Adaptation(model, teacher, learned, kept, config)
     losses = [stage.train_epoch(number)["train_loss"] for number in range(1, epochs + 1)]
     return model, teacher, losses, next(learned.epoch(0, 0)), next(kept.epoch(0, 0))
 
