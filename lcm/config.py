@@ -80,7 +80,7 @@ class PrepareConfig(Params):
     features: str = param("pooled", "pooled, or grid, which the transformer needs; grid includes pooled")
     views: int = param(0, "further views of each train image to encode: random crops, half mirrored", "at least 0")
     word_embedding: str = param("glove_6b_50d", "glove_6b_50d, or a GloVe text file")
-    min_count: int = param(5, "a word enters the vocabulary when train captions hold it this often", "above 0")
+    min_count: int = param(0, "a word is learned that train captions hold so often; 0: by their number", "at least 0")
     seed: int = param(0, "for the vectors of words that the word embedding does not know")
     contributions: str = param("", "store adds what users sent, or the folder of another store; empty: nothing")
     start_from: str = param("", "current, or a bundle's folder: the model that training resumes; empty: from scratch")

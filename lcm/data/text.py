@@ -7,7 +7,7 @@ suit pictures.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -94,13 +94,19 @@ def count_words(captions: Iterable[str]) -> Counter[str]:
     return counts
 
 
-def build_vocabulary(captions: Iterable[str], min_count: int, known: Vocabulary | None = None) -> Vocabulary:
+MIN_COUNT, CAPTIONS_A_TIME = 5, 1000  # a rarer word is not learned well; and one more time a thousand captions
+
+
+def build_vocabulary(captions: Sequence[str], min_count: int, known: Vocabulary | None = None) -> Vocabulary:
     """Return the words that `captions` (of the train split only) hold at least `min_count` times.
+
+    With 0, the size says how often: once for a few hundred captions, MIN_COUNT times for thousands.
 
     Ordered by falling count, then by spelling, so that the same captions always give the same ids. The words of a
     `known` vocabulary come first, with the ids they have: a model that knows them can be trained further.
     Raises DataError when no word is that frequent.
     """
+    min_count = min_count or min(MIN_COUNT, 1 + len(captions) // CAPTIONS_A_TIME)
     counts = count_words(captions)
     frequent = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
     if known:
