@@ -19,6 +19,7 @@ def test_a_photo_is_described(address):
     answer = ServiceClient(address).describe(picture("green"))
     assert (answer.caption, answer.model, answer.contributed) == ("a green square", "tiny-1", False)
     assert set(answer.others) == {"a square", "a green"}
+    assert 0 < answer.confidence < 0.1
     assert [word for word, _ in answer.tags] == ["green", "square"]
 
 
