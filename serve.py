@@ -67,7 +67,7 @@ def health() -> tuple[Response, int]:
 @routes.post("/caption")
 def contribute() -> tuple[Response, dict[str, str]]:
     """Store an image with its caption; the reply is sent when it is durable."""
-    contributor = read_contributor(request.headers.get(CONTRIBUTOR))
+    contributor = read_contributor(request.headers.get(CONTRIBUTOR, ""))
     contribution = engine().contribute(http.read_body(), contributor)
     return jsonify(status="success", id=contribution.id), {"X-LCM-Known": str(contribution.known).lower()}
 

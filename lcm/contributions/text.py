@@ -12,7 +12,7 @@ from lcm.errors import ConfigError, DataError
 
 MAX_CHARACTERS = 1000  # of a cleaned caption; marks are not counted: Thai and Hindi words are half marks
 MAX_NAME = 64  # the same, of a contributor's name
-SENT = 4  # times as many may be sent, marks and invisible ones too; this bounds marks piled upon a letter
+SENT_PER_KEPT = 4  # times as many may be sent, marks and invisible ones too; this bounds marks piled upon a letter
 ENGLISH = "en"
 MOST_IDS = 10_000_000  # in one text; more are a slip, or meant to fill the memory
 
@@ -44,7 +44,7 @@ def clean_caption(sent: str) -> str:
 def clean_name(sent: str) -> str:
     """Return a contributor's name by the rule of captions, of up to MAX_NAME characters.
 
-    What cannot be seen is refused, not removed: a name is kept as it was sent, or not at all. Raises DataError.
+    What cannot be seen is refused, not removed. Raises DataError.
     """
     name = clean_text(sent, "contributor's name", MAX_NAME)
     if _HIDDEN.search(sent):
@@ -56,7 +56,7 @@ def clean_text(sent: str, name: str, most: int = MAX_CHARACTERS) -> str:
     """Return any other text by the rule of captions; `name` says in an error's message what it is."""
     if not isinstance(sent, str):
         raise DataError(f"the {name} must be text; received {type(sent).__name__}")
-    if len(sent) > SENT * most:
+    if len(sent) > SENT_PER_KEPT * most:
         raise _too_long(name, len(sent), most)
     if _SURROGATE.search(sent):
         raise DataError(f"the {name} holds half of a character (a lone surrogate); send it as valid Unicode")

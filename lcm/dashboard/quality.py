@@ -46,9 +46,10 @@ def model_part(manifest: Manifest) -> str:
     about = f"It learned from {data.get('train_images', 0):,} images of {data.get('source', 'an unknown data set')}"
     if not metrics:
         return f"<p>{escape(about)} and was not measured: <code>03_evaluate</code> does that.</p>"
-    about += f", and was measured on {metrics.get('images', 0):,} others ({metrics.get('split')})."
+    held_out = f"{metrics.get('images', 0):,} others ({metrics.get('split')})"
+    about += f", and was measured on {held_out}. 95 % intervals; of WER, less is better."
     right, error, auc = (metrics.get(name) for name in ("captions_right", "confidence_ece", "confidence_auc"))
-    shown = note(f"{about} 95 % intervals; of WER, less is better.") + scores_table({manifest.name: metrics})
+    shown = f"<p class='quiet'>{escape(about)}</p>{scores_table({manifest.name: metrics})}"
     if None in (right, error, auc):
         return shown
     return shown + (

@@ -135,6 +135,11 @@ def _language(text: str) -> str:
         raise ValueError('must be a code such as "en" or "pt-br"; or leave it out') from None
 
 
+def _contributor(text: str) -> str:
+    """Return who contributes, empty for nobody who is named; the message of clean_name's DataError is the answer."""
+    return clean_name(text) if text.strip() else ""
+
+
 def _file_type(text: str) -> str:
     """Return the format that a fileType names, empty for none; it is only checked, the content says what is stored."""
     name = text[:100].strip().lower().removeprefix("image/").removeprefix(".")
@@ -176,7 +181,7 @@ class ContributionRequest(Request):
 
     caption: StrictStr  # the store decides what a caption may be
     language: Annotated[StrictStr, AfterValidator(_language)] = ENGLISH
-    contributor: Annotated[StrictStr, AfterValidator(clean_name)] = ""  # empty: not named
+    contributor: Annotated[StrictStr, AfterValidator(_contributor)] = ""
     file_type: Annotated[StrictStr, AfterValidator(_file_type)] = Field(alias="fileType")
     image: Image
 
@@ -233,22 +238,19 @@ def _refuse_constant(name: str) -> NoReturn:
     raise RefusedError(400, f"the body holds {name}, which is not JSON; {_JSON_HELP}")
 
 
-def read_contributor(header: str | None) -> str:
-    """Return the name in the header of a request, empty without one: plain ASCII, or any letters as RFC 8187 has them.
+def read_contributor(header: str) -> str:
+    """Return the name in a request's header, empty for none: plain ASCII, or any letters as RFC 8187 has them.
 
     Raises RefusedError or DataError, whose message does not repeat the name.
     """
-    if header is None:
-        return ""
-    name = header
     try:
         header.encode("ascii")
         if header.lower().startswith("utf-8'"):
             _, _, encoded = header.split("'", 2)  # charset, language
-            name = unquote(encoded, errors="strict")
+            header = unquote(encoded, errors="strict")
     except ValueError:  # UnicodeError is one
         raise RefusedError(400, _CONTRIBUTOR_RULE) from None
-    return clean_name(name)
+    return _contributor(header)
 
 
 def answer_body(description: Description) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from lcm.contributions.text import (
     MAX_CHARACTERS,
     MAX_NAME,
-    SENT,
+    SENT_PER_KEPT,
     clean_caption,
     clean_language,
     clean_name,
@@ -30,7 +30,7 @@ SILENT = [
     *("\x00", "\x1b\x07\x7f", "\x80\x9f"),  # controls
     *("...", "?!", "--", '"', "\u0301", "\u2800"),  # nothing that says anything
 ]
-MOST = SENT * MAX_CHARACTERS
+MOST = SENT_PER_KEPT * MAX_CHARACTERS
 LONG = ["a" * 1_000_000, "a " * 500_000, "a" + "\u0301" * MOST, "a" + "\u200b" * MOST]
 
 
