@@ -119,6 +119,7 @@ def test_the_service_answers_as_shown(photos, tmp_path):
     assert set(json.loads(description)) == {"tags", "captions", "english_captions"}
     assert json.loads(kept) == {"status": "success", "id": 1}
     assert listed.startswith("1\t")
+    assert "\tŁucja 李\t" in listed
     for line in commands(PAGES["docs/corrections.md"], "lcm contributions"):
         run(line, photos, **environment)
 
