@@ -19,8 +19,8 @@ from lcm.captioning.description import Captioner, Description, PlattScaler
 from lcm.captioning.generate import write_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
-from lcm.captioning.tagging import SeenImage, Source
-from lcm.data.images import read_image
+from lcm.captioning.tagging import SeenImage
+from lcm.data.images import Source, read_image
 from lcm.errors import BundleError, ConfigError, LcmError
 from lcm.paths import home, packaged_file
 
