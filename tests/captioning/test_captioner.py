@@ -27,7 +27,7 @@ from lcm.captioning.captioner import (
     load_captioner,
     load_tested,
 )
-from lcm.captioning.description import Description, PlattScaler
+from lcm.captioning.description import BROKEN_CONFIDENCE, Description, PlattScaler
 from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
 from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import (
@@ -211,6 +211,18 @@ def test_the_confidence_is_that_of_the_caption_that_was_chosen(varied, pictures)
     assert description.confidence == pytest.approx(
         PlattScaler(2.0, 1.0).confidence(np.log(0.04) / 3)
     )  # two words and END
+
+
+def test_a_caption_that_the_search_has_cut_is_for_a_person_to_look_at(tmp_path, encoder, pictures):
+    """The same words, which the model is as sure of; with three at most, END comes too late."""
+    confidences = []
+    for most in (4, 3):
+        calibration = {"slope": 0.0, "intercept": 9.0}
+        folder = save_bundle(tmp_path / f"up to {most}", encoder, max_words=most, calibration=calibration)
+        description = load_captioner(folder).describe(pictures["red"], 0)
+        assert description.caption == "a red square"
+        confidences.append(description.confidence)
+    assert confidences == [PlattScaler(0.0, 9.0).confidence(-1.0), BROKEN_CONFIDENCE]
 
 
 # Many images
