@@ -88,7 +88,7 @@ def test_values_are_numbers_where_they_look_like_numbers(text, value):
         ),
         ("caption --captioner ./nowhere x.jpg", 1, "nowhere is no bundle"),
         ("caption --captioner nowhere x.jpg", 1, "unknown captioner 'nowhere'; choose from bundle"),
-        ("caption --captioner nearest:nowhere x.jpg", 1, "nowhere is no folder; give the folder of a run"),
+        ("caption --captioner nearest:nowhere x.jpg", 1, "nowhere/dataset.jsonl is not there; run 01_prepare"),
         ("caption --tagger clap x.jpg", 1, "unknown tagger 'clap'; choose from dual_encoder, clip, none"),
         ("caption --labels nowhere.txt x.jpg", 1, "the labels file nowhere.txt cannot be read (No such file"),
         ("caption --out x.xlsx x.jpg", 1, "--out is 'x.xlsx'; its name must end in .csv or .jsonl"),
