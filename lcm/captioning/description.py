@@ -17,14 +17,14 @@ import numpy as np
 
 from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
 from lcm.data.images import KINDS, Source, read_stream
-from lcm.data.text import breaks_off, repeats, standardise
+from lcm.data.text import is_broken, standardise
 from lcm.errors import BadImageError, ConfigError
 from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
 
-# What is right by its content words may be no sentence: "a man in a" would be for 33 % of Flickr8k's dev, the shipped
-# model's captions are for 16 %. 37 of its 1,000 there repeat something, and 7 of these are right by their words, about
-# as the curve says, which knows nothing of the sentence. So what is broken gets what leaves it to a person to look at.
+# What names the right things may be no sentence: the content words of "a man in a" are right for 33 % of Flickr8k's
+# dev, those of the shipped model's captions for 16 %. 37 of its 1,000 there repeat something; of these 7 name the right
+# things, 5 would if the curve were right. It knows nothing of the sentence: so what is broken is left to a person.
 BROKEN_CONFIDENCE = 0.05
 
 
@@ -47,13 +47,12 @@ class PlattScaler:
         return (1 + math.tanh((self.intercept + self.slope * mean_log_prob) / 2)) / 2  # e ** x would overflow
 
     def confidence_in(self, caption: str, mean_log_prob: float, max_words: float = math.inf) -> float:
-        """Return the confidence in a caption, at most BROKEN_CONFIDENCE where it repeats itself or breaks off.
+        """Return the confidence in a caption; in one that is broken (lcm.data.text), BROKEN_CONFIDENCE at most.
 
-        A text of `max_words` is one that the search has cut: a caption that ends in time has fewer.
+        A text of `max_words` is broken too: the search has cut it, for a caption that ends in time has fewer.
         """
         words, confidence = standardise(caption), self.confidence(mean_log_prob)
-        is_broken = len(words) >= max_words or breaks_off(words) or repeats(words)
-        return min(confidence, BROKEN_CONFIDENCE) if is_broken else confidence
+        return min(confidence, BROKEN_CONFIDENCE) if is_broken(words) or len(words) >= max_words else confidence
 
 
 def percent(probability: float) -> str:

@@ -39,6 +39,7 @@ _TURNS = {  # EXIF 2.3, tag 0x0112: what makes the stored picture upright; 1 is 
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)  # in a Path its two slashes are one; C:/ is none
 _SIGNATURES = {  # those in capitals are refused; people do send them, so the message can name them
     "jpeg": rb"\xff\xd8\xff",  # MPO too: its first picture is an ordinary JPEG
     "png": rb"\x89PNG\r\n\x1a\n",
@@ -52,7 +53,6 @@ _SIGNATURES = {  # those in capitals are refused; people do send them, so the me
 _JPEG_FRAMES = {*range(0xC0, 0xD0), 0xDE} - {0xC4, 0xC8, 0xCC}  # T.81 table B.1, the markers with a picture's sides
 _JPEG_METADATA = {*range(0xE1, 0xF0), 0xFE} - {0xEE}  # APP0 (JFIF) and APP14 (Adobe) say how colours are stored
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan FF 00 and FF D0 to D7 are data; FF FF fills
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)  # in a Path its two slashes are one; C:/ is none
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 

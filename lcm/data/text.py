@@ -224,6 +224,11 @@ def repeats(words: Sequence[str]) -> bool:
     return any(first == second for first, second in pairs) or len(set(telling)) < len(telling)
 
 
+def is_broken(words: Sequence[str]) -> bool:
+    """Return whether a caption's words are none, break off or repeat themselves."""
+    return not words or breaks_off(words) or repeats(words)
+
+
 MAX_LABELS = 10_000  # as many texts as the embedded tag scorer keeps ready
 MAX_LABEL_LENGTH = 100  # characters: a phrase; CLIP reads 77 tokens of a text and no more
 _FORM = "a labels file is text in UTF-8 with a label, a word or a phrase, on each line"

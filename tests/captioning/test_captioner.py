@@ -213,6 +213,16 @@ def test_the_confidence_is_that_of_the_caption_that_was_chosen(varied, pictures)
     )  # two words and END
 
 
+@pytest.mark.parametrize(
+    "caption", ["", "a man in a", "a dog with the", "a a a", "A dog and a dog .", "a man in a in a"]
+)
+def test_nobody_is_sure_of_a_broken_caption(caption):
+    sure, unsure = PlattScaler(slope=0.0, intercept=0.5), PlattScaler(slope=0.0, intercept=-9.0)
+    assert sure.confidence_in(caption, -1.0) == BROKEN_CONFIDENCE
+    assert sure.confidence_in("a man in a hat", -1.0) == sure.confidence(-1.0) > BROKEN_CONFIDENCE
+    assert unsure.confidence_in(caption, -1.0) == unsure.confidence(-1.0) < BROKEN_CONFIDENCE
+
+
 def test_a_caption_that_the_search_has_cut_is_for_a_person_to_look_at(tmp_path, encoder, pictures):
     """The same words, which the model is as sure of; with three at most, END comes too late."""
     confidences = []
