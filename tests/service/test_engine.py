@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +62,7 @@ def test_learning_model_describes(caller):
 
 def test_confidence_is_in_a_header(service, tmp_path, monkeypatch):
     curve = PlattScaler(2.0, 1.0)
-    captioner = BundleCaptioner(make_tiny_bundle(tmp_path, monkeypatch, calibration=curve.as_record()))
+    captioner = BundleCaptioner(make_tiny_bundle(tmp_path, monkeypatch, calibration=asdict(curve)))
     for body in (question_body(), question_body(samples=0), question_body(labels=["zeppelin"])):
         reply = service(captioner).post("/learning-model", body)
         # "a red square" has 0.5, 0.4, 0.4 and, with END, 0.5.
