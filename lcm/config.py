@@ -117,7 +117,7 @@ class TrainConfig(Params):
     new_share: float = param(0.2, "of a resumed model's images a step: those to learn; the others are kept", "0 to 1")
     keep_images: int = param(3000, "images whose captions a resumed model must keep, at most", "above 0")
     keep_weight: float = param(300.0, "of keeping them, against learning the new ones", "at least 0")
-    parent_share: float = param(0.0, "of the parent's weights in the mean that is kept", "0 to 1")
+    parent_images: float = param(0.0, "learned images that the parent's weights count for in the mean", "at least 0")
     adapt_dropout: bool = param(False, "whether a resumed model trains with dropout")
     tagger: str = param(
         "dual_encoder", "dual_encoder trains one, adapted trains that of the model before on, kept takes it, or none"
