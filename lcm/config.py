@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Self
 
-from lcm.errors import ConfigError, closest
+from lcm.errors import ConfigError
 
 SAMPLE = "sample"  # the data_dir that stands for the generated data set
 BASE = "base"  # the data_dir that stands for what LCM_DATASET_URL names, and where that is not set, for the sample
@@ -30,7 +30,7 @@ def param(default: Any, meaning: str, limit: str = "") -> Any:
 
 
 class Params:
-    """Mix-in for the frozen dataclasses below: built from a notebook's parameters, strictly."""
+    """Mix-in for the frozen dataclasses below: built from a notebook's parameters, each checked."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value of another kind or beyond its limit; a whole number is a number."""
@@ -43,27 +43,15 @@ class Params:
                 raise ConfigError(f"{one.name} is {value!r}; it must be {limit}")
 
     @classmethod
-    def from_params(cls, **params: Any) -> Self:
-        """Build from keyword arguments; raises ConfigError for an unknown or missing key and for a wrong value."""
-        known = {one.name: one for one in fields(cls)}
-        if unknown := sorted(params.keys() - known.keys()):
-            raise ConfigError(f"unknown parameter {unknown[0]!r} for {cls.__name__}; {closest(unknown[0], known)}")
-        for name, one in known.items():
-            if one.default is MISSING and name not in params:
-                raise ConfigError(f"{cls.__name__} needs the parameter {name}")
-        return cls(**params)
-
-    @classmethod
     def from_notebook(cls, variables: Mapping[str, Any]) -> Self:
         """Build from a notebook's variables, `globals()`, by the names of the fields.
 
         Raises ConfigError for a field that the notebook does not set.
         """
         names = [one.name for one in fields(cls)]
-        missing = [name for name in names if name not in variables]
-        if missing:
+        if missing := [name for name in names if name not in variables]:
             raise ConfigError(f"the notebook does not set {', '.join(missing)}; run its parameters cell first")
-        return cls.from_params(**{name: variables[name] for name in names})
+        return cls(**{name: variables[name] for name in names})
 
 
 def parameters_table(config: type[Params]) -> list[tuple[str, str, str, str]]:

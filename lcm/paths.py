@@ -7,8 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -82,19 +81,25 @@ OUTCOME = ("gate", "published_")  # how the keys of metrics.json begin that tell
 
 
 def newest_first(files: Iterable[Path]) -> list[Path]:
-    """Return files in the order of their last change, the latest first; one that vanished meanwhile is left out."""
-    changed: dict[Path, float] = {}
-    for path in files:
-        with suppress(OSError):
-            changed[path] = path.stat().st_mtime
-    return sorted(changed, key=changed.__getitem__, reverse=True)
+    """Return files in the order of their last change, the latest first; one that is not there is left out."""
+    return sorted((path for path in files if path.exists()), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-@dataclass(frozen=True)
 class RunDir:
     """The files of one run: how the notebooks hand work to each other."""
 
-    path: Path
+    def __init__(self, path: Path):
+        """Name the files in `path`; `at` makes the folder too."""
+        self.path = path
+        self.dataset = path / "dataset.jsonl"  # images with split and captions, one JSON object a line (01_prepare)
+        self.encoded_images = path / "encoded_images.json"  # where each image's features lie in the cache (01_prepare)
+        self.vocabulary = path / "vocabulary.txt"  # the words, one a line (01_prepare)
+        self.embedding = path / "embedding.npy"  # word vectors, [V, 50] float32 (01_prepare)
+        self.checkpoint = path / "checkpoint"  # where training resumes (02_train)
+        self.bundle = path / "bundle"  # the exported captioner (02_train)
+        self.results = path / "results.jsonl"  # each held-out image with caption and scores, one a line (03_evaluate)
+        self.metrics = path / "metrics.json"  # flat object of numbers and strings; every notebook adds its own keys
+        self.figures = path / "figures"  # folder of the plots
 
     @classmethod
     def at(cls, path: str | Path) -> Self:
@@ -102,46 +107,6 @@ class RunDir:
         folder = cls(Path(path).resolve())
         folder.figures.mkdir(parents=True, exist_ok=True)
         return folder
-
-    @property
-    def dataset(self) -> Path:
-        """Images with split and captions, one JSON object a line (01_prepare)."""
-        return self.path / "dataset.jsonl"
-
-    @property
-    def encoded_images(self) -> Path:
-        """Where each image's features lie in the cache (01_prepare)."""
-        return self.path / "encoded_images.json"
-
-    @property
-    def vocabulary(self) -> Path:
-        """The words, one a line (01_prepare)."""
-        return self.path / "vocabulary.txt"
-
-    @property
-    def embedding(self) -> Path:
-        """Word vectors, [V, 50] float32 (01_prepare)."""
-        return self.path / "embedding.npy"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where training resumes (02_train)."""
-        return self.path / "checkpoint"
-
-    @property
-    def bundle(self) -> Path:
-        """The exported captioner (02_train)."""
-        return self.path / "bundle"
-
-    @property
-    def results(self) -> Path:
-        """Each held-out image with its caption and scores, one JSON object a line (03_evaluate)."""
-        return self.path / "results.jsonl"
-
-    @property
-    def metrics(self) -> Path:
-        """Flat object of numbers and strings; every notebook adds its own keys."""
-        return self.path / "metrics.json"
 
     def read_metrics(self) -> dict[str, float | str | None]:
         """Return what the notebooks have added to metrics.json so far."""
@@ -162,8 +127,3 @@ class RunDir:
 
     def _write_metrics(self, values: dict[str, float | str | None]) -> None:
         write_atomic(self.metrics, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the plots."""
-        return self.path / "figures"

@@ -44,7 +44,7 @@ Step = Callable[[np.ndarray, State], tuple[np.ndarray, State]]  # ids [B, W], st
 
 NEVER_WRITTEN = (PAD, START, UNKNOWN)
 # A caption's score is its log-probability / length ** LENGTH_POWER, after Wu et al., "Google's Neural Machine
-# Translation System" (2016), equation 14: 0 favours short captions, 1 is the mean of its words.
+# Translation System" (2016), equation 14.
 LENGTH_POWER = 0.9
 NUCLEUS = 0.7  # probability that samples are drawn from: on dev, 0.5 and 0.9 gave worse key words
 
@@ -58,23 +58,14 @@ class Hypothesis:
     ended: bool  # False: END was not reached within max_words; no word is cut for it
 
     @property
-    def length(self) -> int:
-        """The number of words, END counted."""
-        return max(len(self.token_ids) + self.ended, 1)
-
-    @property
     def score(self) -> float:
         """The log-probability, normalised by length: what beam search goes by."""
         return self.score_at(LENGTH_POWER)
 
     def score_at(self, length_power: float) -> float:
-        """Return the log-probability / length ** `length_power`: the smaller the power, the shorter the favoured."""
-        return self.log_prob / self.length**length_power
-
-    @property
-    def mean_log_prob(self) -> float:
-        """The log-probability a word, in nats."""
-        return self.log_prob / self.length
+        """Return the log-probability / length ** `length_power`: less favours the short, 1 is the mean of its words."""
+        length = max(len(self.token_ids) + self.ended, 1)  # END counts
+        return self.log_prob / length**length_power
 
 
 def empty_rows(images: int, shapes: Sequence[tuple[int | None, ...]]) -> tuple[np.ndarray, ...]:
@@ -99,14 +90,14 @@ def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> li
     while written.shape[2] < max_words and len(active):
         log_probs, state = _allowed(step, last, state)
         beams, words, totals = _best_continuations(log_prob, log_probs, 2 * beam_width)
-        for row in np.flatnonzero(~np.isfinite(totals[:, 0])):  # nothing may follow
-            ended[active[row]] += _unended(written[row], log_prob[row])
         for row, slot in np.argwhere((words == END) & np.isfinite(totals)):
             beginning = tuple(written[row, beams[row, slot]].tolist())
             ended[active[row]].append(Hypothesis(beginning, float(totals[row, slot]), ended=True))
-        beams, words, log_prob = _keep_open(beams, words, totals, beam_width)
-        kept = written[np.arange(len(beams))[:, None], beams]
-        written = np.concatenate([kept, words[:, :, None]], axis=2)
+        totals = np.where(words == END, -np.inf, totals)
+        every = np.arange(len(active))[:, None]
+        order = np.argsort(-totals, axis=1, kind="stable")[:, :beam_width]  # a missing one has probability 0
+        beams, words, log_prob = beams[every, order], words[every, order], totals[every, order]  # each [B, W]
+        written = np.concatenate([written[every, beams], words[:, :, None]], axis=2)
         best_now = log_prob.max(1) / written.shape[2] ** LENGTH_POWER
         open_images = np.array(
             [_can_improve(ended[image], best_now[row], beam_width) for row, image in enumerate(active)]
@@ -114,8 +105,9 @@ def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> li
         active, written, log_prob = active[open_images], written[open_images], log_prob[open_images]
         state = state.of_images(open_images).of_texts(beams[open_images])
         last = written[:, :, -1]
-    for row, image in enumerate(active):
-        ended[image] += _unended(written[row], log_prob[row])
+    for row, text in np.argwhere(np.isfinite(log_prob)):
+        words = tuple(written[row, text].tolist())
+        ended[active[row]].append(Hypothesis(words, float(log_prob[row, text]), ended=False))
     return [sorted(hypotheses, key=lambda one: -one.score)[:beam_width] for hypotheses in ended]
 
 
@@ -129,35 +121,30 @@ def decode_nucleus(
     an image's samples depend on nothing but the image. It is worked on until all its samples have ended.
     """
     samples, images = len(numbers), len(state)
-    if not samples:
-        return [[] for _ in range(images)]
     draws = np.stack([np.random.default_rng(number).random(max_words) for number in numbers])  # [S, max_words]
     state = state.of_texts(np.zeros((images, samples), dtype=np.int64))
     written = np.full((images, samples, max_words), END)
     log_prob = np.zeros((images, samples))
-    ended = np.zeros((images, samples), dtype=bool)
     active = np.arange(images)  # those that still have something to write
     last = np.full((images, samples), START)
     for place in range(max_words):
         if not len(active):
             break
         log_probs, state = _allowed(step, last, state)
-        possible = (last != END) & np.isfinite(log_probs.max(2))  # else nothing may follow
-        rows, texts = np.nonzero(possible)  # each [R]
+        rows, texts = np.nonzero(last != END)  # each [R]
         words = draw(log_probs[rows, texts], draws[texts, place], nucleus)
         log_prob[active[rows], texts] += log_probs[rows, texts, words]
         last = np.full(last.shape, END)
         last[rows, texts] = words
         written[active, :, place] = last
-        ended[active] |= possible & (last == END)
         unfinished = (last != END).any(1)
         active, last, state = active[unfinished], last[unfinished], state.of_images(unfinished)
     return [
         [
-            Hypothesis(tuple(ids[ids != END].tolist()), float(total), bool(is_over))
-            for ids, total, is_over in zip(*of_image, strict=True)
+            Hypothesis(tuple(ids[ids != END].tolist()), float(total), ended=bool(ids[-1] == END))
+            for ids, total in zip(*of_image, strict=True)
         ]
-        for of_image in zip(written, log_prob, ended, strict=True)
+        for of_image in zip(written, log_prob, strict=True)
     ]
 
 
@@ -192,22 +179,6 @@ def _best_continuations(
     best = np.argpartition(totals, -count, axis=1)[:, -count:]
     best = best[every, np.argsort(-totals[every, best], axis=1, kind="stable")]
     return best // vocabulary_size, best % vocabulary_size, totals[every, best]
-
-
-def _keep_open(
-    beams: np.ndarray, words: np.ndarray, totals: np.ndarray, beam_width: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the `beam_width` best continuations that do not end, each [B, W]; a missing one has probability 0."""
-    totals = np.where(words == END, -np.inf, totals)
-    order = np.argsort(-totals, axis=1, kind="stable")[:, :beam_width]
-    every = np.arange(len(order))[:, None]
-    return beams[every, order], words[every, order], totals[every, order]
-
-
-def _unended(written: np.ndarray, log_prob: np.ndarray) -> list[Hypothesis]:
-    """Return the beginnings of one image, [W, T], as captions without END."""
-    totals = zip(written.tolist(), log_prob.tolist(), strict=True)
-    return [Hypothesis(tuple(words), total, ended=False) for words, total in totals if np.isfinite(total)]
 
 
 def _can_improve(ended: list[Hypothesis], best_now: float, beam_width: int) -> bool:

@@ -6,15 +6,14 @@ says what "right" means and fits the curve.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from lcm.captioning.tagging import Tag, TagScorer
+from lcm.captioning.tagging import SeenImage, Source, Tag, TagScorer, rank, tag_candidates
 from lcm.errors import BadImageError, ConfigError
 from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
@@ -31,26 +30,12 @@ class PlattScaler:
     slope: float  # per nat a word; above zero where the model is right more often when it is surer
     intercept: float
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for numbers that are not finite."""
-        if not (math.isfinite(self.slope) and math.isfinite(self.intercept)):
-            raise ValueError(f"slope {self.slope} and intercept {self.intercept} of a calibration must be finite")
-
     def confidence(self, mean_log_prob: float) -> float:
         """Return the probability that a caption is right, 0 to 1.
 
         `mean_log_prob` is its log-probability over its number of words, END counted, in nats.
         """
         return (1 + math.tanh((self.intercept + self.slope * mean_log_prob) / 2)) / 2  # e ** x would overflow
-
-    def as_record(self) -> dict[str, float]:
-        """Return what `from_record` reads, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Read back what `as_record` made; raises KeyError, TypeError or ValueError when it cannot be that."""
-        return cls(float(record["slope"]), float(record["intercept"]))
 
 
 def percent(probability: float) -> str:
@@ -61,17 +46,6 @@ def percent(probability: float) -> str:
 
 SAMPLES = 5  # captions beside the best one, as many as BLIP's service gives
 MAX_SAMPLES = 10
-
-Source = bytes | str | Path  # of an image: its bytes or its path
-
-
-@dataclass(frozen=True)
-class SeenImage:
-    """An image as a captioner has read and encoded it."""
-
-    source: Source
-    pixels: np.ndarray | None  # uint8 [S, S, 3]: the picture as a square, as read_image returns it; None: not kept
-    features: Mapping[str, np.ndarray]  # kind -> features of this image; "pooled" [D] is among them
 
 
 @dataclass(frozen=True)
@@ -87,17 +61,24 @@ class Description:
 
 
 class Captioner(ABC):
-    """Anything that captions images. The same image gets the same description, alone or among others.
-
-    A subclass sets `name` and `tag_scorer`, and says in `describe_part` how images are described.
-    """
+    """Anything that captions images. The same image gets the same description, alone or among others."""
 
     name: str  # and version, shown with every answer
     tag_scorer: TagScorer | None  # None: descriptions have no tags
     part = 1  # images that a thread describes at once
 
-    def describe(self, image: Source, samples: int = SAMPLES, labels: Sequence[str] | None = None) -> Description:
-        """Return caption, other captions and tags of an image, given as its path or its bytes.
+    @abstractmethod
+    def see(self, image: Source) -> SeenImage:
+        """Read and encode an image; raises BadImageError when it is not one."""
+
+    @abstractmethod
+    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:
+        """Return each image's captions, the best and up to `samples` others, and the confidence in the best."""
+
+    def describe(
+        self, image: Source | SeenImage, samples: int = SAMPLES, labels: Sequence[str] | None = None
+    ) -> Description:
+        """Return caption, other captions and tags of an image, given as its path or its bytes, or as `see` has seen it.
 
         Up to `samples` (0 to MAX_SAMPLES) other captions are drawn beside the best one: they give more key words to
         choose tags from. `labels`, words or phrases of any kind, are scored in place of these. Raises BadImageError
@@ -109,7 +90,11 @@ class Captioner(ABC):
         return description
 
     def describe_many(
-        self, images: Iterable[Source], samples: int = SAMPLES, labels: Sequence[str] | None = None, workers: int = 1
+        self,
+        images: Iterable[Source | SeenImage],
+        samples: int = SAMPLES,
+        labels: Sequence[str] | None = None,
+        workers: int = 1,
     ) -> Iterator[tuple[Source, Description | BadImageError]]:
         """Yield each image with its description, or with the reason why it has none, in the order given.
 
@@ -120,29 +105,45 @@ class Captioner(ABC):
             raise ConfigError(f"samples is {samples!r}; it must be 0 to {MAX_SAMPLES}")
         if labels is not None and not labels:
             raise ConfigError("labels is empty; give at least one word, or leave labels out")
-        work = partial(self.describe_part, samples=samples, labels=labels)
+        work = partial(self._describe_part, samples=samples, labels=labels)
         return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
 
     def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return the labels that the tag scorer does not know: they get no score."""
-        return self.tag_scorer.unknown(labels) if self.tag_scorer else tuple(labels)
+        known = self.tag_scorer.text_vectors(labels).any(1) if self.tag_scorer else [False] * len(labels)
+        return tuple(label for label, is_known in zip(labels, known, strict=True) if not is_known)
 
-    @abstractmethod
-    def describe_part(
-        self, images: Sequence[Source], samples: int, labels: Sequence[str] | None
+    def _describe_part(
+        self, images: Sequence[Source | SeenImage], samples: int, labels: Sequence[str] | None
     ) -> list[tuple[Source, Description | BadImageError]]:
-        """Return each of a few images with its description, or with the reason why it has none."""
+        answers: list[tuple[Source, Description | BadImageError | None]] = []
+        seen, vectors = [], []
+        for image in images:
+            error = None
+            try:
+                one = image if isinstance(image, SeenImage) else self.see(image)
+                vectors.append(self.tag_scorer.image_vector(one) if self.tag_scorer else None)
+                seen.append(one)
+            except BadImageError as raised:
+                error = raised
+            answers.append((image.source if isinstance(image, SeenImage) else image, error))
+        written = zip(self.write(seen, samples) if seen else (), vectors, strict=True)
+        return [(source, error or self._description(*next(written), labels)) for source, error in answers]
+
+    def _description(
+        self, written: tuple[list[str], float | None], vector: np.ndarray | None, labels: Sequence[str] | None
+    ) -> Description:
+        captions, confidence = written
+        tags = rank(self.tag_scorer, vector, tag_candidates(captions, labels)) if self.tag_scorer else ()
+        return Description(captions[0], tuple(captions), tags, self.name, confidence)
 
 
 @runtime_checkable
 class SeeingCaptioner(Protocol):
-    """A captioner that tells what it sees: its `describe` takes a SeenImage too, and encodes nothing anew."""
+    """A captioner whose features are an image encoder's, so that they may come from a cache or find copies."""
 
     name: str
-    encoder: EncoderIdentity  # of the features
+    encoder: EncoderIdentity
     feature_kinds: tuple[str, ...]  # that it describes an image by
     describe: Callable[..., Description]  # as Captioner's
-
-    def see(self, image: Source) -> SeenImage:
-        """Read and encode an image; raises BadImageError when it is not one."""
-        ...
+    see: Callable[[Source], SeenImage]  # as Captioner's

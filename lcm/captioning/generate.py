@@ -4,7 +4,6 @@ Shapes: B images, features [B, D] or [B, N, D], W texts of each image, V words.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -33,53 +32,40 @@ class Decoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class GeneratedCaption:
-    """A caption in words, and how probable the model found them."""
+def write_captions(
+    decoder: Decoder,
+    features: np.ndarray,
+    beam_width: int,
+    max_words: int,
+    samples: int = 0,
+    reranker: Reranker | None = None,
+) -> tuple[list[list[str]], list[float]]:
+    """Return each image's captions, the best first, and the log-probability a word of each best one, END counted.
 
-    text: str
-    mean_log_prob: float  # nats a word, END counted
-
-
-def best_captions(
-    decoder: Decoder, features: np.ndarray, beam_width: int, max_words: int, reranker: Reranker | None = None
-) -> list[GeneratedCaption]:
-    """Return the best caption that beam search finds for each image: the most probable, or what `reranker` chooses."""
-    found = decode_beam(decoder.step, decoder.start(features), max_words, beam_width)
+    The best is the most probable that beam search finds, or what `reranker` chooses among its hypotheses. Up to
+    `samples` others are drawn from the model, all different: samples are numbered from 0, the numbers seed them, and
+    the first that end and differ are taken, so that an image gets the same ones in any company. After ROUNDS times
+    `samples` numbers there are no more to come.
+    """
+    state = decoder.start(features)
+    found = decode_beam(decoder.step, state, max_words, beam_width)
     texts = [[decoder.vocabulary.decode(one.token_ids) for one in hypotheses] for hypotheses in found]
     best = [0] * len(found)
     if reranker and found:
         pooled = features if features.ndim == 2 else features.mean(1)  # as encoders do: a mean over the grid
         best = reranker.choose(pooled, texts, [[one.score_at(reranker.length_power) for one in each] for each in found])
-    return [
-        GeneratedCaption(each[place], hypotheses[place].mean_log_prob)
-        for each, hypotheses, place in zip(texts, found, best, strict=True)
-    ]
-
-
-def add_samples(
-    decoder: Decoder, features: np.ndarray, best: Sequence[str], samples: int, max_words: int
-) -> list[list[str]]:
-    """Return each image's best caption and up to `samples` other captions, drawn from the model, all different.
-
-    Samples are numbered from 0, the numbers seed them, and the first that end and differ are taken: an image gets the
-    same ones in any company. After ROUNDS times `samples` numbers there are no more to come.
-    """
-    captions = [[caption] for caption in best]
-    if not samples:
-        return captions
-    state = decoder.start(features)
-    for first in range(0, ROUNDS * samples, samples):
-        lacking = [place for place, found in enumerate(captions) if len(found) <= samples]
+    captions = [[each[place]] for each, place in zip(texts, best, strict=True)]
+    for turn in range(ROUNDS if samples else 0):
+        lacking = [place for place, each in enumerate(captions) if len(each) <= samples]
         if not lacking:
             break
-        numbers = range(first, first + samples)
-        drawn = decode_nucleus(decoder.step, state.of_images(lacking), max_words, numbers)
+        drawn = decode_nucleus(
+            decoder.step, state.of_images(lacking), max_words, range(turn * samples, (turn + 1) * samples)
+        )
         for place, hypotheses in zip(lacking, drawn, strict=True):
-            texts = [decoder.vocabulary.decode(one.token_ids) for one in hypotheses if one.ended]
-            different = dict.fromkeys([*captions[place], *filter(None, texts)])
-            captions[place] = list(different)[: samples + 1]
-    return captions
+            more = [decoder.vocabulary.decode(one.token_ids) for one in hypotheses if one.ended]
+            captions[place] = list(dict.fromkeys([*captions[place], *filter(None, more)]))[: samples + 1]
+    return captions, [hypotheses[place].score_at(1) for hypotheses, place in zip(found, best, strict=True)]
 
 
 def caption_features(
@@ -91,16 +77,10 @@ def caption_features(
     reranker: Reranker | None = None,
     progress: bool = True,
 ) -> tuple[list[list[str]], list[float]]:
-    """Caption images from features that are encoded already, a part on each core.
-
-    Returns each image's captions, the best first, then `samples` others, and the mean log-probability of each best one.
-    """
+    """Caption images from features that are encoded already, a part on each core; returns what write_captions does."""
 
     def work(places: Sequence[int]) -> tuple[list[list[str]], list[float]]:
-        features = labelled.read(np.array(places))
-        best = best_captions(decoder, features, beam_width, max_words, reranker)
-        captions = add_samples(decoder, features, [one.text for one in best], samples, max_words)
-        return captions, [one.mean_log_prob for one in best]
+        return write_captions(decoder, labelled.read(np.array(places)), beam_width, max_words, samples, reranker)
 
     captions, mean_log_probs = [], []
     with tqdm(total=len(labelled), desc="caption", unit=" images", mininterval=1, disable=not progress) as shown:

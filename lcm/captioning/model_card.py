@@ -1,14 +1,13 @@
 """The model card: manifest and metrics as a page, after Mitchell et al., "Model Cards for Model Reporting" (2019)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lcm.captioning.bundle import MODEL_CARD, Manifest, seal, verify
 from lcm.captioning.description import PlattScaler
-
-DECODING = ("beam_width", "max_words", "rerank_weight", "length_power")
+from lcm.config import DECODING
 
 METRIC_LABELS = {
     "cider": "CIDEr",
@@ -103,7 +102,7 @@ def add_evaluation(
     """
     manifest = Manifest.load(folder)
     decoding = {name: metrics[name] for name in DECODING if name in metrics}
-    record = calibration.as_record() if calibration else manifest.calibration
+    record = asdict(calibration) if calibration else manifest.calibration
     notes = notes or manifest.notes
     manifest = replace(manifest, metrics=dict(metrics), calibration=record, notes=notes, **decoding)
     verify(folder, manifest)

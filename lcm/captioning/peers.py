@@ -7,39 +7,33 @@ Shapes: N image positions, D numbers in a vector, P ids of the prompt; R train i
 """
 
 import re
-from abc import abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lcm.captioning import checkpoints
-from lcm.captioning.description import Captioner, Description, Source
+from lcm.captioning.description import Captioner
 from lcm.captioning.taggers import load_tag_scorer
-from lcm.captioning.tagging import Photo, rank, tag_candidates
-from lcm.data.images import read_image
+from lcm.captioning.tagging import SeenImage, Source
+from lcm.data.images import open_image, read_image
 from lcm.data.text import join_words, standardise
-from lcm.errors import BadImageError, ConfigError, DataError
-from lcm.features.cache import LabelledFeatures, PreparedRun
+from lcm.errors import ConfigError, DataError
+from lcm.features.cache import PreparedRun
 from lcm.features.encoders import find_encoder
 from lcm.paths import RunDir
 
 BLIP_CHECKPOINT = "Salesforce/blip-image-captioning-base"  # Li et al. 2022, arXiv 2201.12086; 1.0 GB
 BLIP = checkpoints.Kind(
     label="BLIP",
-    model_type="blip",
+    example=BLIP_CHECKPOINT,
     model="BlipForConditionalGeneration",
     processor="BlipImageProcessorPil",  # torchvision is not needed
     tokenizer="BertTokenizer",
-    attention="eager",
     weights=("*.safetensors", "pytorch_model.bin"),  # the checkpoint above has no safetensors file
-    advice=(
-        f"Give a checkpoint's name on the model hub, such as {BLIP_CHECKPOINT} (needs a network, once), or a folder "
-        f"that holds one, as blip:FOLDER; to make it, on a machine with a network: hf download {BLIP_CHECKPOINT} "
-        "--local-dir blip --include '*.json' --include '*.txt' --include '*.safetensors' --include pytorch_model.bin"
-    ),
 )
 PROMPT = "a picture of"  # what every caption began with in training; it is no part of the answer
 MAX_TOKENS, MIN_TOKENS = 20, 5  # of a text, the prompt's four counted: predict.py's max_length and min_length
@@ -47,32 +41,7 @@ BEAM_WIDTH = 3
 APART = re.compile(r" ?(['\u2019-]) ?")  # the tokenizer parts "man's" and "t-shirt" into three
 
 
-class OneByOne(Captioner):
-    """A captioner that takes one image after the other; `_write` says what it writes."""
-
-    def describe_part(
-        self, images: Sequence[Source], samples: int, labels: Sequence[str] | None
-    ) -> list[tuple[Source, Description | BadImageError]]:
-        """Return each image with its description or its error."""
-        return [(image, self._describe_one(image, samples, labels)) for image in images]
-
-    def _describe_one(self, image: Source, samples: int, labels: Sequence[str] | None) -> Description | BadImageError:
-        try:
-            photo, captions = self._write(image, samples)
-            tags = ()
-            if self.tag_scorer:
-                candidates = tag_candidates(captions, labels)
-                tags = rank(self.tag_scorer, self.tag_scorer.image_vector(photo), candidates)
-        except BadImageError as error:
-            return error
-        return Description(captions[0], tuple(captions), tags, self.name)
-
-    @abstractmethod
-    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
-        """Return the image as tag scorers see it, and its captions, best first; raises BadImageError."""
-
-
-class BlipCaptioner(OneByOne):
+class BlipCaptioner(Captioner):
     """A loaded BLIP; safe to call from several threads. It gives one caption an image, whatever `samples` says."""
 
     def __init__(self, checkpoint: str = BLIP_CHECKPOINT, tagger: str | None = None):
@@ -97,9 +66,16 @@ class BlipCaptioner(OneByOne):
         prompt = self._tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
         self._prompt = self._torch.tensor([[ids.bos_token_id, *prompt]])  # [1, P]
 
-    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:  # noqa: ARG002
-        photo = Photo(image, {})
-        pixels = self._processor(images=photo.open(), return_tensors="pt")["pixel_values"]
+    def see(self, image: Source) -> SeenImage:
+        """Read an image; its features are the pixels as BLIP takes them, [1, 3, S, S]."""
+        pixels = self._processor(images=open_image(image), return_tensors="pt")["pixel_values"]
+        return SeenImage(image, None, {"pixels": pixels})
+
+    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:  # noqa: ARG002
+        """Write one caption an image, without confidence."""
+        return [([self._caption(one.features["pixels"])], None) for one in images]
+
+    def _caption(self, pixels: Any) -> str:
         with self._torch.inference_mode():
             seen = self._eye(pixel_values=pixels).last_hidden_state  # [1, N, D]
             (ids,) = self._writer.generate(
@@ -108,14 +84,13 @@ class BlipCaptioner(OneByOne):
                 encoder_attention_mask=self._torch.ones(seen.shape[:2], dtype=self._torch.long),
             )
         text = self._tokenizer.decode(ids[self._prompt.shape[1] :], skip_special_tokens=True)
-        return photo, [join_words(standardise(APART.sub(r"\1", text)))]
+        return join_words(standardise(APART.sub(r"\1", text)))
 
 
-ROWS_AT_ONCE = 4096  # train images that are read at once
 DIGITS = 5  # of a cosine that count: the last ones differ between processors, and equal images must stay equal
 
 
-class NearestCaptioner(OneByOne):
+class NearestCaptioner(Captioner):
     """A prepared run's train images with their captions, and its encoder. Holds 5 kB of features a train image."""
 
     def __init__(self, run_dir: str | Path, tagger: str | None = None, threads: int = 0):
@@ -126,24 +101,29 @@ class NearestCaptioner(OneByOne):
         if not str(run_dir):
             raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
         folder = Path(run_dir).resolve()
-        prepared = _load(folder)
+        prepared = PreparedRun.load(RunDir(folder))
         labelled = prepared.labelled_features("train", "pooled")
         if not len(labelled):
             raise DataError(f"the run {folder} has no train images; run 01_prepare with a larger data set")
-        self._references = labelled.references
-        self._centre, self._features = _directions(labelled)
+        self._references, features = labelled.references, labelled.read(slice(0, None))
+        self._centre = features.mean(0, dtype=np.float64)
+        self._directions = _unit(features - self._centre)  # [R, D]
         self._encoder = find_encoder(prepared.encoded.encoder, threads)
         self.tag_scorer = load_tag_scorer(tagger)
         self.name = f"nearest:{folder.name}"
 
-    def _write(self, image: Source, samples: int) -> tuple[Photo, list[str]]:
+    def see(self, image: Source) -> SeenImage:
+        """Read and encode an image by itself."""
         pixels = read_image(image, self._encoder.spec.size)
-        features = self._encoder.encode(pixels[None])["pooled"][0]
-        return Photo(image, {"pooled": features}), self._captions(features, samples)
+        return SeenImage(image, pixels, {"pooled": self._encoder.encode(pixels[None])["pooled"][0]})
+
+    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:
+        """Return captions of each image's neighbour, without confidence."""
+        return [(self._captions(one.features["pooled"], samples), None) for one in images]
 
     def _captions(self, features: np.ndarray, samples: int) -> list[str]:
         """Return the nearest image's captions, the most typical of them first, all different, 1 + `samples` at most."""
-        cosines = self._features @ _unit(features - self._centre)  # [R]
+        cosines = self._directions @ _unit(features - self._centre)  # [R]
         nearest = int(np.argmax(cosines.round(DIGITS)))  # of equal ones the first in the data set
         texts = [standardise(text) for text in self._references[nearest]]
         order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # of equal ones as written first
@@ -159,27 +139,6 @@ def agreement(texts: Sequence[Sequence[str]]) -> np.ndarray:
     overlaps = np.array([[2 * len(a & b) / max(len(a) + len(b), 1) for b in groups] for a in groups])  # [C, C]
     np.fill_diagonal(overlaps, 0)
     return overlaps.sum(1) / max(len(texts) - 1, 1)
-
-
-def _load(folder: Path) -> PreparedRun:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; give the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
-    try:
-        return PreparedRun.load(RunDir(folder))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"the run {folder} is damaged ({type(error).__name__}: {error}); run 01_prepare for it again"
-        ) from error
-
-
-def _directions(labelled: LabelledFeatures) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of the features [D], and each image's direction from there [R, D], of length 1."""
-    parts = [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(labelled), ROWS_AT_ONCE)]
-    centre = sum(labelled.read(part).sum(0, dtype=np.float64) for part in parts) / len(labelled)
-    directions = np.empty((len(labelled), *labelled.shape), np.float32)
-    for part in parts:
-        directions[part] = _unit(labelled.read(part) - centre)
-    return centre, directions
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

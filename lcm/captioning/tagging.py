@@ -12,25 +12,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
-from lcm.captioning.decoding import LENGTH_POWER
-from lcm.data.images import open_image
 from lcm.data.text import candidates, standardise
 
+Source = bytes | str | Path  # of an image: its bytes or its path
 Tag = tuple[str, float]  # word, score
 
 
 @dataclass(frozen=True)
-class Photo:
-    """An image as tag scorers see it: its features, and where to read it anew."""
+class SeenImage:
+    """An image as a captioner has read and encoded it: its features, and where to read it anew."""
 
-    source: bytes | str | Path
-    features: Mapping[str, np.ndarray]  # kind -> features; "pooled" [D] is among them unless it is only looked at anew
-
-    def open(self) -> Image.Image:
-        """Return the picture, in mode RGB and at its own size."""
-        return open_image(self.source)
+    source: Source
+    pixels: np.ndarray | None  # uint8 [S, S, 3]: the picture as a square, as read_image returns it; None: not kept
+    features: Mapping[str, np.ndarray]  # kind -> features of this image, those that its captioner or tag scorer reads
 
 
 class TagScorer(Protocol):
@@ -39,7 +34,7 @@ class TagScorer(Protocol):
     name: str
     scale: float  # what cosines are multiplied by before the softmax: one over the model's own temperature
 
-    def image_vector(self, photo: Photo) -> np.ndarray:
+    def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
         ...
 
@@ -47,30 +42,18 @@ class TagScorer(Protocol):
         """Return each text as a unit vector, [K, D] float32; a text that it cannot read is all zeros."""
         ...
 
-    def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """Return the texts that it cannot read."""
-        ...
-
-
-def shares(cosines: np.ndarray, scale: float) -> np.ndarray:
-    """Return the softmax of `scale` times the cosines [..., K] over the last axis, float64."""
-    logits = scale * np.asarray(cosines, np.float64)
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
-
 
 def rank(scorer: TagScorer, image_vector: np.ndarray, texts: Sequence[str]) -> tuple[Tag, ...]:
-    """Return the different texts with their shares, best first, equal ones in the order given.
-
-    Texts that the scorer does not know are left out.
-    """
-    unknown = set(scorer.unknown(texts))
-    known = [text for text in texts if text not in unknown]
-    if not known:
+    """Return the texts with their shares, best first, equal ones in the order given; unknown ones are left out."""
+    vectors = scorer.text_vectors(texts)
+    known = np.flatnonzero(vectors.any(1))
+    if not len(known):
         return ()
-    scores = shares(scorer.text_vectors(known) @ image_vector, scorer.scale)
+    logits = scorer.scale * (vectors[known] @ image_vector).astype(np.float64)
+    weights = np.exp(logits - logits.max())
+    scores = weights / weights.sum()
     order = np.argsort(-scores, kind="stable")
-    return tuple((known[place], float(scores[place])) for place in order)
+    return tuple((texts[known[place]], float(scores[place])) for place in order)
 
 
 def tag_candidates(captions: Sequence[str], labels: Sequence[str] | None = None) -> list[str]:
@@ -96,7 +79,7 @@ class Reranker:
 
     model: Any  # a bundle's DualEncoder: it gives image_vectors and text_vectors
     weight: float  # of the cosine, in units of a hypothesis's score: about nats a word
-    length_power: float = LENGTH_POWER  # of the score: see Hypothesis.score_at
+    length_power: float  # of the score: see Hypothesis.score_at
 
     def choose(
         self, pooled: np.ndarray, candidates: Sequence[Sequence[str]], scores: Sequence[Sequence[float]]

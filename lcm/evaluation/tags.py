@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lcm.captioning.tagging import Photo, Tag, TagScorer, rank, tag_candidates
+from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
 from lcm.data.text import candidates, content_words
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from lcm.features.cache import LabelledFeatures
@@ -122,7 +122,7 @@ def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: 
         reason = "there are no images" if scorer else "the bundle has no tag scorer"
         return TagReport([() for _ in captions], reason=reason)
     pooled, references = held_out.read(slice(0, None)), held_out.references
-    photos = [Photo(image.path, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
+    photos = [SeenImage(image.path, None, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
     vectors = np.stack([scorer.image_vector(photo) for photo in photos])  # [B, D]
     tags = [rank(scorer, vector, tag_candidates(of)) for vector, of in zip(vectors, captions, strict=True)]
     texts = [text for each in references for text in each]

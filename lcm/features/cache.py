@@ -348,8 +348,11 @@ class PreparedRun:
 
     @classmethod
     def load(cls, folder: RunDir) -> Self:
-        """Read what `save` wrote; raises DataError when 01_prepare has not run for this folder."""
-        dataset = Dataset.load(folder.dataset)
-        record = json.loads(folder.encoded_images.read_text("utf-8"))
-        encoded = EncodedImages(**record | {"encoder": EncoderIdentity.from_record(record["encoder"])})
-        return cls(dataset, Vocabulary.load(folder.vocabulary), encoded)
+        """Read what `save` wrote; raises DataError for a folder that 01_prepare has not filled."""
+        try:
+            dataset = Dataset.load(folder.dataset)
+            record = json.loads(folder.encoded_images.read_text("utf-8"))
+            encoded = EncodedImages(**record | {"encoder": EncoderIdentity.from_record(record["encoder"])})
+            return cls(dataset, Vocabulary.load(folder.vocabulary), encoded)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{folder.path} is no run, or not a whole one ({error}); run 01_prepare for it") from error

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pickle
 import re
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from lcm.captioning.bundle import REQUIRED_FILES, SCHEMA_VERSION, Bundle, Manifest
 from lcm.captioning.captioner import BundleCaptioner
 from lcm.captioning.decoding import State
-from lcm.captioning.model_card import add_evaluation
 from lcm.data.text import RESERVED, START
 from lcm.errors import BundleError
 from tests.fakes.tiny_graphs import (
@@ -29,15 +27,6 @@ from tests.fakes.tiny_graphs import (
 )
 
 TAG_FILES = ["tag_image.onnx", "tag_text.onnx", "tag_vectors.npy", "tag_word_rows.npy", "tag_words.txt"]
-METRICS = {"split": "dev", "images": 12, "cider": 0.5219, "meteor": None, "meteor_reason": "Java is missing"}
-
-
-@pytest.fixture
-def tagged(tmp_path, encoder) -> Path:
-    """A bundle with everything: a tag scorer and a model card."""
-    folder = save_bundle(tmp_path / "tagged", encoder, tagger=TAGGER)
-    add_evaluation(folder, METRICS)
-    return folder
 
 
 def change_manifest(folder: Path, **changes) -> None:
@@ -89,37 +78,20 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def cut_in_half(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def replace_by_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 @pytest.mark.parametrize("name", [*REQUIRED_FILES, "MODEL_CARD.md", *TAG_FILES])
-@pytest.mark.parametrize(
-    "damage", [flip_a_bit, cut_in_half, lambda path: os.truncate(path, 0), Path.unlink, replace_by_folder]
-)
-def test_a_damaged_file_is_refused_by_name(name, damage, tagged):
-    Bundle(tagged)
-    damage(tagged / name)
+@pytest.mark.parametrize("damage", [flip_a_bit, Path.unlink])
+def test_a_damaged_file_is_refused_by_name(name, damage, whole):
+    Bundle(whole)
+    damage(whole / name)
     with pytest.raises(BundleError, match=rf"{name}.*(copy|export).*again"):
-        Bundle(tagged)
+        Bundle(whole)
 
 
-@pytest.mark.parametrize("kind", ["absent", "a file", "empty", "bundle.json is a folder"])
-def test_what_is_no_bundle_says_how_to_make_one(kind, tmp_path):
-    place = tmp_path / "place"
-    if kind == "a file":
-        place.write_text("x")
-    elif kind != "absent":
-        place.mkdir()
-    if kind == "bundle.json is a folder":
-        (place / "bundle.json").mkdir()
-    with pytest.raises(BundleError, match=r"place is no bundle.*bundle.json.*; train one with: lcm run"):
-        Bundle(place)
+def test_what_is_no_bundle_says_how_to_make_one(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path, tmp_path / "file", tmp_path / "absent"):
+        with pytest.raises(BundleError, match=rf"{place} is no bundle: .*bundle.json.*; train one with: lcm run"):
+            Bundle(place)
 
 
 @pytest.mark.parametrize("version", [2, 4, None])
@@ -134,29 +106,17 @@ def test_another_schema_version_is_refused(version, folder):
     [
         {"size": 3},  # an unknown field
         {"files": ["start.onnx"]},
-        {"vocabulary_size": "9"},
         {"beam_width": 2.5},
-        {"feature_kind": 1},
         {"rerank_weight": None},
-        {"calibration": [4.5, 3.0]},
-        {"tagger": "tiny-tags"},
         {"encoder": "tiny"},
         {"encoder": {"name": "tiny"}},
         {"encoder": {"name": "tiny", "weights": "random", "source_sha256": "0", "golden": "none"}},
+        {"name": None},
     ],
 )
 def test_a_manifest_with_wrong_fields_is_refused(changes, folder):
     change_manifest(folder, **changes)
     with pytest.raises(BundleError, match=r"bundle.json is damaged \(.+\); export the bundle again"):
-        Bundle(folder)
-
-
-@pytest.mark.parametrize("name", ["vocabulary_size", "encoder", "beam_width", "name"])
-def test_a_manifest_that_lacks_a_field_is_refused(name, folder):
-    record = json.loads((folder / "bundle.json").read_text())
-    del record[name]
-    (folder / "bundle.json").write_text(json.dumps(record))
-    with pytest.raises(BundleError, match=rf"is damaged \(.*{name}.*export the bundle again"):
         Bundle(folder)
 
 
@@ -176,7 +136,7 @@ def test_a_file_with_a_path_is_refused(place, folder):
 def test_a_vocabulary_of_another_length_is_refused(tmp_path, encoder):
     words = "\n".join((*RESERVED, "a", "dog")) + "\n"
     folder = save_bundle(tmp_path / "other", encoder, [("vocabulary.txt", words.encode())])
-    with pytest.raises(BundleError, match=r"has 6 words and the model 9: they are not from one export; export"):
+    with pytest.raises(BundleError, match=r"for other numbers of words .*: they are not from one export; export"):
         Bundle(folder)
 
 
@@ -184,7 +144,7 @@ def test_a_vocabulary_of_another_length_is_refused(tmp_path, encoder):
 @pytest.mark.parametrize("content", [b"", b"no graph at all"])
 def test_a_graph_that_cannot_be_loaded_is_refused(name, content, tmp_path, encoder):
     folder = save_bundle(tmp_path / "other", encoder, [(name, content)])
-    with pytest.raises(BundleError, match=r"graph that ONNX Runtime cannot load .*export it again"):
+    with pytest.raises(BundleError, match=r"a file that cannot be loaded .*export it again"):
         Bundle(folder)
 
 

@@ -3,6 +3,7 @@
 The tiny captioner of tiny_graphs.py names the strongest of an image's mean colours, its tag scorer knows all three.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -23,17 +24,12 @@ from lcm.captioning.captioner import (
     find_bundle,
     load_captioner,
     load_tested,
-    probe_images,
-    smoke_test,
 )
 from lcm.captioning.description import Description, PlattScaler
-from lcm.captioning.generate import GeneratedCaption
 from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
 from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import (
-    IMPOSSIBLE,
     TAGGER,
-    log_prob_table,
     make_picture,
     save_bundle,
     save_step,
@@ -49,11 +45,16 @@ def length_power(monkeypatch):
 
 
 @pytest.fixture
-def tagged(tmp_path, encoder) -> Path:
-    """A bundle with tag scorer that writes three captions a colour: "a red square", "a square" and "a red"."""
+def varied(tmp_path, encoder) -> Callable[..., Path]:
+    """Save a bundle with tag scorer that writes three captions a colour: "a red square", "a square" and "a red"."""
     save_step(tmp_path / "varied.onnx", varied_table())
     step = ("step.onnx", (tmp_path / "varied.onnx").read_bytes())
-    return save_bundle(tmp_path / "tagged", encoder, [step], tagger=TAGGER)
+    return lambda **changes: save_bundle(tmp_path / "tagged", encoder, [step], tagger=TAGGER, **changes)
+
+
+@pytest.fixture
+def tagged(varied) -> Path:
+    return varied()
 
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -67,17 +68,12 @@ def pictures(tmp_path) -> dict[str, Path]:
 # One image
 
 
-@pytest.mark.parametrize(
-    ("colour", "caption"),
-    [((200, 90, 10), "a red square"), ((10, 120, 40), "a green square"), ((60, 0, 61), "a blue square")],
-)
-def test_it_says_what_was_worked_out_by_hand(colour, caption, folder, tmp_path):
-    picture = make_picture(tmp_path / "picture.png", colour)
+def test_it_says_what_was_worked_out_by_hand(folder, pictures):
     captioner = load_captioner(folder)
-    assert captioner.describe(picture) == Description(caption, (caption,), (), "tiny-1")
-    assert captioner.describe(str(picture)).caption == caption
-    assert captioner.describe(picture.read_bytes()).caption == caption
-    assert captioner.name == "tiny-1"
+    for name, picture in pictures.items():
+        expected = Description(f"a {name} square", (f"a {name} square",), (), "tiny-1")
+        for image in (picture, str(picture), picture.read_bytes(), captioner.see(picture)):
+            assert captioner.describe(image) == expected
 
 
 def test_tags_are_the_content_words_of_all_captions_with_their_shares(tagged, pictures):
@@ -88,7 +84,7 @@ def test_tags_are_the_content_words_of_all_captions_with_their_shares(tagged, pi
     assert description.tags == (("red", pytest.approx(0.8)), ("square", pytest.approx(0.2)))
 
 
-@pytest.mark.parametrize("samples", range(5))
+@pytest.mark.parametrize("samples", [0, 1, 4])
 def test_as_many_captions_as_asked_for_as_far_as_there_are_different_ones(samples, tagged, pictures):
     captions = load_captioner(tagged).describe(pictures["green"], samples).english_captions
     assert captions[0] == "a green square"
@@ -118,16 +114,10 @@ def test_a_bundle_without_tag_scorer_gives_no_tags(folder, pictures):
     assert captioner.unknown_labels(["red", "blue"]) == ("red", "blue")
 
 
-def test_the_writer_may_ask_for_grid_features_and_tags_still_get_the_pooled_ones(tmp_path, encoder, monkeypatch):
-    folder = save_bundle(tmp_path / "grid", encoder, feature_kind="grid", tagger=TAGGER)
-    seen = []
-    best = [GeneratedCaption("a red", -1.0)]
-    monkeypatch.setattr(captioner, "best_captions", lambda _bundle, features, *_: seen.append(features) or best)
-    monkeypatch.setattr(captioner, "add_samples", lambda _bundle, _features, best, *_: [best])
-    description = load_captioner(folder).describe(
-        make_picture(tmp_path / "picture.png", (255, 0, 51)), 0, ["red", "green"]
-    )
-    np.testing.assert_allclose(seen[0][0, :, :3], [[1.0, 0.0, 0.2]] * 4, atol=1e-6)
+def test_the_writer_may_ask_for_grid_features_and_tags_still_get_the_pooled_ones(tmp_path, encoder):
+    captioner = load_captioner(save_bundle(tmp_path / "grid", encoder, feature_kind="grid", tagger=TAGGER))
+    description = captioner.describe(make_picture(tmp_path / "picture.png", (255, 0, 51)), 0, ["red", "green"])
+    assert description.caption == "a red square"
     # The cosine with red is 1 / 1.04 ** 0.5 = 0.9806, and 4 ** 0.9806 = 3.894 parts of 4.894.
     assert description.tags[0] == ("red", pytest.approx(0.7957, abs=1e-4))
 
@@ -140,87 +130,38 @@ def test_what_is_no_image_is_refused(content, folder, tmp_path):
     (tmp_path / "picture.png").write_bytes(content)
     with pytest.raises(BadImageError, match=r"picture.png"):
         captioner.describe(tmp_path / "picture.png")
-    with pytest.raises(BadImageError):
-        captioner.describe(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((11,), "samples is 11; it must be 0 to 10"), ((5, []), "is empty")]
+)
+def test_what_cannot_be_asked_is_refused(arguments, message, folder, pictures):
+    with pytest.raises(ConfigError, match=message):
+        load_captioner(folder).describe(pictures["red"], *arguments)
 
 
 # With the tag scorer's help
-
-
-@pytest.fixture
-def helped(tmp_path, encoder) -> Callable[[float], Path]:
-    """A bundle as `tagged`, but with all three captions in its beam and a weight of the tag scorer's."""
-    save_step(tmp_path / "varied.onnx", varied_table())
-    step = ("step.onnx", (tmp_path / "varied.onnx").read_bytes())
-
-    def make(weight: float, **changes) -> Path:
-        settings = {"tagger": TAGGER, "beam_width": 3, "rerank_weight": weight} | changes
-        return save_bundle(tmp_path / f"weight{weight}", encoder, [step], **settings)
-
-    return make
 
 
 # Scores are -0.924 of "a red square" and -1.198 of "a red", cosines 0.707 and 1: they are equal at a weight of 0.933.
 @pytest.mark.parametrize(("weight", "caption"), [(0.0, "a red square"), (0.9, "a red square"), (0.96, "a red")])
 @pytest.mark.parametrize("tagger", [None, "dual_encoder", "none"])
 def test_the_bundle_s_tag_scorer_helps_to_choose_the_caption_whatever_scores_the_tags(
-    tagger, weight, caption, helped, pictures
+    tagger, weight, caption, varied, pictures
 ):
-    description = load_captioner(helped(weight), tagger).describe(pictures["red"])
+    description = load_captioner(varied(beam_width=3, rerank_weight=weight), tagger).describe(pictures["red"])
     assert description.caption == description.english_captions[0] == caption
     assert len(description.english_captions) == 3
     assert [word for word, _ in description.tags[:1]] == ([] if tagger == "none" else ["red"])
 
 
-# Confidence
-
-
-CURVE = PlattScaler(2.0, 1.0)
-
-
-@pytest.fixture
-def uneven(tmp_path, encoder) -> Callable[..., Path]:
-    """A bundle that gives each word of a red picture 0.5, of a green one 0.4, and of a blue one 0.3."""
-    table = log_prob_table()
-    for place, probability in enumerate((0.5, 0.4, 0.3)):
-        table[place][table[place] > IMPOSSIBLE] = np.log(probability)
-    save_step(tmp_path / "uneven.onnx", table)
-    step = ("step.onnx", (tmp_path / "uneven.onnx").read_bytes())
-    return lambda **changes: save_bundle(tmp_path / "uneven", encoder, [step], **changes)
-
-
-def test_the_confidence_is_what_the_curve_makes_of_the_log_probability_a_word(uneven, pictures):
-    captioner = load_captioner(uneven(calibration=CURVE.as_record()))
-    found = {name: captioner.describe(picture, 0).confidence for name, picture in pictures.items()}
-    # 1 / (1 + e ** -(1 + 2 ln p)) is 1 / (1 + 1 / (e p ** 2)).
-    expected = {"red": 1 / (1 + 4 / np.e), "green": 1 / (1 + 6.25 / np.e), "blue": 1 / (1 + 1 / 0.09 / np.e)}
-    assert found == pytest.approx(expected)
-    assert found["green"] == pytest.approx(CURVE.confidence(np.log(0.4)))
-
-
-@pytest.mark.parametrize("tagger", [None, "none"])
-def test_the_confidence_is_that_of_the_caption_that_was_chosen(tagger, helped, pictures):
-    captioner = load_captioner(helped(1.0, calibration=CURVE.as_record()), tagger)
+def test_the_confidence_is_that_of_the_caption_that_was_chosen(varied, pictures):
+    captioner = load_captioner(varied(beam_width=3, rerank_weight=1.0, calibration={"slope": 2.0, "intercept": 1.0}))
     description = captioner.describe(pictures["red"])
     assert description.caption == "a red"
-    assert description.confidence == pytest.approx(CURVE.confidence(np.log(0.04) / 3))  # two words and END
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        {"slope": 1.0},
-        {"slope": "x", "intercept": 0.0},
-        {"slope": None, "intercept": 0.0},
-        {"slope": 1.0, "intercept": float("nan")},
-        {"slope": float("inf"), "intercept": 0.0},
-        {"slope": 10**400, "intercept": 0.0},
-    ],
-    ids=str,
-)
-def test_a_damaged_calibration_is_refused(record, uneven):
-    with pytest.raises(BundleError, match=r"bundle.json holds a calibration that is damaged \(.*export or evaluate"):
-        load_captioner(uneven(calibration=record))
+    assert description.confidence == pytest.approx(
+        PlattScaler(2.0, 1.0).confidence(np.log(0.04) / 3)
+    )  # two words and END
 
 
 # Many images
@@ -232,67 +173,46 @@ def small_parts(monkeypatch) -> None:
     monkeypatch.setattr(BundleCaptioner, "part", 2)
 
 
-@pytest.fixture
-def mixed(tmp_path, pictures) -> list:
-    """Eleven images: paths, bytes and texts, one twice, and four that are none: at both ends and a part of two."""
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(("workers", "arguments"), [(0, ()), (1, (0,)), (3, (2, ["red", "green square", "xyzzy"]))])
+def test_many_images_get_what_each_gets_alone(workers, arguments, tagged, pictures, tmp_path):
+    """Paths, bytes and texts, one twice, and three that are no images: at both ends and beside a good one."""
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
     red, green, blue = pictures.values()
-    grey = make_picture(tmp_path / "grey.png", "grey")
-    good = [red, str(green), blue.read_bytes(), red, make_picture(tmp_path / "dim.png", (9, 8, 7)), grey, green]
-    return [bad, *good[:3], b"", tmp_path / "missing.png", *good[3:], str(bad)]
-
-
-def answers_alone(captioner: BundleCaptioner, images: list, *arguments) -> list[Description | BadImageError]:
-    def alone(image):
-        try:
-            return captioner.describe(image, *arguments)
-        except BadImageError as error:
-            return error
-
-    return [alone(image) for image in images]
-
-
-def captions_of(answer: Description | BadImageError) -> tuple[str, ...] | str:
-    return answer.english_captions if isinstance(answer, Description) else str(answer)
-
-
-@pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("workers", [0, 1, 3])
-@pytest.mark.parametrize("arguments", [(), (0,), (2, ["red", "green square", "xyzzy"])])
-def test_many_images_get_what_each_gets_alone(workers, arguments, tagged, mixed):
+    images = [bad, red, str(green), blue.read_bytes(), b"", make_picture(tmp_path / "grey.png", "grey"), red, str(bad)]
     captioner = load_captioner(tagged)
-    images, found = zip(*captioner.describe_many(mixed, *arguments, workers=workers), strict=True)
-    expected = answers_alone(captioner, mixed, *arguments)
-    assert list(images) == mixed
-    assert [captions_of(one) for one in found] == [captions_of(one) for one in expected]
-    bad = [place for place, one in enumerate(found) if isinstance(one, BadImageError)]
-    assert bad == [0, 4, 5, 10]
-    for one, alone in zip(found, expected, strict=True):
-        if isinstance(one, Description):
+    seen, found = zip(*captioner.describe_many(images, *arguments, workers=workers), strict=True)
+    assert list(seen) == images
+    for image, one in zip(images, found, strict=True):
+        if isinstance(one, BadImageError):
+            with pytest.raises(BadImageError, match=re.escape(str(one))):
+                captioner.describe(image, *arguments)
+        else:
+            alone = captioner.describe(image, *arguments)
+            assert one.english_captions == alone.english_captions
             assert [word for word, _ in one.tags] == [word for word, _ in alone.tags]
             assert dict(one.tags) == pytest.approx(dict(alone.tags))
-    assert len({one.caption for one in found if isinstance(one, Description)}) == 3
+    assert [place for place, one in enumerate(found) if isinstance(one, BadImageError)] == [0, 4, 7]
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_images_are_taken_as_answers_are_given(workers, folder, pictures):
+def test_images_are_taken_as_answers_are_given(folder, pictures):
     """Taken may be parts of 2: one that is being given, 2 a worker ahead, and the one in hand."""
     taken = 0
 
     def source() -> Iterator[Path]:
         nonlocal taken
-        for _ in range(1000):
+        for _ in range(200):
             taken += 1
             yield pictures["red"]
 
-    answers = load_captioner(folder).describe_many(source(), samples=0, workers=workers)
+    answers = load_captioner(folder).describe_many(source(), samples=0, workers=2)
     assert taken == 0
-    for given, _ in enumerate(islice(answers, 100), 1):
-        assert taken - given <= 2 * (2 * workers + 2)
+    for given, _ in enumerate(islice(answers, 20), 1):
+        assert taken - given <= 2 * (2 * 2 + 2)
     answers.close()
-    assert taken < 150
+    assert taken < 50
 
 
 # Which bundle, which encoder
@@ -331,16 +251,10 @@ def versions(tmp_path, encoder, monkeypatch) -> Path:
         (None, None, "mine", "mine"),
         (None, "other", "mine", "other"),
         (None, "MODELS/other", "mine", "other"),
-        (None, "shipped", "mine", "shipped"),
-        (None, "current", "mine", "mine"),
-        ("", "other", "mine", "other"),
         ("bundle", "other", "mine", "other"),
         ("mine", "other", None, "mine"),
-        ("bundle:mine", "other", None, "mine"),
         ("MODELS/mine", "other", "other", "mine"),
         ("current", "other", "mine", "mine"),
-        ("bundle:current", "other", "mine", "mine"),
-        ("current", "other", None, "shipped"),
         ("shipped", "other", "mine", "shipped"),
     ],
 )
@@ -390,12 +304,9 @@ def loaded(monkeypatch) -> list[tuple]:
     ("spec", "asked"),
     [
         ("blip", ("blip", "Salesforce/blip-image-captioning-base", "clip")),
-        ("blip:", ("blip", "Salesforce/blip-image-captioning-base", "clip")),
         ("blip:owner/name", ("blip", "owner/name", "clip")),
-        ("blip:my:folder", ("blip", "my:folder", "clip")),
         ("blip:~/name", ("blip", "HOME/name", "clip")),
         ("nearest:reports/runs/mine", ("nearest", "reports/runs/mine", "clip", 3)),
-        ("nearest:~", ("nearest", "HOME", "clip", 3)),
     ],
 )
 def test_a_captioner_is_asked_for_by_its_kind(spec, asked, loaded, monkeypatch, tmp_path):
@@ -406,14 +317,14 @@ def test_a_captioner_is_asked_for_by_its_kind(spec, asked, loaded, monkeypatch, 
     assert loaded == [tuple(str(each).replace("HOME", str(tmp_path)) if each != 3 else 3 for each in asked)]
 
 
-@pytest.mark.parametrize("spec", ["bilp", "blipp:owner", "nowhere", "Blip", " blip"])
+@pytest.mark.parametrize("spec", ["blipp:owner", "nowhere", "Blip"])
 def test_an_unknown_captioner_is_refused_with_the_choices(spec):
     choices = r"choose from bundle, blip, nearest, current and shipped, or give the name of a version .*or the folder"
     with pytest.raises(ConfigError, match=f"unknown captioner '{spec}'; {choices}"):
         load_captioner(spec)
 
 
-@pytest.mark.parametrize("spec", ["./blip", "bundle:blip", Path("blip"), Path("nearest:x"), "c:/models", "a/b"])
+@pytest.mark.parametrize("spec", ["./blip", "bundle:blip", Path("nearest:x"), "c:/models"])
 def test_a_folder_that_holds_no_bundle_is_refused(spec, loaded, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "blip").mkdir()
@@ -423,21 +334,6 @@ def test_a_folder_that_holds_no_bundle_is_refused(spec, loaded, monkeypatch, tmp
 
 
 # The smoke test
-
-
-GOOD = Description("a dog", ("a dog", "a cat"), (("dog", 0.75), ("cat", 0.25)), "odd-1", 0.5)
-
-
-class Saying:
-    """A captioner that says one thing after the other, then the last one again."""
-
-    name = "saying-1"
-
-    def __init__(self, *said: Description):
-        self.said = list(said)
-
-    def describe(self, *_) -> Description:
-        return self.said.pop(0) if len(self.said) > 1 else self.said[0]
 
 
 def test_a_version_that_works_passes(tmp_path, monkeypatch):
@@ -461,19 +357,23 @@ def test_what_does_not_work_is_refused_in_one_line(name, tmp_path, monkeypatch):
     assert "again" in str(refused.value) or "broken" in str(refused.value)
 
 
-def test_what_is_a_description():
-    assert fault_of(GOOD) == ""
-    assert fault_of(Description("", ("",), (), "m")) == "", "of some pictures there is nothing to say"
-    assert "confidence" in fault_of(Description("a dog", ("a dog",), (), "m", float("nan")))
-    assert "confidence" in fault_of(Description("a dog", ("a dog",), (), "m", 1.5))
-    assert "sum" in fault_of(Description("a dog", ("a dog",), (("dog", 0.5),), "m"))
+NAN = float("nan")
 
 
-def test_a_captioner_has_to_say_something_and_the_same_again():
-    smoke_test(Saying(GOOD))
-    with pytest.raises(BundleError, match="saying-1 fails its self-test on the gradient: a caption is empty"):
-        smoke_test(Saying(Description(" ", (" ",), (), "m")))
-    with pytest.raises(BundleError, match="otherwise the second time"):
-        smoke_test(Saying(GOOD, Description("a cat", ("a cat",), (), "m"), GOOD))
-    with pytest.raises(BundleError, match="on the banner"):
-        smoke_test(Saying(*[GOOD] * 2 * (len(probe_images()) - 1), Description("", ("",), (), "m")))
+@pytest.mark.parametrize(
+    ("captions", "tags", "confidence", "fault"),
+    [
+        (("a dog", "a cat"), (("dog", 0.75), ("cat", 0.25)), 0.5, ""),
+        (("",), (), None, ""),  # of some pictures there is nothing to say
+        ((), (), None, "gave no captions"),
+        (("a dog",), (), NAN, "confidence"),
+        (("a dog",), (), 1.5, "confidence"),
+        (("a dog",), (("dog", 0.5),), None, "do not sum to 1"),
+        (("a dog",), (("dog", 1.5), ("cat", -0.5)), None, "are no shares"),
+        (("a dog",), (("dog", NAN), ("cat", 0.5)), None, "are no shares"),
+    ],
+)
+def test_what_is_an_answer(captions, tags, confidence, fault):
+    found = fault_of(Description("a dog", captions, tags, "m", confidence))
+    assert fault in found
+    assert bool(fault) == bool(found)

@@ -1,6 +1,5 @@
-"""The curve of a confidence: worked by hand, at its ends, and through JSON."""
+"""The curve of a confidence: worked by hand, at its ends."""
 
-import json
 import math
 
 import pytest
@@ -16,19 +15,9 @@ def test_confidence_by_hand():
     assert calibration.confidence((-math.log(9) - 3) / 2) == pytest.approx(1 / 10)
 
 
-@pytest.mark.parametrize("mean_log_prob", [-1e308, -1e6, -800.0, 0.0, 800.0, 1e6, 1e308])
-@pytest.mark.parametrize("slope", [-1e300, -5.0, 5.0, 1e300])
-def test_extreme_numbers_give_a_probability(slope, mean_log_prob):
-    confidence = PlattScaler(slope, 1.0).confidence(mean_log_prob)
-    assert 0 <= confidence <= 1
-    expected = 0.5 + 0.5 * math.copysign(1, slope * mean_log_prob) if mean_log_prob else 1 / (1 + math.exp(-1))
-    assert confidence == pytest.approx(expected)
-
-
-def test_a_calibration_comes_back_from_json_as_it_was():
-    calibration = PlattScaler(slope=4.116502079993057, intercept=-1 / 3)
-    assert PlattScaler.from_record(json.loads(json.dumps(calibration.as_record()))) == calibration
-    assert set(calibration.as_record()) == {"slope", "intercept"}
+@pytest.mark.parametrize(("mean_log_prob", "confidence"), [(-1e308, 0), (-800.0, 0), (800.0, 1), (1e308, 1)])
+def test_extreme_numbers_give_a_probability(mean_log_prob, confidence):
+    assert PlattScaler(5.0, 1.0).confidence(mean_log_prob) == pytest.approx(confidence)
 
 
 @pytest.mark.parametrize(

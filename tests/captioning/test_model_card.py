@@ -1,28 +1,15 @@
 """The model card, and how an evaluation is written into a bundle."""
 
-from pathlib import Path
-
 import pytest
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.description import PlattScaler
-from lcm.captioning.model_card import add_evaluation, metrics_table, model_card
+from lcm.captioning.model_card import add_evaluation, model_card
 from lcm.errors import BundleError
+from tests.captioning.conftest import METRICS
 from tests.fakes.tiny_graphs import (
-    TAGGER,
-    save_bundle,
     tiny_manifest,
 )
-
-METRICS = {"split": "dev", "images": 12, "cider": 0.5219, "meteor": None, "meteor_reason": "Java is missing"}
-
-
-@pytest.fixture
-def tagged(tmp_path, encoder) -> Path:
-    """A bundle with everything: a tag scorer and a model card."""
-    folder = save_bundle(tmp_path / "tagged", encoder, tagger=TAGGER)
-    add_evaluation(folder, METRICS)
-    return folder
 
 
 def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
@@ -37,33 +24,33 @@ def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
     assert len(list(folder.iterdir())) == 6
 
 
-def test_a_bundle_captions_as_it_was_measured(tagged):
-    add_evaluation(tagged, METRICS | {"beam_width": 4, "max_words": 7, "rerank_weight": 0.5}, PlattScaler(4.5, 3.0))
-    manifest = Bundle(tagged).manifest
+def test_a_bundle_captions_as_it_was_measured(whole):
+    add_evaluation(whole, METRICS | {"beam_width": 4, "max_words": 7, "rerank_weight": 0.5}, PlattScaler(4.5, 3.0))
+    manifest = Bundle(whole).manifest
     assert (manifest.beam_width, manifest.max_words, manifest.rerank_weight) == (4, 7, 0.5)
     assert manifest.calibration == {"slope": 4.5, "intercept": 3.0}
-    assert "width 4, at most 7 words, chosen by" in (tagged / "MODEL_CARD.md").read_text()
+    assert "width 4, at most 7 words, chosen by" in (whole / "MODEL_CARD.md").read_text()
 
 
-def test_notes_are_on_the_card_and_stay_until_there_are_others(tagged):
-    add_evaluation(tagged, METRICS, notes="Made of *cats* alone.\n")
-    add_evaluation(tagged, METRICS)
-    assert "\n## Notes\n\nMade of *cats* alone.\n\n## Limits\n" in (tagged / "MODEL_CARD.md").read_text()
-    add_evaluation(tagged, METRICS, notes="Of dogs.")
-    card = (tagged / "MODEL_CARD.md").read_text()
+def test_notes_are_on_the_card_and_stay_until_there_are_others(whole):
+    add_evaluation(whole, METRICS, notes="Made of *cats* alone.\n")
+    add_evaluation(whole, METRICS)
+    assert "\n## Notes\n\nMade of *cats* alone.\n\n## Limits\n" in (whole / "MODEL_CARD.md").read_text()
+    add_evaluation(whole, METRICS, notes="Of dogs.")
+    card = (whole / "MODEL_CARD.md").read_text()
     assert "Of dogs." in card
     assert "cats" not in card
-    Bundle(tagged)
+    Bundle(whole)
 
 
 @pytest.mark.parametrize("name", ["step.onnx", "tag_vectors.npy"])
-def test_an_evaluation_does_not_make_a_damaged_bundle_good(name, tagged):
-    (tagged / name).write_bytes((tagged / name).read_bytes()[:-1])
-    before = (tagged / "bundle.json").read_bytes()
+def test_an_evaluation_does_not_make_a_damaged_bundle_good(name, whole):
+    (whole / name).write_bytes((whole / name).read_bytes()[:-1])
+    before = (whole / "bundle.json").read_bytes()
     with pytest.raises(BundleError, match=rf"{name} is not what was exported"):
-        add_evaluation(tagged, {"cider": 9.0})
-    assert (tagged / "bundle.json").read_bytes() == before
-    assert "9.0" not in (tagged / "MODEL_CARD.md").read_text()
+        add_evaluation(whole, {"cider": 9.0})
+    assert (whole / "bundle.json").read_bytes() == before
+    assert "9.0" not in (whole / "MODEL_CARD.md").read_text()
 
 
 def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
@@ -78,14 +65,3 @@ def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
     assert "vocabulary of 9 words" in card
     assert "- decoding: beam search of width 2, at most 5 words\n" in card
     assert "- epochs: 7\n- learning_rate: 0.5" in card
-
-
-def test_the_metrics_table_has_a_row_for_each_known_metric():
-    table = metrics_table({"wer": 0.12345, "bleu_4": 1.0, "cider": None, "split": "dev", "odd": 2})
-    assert table.splitlines() == [
-        "| metric | value |",
-        "|---|---|",
-        "| CIDEr | not measured |",
-        "| BLEU-4 | 1.000 |",
-        "| WER, mean over references (smaller is better) | 0.123 |",
-    ]

@@ -5,20 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from lcm.captioning.taggers import DualEncoder
-from lcm.captioning.tagging import Photo, Reranker, rank, shares, tag_candidates
-from tests.fakes.tiny_graphs import TAGGER, WIDTH, save_tag_files
-
-# Shares
-
-
-def test_shares_are_a_softmax_with_the_scorer_s_scale():
-    # e ** (ln 3 * 1) = 3 and e ** 0 = 1: three parts of five, one of five, one of five.
-    np.testing.assert_allclose(shares([1.0, 0.0, 0.0], math.log(3)), [0.6, 0.2, 0.2])
-    np.testing.assert_allclose(shares([[0.5, -0.5], [0.0, 0.0]], math.log(3)), [[0.75, 0.25], [0.5, 0.5]])
-    np.testing.assert_allclose(shares([-0.3], 17.0), [1.0])
+from lcm.captioning.tagging import Reranker, rank, tag_candidates
 
 
 class FixedScorer:
@@ -30,10 +18,8 @@ class FixedScorer:
         self.cosines = cosines
 
     def text_vectors(self, texts):
-        return np.array([(self.cosines[text], math.sqrt(1 - self.cosines[text] ** 2)) for text in texts], np.float32)
-
-    def unknown(self, texts):
-        return tuple(text for text in texts if text not in self.cosines)
+        known = {text: (cosine, math.sqrt(1 - cosine**2)) for text, cosine in self.cosines.items()}
+        return np.array([known.get(text, (0, 0)) for text in texts], np.float32)
 
 
 PICTURE = np.array([1, 0], np.float32)
@@ -62,37 +48,24 @@ def test_labels_take_the_place_of_the_words_and_stay_as_they_are():
     assert tag_candidates([], ("x",)) == ["x"]
 
 
-def test_a_photo_opens_at_its_own_size(tmp_path):
-    Image.new("L", (7, 5), 128).save(tmp_path / "grey.png")
-    for source in (tmp_path / "grey.png", str(tmp_path / "grey.png"), (tmp_path / "grey.png").read_bytes()):
-        picture = Photo(source, {}).open()
-        assert (picture.mode, picture.size, picture.getpixel((3, 3))) == ("RGB", (7, 5), (128, 128, 128))
-
-
-# Choosing among captions, with vectors in the plane and the tiny tag scorer of tiny_graphs.py
+# Choosing among captions, with vectors in the plane
 
 TEXTS = {"east": (1, 0), "north": (0, 1), "between": (0.8, 0.6), "west": (-1, 0), "unread": (0, 0)}
 EAST, NORTH = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
 
 
 class PlaneModel:
-    """Features are vectors already, and texts have theirs in TEXTS; keeps what it was asked."""
-
-    def __init__(self):
-        self.asked = []
+    """Features are vectors already, and texts have theirs in TEXTS."""
 
     def image_vectors(self, pooled: np.ndarray) -> np.ndarray:
-        self.asked.append(len(pooled))
         return pooled
 
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
-        self.asked.append(list(texts))
         return np.array([TEXTS[text] for text in texts], np.float32)
 
 
 def chosen(weight: float, images: Sequence[np.ndarray], candidates: list[list[str]], scores: list) -> list[str]:
-    places = Reranker(PlaneModel(), weight).choose(np.stack(images), candidates, scores)
-    assert all(type(place) is int for place in places)
+    places = Reranker(PlaneModel(), weight, 0.9).choose(np.stack(images), candidates, scores)
     return [texts[place] for texts, place in zip(candidates, places, strict=True)]
 
 
@@ -103,7 +76,7 @@ def test_score_and_cosine_are_added_by_hand():
 
 
 def test_of_equal_ones_the_first_is_chosen():
-    assert Reranker(PlaneModel(), 1.0).choose(EAST[None], [["west", "between", "between"]], [[-1.0] * 3]) == [1]
+    assert Reranker(PlaneModel(), 1.0, 0.9).choose(EAST[None], [["west", "between", "between"]], [[-1.0] * 3]) == [1]
     assert chosen(1.0, [EAST], [["north", "unread"]], [[-1.0, -1.0]]) == ["north"]
     assert chosen(1.0, [EAST], [["unread", "north"]], [[-1.0, -1.0]]) == ["unread"]
 
@@ -116,14 +89,3 @@ def test_each_image_chooses_among_its_own_candidates_however_many():
     assert together == ["north", "between", "west", "between"]
     each = zip(images, candidates, scores, strict=True)
     assert together == [chosen(1.0, [image], [texts], [its]).pop() for image, texts, its in each]
-
-
-def test_a_bundle_s_tag_scorer_can_choose(tmp_path):
-    save_tag_files(tmp_path)
-    features = np.zeros((2, WIDTH), np.float32)
-    features[0, 0] = features[1, 2] = 1.0  # red and blue
-    candidates = [["a blue square", "a red square", "a red"], ["a blue square", "a red square"]]
-    scores = [[-1.0, -1.0, -1.2], [-1.5, -1.0]]  # cosines 0, 0.71 and 1; 0.71 and 0
-    model = DualEncoder(tmp_path, TAGGER)
-    assert Reranker(model, 0.6).choose(features, candidates, scores) == [1, 1]
-    assert Reranker(model, 0.8).choose(features, candidates, scores) == [2, 0]

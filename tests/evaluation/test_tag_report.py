@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcm.captioning.tagging import Photo
+from lcm.captioning.tagging import SeenImage
 from lcm.data.dataset import LabelledImage
 from lcm.evaluation.tags import KS, TagReport, report_tags
 from lcm.features.cache import LabelledFeatures
@@ -33,14 +33,11 @@ class PlaneScorer:
     name, scale = "plane", log(3)
     texts = WORDS | SENTENCES
 
-    def image_vector(self, photo: Photo) -> np.ndarray:
+    def image_vector(self, photo: SeenImage) -> np.ndarray:
         return photo.features["pooled"]
 
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([self.texts.get(text, (0, 0)) for text in texts], np.float32).reshape(len(texts), 2)
-
-    def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:
-        return tuple(text for text in texts if text not in self.texts)
 
 
 def label(references: Sequence[tuple[str, ...]] = REFERENCES) -> LabelledFeatures:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lcm.captioning.captioner import BundleCaptioner
-from lcm.captioning.description import Description, PlattScaler
+from lcm.captioning.description import Description
 from lcm.contributions.duplicates import Signatures
 from lcm.contributions.store import ContributionStore
 from lcm.service import recall
@@ -43,7 +43,7 @@ def make_sharp(folder: Path, encoder_seed: int = 0, **changes) -> BundleCaptione
         monkeypatch.setattr(tiny_graphs, "save_encoder", lambda path, *_: save_encoder(path, encoder_seed))
         monkeypatch.setattr(tiny_graphs, "TinyConversion", partial(tiny_graphs.TinyConversion, encoder_seed))
         monkeypatch.delenv("LCM_CACHE", raising=False)  # it may hold the tiny encoder with few pixels
-        changes |= {"calibration": PlattScaler(2.0, 1.0).as_record()}
+        changes |= {"calibration": {"slope": 2.0, "intercept": 1.0}}
         return BundleCaptioner(make_tiny_bundle(folder, monkeypatch, **changes))
 
 

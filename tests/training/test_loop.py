@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcm.captioning.generate import best_captions
+from lcm.captioning.generate import write_captions
 from lcm.config import TrainConfig
 from lcm.errors import DataError
 from lcm.features.cache import LabelledFeatures
@@ -69,8 +69,8 @@ def test_it_learns_to_caption_and_leaves_the_best_weights(tmp_path):
     model, history, labelled, prepared = train_toy(tmp_path, epochs=40, patience=40)
     assert history.epochs[-1].train_loss < 0.5 * history.epochs[0].train_loss
     decoder = KerasDecoder(model, prepared.vocabulary)
-    captions = best_captions(decoder, labelled.read(slice(None)), beam_width=2, max_words=10)
-    right = sum(one.text in image.captions for one, image in zip(captions, labelled.images, strict=True))
+    captions, _ = write_captions(decoder, labelled.read(slice(None)), beam_width=2, max_words=10)
+    right = sum(best in image.captions for (best,), image in zip(captions, labelled.images, strict=True))
     assert right >= 18
 
 
