@@ -63,7 +63,7 @@ def test_kaggle_flickr8k(tmp_path):
         LabelledImage("1.jpg", folder / "Images/1.jpg", "train", ("A dog .",)),
         LabelledImage("2.jpg", folder / "Images/2.jpg", "train", ("A cat .",)),
     )
-    assert (dataset.report.captions_file, dataset.report.captions_format) == ("captions.txt", "flickr8k_csv")
+    assert (dataset.report.captions_file, dataset.report.captions_format) == ("captions.txt", "csv")
 
 
 def flickr8k_archive(folder: Path) -> Path:
@@ -179,7 +179,7 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
     }
     assert dataset.report.as_metrics() == {
         "captions_file": "captions.txt",
-        "captions_format": "flickr8k_csv",
+        "captions_format": "csv",
         "split_rule": "by hash of image_id: 80 % train, 10 % dev, 10 % test",
         "rows": 8,
         "repaired_rows": 0,
@@ -529,7 +529,7 @@ def test_real_flickr8k(flickr8k):
     assert {len(image.captions) for image in dataset.images} == {5}
     assert dataset.report == replace(
         dataset.report,
-        captions_format="flickr8k_csv",
+        captions_format="csv",
         rows=5 * 7091,
         repaired_rows=0,
         unreadable_rows=0,
