@@ -288,6 +288,12 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
             "file"
         )
     split_of, rule = splits.assign(list(paths), labels.splits, splits.read_lists(files))
+    if "dev" not in split_of.values():
+        rule += (
+            f"; of the {len(paths)} images none is held out as dev, so nothing can say how good a model is on them: "
+            "add photos, of which one in ten is held out, or write names of photos, one a line, into dev.txt, and the "
+            "others into train.txt"
+        )
     report = ReadReport(
         captions_file=names,
         captions_format=", ".join(dict.fromkeys(text.format for text in caption_files)),

@@ -222,6 +222,16 @@ ROWS = [
         [Row("1.jpg", "A dog\u2028runs\x85off\x0b."), DOG],
     ),
     *(("metadata.csv", f"{head}\n1.jpg,A dog .\n", [DOG]) for head in ("File_Name, Caption ", '"file_name","caption"')),
+    *(
+        ("captions.csv", f"{head}\n{line}\n", [Row("1.jpg", "A dog, a cat")])
+        for head, line in (
+            ("image;caption", "1.jpg;A dog, a cat"),
+            ("File,Caption,Author", '1.jpg,"A dog, a cat",me'),
+            ("text;filename", '"A dog, a cat";1.jpg'),
+        )
+    ),
+    ("captions.csv", "image;caption\n1.jpg;A dog; a cat\n", [Row("1.jpg", "A dog; a cat", repaired=True)]),
+    ("captions.tsv", "a\\1.jpg\tA dog .\n", [Row("a/1.jpg", "A dog .")]),
     # Commas without quotes are the caption's where its column is the last.
     ("metadata.csv", "file_name,text\n1.jpg,A dog, a cat\n", [Row("1.jpg", "A dog, a cat", repaired=True)]),
     ("metadata.csv", "file_name,text,id\n1.jpg,A dog, a cat,7\n1.jpg,A dog .,8\n1.jpg,A dog .\n", [None, DOG, DOG]),
