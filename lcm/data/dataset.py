@@ -70,8 +70,7 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> La
 
 
 def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) -> list[CaptionFile]:
-    """Return the captions files among the files of a folder: the one named, else known names, else by content,
-    else a text beside each image.
+    """Return a folder's captions files: the one named, else a known name, else by content, else texts beside images.
 
     Copies of one file count as one: Kaggle's Flickr30k holds everything twice. COCO has one file for each split, an
     image folder one in each of its folders. Raises DataError when there is none, or several that are not one data set.
@@ -125,9 +124,8 @@ def find_images(folder: Path, files: Sequence[Path], labels: Labels) -> tuple[di
     """Return image_id -> file, in the order of the captions files, and what does not fit, by its name in ReadReport.
 
     A name means the file at its place, else one whose path ends with it. Where there is none, its last part is enough,
-    for folders are often moved, in any case and without suffix, for people type names; only a file in a folder of
-    another split is another image. A file that several names
-    mean by their last parts alone is left out.
+    for folders are often moved, or that in any case and with another suffix or none, for people type names; only a file
+    in a folder of another split is another image. A file that several names mean by their last parts alone is left out.
     """
     images = with_suffix(files, IMAGE_SUFFIXES)
     endings: dict[str, list[Path]] = defaultdict(list)  # of a/b.jpg: "b.jpg", "a/b.jpg" and, the whole, "/a/b.jpg"

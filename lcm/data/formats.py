@@ -110,7 +110,7 @@ class TextBeside(CaptionFile):
 
     def read(self) -> Rows:
         """Return a row for each line, or an empty one."""
-        return [Row(self._image.name, line.strip()) for line in self.lines or [""]]
+        return [Row(_plain(self._image.name), line.strip()) for line in self.lines or [""]]
 
 
 # One caption a line: Flickr8k's and Flickr30k's token files, Kaggle's Flickr30k, plain tables
