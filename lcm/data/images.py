@@ -259,24 +259,21 @@ def _is_whole_jpeg(image: Image.Image, stream: bytes) -> bool:
     place of its last ones they must. Not asked of one colour alone, nor of several scans, which refine one picture.
     """
     counts = image.resize((32, 32), Image.Resampling.NEAREST).histogram()
-    is_clipped = sum(counts[::256] + counts[255::256]) > MAX_CLIPPED * sum(counts)
+    is_clipped = sum(counts[::256] + counts[255::256]) > MAX_CLIPPED * 32 * 32 * len(image.getbands())
     is_flat = image.crop((0, image.height - 1, *image.size)).getcolors(1) is not None
     if not (is_flat or is_clipped) or image.getcolors(1) or stream.count(_JPEG_SCAN) > 1:
         return True
     at, end, other = stream.index(_JPEG_SCAN) + 2, len(stream) - 2, bytes(range(128)) * 4
     start = at + struct.unpack_from(">H", stream, at)[0]
-    whole, longer, changed = (
-        _decode_smallest(stream[:kept] + added + stream[end:])
-        for kept, added in [(end, b""), (end, other), (max(start, end - len(other)), other)]
-    )
-    return whole == longer and whole != changed
 
+    def draw(kept: int, added: bytes) -> bytes:
+        """Return the grey pixels, at an eighth of the sides, of the file with other bytes from `kept` to its end mark."""
+        small = Image.open(io.BytesIO(stream[:kept] + added + stream[end:]), formats=("JPEG",))
+        small.draft("L", (1, 1))
+        return small.tobytes()
 
-def _decode_smallest(stream: bytes) -> bytes:
-    """Return the pixels of a JPEG at an eighth of its sides."""
-    image = Image.open(io.BytesIO(stream), formats=("JPEG",))
-    image.draft(None, (1, 1))
-    return image.tobytes()
+    whole = draw(end, b"")
+    return whole == draw(end, other) != draw(max(start, end - len(other)), other)
 
 
 def _read_turn(block: bytes) -> Image.Transpose | None:
