@@ -267,7 +267,7 @@ def _is_whole_jpeg(image: Image.Image, stream: bytes) -> bool:
     start = at + struct.unpack_from(">H", stream, at)[0]
 
     def draw(kept: int, added: bytes) -> bytes:
-        """Return the grey pixels, at an eighth of the sides, of the file with other bytes from `kept` to its end mark."""
+        """Return the grey pixels, at an eighth of the sides, of the file with other bytes from `kept` to its end."""
         small = Image.open(io.BytesIO(stream[:kept] + added + stream[end:]), formats=("JPEG",))
         small.draft("L", (1, 1))
         return small.tobytes()
