@@ -118,7 +118,7 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> No
                 progress_bar=False,
                 stdout_file=sys.stderr,
                 stderr_file=sys.stderr,
-                extra_arguments=["--log-level=ERROR"],  # the kernel warns that it talks over a local port
+                extra_arguments=["--log-level=CRITICAL"],  # the kernel complains of ports and of how processes ended
             )
     except papermill.PapermillExecutionError as error:
         if error.ename == NothingToDo.__name__:

@@ -44,6 +44,16 @@ def percent(probability: float) -> str:
     return f"{rounded} %" if 0 < rounded < 100 else "over 99 %" if rounded else "under 1 %"
 
 
+# Of the shipped model's captions of Flickr8k's dev, a third are less sure; people used all their content words for 6 %
+# of these, for 20 % of the others, and their CIDEr is half as high. A right one among them looks wrong beside "8 %".
+UNSURE = 0.1
+
+
+def sureness(confidence: float) -> str:
+    """Return how sure a captioner is of a caption, for people: a number that would only puzzle is no number."""
+    return f"{percent(confidence)} sure" if confidence >= UNSURE else "unsure, please look"
+
+
 SAMPLES = 5  # captions beside the best one, as many as BLIP's service gives
 MAX_SAMPLES = 10
 

@@ -319,7 +319,7 @@ def gradients_of(tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model) -> 
 def under_progress(batches: CaptionBatches, config: TrainConfig, number: int) -> Iterable[Batch]:
     """Return the batches of an epoch, with a progress bar."""
     label = f"epoch {number}/{config.epochs}"
-    return tqdm(batches.epoch(config.seed, number), total=len(batches), desc=label, mininterval=1)
+    return tqdm(batches.epoch(config.seed, number), total=len(batches), desc=label)
 
 
 class KerasDecoder:
