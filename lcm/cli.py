@@ -279,11 +279,11 @@ def _open_store(folder: Path | None) -> "ContributionStore":
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, with all that is kept.")
 @click.pass_obj
 def list_contributions(folder: Path | None, as_json: bool) -> None:
-    """Print them in the order of arrival."""
+    """Print them in the order of arrival: number, date, file name, contributor, language, caption."""
     for one in _open_store(folder).contributions():
-        waiting = "" if one.usable else f" (waits: {one.language})"
-        people = f"{one.id}\t{one.received[:10]}\t{one.image_file}\t{one.caption}{waiting}"
-        _say(json.dumps(one.as_record()) if as_json else people)
+        language = one.language if one.usable else f"{one.language} (waits)"
+        cells = one.id, one.received[:10], one.file_name or "-", one.contributor or "-", language, one.caption
+        _say(json.dumps(one.as_record()) if as_json else "\t".join(map(str, cells)))
 
 
 @contributions.command()
@@ -329,18 +329,20 @@ def import_(folder: Path | None, captions_file: Path, images: Path | None) -> in
 def revoke(folder: Path | None, number: int, reason: str) -> None:
     """Remove one for good; a line about it stays."""
     gone = _open_store(folder).revoke(number, reason)
-    _say(f"{number} is revoked since {gone.revoked}: {gone.reason}")
+    was = "was revoked before, at" if gone.known else "is revoked since"
+    _say(f"{number} {was} {gone.revoked}: {gone.reason}")
 
 
 @contributions.command()
 @click.argument("file", type=PATH)
+@click.option("--replace", is_flag=True, help="Replace the file if it is there already.")
 @click.pass_obj
-def backup(folder: Path | None, file: Path) -> None:
+def backup(folder: Path | None, file: Path, replace: bool) -> None:
     """Copy all into one SQLite file.
 
-    The service may run meanwhile. The file holds the images, too.
+    The service may run meanwhile; what it is sent waits. The file holds the images, too.
     """
-    count = _open_store(folder).backup(file)
+    count = _open_store(folder).backup(file, replace)
     _say(f"{file}: {count} contributions; to restore them, put it in the place of the store's file")
 
 
@@ -351,9 +353,9 @@ def fetch(folder: Path | None) -> int:
 
     From LCM_STORE_URL, in order to train from it.
     """
-    from lcm.contributions.mirror import fetch_contributions
+    from lcm.contributions import mirror
 
-    done = fetch_contributions(os.environ.get("LCM_STORE_URL", "").strip(), folder)
+    done = mirror.fetch(mirror.open_target(os.environ.get("LCM_STORE_URL", "").strip()), folder)
     for name, reason in done.damaged.items():
         _say(f"left out {name}: {reason}")
     counts = f"{done.contributions} contributions are here, {done.new} of them new"

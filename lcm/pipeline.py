@@ -49,7 +49,7 @@ class Preset:
                 if kinds[name] is str and type(value) in (int, float):
                     its_own[name] = str(value)  # as of -p approved 7
             try:
-                config.from_params(run_dir="", **its_own)
+                config(run_dir="", **its_own)
             except ConfigError as error:
                 raise ConfigError(f"{error}; see: lcm run --params {self.name} --help") from error
             found[notebook] = its_own

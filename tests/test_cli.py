@@ -88,7 +88,7 @@ def test_values_are_numbers_where_they_look_like_numbers(text, value):
         ),
         ("caption --captioner ./nowhere x.jpg", 1, "nowhere is no bundle"),
         ("caption --captioner nowhere x.jpg", 1, "unknown captioner 'nowhere'; choose from bundle"),
-        ("caption --captioner nearest:nowhere x.jpg", 1, "nowhere is no folder; give the folder of a run"),
+        ("caption --captioner nearest:nowhere x.jpg", 1, "nowhere/dataset.jsonl is not there; run 01_prepare"),
         ("caption --tagger clap x.jpg", 1, "unknown tagger 'clap'; choose from dual_encoder, clip, none"),
         ("caption --labels nowhere.txt x.jpg", 1, "the labels file nowhere.txt cannot be read (No such file"),
         ("caption --out x.xlsx x.jpg", 1, "--out is 'x.xlsx'; its name must end in .csv or .jsonl"),
@@ -221,22 +221,28 @@ def contributions(lcm, tmp_path):
 
     store = ContributionStore(tmp_path / "store")
     for photo, caption in zip(PHOTOS, ("an astronaut", "a cat"), strict=False):
-        store.add(photo.read_bytes(), caption)
+        store.add(photo.read_bytes(), caption, source="http:Zoë 李", file_name=photo.name)
     store.add(PHOTOS[0].read_bytes(), "eine Astronautin", language="de")
     return lambda *arguments, folder="store": lcm("contributions", "--store", tmp_path / folder, *arguments)
 
 
 def test_contributions_are_listed_revoked_and_backed_up(contributions, tmp_path):
     rows = [line.split("\t") for line in contributions("list")[1].splitlines()]
-    shown = [(row[0], row[-1]) for row in rows]
-    assert shown == [("1", "an astronaut"), ("2", "a cat"), ("3", "eine Astronautin (waits: de)")]
+    assert [(number, *row) for number, _date, *row in rows] == [
+        ("1", PHOTOS[0].name, "Zoë 李", "en", "an astronaut"),
+        ("2", PHOTOS[1].name, "Zoë 李", "en", "a cat"),
+        ("3", "-", "-", "de (waits)", "eine Astronautin"),
+    ]
     records = [json.loads(line) for line in contributions("list", "--json")[1].splitlines()]
     assert [record["caption"] for record in records] == ["an astronaut", "a cat", "eine Astronautin"]
     file = tmp_path / "backup.sqlite"
     assert contributions("backup", file)[1].startswith(f"{file}: 3 contributions; to restore them, ")
+    assert "give --replace" in contributions("backup", file)[2]
+    assert contributions("backup", file, "--replace")[0] == 0
     code, printed, _ = contributions("revoke", 2, "--reason", "asked to")
     assert code == 0
     assert printed.endswith(": asked to\n")
+    assert contributions("revoke", 2, "--reason", "again")[1].startswith("2 was revoked before, at ")
     assert [line.split("\t")[0] for line in contributions("list")[1].splitlines()] == ["1", "3"]
     code, _, complained = contributions("revoke", 99, "--reason", "asked to")
     assert code == 1

@@ -10,10 +10,10 @@ Messages hold no credentials, for they repeat nothing that a driver says: `expla
 import asyncio
 import json
 import logging
-import random
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
-from lcm.contributions.store import DATABASE, Contribution, ContributionStore, Revocation, store_errors
-from lcm.contributions.text import MAX_SENT, clean_text, id_ranges, parse_id_ranges
+from lcm.contributions.store import DATABASE, SUFFIXES, Contribution, ContributionStore, Revocation, store_errors
+from lcm.contributions.text import id_ranges, parse_id_ranges
 from lcm.data.remote import Address, explain
 from lcm.errors import BadImageError, ConfigError, DataError, LcmError, StoreDamagedError
 from lcm.paths import home, write_atomic
@@ -34,8 +35,6 @@ LOCK_NAME = "mirror.lock"  # in the store's folder
 
 MARKER, MARKER_TEXT = "README.txt", b"Contributions to an lcm service, copied by the service; do not edit.\n"
 CONTRIBUTIONS, REVOCATIONS, APPROVED = "contributions", "revocations", "approved.txt"
-PART = ".part"  # ends the name of a file that is not whole yet
-_NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)  # what drivers raise for no such object
 
 ORIGIN = "copy_of"  # file in the store's folder: the address that all in it came from
 AT_ONCE = 16  # records, and then their images, that are fetched beside one another
@@ -66,7 +65,7 @@ class Target:
         self._found = False  # whether the target was there once
 
     def put(self, name: str, data: bytes, overwrite: bool = True) -> None:
-        """Make the object `name` hold the data, never to be seen in part.
+        """Make the object `name` hold the data.
 
         Without `overwrite` an object of the same size stays, for the name says what it holds.
         """
@@ -78,25 +77,16 @@ class Target:
                     raise TargetError(f"{self.address.name}: {name} did not arrive whole")
 
     def delete(self, name: str) -> None:
-        """Remove the object `name`, and what a failed write left of it, if they are there."""
+        """Remove the object `name` if it is there."""
         with self._opened():
             self._confirm()
-            for path in (self._path(name),) if self._is_object_store else (self._path(name), self._path(name) + PART):
-                with suppress(FileNotFoundError):
-                    self._fs.rm_file(path)
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(self._path(name))
 
     def read_all(self, names: Sequence[str]) -> list[bytes | None]:
         """Return what some objects hold, None of those that are not there; at once where the driver can."""
-        with self._opened():
-            paths = [self._path(name) for name in names]
-            if self._fs.async_impl:
-                found = self._fs.cat(paths, on_error="return")
-            else:  # `cat` would take brackets in a disk's folder for a pattern
-                found = {path: self._read(path) for path in paths}
-            for one in found.values():
-                if isinstance(one, Exception) and not isinstance(one, _NOT_THERE):
-                    raise one
-            return [None if isinstance(found[path], Exception) else found[path] for path in paths]
+        with self._opened(), ThreadPoolExecutor(AT_ONCE if self._fs.async_impl else 1) as pool:
+            return list(pool.map(self._read, names))
 
     def ids(self, folder: str) -> set[int]:
         """Return the ids of the records in a folder, none where it is missing; other names there are skipped."""
@@ -138,9 +128,7 @@ class Target:
 
     @property
     def _is_object_store(self) -> bool:
-        """Whether one call writes a whole object. In fsspec such stores are asynchronous; making a folder in one may
-        make a bucket, and moving is copying.
-        """
+        """Whether there are no folders: in fsspec such stores are asynchronous; making one there may make a bucket."""
         return self._fs.async_impl or self.address.protocol == "memory"
 
     def _path(self, name: str) -> str:
@@ -153,23 +141,20 @@ class Target:
         except FileNotFoundError:
             return None
 
-    def _read(self, path: str) -> bytes | Exception:
+    def _read(self, name: str) -> bytes | None:
         try:
-            return self._fs.cat_file(path)
-        except _NOT_THERE as error:
-            return error
+            return self._fs.cat_file(self._path(name))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):  # what drivers raise for no such object
+            return None
 
     def _write(self, name: str, data: bytes) -> None:
         path = self._path(name)
-        if self._is_object_store:
-            self._fs.pipe_file(path, data)
-            return
-        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if not self._is_object_store:
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         if self.address.is_disk:
             write_atomic(Path(path), data)
         else:
-            self._fs.pipe_file(path + PART, data)
-            self._fs.mv(path + PART, path)
+            self._fs.pipe_file(path, data)
 
 
 class Mirror:
@@ -181,7 +166,6 @@ class Mirror:
         self._store, self._target = store, target
         self._approvals: str | None = None  # as they were copied last
         self._failures = 0  # in a row
-        self._failed: Entry | None = None  # what failed last; the others get a turn before it is tried again
         self._unreadable: set[Entry] = set()  # in the store; not tried again before the next start
         self._thread = threading.Thread(target=self._work, name="lcm-mirror", daemon=True)
         self._stopping, self._wake = threading.Event(), threading.Event()
@@ -203,29 +187,32 @@ class Mirror:
         return not self._thread.is_alive()
 
     def copy_due(self) -> float:
-        """Copy all that is due, until something fails; returns the seconds until the next look."""
-        entry, skipped = None, False
+        """Copy all that is due; returns the seconds until the next look.
+
+        Two failures in a row end the attempt: the target is down. One alone holds nothing up.
+        """
+        failed, in_a_row = "", 0
         try:
             for entry in self._store.to_mirror():
                 if self._stopping.is_set():
                     return 0.0
-                if entry == self._failed:
-                    skipped = True
-                elif entry not in self._unreadable:
+                try:
                     self._copy(entry)
-            entry = None
-            self._copy_approvals()
+                    in_a_row = 0
+                except TargetError as error:
+                    failed = failed or f"contribution {entry.id}: {error}"
+                    in_a_row += 1
+                    if in_a_row == 2:
+                        break
+            else:
+                self._copy_approvals()
         except Exception as error:  # whatever it is (the store is busy, the target is down), the thread must outlive it
-            pause = pause_after(self._failures)
+            failed = failed or f"contributions: {error if isinstance(error, LcmError) else explain(error)}"
+        if failed:
+            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 30))
             self._failures += 1
-            self._failed = entry
-            what = f"contribution {entry.id}" if entry else "contributions"
-            reason = str(error) if isinstance(error, LcmError) else explain(error)
-            _log.warning("mirroring %s: %s; next attempt in %.0f s", what, reason, pause)
+            _log.warning("mirroring %s; next attempt in %.0f s", failed, pause)
             return pause
-        self._failed = None
-        if skipped:
-            return 0.0
         if self._failures:
             _log.info("%s answers again", self._target.address.name)
             self._failures = 0
@@ -234,6 +221,8 @@ class Mirror:
     def _copy(self, entry: Entry) -> None:
         record = f"{json.dumps(entry.as_record(), ensure_ascii=False, sort_keys=True, indent=1)}\n"
         data = record.encode("utf-8", "backslashreplace")  # half a surrogate pair becomes the escape that JSON knows
+        if entry in self._unreadable:
+            return
         if isinstance(entry, Contribution):
             try:
                 image = self._store.read_image(entry)
@@ -273,17 +262,12 @@ class Mirror:
             (self._stopping if self._failures else self._wake).wait(pause)
 
 
-def pause_after(failures: int) -> float:
-    """Return the seconds until the next attempt; chance keeps many machines from coming back at once."""
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures, 30)) * random.uniform(0.5, 1)
-
-
 def open_mirror(url: str, store: ContributionStore) -> Mirror | None:
     """Return the mirror of a store to LCM_STORE_URL, not started; None when that is empty.
 
     Raises ConfigError for a bad address, an unknown protocol and a driver that is not installed.
     """
-    return Mirror(store, Target(Address.parse(url, "LCM_STORE_URL"))) if url else None
+    return Mirror(store, open_target(url)) if url else None
 
 
 # The way back
@@ -304,22 +288,22 @@ class Fetched:
         return len(self.damaged) > max(1, TOLERATED * (self.contributions + len(self.damaged)))
 
 
-def fetch_contributions(url: str, folder: str | Path | None = None) -> Fetched:
-    """Make the store in `folder` (`contributions` in LCM_HOME) equal the copy at LCM_STORE_URL.
-
-    Contributions keep their ids: by those a model knows what it has learned from. What is here already is not read
-    again. What is damaged there is left out; if it is here, it stays. Raises ConfigError for no address or a bad one,
-    and for a store that did not come from there; DataError where there is no copy; TargetError when it cannot be read,
-    and what was fetched until then stays.
-    """
+def open_target(url: str) -> Target:
+    """Return the target at LCM_STORE_URL; raises ConfigError for no address and for one that cannot be used."""
     if not url:
         raise ConfigError("LCM_STORE_URL is not set; give it the address that the service copies contributions to")
-    return fetch(Target(Address.parse(url, "LCM_STORE_URL")), Path(folder or home() / "contributions"))
+    return Target(Address.parse(url, "LCM_STORE_URL"))
 
 
-def fetch(target: Target, folder: Path) -> Fetched:
-    """Do the same from a target."""
-    folder = folder.expanduser().resolve()
+def fetch(target: Target, folder: str | Path | None = None) -> Fetched:
+    """Make the store in `folder` (`contributions` in LCM_HOME) equal the copy at a target.
+
+    Contributions keep their ids: by those a model knows what it has learned from. What is here already is not read
+    again. What is damaged there is left out; if it is here, it stays. Raises ConfigError for a store that did not come
+    from there; DataError where there is no copy; TargetError when it cannot be read, and what was fetched until then
+    stays.
+    """
+    folder = Path(folder or home() / "contributions").expanduser().resolve()
     target.address.refuse_folder(folder)
     if target.read_all([MARKER]) == [None]:
         raise DataError(
@@ -374,26 +358,18 @@ def _records(target: Target, kind: type[Record], ids: set[int], damaged: dict[st
         for number, name, data in zip(page, names, target.read_all(names), strict=True):
             try:
                 found.append(_parse(kind, number, data))
-            except (ValueError, RecursionError, KeyError, TypeError, AttributeError, DataError):
+            except ValueError:
                 damaged[name] = "it is not there or not whole"
         yield found
 
 
 def _parse(kind: type[Record], number: int, data: bytes | None) -> Record:
-    """Return a record; raises an error of any kind for one that is not as it was written."""
-    record = json.loads(data or b"")
-    where = record.pop("image_file")
-    found = kind(**record)
-    is_one = type(found.id) is int and found.id == number and _SHA256.fullmatch(found.image_sha256)
-    if isinstance(found, Contribution):  # its other texts are checked by ContributionStore.take
-        datetime.fromisoformat(found.received)
-        is_one = is_one and isinstance(found.caption_sent, str) and len(found.caption_sent) <= MAX_SENT
-    else:
-        datetime.fromisoformat(found.revoked)
-        clean_text(found.reason, "reason")
-    if not is_one or found.image_file != where:
+    """Return a record; raises ValueError for one that is not as it was written."""
+    one = TypeAdapter(kind).validate_json(data or b"", strict=True)
+    datetime.fromisoformat(one.received if isinstance(one, Contribution) else one.revoked)
+    if one.id != number or not _SHA256.fullmatch(one.image_sha256) or one.image_format not in SUFFIXES:
         raise ValueError
-    return found
+    return one
 
 
 def _take_approvals(target: Target, store: ContributionStore, damaged: dict[str, str]) -> None:

@@ -11,20 +11,20 @@ connection that is closed without COMMIT rolls back.
 
 import errno
 import hashlib
-import math
 import os
+import re
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from lcm.contributions.text import clean_caption, clean_language, clean_text, is_english
 from lcm.data.images import image_format, read_image, scan
@@ -33,7 +33,7 @@ from lcm.paths import cache_dir, home, sync_folder
 
 DATABASE = "contributions.sqlite"
 APPLICATION_ID = 0x6C636D31  # "lcm1"; SQLite keeps it in bytes 68 to 71 of the file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 5.0
 PRAGMAS = (
     "journal_mode = TRUNCATE",
@@ -45,8 +45,6 @@ PRAGMAS = (
 )
 CHECKED_WHOLE_BYTES = 500_000_000  # of a file: read at each opening; of a larger one all but the images, in a second
 PAGE = 1000  # rows read at once: a commit has to wait while others read
-BACKUP_PAGES = 2000  # copied at once, 8 MB
-BACKUP_PATIENCE_S = 30.0  # a write starts a backup anew; from then on writers wait for it
 DECODED_SIDE = 32  # pixels; small, for the picture is only decoded to see that it is whole
 SUFFIXES = {"jpeg": ".jpg", "png": ".png", "gif": ".gif", "webp": ".webp"}  # by the keys of headers.FORMATS
 SHARD = 3  # hexadecimal digits: 4,096 folders in exports and mirrors, each with under 10,000 of 40 million images
@@ -66,6 +64,7 @@ CREATE TABLE contributions (
     language TEXT NOT NULL,
     source TEXT NOT NULL,
     received TEXT NOT NULL,
+    file_name TEXT NOT NULL,
     approved INTEGER NOT NULL DEFAULT 0,
     mirrored INTEGER NOT NULL DEFAULT 0,
     UNIQUE (image_sha256, caption)
@@ -83,8 +82,6 @@ CREATE TABLE revocations (
 CREATE INDEX revocations_to_mirror ON revocations (id) WHERE mirrored = 0;
 """
 _SMALL_TABLES = ("sqlite_schema", "contributions", "revocations")  # all but the images
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class _WithImage:
@@ -121,12 +118,20 @@ class Contribution(_WithImage):
     language: str  # "en", "pt-br"
     source: str  # what sent it: "http", "http:NAME" of who contributed, "import"
     received: str  # UTC, ISO 8601; for people: the clock may jump, the order is that of the ids
+    file_name: str = ""  # what the sender called the image, for people; empty: nothing was said
     known: bool = False  # of what add returns: whether it was there before
+
+    table: ClassVar[str] = "contributions"
 
     @property
     def usable(self) -> bool:
         """Whether it can train already: captions in other languages wait for their translation."""
         return is_english(self.language)
+
+    @property
+    def contributor(self) -> str:
+        """The name of who sent it, empty when none was given."""
+        return self.source.partition(":")[2]
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,9 @@ class Revocation(_WithImage):
     image_format: str
     revoked: str  # UTC, ISO 8601
     reason: str
+    known: bool = False  # of what revoke returns: whether it was revoked before
+
+    table: ClassVar[str] = "revocations"
 
 
 @dataclass(frozen=True)
@@ -173,10 +181,7 @@ class ContributedImage:
         return replace(self, contributions=left) if left else None
 
 
-COLUMNS = tuple(field.name for field in fields(Contribution) if field.name != "known")
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM contributions"
-_INSERT = f"INSERT INTO contributions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_REVOCATIONS = "SELECT id, image_sha256, image_format, revoked, reason FROM revocations"
+Entry = TypeVar("Entry", Contribution, Revocation)
 
 
 class ContributionStore:
@@ -202,33 +207,33 @@ class ContributionStore:
 
     # Contributions
 
-    def add(self, image: bytes, caption: str, language: str = "en", source: str = "http") -> Contribution:
+    def add(
+        self, image: bytes, caption: str, language: str = "en", source: str = "http", file_name: str = ""
+    ) -> Contribution:
         """Keep an image with a caption; returns when both are on the disk. The same pair again is `known`.
 
-        Raises BadImageError or DataError for what cannot be kept.
+        Of `file_name` the folders are not kept. Raises BadImageError or DataError for what cannot be kept.
         """
-        draft = self._draft(image, caption, language, source)
+        draft = self._draft(image, caption, language, source, file_name)
         with self._writing() as connection:
-            query = f"{_SELECT} WHERE image_sha256 = ? AND caption = ?"
-            known = connection.execute(query, (draft.image_sha256, draft.caption)).fetchone()
-            return replace(Contribution(*known), known=True) if known else _insert(connection, draft, image)
+            pair = draft.image_sha256, draft.caption
+            known = _select(connection, Contribution, "image_sha256 = ? AND caption = ?", *pair)
+            return replace(known[0], known=True) if known else _insert_both(connection, draft, image)
 
     def get(self, number: int) -> Contribution | None:
         """Return a contribution by its id, None when it was revoked or never there."""
-        return next(iter(self._select("id = ?", number)), None)
+        return next(iter(self._find(Contribution, "id = ?", number)), None)
 
     def of_image(self, image_sha256: str) -> list[Contribution]:
         """Return the contributions of one image, in the order of arrival."""
-        return self._select("image_sha256 = ? ORDER BY id", image_sha256)
+        return self._find(Contribution, "image_sha256 = ? ORDER BY id", image_sha256)
 
     def contributions(self, after: int = 0) -> Iterator[Contribution]:
         """Yield the contributions beyond id `after` in the order of arrival.
 
         What comes or goes meanwhile may be among them.
         """
-        while page := self._select(f"id > ? ORDER BY id LIMIT {PAGE}", after):
-            yield from page
-            after = page[-1].id
+        return self._pages("TRUE", after)
 
     def state(self) -> tuple[int, int]:
         """Return the highest id that was given and how many were revoked: each change makes one of them grow."""
@@ -244,14 +249,12 @@ class ContributionStore:
         """
         with self._connection() as connection:
             query = "SELECT data FROM images WHERE image_sha256 = ?"
-            row = connection.execute(query, (contribution.image_sha256,)).fetchone()
-        if row is None:
+            (data,) = connection.execute(query, (contribution.image_sha256,)).fetchone() or (b"",)
+        if hashlib.sha256(data).hexdigest() != contribution.image_sha256:
             if self.get(contribution.id) is None:
                 raise _no_contribution(contribution.id)
-            raise _damaged(self.folder, f"the image of contribution {contribution.id} is missing")
-        if hashlib.sha256(row[0]).hexdigest() != contribution.image_sha256:
             raise _damaged(self.folder, f"the image of contribution {contribution.id} is not what was sent")
-        return row[0]
+        return data
 
     def training_images(self) -> list[ContributedImage]:
         """Return the images that can train, in the order of arrival of their first caption that can.
@@ -273,24 +276,22 @@ class ContributionStore:
     def revoke(self, number: int, reason: str) -> Revocation:
         """Take a contribution away for good, its image too unless another one uses it; a line about it stays.
 
-        Doing it again returns the same line. Raises DataError when there never was a contribution `number`.
+        Doing it again returns the same line, which is `known` then. Raises DataError when there never was a
+        contribution `number`.
         """
         with self._writing() as connection:
-            if row := connection.execute(f"{_REVOCATIONS} WHERE id = ?", (number,)).fetchone():
-                return Revocation(*row)
-            row = connection.execute(f"{_SELECT} WHERE id = ?", (number,)).fetchone()
-            if row is None:
-                raise _no_contribution(number)
-            found = Contribution(*row)
-            texts = self._now(), clean_text(reason, "reason")
-            gone = Revocation(number, found.image_sha256, found.image_format, *texts)
-            _remove(connection, gone)
-            return gone
+            for gone in _select(connection, Revocation, "id = ?", number):
+                return replace(gone, known=True)
+            for found in _select(connection, Contribution, "id = ?", number):
+                texts = self._now(), clean_text(reason, "reason")
+                gone = Revocation(number, found.image_sha256, found.image_format, *texts)
+                _remove(connection, gone)
+                return gone
+        raise _no_contribution(number)
 
     def revocations(self) -> list[Revocation]:
         """Return the lines about what was revoked, in the order of arrival."""
-        with self._connection() as connection:
-            return [Revocation(*row) for row in connection.execute(f"{_REVOCATIONS} ORDER BY id")]
+        return self._find(Revocation, "TRUE ORDER BY id")
 
     def approve(self, numbers: Iterable[int], approved: bool = True) -> None:
         """Note that a person has looked at contributions and lets them train, or not any more.
@@ -312,19 +313,13 @@ class ContributionStore:
 
     def to_mirror(self) -> Iterator[Revocation | Contribution]:
         """Yield what a mirror has not copied yet, the oldest first; what was revoked comes before all else."""
-        with self._connection() as connection:
-            gone = connection.execute(f"{_REVOCATIONS} WHERE mirrored = 0 ORDER BY id").fetchall()
-        yield from (Revocation(*row) for row in gone)
-        last = 0
-        while page := self._select(f"mirrored = 0 AND id > ? ORDER BY id LIMIT {PAGE}", last):
-            yield from page
-            last = page[-1].id
+        yield from self._find(Revocation, "mirrored = 0 ORDER BY id")
+        yield from self._pages("mirrored = 0")
 
     def set_mirrored(self, entry: Revocation | Contribution) -> None:
         """Note that a mirror has copied this; of a contribution that was revoked meanwhile, the revocation is due."""
-        table = "revocations" if isinstance(entry, Revocation) else "contributions"
         with self._writing() as connection:
-            connection.execute(f"UPDATE {table} SET mirrored = 1 WHERE id = ?", (entry.id,))
+            connection.execute(f"UPDATE {entry.table} SET mirrored = 1 WHERE id = ?", (entry.id,))
 
     def take(self, contribution: Contribution, image: bytes) -> None:
         """Keep what another store has, under its id there, if it passes the checks of `add`.
@@ -332,72 +327,54 @@ class ContributionStore:
         Raises BadImageError or DataError where it does not, where record and image do not belong together, and where
         the id or the pair is another one's here.
         """
-        texts = contribution.caption, contribution.language, contribution.source
-        sent = {"caption_sent": contribution.caption_sent, "received": contribution.received}
-        own = replace(self._draft(image, *texts), id=contribution.id, **sent)
-        if own != contribution:
+        one = contribution
+        own = self._draft(image, one.caption, one.language, one.source, one.file_name)
+        if replace(own, id=one.id, caption_sent=one.caption_sent, received=one.received) != one:
             raise DataError("its record is not what the image and the caption give")
         with self._writing() as connection:
-            query = """SELECT 1 FROM contributions WHERE image_sha256 = :image_sha256 AND caption = :caption
-                       UNION ALL SELECT 1 FROM contributions WHERE id = :id
-                       UNION ALL SELECT 1 FROM revocations WHERE id = :id"""
-            if connection.execute(query, asdict(own)).fetchone():
-                raise DataError("its number, or image and caption, are those of another contribution")
-            _insert(connection, own, image)
+            try:
+                if _select(connection, Revocation, "id = ?", one.id):
+                    raise sqlite3.IntegrityError
+                _insert_both(connection, one, image)
+            except sqlite3.IntegrityError as error:
+                raise DataError("its number, or image and caption, are those of another contribution") from error
 
     def take_revocation(self, gone: Revocation) -> bool:
         """Revoke what another store has revoked, or keep its line alone; returns whether it was a contribution here."""
         with self._writing() as connection:
             return _remove(connection, gone)
 
-    def backup(self, file: str | Path) -> int:
-        """Copy the store to one file while others may write; returns how many contributions the copy holds.
+    def backup(self, file: str | Path, replace_it: bool = False) -> int:
+        """Copy the store to one file; returns how many contributions it holds. Others may read; who writes waits.
 
-        An earlier backup there is replaced once the new one is whole. To restore, stop the service and copy the file
-        back in the place of the store's. Raises ConfigError for a file that is no backup, or in the store's folder.
+        To restore, stop the service and copy the file in the place of the store's. Raises ConfigError for a file in the
+        store's folder, and for one that is there already, unless it is to be replaced.
         """
         target = Path(file).expanduser().resolve()
         if target.is_relative_to(self.folder):
             raise ConfigError(f"{target} is in the store's own folder; choose another one")
-        if target.exists() and not (target.is_file() and _is_store(target)):
-            raise ConfigError(f"{target} is there and is no backup; choose another file")
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-        with store_errors(target.parent):
-            try:
-                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-                with self._connection() as source, closing(sqlite3.connect(temporary)) as copy:
-                    _copy_pages(source, copy)
-                    (count,) = copy.execute("SELECT count(*) FROM contributions").fetchone()
-                temporary.replace(target)
-                sync_folder(target.parent)
-            except StoreFullError as error:  # which names the store's folder
-                raise StoreFullError(f"no space is left for {target}") from error
-            finally:
-                temporary.unlink(missing_ok=True)
-        return count
+        if target.exists() and not replace_it:
+            raise ConfigError(f"{target} is there already; choose another file, or give --replace")
+        try:
+            with store_errors(target.parent), _new_database(target) as copy:
+                with self._connection() as source:
+                    source.backup(copy)
+                return copy.execute("SELECT count(*) FROM contributions").fetchone()[0]
+        except StoreFullError as error:  # which names the store's folder
+            raise StoreFullError(f"no space is left for {target}") from error
 
     # The file
 
     def _create(self) -> None:
-        """Make the file whole under another name first: an empty one is then always a damaged one."""
+        """Make the file; an empty one is always a damaged one."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.folder / f".{DATABASE}.tmp"
-        try:
-            with FileLock(self.folder / f".{DATABASE}.lock", timeout=BUSY_TIMEOUT_S):
-                if self.path.exists():  # another process has just made it
-                    return
-                temporary.unlink(missing_ok=True)  # left by a kill
-                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-                with closing(sqlite3.connect(temporary)) as connection:
-                    connection.executescript(
-                        f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
-                        f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
-                    )
-                temporary.replace(self.path)
-                sync_folder(self.folder)
-                sync_folder(self.folder.parent)
-        except Timeout as error:
-            raise _busy(self.folder) from error
+        with FileLock(self.folder / f".{DATABASE}.lock"):
+            if self.path.exists():  # another process has just made it
+                return
+            with _new_database(self.path) as connection:
+                numbers = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
+                connection.executescript(f"BEGIN; {SCHEMA} {numbers}; COMMIT")
+        sync_folder(self.folder.parent)
 
     def _check(self) -> None:
         """Raise StoreDamagedError unless the file is what was written, StoreError when it cannot be written."""
@@ -407,10 +384,10 @@ class ContributionStore:
             )
             if application != APPLICATION_ID:
                 raise _damaged(self.folder, "its file is empty, or another program's")
-            if version > SCHEMA_VERSION:
+            if version != SCHEMA_VERSION:
                 raise StoreError(
-                    f"the contribution store {self.folder} was made by a newer lcm (version {version} of its tables; "
-                    f"this one knows {SCHEMA_VERSION}); update lcm"
+                    f"the contribution store {self.folder} was made by another version of lcm (its tables are version "
+                    f"{version}; this one knows {SCHEMA_VERSION}); export it with that lcm, and import it with this one"
                 )
             is_small = self.path.stat().st_size <= CHECKED_WHOLE_BYTES
             for what in (1,) if is_small else _SMALL_TABLES:  # a number is the most errors, a name one table alone
@@ -447,17 +424,24 @@ class ContributionStore:
         finally:
             self._turn.release()
 
-    def _select(self, condition: str, value: int | str) -> list[Contribution]:
+    def _find(self, kind: type[Entry], condition: str, *values: int | str) -> list[Entry]:
         with self._connection() as connection:
-            return [Contribution(*row) for row in connection.execute(f"{_SELECT} WHERE {condition}", (value,))]
+            return _select(connection, kind, condition, *values)
 
-    def _draft(self, image: bytes, caption: str, language: str, source: str) -> Contribution:
+    def _pages(self, condition: str, after: int = 0) -> Iterator[Contribution]:
+        while page := self._find(Contribution, f"{condition} AND id > ? ORDER BY id LIMIT {PAGE}", after):
+            yield from page
+            after = page[-1].id
+
+    def _draft(self, image: bytes, caption: str, language: str, source: str, file_name: str) -> Contribution:
         """Return what is to be kept, without its id; decodes the whole image."""
         texts = clean_caption(caption), caption, clean_language(language), clean_text(source, "source")
+        file_name = re.split(r"[/\\]", file_name)[-1]
+        file_name = clean_text(file_name, "file name") if file_name else ""
         read_image(image, DECODED_SIDE)
-        name = image_format(image)
-        width, height = scan(image, name).sides
-        return Contribution(0, hashlib.sha256(image).hexdigest(), len(image), name, width, height, *texts, self._now())
+        kind = image_format(image)
+        known = hashlib.sha256(image).hexdigest(), len(image), kind, *scan(image, kind).sides
+        return Contribution(0, *known, *texts, self._now(), file_name)
 
     def _cache(self, contribution: Contribution) -> Path:
         """Return the file of an image in the cache, written if it is not there; none when the image cannot be read."""
@@ -467,7 +451,7 @@ class ContributionStore:
                 data = self.read_image(contribution)
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-                temporary.write_bytes(data)
+                temporary.write_bytes(data)  # not synced: what a power cut spoils has another size, and is made anew
                 temporary.replace(path)
         return path
 
@@ -475,24 +459,52 @@ class ContributionStore:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
 
 
-def _insert(connection: sqlite3.Connection, contribution: Contribution, image: bytes) -> Contribution:
-    """Add the rows of a contribution, without an id under the next one, which is above all that were ever given."""
+def columns(kind: type[Contribution | Revocation]) -> str:
+    """Return the columns of a table, as SQL names them, in the order of the fields."""
+    return ", ".join(field.name for field in fields(kind) if field.name != "known")
+
+
+def _select(connection: sqlite3.Connection, kind: type[Entry], condition: str, *values: int | str) -> list[Entry]:
+    query = f"SELECT {columns(kind)} FROM {kind.table} WHERE {condition}"
+    return [kind(*row) for row in connection.execute(query, values)]
+
+
+def _insert(connection: sqlite3.Connection, entry: Contribution | Revocation) -> int:
+    """Add a row and return its id; without an id it gets the next one, above all that were ever given."""
+    names = columns(type(entry))
+    marks = ", ".join(f":{name}" for name in names.split(", "))
+    values = asdict(entry) | {"id": entry.id or None}
+    return connection.execute(f"INSERT INTO {entry.table} ({names}) VALUES ({marks})", values).lastrowid
+
+
+def _insert_both(connection: sqlite3.Connection, contribution: Contribution, image: bytes) -> Contribution:
     connection.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (contribution.image_sha256, image))
-    number, *values, _known = astuple(contribution)
-    return replace(contribution, id=connection.execute(_INSERT, (number or None, *values)).lastrowid)
+    return replace(contribution, id=_insert(connection, contribution))
 
 
 def _remove(connection: sqlite3.Connection, gone: Revocation) -> bool:
     """Put a line in the place of a contribution; returns whether there was one."""
     was_there = connection.execute("DELETE FROM contributions WHERE id = ?", (gone.id,)).rowcount > 0
-    connection.execute(
-        "INSERT OR IGNORE INTO revocations (id, image_sha256, image_format, revoked, reason) VALUES (?, ?, ?, ?, ?)",
-        astuple(gone),
-    )
+    if not _select(connection, Revocation, "id = ?", gone.id):
+        _insert(connection, gone)
     unused = "NOT EXISTS (SELECT 1 FROM contributions c WHERE c.image_sha256 = images.image_sha256)"
     if connection.execute(f"DELETE FROM images WHERE image_sha256 = ? AND {unused}", (gone.image_sha256,)).rowcount:
         _uncache(gone)
     return was_there
+
+
+@contextmanager
+def _new_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection to a file that only its owner may read, and that is at `path` once it is whole."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with closing(sqlite3.connect(temporary)) as connection:
+            yield connection
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _cached_file(image: Contribution | Revocation) -> Path:
@@ -502,27 +514,6 @@ def _cached_file(image: Contribution | Revocation) -> Path:
 def _uncache(gone: Revocation) -> None:
     with suppress(OSError):  # the next training tries again
         _cached_file(gone).unlink(missing_ok=True)
-
-
-def _is_store(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(72)[68:] == APPLICATION_ID.to_bytes(4, "big")
-
-
-def _copy_pages(source: sqlite3.Connection, copy: sqlite3.Connection) -> None:
-    """Copy a database in steps, between which others may write; a write starts it anew, so patience has an end."""
-    deadline, before = time.monotonic() + BACKUP_PATIENCE_S, math.inf
-
-    def progress(_status: int, remaining: int, _total: int) -> None:
-        nonlocal before
-        if remaining > before and time.monotonic() > deadline:
-            raise TimeoutError
-        before = remaining
-
-    try:
-        source.backup(copy, pages=BACKUP_PAGES, progress=progress, sleep=0.01)
-    except TimeoutError:
-        source.backup(copy)  # in one step, for which writers wait
 
 
 # What the errors of the disk and of SQLite mean. The messages name folders: they are for logs and terminals.
@@ -535,29 +526,22 @@ def store_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.errno in _FULL:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StoreFullError(f"no space is left for {folder} ({reason})") from error
-        if error.errno in _READ_ONLY:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(f"{folder} cannot be written ({reason}); check who owns it") from error
         raise StoreError(f"{folder} cannot be used ({reason})") from error
     except sqlite3.Error as error:
-        raise _explain(error, folder) from error
-
-
-def _explain(error: sqlite3.Error, folder: Path) -> Exception:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None or code & 0xFF == sqlite3.SQLITE_CONSTRAINT:
-        return error  # only a mistake of ours can cause it
-    match code & 0xFF:  # the higher bits say more than is needed
-        case sqlite3.SQLITE_FULL:
-            return StoreFullError(f"no space is left for {folder} ({error})")
-        case sqlite3.SQLITE_BUSY:
-            return _busy(folder)
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return _damaged(folder, str(error))
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return StoreError(f"{folder} cannot be written; check who owns it")
-    return StoreError(f"{folder} cannot be used ({error})")
+        match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the higher bits say more than is needed
+            case sqlite3.SQLITE_FULL:
+                raise StoreFullError(f"no space is left for {folder} ({error})") from error
+            case sqlite3.SQLITE_BUSY:
+                raise _busy(folder) from error
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+                raise _damaged(folder, str(error)) from error
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+                raise StoreError(f"{folder} cannot be written; check who owns it") from error
+        raise StoreError(f"{folder} cannot be used ({error})") from error
 
 
 def _busy(folder: Path) -> StoreBusyError:

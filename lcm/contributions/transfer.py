@@ -143,8 +143,8 @@ def import_contributions(
                 raise DataError(f"the line has {len(cells)} columns; it needs {len(columns)}: {', '.join(columns)}")
             pair = dict(zip(columns, cells, strict=True))
             image = _read_image(root, pair["image"].strip())
-            language = pair.get("language", ENGLISH)
-            contribution = store.add(image, from_cell(pair["caption"].strip()), language, source="import")
+            caption, language = from_cell(pair["caption"].strip()), pair.get("language", ENGLISH)
+            contribution = store.add(image, caption, language, source="import", file_name=pair["image"].strip())
         except (BadImageError, DataError) as error:
             refused.append(Refusal(number, cells[0], str(error)))
         else:

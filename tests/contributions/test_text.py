@@ -21,42 +21,37 @@ from lcm.errors import ConfigError, DataError
 ZWJ, ZWNJ, VS15, VS16 = "\u200d", "\u200c", "\ufe0e", "\ufe0f"
 
 
+SILENT = [
+    *("", " ", "\t\n", "\u00a0\u3000", "\u2028"),  # blanks
+    *("\u200b", "\ufeff\u2060", ZWJ + ZWNJ, "\u00ad", "\u3164\u115f", "\U000e0067\U000e007f", VS16),  # invisible
+    *("\u202e", "\u2066\u2069", "\u200e"),  # bidi controls
+    *("\x00", "\x1b\x07\x7f", "\x80\x9f"),  # controls
+    *("...", "?!", "--", '"', "\u0301", "\u2800"),  # nothing that says anything
+]
+LONG = ["a" * 1_000_000, "a " * 500_000, "a" + "\u0301" * MAX_SENT, "a" + "\u200b" * MAX_SENT]
+
+
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "message"),
     [
-        *("", " ", "\t\n", "\u00a0\u3000", "\u2028"),  # blanks
-        *("\u200b", "\ufeff\u2060", ZWJ + ZWNJ, "\u00ad", "\u3164\u115f", "\U000e0067\U000e007f", VS16),  # invisible
-        *("\u202e", "\u2066\u2069", "\u200e"),  # bidi controls
-        *("\x00", "\x1b\x07\x7f", "\x80\x9f"),  # controls
-        *("...", "?!", "--", '"', "\u0301", "\u2800"),  # nothing that says anything
+        *((one, "holds no letter, digit or symbol") for one in SILENT),
+        *((one, "must be text; received") for one in (None, 1, True, [], {}, b"a dog")),
+        *((one, "shorten it") for one in LONG),
+        *((one, "lone surrogate") for one in ("\ud800", "a dog \udfff", "\udc36\ud83d")),
     ],
+    ids=lambda value: ascii(value)[:30],
 )
-def test_f04_a_caption_that_says_nothing_is_an_error(sent):
-    with pytest.raises(DataError, match="the caption holds no letter, digit or symbol"):
+def test_f04_f05_f08_what_is_no_caption_is_an_error_that_does_not_repeat_it(sent, message):
+    with pytest.raises(DataError, match=f"^the caption .*{message}") as error:
         clean_caption(sent)
-
-
-@pytest.mark.parametrize("sent", [None, 1, 1.5, True, [], {}, b"a dog"])
-def test_f04_a_caption_that_is_no_text_is_an_error(sent):
-    with pytest.raises(DataError, match=f"the caption must be text; received {type(sent).__name__}"):
-        clean_caption(sent)
+    assert len(str(error.value)) < 100
 
 
 def test_f05_the_limit_counts_what_is_kept():
-    assert clean_caption("a" * MAX_CHARACTERS) == "a" * MAX_CHARACTERS
     assert clean_caption(f"  {'a' * MAX_CHARACTERS}\u200b\n") == "a" * MAX_CHARACTERS
     assert clean_caption("🐕" * MAX_CHARACTERS) == "🐕" * MAX_CHARACTERS
     with pytest.raises(DataError, match="the caption has 1,001 characters; 1 to 1,000 are kept: shorten it"):
         clean_caption("a" * (MAX_CHARACTERS + 1))
-
-
-@pytest.mark.parametrize(
-    "sent", ["a" * 1_000_000, "a " * 500_000, "a" + "\u0301" * MAX_SENT, "a" + "\u200b" * MAX_SENT]
-)
-def test_f05_a_text_without_end_is_an_error_that_does_not_repeat_it(sent):
-    with pytest.raises(DataError, match="shorten it") as error:
-        clean_caption(sent)
-    assert len(str(error.value)) < 100
 
 
 @pytest.mark.parametrize(
@@ -66,27 +61,12 @@ def test_f06_every_white_space_becomes_one_space(blank):
     assert clean_caption(f"{blank}a dog{blank}runs{blank}{blank}fast{blank}") == "a dog runs fast"
 
 
-@pytest.mark.parametrize("sent", ["\ud800", "a dog \udfff", "\udc36\ud83d"])
-def test_f08_half_a_character_is_an_error(sent):
-    with pytest.raises(DataError, match="lone surrogate"):
-        clean_caption(sent)
-
-
 @pytest.mark.parametrize(
     "sent",
     [
         *("🐕", "👩🏽‍❤️‍👨 in love", "👨‍👩‍👧‍👦", "🏳️‍🌈", "#️⃣", "1️⃣ dog", "❤️", "❤︎", "🇮🇳", "‼️"),
-        *(
-            "می‌خواهم سگ را ببینم",
-            "كلب يركض",
-            "כלב רץ",
-            "一只狗在跑",
-            "犬が走る",
-            "개가 달린다",
-            "สุนัขวิ่ง",
-            "श्री क्‍ष",
-            "ශ්‍රී",
-        ),
+        *("می‌خواهم سگ را ببینم", "كلب يركض", "כלב רץ", "一只狗在跑", "犬が走る", "개가 달린다", "สุนัขวิ่ง"),
+        *("श्री क्‍ष", "ශ්‍රී"),
         *("葛󠄀", "x\u0336y", "crème brûlée", "straße", "İstanbul", "½ ² №"),
     ],
 )
@@ -169,17 +149,15 @@ def test_f14_every_character_gives_text_that_sqlite_gives_back():
         assert connection.execute("SELECT ?, length(?)", (caption, caption)).fetchone() == (caption, len(caption))
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"),
-    [("en", "en"), ("EN", "en"), ("pt-BR", "pt-br"), ("en_GB", "en-gb"), (" de ", "de"), ("zh-Hant-TW", "zh-hant-tw")],
-)
-def test_languages_are_written_one_way(sent, code):
-    assert clean_language(sent) == code
+def test_languages_are_written_one_way():
+    sent = ("en", "EN", "pt-BR", "en_GB", " de ", "zh-Hant-TW")
+    assert [clean_language(one) for one in sent] == ["en", "en", "pt-br", "en-gb", "de", "zh-hant-tw"]
 
 
-@pytest.mark.parametrize(
-    "sent", ["", "e", "english language", "en;", "../en", "e\x00n", "日本", "en-" + "a" * 99, None, 1, "x" * 10**6]
-)
+NO_LANGUAGES = ["", "e", "english language", "en;", "../en", "e\x00n", "日本", "en-" + "a" * 99, None, 1, "x" * 10**6]
+
+
+@pytest.mark.parametrize("sent", NO_LANGUAGES, ids=lambda value: ascii(value)[:30])
 def test_a_language_that_is_none_is_an_error(sent):
     with pytest.raises(DataError, match=r"received the language .*; send a code such as 'en' or 'pt-br'") as error:
         clean_language(sent)

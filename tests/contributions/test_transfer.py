@@ -38,16 +38,12 @@ def pairs(store: ContributionStore) -> set[tuple[bytes, str, str]]:
 # Cells
 
 
-@pytest.mark.parametrize("caption", ["=1", "+1", "-1", "@x", '"x', "'=1", "''\"x", "＝1", "＋1", "－1", "＠x"])
-def test_f13_no_cell_begins_like_a_formula(caption):
-    assert to_cell(caption) == f"'{caption}"
-
-
-def test_f13_reading_a_cell_gives_back_the_caption():
+def test_f13_no_cell_begins_like_a_formula_and_reading_it_gives_back_the_caption():
+    for caption in ("=1", "+1", "-1", "@x", '"x', "'=1", "''\"x", "＝1", "＋1", "－1", "＠x"):
+        assert to_cell(caption) == f"'{caption}"
     parts = ["'", "=", '"', "a", "＠", " "]
     captions = [a + b + c + d for a in ["", *parts] for b in ["", *parts] for c in ["", *parts] for d in parts]
     assert [from_cell(to_cell(caption)) for caption in captions] == captions
-    assert len({to_cell(caption) for caption in captions}) == len(set(captions))
 
 
 # Exports
@@ -87,13 +83,6 @@ def test_f06_f13_each_pair_is_one_line_of_as_many_columns_as_the_header(store, t
             assert standardise(caption) == standardise(from_cell(caption))
 
 
-def test_h16_an_export_again_is_the_same_to_the_byte(filled, tmp_path):
-    for folder in ("one", "two", "one"):
-        export_contributions(filled, tmp_path / folder)
-    before = files_of(tmp_path / "one")
-    assert before == files_of(tmp_path / "two")
-
-
 @pytest.mark.parametrize("steps", range(0, 14, 3))
 def test_h16_an_export_that_was_cut_short_is_completed(steps, filled, tmp_path, monkeypatch):
     export_contributions(filled, tmp_path / "whole")
@@ -111,7 +100,9 @@ def test_h16_an_export_that_was_cut_short_is_completed(steps, filled, tmp_path, 
     (tmp_path / "export" / ".captions.tsv.0123456789abcdef.tmp").write_bytes(b"left by a kill")
     export_contributions(filled, tmp_path / "export")
     (tmp_path / "export" / ".captions.tsv.0123456789abcdef.tmp").unlink()
-    assert files_of(tmp_path / "export") == files_of(tmp_path / "whole")
+    for _ in range(2):  # and once more, which changes nothing
+        assert files_of(tmp_path / "export") == files_of(tmp_path / "whole")
+        export_contributions(filled, tmp_path / "export")
 
 
 def test_h17_what_was_revoked_leaves_the_export_too(filled, tmp_path):
@@ -161,31 +152,16 @@ def write_folder(folder: Path, lines: list[str]) -> Path:
 
 
 def test_an_import_goes_through_the_same_door(store, tmp_path):
-    lines = [
-        "0.jpg\tA dog",
-        "1.jpg\t A  cat ",
-        "",
-        "1.jpg\tA cat",
-        "2.jpg\t'=1",
-        "3.jpg\t\u200b",
-        "4.jpg\t" + "a" * 1001,
-    ]
-    lines += [
-        "5.jpg\tmissing",
-        "../captions.tsv\tx",
-        "/etc/passwd\tx",
-        "1.jpg",
-        "1.jpg\ta\tb",
-        "captions.tsv\tx",
-        "\tx",
-        "a\x00.jpg\tx",
-    ]
+    long = "a" * 1001
+    lines = ["0.jpg\tA dog", "1.jpg\t A  cat ", "", "1.jpg\tA cat", "2.jpg\t'=1", "3.jpg\t\u200b", f"4.jpg\t{long}"]
+    lines += ["5.jpg\tmissing", "../captions.tsv\tx", "/etc/passwd\tx", "1.jpg", "1.jpg\ta\tb", "captions.tsv\tx"]
+    lines += ["\tx", "a\x00.jpg\tx"]
     found = import_contributions(store, write_folder(tmp_path / "plain", lines))
     assert (found.added, found.known) == (3, 1)
-    assert [(one.image_format, one.caption, one.source) for one in store.contributions()] == [
-        ("jpeg", "A dog", "import"),
-        ("png", "A cat", "import"),
-        ("png", "=1", "import"),
+    assert [(one.image_format, one.caption, one.source, one.file_name) for one in store.contributions()] == [
+        ("jpeg", "A dog", "import", "0.jpg"),
+        ("png", "A cat", "import", "1.jpg"),
+        ("png", "=1", "import", "2.jpg"),
     ]
     reasons = {refusal.line: (refusal.image, refusal.reason) for refusal in found.refused}
     assert {line: image for line, (image, _) in reasons.items()} == {

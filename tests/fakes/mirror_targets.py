@@ -11,7 +11,7 @@ from lcm.contributions.mirror import APPROVED, MARKER, Mirror, Target
 from lcm.contributions.store import ContributionStore
 from lcm.data.remote import Address
 
-METHODS = ("info", "exists", "makedirs", "pipe_file", "cat_file", "mv", "rm_file", "ls")
+METHODS = ("info", "exists", "makedirs", "pipe_file", "cat_file", "rm_file", "ls")
 Fault = Callable[[Any, str, str, Any], None]  # (file system, method, path, second argument); raises, waits or spoils
 
 
@@ -19,8 +19,6 @@ def faulty(base: type) -> type:
     """Return the file system with a place for a fault, met before each operation, and a list of operations."""
 
     def guarded(name: str) -> Callable:
-        inherited = getattr(base, name)
-
         def method(self, path, *args, **options):
             self.calls.append((name, path))
             if self.fault:
@@ -29,12 +27,12 @@ def faulty(base: type) -> type:
                     fault(self, name, path, args[0] if args else None)
                 finally:
                     self.fault = fault
-            return inherited(self, path, *args, **options)
+            return getattr(base, name)(self, path, *args, **options)
 
         return method
 
     def start(self, **options):
-        base.__init__(self, **options)
+        base.__init__(self, skip_instance_cache=True, **options)
         self.fault, self.calls = None, []
 
     return type(f"Faulty{base.__name__}", (base,), {name: guarded(name) for name in METHODS} | {"__init__": start})
@@ -43,20 +41,14 @@ def faulty(base: type) -> type:
 FaultyMemory, FaultyDisk = faulty(MemoryFileSystem), faulty(LocalFileSystem)
 
 
-def down(*_: Any) -> None:
-    raise ConnectionError("Cannot connect to host store.example:443")
+def fails(error: OSError) -> Fault:
+    def fault(*_: Any) -> None:
+        raise error
+
+    return fault
 
 
-def forbidden(*_: Any) -> None:
-    raise PermissionError("403 Server failed to authenticate the request")
-
-
-def broken(*_: Any) -> None:
-    raise OSError("500 Internal Server Error\nRequestId:42")
-
-
-def no_bucket(*_: Any) -> None:
-    raise FileNotFoundError("The specified bucket does not exist")
+down = fails(ConnectionError("Cannot connect to host store.example:443"))
 
 
 def reset(fs: Any, name: str, path: str, value: Any) -> None:
@@ -76,13 +68,20 @@ def cut(fs: Any, name: str, path: str, _: Any) -> None:
             file.write(data[: len(data) // 2])
 
 
-FAULTS = (down, forbidden, broken, no_bucket, reset, cut)
+FAULTS = (
+    down,
+    fails(PermissionError("403 Server failed to authenticate the request")),
+    fails(OSError("500 Internal Server Error\nRequestId:42")),
+    fails(FileNotFoundError("The specified bucket does not exist")),
+    reset,
+    cut,
+)
 
 
 def make_target(root: Path, kind: str = "memory") -> Target:
     """Return a target whose file system, `target.fs`, has a place for a fault.
 
-    "remote" is a driver of files that is no disk of this machine, as sftp's: it writes by another name.
+    "remote" is a driver of files that is no disk of this machine, as sftp's: what breaks off there is seen by its size.
     """
     if kind == "memory":
         fs, place, url = FaultyMemory(global_store=False, skip_instance_cache=True), "/bucket", "memory://bucket"
