@@ -71,11 +71,11 @@ def list_failures(failures: Sequence[Failure]) -> list[str]:
 
 def list_left_out(listing: Listing) -> list[str]:
     """Return lines on what of the folders may be an image and was not taken: how many, the first names, what next."""
-    suffixes = ", ".join(IMAGE_SUFFIXES)
-    files = f"make them {suffixes}; what is such an image by another name can be given by its own path"
+    endings = f"names that do not end in {', '.join(IMAGE_SUFFIXES)}"
+    files = f"{endings}: convert them, or give images without a suffix by their own paths"
     folders = "add --recursive, or give them by their own paths"
-    both = ("files", listing.other_files, files), ("sub-folders with images", listing.sub_folders, folders)
-    return [f"{what} left out: {len(names)} ({escape(shorten(names))}); {way}" for what, names, way in both if names]
+    both = ("files", listing.other_files, files), ("sub-folders", listing.sub_folders, folders)
+    return [f"{what} left out: {len(names)} ({escape(shorten(names))}); {why}" for what, names, why in both if names]
 
 
 def check_labels(captioner: Captioner, labels: Sequence[str]) -> str:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 SHOWN_METRICS = ("cider", "bleu_4", "meteor", "rouge_l", "wer", "wer_best", "images")  # after a run
 TAGS_SHOWN = 5  # of an image, in what is printed for people
 PATH = click.Path(path_type=Path)
-PROGRESS = {  # of bars: a log gets the line at the end, and one a minute before it; no empty bar, which a delay of 0 shows
+BARS = {  # of progress, by whether stderr is a terminal; any delay above 0 leaves out the empty bar at the start
     True: {"TQDM_MININTERVAL": "1"},
-    False: {"TQDM_MININTERVAL": "60", "TQDM_DELAY": "1e-9"},
+    False: {"TQDM_MININTERVAL": "60", "TQDM_DELAY": "1e-9"},  # a log: the line at the end, and one a minute before it
 }
 
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's has not
             stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is an escape
-    for name, value in PROGRESS[sys.stderr.isatty()].items():  # tqdm reads them when it is imported, in notebooks too
+    for name, value in BARS[sys.stderr.isatty()].items():  # tqdm reads them when it is imported, in notebooks too
         os.environ.setdefault(name, value)
     try:
         return lcm.main(arguments, prog_name="lcm", standalone_mode=False) or 0
