@@ -129,7 +129,14 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
     metrics = folder.read_metrics()
     for name in filter(metrics.__contains__, SHOWN_METRICS):
         value = metrics[name]
-        _say(f"{name:>10}  {value:.3f}" if isinstance(value, float) else f"{name:>10}  {value}")
+        shown = (
+            metrics.get(f"{name}_reason", "not measured")
+            if value is None
+            else f"{value:.3f}"
+            if isinstance(value, float)
+            else value
+        )
+        _say(f"{name:>10}  {shown}")
     if "gate_reason" in metrics:
         _say(f"{'gate':>10}  {metrics['gate_reason']}")
     _say(f"Notebooks, HTML, figures and metrics.json{', bundle' * folder.bundle.is_dir()}: {folder.path}")
