@@ -129,13 +129,9 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
     metrics = folder.read_metrics()
     for name in filter(metrics.__contains__, SHOWN_METRICS):
         value = metrics[name]
-        shown = (
-            metrics.get(f"{name}_reason", "not measured")
-            if value is None
-            else f"{value:.3f}"
-            if isinstance(value, float)
-            else value
-        )
+        shown = f"{value:.3f}" if isinstance(value, float) else value
+        if value is None:
+            shown = metrics.get(f"{name}_reason", "not measured")
         _say(f"{name:>10}  {shown}")
     if "gate_reason" in metrics:
         _say(f"{'gate':>10}  {metrics['gate_reason']}")

@@ -67,7 +67,7 @@ class Listing:
     images: list[str]  # paths, with "/" on every system
     problems: list[Problem]
     other_files: list[str]  # of the folders; hidden ones and those BESIDE_IMAGES are not counted
-    sub_folders: list[str]  # that were not entered, and hold images or other files
+    sub_folders: list[str]  # that were not entered, and hold images or other files, or cannot be read
 
 
 def list_images(paths: Iterable[str | Path], recursive: bool = False) -> Listing:
@@ -117,9 +117,10 @@ def _missing(given: str) -> str:
 
 
 def _holds_more(folder: str, known: Collection[str]) -> bool:
-    """Whether a folder, or one inside it, holds what may be an image and is not known."""
-    files = (file for file in _walk(folder, True, [], []) if not file.lower().endswith(BESIDE_IMAGES))
-    return any(os.path.realpath(file) not in known for file in files)
+    """Whether a folder, or one inside it, holds what may be an image and is not known, or cannot be read."""
+    unreadable: list[Problem] = []
+    files = (file for file in _walk(folder, True, unreadable, []) if not file.lower().endswith(BESIDE_IMAGES))
+    return any(os.path.realpath(file) not in known for file in files) or bool(unreadable)
 
 
 def _walk(folder: str, recursive: bool, problems: list[Problem], closed: list[str]) -> Iterator[str]:

@@ -72,6 +72,11 @@ def test_a_folder_without_images_and_one_that_cannot_be_read_are_named(photos, m
     assert listing.problems == [
         (f"{photos}/sub", "the folder cannot be read (Permission denied); check its permissions")
     ]
+    assert list_images([photos / "sub"]).problems
+    (photos / "sub" / "c.gif").unlink()
+    (photos / "sub" / "d.webp").unlink()
+    (photos / "sub" / "x" / "e.jpeg").unlink()
+    assert list_images([photos]).sub_folders == [f"{photos}/sub", f"{photos}/z"]
     (photos / "empty").mkdir()
     reason = "the folder holds no image, nothing that ends in .jpg, .jpeg, .png, .gif, .webp"
     assert list_images(["photos/empty"]).problems == [("photos/empty", reason)]
