@@ -57,7 +57,7 @@ def calibrate(
     signal = np.asarray(mean_log_probs, np.float64)
     right = np.array([is_right(caption, its) for caption, its in zip(captions, references, strict=True)], bool)
     scaler = fit_platt_scaler(signal, right) if captions else None
-    confidences = [scaler.confidence(each) for each in signal] if scaler else []
+    confidences = list(map(scaler.confidence_in, captions, mean_log_probs)) if scaler else []
     share = float(right.mean()) if captions else None
     if len(captions) < 2:
         why = f"needs two captions, one to fit on and one to measure; there are {len(captions)}"

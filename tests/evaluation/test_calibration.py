@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lcm.captioning.description import PlattScaler
+from lcm.captioning.description import BROKEN_CONFIDENCE, PlattScaler
 from lcm.evaluation.calibration import Bin, calibrate, fit_platt_scaler, is_right, measure_reliability
 
 
@@ -133,6 +133,7 @@ def test_captions_are_compared_with_their_own_references():
     assert found.confidences == [found.scaler.confidence(each) for each in mean_log_probs]
     expected = {"captions_right": 4 / 6, "confidence_ece": found.ece, "confidence_auc": found.auc}
     assert found.as_metrics() == expected
+    assert calibrate(["a dog in a"], [["a dog"]], [-1.0]).confidences == [BROKEN_CONFIDENCE], "as the captioner says it"
 
 
 @pytest.mark.parametrize(("captions", "share"), [([], None), (["a dog"], 1.0)])

@@ -1,6 +1,7 @@
 """Degeneration of captions, each sign counted by hand."""
 
-from lcm.evaluation.metrics import BAD_ENDINGS, Degeneration, degeneration_of_people, measure_degeneration
+from lcm.data.text import BAD_ENDINGS
+from lcm.evaluation.metrics import Degeneration, degeneration_of_people, measure_degeneration
 
 NAMES = ("bad_endings", "repeated_words", "most_frequent_caption")
 
