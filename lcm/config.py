@@ -86,7 +86,7 @@ class PrepareConfig(Params):
     start_from: str = param("", "current, or a bundle's folder: the model that training resumes; empty: from scratch")
     approved: str = param("", "numbers of contributions that a person has looked at, as 3,7-9, or all")
     text_share: float = param(0.05, "of the new contributions that one caption text may have", "0 to 1")
-    contributor_share: float = param(0.5, "of the new contributions that one named contributor may have", "0 to 1")
+    contributor_share: float = param(0.5, "of the new ones that one of three or more contributors may have", "0 to 1")
     misfit_share: float = param(0.02, "a caption that fits worse than all but this share is a misfit", "0 to 1")
 
 

@@ -211,9 +211,12 @@ class ReadReport:
         return {name: len(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     def __str__(self) -> str:
-        lines = [f"{name}: {value}" for name, value in self.as_metrics().items()]
-        lists = {name: value for name, value in vars(self).items() if value and isinstance(value, tuple)}
-        lines += [f"  {name.replace('_', ' ')}: {shorten(names)}" for name, names in lists.items()]
+        lines = [f"{self.captions_file} ({self.captions_format}): {self.rows} rows; splits: {self.split_rule}"]
+        for name, value in vars(self).items():
+            if isinstance(value, tuple) and value:
+                lines.append(f"{name.replace('_', ' ')}: {len(value)} ({shorten(value)})")
+            elif isinstance(value, int) and value and name != "rows":
+                lines.append(f"{name.replace('_', ' ')}: {value}")
         return "\n".join(lines)
 
 

@@ -325,7 +325,7 @@ def caption_and_time(connection: Connection, name: str, spec: str, photos: list[
         answers = captioner.describe_many(known, samples=0, workers=0)
         captions = [
             "" if isinstance(answer, BadImageError) else answer.caption
-            for _, answer in tqdm(answers, name, len(photos), unit=" photos", mininterval=1)
+            for _, answer in tqdm(answers, name, len(photos), unit=" photos")
         ]
         note = "" if captioner.name == name else captioner.name
         answer = CaptionerOutput(name, captions, seconds[len(photos[:WARM_UP]) :], _peak_memory_mb(), note)

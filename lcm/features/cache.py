@@ -238,7 +238,7 @@ def encode_images(
     folder = _folder_of(encoder.identity)
     folder.mkdir(parents=True, exist_ok=True)
     total = sum(1 + views_of[image_id] for image_id in paths)
-    with FileLock(folder / "lock"), tqdm(total=total, unit=" images", desc="encode", mininterval=1) as progress:
+    with FileLock(folder / "lock"), tqdm(total=total, unit=" images", desc="encode") as progress:
         for store in stores.values():
             store.recover()
         for found, refused, new, rows in map_in_order(encode, paths.items(), CHUNK_IMAGES, workers):

@@ -121,7 +121,7 @@ def test_h17_all_that_the_model_learned_from_may_be_revoked(desk):
         desk.store.revoke(number, "asked")
     training_set = desk.gather(start_from="current")
     assert training_set.as_metrics()["start_from"] == str(models_folder() / "tiny-c")
-    assert "no contributions\ntraining resumes from tiny-c (tiny-c)" in str(training_set.contributions)
+    assert "no contributions take part\ntraining resumes from tiny-c (tiny-c)" in str(training_set.contributions)
     assert training_set.dataset == desk.dataset
 
 
@@ -130,7 +130,7 @@ def test_metrics_without_contributions_replace_those_of_an_earlier_run(desk):
     desk.store.send(range(12))
     before = desk.gather().as_metrics()
     new = desk.new(contributions="")
-    assert str(new) == "no contributions"
+    assert str(new) == "no contributions take part"
     training_set = build_training_set(desk.dataset, encode(desk.dataset.paths), new, desk.config(contributions=""))
     assert training_set.dataset == desk.dataset
     after = training_set.as_metrics()
