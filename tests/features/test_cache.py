@@ -143,7 +143,7 @@ from tests.features.test_cache import FAKE_SPEC, KINDS, FakeEncoder
 
 class Killer(FakeEncoder):
     def encode(self, images, kinds=("pooled",)):
-        if self.images >= 100:
+        if any(path.stat().st_size for path in Path(os.environ["LCM_HOME"]).rglob("grid.rows")):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(images, kinds)
 
@@ -169,7 +169,7 @@ def test_after_a_kill_only_the_rest_is_encoded_and_the_bytes_are_those_of_a_whol
         found.append((encoded, [path.read_bytes() for path in files], encoder.images))
     (resumed, rows, rest), (whole, expected, every) = found
     assert (resumed, rows) == (whole, expected)
-    assert rest <= every - 64
+    assert 0 < rest < every
 
 
 @pytest.mark.parametrize(("torn", "lost"), [(4, 1), (RECORD_BYTES, 1), (RECORD_BYTES + 70, 2), (20 * RECORD_BYTES, 20)])
