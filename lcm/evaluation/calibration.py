@@ -11,7 +11,7 @@ fitted on one and measured on the other, both ways, so that each caption has a c
 Shapes: K captions, one an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,16 +72,17 @@ def calibrate(
     captions: Sequence[str],
     references: Sequence[Sequence[str]],
     mean_log_probs: Sequence[float],
-    before: PlattScaler | None = None,
+    before: Mapping[str, float] | None = None,
 ) -> Calibration:
     """Fit a curve to captions [K], measure how good such curves are, and return each caption's confidence.
 
-    To fewer than LEAST captions nothing is fitted: the curve is `before`, that of the model that training went on from.
+    To fewer than LEAST captions nothing is fitted: the curve is `before`, as a manifest has it, that of the model that
+    training went on from; without one there is no confidence.
     """
     signal = np.asarray(mean_log_probs, np.float64)
     right = np.array([is_right(caption, its) for caption, its in zip(captions, references, strict=True)], bool)
     is_enough = len(captions) >= LEAST
-    scaler = fit_platt_scaler(signal, right) if is_enough else before
+    scaler = fit_platt_scaler(signal, right) if is_enough else PlattScaler(**before) if before else None
     confidences = [scaler.confidence(each) if scaler else None for each in signal]
     share = _share(right) if captions else None
     if not is_enough:

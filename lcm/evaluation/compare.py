@@ -127,12 +127,14 @@ class Comparison:
         """Images that have a usable reference; the others are skipped."""
         return self.results[0].scores.images
 
-    def ranked(self, metric: str) -> list[CaptionerResult]:
+    def ranked(self, metric: str, degenerate_last: bool = True) -> list[CaptionerResult]:
         """Return the results, the best by a metric of Scores first; those without a value and degenerate ones last."""
 
         def key(result: CaptionerResult) -> tuple[bool, float]:
             value = getattr(result.scores, metric)
-            return bool(result.signs), inf if value is None else value if metric in SMALLER_IS_BETTER else -value
+            return degenerate_last and bool(
+                result.signs
+            ), inf if value is None else value if metric in SMALLER_IS_BETTER else -value
 
         return sorted(self.results, key=key)
 

@@ -387,23 +387,20 @@ def signs_of_degeneration(
     Empty where they are not, or there are none; `images` says which they are.
     """
     ours, people = ([tuple(standardise(text)) for text in texts] for texts in (captions, _firsts(references)))
-    if not ours:
-        return []
-    broken, common = [text for text in ours if is_broken(text)], Counter(ours).most_common(1)[0]
-    broken_of_people = sum(map(is_broken, people))
-    common_of_people = max(Counter(people).values(), default=0)
-    of_ours, of_people = len(ours), max(1, len(people))
-    signs = []
-    if len(broken) >= min(LEAST_CAPTIONS, of_ours) and (
-        len(broken) / of_ours > broken_of_people / of_people + BROKEN_MORE
-    ):
+    people = [text for text in people if text]
+    signs, of_ours, of_people = [], len(ours), max(1, len(people))
+    broken, broken_of_people = [text for text in ours if is_broken(text)], sum(map(is_broken, people))
+    is_more = len(broken) / max(1, of_ours) > broken_of_people / of_people + BROKEN_MORE
+    if is_more and len(broken) >= min(LEAST_CAPTIONS, of_ours):
         said = f"of the captions of {of_ours} {images}, {len(broken)} are empty, break off or repeat words"
         example = Counter(filter(None, broken)).most_common(1)
         shown = f", such as “{' '.join(example[0][0])}”" if example else ""
         signs.append(f"{said} (of people's, {broken_of_people}){shown}")
-    if common[1] >= LEAST_CAPTIONS and common[1] / of_ours > common_of_people / of_people + SAME_MORE:
-        said = f"of the captions of {of_ours} {images}, {common[1]} are the same"
-        signs.append(f"{said} (of people's, {common_of_people}): “{' '.join(common[0])}”")
+    same_of_people = max(Counter(people).values(), default=0)
+    for text, same in Counter(filter(None, ours)).most_common(1):
+        if same >= LEAST_CAPTIONS and same / of_ours > same_of_people / of_people + SAME_MORE:
+            said = f"of the captions of {of_ours} {images}, {same} are the same"
+            signs.append(f"{said} (of people's, {same_of_people}): “{' '.join(text)}”")
     return signs
 
 

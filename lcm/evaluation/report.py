@@ -163,12 +163,13 @@ def _warnings(comparison: Comparison) -> list[str]:
             scores = f"WER {number(one.scores.wer)}, CIDEr {number(one.scores.cider)}"
             why = plain("; ".join(one.signs))
             said.append(f"**{plain(one.name)} is degenerate** and comes last whatever it scores ({scores}): {why}.")
-    by_wer, by_cider = ([one.name for one in comparison.ranked(name) if not one.signs] for name in ("wer", "cider"))
-    if by_wer != by_cider and comparison.best("cider"):
-        lengths = ", ".join(f"{one.name} {number(one.scores.length_ratio)}" for one in comparison.ranked("wer"))
+    by_wer, by_cider = (comparison.ranked(metric, degenerate_last=False) for metric in ("wer", "cider"))
+    if by_wer != by_cider and by_cider[0].scores.cider is not None:
+        lengths = ", ".join(f"{one.name} {number(one.scores.length_ratio)}" for one in by_wer)
+        by_wer, by_cider = (plain(", ".join(one.name for one in its)) for its in (by_wer, by_cider))
         said.append(
-            f"**WER and CIDEr rank differently**: by WER {plain(', '.join(by_wer))}; by CIDEr "
-            f"{plain(', '.join(by_cider))}. Words for each word of people's: {plain(lengths)}."
+            f"**WER and CIDEr rank differently**: by WER {by_wer}; by CIDEr {by_cider}. Words for each word of "
+            f"people's: {plain(lengths)}."
         )
     return [*said, WHY_WER] if said else []
 

@@ -144,7 +144,7 @@ def judge(
     if signs and not is_measured:
         lines.append(f"Not measured against others: {unmeasured}.")
     if is_measured:
-        lines.append(f"Its CIDEr on {images:,} held-out images is {with_ends(intervals['cider'])}, at 95 %.")
+        lines.append(f"Its CIDEr on {images:,} held-out images (95 % interval) is {with_ends(intervals['cider'])}.")
         for name in rivals:
             its, over = intervals[f"cider_{name}"], intervals[f"cider_over_{name}"]
             first, *others = f"{called[name]} has {with_ends(its)}; the difference is {with_ends(over, '+')}."
@@ -177,7 +177,7 @@ def _next_step(verdict: Verdict, run: RunDir, metrics: Mapping[str, Any], parent
     over_parent = verdict.intervals.get(f"cider_over_{STARTED_FROM}")
     step = f"keep {parent}, add photos and train again"
     if verdict.outcome == WORSE and over_parent.value >= 0:
-        step = "look in 03_evaluate.html whether held-out photos are near copies of training ones, which favours the nearest"
+        step = "look in 03_evaluate.html: if held-out photos are near copies of training ones, the nearest one wins"
     elif not metrics.get("start_from"):
         adapt = "lcm run --params adapt -p data_dir photos"
         step = f"{adapt} goes on from the shipped model; training from scratch takes thousands of photos"
