@@ -44,6 +44,7 @@ $(READY): pyproject.toml
 
 run: notebooks ## learn from the generated sample, then caption example photos with the shipped model
 	$(BIN)/lcm caption $(EXAMPLES)
+	$(BIN)/python -m benchmarks.examples
 
 notebooks: $(READY) ## execute the notebooks of the preset PARAMS
 	$(BIN)/lcm run --params $(PARAMS) $(ARGS)

@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, request
 from lcm.errors import LcmError
 from lcm.service import http
 from lcm.service.engine import Engine
-from lcm.service.schemas import CONTRIBUTOR, answer_body, answer_headers, read_source
+from lcm.service.schemas import CONTRIBUTOR, answer_body, answer_headers, read_contributor
 from lcm.service.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def health() -> tuple[Response, int]:
 @routes.post("/caption")
 def contribute() -> tuple[Response, dict[str, str]]:
     """Store an image with its caption; the reply is sent when it is durable."""
-    source = read_source(request.headers.get(CONTRIBUTOR))
-    contribution = engine().contribute(http.read_body(), source)
+    contributor = read_contributor(request.headers.get(CONTRIBUTOR, ""))
+    contribution = engine().contribute(http.read_body(), contributor)
     return jsonify(status="success", id=contribution.id), {"X-LCM-Known": str(contribution.known).lower()}
 
 

@@ -35,7 +35,7 @@ NEW_PLACE = "night"
 BASE = {"train": 150, "dev": 120}  # scenes of the base: few to learn from, so that what is sent helps there too
 SEED = 1
 MERGE = {"model": "merge", "epochs": 20, "batch_size": 32, "tagger_epochs": 8, "min_count": 3, "dev_beam_width": 1}
-SENT = {"contributions": "store", "contributed_share": 0.5, "captioners": "new=trained, current"}
+SENT = {"contributions": "store", "new_share": 0.5, "captioners": "new=trained, current"}
 FAST = {"meteor": False, "samples": 0, "page_photos": 1, "timed_photos": 1}
 CONTRIBUTED, UNSEEN, ASKED_AGAIN = 250, 40, 10
 PICKED_UP_S = 5.0

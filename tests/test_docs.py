@@ -94,7 +94,9 @@ def test_the_quickstart_s_commands_run_as_shown(photos):
 
 def test_the_python_example_runs(photos):
     (code,) = blocks("python", QUICKSTART)
-    assert len(run(f"{shlex.quote(sys.executable)} -c {shlex.quote(code)}", photos).split()) >= 4
+    *_, found, missing = run(f"{shlex.quote(sys.executable)} -c {shlex.quote(code)}", photos).splitlines()
+    assert len(found.removeprefix("photos/beach.jpg ").split()) >= 4
+    assert missing.startswith("photos/gone.jpg 'gone.jpg': no such file")
 
 
 def test_the_service_answers_as_shown(photos, tmp_path):
@@ -119,6 +121,7 @@ def test_the_service_answers_as_shown(photos, tmp_path):
     assert set(json.loads(description)) == {"tags", "captions", "english_captions"}
     assert json.loads(kept) == {"status": "success", "id": 1}
     assert listed.startswith("1\t")
+    assert "\tŁucja 李\t" in listed
     for line in commands(PAGES["docs/corrections.md"], "lcm contributions"):
         run(line, photos, **environment)
 

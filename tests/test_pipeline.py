@@ -20,18 +20,19 @@ QUICK = {  # a run of some seconds, without anything pretrained
     "encoder_weights": "random",
     "min_count": 1,
     "epochs": 2,
+    "epoch_steps": 1,
     "batch_size": 4,
     "tagger_epochs": 2,
     "meteor": False,  # ten seconds each time; test_sample has it
 }
 
 
-def make_data_set(folder: Path, images: int, captions: int = 5) -> Path:
-    """Squares of three colours; of nine, the last three are dev."""
+def make_data_set(folder: Path, images: int, captions: int = 5, colours=("red", "blue", "green")) -> Path:
+    """Squares of some colours; of nine, the last three are dev."""
     folder.mkdir()
     lines = []
     for number in range(images):
-        name, colour = f"{number}.png", ("red", "blue", "green")[number % 3]
+        name, colour = f"{number}.png", colours[number % len(colours)]
         Image.new("RGB", (32, 32), colour).save(folder / name)
         lines += [f"{name}\ta {colour} square" for _ in range(captions)]
     (folder / "captions.tsv").write_text("image\tcaption\n" + "\n".join(lines) + "\n")
@@ -88,11 +89,28 @@ def test_the_preset_of_the_shipped_model_runs_whole_and_again_without_a_tagger(t
     figures = {path.name for path in folder.figures.iterdir()}
     assert {"learning_curves.png", "reinforce_curves.png", "reliability.png"} <= figures
 
+    adapted = adapt_to_purple(folder.bundle, tmp_path)
+    assert adapted.read_metrics()["train_images"] == 6
+    manifest = Manifest.load(adapted.bundle)
+    assert manifest.training_data["started_from"] == Manifest.load(folder.bundle).name
+    assert manifest.tagger["words"] == Manifest.load(folder.bundle).tagger["words"] + 1
+    learned = load_captioner(adapted.bundle).describe(tmp_path / "purple" / "0.png", labels=["purple", "red"])
+    assert "purple" in learned.caption
+    assert [word for word, _ in learned.tags] == ["purple", "red"]
+
     again = Preset("again", ("02_train", "03_evaluate"), {"tagger": "none", "model": "merge"})
     without = run(again, {name: QUICK[name] for name in ("epochs", "batch_size", "meteor")}, folder.path)
     assert Bundle(without.bundle).manifest.tagger == {}
     assert without.read_metrics()["tag_map_reason"] == "the bundle has no tag scorer"
     assert all(json.loads(line)["tags"] == [] for line in without.results.read_text().splitlines())
+
+
+def adapt_to_purple(bundle: Path, folder: Path) -> RunDir:
+    """Let a model learn a folder of photos of a colour that it has not seen, in a word that it does not know."""
+    data = make_data_set(folder / "purple", 9, colours=("purple",))
+    own = {"data_dir": str(data), "start_from": str(bundle), "encoder_weights": "random", "meteor": False}
+    quick = {"epochs": 40, "learning_rate": 0.003, "parent_share": 0.05}
+    return run(load_preset("adapt"), own | quick, folder / "adapted")
 
 
 def test_blip_is_compared_and_one_that_is_not_there_is_named(tmp_path):

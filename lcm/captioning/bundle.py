@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 
 from lcm.captioning.decoding import LENGTH_POWER, State, empty_rows
+from lcm.captioning.description import PlattScaler
 from lcm.data.text import Vocabulary
 from lcm.errors import BundleError
 from lcm.features.encoders import Encoder, EncoderIdentity, file_sha256, open_session
@@ -63,10 +64,12 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        """Raise TypeError for a field of another type; a whole number is a number."""
+        """Raise TypeError for a field of another type, a whole number being a number, and for other calibrations."""
         for one in fields(self):
             if not isinstance(getattr(self, one.name), (int, float) if one.type is float else one.type):
                 raise TypeError(f"{one.name} is {getattr(self, one.name)!r}")
+        if self.calibration:
+            PlattScaler(**self.calibration).confidence(0.0)  # TypeError for other keys, or what is no number
 
     @classmethod
     def load(cls, folder: Path) -> Self:

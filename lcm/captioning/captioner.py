@@ -19,8 +19,8 @@ from lcm.captioning.description import Captioner, Description, PlattScaler
 from lcm.captioning.generate import write_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
-from lcm.captioning.tagging import SeenImage, Source
-from lcm.data.images import read_image
+from lcm.captioning.tagging import SeenImage
+from lcm.data.images import Source, read_image
 from lcm.errors import BundleError, ConfigError, LcmError
 from lcm.paths import home, packaged_file
 
@@ -62,8 +62,10 @@ class BundleCaptioner(Captioner):
             self._bundle, features, manifest.beam_width, manifest.max_words, samples, self._reranker
         )
         scaler = self._calibration
-        confidences = [scaler.confidence(mean_log_prob) if scaler else None for mean_log_prob in mean_log_probs]
-        return list(zip(captions, confidences, strict=True))
+        return [
+            (texts, scaler.confidence_in(texts[0], mean_log_prob, manifest.max_words) if scaler else None)
+            for texts, mean_log_prob in zip(captions, mean_log_probs, strict=True)
+        ]
 
 
 CAPTIONERS: dict[str, Callable[[str, str | None, int], Captioner]] = {

@@ -5,18 +5,27 @@ says what "right" means and fits the curve.
 """
 
 import math
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from lcm.captioning.tagging import SeenImage, Source, Tag, TagScorer, rank, tag_candidates
+from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
+from lcm.data.images import KINDS, Source, read_stream
+from lcm.data.text import is_broken, standardise
 from lcm.errors import BadImageError, ConfigError
 from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
+
+# What names the right things may be no sentence: the content words of "a man in a" are right for 33 % of Flickr8k's
+# dev, those of the shipped model's captions for 16 %. 37 of its 1,000 there repeat something; of these 7 name the right
+# things, 5 would if the curve were right. It knows nothing of the sentence: so what is broken is left to a person.
+BROKEN_CONFIDENCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,11 +46,29 @@ class PlattScaler:
         """
         return (1 + math.tanh((self.intercept + self.slope * mean_log_prob) / 2)) / 2  # e ** x would overflow
 
+    def confidence_in(self, caption: str, mean_log_prob: float, max_words: float = math.inf) -> float:
+        """Return the confidence in a caption; in one that is broken (lcm.data.text), BROKEN_CONFIDENCE at most.
+
+        A text of `max_words` is broken too: the search has cut it, for a caption that ends in time has fewer.
+        """
+        words, confidence = standardise(caption), self.confidence(mean_log_prob)
+        return min(confidence, BROKEN_CONFIDENCE) if is_broken(words) or len(words) >= max_words else confidence
+
 
 def percent(probability: float) -> str:
     """Return a probability to read; what is not quite sure is never 100 % or 0 %."""
     rounded = round(100 * probability)
     return f"{rounded} %" if 0 < rounded < 100 else "over 99 %" if rounded else "under 1 %"
+
+
+# Of the shipped model's captions of Flickr8k's dev, a third are less sure; people used all their content words for 6 %
+# of these, for 20 % of the others, and their CIDEr is half as high. A right one among them looks wrong beside "8 %".
+UNSURE = 0.1
+
+
+def sureness(confidence: float) -> str:
+    """Return how sure a captioner is of a caption, for people: a number that would only puzzle is no number."""
+    return f"{percent(confidence)} sure" if confidence >= UNSURE else "unsure, please look"
 
 
 SAMPLES = 5  # captions beside the best one, as many as BLIP's service gives
@@ -78,12 +105,18 @@ class Captioner(ABC):
     def describe(
         self, image: Source | SeenImage, samples: int = SAMPLES, labels: Sequence[str] | None = None
     ) -> Description:
-        """Return caption, other captions and tags of an image, given as its path or its bytes, or as `see` has seen it.
+        """Return caption, other captions and tags of an image, given in any way of Source, or as `see` has seen it.
 
         Up to `samples` (0 to MAX_SAMPLES) other captions are drawn beside the best one: they give more key words to
         choose tags from. `labels`, words or phrases of any kind, are scored in place of these. Raises BadImageError
-        when it is no image, ConfigError for a wrong number of samples or an empty list of labels.
+        when it is no image, ConfigError for several images, for samples that are no such number, or for labels that are
+        no list of texts or an empty one.
         """
+        if isinstance(image, list | tuple):
+            raise ConfigError(
+                f"received a {type(image).__name__} of {len(image)}; describe takes one picture, {KINDS}: "
+                "give several to describe_many"
+            )
         ((_, description),) = self.describe_many([image], samples, labels)
         if isinstance(description, BadImageError):
             raise description
@@ -96,15 +129,19 @@ class Captioner(ABC):
         labels: Sequence[str] | None = None,
         workers: int = 1,
     ) -> Iterator[tuple[Source, Description | BadImageError]]:
-        """Yield each image with its description, or with the reason why it has none, in the order given.
+        """Yield each image as it was given with its description, or with the reason why it has none, in their order.
 
         `workers` threads (0: one a core) work ahead; memory is bounded however many images there are.
         Raises ConfigError, at the call, as describe.
         """
-        if not 0 <= samples <= MAX_SAMPLES:
-            raise ConfigError(f"samples is {samples!r}; it must be 0 to {MAX_SAMPLES}")
-        if labels is not None and not labels:
-            raise ConfigError("labels is empty; give at least one word, or leave labels out")
+        if isinstance(images, str | bytes) or hasattr(images, "read") or not isinstance(images, Iterable):
+            raise ConfigError(
+                f"received a {type(images).__name__}; describe_many takes a list of pictures: give one to describe"
+            )
+        if isinstance(samples, bool) or not isinstance(samples, Integral) or not 0 <= samples <= MAX_SAMPLES:
+            raise ConfigError(f"samples is {samples!r}; it must be a whole number, 0 to {MAX_SAMPLES}")
+        if labels is not None:
+            labels = _checked_labels(labels)
         work = partial(self._describe_part, samples=samples, labels=labels)
         return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
 
@@ -121,7 +158,8 @@ class Captioner(ABC):
         for image in images:
             error = None
             try:
-                one = image if isinstance(image, SeenImage) else self.see(image)
+                # A tag scorer may read the picture anew, and a file object's content is there only once.
+                one = image if isinstance(image, SeenImage) else self.see(read_stream(image))
                 vectors.append(self.tag_scorer.image_vector(one) if self.tag_scorer else None)
                 seen.append(one)
             except BadImageError as raised:
@@ -136,6 +174,17 @@ class Captioner(ABC):
         captions, confidence = written
         tags = rank(self.tag_scorer, vector, tag_candidates(captions, labels)) if self.tag_scorer else ()
         return Description(captions[0], tuple(captions), tags, self.name, confidence)
+
+
+def _checked_labels(labels: Sequence[str]) -> list[str]:
+    is_list = isinstance(labels, Iterable) and not isinstance(labels, str | bytes)
+    checked = list(labels) if is_list else []
+    if not is_list or not all(isinstance(label, str) for label in checked):
+        received = reprlib.repr(labels)
+        raise ConfigError(f"labels is {received}; it must be a list of words or phrases, as ['dog', 'red car']")
+    if not checked:
+        raise ConfigError("labels is empty; give at least one word, or leave labels out")
+    return checked
 
 
 @runtime_checkable

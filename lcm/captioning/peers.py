@@ -18,8 +18,8 @@ import numpy as np
 from lcm.captioning import checkpoints
 from lcm.captioning.description import Captioner
 from lcm.captioning.taggers import load_tag_scorer
-from lcm.captioning.tagging import SeenImage, Source
-from lcm.data.images import open_image, read_image
+from lcm.captioning.tagging import SeenImage
+from lcm.data.images import Source, open_image, read_image
 from lcm.data.text import join_words, standardise
 from lcm.errors import ConfigError, DataError
 from lcm.features.cache import LabelledFeatures, PreparedRun

@@ -8,14 +8,13 @@ Shapes: B images, K candidates, F numbers in the pooled features, D in a vector.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from lcm.data.images import Source
 from lcm.data.text import candidates, standardise
 
-Source = bytes | str | Path  # of an image: its bytes or its path
 Tag = tuple[str, float]  # word, score
 
 

@@ -1,4 +1,4 @@
-"""Texts as people send and write them: captions, languages, and sets of ids such as "1-9,11".
+"""Texts as people send and write them: captions, names, languages, and sets of ids such as "1-9,11".
 
 One rule says what of a caption is kept. The ids that a model has learned from stay readable in its manifest as ranges.
 """
@@ -11,7 +11,8 @@ import regex
 from lcm.errors import ConfigError, DataError
 
 MAX_CHARACTERS = 1000  # of a cleaned caption; marks are not counted: Thai and Hindi words are half marks
-MAX_SENT = 4000  # characters as sent, marks and invisible ones too; this bounds marks piled upon a letter
+MAX_NAME = 64  # the same, of a contributor's name
+SENT_PER_KEPT = 4  # times as many may be sent, marks and invisible ones too; this bounds marks piled upon a letter
 ENGLISH = "en"
 MOST_IDS = 10_000_000  # in one text; more are a slip, or meant to fill the memory
 
@@ -40,12 +41,23 @@ def clean_caption(sent: str) -> str:
     return clean_text(sent, "caption")
 
 
-def clean_text(sent: str, name: str) -> str:
+def clean_name(sent: str) -> str:
+    """Return a contributor's name by the rule of captions, of up to MAX_NAME characters.
+
+    What cannot be seen is refused, not removed. Raises DataError.
+    """
+    name = clean_text(sent, "contributor's name", MAX_NAME)
+    if _HIDDEN.search(sent):
+        raise DataError("the contributor's name holds control or invisible characters; send it without them")
+    return name
+
+
+def clean_text(sent: str, name: str, most: int = MAX_CHARACTERS) -> str:
     """Return any other text by the rule of captions; `name` says in an error's message what it is."""
     if not isinstance(sent, str):
         raise DataError(f"the {name} must be text; received {type(sent).__name__}")
-    if len(sent) > MAX_SENT:
-        raise _too_long(name, len(sent))
+    if len(sent) > SENT_PER_KEPT * most:
+        raise _too_long(name, len(sent), most)
     if _SURROGATE.search(sent):
         raise DataError(f"the {name} holds half of a character (a lone surrogate); send it as valid Unicode")
     visible = _HIDDEN.sub("", _fold(sent))  # folded first: line feeds and tabs are controls
@@ -53,13 +65,13 @@ def clean_text(sent: str, name: str) -> str:
     if not _MEANINGFUL.search(text):
         raise DataError(f"the {name} holds no letter, digit or symbol; write it in words")
     length = len(_MARKS.sub("", text))
-    if length > MAX_CHARACTERS:
-        raise _too_long(name, length)
+    if length > most:
+        raise _too_long(name, length, most)
     return text
 
 
-def _too_long(name: str, length: int) -> DataError:
-    return DataError(f"the {name} has {length:,} characters; 1 to {MAX_CHARACTERS:,} are kept: shorten it")
+def _too_long(name: str, length: int, most: int) -> DataError:
+    return DataError(f"the {name} has {length:,} characters; 1 to {most:,} are kept: shorten it")
 
 
 def _fold(text: str) -> str:

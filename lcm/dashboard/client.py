@@ -103,18 +103,14 @@ class ServiceClient:
     def contribute(self, photo: bytes, caption: str, contributor: str = "") -> Receipt:
         """Have a photo kept with a caption; it is on the service's disk when this returns."""
         sent = {"image": base64.b64encode(photo).decode(), "caption": caption, "fileType": ""}
-        # A header holds Latin-1; the service says which letters a name may have.
-        name = contributor.encode().decode("latin-1")
-        body, headers = self._post("/caption", sent, {"X-LCM-Contributor": name} if name else {})
+        body, headers = self._post("/caption", sent | ({"contributor": contributor} if contributor else {}))
         if type(body.get("id")) is not int:
             raise ServiceError("the service did not say that it keeps the caption; is it lcm?")
         return Receipt(body["id"], headers.get("X-LCM-Known") == "true")
 
-    def _post(
-        self, route: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
-    ) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    def _post(self, route: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         """Return the JSON object and the headers of a reply; raises ServiceError with the words of a refusal."""
-        headers = {"Content-Type": "application/json", **(headers or {})}
+        headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         status, reply, reply_headers = self._send(route, json.dumps(body).encode(), headers)

@@ -1,6 +1,6 @@
-"""The page of quality: the comparison, the runs with their curves, and the versions with the gate's decisions.
+"""The page of quality: the current model, the comparison, the runs with their curves, the versions and the gate.
 
-It only reads reports; a file that is missing or damaged is said to be so.
+It only reads bundles and reports; a file that is missing or damaged is said to be so.
 """
 
 import base64
@@ -12,6 +12,9 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from lcm.captioning.bundle import Manifest
+from lcm.captioning.captioner import find_bundle
+from lcm.captioning.description import percent
 from lcm.dashboard.client import ServiceClient
 from lcm.dashboard.widgets import Cell, fill, note, table
 from lcm.paths import GATE, newest_first
@@ -37,6 +40,25 @@ def read_record(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def model_part(manifest: Manifest) -> str:
+    """Return what a model was measured on, its scores, and how far its confidence can be trusted."""
+    metrics, data = manifest.metrics, manifest.training_data
+    about = f"It learned from {data.get('train_images', 0):,} images of {data.get('source', 'an unknown data set')}"
+    if not metrics:
+        return f"<p>{escape(about)} and was not measured: <code>03_evaluate</code> does that.</p>"
+    held_out = f"{metrics.get('images', 0):,} others ({metrics.get('split')})"
+    about += f", and was measured on {held_out}. 95 % intervals; of WER, less is better."
+    right, error, auc = (metrics.get(name) for name in ("captions_right", "confidence_ece", "confidence_auc"))
+    shown = f"<p class='quiet'>{escape(about)}</p>{scores_table({manifest.name: metrics})}"
+    if None in (right, error, auc):
+        return shown
+    return shown + (
+        f"<p>People used every content word of {percent(right)} of its captions. Its confidence is off by "
+        f"{100 * error:.1f} points on average; of a right and a wrong caption, it is surer of the right one in "
+        f"{percent(auc)} of the pairs.</p>"
+    )
+
+
 def comparison_part(reports: Path) -> str:
     """Return the newest comparison: a run's, or the one that is kept in the reports."""
     files = newest_first([reports / "comparison.json", *reports.glob("runs/*/comparison.json")])
@@ -45,9 +67,13 @@ def comparison_part(reports: Path) -> str:
     if not models:
         return "<p>No comparison yet: <code>lcm run --params compare</code> makes one.</p>"
     about = f"{record.get('data')}, {record.get('split')}, {record.get('images')} images; 95 % intervals over images."
+    return f"<p class='quiet'>{escape(about)} Best of each column in bold.</p>{scores_table(models)}"
+
+
+def scores_table(models: Mapping[str, Mapping]) -> str:
+    """Return the scores of captioners, with their intervals, the best of several in bold."""
     rows = [[Cell(name), *(_score(models, name, metric) for metric in SCORES)] for name in models]
-    scores = table(["captioner", *SCORES.values()], rows)
-    return f"<p class='quiet'>{escape(about)} Best of each column in bold.</p>{scores}"
+    return table(["captioner", *SCORES.values()], rows)
 
 
 def _score(models: Mapping[str, Mapping], name: str, metric: str) -> Cell:
@@ -57,15 +83,14 @@ def _score(models: Mapping[str, Mapping], name: str, metric: str) -> Cell:
     best = (min if metric in SMALLER_IS_BETTER else max)(values.values())
     low, high = (models[name].get(f"{metric}_{end}") for end in ("low", "high"))
     ends = "" if low is None else f"{low:.3f} to {high:.3f}"
-    return Cell(f"{values[name]:.3f}", ends, values[name] == best)
+    return Cell(f"{values[name]:.3f}", ends, len(models) > 1 and values[name] == best)
 
 
 def run_part(run: Path) -> str:
     """Return the scores of a run and its curves."""
     metrics = read_record(run / "metrics.json")
-    found = {label: metrics[name] for name, label in SCORES.items() if metrics.get(name) is not None}
-    rows = [[Cell(label), Cell(f"{value:.3f}")] for label, value in found.items()]
-    scores = table(["score", "held-out images"], rows) if rows else "<p>This run was not evaluated.</p>"
+    is_evaluated = any(metrics.get(name) is not None for name in SCORES)
+    scores = scores_table({run.name: metrics}) if is_evaluated else "<p>This run was not evaluated.</p>"
     figures = "".join(_figure(run / "figures" / name, alt) for name, alt in FIGURES.items())
     return f'{scores}<div class="figures">{figures}</div>'
 
@@ -124,11 +149,13 @@ class QualityPage:
     def __init__(self, client: ServiceClient, reports: Path):
         """Take who answers, and the folder of the reports, which need not be there."""
         self._client, self._reports = client, reports
-        self.comparison, self.run_part, self.versions = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.model, self.comparison, self.run_part, self.versions = (widgets.HTML() for _ in range(4))
         self.run = widgets.Dropdown(description="Run")
         self.run.observe(lambda _: self._draw_run(), "value")
         self.view = widgets.VBox(
             [
+                widgets.HTML("<h2>How good the current model is</h2>"),
+                self.model,
                 widgets.HTML("<h2>Which captioner is better</h2>"),
                 self.comparison,
                 widgets.HTML("<h2>A training run and its curves</h2>"),
@@ -140,7 +167,8 @@ class QualityPage:
         )
 
     def draw(self) -> None:
-        """Read the reports and the versions, and show them."""
+        """Read the current model, the reports and the versions, and show them."""
+        fill(self.model, lambda: model_part(Manifest.load(find_bundle())))
         fill(self.comparison, lambda: comparison_part(self._reports))
         runs = self._reports / "runs"
         found, chosen = [path.parent for path in newest_first(runs.glob("*/metrics.json"))], self.run.value

@@ -10,7 +10,7 @@ from html import escape
 
 import ipywidgets as widgets
 
-from lcm.captioning.description import percent
+from lcm.captioning.description import sureness
 from lcm.dashboard.client import Answer
 from lcm.errors import LcmError
 from lcm.evaluation.gallery import TAGS_SHOWN, thumbnail
@@ -21,16 +21,17 @@ LOG = logging.getLogger("lcm.dashboard")
 
 
 def answer_card(photo: bytes, name: str, answer: Answer) -> str:
-    """Return a photo with its caption, other captions, tags and the model that wrote them."""
-    who = "<span class='good'>A person wrote this caption.</span> " if answer.contributed else ""
-    sure = f"{percent(answer.confidence)} sure of every word. " if answer.confidence is not None else ""
+    """Return a photo with its caption, how sure that is, other captions, tags and the model that wrote them."""
+    who = "<p class='good'>A person wrote this caption.</p>" if answer.contributed else ""
+    sure = f"<p>{sureness(answer.confidence).capitalize()}.</p>" if answer.confidence is not None else ""
     version = f", version <code>{escape(answer.version)}</code>" if answer.version else ""
     others = "".join(f"<li>{escape(one)}</li>" for one in answer.others)
     more = f"<details><summary>Other captions ({len(answer.others)})</summary><ol>{others}</ol></details>"
     return (
         f'<div class="card answer"><div>{image(thumbnail(photo), name)}</div>'
-        f'<div><p class="caption">{escape(answer.caption) or "(empty)"}</p><p class="quiet">{who}{sure}'
-        f"Model {escape(answer.model)}{version}</p>{tag_bars(answer.tags)}{more if others else ''}</div></div>"
+        f'<div><p class="caption">{escape(answer.caption) or "(empty)"}</p>{who}{sure}'
+        f'<p class="quiet">Model {escape(answer.model)}{version}</p>'
+        f"{tag_bars(answer.tags)}{more if others else ''}</div></div>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The only way an image enters lcm: bytes or a path in; upright, opaque, 8-bit RGB pixels out.
+"""The only way an image enters lcm: a file or a decoded picture in; upright, opaque, 8-bit RGB pixels out.
 
 Training and serving share one resize and one filter. All else that a file holds stays behind: GPS, comments, colour
 profile, later frames. Format and sides are read here, before Pillow is asked, and only what a picture needs is handed
@@ -13,12 +13,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageChops
 
 from lcm.errors import BadImageError
 
+Source = str | Path | bytes | BinaryIO | Image.Image | np.ndarray  # of a picture
+KINDS = "a path, bytes, a binary file object, a PIL image or an array [H, W, 3] of uint8"  # the same, for messages
 FORMATS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP"}  # what cameras write and browsers show
 MAX_PIXELS = 40_000_000  # 160 MB as Pillow holds them, at four bytes each
 MAX_JPEG_PIXELS = 64_000_000  # phones reach 50 million; an ordinary JPEG is decoded row by row at reduced size
@@ -36,6 +39,7 @@ _TURNS = {  # EXIF 2.3, tag 0x0112: what makes the stored picture upright; 1 is 
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)  # in a Path its two slashes are one; C:/ is none
 _SIGNATURES = {  # those in capitals are refused; people do send them, so the message can name them
     "jpeg": rb"\xff\xd8\xff",  # MPO too: its first picture is an ordinary JPEG
     "png": rb"\x89PNG\r\n\x1a\n",
@@ -163,15 +167,16 @@ _SCANNERS: dict[str, Callable[[bytes], Header]] = {
 }
 
 
-def read_image(source: bytes | str | Path, size: int) -> np.ndarray:
+def read_image(source: Source, size: int) -> np.ndarray:
     """Return the whole picture as a square, uint8 [size, size, 3]: upright, on white, never cropped.
 
-    `source` is a file's content or its path. Raises BadImageError when it is not a picture that lcm accepts.
+    Of a file object all is read from its position on, so only once; what is decoded already is never changed. Raises
+    BadImageError when `source` is not a picture that lcm accepts.
     """
     return np.array(_read(source, size, size))
 
 
-def read_views(source: bytes | str | Path, size: int, boxes: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
+def read_views(source: Source, size: int, boxes: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
     """Return parts of the picture, each as read_image returns the whole, uint8 [len(boxes), size, size, 3].
 
     A box is left, top, right and bottom in shares of the upright picture's sides, 0 to 1. The file is decoded once.
@@ -184,18 +189,46 @@ def read_views(source: bytes | str | Path, size: int, boxes: Sequence[tuple[floa
     return views
 
 
-def open_image(source: bytes | str | Path) -> Image.Image:
+def open_image(source: Source) -> Image.Image:
     """Return the picture at its own size in mode RGB, for people to look at; otherwise as read_image."""
     return _read(source, None, None)
 
 
-def _read(source: bytes | str | Path, wanted: int | None, size: int | None) -> Image.Image:
+def read_stream(source: Source) -> Source:
+    """Return a file object's content from its position on, and anything else as it is."""
+    if not hasattr(source, "read"):
+        return source
+    try:
+        data = source.read()
+    except (OSError, ValueError):  # ValueError: it is closed, or its bytes are no text
+        data = None
+    if not isinstance(data, bytes):
+        raise BadImageError(
+            "received a file object that gives no bytes; open it in binary mode ('rb'), and leave it open until it is "
+            "described"
+        )
+    if not data:
+        raise BadImageError("received a file object at its end; take it back to its beginning: seek(0)")
+    return data
+
+
+def _read(source: Source, wanted: int | None, size: int | None) -> Image.Image:
     """Return the RGB picture as a square of `size`, or at its own size; a path's name leads an error's message.
 
     Where only a square of `wanted` will be made of it, its own size may come out smaller, but not below twice that.
     """
+    source = read_stream(source)
     if isinstance(source, bytes):
         return _place(*_decode(source, wanted), size)
+    if isinstance(source, Image.Image | np.ndarray):
+        return _place(*_take(source), size)
+    if not isinstance(source, str | Path):
+        raise BadImageError(f"received a {type(source).__name__}; one picture is {KINDS}")
+    if address := _URL.match(str(source)):
+        raise BadImageError(
+            f"received an address ({address[1]}://…), and none is fetched; download it first, then give the path of "
+            "the file or its bytes"
+        )
     path = Path(source)
     try:
         if not path.is_file():  # a pipe or a device might never end
@@ -231,6 +264,32 @@ def _decode(data: bytes, wanted: int | None) -> tuple[Image.Image, Image.Transpo
         raise BadImageError(
             f"received a {FORMATS[name]} file ({len(data):,} bytes) that is damaged, cut short or of a rare kind; "
             "only whole pictures are accepted: send it again, or save it anew in an image editor"
+        ) from None
+
+
+def _take(picture: Image.Image | np.ndarray) -> tuple[Image.Image, Image.Transpose | None]:
+    """Return what _decode does, of pixels that are decoded already; these stay as they are."""
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.shape[2:] != (3,) or not picture.size:
+            raise BadImageError(
+                f"received an array of shape {list(picture.shape)} and type {picture.dtype}; [H, W, 3] of uint8 is "
+                "accepted, red, green and blue from 0 to 255: make it of shares from 0 to 1 by (255 * array).round()"
+                ".astype('uint8'), and give grey or transparent pixels as a PIL image"
+            )
+        picture = Image.fromarray(picture)
+    received = f"received a PIL image of mode {picture.mode} and {picture.width:,} x {picture.height:,} pixels"
+    if picture.mode[:1] in "IF" and picture.mode != "I;16":
+        raise BadImageError(f"{received}, in which no value is known to be white; make it one of mode L or RGB")
+    try:
+        # As many pixels as there are: they are in memory, or Pillow's own limit has let them pass.
+        _check_limits("decoded", Header(picture.size, b"", max_pixels=picture.width * picture.height))
+        own = picture.copy()  # which loads it: a PNG has its EXIF block only then
+        return _flatten(own), _read_turn(own.info.get("exif", b""))
+    except BadImageError:
+        raise
+    except Exception:  # as in _decode
+        raise BadImageError(
+            f"{received} that cannot be read; leave its file open, or make it one of mode RGB"
         ) from None
 
 

@@ -3,7 +3,7 @@
 Shapes: V words in the vocabulary, E numbers in a word vector.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,3 +88,28 @@ def build_word_vectors(vocabulary: Vocabulary, word_embedding: str, seed: int) -
     matrix[[vocabulary.ids[word] for word in known]] = vectors
     matrix[PAD] = 0.0
     return WordVectors(matrix.astype(np.float32), tuple(word for word in vocabulary.own_words if word not in known))
+
+
+NEIGHBOURS, SHARPNESS = 5, 8.0  # known words that a new one starts from; what a cosine more of one counts, in nats
+
+
+def liken(new: Sequence[str], known: Sequence[str], word_embedding: str) -> np.ndarray:
+    """Return how much each new word is like each known one, [new, known] float32: a few weights that sum to 1.
+
+    Zeros for a word that the word embedding does not know.
+    """
+    vectors = find_vectors([*new, *known], word_embedding)
+    likeness = np.zeros((len(new), len(known)), np.float32)
+    places = [place for place, word in enumerate(known) if word in vectors]
+    rows = [row for row, word in enumerate(new) if word in vectors]
+    if not rows or not places:
+        return likeness
+    ours, theirs = (
+        np.stack([vectors[words[each]] / max(np.linalg.norm(vectors[words[each]]), 1e-9) for each in chosen])
+        for words, chosen in ((new, rows), (known, places))
+    )
+    for row, cosines in zip(rows, ours @ theirs.T, strict=True):
+        nearest = np.argsort(-cosines)[:NEIGHBOURS]
+        weights = np.exp(SHARPNESS * cosines[nearest])
+        likeness[row, np.array(places)[nearest]] = weights / weights.sum()
+    return likeness

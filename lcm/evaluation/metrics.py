@@ -19,14 +19,13 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from itertools import pairwise
 from statistics import fmean
 from sys import intern
 from typing import NamedTuple
 
 import numpy as np
 
-from lcm.data.text import is_content_word, standardise
+from lcm.data.text import breaks_off, is_broken, repeats, standardise
 from lcm.errors import DataError, require
 
 Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
@@ -314,21 +313,6 @@ def _mean_similarity(caption: _Vector, references: list[_Vector]) -> float:
     return total / (len(SIZES) * max(1, len(references)))
 
 
-# Articles, possessives, prepositions, conjunctions and auxiliaries after which something must follow, more of them than
-# ruotianluo/self-critical.pytorch counts (eval_utils.py, "bad_endings"). Not "her", "outside", "down", "by", "behind":
-# people end captions well with these. Of Flickr8k's 35,455 captions 0.6 % end with a word of the list, and 0.1 % with
-# another than "on" ("as people look on").
-# fmt: off
-BAD_ENDINGS = frozenset({
-    "a", "an", "the", "his", "its", "my", "our", "their", "your", "'s",
-    "against", "at", "beside", "between", "for", "from", "in", "into", "of", "on", "onto", "through", "to", "toward",
-    "towards", "upon", "with", "without",
-    "and", "as", "but", "or", "than", "while",
-    "am", "are", "be", "is", "was", "were",
-})
-# fmt: on
-
-
 @dataclass(frozen=True)
 class Degeneration:
     """How often captions break off, repeat themselves or are all the same: shares, lower is better; None without any.
@@ -355,8 +339,8 @@ def measure_degeneration(captions: Sequence[str]) -> Degeneration:
         return Degeneration(None, None, None)
     texts = [tuple(standardise(caption)) for caption in captions]
     return Degeneration(
-        bad_endings=fmean(bool(text) and text[-1] in BAD_ENDINGS for text in texts),
-        repeated_words=fmean(map(_repeats, texts)),
+        bad_endings=fmean(map(breaks_off, texts)),
+        repeated_words=fmean(map(repeats, texts)),
         most_frequent_caption=max(Counter(texts).values()) / len(texts),
     )
 
@@ -402,18 +386,3 @@ def signs_of_degeneration(
             said = f"of the captions of {of_ours} {images}, {same} are the same"
             signs.append(f"{said} (of people's, {same_of_people}): “{' '.join(text)}”")
     return signs
-
-
-def is_broken(words: Sequence[str]) -> bool:
-    """Return whether a caption's words are none, break off or repeat themselves."""
-    return not words or words[-1] in BAD_ENDINGS or _repeats(words)
-
-
-def _repeats(words: Sequence[str]) -> bool:
-    """Return whether a word stands twice running, or two neighbours come again ("a dog and a dog").
-
-    Neighbours without a content word ("in the … in the") may come again.
-    """
-    pairs = list(pairwise(words))
-    telling = [pair for pair in pairs if any(map(is_content_word, pair))]
-    return any(first == second for first, second in pairs) or len(set(telling)) < len(telling)

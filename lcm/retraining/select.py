@@ -247,14 +247,14 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
     """Return the contributions of the store that `config` names; none where it names none.
 
     Raises NothingToDo when the current model has seen all there are, none that it has not learned from was approved
-    since, and none that it has learned from is revoked. Raises ConfigError for start_from without contributions: what
-    is revoked is not known then.
+    since, and none that it has learned from is revoked.
     """
     named = parse_id_ranges("" if config.approved == ALL else config.approved)
     if not config.contributions:
-        if config.start_from:
-            raise ConfigError(f"start_from is {config.start_from!r}, and that needs -p contributions {STORE}")
-        return NewContributions()
+        if not config.start_from:
+            return NewContributions()
+        present = {one.id for one in (store or ContributionStore()).contributions()}
+        return NewContributions(parent=find_parent(config.start_from, present))
     store = store or _open(config.contributions)
     approved = named | store.approved()
     images, current = store.training_images(), current_parent()
@@ -320,17 +320,16 @@ class TrainingSet:
         trained, tested = (
             _ids_of(one for one in images if split_of.get(one.image_id) == split) - flagged for split in (TRAIN, TEST)
         )
-        return {
+        ids = dict(zip(CONTRIBUTIONS, map(id_ranges, (trained, tested, flagged, _ids_of(images))), strict=True))
+        if parent and not images:  # what its weights hold, those of the new model hold too
+            ids = {key: parent.manifest.training_data.get(key, "") for key in CONTRIBUTIONS}
+        return ids | {
             "contributed_train_images": [*split_of.values()].count(TRAIN),
             "contributed_test_images": [*split_of.values()].count(TEST),
             "contributions_new": len(self.contributions.new),
             "contributions_suspected": len(self.flagged),
             "contributed_copies": len(self.placement.copies),
             "contributed_copies_of_held_out": self.placement.held_out,
-            TRAINED: id_ranges(trained),
-            TESTED: id_ranges(tested),
-            QUARANTINED: id_ranges(flagged),
-            SEEN: id_ranges(_ids_of(images)),
             "start_from": str(parent.folder) if parent else "",
             "start_version": parent.version if parent else "",
         }

@@ -93,11 +93,16 @@ class Engine:
 
         return self._predictions.run(answer), model
 
-    def contribute(self, body: bytes, source: str = "http") -> Contribution:
-        """Store the contribution that a request's body holds; returns when it is durable."""
+    def contribute(self, body: bytes, contributor: str = "") -> Contribution:
+        """Store the contribution that a request's body holds; returns when it is durable.
+
+        `contributor` is the name in the request's header, which comes before one in the body.
+        """
 
         def store() -> Contribution:
             sent = ContributionRequest.read(body, self._max_image)
+            name = contributor or sent.contributor
+            source = f"http:{name}" if name else "http"
             stored = self.store.add(sent.image, sent.caption, sent.language, source)
             if self._mirror and not stored.known:
                 self._mirror.wake()

@@ -13,7 +13,7 @@ from flask import Flask, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, NotFound, RequestEntityTooLarge
 
 from lcm.errors import LcmError
-from lcm.service.schemas import EXPOSED_HEADERS, HTTP_MESSAGES, RefusedError, refusal_of
+from lcm.service.schemas import CONTRIBUTOR, EXPOSED_HEADERS, HTTP_MESSAGES, RefusedError, refusal_of
 from lcm.service.settings import Settings
 
 LOG = logging.getLogger("lcm.service")
@@ -89,7 +89,7 @@ def allow_origin(response: Response, origins: tuple[str, ...]) -> None:
     response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "")
-        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+        response.headers["Access-Control-Allow-Headers"] = f"Authorization, Content-Type, {CONTRIBUTOR}"
         response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_S)
 
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,7 @@ from pydantic import (
 
 from lcm.captioning.captioner import fault_of
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description
-from lcm.contributions.text import ENGLISH, clean_language
+from lcm.contributions.text import ENGLISH, clean_language, clean_name
 from lcm.data.images import FORMATS
 from lcm.data.text import MAX_LABEL_LENGTH
 from lcm.errors import BadImageError, DataError, LcmError, StoreBusyError, StoreError, StoreFullError
@@ -42,13 +42,16 @@ EXPOSED_HEADERS = (  # to pages of other origins
     "Retry-After, X-LCM-Confidence, X-LCM-Known, X-LCM-Model, X-LCM-Model-Version, X-LCM-Request-Id, X-LCM-Source"
 )
 
-_CONTRIBUTOR = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _DATA_URL = re.compile(r"[ \t\r\n]*data:image/[a-z0-9.+-]{1,60}(;[a-z0-9.+=-]{1,60})*;base64,", re.IGNORECASE)
 _NOT_IN_TEXT = {"Cc", "Cs"}  # controls, and halves of characters that no UTF-8 can hold
 _KINDS = {bool: "true or false", list: "an array", dict: "an object", str: "text", type(None): "null"}
 _JSON_HELP = 'send one JSON object in UTF-8, such as {"image": "…"}'
 _IMAGE_HELP = "send the content of one image file in base64, with its padding"
 _SAMPLES_RULE = f"must be a whole number from 0 to {MAX_SAMPLES}; the default is {SAMPLES}"
+_CONTRIBUTOR_RULE = (
+    f"{CONTRIBUTOR} must be a name in ASCII, or one encoded as in RFC 8187, such as UTF-8''%C3%89va; or send the name "
+    "as contributor in the JSON object, in UTF-8"
+)
 _LABELS_RULE = f"must be an array of 1 to {MAX_LABELS:,} texts of 1 to {MAX_LABEL_LENGTH} characters each"
 
 
@@ -132,6 +135,11 @@ def _language(text: str) -> str:
         raise ValueError('must be a code such as "en" or "pt-br"; or leave it out') from None
 
 
+def _contributor(text: str) -> str:
+    """Return who contributes, empty for nobody who is named; the message of clean_name's DataError is the answer."""
+    return clean_name(text) if text.strip() else ""
+
+
 def _file_type(text: str) -> str:
     """Return the format that a fileType names, empty for none; it is only checked, the content says what is stored."""
     name = text[:100].strip().lower().removeprefix("image/").removeprefix(".")
@@ -173,6 +181,7 @@ class ContributionRequest(Request):
 
     caption: StrictStr  # the store decides what a caption may be
     language: Annotated[StrictStr, AfterValidator(_language)] = ENGLISH
+    contributor: Annotated[StrictStr, AfterValidator(_contributor)] = ""
     file_type: Annotated[StrictStr, AfterValidator(_file_type)] = Field(alias="fileType")
     image: Image
 
@@ -229,20 +238,19 @@ def _refuse_constant(name: str) -> NoReturn:
     raise RefusedError(400, f"the body holds {name}, which is not JSON; {_JSON_HELP}")
 
 
-def read_source(contributor: str | None) -> str:
-    """Return the source of a contribution: "http", with ":" and the name where the sender gave one.
+def read_contributor(header: str) -> str:
+    """Return the name in a request's header, empty for none: plain ASCII, or any letters as RFC 8187 has them.
 
-    Raises RefusedError, whose message does not repeat the name.
+    Raises RefusedError or DataError, whose message does not repeat the name.
     """
-    if contributor is None:
-        return "http"
-    if not _CONTRIBUTOR.fullmatch(contributor):
-        raise RefusedError(
-            400,
-            f"{CONTRIBUTOR} must be 1 to 64 characters, each a letter (A-Z, a-z), a digit or one of . _ @ + -; or "
-            "leave the header out",
-        )
-    return f"http:{contributor}"
+    try:
+        header.encode("ascii")
+        if header.lower().startswith("utf-8'"):
+            _, _, encoded = header.split("'", 2)  # charset, language
+            header = unquote(encoded, errors="strict")
+    except ValueError:  # UnicodeError is one
+        raise RefusedError(400, _CONTRIBUTOR_RULE) from None
+    return _contributor(header)
 
 
 def answer_body(description: Description) -> dict[str, Any]:

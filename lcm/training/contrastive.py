@@ -81,6 +81,11 @@ class TrainedTagger:
     history: History
     images: int  # that it was trained on
 
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """All arrays of the model."""
+        return self.model.get_weights()
+
     def as_metrics(self) -> dict[str, float]:
         """Return what a run is known by, under the keys of metrics.json."""
         epochs = self.history.epochs

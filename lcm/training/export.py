@@ -18,11 +18,11 @@ from lcm.config import TrainConfig
 from lcm.errors import ConfigError, choose
 from lcm.features.cache import PreparedRun
 from lcm.features.encoders import find_encoder, open_session
-from lcm.models import KEPT, MODELS, TAGGERS
+from lcm.models import ADAPTED, KEPT, MODELS, TAGGERS
 from lcm.paths import RunDir
 from lcm.retraining.select import CONTRIBUTIONS
+from lcm.training.adapt import AdaptedTagger, ParentModel
 from lcm.training.contrastive import TrainedTagger
-from lcm.training.distill import ParentModel
 from lcm.training.loop import save_weights
 
 LEAST = 1024  # numbers of an array that is worth it; small ones are scales, biases and constants
@@ -58,13 +58,13 @@ def check_parameters(config: TrainConfig, parent: ParentModel | None = None) -> 
     """Raise ConfigError, before any training, for what could not be exported after it."""
     choose(MODELS, config.model, "model")
     choose(TAGGERS, config.tagger, "tagger")
-    if config.tagger == KEPT and parent is None:
-        raise ConfigError(f"tagger is {KEPT!r}, and training is from scratch; choose dual_encoder or none")
+    if config.tagger in (KEPT, ADAPTED) and parent is None:
+        raise ConfigError(f"tagger is {config.tagger!r}, and training is from scratch; choose dual_encoder or none")
 
 
 def export_bundle(
     model,
-    tagger: TrainedTagger | None,
+    tagger: TrainedTagger | AdaptedTagger | None,
     prepared: PreparedRun,
     config: TrainConfig,
     run: RunDir,
@@ -86,7 +86,9 @@ def export_bundle(
     prepared.vocabulary.save(temporary / bundle.VOCABULARY)
     save_weights(model, temporary / bundle.WEIGHTS)
     settings: dict[str, Any] = {}
-    if tagger:
+    if isinstance(tagger, AdaptedTagger):
+        settings = tagger.export(temporary)
+    elif tagger:
         settings = _export_tagger(tagger, config.word_embedding, temporary)
     elif parent and config.tagger == KEPT and parent.manifest.tagger:
         settings = dict(parent.manifest.tagger)
@@ -104,7 +106,7 @@ def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.
     The metrics of 01_prepare say where the captions came from, and which contributions are among them. A model with a
     parent chooses captions as that does.
     """
-    weights = [*model.get_weights(), *(tagger.model.get_weights() if tagger else ())]
+    weights = [*model.get_weights(), *(tagger.weights if tagger else ())]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in weights)).hexdigest()
     metrics = run.read_metrics()
     data = prepared.sizes() | {"source": metrics.get("data_source")}

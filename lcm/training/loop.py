@@ -1,6 +1,6 @@
 """The training loop: loss, epochs with checkpoints, and the first stage, in which people's captions are learned.
 
-Every way of training is a Stage (Supervised here, self_critical, distill, contrastive): a run that was killed resumes
+Every way of training is a Stage (Supervised here, self_critical, adapt, contrastive): a run that was killed resumes
 from its last whole epoch and ends as it would have ended.
 
 Shapes: B images, W texts of each image, T positions, P real positions of a batch, V words, D width.
@@ -63,11 +63,12 @@ def save_weights(model: keras.Model, path: Path) -> None:
         np.savez_compressed(file, **_numbered([array.astype(np.float16) for array in model.get_weights()]))
 
 
-def load_weights(model: keras.Model, path: Path) -> None:
+def load_weights(model: keras.Model, path: Path, likeness: np.ndarray | None = None) -> None:
     """Give the model what `save_weights` wrote of one that knew the same words or fewer, the same first.
 
-    Of a word that is new, a vector stays as it is, and the bias is the least that any word has: it begins as one of the
-    least probable. Raises BundleError for weights of another model.
+    A new word starts as the mean of known words that `likeness` [new, known] says, as `liken` gives it. Where that has
+    none, its vector stays as it is and its bias is the least that any word has: it begins as one of the least probable.
+    Raises BundleError for weights of another model.
     """
     with np.load(path, allow_pickle=False) as stored:
         arrays = [stored[name].astype(np.float32) for name in sorted(stored.files)]
@@ -77,9 +78,16 @@ def load_weights(model: keras.Model, path: Path) -> None:
         held, wanted = ([list(array.shape) for array in each] for each in (arrays, fresh))
         raise BundleError(f"{path} is of another model: it holds arrays of {held} numbers, and the model has {wanted}")
     for old, new in pairs:
-        if new.shape != old.shape and new.ndim == 1:
-            new[:] = old.min()
-        new[tuple(map(slice, old.shape))] = old
+        if new.shape == old.shape:
+            new[...] = old
+            continue
+        (axis,) = np.flatnonzero(np.array(new.shape) != old.shape)
+        ours, theirs = np.moveaxis(new, axis, 0), np.moveaxis(old, axis, 0)  # views: words first
+        if new.ndim == 1:
+            ours[:] = theirs.min()
+        ours[: len(theirs)] = theirs
+        if likeness is not None and (alike := likeness.any(axis=1)).any():
+            ours[len(theirs) :][alike] = np.tensordot(likeness[alike], theirs, 1)
     model.set_weights(fresh)
 
 
@@ -225,6 +233,20 @@ class Stop(NamedTuple):
     averaged: int  # latest epochs whose mean weights are measured and kept
 
 
+FEW_IMAGES = 2000  # fewer do not teach to caption: measured, 1,000 photos give half of the shipped model's CIDEr
+
+
+def few_images(images: int) -> str:
+    """Return what somebody should know before a captioner is trained from scratch on so many images."""
+    if images >= FEW_IMAGES:
+        return ""
+    return (
+        f"{images:,} images are too few to train a captioner from scratch: {FEW_IMAGES:,} and more are needed, and its "
+        "captions will hardly be of use. Better let the shipped model learn yours: lcm run --params adapt -p data_dir "
+        "FOLDER"
+    )
+
+
 class Stage(ABC):
     """One way of training a model; a subclass says what an epoch does and how the model is measured."""
 
@@ -316,10 +338,11 @@ def gradients_of(tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model) -> 
     return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, model.trainable_variables)]
 
 
-def under_progress(batches: CaptionBatches, config: TrainConfig, number: int) -> Iterable[Batch]:
-    """Return the batches of an epoch, with a progress bar."""
-    label = f"epoch {number}/{config.epochs}"
-    return tqdm(batches.epoch(config.seed, number), total=len(batches), desc=label, mininterval=1)
+def under_progress(batches: CaptionBatches, config: TrainConfig, number: int, passes: int = 1) -> Iterable[Batch]:
+    """Return the batches of an epoch, which may be several passes, with a progress bar."""
+    label, first = f"epoch {number}/{config.epochs}", (number - 1) * passes + 1
+    each = chain.from_iterable(batches.epoch(config.seed, one) for one in range(first, first + passes))
+    return tqdm(each, total=passes * len(batches), desc=label, mininterval=1)
 
 
 class KerasDecoder:
@@ -366,10 +389,11 @@ class Supervised(Stage):
         config: TrainConfig,
     ):
         """Compile nothing yet; over all steps the learning rate rises, then falls to zero."""
-        of_others = ("run_dir", "word_embedding", "contributed", "keep", "reinforce", "tagger")
+        of_others = ("run_dir", "word_embedding", "new", "keep", "parent", "adapt", "reinforce", "tagger")
         recipe = {name: value for name, value in asdict(config).items() if not name.startswith(of_others)}
         recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
-        total_steps = config.epochs * len(train)
+        self._passes = -(-config.epoch_steps // max(len(train), 1))  # over the images, an epoch
+        total_steps = config.epochs * self._passes * len(train)
         rising = round(config.warm_up * total_steps)
         rise = {"warmup_target": config.learning_rate, "warmup_steps": rising} if rising else {}
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -377,7 +401,7 @@ class Supervised(Stage):
         )
         optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
-        super().__init__(model, optimizer, train.images, stop, recipe)
+        super().__init__(model, optimizer, self._passes * train.images, stop, recipe)
         self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
         # Both return the loss of a batch: `step` that before the step that it takes, `loss_of` with dropout off.
         self.step = compile_step(self._take_step, model.unrolled)
@@ -388,8 +412,8 @@ class Supervised(Stage):
         return self.descend(lambda: caption_loss(self.model, features, inputs, targets, True, smoothing))
 
     def train_epoch(self, number: int) -> dict[str, float]:
-        """Train on every caption once."""
-        batches = under_progress(self._train, self._config, number)
+        """Train on every caption once, or several times where there are few."""
+        batches = under_progress(self._train, self._config, number, self._passes)
         return {"train_loss": _mean([(self.step(batch), batch.positions) for batch in batches])}
 
     def measure(self) -> dict[str, float | None]:

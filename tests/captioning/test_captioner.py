@@ -3,6 +3,7 @@
 The tiny captioner of tiny_graphs.py names the strongest of an image's mean colours, its tag scorer knows all three.
 """
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import lcm
 from lcm.captioning import captioner, decoding
@@ -25,7 +27,7 @@ from lcm.captioning.captioner import (
     load_captioner,
     load_tested,
 )
-from lcm.captioning.description import Description, PlattScaler
+from lcm.captioning.description import BROKEN_CONFIDENCE, Description, PlattScaler
 from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
 from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import (
@@ -133,11 +135,58 @@ def test_what_is_no_image_is_refused(content, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [((11,), "samples is 11; it must be 0 to 10"), ((5, []), "is empty")]
+    ("arguments", "message"),
+    [
+        ((11,), "samples is 11; it must be a whole number, 0 to 10"),
+        (("x",), "samples is 'x'; it must be"),
+        ((True,), "samples is True; it must be"),
+        ((2.0,), "samples is 2.0; it must be"),
+        ((5, []), "labels is empty"),
+        ((5, "cat"), r"labels is 'cat'; it must be a list of words or phrases, as \['dog', 'red car'\]"),
+        ((5, ["cat", 3]), "labels is .*3.*; it must be a list of words"),
+        ((5, 3), "labels is 3; it must be a list of words"),
+    ],
 )
 def test_what_cannot_be_asked_is_refused(arguments, message, folder, pictures):
-    with pytest.raises(ConfigError, match=message):
-        load_captioner(folder).describe(pictures["red"], *arguments)
+    captioner = load_captioner(folder)
+    for ask in (captioner.describe, lambda picture, *rest: captioner.describe_many([picture], *rest)):
+        with pytest.raises(ConfigError, match=message):
+            ask(pictures["red"], *arguments)
+
+
+def test_one_and_several_are_told_apart(folder, pictures):
+    captioner, red = load_captioner(folder), pictures["red"]
+    for several in ([red, red], (red,)):
+        with pytest.raises(ConfigError, match=rf"a {type(several).__name__} of \d; .* give several to describe_many"):
+            captioner.describe(several)
+    for one in (red, str(red), red.read_bytes(), io.BytesIO(red.read_bytes()), Image.open(red), None):
+        with pytest.raises(ConfigError, match=r"describe_many takes a list of pictures: give one to describe"):
+            captioner.describe_many(one)
+
+
+def test_a_picture_gets_the_same_answer_in_whatever_way_it_is_given(tagged, pictures):
+    captioner, red = load_captioner(tagged), pictures["red"]
+    expected = captioner.describe(red)
+    file = io.BytesIO(b"before" + red.read_bytes())
+    file.seek(6)
+    with red.open("rb") as opened, Image.open(red) as picture:
+        ways = [str(red), red.read_bytes(), opened, file, picture, np.array(picture), captioner.see(red)]
+        assert [captioner.describe(way) for way in ways[:-1]] == [expected] * 6
+        opened.seek(0)
+        file.seek(6)
+        given, answers = zip(*captioner.describe_many(iter(ways)), strict=True)
+    assert [one is way for one, way in zip(given[:-1], ways[:-1], strict=True)] == [True] * 6
+    assert answers == (expected,) * 7
+
+
+def test_a_picture_of_no_kind_stops_no_other(folder, pictures):
+    captioner = load_captioner(folder)
+    wrong = [None, [pictures["red"]], 3, np.zeros((4, 4)), io.StringIO("a photo"), "https://here/photo.jpg?key=1"]
+    answers = dict(enumerate(answer for _, answer in captioner.describe_many([*wrong, pictures["red"]])))
+    assert answers.pop(6).caption == "a red square"
+    for place, reason in enumerate(("NoneType; one", "list; one", "int; one", "an array", "no bytes", "an address")):
+        assert isinstance(answers[place], BadImageError)
+        assert reason in str(answers[place])
 
 
 # With the tag scorer's help
@@ -162,6 +211,28 @@ def test_the_confidence_is_that_of_the_caption_that_was_chosen(varied, pictures)
     assert description.confidence == pytest.approx(
         PlattScaler(2.0, 1.0).confidence(np.log(0.04) / 3)
     )  # two words and END
+
+
+@pytest.mark.parametrize(
+    "caption", ["", "a man in a", "a dog with the", "a a a", "A dog and a dog .", "a man in a in a"]
+)
+def test_nobody_is_sure_of_a_broken_caption(caption):
+    sure, unsure = PlattScaler(slope=0.0, intercept=0.5), PlattScaler(slope=0.0, intercept=-9.0)
+    assert sure.confidence_in(caption, -1.0) == BROKEN_CONFIDENCE
+    assert sure.confidence_in("a man in a hat", -1.0) == sure.confidence(-1.0) > BROKEN_CONFIDENCE
+    assert unsure.confidence_in(caption, -1.0) == unsure.confidence(-1.0) < BROKEN_CONFIDENCE
+
+
+def test_a_caption_that_the_search_has_cut_is_for_a_person_to_look_at(tmp_path, encoder, pictures):
+    """The same words, which the model is as sure of; with three at most, END comes too late."""
+    confidences = []
+    for most in (4, 3):
+        calibration = {"slope": 0.0, "intercept": 9.0}
+        folder = save_bundle(tmp_path / f"up to {most}", encoder, max_words=most, calibration=calibration)
+        description = load_captioner(folder).describe(pictures["red"], 0)
+        assert description.caption == "a red square"
+        confidences.append(description.confidence)
+    assert confidences == [PlattScaler(0.0, 9.0).confidence(-1.0), BROKEN_CONFIDENCE]
 
 
 # Many images

@@ -21,6 +21,7 @@ from lcm.features.cache import PreparedRun, encode_dataset
 from lcm.features.encoders import load_encoder
 from lcm.paths import RunDir
 from tests.fakes.tiny_blip import PROMPT, SIDE, make_blip
+from tests.fakes.tiny_clip import make_clip
 from tests.fakes.tiny_graphs import make_picture, use_tiny_encoder
 
 
@@ -110,6 +111,16 @@ def test_many_images_get_what_each_gets_alone(captioner, folder, tmp_path, monke
     assert found[1] == Description(found[1].caption, (found[1].caption,), (), "blip:tiny")
     monkeypatch.chdir(folder)
     assert BlipCaptioner(".").name == "blip:tiny"
+
+
+def test_blip_and_clip_read_every_kind_of_source(folder, tmp_path):
+    captioner = BlipCaptioner(str(folder), str(make_clip(tmp_path / "clip")))
+    (tmp_path / "photo.png").write_bytes(PICTURES[0])
+    expected = captioner.describe(PICTURES[0], labels=["a dog", "a cat"])
+    assert len(expected.tags) == 2
+    with Image.open(tmp_path / "photo.png") as picture:
+        for source in (tmp_path / "photo.png", io.BytesIO(PICTURES[0]), picture, np.array(picture)):
+            assert captioner.describe(source, labels=["a dog", "a cat"]) == expected
 
 
 # The nearest neighbour

@@ -8,9 +8,11 @@ import pytest
 
 from lcm.contributions.text import (
     MAX_CHARACTERS,
-    MAX_SENT,
+    MAX_NAME,
+    SENT_PER_KEPT,
     clean_caption,
     clean_language,
+    clean_name,
     clean_text,
     id_ranges,
     is_english,
@@ -28,7 +30,8 @@ SILENT = [
     *("\x00", "\x1b\x07\x7f", "\x80\x9f"),  # controls
     *("...", "?!", "--", '"', "\u0301", "\u2800"),  # nothing that says anything
 ]
-LONG = ["a" * 1_000_000, "a " * 500_000, "a" + "\u0301" * MAX_SENT, "a" + "\u200b" * MAX_SENT]
+MOST = SENT_PER_KEPT * MAX_CHARACTERS
+LONG = ["a" * 1_000_000, "a " * 500_000, "a" + "\u0301" * MOST, "a" + "\u200b" * MOST]
 
 
 @pytest.mark.parametrize(
@@ -173,6 +176,31 @@ def test_other_texts_go_by_the_same_rule_under_their_own_name():
     assert clean_text(" asked\nfor ", "reason") == "asked for"
     with pytest.raises(DataError, match="the reason holds no letter"):
         clean_text("", "reason")
+
+
+@pytest.mark.parametrize("name", ["Éva", "Łucja Ż. 李", "O'Brien", "a:b", "สมหญิง", "ann@example.org", "李" * MAX_NAME])
+def test_a_name_holds_letters_of_any_script_and_comes_back_in_nfc(name):
+    for form in ("NFC", "NFD"):
+        assert clean_name(f" {unicodedata.normalize(form, name)} ") == unicodedata.normalize("NFC", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        *(
+            (name, "holds control or invisible characters")
+            for name in ("a\nb", "a\tb", "a\x1b[31m", "a\u202eb", "a\u200b")
+        ),
+        *((name, "holds no letter") for name in ("", " ", "--", "\u200b")),
+        *((name, r"characters; 1 to 64 are kept: shorten it") for name in ("É" * 65, "a" * 30_000)),
+        ("a\ud800", "lone surrogate"),
+    ],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_what_is_no_name_is_an_error_that_does_not_repeat_it(name, message):
+    with pytest.raises(DataError, match=f"^the contributor's name .*{message}") as error:
+        clean_name(name)
+    assert len(str(error.value)) < 100
 
 
 @pytest.mark.parametrize(

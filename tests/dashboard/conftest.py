@@ -16,7 +16,8 @@ from tests.fakes.service_client import make_tiny_bundle, settings_for
 @pytest.fixture(scope="session")
 def captioner(tmp_path_factory) -> BundleCaptioner:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        return BundleCaptioner(make_tiny_bundle(tmp_path_factory.mktemp("captioner"), monkeypatch))
+        unsure = {"slope": 2.0, "intercept": -3.0}
+        return BundleCaptioner(make_tiny_bundle(tmp_path_factory.mktemp("captioner"), monkeypatch, calibration=unsure))
 
 
 @pytest.fixture(scope="session")

@@ -241,6 +241,7 @@ def test_the_quality_of_models_is_shown(visit):
     go(page, "Model quality", "Versions and the gate")
     page.get_by_text("base CIDEr").wait_for()
     text = page.inner_text(".lcm-dash")
+    assert "measured on 1,000 others (dev)" in text, "the shipped model is the current one here"
     for part in ("mine <b>", "0.500", "0.400 to 0.600", "retrain", "0.512", "shipped", "refused", "base CIDEr"):
         assert part in text, part
     assert page.get_by_alt_text("Learning curves: loss").is_visible()
@@ -250,6 +251,8 @@ def test_every_page_fits_and_can_be_read(visit, place):
     place.store.add(picture("red", 62), "a" * 300)
     page = visit()
     ask(page, picture("green"), "a green square")
+    page.set_viewport_size(PHONE)
+    assert page.get_by_text("Unsure, please look.", exact=True).evaluate(LINES) == 1
     for name, text in (
         ("Photo", "a green square"),
         ("Contributions", "for retraining"),
@@ -282,6 +285,11 @@ def check(page, scheme: str) -> None:
     assert unnamed == []
 
 
+LINES = """one => {
+  const text = document.createRange();
+  text.selectNodeContents(one);
+  return text.getClientRects().length;
+}"""
 CONTRAST = """() => {
   const numbers = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
   const light = ([red, green, blue]) => [red, green, blue].map(one => one / 255)

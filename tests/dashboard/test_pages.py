@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lcm.captioning.bundle import Bundle
+from lcm.captioning.bundle import Bundle, Manifest
+from lcm.captioning.captioner import SHIPPED_BUNDLE
+from lcm.captioning.description import percent
 from lcm.dashboard import photo, quality, widgets
 from lcm.dashboard.app import Dashboard, dashboard
 from lcm.dashboard.client import Answer, Receipt, ServiceClient, ServiceError
@@ -23,6 +25,7 @@ from tests.fakes.service_client import make_tiny_bundle
 
 from .site import ROOT, free_port, picture
 
+SHIPPED = ROOT / SHIPPED_BUNDLE
 ODD = "<script>alert(\"1\")</script> & 'more'"
 ANSWER = Answer("a red square", ("a square",), (("red", 0.8), ("square", 0.2)), "tiny-1", "0123", False, None)
 
@@ -46,6 +49,15 @@ def test_an_answer_tells_who_wrote_it_and_its_tags():
     card = widgets.answer_card(picture(), "photo", replace(ANSWER, tags=(), contributed=True))
     assert "A person wrote this" in card
     assert "<p>none</p>" in card
+
+
+@pytest.mark.parametrize(
+    ("confidence", "said"), [(0.62, "<p>62 % sure.</p>"), (0.08, "<p>Unsure, please look.</p>"), (None, None)]
+)
+def test_an_answer_tells_how_sure_it_is(confidence, said):
+    card = widgets.answer_card(picture(), "photo", replace(ANSWER, confidence=confidence))
+    assert (said or "") in card
+    assert ("sure" in card.lower()) == bool(said)
 
 
 def test_a_mistake_of_the_page_is_told_without_its_inside(caplog):
@@ -150,6 +162,28 @@ def test_reports_that_are_missing_or_damaged_are_said_to_be_so(tmp_path):
     assert "No comparison yet" in quality.comparison_part(tmp_path)
     assert "not evaluated" in quality.run_part(tmp_path)
     assert "No retraining" in quality.gate_part(tmp_path)
+
+
+def test_the_shipped_model_s_figures_are_shown_without_any_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    page, metrics = quality.QualityPage(ServiceClient(), tmp_path / "nothing"), Manifest.load(SHIPPED).metrics
+    page.draw()
+    shown = page.model.value
+    assert "It learned from 6,000 images of flickr8k, and was measured on 1,000 others (dev)" in shown
+    for name in ("cider", "cider_low", "cider_high", "bleu_4", "wer", "wer_low", "wer_high"):
+        assert f"{metrics[name]:.3f}" in shown, name
+    assert f"every content word of {percent(metrics['captions_right'])}" in shown
+
+
+def test_a_model_that_was_not_measured_or_is_not_there_is_said_to_be_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LCM_BUNDLE", str(make_tiny_bundle(tmp_path, monkeypatch)))
+    page = quality.QualityPage(ServiceClient(), tmp_path / "nothing")
+    page.draw()
+    assert "was not measured" in page.model.value
+    monkeypatch.setenv("LCM_BUNDLE", str(tmp_path))
+    page.draw()
+    assert "is no bundle" in page.model.value
 
 
 def test_the_committed_comparison_is_shown():

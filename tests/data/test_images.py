@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from lcm.data import images
 from lcm.data.images import image_format, open_image, read_image, scan
@@ -524,3 +524,88 @@ def test_e25_same_bytes_same_pixels_in_every_thread():
     data = SCENES["jpeg"]()
     with ThreadPoolExecutor(20) as workers:
         assert len(set(workers.map(lambda _: read_image(data, SIZE).tobytes(), range(20)))) == 1
+
+
+# Other ways to give a picture -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*SCENES, *PIXELS])
+def test_what_is_opened_already_is_the_same_picture_and_stays_as_it_is(name):
+    """As Pillow opens it and as its pixels, in every mode and turn; but for a JPEG that is decoded at reduced size."""
+    data = SCENES[name]() if name in SCENES else PIXELS[name][0]
+    expected, picture = open_image(data), Image.open(io.BytesIO(data))
+    for _ in range(2):  # not loaded yet, and loaded
+        before = None if picture.tile else (picture.mode, picture.size, picture.tobytes())
+        np.testing.assert_array_equal(read_image(picture, SIZE), read_image(data, SIZE))
+        np.testing.assert_array_equal(np.asarray(open_image(picture)), np.asarray(expected))
+    assert before == (picture.mode, picture.size, picture.tobytes())
+    pixels = np.array(expected)[::-1]  # not contiguous
+    np.testing.assert_array_equal(read_image(pixels[::-1], SIZE), read_image(data, SIZE))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize("value", [3, 6])
+def test_an_opened_picture_is_turned_upright_once(kind, value):
+    data = with_exif(SCENES[kind](), orientation(value))
+    with Image.open(io.BytesIO(data)) as picture:
+        np.testing.assert_array_equal(read_image(picture, SIZE), read_image(data, SIZE))
+        np.testing.assert_array_equal(read_image(ImageOps.exif_transpose(picture), SIZE), read_image(data, SIZE))
+
+
+@pytest.mark.parametrize(
+    ("array", "received"),
+    [
+        (np.zeros((4, 5)), r"\[4, 5\] and type float64"),
+        (np.zeros((4, 5, 3), np.float32), r"\[4, 5, 3\] and type float32"),
+        (np.zeros((4, 5), np.uint8), r"\[4, 5\] and type uint8"),
+        (np.zeros((4, 5, 4), np.uint8), r"\[4, 5, 4\] and type uint8"),
+        (np.zeros((2, 4, 5, 3), np.uint8), r"\[2, 4, 5, 3\] and type uint8"),
+        (np.zeros((0, 5, 3), np.uint8), r"\[0, 5, 3\] and type uint8"),
+    ],
+)
+def test_an_array_of_another_form_is_refused(array, received):
+    with pytest.raises(BadImageError, match=rf"an array of shape {received}; \[H, W, 3\] of uint8 is accepted.* 255"):
+        read_image(array, SIZE)
+
+
+def test_an_opened_picture_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(SCENES["jpeg"]())
+    with Image.open(tmp_path / "photo.jpg") as closed:
+        pass
+    half = Image.open(io.BytesIO(SCENES["png"]()[:200]))
+    unreadable = r"of mode RGB and 48 x 36 pixels that cannot be read; leave its file open"
+    for picture, message in (
+        (closed, unreadable),
+        (half, unreadable),
+        (Image.new("F", (4, 5)), "of mode F and 4 x 5 pixels, in which no value is known to be white; make it one of"),
+        (Image.new("I", (4, 5)), "of mode I and 4 x 5 pixels, in which no value is known to be white"),
+        (Image.new("RGB", (0, 5)), "of mode RGB and 0 x 5 pixels that cannot be read"),
+        (Image.new("RGB", (1, 201)), "a decoded picture of 1 x 201 pixels; one side may be at most 200 times"),
+    ):
+        with pytest.raises(BadImageError, match=message):
+            read_image(picture, SIZE)
+
+
+def test_a_file_object_is_read_from_its_position(tmp_path):
+    data, path = SCENES["jpeg"](), tmp_path / "photo.jpg"
+    path.write_bytes(b"before" + data)
+    with path.open("rb") as file:
+        file.seek(6)
+        np.testing.assert_array_equal(read_image(file, SIZE), read_image(data, SIZE))
+        with pytest.raises(BadImageError, match=r"at its end; .*seek\(0\)"):
+            read_image(file, SIZE)
+    with path.open(encoding="utf-8") as text:
+        for unreadable in (file, text, io.StringIO("a photo")):  # closed, not UTF-8, text
+            with pytest.raises(
+                BadImageError, match=r"gives no bytes; open it in binary mode \('rb'\), and leave it open"
+            ):
+                read_image(unreadable, SIZE)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize("address", ["https://here/photo.jpg?key=secret", "http://here/a.png", "s3://bucket/a.png"])
+def test_an_address_is_named_as_one(address, kind):
+    message = refusal(kind(address))
+    assert message.startswith(f"received an address ({address.partition(':')[0]}://…)")
+    assert "download it first, then give the path" in message
+    assert "secret" not in message

@@ -99,6 +99,13 @@ def test_min_count_is_inclusive():
         build_vocabulary(["😀", "..."], 1)
 
 
+def test_without_a_count_the_number_of_captions_says_it():
+    words = ["once", *["twice"] * 2, *["five"] * 5, *["other"] * 992]
+    assert build_vocabulary(words[:999], 0).own_words == ("other", "five", "twice", "once")
+    assert build_vocabulary(words, 0).own_words == ("other", "five", "twice")
+    assert build_vocabulary(words * 2 + ["other"] * 4000, 0).own_words == ("other", "five")
+
+
 def test_words_that_are_known_keep_their_ids_and_new_ones_follow():
     known = build_vocabulary(["a dog a dog", "a cat"], 1)
     grown = build_vocabulary(["the zebra the zebra the dog", "zoo zoo dog"], 2, known)

@@ -2,13 +2,8 @@
 
 import pytest
 
-from lcm.evaluation.metrics import (
-    BAD_ENDINGS,
-    Degeneration,
-    degeneration_of_people,
-    measure_degeneration,
-    signs_of_degeneration,
-)
+from lcm.data.text import BAD_ENDINGS
+from lcm.evaluation.metrics import Degeneration, degeneration_of_people, measure_degeneration, signs_of_degeneration
 
 NAMES = ("bad_endings", "repeated_words", "most_frequent_caption")
 

@@ -139,9 +139,16 @@ def test_metrics_without_contributions_replace_those_of_an_earlier_run(desk):
     assert not any(after.values())
 
 
-def test_a_start_without_contributions_is_refused(desk):
-    with pytest.raises(ConfigError, match="start_from is 'current', and that needs -p contributions store"):
-        desk.new(contributions="", start_from="current")
+def test_a_run_without_contributions_resumes_from_a_model_and_says_what_that_has_learned(desk):
+    """What the parent's weights hold, those of the new model hold too: a later revocation must find it."""
+    desk.store.send(range(4))
+    desk.publish(desk.gather().as_metrics())
+    new = desk.new(contributions="", start_from="current")
+    assert (new.images, new.parent.version) == ((), models_folder().joinpath("current").read_text().strip())
+    training_set = build_training_set(desk.dataset, encode(desk.dataset.paths), new, desk.config(contributions=""))
+    learned = new.parent.manifest.training_data["contributions"]
+    assert learned
+    assert training_set.as_metrics()["contributions"] == learned
 
 
 def test_a_folder_that_is_none_is_refused_and_not_made(desk):

@@ -148,7 +148,7 @@ def test_f14_naughty_texts(caller):
             assert row.caption == unicodedata.normalize("NFC", row.caption) == " ".join(row.caption.split())
             assert not [sign for sign in row.caption if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")]
             taken += 1
-        for name in ("image", "fileType", "language"):
+        for name in ("image", "fileType", "language", "contributor"):
             assert caller.client.post("/caption", json=caption_body() | {name: text}).status_code in (200, 400)
         labels = caller.post("/learning-model", question_body(labels=[text, "red"]), follow_up=False)
         assert labels.status_code in (200, 400), ascii(text)

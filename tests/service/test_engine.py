@@ -6,8 +6,9 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_learning_model_describes(caller):
 
 def test_confidence_is_in_a_header(service, tmp_path, monkeypatch):
     curve = PlattScaler(2.0, 1.0)
-    captioner = BundleCaptioner(make_tiny_bundle(tmp_path, monkeypatch, calibration=curve.as_record()))
+    captioner = BundleCaptioner(make_tiny_bundle(tmp_path, monkeypatch, calibration=asdict(curve)))
     for body in (question_body(), question_body(samples=0), question_body(labels=["zeppelin"])):
         reply = service(captioner).post("/learning-model", body)
         # "a red square" has 0.5, 0.4, 0.4 and, with END, 0.5.
@@ -125,24 +126,57 @@ def test_the_store_of_the_state_folder_and_its_mirror(tmp_path, captioner):
         app.extensions["lcm"].close()
 
 
-def test_a_contributor_is_kept_as_the_source(caller):
-    for name in ("a", "ann.lee_2@example.org", "+49-30", "x" * 64, "http"):
-        number = caller.answers("/caption", caption_body(caption=f"by {name}"), headers={CONTRIBUTOR: name})["id"]
-        assert caller.store.get(number).source == f"http:{name}"
+@pytest.mark.parametrize(
+    ("header", "field", "name"),
+    [
+        *((name, None, name) for name in ("a", "ann.lee_2@example.org", "Ann Lee", "+49-30 100%", "x" * 64)),
+        ("UTF-8''%C3%89va%20%C5%81uk", None, "Éva Łuk"),
+        ("utf-8'zh-Hant'%e6%9d%8e", None, "李"),
+        ("UTF-8''E%CC%81va%20O'Brien", None, "Éva O'Brien"),  # decomposed; what encodeURIComponent leaves
+        *((None, name, name) for name in ("Éva Łuk", "李" * 64)),
+        (None, " E\u0301va  Łuk ", "Éva Łuk"),
+        ("ann", "Éva", "ann"),
+        *((header, " ", "") for header in (" ", "UTF-8''")),
+        ("UTF-8''%20", "Éva", "Éva"),
+    ],
+)
+def test_a_contributor_is_kept_as_the_source(caller, header, field, name):
+    headers = {CONTRIBUTOR: header} if header else {}
+    number = caller.answers("/caption", caption_body(contributor=field), headers=headers)["id"]
+    kept = caller.store.get(number)
+    assert (kept.source, kept.contributor) == (f"http:{name}" if name else "http", name)
 
 
-@pytest.mark.parametrize("name", ["", " ", "x" * 65, "x" * 30_000, "a b", "a:b", "a\n", "a\x1b[31m", "\xe9", "\u0660"])
-def test_other_names_of_contributors_are_refused_without_being_repeated(caller, caplog, name):
+REFUSED_NAMES = {
+    "holds no letter, digit or symbol": ["--", "UTF-8''%C2%B7"],
+    "1 to 64 are kept: shorten it": ["x" * 65, "x" * 30_000, "UTF-8''" + "%C3%89" * 65],
+    "holds control or invisible characters": ["a\n", "a\x1b[31m", "UTF-8''a%0AX-Evil:%20b", "UTF-8''a%E2%80%AE"],
+    "such as UTF-8''%C3%89va": ["\xe9", "\u0660", "UTF-8''%E9va", "UTF-8'\xe9'a", "UTF-8'a"],
+}
+
+
+@pytest.mark.parametrize(("name", "words"), [(name, words) for words, names in REFUSED_NAMES.items() for name in names])
+def test_other_names_of_contributors_are_refused_without_being_repeated(caller, caplog, name, words):
     sent = {"HTTP_X_LCM_CONTRIBUTOR": name.encode().decode("latin-1")}  # as a server gives it, even with controls
-    message = caller.refuses("/caption", caption_body(), environ_overrides=sent)
-    assert message.startswith("X-LCM-Contributor must be 1 to 64 characters")
-    assert len(message) < 200
-    assert len(name) < 2 or name not in message + caplog.text
+    messages = [caller.refuses("/caption", caption_body(), environ_overrides=sent)]
+    if "UTF-8" not in words:
+        in_body = caption_body(contributor=unquote(name.removeprefix("UTF-8''")))
+        messages.append(caller.refuses("/caption", in_body))
+    for message in messages:
+        assert words in message
+        assert len(message) < 200
+        assert len(name) < 2 or name not in message + caplog.text
+
+
+def test_a_contributor_in_the_body_is_text(caller):
+    for value, kind in ((5, "a number"), (["a"], "an array"), (False, "true or false")):
+        message = caller.refuses("/caption", caption_body(contributor=value))
+        assert message == f"contributor must be text; it is {kind}"
 
 
 def test_a_contributor_is_no_token(service):
     caller = service(token=TOKEN)
-    caller.refuses("/caption", caption_body(), 401, headers={CONTRIBUTOR: "a b"})
+    caller.refuses("/caption", caption_body(), 401, headers={CONTRIBUTOR: "\xe9"})
     caller.answers("/caption", caption_body(), headers={CONTRIBUTOR: "ann", "Authorization": f"Bearer {TOKEN}"})
 
 

@@ -123,7 +123,7 @@ def test_c22_origins_that_are_named(service):
     assert reply.status_code == 204
     assert reply.headers["Access-Control-Allow-Origin"] == "https://photos.example"
     assert "POST" in reply.headers["Access-Control-Allow-Methods"]
-    assert reply.headers["Access-Control-Allow-Headers"] == "Authorization, Content-Type"
+    assert reply.headers["Access-Control-Allow-Headers"] == "Authorization, Content-Type, X-LCM-Contributor"
     assert "Access-Control-Allow-Credentials" not in reply.headers
     for status, headers in ((200, {"Authorization": f"Bearer {TOKEN}"}), (401, {})):
         reply = caller.post("/caption", caption_body(), headers=headers | {"Origin": "http://localhost:3000"})

@@ -9,8 +9,8 @@ from lcm.data.dataset import LabelledImage
 from lcm.data.text import Vocabulary
 from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures
+from lcm.training.adapt import Adaptation, cap_contributed
 from lcm.training.batches import CaptionBatches
-from lcm.training.distill import Distillation, cap_contributed
 from lcm.training.loop import caption_loss, load_weights, real_logits, save_weights
 from tests.training.test_self_critical import VOCABULARY, build, world
 
@@ -53,6 +53,23 @@ def test_a_new_word_begins_with_the_least_bias_and_a_vector_of_its_own(tmp_path)
     np.testing.assert_array_equal(larger.words.numpy()[-2:], fresh[-2:])
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_new_word_that_is_like_known_ones_begins_as_their_mean(name, tmp_path):
+    model, larger = build(name), build(name, seed=1, vocabulary=LARGER)
+    likeness = np.zeros((2, len(VOCABULARY)), np.float32)
+    likeness[0, 4:6] = 0.25, 0.75
+    save_weights(model, tmp_path / "weights.npz")
+    load_weights(larger, tmp_path / "weights.npz", likeness)
+    grown = 0
+    for old, new in zip(halved(model).get_weights(), larger.get_weights(), strict=True):
+        if old.shape != new.shape:
+            (axis,) = np.flatnonzero(np.array(old.shape) != new.shape)
+            mean = 0.25 * old.take(4, axis) + 0.75 * old.take(5, axis)
+            np.testing.assert_allclose(new.take(len(VOCABULARY), axis), mean, rtol=1e-5)
+            grown += 1
+    assert grown >= 2
+
+
 @pytest.mark.parametrize(("name", "vocabulary"), [("transformer", VOCABULARY), ("merge", LARGER)])
 def test_weights_of_another_model_or_of_more_words_are_refused(name, vocabulary, tmp_path):
     save_weights(build(name, vocabulary=vocabulary), tmp_path / "weights.npz")
@@ -92,7 +109,7 @@ def continued(name: str, keep_weight: float, epochs: int = 30):
     base = labelled.at(np.arange(1, 9))
     config = TrainConfig(run_dir="", epochs=epochs, learning_rate=0.05, keep_weight=keep_weight, averaged_epochs=1)
     learned, kept = (CaptionBatches(one, VOCABULARY, 8, together=True) for one in (new, base))
-    stage = Distillation(model, teacher, learned, kept, config)
+    stage = Adaptation(model, teacher, learned, kept, config)
     losses = [stage.train_epoch(number)["train_loss"] for number in range(1, epochs + 1)]
     return model, teacher, losses, next(learned.epoch(0, 0)), next(kept.epoch(0, 0))
 

@@ -1,0 +1,311 @@
+"""Adapting: a trained model learns further images, a user's own or contributed ones, and keeps what it knows.
+
+The mixed objective: of the images to learn, the captions that people wrote; of the images to keep, what the parent
+model said, word by word with all probabilities (Li and Hoiem, "Learning without Forgetting", 2016; on the model's own
+captions after Kim and Rush, "Sequence-Level Knowledge Distillation", 2016). The weights that are kept are a mean with
+the parent's (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022). The tag scorer's image side is adapted
+likewise; its text side, which reads any word, stays as it is.
+
+Shapes: B images, W texts of each, T positions, P real positions of a batch, V words, F numbers in pooled features, D in
+a unit vector.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+from onnx import numpy_helper
+
+from lcm.captioning import taggers
+from lcm.captioning.bundle import TAGGER_FILES, WEIGHTS, Bundle, Manifest
+from lcm.captioning.generate import caption_features
+from lcm.config import TrainConfig
+from lcm.data.text import Vocabulary, content_words
+from lcm.data.word_vectors import find_vectors, liken
+from lcm.errors import BundleError
+from lcm.features.cache import LabelledFeatures, PreparedRun
+from lcm.models import ADAPTED, build_model
+from lcm.paths import RunDir
+from lcm.training.batches import Batch, CaptionBatches
+from lcm.training.contrastive import CLIP_NORM, IMAGES_PER_STEP, LEARNING_RATE, contrastive_loss, key_word_loss
+from lcm.training.loop import (
+    History,
+    Stage,
+    Stop,
+    caption_loss,
+    compile_step,
+    gradients_of,
+    load_weights,
+    real_logits,
+    under_progress,
+)
+
+# Of the captions that the parent has written of each image to keep: the best of a beam, and some that were drawn.
+OWN_BEAM_WIDTH, OWN_SAMPLES = 3, 2
+FEATURE_DROPOUT = 0.5  # of the tag scorer's image side, as when it was trained
+
+
+@dataclass(frozen=True)
+class ParentModel:
+    """The model that training continues from."""
+
+    folder: Path
+    manifest: Manifest
+
+    def followed_by(self, config: TrainConfig) -> TrainConfig:
+        """Return the parameters with its architecture, and with the decoding that its metrics were measured with."""
+        its = self.manifest
+        return replace(config, model=its.model, dev_beam_width=its.beam_width, max_words=its.max_words)
+
+
+def find_parent_model(run: RunDir) -> ParentModel | None:
+    """Return the model that 01_prepare says to continue from, None where training is from scratch."""
+    start_from = run.read_metrics().get("start_from")
+    return ParentModel(Path(start_from), Manifest.load(Path(start_from))) if start_from else None
+
+
+class Adaptation(Stage):
+    """Every image to learn once an epoch, each step with images to keep beside.
+
+    Nothing is measured: 03_evaluate does, or the gate, on more than one model's word.
+    """
+
+    def __init__(
+        self, model, teacher, learned: CaptionBatches, kept: CaptionBatches, config: TrainConfig, parent: str = ""
+    ):
+        """`teacher` is the model of the name `parent`; `kept` holds captions that it wrote."""
+        schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * len(learned))
+        recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
+        recipe |= {"parent": parent, "learned": learned.fingerprint(), "kept": kept.fingerprint()}
+        stop = Stop(config.epochs, config.patience, config.averaged_epochs)
+        optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
+        super().__init__(model, optimizer, learned.images, stop, recipe)
+        self._teacher, self._learned, self._kept, self._config = teacher, learned, kept, config
+        self._learn, self._keep = (compile_step(step, model.unrolled) for step in (self._learning, self._keeping))
+        self._apply = tf.function(self._step)
+        self._drawn = self._kept_batches()
+
+    def train_epoch(self, number: int) -> dict[str, float]:
+        """Learn from every image to learn once."""
+        losses = []
+        for batch in under_progress(self._learned, self._config, number):
+            loss, learning = self._learn(batch)
+            self._apply(learning, self._keep(next(self._drawn)))
+            losses.append(float(loss))
+        return {"train_loss": float(np.mean(losses))}
+
+    def _kept_batches(self) -> Iterator[Batch]:
+        """Yield batches of images to keep for ever, each image once before any comes again."""
+        for number in count(1):
+            yield from self._kept.epoch(self._config.seed, number)
+
+    def _learning(self, features, inputs, targets):
+        with tf.GradientTape() as tape:
+            loss = caption_loss(self.model, features, inputs, targets, self._config.adapt_dropout)
+        return loss, gradients_of(tape, loss, self.model)
+
+    def _keeping(self, features, inputs, targets):
+        before = tf.nn.softmax(real_logits(self._teacher, features, inputs, targets))  # [P, V]
+        with tf.GradientTape() as tape:
+            now = real_logits(self.model, features, inputs, targets, self._config.adapt_dropout)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(before, now))
+        return gradients_of(tape, loss, self.model)
+
+    def _step(self, learning, keeping):
+        weight = self._config.keep_weight
+        self.apply([new + weight * old for new, old in zip(learning, keeping, strict=True)])
+
+
+def adapt(
+    model, train: LabelledFeatures, vocabulary: Vocabulary, parent: ParentModel, config: TrainConfig, checkpoint: Path
+) -> History:
+    """Train `model` from the weights of `parent`: on the contributed images of `train`, or on all where none is.
+
+    What it must keep is what the parent says of the other images, where there are any, else of those that it learns.
+    `checkpoint` is a folder, as Stage.fit takes it.
+    """
+    bundle = Bundle(parent.folder)  # which verifies its files
+    likeness = liken(vocabulary.words[len(bundle.vocabulary) :], bundle.vocabulary.words, config.word_embedding)
+    no_vectors = np.zeros((len(vocabulary), model.settings["embedding_dim"]), np.float32)
+    teacher = build_model(config.model, train.shape, no_vectors, config.seed)
+    for one in (model, teacher):
+        load_weights(one, parent.folder / WEIGHTS, likeness)
+    teacher.trainable = False
+    before = model.get_weights()
+    sent = np.array([image.is_contributed for image in train.images], bool)
+    to_learn, to_keep = (np.flatnonzero(each if sent.any() else sent | True) for each in (sent, ~sent))
+    chosen = np.random.default_rng(config.seed).permutation(to_keep if len(to_keep) else to_learn)
+    base = train.at(np.sort(chosen[: config.keep_images]))
+    said, _ = caption_features(bundle, base, OWN_BEAM_WIDTH, config.max_words, OWN_SAMPLES)
+    own = [replace(image, captions=tuple(its)) for image, its in zip(base.images, said, strict=True)]
+    learned, kept = (
+        _batches(labelled, vocabulary, config.batch_size * share, model.captions_together)
+        for labelled, share in (
+            (train.at(to_learn), config.new_share),
+            (replace(base, images=own), 1 - config.new_share),
+        )
+    )
+    history = Adaptation(model, teacher, learned, kept, config, parent.manifest.name).fit(checkpoint)
+    model.set_weights(_mean_with(before, model.get_weights(), config.parent_share))
+    return history
+
+
+def _batches(labelled: LabelledFeatures, vocabulary: Vocabulary, images: float, together: bool) -> CaptionBatches:
+    """Return batches of about so many images each, with all their captions."""
+    each = sum(len(image.captions) for image in labelled.images) / max(len(labelled), 1) if together else 1
+    return CaptionBatches(labelled, vocabulary, round(max(1, round(images)) * each), together=together)
+
+
+def _mean_with(parent: list[np.ndarray], own: list[np.ndarray], parent_share: float) -> list[np.ndarray]:
+    return [parent_share * old + (1 - parent_share) * new for old, new in zip(parent, own, strict=True)]
+
+
+def cap_contributed(train: LabelledFeatures, share: float) -> LabelledFeatures:
+    """Return the images with no more contributed ones than this share of them, the latest."""
+    sent = np.array([image.is_contributed for image in train.images], bool)
+    most = int(share / max(1 - share, 1e-9) * (~sent).sum())
+    left_out = np.flatnonzero(sent)[: max(0, sent.sum() - most)]
+    return train.at(np.setdiff1d(np.arange(len(train)), left_out)) if len(left_out) else train
+
+
+@dataclass(frozen=True)
+class AdaptedTagger:
+    """The parent's tag scorer with another image side, and with the key words that it has not had in its table."""
+
+    parent: ParentModel
+    kernel: np.ndarray  # [F, D]
+    bias: np.ndarray  # [D]
+    new_words: tuple[str, ...]
+    losses: tuple[float, ...]  # of the first and of the last step
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """The arrays that were trained."""
+        return [self.kernel, self.bias]
+
+    def as_metrics(self) -> dict[str, float]:
+        """Return what a run is known by, under the keys of metrics.json."""
+        return {"tagger_loss": self.losses[-1]} if self.losses else {}
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the bundle's files of it; returns the manifest's settings."""
+        its = self.parent.manifest.tagger
+        for name in TAGGER_FILES:
+            shutil.copyfile(self.parent.folder / name, folder / name)
+        tower = _ImageTower.read(self.parent.folder)
+        tower.replace(self.kernel, self.bias)
+        onnx.save(tower.model, folder / taggers.IMAGE_TOWER)
+        if not self.new_words:
+            return dict(its)
+        known = find_vectors(self.new_words, its["word_embedding"])
+        words = [word for word in self.new_words if word in known]
+        rows, vectors = (np.load(folder / name) for name in (taggers.WORD_ROWS, taggers.WORD_VECTORS))
+        new_rows = np.zeros((len(words), rows.shape[1]), rows.dtype)  # what training learns of a word: nothing
+        new_rows[:, : its["embedding_dim"]] = [known[word] for word in words] or 0
+        new_vectors = taggers.DualEncoder(self.parent.folder, its).text_vectors(words).astype(vectors.dtype)
+        np.save(folder / taggers.WORD_ROWS, np.vstack([rows, new_rows]))
+        np.save(folder / taggers.WORD_VECTORS, np.vstack([vectors, new_vectors]))
+        with (folder / taggers.WORDS).open("a", encoding="utf-8") as lines:
+            lines.writelines(f"{word}\n" for word in words)
+        return dict(its) | {"words": len(rows) + len(words)}
+
+
+@dataclass(frozen=True)
+class _ImageTower:
+    """The graph of a dual encoder's image side: (features - mean) * scale, a dense layer, length 1."""
+
+    model: onnx.ModelProto
+    names: dict[str, str]  # operation -> the array that it is done with: Sub, Mul, MatMul, Add
+
+    @classmethod
+    def read(cls, folder: Path) -> "_ImageTower":
+        model = onnx.load(folder / taggers.IMAGE_TOWER)
+        arrays = {array.name for array in model.graph.initializer}
+        widened = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
+        used = [(node.op_type, widened.get(name, name)) for node in model.graph.node for name in node.input]
+        names = {operation: name for operation, name in used if name in arrays}
+        if missing := {"Sub", "Mul", "MatMul", "Add"} - names.keys():
+            raise BundleError(
+                f"{folder} holds a tag scorer that cannot be adapted ({', '.join(sorted(missing))} not found); keep it "
+                "with -p tagger kept, or export it again with this version of lcm"
+            )
+        return cls(model, names)
+
+    def array(self, operation: str) -> np.ndarray:
+        """Return the array of an operation, float32."""
+        found = next(one for one in self.model.graph.initializer if one.name == self.names[operation])
+        return numpy_helper.to_array(found).astype(np.float32)
+
+    def replace(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Put other numbers into the dense layer, as wide as those that were there."""
+        for operation, values in (("MatMul", kernel), ("Add", bias)):
+            (array,) = (one for one in self.model.graph.initializer if one.name == self.names[operation])
+            kind = numpy_helper.to_array(array).dtype
+            array.CopyFrom(numpy_helper.from_array(values.astype(kind), array.name))
+
+
+def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: TrainConfig) -> AdaptedTagger | None:
+    """Train the image side of the parent's tag scorer on the train split, from where it is.
+
+    As contrastive.Contrastive trains one from scratch, with the parent's scales. None unless `config.tagger` is
+    "adapted"; raises BundleError where the parent has no tag scorer.
+    """
+    if config.tagger != ADAPTED:
+        return None
+    settings = parent.manifest.tagger
+    if not settings:
+        raise BundleError(f"{parent.folder} was trained without a tag scorer; train one with -p tagger dual_encoder")
+    scorer, tower = taggers.load_tag_scorer(None, parent.folder, parent.manifest), _ImageTower.read(parent.folder)
+    train = prepared.labelled_features("train", "pooled")
+    features = (train.read(slice(None)) - tower.array("Sub")) * tower.array("Mul")  # [images, F]
+    captions = [scorer.text_vectors(image.captions) for image in train.images]
+    held = [Counter(word for caption in image.captions for word in content_words(caption)) for image in train.images]
+    words = sorted(set().union(*held))
+    word_vectors = scorer.text_vectors(words) if words else np.zeros((0, tower.array("Add").size), np.float32)
+    columns = {word: column for column, word in enumerate(words)}
+    kernel, bias = (tf.Variable(tower.array(operation)) for operation in ("MatMul", "Add"))
+    size = min(IMAGES_PER_STEP, len(train))
+    steps = config.tagger_epochs * (len(train) // size)
+    warm_up = max(steps // 10, 1)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(steps - warm_up, 1), warmup_target=LEARNING_RATE, warmup_steps=warm_up
+    )
+    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM)
+    optimizer.build([kernel, bias])
+    scales = [np.float32(settings[name]) for name in ("sentence_scale", "scale")]
+
+    @tf.function(reduce_retracing=True)
+    def step(features, texts, shares, seed):
+        with tf.GradientTape() as tape:
+            kept = tf.cast(tf.random.stateless_uniform(tf.shape(features), seed) >= FEATURE_DROPOUT, tf.float32)
+            images = tf.math.l2_normalize(features * kept / (1 - FEATURE_DROPOUT) @ kernel + bias, axis=1)
+            loss = contrastive_loss(images, texts, scales[0])
+            if len(words):
+                loss += key_word_loss(images, tf.constant(word_vectors), scales[1], shares)
+        optimizer.apply_gradients(zip(tape.gradient(loss, [kernel, bias]), [kernel, bias], strict=True))
+        return loss
+
+    random, losses = np.random.default_rng(config.seed), []
+    for _ in range(config.tagger_epochs):
+        order = random.permutation(len(train))
+        for start in range(0, len(order) - size + 1, size):
+            places = order[start : start + size]
+            texts = np.stack([captions[place][random.integers(len(captions[place]))] for place in places])
+            shares = np.zeros((size, len(words)), np.float32)
+            for row, place in enumerate(places):
+                for word, times in held[place].items():
+                    shares[row, columns[word]] = times / held[place].total()
+            losses.append(float(step(features[places], texts, shares, random.integers(2**31, size=2))))
+    before = [tower.array("MatMul"), tower.array("Add")]
+    own = _mean_with(before, [kernel.numpy(), bias.numpy()], config.parent_share)
+    known = set((parent.folder / taggers.WORDS).read_text(encoding="utf-8").splitlines())
+    new_words = tuple(word for word in words if word in prepared.vocabulary.ids and word not in known)
+    return AdaptedTagger(parent, *own, new_words, tuple(losses[:1] + losses[-1:]))
