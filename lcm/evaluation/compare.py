@@ -132,9 +132,8 @@ class Comparison:
 
         def key(result: CaptionerResult) -> tuple[bool, float]:
             value = getattr(result.scores, metric)
-            return degenerate_last and bool(
-                result.signs
-            ), inf if value is None else value if metric in SMALLER_IS_BETTER else -value
+            place = inf if value is None else value if metric in SMALLER_IS_BETTER else -value
+            return degenerate_last and bool(result.signs), place
 
         return sorted(self.results, key=key)
 

@@ -163,13 +163,13 @@ def _warnings(comparison: Comparison) -> list[str]:
             scores = f"WER {number(one.scores.wer)}, CIDEr {number(one.scores.cider)}"
             why = plain("; ".join(one.signs))
             said.append(f"**{plain(one.name)} is degenerate** and comes last whatever it scores ({scores}): {why}.")
-    by_wer, by_cider = (comparison.ranked(metric, degenerate_last=False) for metric in ("wer", "cider"))
-    if by_wer != by_cider and by_cider[0].scores.cider is not None:
-        lengths = ", ".join(f"{one.name} {number(one.scores.length_ratio)}" for one in by_wer)
-        by_wer, by_cider = (plain(", ".join(one.name for one in its)) for its in (by_wer, by_cider))
+    ranked = comparison.ranked("wer", degenerate_last=False), comparison.ranked("cider", degenerate_last=False)
+    by_wer, by_cider = (plain(", ".join(one.name for one in its)) for its in ranked)
+    if by_wer != by_cider and ranked[1][0].scores.cider is not None:
+        lengths = plain(", ".join(f"{one.name} {number(one.scores.length_ratio)}" for one in ranked[0]))
         said.append(
             f"**WER and CIDEr rank differently**: by WER {by_wer}; by CIDEr {by_cider}. Words for each word of "
-            f"people's: {plain(lengths)}."
+            f"people's: {lengths}."
         )
     return [*said, WHY_WER] if said else []
 

@@ -168,8 +168,9 @@ def _next_step(verdict: Verdict, run: RunDir, metrics: Mapping[str, Any], parent
     if metrics.get("contributions_new"):
         return "the gate (06_publish) decides whether it is published"
     if verdict.outcome == BETTER:
-        bundle = os.path.relpath(run.bundle) if run.bundle.is_relative_to(Path.cwd()) else run.bundle
-        return f"lcm models publish {bundle} --promote"
+        is_below = run.bundle.is_relative_to(Path.cwd())  # elsewhere it is not named: bundles travel with their verdict
+        bundle = os.path.relpath(run.bundle) if is_below else "RUN/bundle"
+        return f"lcm models publish {bundle} --promote{'' if is_below else ', RUN being the folder of the run'}"
     if verdict.outcome == NOT_MEASURED:
         return f"add photos; about one in ten is held out, so {15 * LEAST_IMAGES} are enough; until then, keep {parent}"
     if verdict.outcome == SAME:

@@ -102,11 +102,14 @@ def verdict_on(made: tuple[RunDir, PreparedRun], bundle, captions, split="dev"):
 GOOD = [f"a {colour} square" for colour in ("red", "green", "blue")] * 4
 
 
-def test_a_run_s_model_is_compared_with_the_one_it_started_from(run):
+def test_a_run_s_model_is_compared_with_the_one_it_started_from(run, tmp_path, monkeypatch):
     better = verdict_on(run(12, start_from=str(run.bad)), run.good, GOOD)
     assert better.outcome == BETTER
     assert "above the model that it started from (tiny-b)" in better.text
-    assert better.text.splitlines()[-1].startswith("Next: lcm models publish ")
+    assert better.text.endswith("\nNext: lcm models publish RUN/bundle --promote, RUN being the folder of the run.")
+    monkeypatch.chdir(tmp_path)
+    inside = verdict_on(run(12, start_from=str(run.bad)), run.good, GOOD)
+    assert inside.text.endswith("\nNext: lcm models publish run/bundle --promote.")
     assert better.intervals["cider_started_from"].value == 0
     assert 0 < better.intervals["cider_nearest"].value < better.intervals["cider"].value
 
