@@ -66,7 +66,7 @@ docs: $(READY) ## write the generated tables of the documents again
 	$(BIN)/cog -r docs/*.md
 
 lab: $(READY) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks $$([ "$$(id -u)" != 0 ] || echo --allow-root) $(ARGS)
 
 serve: $(READY) ## serve captions, tags and corrections over HTTP
 	$(BIN)/lcm serve $(ARGS)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lcm.captioning.captioner import PART
 from lcm.captioning.description import Captioner, Description
-from lcm.data.files import shorten
+from lcm.data.files import IMAGE_SUFFIXES, Listing, shorten
 from lcm.errors import BadImageError, ConfigError, DataError
 
 try:
@@ -56,15 +56,26 @@ def as_record(image: str, description: Description) -> dict[str, Any]:
     }
 
 
-def list_failures(failures: Sequence[Failure]) -> str:
-    """Return how many images have no description, and why the first of them have none."""
-    lines = [f"not captioned: {len(failures)}"]
+def list_failures(failures: Sequence[Failure]) -> list[str]:
+    """Return lines on how many images have no description, and why the first of them have none; none without any."""
+    lines = []
     for path, reason in failures[:FAILURES_SHOWN]:
         name = path.rpartition("/")[2]
-        lines.append(f"  {escape(path)}: {str(reason).removeprefix(f'{name!r}: ')}")
+        lines.append(f"{escape(path)}: {str(reason).removeprefix(f'{name!r}: ')}")
     if len(failures) > FAILURES_SHOWN:
-        lines.append(f"  and {len(failures) - FAILURES_SHOWN} more")
-    return "\n".join(lines)
+        lines.append(f"and {len(failures) - FAILURES_SHOWN} more")
+    if len(lines) < 2:
+        return [f"not captioned: {line}" for line in lines]
+    return [f"not captioned: {len(failures)}", *(f"  {line}" for line in lines)]
+
+
+def list_left_out(listing: Listing) -> list[str]:
+    """Return lines on what of the folders may be an image and was not taken: how many, the first names, what next."""
+    endings = f"names that do not end in {', '.join(IMAGE_SUFFIXES)}"
+    files = f"{endings}: convert them, or give images without a suffix by their own paths"
+    folders = "add --recursive, or give them by their own paths"
+    both = ("files", listing.other_files, files), ("sub-folders", listing.sub_folders, folders)
+    return [f"{what} left out: {len(names)} ({escape(shorten(names))}); {why}" for what, names, why in both if names]
 
 
 def check_labels(captioner: Captioner, labels: Sequence[str]) -> str:
@@ -113,7 +124,7 @@ def describe_into_file(
         left = [image for part in parts if not missing.isdisjoint(part) for image in part]
         done = len(images) - len(missing)
         kept = len(images) - len(left)
-        with tqdm(total=len(images), initial=kept, unit=" images", desc="caption", mininterval=1) as progress:
+        with tqdm(total=len(images), initial=kept, unit=" images", desc="caption") as progress:
             for image, answer in captioner.describe_many(left, samples, labels, workers=0):
                 if image in missing and isinstance(answer, BadImageError):
                     failures.append((image, answer))

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 SHOWN_METRICS = ("cider", "bleu_4", "meteor", "rouge_l", "wer", "wer_best", "images")  # after a run
 TAGS_SHOWN = 5  # of an image, in what is printed for people
 PATH = click.Path(path_type=Path)
+BARS = {  # of progress, by whether stderr is a terminal; any delay above 0 leaves out the empty bar at the start
+    True: {"TQDM_MININTERVAL": "1"},
+    False: {"TQDM_MININTERVAL": "60", "TQDM_DELAY": "1e-9"},  # a log: the line at the end, and one a minute before it
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's has not
             stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is an escape
+    for name, value in BARS[sys.stderr.isatty()].items():  # tqdm reads them when it is imported, in notebooks too
+        os.environ.setdefault(name, value)
     try:
         return lcm.main(arguments, prog_name="lcm", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -123,7 +129,10 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
     metrics = folder.read_metrics()
     for name in filter(metrics.__contains__, SHOWN_METRICS):
         value = metrics[name]
-        _say(f"{name:>10}  {value:.3f}" if isinstance(value, float) else f"{name:>10}  {value}")
+        shown = f"{value:.3f}" if isinstance(value, float) else value
+        if value is None:
+            shown = metrics.get(f"{name}_reason", "not measured")
+        _say(f"{name:>10}  {shown}")
     if "gate_reason" in metrics:
         _say(f"{'gate':>10}  {metrics['gate_reason']}")
     _say(f"Notebooks, HTML, figures and metrics.json{', bundle' * folder.bundle.is_dir()}: {folder.path}")
@@ -178,8 +187,9 @@ def caption(
         own_labels = read_labels(labels) if labels else None
         listing = list_images(paths, recursive)
         failures: list[batch.Failure] = [*listing.problems]
+        left_out = batch.list_left_out(listing)
         if not listing.images:
-            raise DataError(batch.list_failures(failures))
+            raise DataError("\n".join([*batch.list_failures(failures), *left_out]))
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         describer = load_captioner(captioner, tagger, threads)
     if own_labels and (note := batch.check_labels(describer, own_labels)):
@@ -194,9 +204,9 @@ def caption(
                 else:
                     _say(_as_json(image, answer) if as_json else _for_people(image, answer))
     finally:
-        if failures:
-            print(f"lcm: {batch.list_failures(failures)}", file=sys.stderr)
-    return 1 if failures else 0
+        if complaints := [*batch.list_failures(failures), *left_out]:
+            print("lcm:", "\n".join(complaints), file=sys.stderr)
+    return 1 if complaints else 0
 
 
 @contextmanager
@@ -232,9 +242,9 @@ def _as_json(image: str, description: "Description") -> str:
 def _for_people(image: str, description: "Description") -> str:
     """Return what is said of an image: a line with its caption, and one with its tags where it has any."""
     from lcm.batch import escape
-    from lcm.captioning.description import percent
+    from lcm.captioning.description import sureness
 
-    sure = "" if description.confidence is None else f" ({percent(description.confidence)} sure)"
+    sure = "" if description.confidence is None else f" ({sureness(description.confidence)})"
     line = f"{escape(image)}: {escape(description.caption)}{sure}"
     shown = ", ".join(f"{escape(word)} {score:.2f}" for word, score in description.tags[:TAGS_SHOWN])
     more = ", …" * (len(description.tags) > TAGS_SHOWN)

@@ -86,7 +86,7 @@ class PrepareConfig(Params):
     start_from: str = param("", "current, or a bundle's folder: the model that training resumes; empty: from scratch")
     approved: str = param("", "numbers of contributions that a person has looked at, as 3,7-9, or all")
     text_share: float = param(0.05, "of the new contributions that one caption text may have", "0 to 1")
-    contributor_share: float = param(0.5, "of the new contributions that one named contributor may have", "0 to 1")
+    contributor_share: float = param(0.5, "of the new ones that one of three or more contributors may have", "0 to 1")
     misfit_share: float = param(0.02, "a caption that fits worse than all but this share is a misfit", "0 to 1")
 
 
@@ -117,7 +117,7 @@ class TrainConfig(Params):
     new_share: float = param(0.2, "of a resumed model's images a step: those to learn; the others are kept", "0 to 1")
     keep_images: int = param(3000, "images whose captions a resumed model must keep, at most", "above 0")
     keep_weight: float = param(300.0, "of keeping them, against learning the new ones", "at least 0")
-    parent_share: float = param(0.0, "of the parent's weights in the mean that is kept", "0 to 1")
+    parent_images: float = param(0.0, "learned images that the parent's weights count for in the mean", "at least 0")
     adapt_dropout: bool = param(False, "whether a resumed model trains with dropout")
     tagger: str = param(
         "dual_encoder", "dual_encoder trains one, adapted trains that of the model before on, kept takes it, or none"

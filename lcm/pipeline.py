@@ -17,6 +17,10 @@ from lcm.paths import RunDir, packaged_file, write_atomic
 
 RUNS = Path("reports/runs")
 RUN_DIR = "run_dir"  # the parameter of every notebook that the runner sets
+KERNEL_OPTIONS = [
+    "--log-level=CRITICAL",  # it complains of ports
+    "--IPKernelApp.capture_fd_output=False",  # else what other processes print is shown twice
+]
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> No
                 progress_bar=False,
                 stdout_file=sys.stderr,
                 stderr_file=sys.stderr,
-                extra_arguments=["--log-level=ERROR"],  # the kernel warns that it talks over a local port
+                extra_arguments=KERNEL_OPTIONS,
+                shutdown_kernel="immediate",  # in its own time it may complain of tasks that it left pending
             )
     except papermill.PapermillExecutionError as error:
         if error.ename == NothingToDo.__name__:

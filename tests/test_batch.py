@@ -356,7 +356,7 @@ def test_captions_and_tags_are_printed_for_people_and_as_json(tmp_path, fake, ca
 
 def test_it_is_said_how_sure_a_caption_is(tmp_path, fake, caption):
     folder = make_files(tmp_path / "photos", 1)
-    for confidence, said in ((0.1432117, " (14 % sure)"), (0.0, " (under 1 % sure)"), (None, "")):
+    for confidence, said in ((0.1432117, " (14 % sure)"), (0.08, " (unsure, please look)"), (None, "")):
         fake.confidence = confidence
         assert caption(folder, "--tagger", "none")[1] == f"{folder}/0000.jpg: picture 3, in it a “dog”{said}\n"
     fake.confidence = 0.1432117
@@ -377,7 +377,30 @@ def test_a_folder_without_images_is_named_and_stops_no_other(tmp_path, caption):
     code, printed, complained = caption(tmp_path / "photos", tmp_path / "good.jpg")
     assert code == 1
     assert printed.startswith(f"{tmp_path}/good.jpg: picture 4")
-    assert "not captioned: 1\n" in complained
+    assert complained.splitlines() == [
+        f"lcm: not captioned: {tmp_path}/photos: the folder holds no image, nothing that ends in .jpg, .jpeg, .png, "
+        ".gif, .webp",
+        f"sub-folders left out: 1 ({tmp_path}/photos/sub); add --recursive, or give them by their own paths",
+    ]
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("out", [[], ["--out", "out.csv"]])
+def test_what_is_left_out_is_counted_and_named_and_the_captions_beside_are_not(out, tmp_path, monkeypatch, caption):
+    monkeypatch.chdir(tmp_path)
+    folder = make_files(Path("photos"), 2)
+    (folder / "captions.tsv").write_text("0000.jpg\ta dog\n")
+    assert caption("photos", *out)[0] == 0
+    for number in range(7):
+        (folder / f"IMG_{number}.HEIC").touch()
+    code, printed, complained = caption("photos", *out)
+    assert code == 1
+    assert printed
+    assert complained.splitlines()[-1] == (
+        "lcm: files left out: 7 (photos/IMG_0.HEIC, photos/IMG_1.HEIC, photos/IMG_2.HEIC, photos/IMG_3.HEIC, "
+        "photos/IMG_4.HEIC and 2 more); names that do not end in .jpg, .jpeg, .png, .gif, .webp: convert them, or give "
+        "images without a suffix by their own paths"
+    )
 
 
 def test_a_terminal_without_unicode_and_a_closed_pipe_are_no_accidents(tmp_path):

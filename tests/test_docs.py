@@ -76,6 +76,15 @@ def test_make_targets_exist():
             subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(("user", "allowed"), [(0, " --allow-root"), (1000, "")])
+def test_make_lab_passes_arguments_on_and_works_as_root(user, allowed, tmp_path):
+    for name, printed in {"jupyter": '"$@"', "id": str(user)}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {printed}\n")
+        (tmp_path / name).chmod(0o755)
+    line = f"make -s -o .venv/.lcm-ready lab BIN={tmp_path} ARGS='--no-browser --port 8889'"
+    assert run(line, ROOT, PATH=f"{tmp_path}{os.pathsep}{PATH}") == f"lab notebooks{allowed} --no-browser --port 8889\n"
+
+
 def test_the_quickstart_s_commands_run_as_shown(photos):
     printed = {line: run(line, photos) for line in commands(QUICKSTART, "lcm") if line != "lcm serve"}
     assert len(printed) == 7

@@ -109,7 +109,7 @@ def adapt_to_purple(bundle: Path, folder: Path) -> RunDir:
     """Let a model learn a folder of photos of a colour that it has not seen, in a word that it does not know."""
     data = make_data_set(folder / "purple", 9, colours=("purple",))
     own = {"data_dir": str(data), "start_from": str(bundle), "encoder_weights": "random", "meteor": False}
-    quick = {"epochs": 40, "learning_rate": 0.003, "parent_share": 0.05}
+    quick = {"epochs": 40, "learning_rate": 0.003, "parent_images": 0.3}
     return run(load_preset("adapt"), own | quick, folder / "adapted")
 
 

@@ -244,8 +244,17 @@ def test_the_steps_run_to_the_gate_which_refuses_the_sample(ran):
     gate = json.loads((ran.clone / "reports/runs/retrain/gate.json").read_text())
     assert not gate["publish"]
     assert "the generated sample stands in for it" in gate["reason"]
+    assert f"\n      gate  {gate['reason']}\n" in ran.printed
     assert "29 contributions are here, 29 of them new; 0 were revoked, 0 left out" in ran.printed
     assert ran.output.read_text() == "version=\n", "so the job that may write does not start"
+
+
+def test_a_log_holds_a_line_for_each_bar_and_nothing_that_only_programs_read(ran):
+    bars = re.findall(r"^(.+): +(\d+)%\|", ran.printed, flags=re.MULTILINE)
+    assert {"encode", "new", "current"} < {name for name, _ in bars}
+    assert sorted({*bars}) == sorted(bars)
+    assert {share for _, share in bars} == {"100"}
+    assert re.findall(r".*(?:IPKernelApp|Task was|Warning|None|\(\)|\(['\"]|\[['\"]).*", ran.printed) == []
 
 
 def test_all_that_is_to_be_kept_is_there_and_the_contributions_took_part(ran):

@@ -83,7 +83,7 @@ def caption_features(
         return write_captions(decoder, labelled.read(np.array(places)), beam_width, max_words, samples, reranker)
 
     captions, mean_log_probs = [], []
-    with tqdm(total=len(labelled), desc="caption", unit=" images", mininterval=1, disable=not progress) as shown:
+    with tqdm(total=len(labelled), desc="caption", unit=" images", disable=not progress) as shown:
         for its_captions, its_log_probs in map_in_order(work, range(len(labelled)), PART):
             captions += its_captions
             mean_log_probs += its_log_probs

@@ -17,7 +17,7 @@ from typing import Self
 from lcm.config import BASE, SAMPLE
 from lcm.data import formats, splits
 from lcm.data.files import IMAGE_SUFFIXES, find_files, shorten, with_suffix
-from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile
+from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile, TextBeside
 from lcm.data.remote import fetch, without_login
 from lcm.data.sample import generate
 from lcm.errors import ConfigError, DataError
@@ -70,7 +70,7 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> La
 
 
 def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) -> list[CaptionFile]:
-    """Return the captions files among the files of a folder: the one named, else known names, else by content.
+    """Return a folder's captions files: the one named, else a known name, else by content, else texts beside images.
 
     Copies of one file count as one: Kaggle's Flickr30k holds everything twice. COCO has one file for each split, an
     image folder one in each of its folders. Raises DataError when there is none, or several that are not one data set.
@@ -87,6 +87,9 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
     for candidates in [*known, texts]:
         if any(text.format for text in candidates):
             return _one_data_set(folder, candidates)
+    image_of = {path.with_suffix(""): path for path in with_suffix(files, IMAGE_SUFFIXES)}
+    if beside := [path for path in with_suffix(files, (".txt",)) if path.with_suffix("") in image_of]:
+        return [TextBeside(path, image_of[path.with_suffix("")]) for path in beside]
     for candidates in filter(None, known):
         candidates[0].read()  # says what is wrong with a file that should be one
     seen = shorten([text.path.name for text in texts]) or "no text file at all"
@@ -121,23 +124,26 @@ def find_images(folder: Path, files: Sequence[Path], labels: Labels) -> tuple[di
     """Return image_id -> file, in the order of the captions files, and what does not fit, by its name in ReadReport.
 
     A name means the file at its place, else one whose path ends with it. Where there is none, its last part is enough,
-    for folders are often moved; only a file in a folder of another split is another image. A file that several names
-    mean by their last parts alone is left out.
+    for folders are often moved, or that in any case and with another suffix or none, for people type names; only a file
+    in a folder of another split is another image. A file that several names mean by their last parts alone is left out.
     """
     images = with_suffix(files, IMAGE_SUFFIXES)
     endings: dict[str, list[Path]] = defaultdict(list)  # of a/b.jpg: "b.jpg", "a/b.jpg" and, the whole, "/a/b.jpg"
+    typed: dict[str, list[Path]] = defaultdict(list)  # of a/B.JPG: "b"
     for path in images:
         whole = "/" + _composed(path.relative_to(folder))
         starts = [at for at, character in enumerate(whole) if character == "/"]
         for ending in (whole, *(whole[at + 1 :] for at in starts)):
             endings[ending].append(path)
+        typed[splits.bare_name(whole).casefold()].append(path)
     found: dict[str, list[Path]] = {}
     for name, place in labels.places.items():
         found[name] = endings.get("/" + _composed(place), [])[:1]
         if not found[name] and not labels.are_paths:
             found[name] = endings.get(_composed(PurePath(name))) or [
                 path
-                for path in endings.get(_composed(PurePath(name).name), [])
+                for path in endings.get(_composed(PurePath(name).name))
+                or typed.get(splits.bare_name(name).casefold(), [])
                 if not _in_other_split(path.relative_to(folder), PurePath(name))
             ]
     claims = Counter(choices[0] for choices in found.values() if choices)
@@ -205,9 +211,12 @@ class ReadReport:
         return {name: len(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     def __str__(self) -> str:
-        lines = [f"{name}: {value}" for name, value in self.as_metrics().items()]
-        lists = {name: value for name, value in vars(self).items() if value and isinstance(value, tuple)}
-        lines += [f"  {name.replace('_', ' ')}: {shorten(names)}" for name, names in lists.items()]
+        lines = [f"{self.captions_file} ({self.captions_format}): {self.rows} rows; splits: {self.split_rule}"]
+        for name, value in vars(self).items():
+            if isinstance(value, tuple) and value:
+                lines.append(f"{name.replace('_', ' ')}: {len(value)} ({shorten(value)})")
+            elif isinstance(value, int) and value and name != "rows":
+                lines.append(f"{name.replace('_', ' ')}: {value}")
         return "\n".join(lines)
 
 
@@ -280,6 +289,12 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
             "file"
         )
     split_of, rule = splits.assign(list(paths), labels.splits, splits.read_lists(files))
+    if "dev" not in split_of.values():
+        rule += (
+            f"; of the {len(paths)} images none is held out as dev, so nothing can say how good a model is on them: "
+            "add photos, of which one in ten is held out, or write names of photos, one a line, into dev.txt, and the "
+            "others into train.txt"
+        )
     report = ReadReport(
         captions_file=names,
         captions_format=", ".join(dict.fromkeys(text.format for text in caption_files)),

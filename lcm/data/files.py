@@ -2,7 +2,7 @@
 
 import codecs
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -17,7 +17,7 @@ def is_image_name(name: str) -> bool:
 
 def find_files(folder: Path) -> list[Path]:
     """Return the files anywhere in a folder, the shortest path first; folders that cannot be read are left out."""
-    found = [path for path in map(Path, _walk(str(folder), True, [])) if path.is_file()]
+    found = [path for path in map(Path, _walk(str(folder), True, [], [])) if path.is_file()]
     return sorted(found, key=lambda path: (len(path.parts), path.parts))
 
 
@@ -56,14 +56,18 @@ def shorten(names: Sequence[str]) -> str:
 
 
 Problem = tuple[str, str]  # a path, and why it gives no image
+# Files that lie beside images and are none: captions, lists, what lcm wrote, sidecars, what Windows hides.
+BESIDE_IMAGES = (".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".md", ".parquet", ".token", ".tsv", ".txt", ".xmp")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files that some paths mean."""
+    """The images that some paths mean, and whatever else of them may be one: nothing is skipped in silence."""
 
     images: list[str]  # paths, with "/" on every system
     problems: list[Problem]
+    other_files: list[str]  # of the folders; hidden ones and those BESIDE_IMAGES are not counted
+    sub_folders: list[str]  # that were not entered, and hold images or other files, or cannot be read
 
 
 def list_images(paths: Iterable[str | Path], recursive: bool = False) -> Listing:
@@ -74,37 +78,67 @@ def list_images(paths: Iterable[str | Path], recursive: bool = False) -> Listing
     it leads to.
     """
     images: dict[str, str] = {}  # by the file that it is
+    others: dict[str, str] = {}
     problems: list[Problem] = []
+    closed: list[str] = []
     for given in map(os.fspath, paths):
-        path = PurePath(given).as_posix() if given else given
+        if reason := _missing(given):
+            problems.append((given, reason))
+            continue
+        path, before, found = PurePath(given).as_posix(), len(problems), False
         # Unlike Path.is_dir, os.path.isdir takes any name, such as one that is too long: reading it says why.
-        for image in _images_in(path, recursive, problems) if os.path.isdir(given) else [path]:  # noqa: PTH112
-            images.setdefault(os.path.realpath(image), image)
-    return Listing(list(images.values()), problems)
+        is_folder = os.path.isdir(given)  # noqa: PTH112
+        for file in _walk(path, recursive, problems, closed) if is_folder else [path]:
+            if is_image_name(file) or not is_folder:
+                images.setdefault(os.path.realpath(file), file)
+                found = True
+            elif not file.lower().endswith(BESIDE_IMAGES):
+                others.setdefault(os.path.realpath(file), file)
+        if not found and len(problems) == before:
+            problems.append((path, f"the folder holds no image, nothing that ends in {', '.join(IMAGE_SUFFIXES)}"))
+    other_files = [file for real, file in others.items() if real not in images]
+    known = images.keys() | others.keys()
+    folders = {os.path.realpath(folder): folder for folder in closed}.values()
+    return Listing([*images.values()], problems, other_files, [each for each in folders if _holds_more(each, known)])
 
 
-def _images_in(folder: str, recursive: bool, problems: list[Problem]) -> list[str]:
-    before = len(problems)
-    found = [PurePath(path).as_posix() for path in _walk(folder, recursive, problems) if is_image_name(path)]
-    if not found and len(problems) == before:
-        deeper = "" if recursive else "; its sub-folders are searched with --recursive"
-        reason = f"the folder holds no image, nothing that ends in {', '.join(IMAGE_SUFFIXES)}{deeper}"
-        problems.append((folder, reason))
-    return found
+def _missing(given: str) -> str:
+    """Return why there is nothing at a path, empty where there is something, readable or not."""
+    if "://" in given:
+        return "this is an address, and lcm caption takes files: download it, and give the file's path"
+    try:
+        os.stat(given)  # noqa: PTH116 - takes an empty name, too
+    except FileNotFoundError:
+        there = f"there is no {os.path.abspath(given)!r}" if given else "the path is empty"  # noqa: PTH100
+        return f"{there}; give an image ({', '.join(IMAGE_SUFFIXES)}) or a folder of images"
+    except (OSError, ValueError):  # reading it says what is wrong
+        pass
+    return ""
 
 
-def _walk(folder: str, recursive: bool, problems: list[Problem]) -> Iterator[str]:
+def _holds_more(folder: str, known: Collection[str]) -> bool:
+    """Whether a folder, or one inside it, holds what may be an image and is not known, or cannot be read."""
+    unreadable: list[Problem] = []
+    files = (file for file in _walk(folder, True, unreadable, []) if not file.lower().endswith(BESIDE_IMAGES))
+    return any(os.path.realpath(file) not in known for file in files) or bool(unreadable)
+
+
+def _walk(folder: str, recursive: bool, problems: list[Problem], closed: list[str]) -> Iterator[str]:
     """Yield the files of a folder by name, and when `recursive` those of its sub-folders after them.
 
-    Folders that are links are not entered, for they might lead round in a circle, and hidden files are left out: macOS
-    puts a `._name` beside each that it packs.
+    Folders that are links are not entered, for they might lead round in a circle: they are added to `closed`, as are
+    all sub-folders unless `recursive`. Hidden files are left out: macOS puts a `._name` beside each that it packs.
     """
 
     def note(error: OSError) -> None:
         problems.append((error.filename, f"the folder cannot be read ({error.strerror}); check its permissions"))
 
     for place, folders, names in os.walk(folder, onerror=note):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = [os.path.join(place, name) for name in folders]  # noqa: PTH118 - a folder may hold a million
+        closed += [PurePath(path).as_posix() for path in inside if not recursive or os.path.islink(path)]  # noqa: PTH114
+        if not recursive:
+            folders.clear()
         for name in sorted(names):
             if not name.startswith("."):
-                yield os.path.join(place, name)  # noqa: PTH118 - a folder may hold a million
+                yield PurePath(place, name).as_posix()

@@ -27,7 +27,8 @@ from lcm.errors import DataError
 PARQUET = ".parquet"  # what a data set may have, and lcm refuses
 LINES_TO_DETECT = 20  # a format of lines is recognised by the first ones of a file
 MAX_RECORD_LINES = 20  # of a caption in quotes that goes over several lines; a quote left open costs no more
-NAME_COLUMN = "file_name"
+NAME_COLUMN = "file_name"  # of an image folder
+NAME_COLUMNS = ("image", "filename", "file")  # of any other table
 TEXT_COLUMNS = ("text", "caption")  # the documentation's, and what many sets have; the first that is there
 COCO_NAME = re.compile(r"captions_(?P<images>(train|val|dev|test)[^/]*)\.json", re.IGNORECASE)
 KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: what remains of val
@@ -98,6 +99,20 @@ class CaptionFile:
             raise DataError(f"{self.path.name} is broken JSON: {error}; download or write it again") from None
 
 
+class TextBeside(CaptionFile):
+    """A text file beside a photo, of the same name: each line is a caption."""
+
+    format = "txt"
+
+    def __init__(self, path: Path, image: Path):
+        super().__init__(path)
+        self._image = image
+
+    def read(self) -> Rows:
+        """Return a row for each line, or an empty one."""
+        return [Row(_plain(self._image.name), line.strip()) for line in self.lines or [""]]
+
+
 # One caption a line: Flickr8k's and Flickr30k's token files, Kaggle's Flickr30k, plain tables
 
 _TOKEN_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")
@@ -135,7 +150,7 @@ def _read_pipes(lines: Sequence[str]) -> Rows:
 
 def _named(name: str, caption: str | None = None, repaired: bool = False) -> Row | None:
     """Return the row of a name and a caption; None where one of them is missing."""
-    name = name.strip()
+    name = name.strip().replace("\\", "/")
     return Row(name, caption.strip(), repaired) if name and caption is not None else None
 
 
@@ -158,42 +173,49 @@ def _most(fits: Iterable[object]) -> bool:
     return 2 * sum(fits) > len(fits)
 
 
-# CSV: Kaggle's Flickr8k, and metadata.csv of an image folder
+# CSV: Kaggle's Flickr8k, people's own, and metadata.csv of an image folder
 
 
-def _has_both(columns: Iterable[str]) -> bool:
-    return NAME_COLUMN in columns and any(column in columns for column in TEXT_COLUMNS)
+def _has_both(columns: Iterable[str], names: Sequence[str] = (NAME_COLUMN,)) -> bool:
+    return any(name in columns for name in names) and any(column in columns for column in TEXT_COLUMNS)
+
+
+def _csv_header(line: str) -> tuple[list[str], str]:
+    """Return the columns, and what separates them: spreadsheets write a semicolon where a comma is decimal."""
+    separator = max(",;", key=line.count)
+    return _columns(line, separator), separator
 
 
 def _read_csv(lines: Sequence[str]) -> Rows:
     """Return a row for each record; other columns are left out."""
-    header = _columns(lines[0], ",")
-    name_at = header.index(NAME_COLUMN if NAME_COLUMN in header else "image")
+    header, separator = _csv_header(lines[0])
+    name_at = next(header.index(column) for column in (NAME_COLUMN, *NAME_COLUMNS) if column in header)
     text_at = next(header.index(column) for column in TEXT_COLUMNS if column in header)
     rows: Rows = []
-    for record in _records(lines[1:]):
+    for record in _records(lines[1:], separator):
         if len(record) <= max(name_at, text_at):
             rows.append(None)
         elif len(record) <= len(header):
             rows.append(_named(record[name_at], record[text_at]))
-        else:  # commas without quotes are the caption's where its column is the last
+        else:  # separators without quotes are the caption's where its column is the last
             is_last = text_at == len(header) - 1
-            rows.append(_named(record[name_at], ",".join(record[text_at:]) if is_last else None, repaired=True))
+            rows.append(_named(record[name_at], separator.join(record[text_at:]) if is_last else None, repaired=True))
     return rows
 
 
-def _records(lines: Sequence[str]) -> Iterable[list[str]]:
+def _records(lines: Sequence[str], separator: str) -> Iterable[list[str]]:
     """Yield the fields of each record; one may go over several lines inside quotes, if they are closed again."""
     at = 0
     while at < len(lines):
         fields, used = [], 1
         if lines[at].count('"') % 2:
-            reader = csv.reader((line + "\n" for line in lines[at : at + MAX_RECORD_LINES]), strict=True)
+            quoted = (line + "\n" for line in lines[at : at + MAX_RECORD_LINES])
+            reader = csv.reader(quoted, strict=True, delimiter=separator)
             with suppress(csv.Error):
                 fields, used = next(reader), reader.line_num
         if not fields:
             with suppress(csv.Error):  # such as a field of over 131,072 characters
-                fields = next(csv.reader([lines[at]]))
+                fields = next(csv.reader([lines[at]], delimiter=separator))
         yield fields
         at += used
 
@@ -303,9 +325,10 @@ class Format:
 
 
 TABLES: dict[str, Format] = {
-    "flickr8k_csv": Format(
-        "CSV with the header image,caption (Kaggle's Flickr8k, captions.txt)",
-        lambda lines: _columns(lines[0], ",") == ["image", "caption"],
+    "csv": Format(
+        "CSV, by comma or semicolon, with image (or filename, file) and caption (or text) in its header (Kaggle's "
+        "Flickr8k, captions.txt)",
+        lambda lines: _has_both(_csv_header(lines[0])[0], NAME_COLUMNS),
         _read_csv,
     ),
     "flickr30k_pipes": Format(
@@ -319,7 +342,7 @@ TABLES: dict[str, Format] = {
     "tsv": Format("lines of image TAB caption, with or without the header image TAB caption", _is_tsv, _read_tsv),
     "imagefolder_csv": Format(
         "CSV with file_name and text or caption (Hugging Face image folder, metadata.csv; rewrite Parquet as that)",
-        lambda lines: _has_both(_columns(lines[0], ",")),
+        lambda lines: _has_both(_csv_header(lines[0])[0]),
         _read_csv,
         beside,
     ),
@@ -343,7 +366,8 @@ DOCUMENTS: dict[str, Format] = {
         _read_karpathy,
     ),
 }
-FORMATS = TABLES | DOCUMENTS
+BESIDE = Format("a text file beside each photo, of the same name (photo.jpg, photo.txt)", lambda _: False, list, beside)
+FORMATS = TABLES | DOCUMENTS | {TextBeside.format: BESIDE}
 
 
 def describe() -> str:

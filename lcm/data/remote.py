@@ -176,7 +176,7 @@ def _update(folder: Path, address: Address) -> None:
         whole.unlink(missing_ok=True)
     for path in gone:
         path.unlink()
-    with tqdm(total=len(missing), unit=" files", desc="fetch", mininterval=1, disable=not missing) as progress:
+    with tqdm(total=len(missing), unit=" files", desc="fetch", disable=not missing) as progress:
         for start in range(0, len(missing), AT_ONCE):
             names = missing[start : start + AT_ONCE]
             _get(fs, root, folder, names, address)

@@ -74,7 +74,7 @@ def assign(image_ids: Sequence[str], stated: dict[str, str], lists: dict[str, st
     if not (stated or lists):
         assigned = {image_id: hash_split(image_id) for image_id in image_ids}
         if list(assigned.values()).count("train") < 2:
-            return dict.fromkeys(image_ids, "train"), "too few images to hold any out: all of them train"
+            return dict.fromkeys(image_ids, "train"), "too few images for a hash of image_id: all of them train"
         return assigned, "by hash of image_id: 80 % train, 10 % dev, 10 % test"
     known = stated or {image_id: lists.get(bare_name(image_id), "") for image_id in image_ids}
     assigned = {image_id: known.get(image_id, "") for image_id in image_ids}

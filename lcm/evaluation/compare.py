@@ -338,7 +338,7 @@ def caption_and_time(connection: Connection, name: str, spec: str, photos: list[
 def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str) -> list[str]:
     """Return the caption of each photo, empty where it cannot be read, under a progress bar of this name."""
     answers = captioner.describe_many(with_known_features(captioner, photos), samples=0, workers=0)
-    shown = tqdm(answers, name, len(photos), unit=" photos", mininterval=1)
+    shown = tqdm(answers, name, len(photos), unit=" photos")
     return ["" if isinstance(answer, BadImageError) else answer.caption for _, answer in shown]
 
 

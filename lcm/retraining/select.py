@@ -44,6 +44,7 @@ KEPT_OUT = "an earlier run kept it out, and nobody has approved it since"
 
 FEW = 10  # contributions that one text or one contributor may always have: of three, a share says nothing
 NAMED = ":"  # a source without it names no contributor: "http", "import"; with it, "http:ann"
+LEAST_CONTRIBUTORS = 3  # named, among the new ones: of one or two people, each may well send nearly all there is
 ENOUGH_TEXTS = 100  # other captions that an image can be asked about; where the new ones are fewer, base ones join
 MOST_TEXTS = 1000
 # A batch's mean share of captions that fit worse than their own: of 50 pairs or more, honest photos had 0.955 at least,
@@ -171,9 +172,9 @@ def _frequent_texts(new: Sequence[Contribution], most: int) -> Iterator[Flagged]
 
 
 def _frequent_contributors(new: Sequence[Contribution], most: int) -> Iterator[Flagged]:
-    """Yield what a contributor sent beyond the most, the latest."""
+    """Yield what a contributor sent beyond the most, the latest, where there are enough that one could outweigh."""
     counts, so_far = Counter(one.source for one in new if NAMED in one.source), Counter()
-    for one in new:
+    for one in new if len(counts) >= LEAST_CONTRIBUTORS else ():
         so_far[one.source] += 1
         if counts[one.source] > most and so_far[one.source] > most:
             count = f"{counts[one.source]} of {len(new)} new contributions"
@@ -232,7 +233,7 @@ class NewContributions:
         return _join(dataset, [_labelled(image, TRAIN) for image in self.images])
 
     def __str__(self) -> str:
-        lines = ["no contributions"]
+        lines = ["no contributions take part"]
         if self.images:
             captions = sum(len(image.contributions) for image in self.images)
             new = f"{len(self.new)} of them new to the current model"

@@ -154,7 +154,7 @@ def adapt(
         )
     )
     history = Adaptation(model, teacher, learned, kept, config, parent.manifest.name).fit(checkpoint)
-    model.set_weights(_mean_with(before, model.get_weights(), config.parent_share))
+    model.set_weights(_mean_with(before, model.get_weights(), config.parent_images, len(to_learn)))
     return history
 
 
@@ -164,8 +164,10 @@ def _batches(labelled: LabelledFeatures, vocabulary: Vocabulary, images: float, 
     return CaptionBatches(labelled, vocabulary, round(max(1, round(images)) * each), together=together)
 
 
-def _mean_with(parent: list[np.ndarray], own: list[np.ndarray], parent_share: float) -> list[np.ndarray]:
-    return [parent_share * old + (1 - parent_share) * new for old, new in zip(parent, own, strict=True)]
+def _mean_with(parent: list[np.ndarray], own: list[np.ndarray], parent_images: float, images: int) -> list[np.ndarray]:
+    """Return the mean of the weights that were learned from `images`, and the parent's: few images teach little."""
+    share = parent_images / (parent_images + images)
+    return [share * old + (1 - share) * new for old, new in zip(parent, own, strict=True)]
 
 
 def cap_contributed(train: LabelledFeatures, share: float) -> LabelledFeatures:
@@ -305,7 +307,7 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
                     shares[row, columns[word]] = times / held[place].total()
             losses.append(float(step(features[places], texts, shares, random.integers(2**31, size=2))))
     before = [tower.array("MatMul"), tower.array("Add")]
-    own = _mean_with(before, [kernel.numpy(), bias.numpy()], config.parent_share)
+    own = _mean_with(before, [kernel.numpy(), bias.numpy()], config.parent_images, len(train))
     known = set((parent.folder / taggers.WORDS).read_text(encoding="utf-8").splitlines())
     new_words = tuple(word for word in words if word in prepared.vocabulary.ids and word not in known)
     return AdaptedTagger(parent, *own, new_words, tuple(losses[:1] + losses[-1:]))

@@ -154,7 +154,7 @@ class Contrastive(Stage):
 
     def fit(self, checkpoint: Path) -> History:
         """Train with a progress bar."""
-        with tqdm(total=self._config.tagger_epochs, desc="tagger", unit=" epochs", mininterval=1) as self._progress:
+        with tqdm(total=self._config.tagger_epochs, desc="tagger", unit=" epochs") as self._progress:
             return super().fit(checkpoint)
 
     def show(self, epoch: Epoch) -> None:

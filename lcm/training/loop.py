@@ -342,7 +342,7 @@ def under_progress(batches: CaptionBatches, config: TrainConfig, number: int, pa
     """Return the batches of an epoch, which may be several passes, with a progress bar."""
     label, first = f"epoch {number}/{config.epochs}", (number - 1) * passes + 1
     each = chain.from_iterable(batches.epoch(config.seed, one) for one in range(first, first + passes))
-    return tqdm(each, total=passes * len(batches), desc=label, mininterval=1)
+    return tqdm(each, total=passes * len(batches), desc=label)
 
 
 class KerasDecoder:

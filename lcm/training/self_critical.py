@@ -116,7 +116,7 @@ class SelfCritical(Stage):
         batches = np.array_split(random.permutation(self._places), parts)
         views = [self._train.draw_views(len(places), config.view_share, random) for places in batches]
         label = f"reinforce {number}/{config.reinforce_epochs}"
-        progress = tqdm(zip(batches, views, strict=True), total=parts, desc=label, mininterval=1)
+        progress = tqdm(zip(batches, views, strict=True), total=parts, desc=label)
         for places, its_views in progress:
             features = tf.constant(self._train.read(places, its_views))
             written = self._sampler.write(features, tuple(random.integers(2**62, size=2)))

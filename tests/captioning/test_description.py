@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lcm.captioning.description import PlattScaler, percent
+from lcm.captioning.description import UNSURE, PlattScaler, percent, sureness
 
 
 def test_confidence_by_hand():
@@ -26,3 +26,7 @@ def test_extreme_numbers_give_a_probability(mean_log_prob, confidence):
 )
 def test_a_probability_reads_as_a_share_of_a_hundred_but_never_as_certain(probability, said):
     assert percent(probability) == said
+
+
+def test_below_the_threshold_no_number_puzzles():
+    assert (sureness(UNSURE), sureness(0.0999), sureness(0.0)) == ("10 % sure", *["unsure, please look"] * 2)

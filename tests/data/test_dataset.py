@@ -5,6 +5,7 @@ Image files are empty here: reading captions never opens an image.
 
 import json
 import os
+import re
 import sys
 import unicodedata
 from dataclasses import replace
@@ -63,7 +64,7 @@ def test_kaggle_flickr8k(tmp_path):
         LabelledImage("1.jpg", folder / "Images/1.jpg", "train", ("A dog .",)),
         LabelledImage("2.jpg", folder / "Images/2.jpg", "train", ("A cat .",)),
     )
-    assert (dataset.report.captions_file, dataset.report.captions_format) == ("captions.txt", "flickr8k_csv")
+    assert (dataset.report.captions_file, dataset.report.captions_format) == ("captions.txt", "csv")
 
 
 def flickr8k_archive(folder: Path) -> Path:
@@ -179,8 +180,8 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
     }
     assert dataset.report.as_metrics() == {
         "captions_file": "captions.txt",
-        "captions_format": "flickr8k_csv",
-        "split_rule": "by hash of image_id: 80 % train, 10 % dev, 10 % test",
+        "captions_format": "csv",
+        "split_rule": dataset.report.split_rule,
         "rows": 8,
         "repaired_rows": 0,
         "unreadable_rows": 1,
@@ -191,8 +192,13 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
         "images_in_no_split": 0,
     }
     text = str(dataset.report)
-    assert "missing images: lost.jpg" in text
-    assert "images without captions: Images/unlabelled.png" in text
+    assert text.splitlines() == [
+        "captions.txt (flickr8k_csv): 8 rows; splits: by hash of image_id: 80 % train, 10 % dev, 10 % test",
+        "unreadable rows: 1",
+        "empty captions: 2",
+        "missing images: 1 (lost.jpg)",
+        "images without captions: 1 (Images/unlabelled.png)",
+    ]
     left_out = 2 + 1 + 2  # empty, unreadable, of the missing image
     assert sum(len(image.captions) for image in dataset.images) + left_out == dataset.report.rows
 
@@ -215,7 +221,7 @@ def test_file_names_as_macos_writes_them(tmp_path):
 def test_a_file_name_that_is_not_text_can_be_reported(tmp_path):
     make_folder(tmp_path, {"captions.txt": TWO}, "1.jpg", "2.jpg")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).touch()
-    assert str(read_dataset(tmp_path).report).encode().endswith(rb"images without captions: caf\udce9.jpg")
+    assert str(read_dataset(tmp_path).report).encode().endswith(rb"images without captions: 1 (caf\udce9.jpg)")
 
 
 # Texts, image files, the file of each image_id, and what the report names.
@@ -261,6 +267,23 @@ WHERE = {
         "new/1.jpg new/2.jpg",
         {"C/old/1.jpg": "new/1.jpg", "C/old/2.jpg": "new/2.jpg"},
         {},
+    ),
+    "as people type names": (
+        {"captions.csv": csv_of("img_1", "IMG_2.JPG", "c:\\photos\\Img_3.jpeg", "img_5.jpg", "IMG_5.png")},
+        "IMG_1.JPG img_2.jpg IMG_3.jpeg img_4.jpg IMG_5.png",
+        {
+            "img_1": "IMG_1.JPG",
+            "IMG_2.JPG": "img_2.jpg",
+            "c:/photos/Img_3.jpeg": "IMG_3.jpeg",
+            "IMG_5.png": "IMG_5.png",
+        },
+        {"missing_images": ("img_5.jpg",), "images_without_captions": ("img_4.jpg",)},
+    ),
+    "a text beside each photo": (
+        {"1.txt": "A dog .\nA pet .\n", "a/1.txt": "A cat .", "a/notes.txt": "To do: more", "2.txt": "\n"},
+        "1.jpg a/1.JPG 2.png 3.jpg",
+        {"1.jpg": "1.jpg", "a/1.JPG": "a/1.JPG"},
+        {"images_without_captions": ("3.jpg",)},
     ),
     "one name in two splits": (
         {"captions_train.json": coco("1.jpg", "2.jpg"), "captions_val.json": coco("1.jpg")},
@@ -312,6 +335,17 @@ def test_contributed_images_are_told_by_their_id():
 def test_two_images_both_train(tmp_path, names):
     dataset = read_dataset(make_folder(tmp_path, {"captions.txt": csv_of(*names)}, *names))
     assert split_of(dataset) == dict.fromkeys(names, "train")
+    assert "of the 2 images none is held out as dev" in dataset.report.split_rule
+
+
+def test_where_none_is_held_out_lists_help(tmp_path):
+    names = ("1.jpg", "9.jpg", "11.jpg")
+    folder = make_folder(tmp_path, {"captions.txt": csv_of(*names)}, *names)
+    report = read_dataset(folder).report
+    assert re.search("of the 3 images none is held out as dev.* add photos.* dev.txt, and the others into", str(report))
+    dataset = read_dataset(make_folder(folder, {"train.txt": "1\n9.jpg\n", "dev.txt": "11.jpg\n"}))
+    assert split_of(dataset) == {"1.jpg": "train", "9.jpg": "train", "11.jpg": "dev"}
+    assert dataset.report.split_rule == "official lists"
 
 
 # First 16 hex digits of the SHA-256 of the name, from `printf %s NAME | sha256sum`, modulo ten: 0-7, 8, 9.
@@ -529,7 +563,7 @@ def test_real_flickr8k(flickr8k):
     assert {len(image.captions) for image in dataset.images} == {5}
     assert dataset.report == replace(
         dataset.report,
-        captions_format="flickr8k_csv",
+        captions_format="csv",
         rows=5 * 7091,
         repaired_rows=0,
         unreadable_rows=0,

@@ -34,7 +34,7 @@ def test_a_folder_s_images_are_taken_by_name(photos, monkeypatch):
     assert listing.images == [f"{photos}/{name}" for name in expected]
     assert listing.problems == []
     assert list_images(["./photos/"]).images == ["photos/a.PNG", "photos/b.jpg"]  # as they were given
-    assert list_images(["photos/notes.txt", "missing.jpg", ""]).images == ["photos/notes.txt", "missing.jpg", ""]
+    assert list_images(["photos/notes.txt"]).images == ["photos/notes.txt"]
     monkeypatch.chdir(photos)
     assert list_images(["."]).images == ["a.PNG", "b.jpg"]
 
@@ -42,9 +42,8 @@ def test_a_folder_s_images_are_taken_by_name(photos, monkeypatch):
 def test_a_file_counts_once(photos):
     (photos / "c.jpg").symlink_to(photos / "b.jpg")
     Path("other").symlink_to(photos)
-    given = ["photos/b.jpg", "photos", photos, "other", photos / "b.jpg", "photos/sub/../b.jpg", "missing.jpg"]
-    listing = list_images([*given, "missing.jpg"])
-    assert listing.images == ["photos/b.jpg", "photos/a.PNG", "missing.jpg"]
+    listing = list_images(["photos/b.jpg", "photos", photos, "other", photos / "b.jpg", "photos/sub/../b.jpg"])
+    assert listing.images == ["photos/b.jpg", "photos/a.PNG"]
     assert listing.problems == []
 
 
@@ -73,11 +72,47 @@ def test_a_folder_without_images_and_one_that_cannot_be_read_are_named(photos, m
     assert listing.problems == [
         (f"{photos}/sub", "the folder cannot be read (Permission denied); check its permissions")
     ]
+    assert list_images([photos / "sub"]).problems
+    (photos / "sub" / "c.gif").unlink()
+    (photos / "sub" / "d.webp").unlink()
+    (photos / "sub" / "x" / "e.jpeg").unlink()
+    assert list_images([photos]).sub_folders == [f"{photos}/sub", f"{photos}/z"]
     (photos / "empty").mkdir()
     reason = "the folder holds no image, nothing that ends in .jpg, .jpeg, .png, .gif, .webp"
-    assert list_images(["photos/empty"], recursive=True).problems == [("photos/empty", reason)]
-    deeper = f"{reason}; its sub-folders are searched with --recursive"
-    assert list_images(["photos/empty"]).problems == [("photos/empty", deeper)]
+    assert list_images(["photos/empty"]).problems == [("photos/empty", reason)]
+
+
+def test_whatever_else_may_be_an_image_is_left_out_by_name_and_each_once(photos):
+    for name in ("c.heic", "DSC_1", "captions.TSV", "a.xmp", "Thumbs.db", "sub/x/old", "texts/a.txt"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).touch()
+    (photos / "again").symlink_to(photos / "sub")
+    listing = list_images(["photos"])
+    assert listing.other_files == ["photos/DSC_1", "photos/c.heic"]
+    assert listing.sub_folders == ["photos/sub", "photos/z"], "one without images needs no word"
+    listing = list_images(["photos"], recursive=True)
+    assert listing.other_files == ["photos/DSC_1", "photos/c.heic", "photos/sub/x/old"]
+    assert listing.sub_folders == []
+    Path("elsewhere").mkdir()
+    Path("elsewhere/a.jpg").touch()
+    (photos / "album").symlink_to(Path("elsewhere").resolve())
+    assert list_images(["photos"], recursive=True).sub_folders == ["photos/album"]
+    listing = list_images(["photos", "photos/DSC_1", "photos/sub/x/old", "photos/album", "photos/z"])
+    assert (listing.other_files, listing.sub_folders) == (["photos/c.heic"], ["photos/sub"]), "what is given is taken"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("photo", "there is no '{here}/photo'; give an image (.jpg, .jpeg, .png, .gif, .webp) or a folder of images"),
+        ("", "the path is empty; give an image"),
+        ("https://host/a.jpg", "this is an address, and lcm caption takes files: download it"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_named(given, said, photos):
+    (problem,) = list_images([given]).problems
+    assert problem[0] == given
+    assert problem[1].startswith(said.format(here=photos.parent))
 
 
 def test_shorten():

@@ -25,7 +25,7 @@ def write(folder, text: str, name="captions.txt"):
 
 # One file of each format, with the rows it holds. The broken row of Kaggle's Flickr30k is as Kaggle has it.
 FILES = {
-    "flickr8k_csv": (
+    "csv": (
         "image,caption\n"
         "1.jpg,A dog runs .\n"
         '1.jpg,"A dog , a cat and a ""bird"" ."\n'
@@ -121,7 +121,7 @@ def test_every_format_is_recognised_and_read_in_any_encoding(tmp_path, name, enc
 # Broken lines: each costs only itself
 
 BROKEN = {
-    "flickr8k_csv": ("image,caption\n", ["no comma at all", ",A caption without a name", "1.jpg," + "x" * 200_000]),
+    "csv": ("image,caption\n", ["no comma at all", ",A caption without a name", "1.jpg," + "x" * 200_000]),
     "flickr30k_pipes": (
         "image_name| comment_number| comment\n",
         ["no separator", "1.jpg| no number", "1.jpg| 4", "| 0| A caption without a name", "|"],
@@ -161,8 +161,8 @@ def test_unreadable_lines_are_none_and_the_others_read(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("flickr8k_csv", "1.jpg,"),
-        ("flickr8k_csv", '1.jpg,""'),
+        ("csv", "1.jpg,"),
+        ("csv", '1.jpg,""'),
         ("flickr30k_pipes", "1.jpg| 0|"),
         ("flickr30k_pipes", "1.jpg| 0|  "),
         ("token", "1.jpg#0\t"),
@@ -222,6 +222,16 @@ ROWS = [
         [Row("1.jpg", "A dog\u2028runs\x85off\x0b."), DOG],
     ),
     *(("metadata.csv", f"{head}\n1.jpg,A dog .\n", [DOG]) for head in ("File_Name, Caption ", '"file_name","caption"')),
+    *(
+        ("captions.csv", f"{head}\n{line}\n", [Row("1.jpg", "A dog, a cat")])
+        for head, line in (
+            ("image;caption", "1.jpg;A dog, a cat"),
+            ("File,Caption,Author", '1.jpg,"A dog, a cat",me'),
+            ("text;filename", '"A dog, a cat";1.jpg'),
+        )
+    ),
+    ("captions.csv", "image;caption\n1.jpg;A dog; a cat\n", [Row("1.jpg", "A dog; a cat", repaired=True)]),
+    ("captions.tsv", "a\\1.jpg\tA dog .\n", [Row("a/1.jpg", "A dog .")]),
     # Commas without quotes are the caption's where its column is the last.
     ("metadata.csv", "file_name,text\n1.jpg,A dog, a cat\n", [Row("1.jpg", "A dog, a cat", repaired=True)]),
     ("metadata.csv", "file_name,text,id\n1.jpg,A dog, a cat,7\n1.jpg,A dog .,8\n1.jpg,A dog .\n", [None, DOG, DOG]),

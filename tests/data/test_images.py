@@ -179,6 +179,34 @@ def test_e02_cut_short(kind):
     assert DAMAGED in refusal(data[: whole // 2])
 
 
+def behind_header(data: bytes, content: bytes) -> bytes:
+    """The tables of a JPEG of one scan, and other bytes in place of its scan."""
+    start = data.index(b"\xff\xda")
+    return data[: start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")] + content + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"progressive": True}], ids=str)
+@pytest.mark.parametrize("length", [100, 3000, 300_000])
+def test_e08_random_bytes_behind_a_jpeg_header(options, length):
+    """Too few of them for the picture, and too many; libjpeg draws something of all, since no marker is among them."""
+    photo = encode(scene(640, 480), "JPEG", **options)
+    content = random.Random(length).randbytes(length).replace(b"\xff", b"\xff\0")
+    with Image.open(io.BytesIO(behind_header(photo, content))) as drawn:
+        drawn.load()
+    assert DAMAGED in refusal(behind_header(photo, content))
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}], ids=str)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_picture_that_ends_flat_or_is_mostly_white_or_black_is_no_damaged_one(mode, options):
+    page = Image.new("RGB", (200, 300), "white")
+    letterbox = Image.new("RGB", (200, 300), "black")
+    page.paste("black", (20, 20, 40, 30))
+    letterbox.paste(scene(200, 200), (0, 50))
+    for picture in (page, letterbox, Image.new("RGB", (50, 50), "white"), Image.new("RGB", (300, 200), "red")):
+        read_image(encode(picture.convert(mode), "JPEG", **options), SIZE)
+
+
 @pytest.mark.parametrize(
     "make",
     [*HUGE.values(), *POLITE.values()],

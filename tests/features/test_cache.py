@@ -211,20 +211,24 @@ def test_the_images_that_are_named_have_views_with_rows_of_their_own_in_every_ki
 # Unreadable images
 
 
-def test_one_in_a_hundred_is_listed_and_left_out_and_more_are_refused(tmp_path):
-    paths = make_images(tmp_path / "images", 100)
-    paths["31.png"].write_bytes(paths["31.png"].read_bytes()[:50])
+def test_up_to_a_quarter_is_named_and_left_out_and_more_are_refused(tmp_path):
+    paths = make_images(tmp_path / "images", 20)
+    assert str(encode_images(paths, FakeEncoder())) == "0 of 20 images cannot be read"
+    paths["3.png"].write_bytes(paths["3.png"].read_bytes()[:50])
+    for number in range(4):
+        paths[f"{10 + number}.png"].write_bytes(b"")
     encoded = encode_images(paths, FakeEncoder())
-    assert list(encoded.unreadable) == ["31.png"]
-    assert "damaged" in encoded.unreadable["31.png"]
-    readable = {image_id: path for image_id, path in paths.items() if image_id != "31.png"}
+    assert list(encoded.unreadable) == ["3.png", "10.png", "11.png", "12.png", "13.png"]
+    assert "5 of 20 images cannot be read\n  - 3.png: received a PNG file (50 bytes) that is damaged" in str(encoded)
+    assert "\n  - 13.png: received 0 bytes" in str(encoded)
+    readable = {image_id: path for image_id, path in paths.items() if image_id not in encoded.unreadable}
     assert list(encoded.keys) == list(readable)
     assert_rows_are_right(encoded, readable)
-    for number in range(15):
-        paths[f"{number}.png"].write_bytes(b"")
-    with pytest.raises(DataError, match="16 of 100") as error:
+    paths["19.png"].unlink()
+    with pytest.raises(DataError, match=r"(?s)^6 of 20 .* 12.png: .*  and 1 more\nAt most 25% .* replace or remove"):
         encode_images(paths, FakeEncoder())
-    assert str(error.value).count("  - ") == 10
+    with pytest.raises(DataError, match=r"1 of 2 images cannot be read(?s:.*)two must be left"):
+        encode_images({name: paths[name] for name in ("0.png", "3.png")}, FakeEncoder())
 
 
 # What a run keeps

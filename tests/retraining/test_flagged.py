@@ -66,14 +66,20 @@ def test_of_few_contributions_a_share_says_nothing():
 
 
 def test_what_a_contributor_sends_beyond_the_share_are_suspects_the_latest():
-    found = find([*honest(80, 1, "http:ann"), *honest(20, 81, "http:bob")])
+    others = [*honest(10, 81, "http:bob"), *honest(10, 91, "http:li")]
+    found = find([*honest(80, 1, "http:ann"), *others])
     assert numbers(found) == list(range(51, 81))
     assert found[0].reason == "80 of 100 new contributions are from http:ann; the first 50 train"
 
 
+def test_in_a_newsroom_of_one_or_two_each_may_send_nearly_all():
+    assert find(honest(80, 1, "http:ann")) == []
+    assert find([*honest(80, 1, "http:ann"), *honest(20, 81, "http:bob"), *honest(20, 101, "http")]) == []
+
+
 def test_the_latest_are_so_by_arrival_not_by_image():
     """A second caption of the first image came last of all."""
-    one, *others = honest(11, 1, "http:ann")
+    one, *others = [*honest(11, 1, "http:ann"), sent(13, "b", "http:bob"), sent(14, "c", "http:li")]
     last = sent(12, "once more", "http:ann", image=1).contributions
     both = ContributedImage(one.path, (*one.contributions, *last))
     assert numbers(find([both, *others], replace(LIMITS, contributor_share=0.1))) == [11, 12]

@@ -2,7 +2,6 @@
 
 import pytest
 
-from lcm.features import cache
 from lcm.retraining.placement import HELD_OUT, TEST, TRAIN, Placement, place_images
 from tests.fakes.altered import alter
 from tests.fakes.tiny_retraining import (
@@ -141,13 +140,12 @@ def test_a_copy_of_what_is_held_out_takes_no_part_whatever_it_did_before(place):
     assert place.placed({name: TRAIN}).splits == {name: HELD_OUT}
 
 
-def test_j05_an_unreadable_image_keeps_its_place(place, monkeypatch):
+def test_j05_an_unreadable_image_keeps_its_place(place):
     place.store.send(range(12))
     before = place.placed().splits
     for image in place.store.training_images()[4:6]:
         image.path.unlink()
     place.store.damage(5)
     place.store.damage(6)
-    monkeypatch.setattr(cache, "MAX_UNREADABLE", 0.5)
     gone = place.store.names[4:6]
     assert place.placed().splits == {name: split for name, split in before.items() if name not in gone}
