@@ -88,7 +88,7 @@ current: $(READY) ## take the newest model that was released on GitHub, as the c
 		--jq '[.[].tagName | select(startswith("model-"))][0] // ""')" && \
 	if [ -z "$$tag" ]; then echo "no model was released yet"; else \
 		rm -rf $(RELEASED) && gh release download "$$tag" --dir $(RELEASED) && \
-		$(BIN)/lcm models publish $(RELEASED) --promote --reason "released as $$tag"; \
+		$(BIN)/lcm models publish $(RELEASED) --promote --force --reason "released as $$tag"; \
 	fi
 
 contributions: $(READY) ## fetch the contributions that a service has copied to LCM_STORE_URL

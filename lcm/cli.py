@@ -136,6 +136,8 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
     if "gate_reason" in metrics:
         _say(f"{'gate':>10}  {metrics['gate_reason']}")
     _say(f"Notebooks, HTML, figures and metrics.json{', bundle' * folder.bundle.is_dir()}: {folder.path}")
+    if "verdict_text" in metrics:
+        _say(metrics["verdict_text"])
 
 
 def parse_value(text: str) -> Any:
@@ -400,15 +402,16 @@ def list_versions(as_json: bool) -> None:
 @models.command()
 @click.argument("folder", type=PATH)
 @click.option("--promote", is_flag=True, help="Make it current, too.")
+@click.option("--force", is_flag=True, help="Publish it also where 03_evaluate found it worse or degenerate.")
 @reason_option
-def publish(folder: Path, promote: bool, reason: str) -> None:
+def publish(folder: Path, promote: bool, force: bool, reason: str) -> None:
     """Copy a bundle to the versions.
 
     FOLDER is that of the bundle, such as reports/runs/NAME/bundle. No gate is asked.
     """
     from lcm import registry
 
-    done = registry.publish(folder, reason or "by hand", make_current=promote)
+    done = registry.publish(folder, reason or "by hand", make_current=promote, force=force)
     if promote:
         return _say_current(done)
     was = "was published before" if done.known else "is published"

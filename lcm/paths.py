@@ -77,7 +77,7 @@ def sync_folder(path: Path) -> None:
 
 
 GATE = "gate.json"  # the gate's decision (06_publish)
-OUTCOME = ("gate", "published_")  # how the keys of metrics.json begin that tell of it
+OUTCOME = ("gate", "published_", "verdict")  # how the keys of metrics.json begin that tell of it
 
 
 def newest_first(files: Iterable[Path]) -> list[Path]:

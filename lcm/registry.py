@@ -44,6 +44,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a version: a folder'
 RESERVED = (CURRENT, SHIPPED, HISTORY)
 SHOWN_DIGITS = 12  # of the hash of bundle.json, as X-LCM-Model-Version has them
 PUBLISH, PROMOTE, ROLL_BACK, PRUNE = "publish", "promote", "rollback", "prune"
+DEGENERATE, WORSE = REFUSED = ("degenerate", "worse")  # verdicts (03_evaluate) of what a person publishes by force only
 FOUND = "found"  # current was changed by hand, or by one that was killed before it could write this down
 
 
@@ -114,15 +115,19 @@ def publish(
     *,
     make_current: bool = False,
     instead_of: str | None = None,
+    force: bool = False,
 ) -> Change:
     """Copy a bundle to the versions, under its name, and make it current if that is asked.
 
     `reason` and `decision` (the gate's numbers, JSON) go into the history. `instead_of` is the version that the
     decision was made against: when another one is current by now, nothing is done. A name that another bundle has
     already gets the first digits of its manifest's hash. Raises BundleError for a bundle that is damaged or fails its
-    smoke test, PublishError when it cannot be published.
+    smoke test, PublishError when it cannot be published, and, without a decision or `force`, when its verdict is one of
+    REFUSED.
     """
     folder, models = Path(folder).expanduser().resolve(), models_folder()
+    if not (decision or force):
+        _check_verdict(folder)
     with _locked(models):
         current = current_version(models)
         if instead_of not in (None, current):
@@ -146,6 +151,15 @@ def publish(
         if make_current and version != current:
             _point_to(models, replace(event, action=PROMOTE))
     return Change(version, current, known)
+
+
+def _check_verdict(folder: Path) -> None:
+    metrics = Manifest.load(folder).metrics
+    if metrics.get("verdict") in REFUSED:
+        raise PublishError(
+            f"{folder} is not published, for 03_evaluate found it {metrics['verdict']}; --force publishes it all the "
+            f"same.\n{metrics.get('verdict_text', '')}"
+        )
 
 
 def promote(version: str, reason: str = "") -> Change:

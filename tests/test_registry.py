@@ -13,7 +13,7 @@ from lcm import registry
 from lcm.captioning.bundle import Manifest, verify
 from lcm.captioning.captioner import SHIPPED, current_folder, current_version
 from lcm.errors import BundleError, ConfigError, PublishError
-from lcm.registry import all_versions, promote, prune, publish, rollback
+from lcm.registry import REFUSED, all_versions, promote, prune, publish, rollback
 from tests.fakes.publisher import POINTS
 from tests.fakes.tiny_graphs import use_tiny_encoder
 from tests.fakes.tiny_versions import BROKEN, save_version
@@ -162,6 +162,20 @@ def test_files_outside_of_the_bundle_stay_there(shop):
     with pytest.raises(BundleError):
         publish(bundle, "why not")
     assert not list(shop.models.rglob("secret"))
+
+
+@pytest.mark.parametrize("outcome", REFUSED)
+def test_a_bad_verdict_is_overruled_by_force_or_by_the_gate_only(shop, outcome):
+    metrics = {"verdict": outcome, "verdict_text": "Below the shipped model.\nNext: keep it."}
+    bad = shop.bundle("a", metrics=metrics)
+    with pytest.raises(PublishError) as error:
+        publish(bad, "because")
+    assert f"for 03_evaluate found it {outcome}; --force publishes it all the same." in str(error.value)
+    assert str(error.value).endswith(metrics["verdict_text"])
+    assert shop.names == [SHIPPED]
+    assert publish(bad, "because", force=True).version == "tiny-a"
+    assert publish(shop.bundle("b", metrics=metrics), "all checks passed", {"publish": True}).version == "tiny-b"
+    assert publish(shop.bundle("c", metrics={"verdict": "not measured"}), "because").version == "tiny-c"
 
 
 def test_a_decision_holds_against_the_version_it_was_made_against(shop):

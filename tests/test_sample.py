@@ -81,6 +81,7 @@ def test_the_trained_model_is_better_than_the_shipped_one_and_the_nearest_image(
     assert models["trained"]["wer_high"] < min(models["shipped"]["wer_low"], models["nearest"]["wer_low"])
     assert models["trained"]["cider"] == pytest.approx(metrics["cider"], abs=5e-3)
     assert metrics["best_by_wer"] == "trained"
+    assert metrics["verdict"] == "better", metrics["verdict_text"]
     assert (record["data"], record["split"], record["not_run"]) == ("sample", "dev", {})
 
 

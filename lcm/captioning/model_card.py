@@ -10,6 +10,7 @@ from lcm.captioning.description import PlattScaler
 from lcm.config import DECODING
 
 METRIC_LABELS = {
+    "verdict": "verdict",
     "cider": "CIDEr",
     "bleu_4": "BLEU-4",
     "meteor": "METEOR",
@@ -26,6 +27,9 @@ METRIC_LABELS = {
     "repeated_words_people": "people's captions that repeat words",
     "most_frequent_caption": "share of the one most frequent caption",
     "most_frequent_caption_people": "share of people's most frequent caption",
+    "cider_started_from": "CIDEr of the model that it started from, or of the shipped one",
+    "cider_nearest": "CIDEr of the nearest training image's caption",
+    "cider_constant": "CIDEr of one caption for all images",
     "cider_shuffled": "CIDEr with the images shuffled",
     "wer_best_shuffled": "WER, best reference, with the images shuffled",
     "tag_map": "tags, mean average precision",

@@ -22,7 +22,7 @@ from lcm.captioning.tagging import SeenImage
 from lcm.data.images import Source, open_image, read_image
 from lcm.data.text import join_words, standardise
 from lcm.errors import ConfigError, DataError
-from lcm.features.cache import PreparedRun
+from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.features.encoders import find_encoder
 from lcm.paths import RunDir
 
@@ -90,8 +90,24 @@ class BlipCaptioner(Captioner):
 DIGITS = 5  # of a cosine that count: the last ones differ between processors, and equal images must stay equal
 
 
+class NearestImage:
+    """Labelled images, searched by their pooled features. Holds 5 kB of features an image."""
+
+    def __init__(self, labelled: LabelledFeatures):
+        """Read their features; there must be at least one image."""
+        self._references, features = labelled.references, labelled.read(slice(0, None))
+        self._centre = features.mean(0, dtype=np.float64)
+        self._directions = _unit(features - self._centre)  # [R, D]
+
+    def captions(self, features: np.ndarray) -> list[str]:
+        """Return the captions of the image nearest to these features [D], the most typical first, all different."""
+        cosines = self._directions @ _unit(features - self._centre)  # [R]
+        nearest = int(np.argmax(cosines.round(DIGITS)))  # of equal ones the first in the data set
+        return by_agreement(self._references[nearest])
+
+
 class NearestCaptioner(Captioner):
-    """A prepared run's train images with their captions, and its encoder. Holds 5 kB of features a train image."""
+    """A prepared run's train images with their captions, and its encoder."""
 
     def __init__(self, run_dir: str | Path, tagger: str | None = None, threads: int = 0):
         """Load both; `tagger` and `threads` are as load_captioner takes them.
@@ -105,9 +121,7 @@ class NearestCaptioner(Captioner):
         labelled = prepared.labelled_features("train", "pooled")
         if not len(labelled):
             raise DataError(f"the run {folder} has no train images; run 01_prepare with a larger data set")
-        self._references, features = labelled.references, labelled.read(slice(0, None))
-        self._centre = features.mean(0, dtype=np.float64)
-        self._directions = _unit(features - self._centre)  # [R, D]
+        self._nearest = NearestImage(labelled)
         self._encoder = find_encoder(prepared.encoded.encoder, threads)
         self.tag_scorer = load_tag_scorer(tagger)
         self.name = f"nearest:{folder.name}"
@@ -119,15 +133,14 @@ class NearestCaptioner(Captioner):
 
     def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:
         """Return captions of each image's neighbour, without confidence."""
-        return [(self._captions(one.features["pooled"], samples), None) for one in images]
+        return [(self._nearest.captions(one.features["pooled"])[: 1 + samples], None) for one in images]
 
-    def _captions(self, features: np.ndarray, samples: int) -> list[str]:
-        """Return the nearest image's captions, the most typical of them first, all different, 1 + `samples` at most."""
-        cosines = self._directions @ _unit(features - self._centre)  # [R]
-        nearest = int(np.argmax(cosines.round(DIGITS)))  # of equal ones the first in the data set
-        texts = [standardise(text) for text in self._references[nearest]]
-        order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # of equal ones as written first
-        return list(dict.fromkeys(join_words(texts[place]) for place in order))[: 1 + samples]
+
+def by_agreement(captions: Sequence[str]) -> list[str]:
+    """Return captions, standardised, the most typical of them first, all different."""
+    texts = [standardise(text) for text in captions]
+    order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # of equal ones as written first
+    return list(dict.fromkeys(join_words(texts[place]) for place in order))
 
 
 def agreement(texts: Sequence[Sequence[str]]) -> np.ndarray:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from math import inf
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from lcm.evaluation.metrics import (
     degeneration_of_people,
     measure_degeneration,
     score_several,
+    signs_of_degeneration,
 )
 from lcm.features.cache import find_features, open_store
 from lcm.paths import RunDir
@@ -66,6 +68,7 @@ class CaptionerResult:
     output: CaptionerOutput
     scores: Scores
     degeneration: Degeneration
+    signs: Sequence[str]  # in words, that its output is degenerate; none: it is not
     intervals: Mapping[str, Interval]  # of MEASURES; one that could not be measured is missing
 
     @property
@@ -79,6 +82,7 @@ class CaptionerResult:
         A score that was not measured is None, and `<name>_reason` says why.
         """
         flat = self.scores.as_metrics() | self.degeneration.as_metrics() | self.costs()
+        flat["degenerate"] = int(bool(self.signs))
         for name, its in self.intervals.items():
             flat |= its.as_metrics(name)
         return flat
@@ -102,7 +106,7 @@ class Difference:
 
     @property
     def better(self) -> str | None:
-        """The better captioner; None where the interval does not tell the two apart."""
+        """The captioner of the better score; None where the interval does not tell the two apart."""
         if not self.interval.tells_apart:
             return None
         return self.first if (self.interval.value < 0) == (self.measure in SMALLER_IS_BETTER) else self.second
@@ -123,19 +127,20 @@ class Comparison:
         """Images that have a usable reference; the others are skipped."""
         return self.results[0].scores.images
 
-    def ranked(self, metric: str) -> list[CaptionerResult]:
-        """Return the results, the best by a metric of Scores first; those without a value come last."""
+    def ranked(self, metric: str, degenerate_last: bool = True) -> list[CaptionerResult]:
+        """Return the results, the best by a metric of Scores first; those without a value and degenerate ones last."""
 
-        def key(result: CaptionerResult) -> float:
+        def key(result: CaptionerResult) -> tuple[bool, float]:
             value = getattr(result.scores, metric)
-            return float("inf") if value is None else value if metric in SMALLER_IS_BETTER else -value
+            place = inf if value is None else value if metric in SMALLER_IS_BETTER else -value
+            return degenerate_last and bool(result.signs), place
 
         return sorted(self.results, key=key)
 
     def best(self, metric: str) -> list[str]:
-        """Return who is best by a metric of Scores: several where they are equal, none where nobody has a value."""
+        """Return who is best by a metric of Scores: several where they are equal; none of degenerate output."""
         best = getattr(self.ranked(metric)[0].scores, metric)
-        values = {result.name: getattr(result.scores, metric) for result in self.results}
+        values = {result.name: getattr(result.scores, metric) for result in self.results if not result.signs}
         return [name for name, value in values.items() if value is not None and abs(value - best) <= 1e-12]
 
     def difference(self, measure: str, one: str, other: str) -> Difference | None:
@@ -184,6 +189,7 @@ def compare(
             one,
             scores,
             measure_degeneration(one.captions),
+            signs_of_degeneration(one.captions, references),
             {measure: bootstrap(its[measure], scores.images) for measure in MEASURES if measure in its},
         )
         for one, scores, its in zip(outputs, scored, drawn, strict=True)
@@ -321,17 +327,19 @@ def caption_and_time(connection: Connection, name: str, spec: str, photos: list[
             started = time.perf_counter()
             next(captioner.describe_many([photo], samples=0))
             seconds.append(time.perf_counter() - started)
-        known = with_known_features(captioner, photos)
-        answers = captioner.describe_many(known, samples=0, workers=0)
-        captions = [
-            "" if isinstance(answer, BadImageError) else answer.caption
-            for _, answer in tqdm(answers, name, len(photos), unit=" photos")
-        ]
+        captions = caption_photos(captioner, photos, name)
         note = "" if captioner.name == name else captioner.name
         answer = CaptionerOutput(name, captions, seconds[len(photos[:WARM_UP]) :], _peak_memory_mb(), note)
     except LcmError as error:
         answer = error
     connection.send(answer)
+
+
+def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str) -> list[str]:
+    """Return the caption of each photo, empty where it cannot be read, under a progress bar of this name."""
+    answers = captioner.describe_many(with_known_features(captioner, photos), samples=0, workers=0)
+    shown = tqdm(answers, name, len(photos), unit=" photos")
+    return ["" if isinstance(answer, BadImageError) else answer.caption for _, answer in shown]
 
 
 def with_known_features(captioner: Captioner, photos: Sequence[Path]) -> Iterator[Path | SeenImage]:

@@ -30,6 +30,10 @@ LABELS = {
 }
 NONE = "–"  # not measured
 MAY_BE_CHANCE = "may be chance"
+WHY_WER = (
+    "Short or broken captions win WER, which counts wrong words: they have few. CIDEr counts what people say of this "
+    "image and not of others."
+)
 PAIRED = (
     "Differences are paired: both captioners on the same drawn images. Of twenty differences that are nothing but "
     "chance, one is expected to look like more."
@@ -133,18 +137,47 @@ def disagreements(comparison: Comparison, count: int) -> list[PhotoCard]:
 # Sentences
 
 
-def answer(comparison: Comparison, images: str) -> str:
-    """Return who leads on `images` ("Flickr8k, dev"), by WER and by CIDEr, by how much, and whether that is sure."""
+def answer(comparison: Comparison, images: str, of: int) -> str:
+    """Return who leads on `images` ("Flickr8k, dev") `of` so many, by WER and by CIDEr, by how much, and how surely.
+
+    It says where the two rank differently, and whose output is degenerate: none of these leads.
+    """
+    if not comparison.images:
+        return (
+            f"**There is nothing to compare**: none of {of:,} images is held out ({plain(images)}). About one in ten "
+            "is, where no list says which: add photos, or name some in a list, such as dev.txt, and run again."
+        )
     count, skipped = len(comparison.results), len(comparison.images) - comparison.scored_images
     said = f"{count} captioner{'s' * (count != 1)} on {comparison.scored_images:,} images of {plain(images)}"
     said += f" ({skipped} more have no usable reference)." if skipped else "."
     leaders = [_leader(comparison, "wer", "WER, smaller is better"), _leader(comparison, "cider", "CIDEr")]
     missing = [f"**{plain(name)}** could not be run: {plain(why)}" for name, why in comparison.not_run.items()]
-    return "\n\n".join([said, *leaders, *missing])
+    return "\n\n".join([said, *leaders, *_warnings(comparison), *missing])
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    """Return whose output is degenerate, where the rankings differ, and why WER alone is not to be trusted then."""
+    said = []
+    for one in comparison.results:
+        if one.signs:
+            scores = f"WER {number(one.scores.wer)}, CIDEr {number(one.scores.cider)}"
+            why = plain("; ".join(one.signs))
+            said.append(f"**{plain(one.name)} is degenerate** and comes last whatever it scores ({scores}): {why}.")
+    ranked = comparison.ranked("wer", degenerate_last=False), comparison.ranked("cider", degenerate_last=False)
+    by_wer, by_cider = (plain(", ".join(one.name for one in its)) for its in ranked)
+    if by_wer != by_cider and ranked[1][0].scores.cider is not None:
+        lengths = plain(", ".join(f"{one.name} {number(one.scores.length_ratio)}" for one in ranked[0]))
+        said.append(
+            f"**WER and CIDEr rank differently**: by WER {by_wer}; by CIDEr {by_cider}. Words for each word of "
+            f"people's: {lengths}."
+        )
+    return [*said, WHY_WER] if said else []
 
 
 def _leader(comparison: Comparison, metric: str, label: str) -> str:
     first, *others = comparison.ranked(metric)
+    if first.signs:
+        return f"By {label}: nobody, for all output is degenerate."
     if getattr(first.scores, metric) is None:
         return f"By {label}: not measured ({plain(first.scores.reasons[metric])})."
     said = f"By {label}, **{plain(first.name)}** has {_scored(first, metric)}"
@@ -211,9 +244,18 @@ def costs_table(comparison: Comparison):
 
 
 def pairs_table(comparison: Comparison):
-    """Return every pair's difference by every measure, and who is better where that is more than chance; or None."""
+    """Return every pair's difference by every measure, and who is better where that is more than chance; or None.
+
+    A captioner whose output is degenerate is not better, whatever its score.
+    """
+    said = {None: MAY_BE_CHANCE} | {one.name: f"({one.name}: degenerate)" for one in comparison.results if one.signs}
     rows = [
-        [f"{one.first} − {one.second}", LABELS[one.measure], with_ends(one.interval, "+"), one.better or MAY_BE_CHANCE]
+        [
+            f"{one.first} − {one.second}",
+            LABELS[one.measure],
+            with_ends(one.interval, "+"),
+            said.get(one.better, one.better),
+        ]
         for one in comparison.differences
     ]
     if not rows:

@@ -116,6 +116,7 @@ def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.
         data["started_from"] = parent.manifest.name
         choice["rerank_weight"] = parent.manifest.rerank_weight if settings else 0.0
         choice["length_power"] = parent.manifest.length_power
+        choice["calibration"] = parent.manifest.calibration  # until 03_evaluate has enough images for its own curve
     return bundle.Manifest(
         name=f"{config.model}-{digest[:8]}",
         model=config.model,

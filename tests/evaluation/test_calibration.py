@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lcm.captioning.description import BROKEN_CONFIDENCE, PlattScaler
-from lcm.evaluation.calibration import Bin, calibrate, fit_platt_scaler, is_right, measure_reliability
+from lcm.evaluation.calibration import LEAST, Bin, calibrate, fit_platt_scaler, is_right, measure_reliability
 
 
 def fit(signal, right):
@@ -123,33 +123,55 @@ def test_each_half_is_measured_by_the_other():
 
 
 def test_captions_are_compared_with_their_own_references():
-    captions = ["a dog", "two dogs", "a red cat", "the cat", "a dog", "a bird"]
-    references = [["one dog"], ["a cat"], ["a cat", "a red thing"], ["cats"], ["a dog runs"], ["a plane"]]
-    right = [True, False, True, True, True, False]
-    mean_log_probs = [-0.5, -1.5, -0.7, -1.0, -0.4, -1.2]
-    found = calibrate(captions, references, mean_log_probs)
+    captions = ["a dog", "two dogs", "a red cat", "the cat", "a dog", "a bird"] * 10
+    references = [
+        ["one dog"],
+        ["a cat"],
+        ["a cat", "a red thing"],
+        ["cats"],
+        ["a dog runs"],
+        ["a plane"],
+    ]
+    right = [True, False, True, True, True, False] * 10
+    mean_log_probs = list(np.random.default_rng(0).normal(-1, 0.3, 60))
+    found = calibrate(captions, references * 10, mean_log_probs, curve := {"slope": 1.0, "intercept": 3.0})
     assert found.scaler == fit(mean_log_probs, right)
     assert (found.bins, found.ece, found.auc) == measure(mean_log_probs, right)
     assert found.confidences == [found.scaler.confidence(each) for each in mean_log_probs]
-    expected = {"captions_right": 4 / 6, "confidence_ece": found.ece, "confidence_auc": found.auc}
-    assert found.as_metrics() == expected
-    assert calibrate(["a dog in a"], [["a dog"]], [-1.0]).confidences == [BROKEN_CONFIDENCE], "as the captioner says it"
+    assert str(found) == "The curve is fitted on 60 captions."
+    metrics = found.as_metrics()
+    assert (metrics["captions_right"], metrics["confidence_ece"], metrics["confidence_auc"]) == (
+        4 / 6,
+        found.ece,
+        found.auc,
+    )
+    # Wilson: (p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n), p = 2/3, n = 60, z = 1.96
+    assert (metrics["captions_right_low"], metrics["captions_right_high"]) == pytest.approx((0.5405, 0.7727), abs=1e-4)
+    broken = calibrate(["a dog in a"], [["a dog"]], [-1.0], curve)
+    assert broken.confidences == [BROKEN_CONFIDENCE], "as the captioner says it"
 
 
-@pytest.mark.parametrize(("captions", "share"), [([], None), (["a dog"], 1.0)])
-def test_too_few_captions_give_reasons(captions, share):
-    found = calibrate(captions, [["a dog"]] * len(captions), [-1.0] * len(captions))
-    assert (found.scaler is None, len(found.confidences), found.bins) == (not captions, len(captions), ())
+@pytest.mark.parametrize(("captions", "share"), [(0, None), (1, 1.0), (LEAST - 1, 1.0)])
+def test_to_few_captions_no_curve_is_fitted(captions, share):
+    few = ["a dog"] * captions, [["a dog"]] * captions, [-1.0] * captions
+    found = calibrate(*few)
+    assert (found.scaler, found.confidences, found.bins) == (None, [None] * captions, ())
+    assert str(found).endswith(f"there are {captions}. The model has no confidence.")
     metrics = found.as_metrics()
     assert (metrics["captions_right"], metrics["confidence_ece"], metrics["confidence_auc"]) == (share, None, None)
-    why = f"needs two captions, one to fit on and one to measure; there are {len(captions)}"
+    why = f"needs {LEAST} captions; there are {captions}"
     assert metrics["confidence_ece_reason"] == metrics["confidence_auc_reason"] == why
     assert ("captions_right_reason" in metrics) == (share is None)
+    kept = calibrate(*few, {"slope": 2.0, "intercept": 1.0})
+    assert kept.scaler == PlattScaler(2.0, 1.0)
+    assert kept.confidences == [kept.scaler.confidence(-1.0)] * captions
+    assert str(kept).endswith("That of the model before is kept.")
 
 
-@pytest.mark.parametrize("captions", [["a dog"] * 9, ["a cat"] * 9, ["a dog", "a cat"]])
-def test_where_a_half_has_one_kind_only_nothing_is_to_be_ordered(captions):
-    found = calibrate(captions, [["a dog"]] * len(captions), np.linspace(-2, -1, len(captions)))
+@pytest.mark.parametrize("right", [[True] * LEAST, [False] * LEAST])
+def test_where_a_half_has_one_kind_only_nothing_is_to_be_ordered(right):
+    captions = ["a dog" if one else "a cat" for one in right]
+    found = calibrate(captions, [["a dog"]] * LEAST, np.linspace(-2, -1, LEAST))
     assert found.ece is not None
     assert found.as_metrics()["confidence_auc"] is None
     assert "neither half" in found.as_metrics()["confidence_auc_reason"]

@@ -1,7 +1,9 @@
 """Degeneration of captions, each sign counted by hand."""
 
+import pytest
+
 from lcm.data.text import BAD_ENDINGS
-from lcm.evaluation.metrics import Degeneration, degeneration_of_people, measure_degeneration
+from lcm.evaluation.metrics import Degeneration, degeneration_of_people, measure_degeneration, signs_of_degeneration
 
 NAMES = ("bad_endings", "repeated_words", "most_frequent_caption")
 
@@ -52,3 +54,34 @@ def test_metrics_are_flat_and_named_for_whom_they_measure():
     for name in NAMES:
         metrics = measure_degeneration([]).as_metrics("_people")
         assert (metrics[f"{name}_people"], metrics[f"{name}_people_reason"]) == (None, "there are no captions")
+
+
+WHOLE = [f"a {animal} runs" for animal in ("dog", "cat", "horse", "bird", "cow", "fox", "bear", "man", "child", "boy")]
+
+
+@pytest.mark.parametrize(
+    ("captions", "said"),
+    [
+        (WHOLE, []),
+        (
+            ["a a a"] * 3 + WHOLE[3:],
+            ["of 10 images, 3 are empty, break off or repeat words (of people's, 0), such as “a a a”"],
+        ),
+        (["a a a"] * 2 + WHOLE[2:], []),  # two of ten may be an accident
+        (["a dog on a"] * 2, ["of 2 images, 2 are empty, break off"]),  # there are no others
+        (["", "a a", "a a"], ["such as “a a”"]),
+        ([""] * 3, ["3 are empty, break off or repeat words (of people's, 0)"]),
+        (["a man"] * 7 + WHOLE[7:], ["of 10 images, 7 are the same (of people's, 1): “a man”"]),
+        (["a man"] * 6 + WHOLE[6:], []),  # photos of one event
+        (["a man in a"] * 10, ["10 are empty, break off", "10 are the same"]),
+    ],
+)
+def test_output_is_degenerate_where_it_is_so_more_often_than_people_s(captions, said):
+    signs = signs_of_degeneration(captions, [[text, "a a"] for text in WHOLE[: len(captions)]])
+    assert len(signs) == len(said)
+    assert all(part in sign for part, sign in zip(said, signs, strict=True))
+
+
+def test_people_are_the_yardstick():
+    assert signs_of_degeneration(["a man in a"] * 10, [["two men in"]] * 10) == []
+    assert signs_of_degeneration([], []) == []

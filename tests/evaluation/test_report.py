@@ -45,7 +45,7 @@ def column(table, heading):
 
 def test_the_answer_is_the_lead_of_the_best_over_the_next():
     comparison = compared(not_run={"blip": "no weights"})
-    said, wer, cider, missing = report.answer(comparison, "Drawn, dev").split("\n\n")
+    said, wer, cider, missing = report.answer(comparison, "Drawn, dev", 40).split("\n\n")
     assert said == "2 captioners on 4 images of Drawn, dev (1 more have no usable reference)."
     good, poor = comparison.results
     interval, apart = good.intervals["wer"], comparison.difference("wer", "poor", "good").interval
@@ -58,10 +58,45 @@ def test_the_answer_is_the_lead_of_the_best_over_the_next():
 
 
 def test_a_lead_beyond_chance_is_said_to_be_one():
-    _, wer, cider = report.answer(compared([""] * 5, GOOD), "Drawn, dev").split("\n\n")
+    bad = ["a bus", "one bus", "two bus", "the bus", "this bus"]
+    _, wer, cider = report.answer(compared(bad, GOOD), "Drawn, dev", 40).split("\n\n")
     assert "**poor** has" in wer
     assert "**poor** has" in cider
     assert all(each.endswith("it is hardly an accident of these images.") for each in (wer, cider))
+
+
+def test_where_wer_and_cider_rank_differently_the_answer_says_so_and_why():
+    """Of a caption without a right word, every word of people's is wrong, and no more: a long one has more."""
+    short = ["it", "some", "one thing", "that", "this"]
+    long = [f"{text} while some people look at it from far away" for text in GOOD]
+    said = report.answer(compared(short, long, names=("short", "long")), "Drawn, dev", 40).split("\n\n")
+    assert "**short** has" in said[1]
+    assert "**long** has" in said[2]
+    assert said[3].startswith("**WER and CIDEr rank differently**: by WER short, long; by CIDEr long, short. Words for")
+    assert "short 0." in said[3]
+    assert said[4] == report.WHY_WER
+    assert report.answer(compared(), "Drawn, dev", 40).count("rank differently") == 0
+
+
+def test_degenerate_output_is_named_and_neither_leads_nor_is_better():
+    long = [
+        f"some people who are far away look on as {text} and nobody else is anywhere near it today" for text in POOR
+    ]
+    comparison = compared(["a a a"] * 5, long, names=("broken", "long"))
+    assert comparison.difference("wer", "broken", "long").better == "broken"
+    said = report.answer(comparison, "Drawn, dev", 40)
+    assert "By WER, smaller is better, **long** has" in said
+    assert "**broken is degenerate** and comes last whatever it scores (WER" in said
+    assert "5 are empty, break off or repeat words (of people's, 0), such as “a a a”" in said
+    assert "by WER broken, long; by CIDEr long, broken" in said
+    assert comparison.as_metrics()["best_by_wer"] == "long"
+    assert comparison.as_record()["models"]["broken"]["degenerate"] == 1
+    assert column(report.scores_table(comparison), "captioner") == ["long", "broken"]
+    better = column(report.pairs_table(comparison), "better")
+    assert better[0] == "(broken: degenerate)"
+    assert "broken" not in better
+    both = report.answer(compared(["a a a"] * 5, ["a man in a"] * 5), "Drawn, dev", 40)
+    assert "By WER, smaller is better: nobody, for all output is degenerate." in both
 
 
 @pytest.mark.parametrize(
@@ -69,13 +104,13 @@ def test_a_lead_beyond_chance_is_said_to_be_one():
     [
         (1, 5, ["1 captioner on 4 images", "**a** has 0."]),
         (2, 1, ["2 captioners on 1 images", "not measured (needs two images: over one alone"]),
-        (2, 0, ["not measured (there are no images)"]),
+        (2, 0, ["**There is nothing to compare**: none of 40 images is held out (Drawn, dev)."]),
     ],
 )
 def test_little_to_compare_is_answered_too(captioners, images, said):
     outputs = [CaptionerOutput(name, GOOD[:images]) for name in "ab"[:captioners]]
     comparison = compare(outputs, labelled(REFERENCES[:images]), meteor=False)
-    answer = report.answer(comparison, "Drawn, dev")
+    answer = report.answer(comparison, "Drawn, dev", 40)
     assert all(each in answer for each in said)
     for table in (report.scores_table, report.degeneration_table, report.costs_table):
         assert table(comparison).to_html()
@@ -92,7 +127,7 @@ def test_what_was_not_measured_has_its_reason():
 def test_no_text_becomes_markup():
     spoken = [f"{EVIL} {caption}" for caption in POOR]
     comparison = compared(GOOD, spoken, names=(f"{EVIL}1", f"{EVIL}2"), not_run={f"{EVIL}3": EVIL}, note=EVIL)
-    sentences = [report.answer(comparison, EVIL)]
+    sentences = [report.answer(comparison, EVIL, 40)]
     tables = [report.scores_table, report.degeneration_table, report.costs_table, report.pairs_table]
     html = [table(comparison).to_html() for table in tables]
     assert not [text for text in (*sentences, *html) if "<script" in text or "<img" in text]

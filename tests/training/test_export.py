@@ -29,7 +29,7 @@ from lcm.models import build_tagger
 from lcm.models.transformer import Transformer
 from lcm.paths import RunDir
 from lcm.training.contrastive import TrainedTagger, build_word_table
-from lcm.training.export import LEAST, check_parameters, export_bundle, store_fp16
+from lcm.training.export import LEAST, ParentModel, check_parameters, export_bundle, store_fp16
 from lcm.training.loop import History, KerasDecoder
 from tests.fakes.attention import attention
 from tests.fakes.tiny_graphs import VOCABULARY, use_tiny_encoder
@@ -86,6 +86,17 @@ def test_a_bundle_decodes_as_keras_does(name, transformer, folder, tagged):
         ours, theirs = ([each for of_image in decode(one) for each in of_image] for one in (loaded, decoder))
         assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
         assert [one.log_prob for one in ours] == pytest.approx([one.log_prob for one in theirs], abs=0.02)
+
+
+def test_a_model_that_goes_on_keeps_the_curve_of_confidence_until_it_has_its_own(
+    transformer, tiny_encoder, folder, tmp_path
+):
+    curve = {"slope": 4.5, "intercept": 1.0}
+    parent = ParentModel(folder, replace(Bundle(folder).manifest, calibration=curve))
+    prepared = PreparedRun(Dataset(()), VOCABULARY, EncodedImages(tiny_encoder, {}, {}))
+    config = TrainConfig(run_dir="", model="transformer")
+    assert export_bundle(transformer, None, prepared, config, RunDir.at(tmp_path), parent).calibration == curve
+    assert Bundle(folder).manifest.calibration == {}, "from scratch there is none"
 
 
 def test_a_step_is_little_besides_its_products(folder, tmp_path):
