@@ -193,7 +193,7 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
     }
     text = str(dataset.report)
     assert text.splitlines() == [
-        "captions.txt (flickr8k_csv): 8 rows; splits: by hash of image_id: 80 % train, 10 % dev, 10 % test",
+        f"captions.txt (csv): 8 rows; splits: {dataset.report.split_rule}",
         "unreadable rows: 1",
         "empty captions: 2",
         "missing images: 1 (lost.jpg)",
