@@ -91,15 +91,6 @@ def load_captioner(captioner: str | Path | None = None, tagger: str | None = Non
     return CAPTIONERS[kind](argument, tagger, threads)
 
 
-def bundle_folder(captioner: str | Path | None = None) -> Path | None:
-    """Return the folder of the bundle that load_captioner would load; None for other kinds of captioners.
-
-    Raises ConfigError for an unknown kind or version.
-    """
-    kind, argument = _parse(captioner)
-    return find_bundle(argument) if kind == "bundle" else None
-
-
 def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:
     """Return kind and argument of a captioner; whatever is not one of the kinds is a bundle."""
     kind, _, argument = str(captioner or "bundle").partition(":")
