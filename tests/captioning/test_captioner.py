@@ -16,7 +16,6 @@ from PIL import Image
 
 import lcm
 from lcm.captioning import captioner, decoding
-from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioner import (
     SHIPPED_BUNDLE,
     BundleCaptioner,
