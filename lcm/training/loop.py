@@ -233,7 +233,9 @@ class Stop(NamedTuple):
     averaged: int  # latest epochs whose mean weights are measured and kept
 
 
-FEW_IMAGES = 2000  # fewer do not teach to caption: measured, 1,000 photos give half of the shipped model's CIDEr
+FEW_IMAGES = (
+    2000  # of fewer, the shipped model learns more: CIDEr 0.480 against 0.374 of 1,000, 0.443 against 0.313 of 300
+)
 
 
 def few_images(images: int) -> str:
@@ -241,9 +243,8 @@ def few_images(images: int) -> str:
     if images >= FEW_IMAGES:
         return ""
     return (
-        f"{images:,} images are too few to train a captioner from scratch: {FEW_IMAGES:,} and more are needed, and its "
-        "captions will hardly be of use. Better let the shipped model learn yours: lcm run --params adapt -p data_dir "
-        "FOLDER"
+        f"{images:,} images are few to train a captioner from scratch, and its captions may be of no use; the shipped "
+        "model learns more from so many: lcm run --params adapt -p data_dir FOLDER"
     )
 
 
