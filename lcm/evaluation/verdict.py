@@ -35,6 +35,7 @@ STARTED_FROM, NEAREST, CONSTANT = RIVALS = ("started_from", "nearest", "constant
 # true one 79 times in 100; of 10, 86 times; of 20, 90; of 50, 93.
 LEAST_IMAGES = 10
 TRAIN_IMAGES = 50  # where fewer are held out, so many training images show degenerate output, too
+ADAPT = "lcm run --params adapt -p data_dir photos"
 TYPICAL_OF = 500  # train captions, evenly spaced, of which the most typical one is the constant caption: 0.3 s
 
 
@@ -167,6 +168,8 @@ def _next_step(verdict: Verdict, run: RunDir, metrics: Mapping[str, Any], parent
     """Return what a person does with the outcome."""
     if metrics.get("contributions_new"):
         return "the gate (06_publish) decides whether it is published"
+    if metrics.get("generated_data"):
+        return f"{ADAPT} teaches the shipped model your photos; this one knows generated scenes alone"
     if verdict.outcome == BETTER:
         is_below = run.bundle.is_relative_to(Path.cwd())  # elsewhere it is not named: bundles travel with their verdict
         bundle = os.path.relpath(run.bundle) if is_below else "RUN/bundle"
@@ -180,6 +183,5 @@ def _next_step(verdict: Verdict, run: RunDir, metrics: Mapping[str, Any], parent
     if verdict.outcome == WORSE and over_parent.value >= 0:
         step = "look in 03_evaluate.html: if held-out photos are near copies of training ones, the nearest one wins"
     elif not metrics.get("start_from"):
-        adapt = "lcm run --params adapt -p data_dir photos"
-        step = f"{adapt} goes on from the shipped model; training from scratch takes thousands of photos"
+        step = f"{ADAPT} goes on from the shipped model; training from scratch takes thousands of photos"
     return f"{step}. lcm models publish takes this one only with --force"

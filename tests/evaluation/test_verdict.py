@@ -141,3 +141,9 @@ def test_without_a_parent_it_is_the_shipped_model_and_without_held_out_images_tr
 def test_where_contributions_take_part_the_gate_decides(run):
     verdict = verdict_on(run(12, start_from=str(run.bad), contributions_new="3"), run.good, GOOD)
     assert verdict.text.endswith("Next: the gate (06_publish) decides whether it is published.")
+
+
+def test_nobody_is_told_to_publish_what_was_learned_from_the_generated_sample(run):
+    text = verdict_on(run(12, start_from=str(run.bad), generated_data=1), run.good, GOOD).text
+    assert text.startswith("Better: ")
+    assert text.endswith("teaches the shipped model your photos; this one knows generated scenes alone.")
