@@ -184,5 +184,5 @@ class QualityPage:
 
     def _draw_run(self) -> None:
         run = self.run.value
-        no_run = "<p>No run yet: <code>lcm run --params sample</code> makes one.</p>"
+        no_run = "<p>No run yet: <code>lcm run --params adapt -p data_dir photos</code> makes one.</p>"
         fill(self.run_part, lambda: run_part(run) if run else no_run)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm.captioning.bundle import Bundle
-from lcm.captioning.description import percent
+from lcm.captioning.description import sureness
 from lcm.captioning.tagging import Tag
 from lcm.data.dataset import LabelledImage
 from lcm.data.images import open_image
@@ -24,7 +24,7 @@ from lcm.features.cache import LabelledFeatures
 
 SIDE, QUALITY = 480, 75  # pixels of the longer side of a picture, and of its JPEG: 13,000 bytes for a photo
 TAGS_SHOWN = 8
-SURE = "80 % sure of every word: of 100 such captions, about 80 name only what people named in the same photo."
+SURE = "80 % sure: of 100 such captions, about 80 name only what people named in the same photo."
 STYLE = """
 .lcm-photos { color-scheme: light dark; --ink: light-dark(#222, #e8e8e8); --grey: light-dark(#5c5c5c, #a8a8a8);
   --card: light-dark(#fff, #1d1f21); --line: light-dark(#ddd, #3a3d40); --bar: light-dark(#9fcbe6, #1b5a80);
@@ -75,7 +75,7 @@ def described(
 ) -> PhotoCard:
     """Return a card of a photo with its captions, the best first, tags, and the confidence of the best caption."""
     best, *others = captions or [""]
-    sure = "" if confidence is None else f"{percent(confidence)} sure of every word"
+    sure = "" if confidence is None else sureness(confidence)
     return PhotoCard(image, [CaptionLine(best, sure)], tags, others, (), confidence)
 
 

@@ -104,7 +104,7 @@ def test_where_a_photo_was_taken_is_not_shown(tmp_path):
 def test_a_card_says_how_sure_its_caption_is_and_the_page_once_what_that_means():
     photos = [described(picture_bytes(), ["a dog", "two dogs"], (), 0.8349), photo_of("a cat")]
     page = Reader(photo_cards([*photos, *photos]))
-    assert page.text_of("small") == [SURE, *["83 % sure of every word"] * 2]
+    assert page.text_of("small") == [SURE, *["83 % sure"] * 2]
     assert page.text_of("p") == ["a dog", "a cat"] * 2
 
 
