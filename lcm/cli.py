@@ -395,6 +395,8 @@ def list_versions(as_json: bool) -> None:
         when, why = (one.published.when[:16], one.published.reason) if one.published else ("", "")
         cider = one.metrics.get("cider")
         score = f"CIDEr {cider:.3f}" if isinstance(cider, float) else ""
+        if score and (images := one.metrics.get("images")):  # of other photos than another version's
+            score += f" on {images:,} images"
         state = f"damaged: {one.fault}" if one.fault else why
         _say("\t".join((f"{mark} {one.name}", one.digest, when, score, state)).rstrip())
 
@@ -402,7 +404,7 @@ def list_versions(as_json: bool) -> None:
 @models.command()
 @click.argument("folder", type=PATH)
 @click.option("--promote", is_flag=True, help="Make it current, too.")
-@click.option("--force", is_flag=True, help="Publish it also where 03_evaluate found it worse or degenerate.")
+@click.option("--force", is_flag=True, help="Publish it also where it is worse, degenerate or of the sample.")
 @reason_option
 def publish(folder: Path, promote: bool, force: bool, reason: str) -> None:
     """Copy a bundle to the versions.

@@ -14,6 +14,7 @@ SAMPLE = "sample"  # the data_dir that stands for the generated data set
 BASE = "base"  # the data_dir that stands for what LCM_DATASET_URL names, and where that is not set, for the sample
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}  # of a parameter's value
 LIMITS = {  # what a number may be, in the words of messages and documents; none of them holds for nan
+    "given": bool,
     "above 0": lambda value: value > 0,
     "at least 0": lambda value: value >= 0,
     "at least 2": lambda value: value >= 2,
@@ -73,7 +74,7 @@ class PrepareConfig(Params):
     """Parameters of 01_prepare: captions and images in, vocabulary and features out."""
 
     run_dir: str = param(MISSING, "folder of this run's files")
-    data_dir: str = param(SAMPLE, "folder or address (s3://…) with images and captions, or sample, or base")
+    data_dir: str = param(SAMPLE, "folder or address (s3://…) with images and captions, or sample, or base", "given")
     captions_file: str = param("", "caption file inside data_dir; empty: found by its content")
     encoder: str = param("efficientnet_lite2", "a name from lcm.features.encoders.ENCODERS")
     encoder_weights: str = param("pretrained", "pretrained, or random (seeded, for tests without downloads)")
@@ -105,7 +106,7 @@ class TrainConfig(Params):
     word_dropout: float = param(0.15, "share of the earlier words that training hides", "0 to below 1")
     view_share: float = param(0.8, "share of the images that training sees in a further view", "0 to 1")
     averaged_epochs: int = param(3, "latest epochs whose mean weights are scored and kept; 1: no average", "above 0")
-    epoch_steps: int = param(30, "an epoch has at least: a small data set is passed over several times", "above 0")
+    epoch_steps: int = param(30, "an epoch from scratch has at least: a small data set is passed over often", "above 0")
     patience: int = param(5, "epochs without a better dev CIDEr before training stops", "above 0")
     dev_beam_width: int = param(5, "of the beam search that scores each epoch on dev", "above 0")
     max_words: int = param(20, "longest caption that decoding may write, in words", "above 0")

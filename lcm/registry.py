@@ -32,6 +32,7 @@ from lcm.captioning.captioner import (
     models_folder,
     version_folder,
 )
+from lcm.config import SAMPLE
 from lcm.errors import BundleError, ConfigError, LcmError, PublishError
 from lcm.features.encoders import file_sha256
 from lcm.paths import packaged_file, write_atomic
@@ -154,7 +155,13 @@ def publish(
 
 
 def _check_verdict(folder: Path) -> None:
-    metrics = Manifest.load(folder).metrics
+    manifest = Manifest.load(folder)
+    metrics = manifest.metrics
+    if manifest.training_data.get("source") == SAMPLE:
+        raise PublishError(
+            f"{folder} is not published, for it knows generated scenes alone; lcm run --params adapt -p data_dir "
+            "photos teaches the shipped model yours. --force publishes it all the same"
+        )
     if metrics.get("verdict") in REFUSED:
         raise PublishError(
             f"{folder} is not published, for 03_evaluate found it {metrics['verdict']}; --force publishes it all the "

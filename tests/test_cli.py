@@ -82,6 +82,11 @@ def test_values_are_numbers_where_they_look_like_numbers(text, value):
         ("run --params sample -p epoch 3", 1, "unknown parameter 'epoch'; did you mean 'epochs'?"),
         ("run --params sample -p run_dir x", 1, "unknown parameter 'run_dir'"),
         (
+            "run --params adapt",
+            1,
+            "data_dir is ''; it must be given; see: lcm run --params adapt --help",
+        ),
+        (
             "run --params sample -p epochs=three",
             1,
             "epochs is 'three'; it must be a whole number; see: lcm run --params",

@@ -13,6 +13,7 @@ from lcm.errors import ConfigError
 NOTEBOOKS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "notebooks").glob("0*.ipynb"))}
 FIELDS = [(config, one) for config in CONFIGS.values() for one in fields(config)]
 BEYOND = {  # values that each limit refuses, and some that it accepts
+    "given": ([""], ["photos"]),
     "above 0": ([0, -1], [1]),
     "at least 0": ([-1], [0, 3]),
     "at least 2": ([1, -1], [2]),
@@ -46,10 +47,11 @@ def test_a_value_of_another_kind_is_refused(name, value, kind):
     ("config", "one"),
     [pytest.param(*pair, id=pair[1].name) for pair in FIELDS if pair[1].metadata["limit"]],
 )
-def test_a_number_beyond_its_limit_is_refused(config, one):
+def test_a_value_beyond_its_limit_is_refused(config, one):
     limit = one.metadata["limit"]
     refused, accepted = BEYOND[limit]
-    for value in [*refused, float("nan")] if one.type is float else [value for value in refused if value == int(value)]:
+    whole = [value for value in refused if one.type is not int or value == int(value)]
+    for value in [*whole, float("nan")] if one.type is float else whole:
         with pytest.raises(ConfigError) as error:
             of(config, one.name, value)
         assert str(error.value) == f"{one.name} is {value!r}; it must be {limit}"

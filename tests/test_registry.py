@@ -164,6 +164,14 @@ def test_files_outside_of_the_bundle_stay_there(shop):
     assert not list(shop.models.rglob("secret"))
 
 
+def test_a_model_of_the_generated_sample_is_published_by_force_only(shop):
+    drawn = shop.bundle("a", training_data={"source": "sample"})
+    with pytest.raises(PublishError, match=r"generated scenes alone; lcm run --params adapt .* --force publishes it"):
+        publish(drawn, "because")
+    assert shop.names == [SHIPPED]
+    assert publish(drawn, "because", force=True).version == "tiny-a"
+
+
 @pytest.mark.parametrize("outcome", REFUSED)
 def test_a_bad_verdict_is_overruled_by_force_or_by_the_gate_only(shop, outcome):
     metrics = {"verdict": outcome, "verdict_text": "Below the shipped model.\nNext: keep it."}
