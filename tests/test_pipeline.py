@@ -155,9 +155,7 @@ def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, cap
 def test_every_preset_says_what_it_runs_and_sets_what_notebooks_know():
     for preset in map(load_preset, preset_names()):
         assert preset.about.endswith(".")
-        assert set(preset.values({"data_dir": "photos"})) == set(
-            preset.notebooks
-        )  # all that it sets is known and right
+        assert set(preset.values({"data_dir": "photos"})) == set(preset.notebooks), "all is known and right"
 
 
 def test_the_original_s_settings():
