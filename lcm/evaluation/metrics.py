@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lcm.data.text import breaks_off, is_broken, repeats, standardise
+from lcm.data.text import breaks_off, comparison_form, is_broken, repeats, standardise
 from lcm.errors import DataError, require
 
 Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
@@ -105,7 +105,7 @@ def score_several(
     meteors = score_meteor(usable, several) if meteor else ["not asked for"] * len(several)
     known = {_standard(caption) for caption in train_captions} - {""}
     return [
-        _score(usable, ours, its_meteor, known, set(vocabulary), skipped)
+        _score(usable, ours, its_meteor, known, set(map(comparison_form, vocabulary)), skipped)
         for ours, its_meteor in zip(several, meteors, strict=True)
     ]
 
