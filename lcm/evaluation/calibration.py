@@ -1,6 +1,6 @@
 """Confidence: Platt scaling of mean log-probabilities against what people wrote, and how far it can be trusted.
 
-A caption is right when every content word of it (`lcm.data.text`: no stop words, plurals folded) is used by at least
+A caption is right when every content word of it (`lcm.data.text`: no stop words, by its lemma) is used by at least
 one of the image's references. That is stricter than a reader: "crowd" is wrong where people wrote "audience"; and
 laxer: who does what to whom is not looked at. The more references an image has, the more captions of it are right.
 

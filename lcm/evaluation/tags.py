@@ -5,7 +5,7 @@ of the precision at each hit over the number of gold tags, so one that was never
 the hits among the first five over 5, also where fewer were proposed. Both are 0 to 1 and more is better.
 
 Edge cases: an image without gold tags, as any with fewer than two references, is skipped and counted; an image
-without tags scores 0; a repeated tag counts once. Words are compared as `lcm.data.text` folds them.
+without tags scores 0; a repeated tag counts once. Words are compared by their lemmas (`lcm.data.text`).
 
 Shapes: B images, K texts, D numbers in a vector, R texts of one block.
 """
