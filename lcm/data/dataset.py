@@ -30,6 +30,7 @@ KNOWN_NAMES = (
     *(r"captions\.txt", r"flickr8k\.token\.txt", r"results\.csv", r"results_20130124\.token", r"captions\.tsv"),
     *(r"dataset_.*\.json", COCO_NAME.pattern, METADATA_NAME.pattern),
 )
+OWN_NAME = "custom_captions.txt"  # one's own pairs, beside the captions file of a data set and read with it
 
 
 @dataclass
@@ -81,12 +82,13 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
             raise DataError(f"{folder} has no captions file {captions_file!r}; name one inside the folder")
         return [CaptionFile(path)]
     texts = [CaptionFile(path) for path in with_suffix(files, CAPTION_SUFFIXES)]
+    own = [text for text in texts if text.path.name.lower() == OWN_NAME and text.format]
     known = [
         [text for text in texts if re.fullmatch(pattern, text.path.name, re.IGNORECASE)] for pattern in KNOWN_NAMES
     ]
-    for candidates in [*known, texts]:
+    for candidates in [*known, [text for text in texts if text not in own], own]:
         if any(text.format for text in candidates):
-            return _one_data_set(folder, candidates)
+            return _one_data_set(folder, candidates) + [text for text in own if text not in candidates]
     image_of = {path.with_suffix(""): path for path in with_suffix(files, IMAGE_SUFFIXES)}
     if beside := [path for path in with_suffix(files, (".txt",)) if path.with_suffix("") in image_of]:
         return [TextBeside(path, image_of[path.with_suffix("")]) for path in beside]
