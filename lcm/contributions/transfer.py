@@ -135,9 +135,10 @@ def import_contributions(store: ContributionStore, captions: str | Path, folder:
     added, known, refused = 0, 0, []
     try:
         files = _caption_files(path)
-        images, _ = find_images(root, find_files(root), read_caption_files(place, files))
+        found, _ = find_images(root, find_files(root), read_caption_files(place, files))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); give a captions file, or a folder") from error
+    images = {name: path for path, names in found.items() for name in names}
     for file in files:
         relative = PurePosixPath(file.path.relative_to(place).as_posix())
         for number, row in enumerate(file.read(), 1):

@@ -167,7 +167,7 @@ def _caption(text: str) -> str:
 
 def _columns(line: str, separator: str) -> list[str]:
     fields, _ = _split(line, separator)
-    return [field.strip(" \t\"").lower() for field in fields]
+    return [field.strip(' \t"').lower() for field in fields]
 
 
 def _is_token(lines: Sequence[str]) -> bool:

@@ -31,10 +31,7 @@ from lcm.data.text import MAX_LABEL_LENGTH
 from lcm.errors import BadImageError, DataError, LcmError, StoreBusyError, StoreError, StoreFullError
 
 MAX_LABELS = 1000
-FILE_TYPES = {name: name for name in FORMATS} | {  # suffixes and media types, as browsers on Windows send them
-    **dict.fromkeys(("jpg", "jpe", "jfif", "pjpeg", "pjp", "mpo"), "jpeg"),
-    **dict.fromkeys(("apng", "x-png"), "png"),
-}
+FILE_TYPES = {"jpg": "jpeg", "jpe": "jpeg"} | {name: name for name in FORMATS}
 # Brackets, braces and commas, those in texts too. A body of 32 MB that is but `[[],[],…` makes 700 MB of objects; what
 # the service takes holds a thousand labels at most.
 MAX_PARTS = 50_000
