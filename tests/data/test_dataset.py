@@ -303,6 +303,28 @@ WHERE = {
         {"a/1.jpg": "a/1.jpg", "a/2.jpg": "a/2.jpg"},
         {},
     ),
+    "as the project that lcm descends from keeps them": (
+        {
+            "textFiles/30k_captions.txt": "1.jpg#0\tA dog .\n1.jpg#1\tA pet .\n2.jpg#0\tA cow .\n",
+            "textFiles/custom_captions.txt": "image_1.jfif\tA cat .\n\n1.jpg\tA wolf .\n",
+            "textFiles/inputs.txt": "epochs=10\n",
+        },
+        "Images/images/1.jpg Images/images/2.jpg Images/images/image_1.jfif",
+        {name: f"Images/images/{name}" for name in ("1.jpg", "2.jpg", "image_1.jfif")},
+        {},
+    ),
+    "one's own pairs beside Kaggle's": (
+        {"captions.txt": "image,caption\n1.jpg,A dog .\n", "custom_captions.txt": "2.jpg\tA cat .\n"},
+        "images/1.jpg images/2.jpg",
+        {"1.jpg": "images/1.jpg", "2.jpg": "images/2.jpg"},
+        {},
+    ),
+    "one's own pairs alone": (
+        {"custom_captions.txt": "1.jpg\tA dog .\n2.jpg\tA cat .\n"},
+        "1.jpg 2.jpg",
+        {"1.jpg": "1.jpg", "2.jpg": "2.jpg"},
+        {},
+    ),
     "from each metadata file": (  # a missing cat is not the dog of that name
         {"cats/metadata.csv": metadata("1.jpg", "2.jpg"), "dogs/metadata.csv": metadata("1.jpg", "../old/5.jpg")},
         "cats/1.jpg dogs/1.jpg dogs/2.jpg old/5.jpg",

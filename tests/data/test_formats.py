@@ -238,7 +238,7 @@ ROWS = [
     *(
         ("captions.json", coco(ONE_IMAGE, [annotation, GOOD]), [None, DOG])
         for annotation in (
-            *({"image_id": image, "caption": "Of no image ."} for image in (2, "1", [1], None)),
+            *({"image_id": image, "caption": "Of no image ."} for image in (2, "01", 1.5, [1], None)),
             *({"image_id": 1, "caption": caption} for caption in (7, ["A dog ."])),
             *({"caption": "Of nothing ."}, {"image_id": 1}, "no object", None),
         )
