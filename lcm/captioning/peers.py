@@ -118,7 +118,8 @@ class NearestCaptioner(Captioner):
             raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
         folder = Path(run_dir).resolve()
         prepared = PreparedRun.load(RunDir(folder))
-        labelled = prepared.labelled_features("train", "pooled")
+        self.languages = (prepared.vocabulary.language,)
+        labelled = prepared.labelled_features("train", "pooled", prepared.vocabulary.language)
         if not len(labelled):
             raise DataError(f"the run {folder} has no train images; run 01_prepare with a larger data set")
         self._nearest = NearestImage(labelled)

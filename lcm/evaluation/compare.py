@@ -250,13 +250,13 @@ WARM_UP = 3  # photos before the clock counts
 DIED = "its process ended before its time, mostly for want of memory; what it said last is in the run's notebook"
 
 
-def held_out_images(dataset: Dataset, split: str, count: int = 0) -> list[LabelledImage]:
-    """Return the images of a split, and the contributed ones that test, whatever the split is.
+def held_out_images(dataset: Dataset, split: str, language: str, count: int = 0) -> list[LabelledImage]:
+    """Return the images of a split with captions in `language`, and the contributed ones that test, whatever the split.
 
     With a count, only so many of them, evenly spaced.
     """
-    contributed = [image for image in dataset.of("test") if image.is_contributed]
-    images = [image for image in dataset.of(split) if not image.is_contributed] + contributed
+    contributed = [image for image in dataset.of("test", language) if image.is_contributed]
+    images = [image for image in dataset.of(split, language) if not image.is_contributed] + contributed
     return [images[place] for place in evenly(count or len(images), len(images))]
 
 

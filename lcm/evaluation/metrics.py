@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lcm.data.dataset import LabelledImage
 from lcm.data.text import breaks_off, comparison_form, is_broken, join_words, repeats, standardise
 from lcm.errors import DataError, require
 
@@ -77,6 +78,16 @@ def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]], **opti
     return score_several([hypotheses], references, **options)[0]
 
 
+def score_languages(hypotheses: Sequence[str], images: Sequence[LabelledImage], **options) -> dict[str, Scores]:
+    """Score the captions of images in several languages, each language by itself; options are those of `score`."""
+    scores = {}
+    for language in dict.fromkeys(image.language for image in images):
+        pairs = zip(hypotheses, images, strict=True)
+        its = [(text, image.captions) for text, image in pairs if image.language == language]
+        scores[language] = score(*zip(*its, strict=True), language=language, **options)
+    return scores
+
+
 def score_several(
     captioners: Sequence[Sequence[str]],
     references: Sequence[Sequence[str]],
@@ -84,11 +95,13 @@ def score_several(
     train_captions: Collection[str] = (),
     vocabulary: Collection[str] = (),
     meteor: bool = True,
+    language: str = "en",
 ) -> list[Scores]:
     """Score several captioners on the same images, each as `score` does.
 
     `vocabulary` are the words that a model of this run can write. `meteor=False` saves the ten seconds that its Java
-    process, one for all, takes to start. Raises DataError where a captioner has not one caption an image.
+    process, one for all, takes to start; it knows English only. Raises DataError where a captioner has not one caption
+    an image.
     """
     for hypotheses in captioners:
         if len(hypotheses) != len(references):
@@ -102,7 +115,8 @@ def score_several(
         why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
         return [Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why)) for _ in captioners]
     several = [{place: [_standard(hypotheses[place])] for place in usable} for hypotheses in captioners]
-    meteors = score_meteor(usable, several) if meteor else ["not asked for"] * len(several)
+    why = "not asked for" if not meteor else f"its synonyms and paraphrases are English, not {language}"
+    meteors = score_meteor(usable, several) if meteor and language == "en" else [why] * len(several)
     known = {_standard(caption) for caption in train_captions} - {""}
     return [
         _score(usable, ours, its_meteor, known, set(map(comparison_form, vocabulary)), skipped)

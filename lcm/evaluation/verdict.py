@@ -71,7 +71,7 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
     held out, some training images show degenerate output, too. Raises BundleError where the model that it started from
     is gone.
     """
-    metrics, images = run.read_metrics(), prepared.dataset.of(split)
+    metrics, images = run.read_metrics(), prepared.dataset.of(split, prepared.vocabulary.language)
     references = [image.captions for image in images]
     shown, their_references = _of_train(prepared, bundle) if len(images) < LEAST_IMAGES else ([], [])
     looked_at = " and ".join(["held-out"] * bool(captions) + ["training"] * bool(shown)) + " images"
@@ -93,7 +93,8 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
 
 def _of_train(prepared: PreparedRun, bundle: Bundle) -> tuple[list[str], list[Sequence[str]]]:
     """Return the captions of some training images, and what people wrote of them."""
-    train, manifest = prepared.labelled_features("train", bundle.manifest.feature_kind), bundle.manifest
+    manifest = bundle.manifest
+    train = prepared.labelled_features("train", manifest.feature_kind, prepared.vocabulary.language)
     some = train.at(np.array(evenly(TRAIN_IMAGES, len(train))))
     captions, _ = caption_features(bundle, some, manifest.beam_width, manifest.max_words, progress=False)
     return best_of(captions), some.references
@@ -101,9 +102,10 @@ def _of_train(prepared: PreparedRun, bundle: Bundle) -> tuple[list[str], list[Se
 
 def _rivals(prepared: PreparedRun, split: str, parent: Captioner) -> dict[str, list[str]]:
     """Return what each of RIVALS says of the images of a split."""
-    nearest = NearestImage(prepared.labelled_features("train", "pooled"))
-    held_out = prepared.labelled_features(split, "pooled")
-    texts = prepared.dataset.captions_of("train")
+    language = prepared.vocabulary.language
+    nearest = NearestImage(prepared.labelled_features("train", "pooled", language))
+    held_out = prepared.labelled_features(split, "pooled", language)
+    texts = prepared.dataset.captions_of("train")[language]
     typical = by_agreement([texts[place] for place in evenly(TYPICAL_OF, len(texts))])[0]
     return {
         STARTED_FROM: caption_photos(parent, held_out.paths, parent.name),

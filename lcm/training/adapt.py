@@ -269,7 +269,10 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
     train = prepared.labelled_features("train", "pooled")
     features = (train.read(slice(None)) - tower.array("Sub")) * tower.array("Mul")  # [images, F]
     captions = [scorer.text_vectors(image.captions) for image in train.images]
-    held = [Counter(word for caption in image.captions for word in content_words(caption)) for image in train.images]
+    held = [
+        Counter(word for caption in image.captions for word in content_words(caption, image.language))
+        for image in train.images
+    ]
     words = sorted(set().union(*held))
     word_vectors = scorer.text_vectors(words) if words else np.zeros((0, tower.array("Add").size), np.float32)
     columns = {word: column for column, word in enumerate(words)}

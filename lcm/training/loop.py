@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import keras
@@ -28,7 +28,7 @@ from lcm.captioning.generate import caption_features
 from lcm.config import TrainConfig
 from lcm.data.text import PAD, Vocabulary
 from lcm.errors import BundleError, DataError
-from lcm.evaluation.metrics import score
+from lcm.evaluation.metrics import score_languages
 from lcm.features.cache import LabelledFeatures
 from lcm.training.batches import Batch, CaptionBatches
 
@@ -368,12 +368,14 @@ class KerasDecoder:
 def make_dev_scorer(
     model, dev: LabelledFeatures, vocabulary: Vocabulary, beam_width: int, max_words: int
 ) -> Callable[[], float | None]:
-    """Return a function that gives the model's CIDEr on `dev` as it now is; None where it has no value."""
+    """Return a function that gives the model's CIDEr on `dev` as it now is, the mean over languages; None without."""
     decoder = KerasDecoder(model, vocabulary)
 
     def dev_cider() -> float | None:
         captions, _ = caption_features(decoder, dev, beam_width, max_words, progress=False)
-        return score([best for best, *_ in captions], dev.references, meteor=False).cider
+        scores = score_languages([best for best, *_ in captions], dev.images, meteor=False).values()
+        ciders = [its.cider for its in scores if its.cider is not None]
+        return fmean(ciders) if ciders else None
 
     return dev_cider
 

@@ -46,7 +46,7 @@ class FakePrepared:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        return build_vocabulary((text for image in self.labelled.images for text in image.captions), 1)
+        return build_vocabulary({"en": [text for image in self.labelled.images for text in image.captions]}, 1)
 
     def labelled_features(self, split: str, kind: str) -> LabelledFeatures:
         assert (split, kind) == ("train", "pooled")

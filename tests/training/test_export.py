@@ -211,7 +211,7 @@ def test_key_words_outside_the_vocabulary_are_in_the_bundle_s_table(tagged, tmp_
     """ "dogs" is in the vocabulary, "dog" is what images are tagged with."""
     images = [replace(image, captions=("two dogs run",)) for image in tagged.labelled.images]
     labelled = replace(tagged.labelled, images=images)
-    prepared = replace(tagged.prepared, vocabulary=build_vocabulary(["dogs"], 1))
+    prepared = replace(tagged.prepared, vocabulary=build_vocabulary({"en": ["dogs"]}, 1))
     tagger, run = make_tagger(labelled, prepared), RunDir.at(tmp_path)
     manifest = export_bundle(tagged.model, tagger, prepared, TrainConfig(run_dir=""), run)
     scorer = load_tag_scorer(None, run.bundle, manifest)

@@ -19,7 +19,7 @@ from lcm.training.self_critical import Sampler, SelfCritical, advantages, train_
 
 COLOURS, THINGS = ("red", "green", "blue"), ("dog", "cat", "boat")
 CAPTIONS = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
-VOCABULARY = build_vocabulary(CAPTIONS, 1)
+VOCABULARY = build_vocabulary({"en": CAPTIONS}, 1)
 MODELS = ("merge", "transformer")
 
 
