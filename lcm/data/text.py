@@ -32,7 +32,7 @@ ELIDED = (
     "gl|un|(?:a|da|de|ne|su|que)ll|com|dov|quest|quand|tutt|mezz|sant|bell|grand|buon|senz|anch"
 )
 WORD = regex.compile(
-    rf"(?<=[\p{{L}}\p{{M}}\p{{N}}] ?)'s\b|(?:{ELIDED})'(?=\p{{L}})"
+    rf"(?<=[\p{{L}}\p{{M}}\p{{N}}] ?)'s\b|(?:{ELIDED})'(?!s\b)(?=\p{{L}})"
     r"|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:(?!'s\b)['\u00b7\u200c\u200d-][\p{L}\p{M}\p{N}]+)*"
 )
 PLAIN = str.maketrans("\u2019\u02bc\uff07\u2010\u2011", "'''--", "\u00ad")  # as typed, and no soft hyphens
@@ -44,9 +44,8 @@ def words(text: str, language: str = "en") -> list[str]:
     A language written without spaces gives one word a phrase; separate its words beforehand.
     """
     plain = unicodedata.normalize("NFC", html.unescape(html.unescape(text)))  # twice, as CLIP's tokenizer: "&amp;#39;"
-    turkish = {ord("I"): "ı"} if language[:2] in ("tr", "az") else {}
-    text = plain.translate(PLAIN | turkish).lower().replace("i\u0307", "i")  # which is the lower case of "İ"
-    return WORD.findall(unicodedata.normalize("NFC", text))
+    turkish = {ord("I"): "ı"} if language[:2] in ("tr", "az") else {}  # and the lower case of "İ" is "i\u0307"
+    return WORD.findall(unicodedata.normalize("NFC", plain.translate(PLAIN | turkish).lower().replace("i\u0307", "i")))
 
 
 def comparison_form(word: str) -> str:
@@ -143,23 +142,22 @@ PICTURED = {
     "low open round small smaller thick thin bill case cases computer course face faces fire home keys line mill mine "
     "mug net number numbers ring room rooms shed shell tv web cry move ran run turn turning turns work working works"
 }
-# Words that the list does not have and that say where in the picture something is, how many, that it is a picture, or
-# that something is about to be.
+# Words that it does not have and that say where something is, how many, that it is a picture, or is about to be.
 UNPICTURED = {
     "en": "'s background distance foreground left middle nearby bunch lot lots pair piece type image photo photograph "
     "picture scene view attempt attempting coming prepare preparing ready"
 }
 # Lemmas where simplemma cuts what is named in the plural, or takes a noun for a verb.
 LEMMAS = {
-    "en": "arts belongings binoculars bleachers cans eyeglasses fireworks fries glasses headphones overalls rapids "
-    "shorts sunglasses suspenders tights trousers trunks woods calves:calf crosses:cross fixes:fix halves:half "
+    "en": "alps arts belongings binoculars bleachers cans fireworks fries headphones leggings mars overalls pliers "
+    "rapids shorts suspenders tights trousers trunks tweezers woods calves:calf crosses:cross fixes:fix halves:half "
     "leaves:leaf lenses:lens lives:life loaves:loaf poles:pole shelves:shelf skies:sky thieves:thief wives:wife",
     "fr": "allée arts chaussée cheveux ciseaux enseigne grise:gris lunettes tape:taper vagues:vague vue yeux",
     "de": "becher junge matte rutsche schnauze strasse weste wüste",
 }
 OWN_LEMMAS = {code: dict((each.split(":") * 2)[:2] for each in listed.split()) for code, listed in LEMMAS.items()}
 # English words that are folded, of parts the last: -ing, -ed and -er stay, "running" is what people look for.
-PLURAL = regex.compile(r"[^-]*(?:s|men|children|feet|teeth|geese|mice|oxen|cacti)$")
+PLURAL = regex.compile(r"[^-]*(?:(?<!glasse)s|men|children|feet|teeth|geese|mice|oxen|cacti)$")
 
 
 @cache
@@ -177,12 +175,11 @@ def lemma(word: str, language: str = "en") -> str:
 
     language = language.partition("-")[0]
     look_up = partial(simplemma.lemmatize, lang=language, low_memory=True)
-    if own := OWN_LEMMAS.get(language, {}).get(word):
-        return own
+    own = OWN_LEMMAS.get(language, {})
     if language == "en":
-        return PLURAL.sub(lambda found: look_up(found[0]).lower(), word)
+        return PLURAL.sub(lambda found: own.get(found[0]) or look_up(found[0]).lower(), word)
     try:
-        found = look_up(word).lower()
+        found = own.get(word) or look_up(word).lower()
     except ValueError:
         return word
     if language == "de" and not word.startswith(found):  # "ballen" of "ball": it knows nouns with their capital
