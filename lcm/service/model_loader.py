@@ -3,9 +3,9 @@
 A thread looks at the model's folder every POLL_S. Once its files have changed and then stood still for one more look,
 so that nobody is writing, the bundle there is loaded beside the one that answers; its hashes are checked and it must
 pass the smoke test. Only then does it take the other's place, by one assignment. If anything is wrong, or the files
-changed meanwhile, the old one stays, whatever becomes of its folder; the log says why in one line (an error only where
-what is there cannot be loaded), and the folder is tried again when its files change. Where no model answers yet, the newest earlier version that works takes the place of
-a current one that does not.
+changed meanwhile, the old one stays, whatever becomes of its folder; the log says why in one line, as an error only
+where what stands there cannot be loaded, and the folder is tried again when its files change. Where no model answers
+yet, the newest earlier version that works takes the place of a current one that does not.
 
 A request takes the `Model` once, so that an answer comes from one version; the old one is freed after the last request
 that holds it. A graph that crashes the interpreter is not contained: `lcm models publish` tries each bundle out in its
