@@ -43,11 +43,6 @@ METRIC_LABELS = {
     "confidence_ece": "confidence, calibration error",
     "cider_low": "CIDEr, lower end of the 95 % interval over images",
     "cider_high": "CIDEr, upper end",
-    "wer_low": "WER, mean over references, lower end",
-    "wer_high": "WER, mean over references, upper end",
-    "seconds_median": "seconds for one photo, median",
-    "seconds_p95": "seconds for one photo, 95th percentile",
-    "peak_memory_mb": "peak memory, MB",
 }
 
 

@@ -32,9 +32,7 @@ from lcm.service.settings import Settings
 POLL_S = 0.5  # between two looks at the folder; a newer model is in use some two seconds after it was made current
 RETRY_S = 60.0  # while no model answers, until a folder that did not change is tried again
 START_WAIT_S = 5.0  # for the first try; a model loads in one
-CHANGED = (
-    "another model was taken back, or its files changed, while it was loaded; what is current now is looked at next"
-)
+CHANGED = "another model was taken back, or changed, while it was loaded; what is current now is looked at next"
 State = tuple[tuple, ...]  # path, number, size and times of each file of a bundle
 
 
