@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import adapting
 from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
 from lcm.captioning.taggers import TAG_SCORERS
@@ -186,6 +187,12 @@ def test_the_readme_s_numbers_are_those_of_the_results():
     table = README[README.index("## Three numbers") : README.index("## Where to read on")]
     assert set(figures(table)) <= set(figures(RESULTS))
     assert len(figures(table)) >= 12
+
+
+def test_what_adapting_gives_is_as_measured_in_the_documents_and_at_the_end_of_make_run():
+    figures = adapting.read()
+    assert all(adapting.table(figures, world) in PAGES["docs/training.md"] for world in ("COCO", "Flickr8k"))
+    assert len(adapting.in_words(figures)) == 4
 
 
 def test_the_numbers_of_tags_are_the_shipped_model_s():

@@ -75,12 +75,24 @@ def empty_rows(images: int, shapes: Sequence[tuple[int | None, ...]]) -> tuple[n
     return tuple(np.zeros((images, 1, *(size or 0 for size in shape)), np.float32) for shape in shapes)
 
 
+def ruling_out(ids: Sequence[int], step: Step) -> Step:
+    """Return the step with probability 0 for the ids that no caption may hold."""
+
+    def allowed(last: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        log_probs, state = step(last, state)
+        log_probs = np.array(log_probs)
+        log_probs[..., ids] = -np.inf
+        return log_probs, state
+
+    return allowed
+
+
 def decode_beam(
     step: Step, state: State, starts: np.ndarray, max_words: int, beam_width: int
 ) -> list[list[Hypothesis]]:
     """Keep the `beam_width` most probable beginnings at each step, from a state of one text an image.
 
-    `starts` [B] are the ids that the captions begin after; the step rules out what no caption may hold. Returns up to
+    `starts` [B] are the ids that the captions begin after. Returns up to
     `beam_width` hypotheses an image, best score first. An image is done when its hypotheses that have ended all score
     at least as well as its beginnings do so far.
     """

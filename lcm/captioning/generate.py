@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from lcm.captioning.decoding import State, decode_beam, decode_nucleus
+from lcm.captioning.decoding import State, decode_beam, decode_nucleus, ruling_out
 from lcm.captioning.tagging import Reranker
 from lcm.data.text import Vocabulary
 from lcm.features.cache import LabelledFeatures, map_in_order
@@ -49,13 +49,7 @@ def write_captions(
     an image gets the same ones in any company. After ROUNDS times `samples` numbers there are no more to come.
     """
     vocabulary = decoder.vocabulary
-
-    def step(token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        log_probs, state = decoder.step(token_ids, state)
-        log_probs = np.array(log_probs)
-        log_probs[..., vocabulary.never_written] = -np.inf
-        return log_probs, state
-
+    step = ruling_out(vocabulary.never_written, decoder.step)
     state, starts = decoder.start(features), np.array([vocabulary.starts[language] for language in languages])
     found = decode_beam(step, state, starts, max_words, beam_width)
     texts = [[vocabulary.decode(one.token_ids) for one in hypotheses] for hypotheses in found]

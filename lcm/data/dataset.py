@@ -22,7 +22,7 @@ from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile, TextBeside
 from lcm.data.names import Meaning, Names
 from lcm.data.remote import fetch, without_login
 from lcm.data.sample import generate
-from lcm.data.text import LANGUAGE, detect_language, language_code
+from lcm.data.text import ENGLISH, detect_language, language_code
 from lcm.errors import ConfigError, DataError
 from lcm.paths import home
 
@@ -75,7 +75,7 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], langu
         for row in filter(None, rows):
             name, place = known.image_id(relative, row.name), formats.beside(relative, row.name)
             labels.places.setdefault(name, place)
-            code = language or language_code(row.language) or its_language or LANGUAGE
+            code = language or language_code(row.language) or its_language or ENGLISH
             labels.captions.setdefault(name, []).extend([(code, row.caption)] if row.caption else [])
             of_folder = splits.named_in_path(PurePosixPath(place).parent) if is_metadata else ""
             if split := row.split or of_folder or split_of_file:
@@ -226,7 +226,7 @@ class LabelledImage:
     path: Path
     split: str  # train, dev or test; empty: the official lists do not name it
     captions: tuple[str, ...]  # as written, at least one
-    language: str = LANGUAGE  # of its captions; an image with captions in two languages is there twice
+    language: str = ENGLISH  # of its captions; an image with captions in two languages is there twice
 
     @property
     def is_contributed(self) -> bool:

@@ -21,7 +21,7 @@ from lcm.errors import DataError
 
 PAD, START, END, UNKNOWN = range(4)
 RESERVED = ("<pad>", "<en>", "<end>", "<unknown>")  # written in this order at the head of vocabulary.txt
-LANGUAGE = "en"  # of what says no other
+ENGLISH = "en"  # the language of what says no other, and that of english_captions
 START_TOKEN = regex.compile(r"<([a-z]{2,3})>(?<!<end>|<pad>)")  # begins the captions of a language
 
 # A word: letters with their marks, digits, inner apostrophes ("o'clock"), hyphens ("t-shirt"), Catalan's middle dot and
@@ -34,7 +34,7 @@ ELIDED = (
     "gl|un|(?:a|da|de|ne|su|que)ll|com|dov|quest|quand|tutt|mezz|sant|bell|grand|buon|senz|anch"
 )
 WORD = regex.compile(
-    rf"(?<=[\p{{L}}\p{{M}}\p{{N}}] ?)'s\b|(?:{ELIDED})'(?=\p{{L}})"
+    rf"(?<=[\p{{L}}\p{{M}}\p{{N}}] ?)'s\b|(?:{ELIDED})'(?!s\b)(?=\p{{L}})"
     r"|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:(?!'s\b)['\u00b7\u200c\u200d-][\p{L}\p{M}\p{N}]+)*"
 )
 PLAIN = str.maketrans("\u2019\u02bc\uff07\u2010\u2011", "'''--", "\u00ad")  # as typed, and no soft hyphens
@@ -46,9 +46,8 @@ def words(text: str, language: str = "en") -> list[str]:
     A language written without spaces gives one word a phrase; separate its words beforehand.
     """
     plain = unicodedata.normalize("NFC", html.unescape(html.unescape(text)))  # twice, as CLIP's tokenizer: "&amp;#39;"
-    turkish = {ord("I"): "ı"} if language[:2] in ("tr", "az") else {}
-    text = plain.translate(PLAIN | turkish).lower().replace("i\u0307", "i")  # which is the lower case of "İ"
-    return WORD.findall(unicodedata.normalize("NFC", text))
+    turkish = {ord("I"): "ı"} if language[:2] in ("tr", "az") else {}  # and the lower case of "İ" is "i\u0307"
+    return WORD.findall(unicodedata.normalize("NFC", plain.translate(PLAIN | turkish).lower().replace("i\u0307", "i")))
 
 
 def comparison_form(word: str) -> str:
@@ -133,7 +132,7 @@ class Vocabulary:
         return cls(words)
 
 
-def count_words(captions: Iterable[str], language: str = LANGUAGE) -> Counter[str]:
+def count_words(captions: Iterable[str], language: str = ENGLISH) -> Counter[str]:
     """Return how often each word occurs in the captions, in that of its spellings which occurs most often."""
     counts: dict[str, Counter[str]] = {}
     for word, count in Counter(word for caption in captions for word in words(caption, language)).items():
@@ -202,23 +201,22 @@ PICTURED = {
     "low open round small smaller thick thin bill case cases computer course face faces fire home keys line mill mine "
     "mug net number numbers ring room rooms shed shell tv web cry move ran run turn turning turns work working works"
 }
-# Words that the list does not have and that say where in the picture something is, how many, that it is a picture, or
-# that something is about to be.
+# Words that it does not have and that say where something is, how many, that it is a picture, or is about to be.
 UNPICTURED = {
     "en": "'s background distance foreground left middle nearby bunch lot lots pair piece type image photo photograph "
     "picture scene view attempt attempting coming prepare preparing ready"
 }
 # Lemmas where simplemma cuts what is named in the plural, or takes a noun for a verb.
 LEMMAS = {
-    "en": "arts belongings binoculars bleachers cans eyeglasses fireworks fries glasses headphones overalls rapids "
-    "shorts sunglasses suspenders tights trousers trunks woods calves:calf crosses:cross fixes:fix halves:half "
+    "en": "alps arts belongings binoculars bleachers cans fireworks fries headphones leggings mars overalls pliers "
+    "rapids shorts suspenders tights trousers trunks tweezers woods calves:calf crosses:cross fixes:fix halves:half "
     "leaves:leaf lenses:lens lives:life loaves:loaf poles:pole shelves:shelf skies:sky thieves:thief wives:wife",
     "fr": "allée arts chaussée cheveux ciseaux enseigne grise:gris lunettes tape:taper vagues:vague vue yeux",
     "de": "becher junge matte rutsche schnauze strasse weste wüste",
 }
 OWN_LEMMAS = {code: dict((each.split(":") * 2)[:2] for each in listed.split()) for code, listed in LEMMAS.items()}
 # English words that are folded, of parts the last: -ing, -ed and -er stay, "running" is what people look for.
-PLURAL = regex.compile(r"[^-]*(?:s|men|children|feet|teeth|geese|mice|oxen|cacti)$")
+PLURAL = regex.compile(r"[^-]*(?:(?<!glasse)s|men|children|feet|teeth|geese|mice|oxen|cacti)$")
 
 
 @cache
@@ -236,12 +234,11 @@ def lemma(word: str, language: str = "en") -> str:
 
     language = language.partition("-")[0]
     look_up = partial(simplemma.lemmatize, lang=language, low_memory=True)
-    if own := OWN_LEMMAS.get(language, {}).get(word):
-        return own
+    own = OWN_LEMMAS.get(language, {})
     if language == "en":
-        return PLURAL.sub(lambda found: look_up(found[0]).lower(), word)
+        return PLURAL.sub(lambda found: own.get(found[0]) or look_up(found[0]).lower(), word)
     try:
-        found = look_up(word).lower()
+        found = own.get(word) or look_up(word).lower()
     except ValueError:
         return word
     if language == "de" and not word.startswith(found):  # "ballen" of "ball": it knows nouns with their capital
@@ -281,19 +278,19 @@ def breaks_off(words: Sequence[str], language: str = "en") -> bool:
     return bool(words) and (words[-1] in BAD_ENDINGS.get(language, "").split() or words[-1].endswith("'"))
 
 
-def repeats(words: Sequence[str]) -> bool:
+def repeats(words: Sequence[str], language: str = ENGLISH) -> bool:
     """Return whether a word stands twice running, or two neighbours come again ("a dog and a dog").
 
     Neighbours without a content word ("in the … in the") may come again.
     """
     pairs = list(pairwise(words))
-    telling = [pair for pair in pairs if any(map(is_content_word, pair))]
+    telling = [pair for pair in pairs if any(is_content_word(word, language) for word in pair)]
     return any(first == second for first, second in pairs) or len(set(telling)) < len(telling)
 
 
-def is_broken(words: Sequence[str]) -> bool:
+def is_broken(words: Sequence[str], language: str = ENGLISH) -> bool:
     """Return whether a caption's words are none, break off or repeat themselves."""
-    return not words or breaks_off(words) or repeats(words)
+    return not words or breaks_off(words, language) or repeats(words, language)
 
 
 MAX_LABELS = 10_000  # as many texts as the embedded tag scorer keeps ready

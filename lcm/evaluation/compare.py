@@ -31,6 +31,7 @@ from tqdm import tqdm
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import Captioner, SeeingCaptioner, SeenImage
 from lcm.data.dataset import Dataset, LabelledImage
+from lcm.data.text import ENGLISH
 from lcm.errors import BadImageError, ConfigError, LcmError
 from lcm.evaluation.bootstrap import Interval, bootstrap
 from lcm.evaluation.gallery import evenly
@@ -181,21 +182,23 @@ def compare(
     `not_run` names captioners that could not be run, with the reason; options are those of `score_several`. Raises
     DataError where one has not a caption an image.
     """
-    references = [image.captions for image in images]
-    scored = score_several([one.captions for one in outputs], references, **options)
+    references, language = [image.captions for image in images], images[0].language if images else ENGLISH
+    scored = score_several([one.captions for one in outputs], references, language=language, **options)
     drawn = [_scores_of_drawn(scores) for scores in scored]
     results = [
         CaptionerResult(
             one,
             scores,
-            measure_degeneration(one.captions),
-            signs_of_degeneration(one.captions, references),
+            measure_degeneration(one.captions, language),
+            signs_of_degeneration(one.captions, references, language=language),
             {measure: bootstrap(its[measure], scores.images) for measure in MEASURES if measure in its},
         )
         for one, scores, its in zip(outputs, scored, drawn, strict=True)
     ]
     differences = _differences([one.name for one in outputs], drawn, scored[0].images)
-    return Comparison(tuple(results), images, tuple(differences), degeneration_of_people(references), not_run or {})
+    return Comparison(
+        tuple(results), images, tuple(differences), degeneration_of_people(references, language), not_run or {}
+    )
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # as bootstrap takes it: places [..., B] of images drawn -> scores [...]

@@ -114,7 +114,10 @@ def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.
     data |= {name: metrics[name] for name in CONTRIBUTIONS if name in metrics}
     choice = {}
     if parent:
-        data["started_from"] = parent.manifest.name
+        data |= {"started_from": parent.manifest.name, "start_version": metrics.get("start_version", "")}
+        before = dict(parent.manifest.training_data)
+        learned = f"{before.get('train_images')} train images, {before.get('train_captions')} captions"
+        data["learned_before"] = before.get("learned_before", {}) | {str(before.get("source")): learned}
         choice["rerank_weight"] = parent.manifest.rerank_weight if settings else 0.0
         choice["length_power"] = parent.manifest.length_power
         choice["calibration"] = parent.manifest.calibration  # until 03_evaluate has enough images for its own curve

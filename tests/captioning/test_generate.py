@@ -58,7 +58,7 @@ def features_of(*images: int) -> np.ndarray:
 
 
 def write(writer: Writer, samples: int, images=(0,), max_words: int = 5) -> list[list[str]]:
-    return write_captions(writer, features_of(*images), 3, max_words, samples)[0]
+    return write_captions(writer, features_of(*images), ["en"] * len(images), 3, max_words, samples)[0]
 
 
 # "dog" comes first more often, but the best caption is "cat", at log 0.45 / 2 ** 0.7 = -0.49: "dog" alone is at
@@ -70,10 +70,10 @@ SURE = {"": {"a": 1.0}, "a": {"dog": 1.0}}
 
 def test_the_best_caption_is_what_beam_search_finds_with_its_log_probability_a_word():
     # END counts where it was written: "cat" END at 0.45, "a dog" END at 1, and "dog" at 0.55, cut before END.
-    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features_of(0, 1, 0), 3, 5)
+    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features_of(0, 1, 0), ["en"] * 3, 3, 5)
     assert captions == [["cat"], ["a dog"], ["cat"]]
     assert mean_log_probs == pytest.approx([math.log(0.45) / 2, 0, math.log(0.45) / 2])
-    assert write_captions(Writer(CAT), features_of(0), 1, 1) == ([["dog"]], [pytest.approx(math.log(0.55))])
+    assert write_captions(Writer(CAT), features_of(0), ["en"], 1, 1) == ([["dog"]], [pytest.approx(math.log(0.55))])
 
 
 def test_samples_come_after_the_best_caption_in_the_order_of_their_numbers():
@@ -139,7 +139,7 @@ CAT_FOUND = {
 
 def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides():
     reranker, features = LastReranker(), features_of(0, 1)
-    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features, 3, 5, 0, reranker)
+    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features, ["en"] * len(features), 3, 5, 0, reranker)
     assert captions == [["dog"], ["a dog"]]
     assert mean_log_probs == pytest.approx([CAT_FOUND["dog"][1], 0])
     ((pooled, candidates, scores),) = reranker.asked

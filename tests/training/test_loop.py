@@ -69,7 +69,9 @@ def test_it_learns_to_caption_and_leaves_the_best_weights(tmp_path):
     model, history, labelled, prepared = train_toy(tmp_path, epochs=40, patience=40)
     assert history.epochs[-1].train_loss < 0.5 * history.epochs[0].train_loss
     decoder = KerasDecoder(model, prepared.vocabulary)
-    captions, _ = write_captions(decoder, labelled.read(slice(None)), beam_width=2, max_words=10)
+    captions, _ = write_captions(
+        decoder, labelled.read(slice(None)), ["en"] * len(labelled), beam_width=2, max_words=10
+    )
     right = sum(best in image.captions for (best,), image in zip(captions, labelled.images, strict=True))
     assert right >= 18
 
