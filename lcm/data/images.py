@@ -52,9 +52,7 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan FF 00 and F
 _JPEG_SCAN = b"\xff\xda"  # begins one
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Where notes stand: of each kind the first counts; a JPEG's profile may lie in up to 16 segments, which are numbered.
-_JPEG_NOTES = re.compile(
-    rb"\xff[\xe1\xe2]..(Exif\0\0|http://ns\.adobe\.com/xap/1\.0/\0|ICC_PROFILE\0[\1-\x10])", re.DOTALL
-)
+_JPEG_NOTES = re.compile(rb"(?s)\xff[\xe1\xe2]..(Exif\0\0|http://ns\.adobe\.com/xap/1\.0/\0|ICC_PROFILE\0[\1-\x10])")
 _PNG_NOTES = re.compile(rb"eXIf|iCCP|(tEX|zTX)tRaw profile type exif\0|iTXtXML:com\.adobe\.xmp\0")
 
 
@@ -395,18 +393,16 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 def _place(image: Image.Image, size: int | None) -> Image.Image:
     """Return mode RGB, turned as the notes say, resized when `size` is given, and in the colours of sRGB."""
-    to_srgb = None
     with suppress(Exception):  # of whatever kind, as in _decode
         ImageOps.exif_transpose(image, in_place=True)
-    with suppress(Exception):  # KeyError among them, for there is none
-        to_srgb = _to_srgb(image.info["icc_profile"][:MAX_PROFILE])
     whole = image.mode in ("L", "RGB")  # faster; band by band, copies take a quarter of the memory
     parts = [image] if whole else (image.getchannel(band) for band in image.getbands() if band != "A")
     if size:
         parts = (part.resize((size, size), Image.Resampling.BICUBIC) for part in parts)
     first, *rest = parts
     placed = (Image.merge("RGB", (first, *rest)) if rest else first).convert("RGB")
-    if to_srgb:
-        ImageCms.applyTransform(placed, to_srgb, inPlace=True)
+    with suppress(Exception):  # KeyError where there is no profile, and of whatever kind
+        if to_srgb := _to_srgb(image.info["icc_profile"][:MAX_PROFILE]):
+            ImageCms.applyTransform(placed, to_srgb, inPlace=True)
     placed.info.clear()  # a WebP's GPS and a GIF's comment would be saved again with the picture
     return placed
