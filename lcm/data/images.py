@@ -354,13 +354,13 @@ def _clear_as_stored(image: Image.Image, stream: bytes) -> None:
         top = 2 ** int(stored[2:]) - 1
         image.info["transparency"] = (clear & top) * 255 // top
     elif stored == "RGB;16B":
-        low = Image.open(io.BytesIO(stream), formats=("PNG",))
-        low.tile = [low.tile[0]._replace(args="RGB;16L")]  # in the other order of bytes, the low one is the high one
         shown = np.zeros(image.size[::-1], bool)
-        for picture, shift in ((low, 0), (image, 8)):
-            for band, level in zip(picture.split(), clear, strict=True):
-                shown |= np.asarray(band) != level >> shift & 255
-        del image.info["transparency"]
+        for order, shift in {"RGB;16L": 0, stored: 8}.items():  # in the other order of bytes, the low one is kept
+            half = Image.open(io.BytesIO(stream), formats=("PNG",))
+            half.tile = [half.tile[0]._replace(args=order)]
+            for band, level in zip("RGB", clear, strict=True):
+                shown |= np.asarray(half.getchannel(band)) != level >> shift & 255
+        del half, image.info["transparency"]
         image.putalpha(Image.fromarray(shown))
 
 
