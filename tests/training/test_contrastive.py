@@ -64,7 +64,7 @@ def write_embedding(path: Path, *words: str) -> str:
 
 
 def table_of(*words: str) -> WordTable:
-    return WordTable(words, len(words), np.random.default_rng(0).normal(size=(len(words), 3)).astype(np.float32))
+    return WordTable(words, len(words), np.random.default_rng(0).normal(size=(len(words), 3)).astype(np.float32), words)
 
 
 # Losses
