@@ -44,6 +44,7 @@ class Labels:
     are_paths: bool = False  # a file of an image's name elsewhere is another image's
     splits: dict[str, str] = field(default_factory=dict)  # where the files say so
     rows: list[formats.Row | None] = field(default_factory=list)
+    own: set[str] = field(default_factory=set)  # names in OWN_NAME, which official lists do not know
 
 
 def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> Labels:
@@ -60,6 +61,8 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> La
         is_metadata = METADATA_NAME.fullmatch(relative.name)
         split_of_file = splits.named_in_path(relative) if is_metadata or COCO_NAME.fullmatch(relative.name) else ""
         labels.rows += rows
+        if relative.name.lower() == OWN_NAME:
+            labels.own |= {known.image_id(relative, row.name) for row in filter(None, rows)}
         labels.are_paths = known.image_id is formats.beside
         for row in filter(None, rows):
             name, place = known.image_id(relative, row.name), formats.beside(relative, row.name)
@@ -313,6 +316,9 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
     with ThreadPoolExecutor() as pool:
         contents = dict(zip(paths, pool.map(_content, paths.items()), strict=True))
     split_of, rule = splits.assign(contents, sources)
+    own = {name: splits.hash_split(contents[name]) for name in paths if name in labels.own and not split_of[name]}
+    split_of |= own
+    rule += f", and by hash for {len(own)} of {OWN_NAME}" * bool(own)
     groups: dict[str, list[str]] = defaultdict(list)
     for image_id, content in contents.items():
         groups[content].append(image_id)

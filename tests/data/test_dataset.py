@@ -334,6 +334,18 @@ WHERE = {
 }
 
 
+def test_one_s_own_pairs_have_splits_though_no_list_names_them(tmp_path):
+    names = [f"{number}.jpg" for number in range(60)]
+    lines = [f"{name}\tA dog .\n" for name in names]
+    texts = {"30k_captions.txt": "".join(lines[:3]), "custom_captions.txt": "".join(lines[3:])}
+    texts |= {"flickr30k_train.txt": "0.jpg\n1.jpg\n", "flickr30k_test.txt": "2.jpg\n"}
+    dataset = read_dataset(make_folder(tmp_path, texts, *names))
+    assert [image.split for image in dataset.images[:3]] == ["train", "train", "test"]
+    assert {image.split for image in dataset.images[3:]} == {"train", "dev", "test"}
+    assert dataset.report.split_rule == "official lists, and by hash for 57 of custom_captions.txt"
+    assert dataset.report.images_in_no_split == ()
+
+
 @pytest.mark.parametrize("where", WHERE)
 def test_images_are_found_where_people_put_them(tmp_path, where):
     texts, images, files, left_out = WHERE[where]
