@@ -284,7 +284,11 @@ def test_a_slip_costs_the_caption_it_is_in_and_the_next_at_most(tmp_path, name, 
     (tmp_path / name).write_text(
         text[:at] + slip + text[at + data.draw(st.integers(0, 1)) :], encoding="utf-8", newline=""
     )
-    read = parse(tmp_path / name)[1]
+    try:
+        read = parse(tmp_path / name)[1]
+    except DataError:
+        assert name == "captions.tsv"  # without header, a slip in one of few may hide the format, which is said
+        return
     kept = sum((Counter(whole) & Counter(read)).values())
     assert kept >= len(whole) - 2
     assert kept == len(whole) or len(read) - kept >= 1
