@@ -29,7 +29,7 @@ PARQUET = ".parquet"  # what a data set may have, and lcm refuses
 LINES_TO_DETECT = 20  # a format of lines is recognised by the first ones of a file
 MAX_RECORD_LINES = 100  # of a caption in quotes that goes over several lines; a quote left open costs no more
 NAME_COLUMN = "file_name"  # of an image folder
-NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name", "image_path", "path", "photo", "name")
+NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name", "image_path", "path", "photo")
 TEXT_COLUMNS = ("text", "caption", "comment")  # of these and of those names the first that is there
 TSV_COLUMNS = ("image", "caption")  # of lines without a header
 LANGUAGE_COLUMN = "language"  # of the captions that contributions export
@@ -65,8 +65,9 @@ class CaptionFile:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The lines that are not blank."""
-        return split_lines(self.text)
+        """The lines that are not blank, without the first one of some CSV, which tells Excel the separator."""
+        lines = split_lines(self.text)
+        return lines[1:] if lines and re.fullmatch(r"\W*sep=.\W*", lines[0], re.IGNORECASE) else lines
 
     @cached_property
     def format(self) -> str | None:

@@ -315,6 +315,7 @@ def coco(images, annotations) -> str:
 
 DOG, ONE_IMAGE, GOOD = Row("1.jpg", "A dog ."), [{"id": 1, "file_name": "1.jpg"}], {"image_id": 1, "caption": "A dog ."}
 GOOD_OF_KARPATHY = {"filename": "1.jpg", "filepath": None, "split": ["test"], "sentences": [{"raw": "A dog ."}]}
+OPEN, HTML = Row("1.jpg", "A dog .", repaired=True), "A &quot;dog&quot; &amp; cat ."
 ROWS = [
     *(("captions.txt", f"{head}\n1.jpg\tA dog .\n", [DOG]) for head in ("Image\tCaption", "file_name\ttext")),
     (
@@ -332,7 +333,38 @@ ROWS = [
         )
     ),
     ("captions.csv", "image;caption\n1.jpg;A dog; a cat\n", [Row("1.jpg", "A dog; a cat", repaired=True)]),
-    ("captions.tsv", "a\\1.jpg\tA dog .\n", [Row("a/1.jpg", "A dog .")]),
+    # Windows' names, entities of HTML
+    *(
+        (file, text, [Row("a/1.jpg", 'A "dog" & cat .')])
+        for file, text in (
+            ("captions.txt", f"image,caption\na\\1.jpg,{HTML}\n"),
+            ("metadata.csv", f'file_name;text\na\\1.jpg;"{HTML}"\n'),
+            ("captions.tsv", "a\\1.jpg\tA &#34;dog&#x22; &#38; cat .\n"),
+            ("x.token", f"a\\1.jpg#0\t{HTML}\n"),
+            ("results.csv", f"image_name| comment_number| comment\na\\1.jpg| 0| {HTML}\n"),
+            ("metadata.jsonl", json.dumps({"file_name": "a\\1.jpg", "text": HTML})),
+            ("captions.json", coco([{"id": 1, "file_name": "a\\1.jpg"}], [GOOD | {"caption": HTML}])),
+            ("x.json", json.dumps({"images": [{"filename": "a\\1.jpg", "sentences": [{"raw": HTML}]}]})),
+        )
+    ),
+    # What separates columns, and which of them there are
+    ("captions.csv", 'sep=;\r\n"Image";"Caption"\r\n"1.jpg";"A dog; a cat"\r\n', [Row("1.jpg", "A dog; a cat")]),
+    ("x.csv", "image_name,comment_number,comment\n1.jpg,0,A dog .\n", [DOG]),
+    ("x.csv", 'image_name, comment_number, comment\n1.jpg, 0, "A dog, a cat"\n', [Row("1.jpg", "A dog, a cat")]),
+    ("x.tsv", "language\tcaption\timage\nen\tA dog .\t1.jpg\n", [Row("1.jpg", "A dog .", language="en")]),
+    # Quotes over several lines, closed or not
+    ("x.csv", 'image,caption\n1.jpg,"A\n' + "dog\n" * 40 + '."\n', [Row("1.jpg", "A\n" + "dog\n" * 40 + ".")]),
+    ("x.csv", 'image,caption\n1.jpg,"A dog .\n1.jpg,A dog .\n1.jpg,5""\n', [OPEN, DOG, Row("1.jpg", '5""')]),
+    ("x.csv", 'text;file;by\n"A dog .;1.jpg;me\nA dog .;1.jpg;me\n5";1.jpg;me\n', [None, DOG, Row("1.jpg", '5"')]),
+    ("x.tsv", '1.jpg\t"A\ndog"\n1.jpg\t"A" dog\n', [Row("1.jpg", "A\ndog"), Row("1.jpg", '"A" dog')]),
+    *(
+        (
+            "captions.json",
+            coco([*ONE_IMAGE, {"id": known, "file_name": "7.jpg"}], [{"image_id": given, "caption": "A dog ."}]),
+            [Row("7.jpg", "A dog .")],
+        )
+        for known, given in ((7, 7.0), (7.0, 7), ("7", 7), (7, "7.0"), ("x7", "x7"))
+    ),
     # Commas without quotes are the caption's where its column is the last.
     ("metadata.csv", "file_name,text\n1.jpg,A dog, a cat\n", [Row("1.jpg", "A dog, a cat", repaired=True)]),
     ("metadata.csv", "file_name,text,id\n1.jpg,A dog, a cat,7\n1.jpg,A dog .,8\n1.jpg,A dog .\n", [None, DOG, DOG]),
