@@ -140,6 +140,7 @@ def test_kaggle_flickr30k(tmp_path):
             r"put 2\.jpg both into .*; keep one",
         ),
         ({"captions.txt": TWO, "train.txt": "1.jpg\n", "test.txt": "2.jpg\n"}, "", "fewer than two train images"),
+        ({"captions.txt": TWO, "train.txt": "7.jpg\n8.jpg\n"}, "", r"\(official lists\) leave fewer than two train"),
         ({"metadata.parquet": "PAR1"}, "", r"metadata\.parquet is in no format .*rewrite Parquet"),
         ({"metadata.csv": "file_name,label\n1.jpg,0\n"}, "", r"metadata\.csv is in no format .*'file_name,label"),
         ({"metadata.csv": ""}, "metadata.csv", r"metadata\.csv is in no format .* it is empty"),
