@@ -1,4 +1,4 @@
-"""The example photos: where the shipped model is right and where not, by what a person says of each.
+"""The example photos: where the shipped model is right and where not, and what learning a few photos changes.
 
     python -m benchmarks.examples
 
@@ -8,6 +8,7 @@ A caption is right here when a person used each of its content words (lcm.evalua
 import csv
 from pathlib import Path
 
+from benchmarks import adapting
 from lcm.captioning.captioner import SHIPPED, load_captioner
 from lcm.evaluation.calibration import is_right
 
@@ -29,4 +30,5 @@ if __name__ == "__main__":
     print("\nThe shipped model has seen 6,000 photos, mostly of people and dogs. Of the photos above:")
     for outcome, lines in judge().items():
         print(*(f"  {outcome}  {line}" for line in lines), sep="\n")
-    print("Let it learn yours, some hundred photos with captions in minutes: lcm run --params adapt -p data_dir photos")
+    print(*adapting.in_words(adapting.read()), sep="\n")
+    print("Yours, in a folder with a file of their captions: lcm run --params adapt -p data_dir photos")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import common, encoding, growth, installed, serving, training
+from benchmarks import adapting, common, encoding, growth, installed, serving, training
 from benchmarks.__main__ import main
 from benchmarks.original import TAGS, VOCABULARY, WORDS, OriginalService
 from lcm.data.dataset import LabelledImage
@@ -107,3 +107,28 @@ def test_the_report_tells_what_growth_and_an_installation_cost(tmp_path, monkeyp
     assert "cores" in report.splitlines()[2]
     with pytest.raises(SystemExit):
         main(["speed"])
+
+
+def test_what_adapting_changes_is_said_of_gains_losses_and_what_was_not_measured(tmp_path):
+    """Hand-made: 0.5 before; 4 % less is no change, 10 % less and 20 % more are said; a time that is empty."""
+    measured = tmp_path / "adapting.csv"
+    measured.write_text(
+        "learned,photos,model,measured_on,images,cider,low,high,seconds\n"
+        ",0,shipped,COCO,475,0.500,0.400,0.600,\n,0,shipped,Flickr8k,300,0.700,0.600,0.800,\n"
+        "COCO,20,adapt,COCO,475,0.480,0.380,0.580,18\nCOCO,20,scratch,COCO,475,0.100,0.090,0.110,30\n"
+        "COCO,20,adapt,Flickr8k,300,0.690,0.590,0.790,\n"
+        "COCO,300,adapt,COCO,475,0.450,0.350,0.550,\nCOCO,1000,adapt,COCO,475,0.600,0.500,0.700,119\n"
+    )
+    first, *lines = adapting.in_words(figures := adapting.read(measured))
+    assert "475 photos of another world (COCO)" in first
+    assert "0.500 now" in first
+    assert [line.split("that world")[1] for line in lines] == [
+        ", in 18 s: no change to notice",
+        ": 10 % worse",
+        ", in 2.0 min: 20 % better",
+    ]
+    rows = adapting.table(figures, "COCO").splitlines()
+    assert rows[0].endswith("| nearest photo | `adapt`, on 300 of Flickr8k |")
+    assert rows[2] == "| none: the shipped model | 0.500 (0.400 to 0.600) | – | – | – | 0.700 (0.600 to 0.800) |"
+    assert rows[3] == "| 20 | 0.480 (0.380 to 0.580) | 18 s | 0.100 | – | 0.690 (0.590 to 0.790) |"
+    assert rows[4] == "| 300 | 0.450 (0.350 to 0.550) | – | – | – | – |"

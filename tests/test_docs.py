@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import adapting
 from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
 from lcm.captioning.taggers import TAG_SCORERS
@@ -118,9 +119,14 @@ def test_the_service_answers_as_shown(photos, tmp_path):
     )
     try:
         assert any(f"serving on http://127.0.0.1:{port}" in line for line in iter(service.stderr.readline, ""))
+        environment |= {
+            "http_proxy": "http://127.0.0.1:9",
+            "no_proxy": "",
+        }  # which many have, and nothing answers there
         printed = [run(line.replace(":8000", f":{port}"), photos, **environment) for line in lines]
         (code,) = blocks("python", page)
-        client = run(f"{shlex.quote(sys.executable)} -c {shlex.quote(code.replace(':8000', f':{port}'))}", photos)
+        code = shlex.quote(code.replace(":8000", f":{port}"))
+        client = run(f"{shlex.quote(sys.executable)} -c {code}", photos, **environment)
     finally:
         service.terminate()
         assert service.wait(30) == 0
@@ -186,6 +192,12 @@ def test_the_readme_s_numbers_are_those_of_the_results():
     table = README[README.index("## Three numbers") : README.index("## Where to read on")]
     assert set(figures(table)) <= set(figures(RESULTS))
     assert len(figures(table)) >= 12
+
+
+def test_what_adapting_gives_is_as_measured_in_the_documents_and_at_the_end_of_make_run():
+    figures = adapting.read()
+    assert all(adapting.table(figures, world) in PAGES["docs/training.md"] for world in ("COCO", "Flickr8k"))
+    assert len(adapting.in_words(figures)) == 4
 
 
 def test_the_numbers_of_tags_are_the_shipped_model_s():

@@ -54,7 +54,12 @@ def test_two_images_train_and_what_cannot_be_measured_is_null_with_a_reason(tmp_
     assert capsys.readouterr().out.endswith(f"{folder.path}\n{metrics['verdict_text']}\n")
     assert "none of 2 images is held out for dev, and a verdict needs 10" in metrics["verdict_text"]
     assert "none of 2 images is held out (photos, dev)" in (folder.path / "04_compare.html").read_text()
-    assert "The model has no confidence." in (folder.path / "03_evaluate.html").read_text()
+    page = (folder.path / "03_evaluate.html").read_text()
+    assert "none of 2 images is held out for dev" in page
+    assert "Before and after" in page
+    assert page.count("<figure>") == 2, "both photos, though they were learned"
+    assert not [part for part in ("<table", 'id="Numbers"', 'id="Confidence"') if part in page]
+    assert not (folder.figures / "reliability.png").exists()
     assert metrics["train_images"] == 2
     assert metrics["generated_data"] == 0
     for name in ("cider", "wer", "bleu_4", "meteor", "tag_map"):

@@ -43,11 +43,6 @@ METRIC_LABELS = {
     "confidence_ece": "confidence, calibration error",
     "cider_low": "CIDEr, lower end of the 95 % interval over images",
     "cider_high": "CIDEr, upper end",
-    "wer_low": "WER, mean over references, lower end",
-    "wer_high": "WER, mean over references, upper end",
-    "seconds_median": "seconds for one photo, median",
-    "seconds_p95": "seconds for one photo, 95th percentile",
-    "peak_memory_mb": "peak memory, MB",
 }
 
 
@@ -59,6 +54,9 @@ def model_card(manifest: Manifest) -> str:
     weight, power = manifest.rerank_weight, manifest.length_power
     choice = f", chosen by log-probability / length^{power:g} + {weight:g} x the tag scorer's cosine" if weight else ""
     notes = f"\n## Notes\n\n{manifest.notes.strip()}\n" if manifest.notes.strip() else ""
+    learned = "; ".join(f"{source}: {size}" for source, size in data.get("learned_before", {}).items())
+    name, version = data.get("started_from"), data.get("start_version") or "a bundle"
+    parent = f"\n- started from: {name} ({version}), which had learned from {learned}" if learned else ""
     known = "; its confidence tells them apart in part, on images like those of the data set"
     return f"""# {manifest.name}
 
@@ -67,7 +65,7 @@ was trained on, and scores key words against the picture.
 
 - model: {manifest.model}, vocabulary of {manifest.vocabulary_size} words
 - image encoder: {manifest.encoder.name}, frozen, {manifest.encoder.weights} weights
-- data: {data.get("source")}: {data.get("train_images")} train images, {data.get("train_captions")} captions
+- data: {data.get("source")}: {data.get("train_images")} train images, {data.get("train_captions")} captions{parent}
 - tags: {tags}
 - decoding: beam search of width {manifest.beam_width}, at most {manifest.max_words} words{choice}
 

@@ -20,7 +20,7 @@ from lcm.captioning.description import Captioner
 from lcm.captioning.taggers import load_tag_scorer
 from lcm.captioning.tagging import SeenImage
 from lcm.data.images import Source, open_image, read_image
-from lcm.data.text import join_words, standardise
+from lcm.data.text import join_words, standardise, words
 from lcm.errors import ConfigError, DataError
 from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.features.encoders import find_encoder
@@ -84,7 +84,7 @@ class BlipCaptioner(Captioner):
                 encoder_attention_mask=self._torch.ones(seen.shape[:2], dtype=self._torch.long),
             )
         text = self._tokenizer.decode(ids[self._prompt.shape[1] :], skip_special_tokens=True)
-        return join_words(standardise(APART.sub(r"\1", text)))
+        return join_words(words(APART.sub(r"\1", text)))
 
 
 DIGITS = 5  # of a cosine that count: the last ones differ between processors, and equal images must stay equal
@@ -137,10 +137,11 @@ class NearestCaptioner(Captioner):
 
 
 def by_agreement(captions: Sequence[str]) -> list[str]:
-    """Return captions, standardised, the most typical of them first, all different."""
+    """Return captions in lower case without punctuation, the most typical of them first, all different."""
     texts = [standardise(text) for text in captions]
     order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # of equal ones as written first
-    return list(dict.fromkeys(join_words(texts[place]) for place in order))
+    shown = {tuple(text): join_words(words(caption)) for text, caption in zip(texts, captions, strict=True)}
+    return list(dict.fromkeys(shown[tuple(texts[place])] for place in order))
 
 
 def agreement(texts: Sequence[Sequence[str]]) -> np.ndarray:

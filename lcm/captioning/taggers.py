@@ -16,7 +16,7 @@ from lcm.captioning import checkpoints
 from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORD_VECTORS, WORDS, Manifest
 from lcm.captioning.tagging import Reranker, SeenImage, TagScorer
 from lcm.data.images import open_image
-from lcm.data.text import standardise
+from lcm.data.text import comparison_form, words
 from lcm.data.word_vectors import find_vectors
 from lcm.errors import BundleError, ConfigError, DataError
 from lcm.features.encoders import open_session
@@ -56,18 +56,18 @@ class DualEncoder:
             self._word_embedding, self._embedding_dim = str(settings["word_embedding"]), int(settings["embedding_dim"])
             self._image_tower = open_session(folder / IMAGE_TOWER, threads=1)
             self._text_tower = open_session(folder / TEXT_TOWER, threads=1)
-            words = (folder / WORDS).read_text(encoding="utf-8").splitlines()
+            known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
             rows = np.load(folder / WORD_ROWS, allow_pickle=False)
             vectors = np.load(folder / WORD_VECTORS, allow_pickle=False).astype(np.float32)
         except Exception as error:  # onnxruntime has no common class for what it raises
             raise BundleError(
                 f"{folder} holds a tag scorer that cannot be loaded ({type(error).__name__}); export it again"
             ) from error
-        if any(len(shape) != 2 or shape[0] != len(words) for shape in (rows.shape, vectors.shape)):
+        if any(len(shape) != 2 or shape[0] != len(known) for shape in (rows.shape, vectors.shape)):
             raise BundleError(f"{folder} holds a tag scorer whose files are not from one export; export it again")
-        self._rows, self._row_width = dict(zip(words, rows, strict=True)), rows.shape[1]
+        self._rows, self._row_width = dict(zip(map(comparison_form, known), rows, strict=True)), rows.shape[1]
         self._nothing = np.zeros(vectors.shape[1], np.float32)
-        self._look_up = _TextCache(self._encode, dict(zip(words, vectors, strict=True)))
+        self._look_up = _TextCache(self._encode, dict(zip(known, vectors, strict=True)))
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
@@ -86,10 +86,10 @@ class DualEncoder:
 
     def _encode(self, texts: Sequence[str]) -> list[np.ndarray | None]:
         """Return the vectors of texts, through the text tower; None where no word is known."""
-        words = [standardise(text) for text in texts]
-        outside = self._rows_outside({word for each in words for word in each if word not in self._rows})
-        rows = ChainMap(outside, self._rows)
-        known = [[rows[word] for word in each if word in rows] for each in words]
+        shown = [words(text) for text in texts]
+        outside = {word for each in shown for word in each if comparison_form(word) not in self._rows}
+        rows = ChainMap(self._rows_outside(outside), self._rows)
+        known = [[rows[form] for form in map(comparison_form, each) if form in rows] for each in shown]
         vectors: list[np.ndarray | None] = [None] * len(texts)
         readable = sorted((place for place, each in enumerate(known) if each), key=lambda place: len(known[place]))
         names = [entry.name for entry in self._text_tower.get_inputs()]
@@ -114,8 +114,8 @@ class DualEncoder:
         rows = {}
         for word, vector in found.items():
             if len(vector) == self._embedding_dim:  # else the file is another one by now
-                rows[word] = np.zeros(self._row_width, np.float32)  # what training learns of a word: nothing
-                rows[word][: len(vector)] = vector
+                learned = np.zeros(self._row_width - len(vector), np.float32)  # what training learns of a word: nothing
+                rows[comparison_form(word)] = np.concatenate([vector, learned])
         return rows
 
 

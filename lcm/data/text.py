@@ -1,15 +1,16 @@
 """Words: the one text standardisation that training, decoding and scoring share, the vocabulary, key words, labels.
 
-Key words are the words of a caption that name something to be seen, in one form each. Stop words come from the package
-stop-words, singulars from pluralizer; the tables below are where their judgement, made for searching texts, does not
-suit pictures.
+A word is shown as its language spells it and compared case-folded. Key words are the words of a caption that name
+something to be seen, in one form each. Stop words come from the package stop-words, lemmas from simplemma; the tables
+below are where their judgement, made for searching texts, does not suit pictures.
 """
 
+import html
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -21,28 +22,45 @@ from lcm.errors import DataError
 PAD, START, END, UNKNOWN = range(4)
 RESERVED = ("<pad>", "<start>", "<end>", "<unknown>")  # written in this order at the head of vocabulary.txt
 
-# A word: letters with their marks, digits, inner hyphens ("t-shirt") and the joiners U+200C and U+200D, with which
-# Persian, Sinhala and others spell; the English "'s" is a separate word, as in the Penn Treebank and in GloVe, and
-# some data sets have it parted already ("the water 's edge"). All other punctuation only separates words. A mark alone
-# is no word: emoji carry some.
-WORD = regex.compile(
-    r"(?<=[\p{L}\p{M}\p{N}] ?)'s\b|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[-\u200c\u200d][\p{L}\p{M}\p{N}]+)*"
+# A word: letters with their marks, digits, inner apostrophes ("o'clock"), hyphens ("t-shirt"), Catalan's middle dot and
+# the joiners U+200C and U+200D, with which Persian, Sinhala and others spell. Words of their own, without a blank: the
+# English "'s", as in the Penn Treebank and in GloVe (some data sets have it parted already: "the water 's edge"), and
+# what French, Italian and Catalan elide ("l'" "homme"), or each noun would be there twice. All other punctuation only
+# separates words. A mark alone is no word: emoji carry some.
+ELIDED = (
+    "[cdjlmnstv]|qu|jusqu|lorsqu|puisqu|quoiqu|"  # and Italian:
+    "gl|un|(?:a|da|de|ne|su|que)ll|com|dov|quest|quand|tutt|mezz|sant|bell|grand|buon|senz|anch"
 )
-PLAIN = str.maketrans("\u2019\u02bc\uff07\u2010\u2011", "'''--")  # apostrophes and hyphens as typed
+WORD = regex.compile(
+    rf"(?<=[\p{{L}}\p{{M}}\p{{N}}] ?)'s\b|(?:{ELIDED})'(?!s\b)(?=\p{{L}})"
+    r"|[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:(?!'s\b)['\u00b7\u200c\u200d-][\p{L}\p{M}\p{N}]+)*"
+)
+PLAIN = str.maketrans("\u2019\u02bc\uff07\u2010\u2011", "'''--", "\u00ad")  # as typed, and no soft hyphens
 
 
-def standardise(text: str) -> list[str]:
-    """Return the words of `text`: Unicode NFC, case-folded, letters of every script kept, punctuation dropped.
+def words(text: str, language: str = "en") -> list[str]:
+    """Return the words of `text` as they are shown: HTML entities read, NFC, lower case, punctuation dropped.
 
     A language written without spaces gives one word a phrase; separate its words beforehand.
     """
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-    return WORD.findall(folded.translate(PLAIN))
+    plain = unicodedata.normalize("NFC", html.unescape(html.unescape(text)))  # twice, as CLIP's tokenizer: "&amp;#39;"
+    turkish = {ord("I"): "ı"} if language[:2] in ("tr", "az") else {}  # and the lower case of "İ" is "i\u0307"
+    return WORD.findall(unicodedata.normalize("NFC", plain.translate(PLAIN | turkish).lower().replace("i\u0307", "i")))
+
+
+def comparison_form(word: str) -> str:
+    """Return a word of `words` as it is compared: "straße" and "strasse" are one."""
+    return unicodedata.normalize("NFC", word.casefold())
+
+
+def standardise(text: str, language: str = "en") -> list[str]:
+    """Return the words of `text` as they are compared."""
+    return [comparison_form(word) for word in words(text, language)]
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Return the words as a caption to read: the inverse of `standardise` but for case and punctuation."""
-    return " ".join(words).replace(" 's", "'s")
+    """Return the words as a caption to read: the inverse of `words` but for case and punctuation."""
+    return " ".join(words).replace(" '", "'").replace("' ", "'")
 
 
 @dataclass(frozen=True)
@@ -56,8 +74,8 @@ class Vocabulary:
 
     @cached_property
     def ids(self) -> dict[str, int]:
-        """Word to id."""
-        return {word: token_id for token_id, word in enumerate(self.words)}
+        """Word, as it is compared, to id."""
+        return {comparison_form(word): token_id for token_id, word in enumerate(self.words)}
 
     @property
     def own_words(self) -> tuple[str, ...]:
@@ -82,17 +100,17 @@ class Vocabulary:
         words = tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
         if words[: len(RESERVED)] != RESERVED:
             raise DataError(f"{path.name} is not a vocabulary: it must begin with {', '.join(RESERVED)}, one a line")
-        if len(set(words)) < len(words) or any(not word or "\ufffd" in word for word in words):
+        if len(set(map(comparison_form, words))) < len(words) or any(not word or "\ufffd" in word for word in words):
             raise DataError(f"{path.name} is damaged: a word is empty, written twice or not UTF-8; make it again")
         return cls(words)
 
 
 def count_words(captions: Iterable[str]) -> Counter[str]:
-    """Return how often each word occurs in the captions."""
-    counts: Counter[str] = Counter()
-    for caption in captions:
-        counts.update(standardise(caption))
-    return counts
+    """Return how often each word occurs in the captions, in that of its spellings which occurs most often."""
+    counts: dict[str, Counter[str]] = {}
+    for word, count in Counter(word for caption in captions for word in words(caption)).items():
+        counts.setdefault(comparison_form(word), Counter())[word] = count
+    return Counter({its.most_common(1)[0][0]: its.total() for its in counts.values()})
 
 
 MIN_COUNT, CAPTIONS_A_TIME = 5, 1000  # a rarer word is not learned well; and one more time a thousand captions
@@ -102,7 +120,6 @@ def build_vocabulary(captions: Sequence[str], min_count: int, known: Vocabulary 
     """Return the words that `captions` (of the train split only) hold at least `min_count` times.
 
     With 0, the size says how often: once for a few hundred captions, MIN_COUNT times for thousands.
-
     Ordered by falling count, then by spelling, so that the same captions always give the same ids. The words of a
     `known` vocabulary come first, with the ids they have: a model that knows them can be trained further.
     Raises DataError when no word is that frequent.
@@ -111,7 +128,7 @@ def build_vocabulary(captions: Sequence[str], min_count: int, known: Vocabulary 
     counts = count_words(captions)
     frequent = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
     if known:
-        return Vocabulary((*known.words, *(word for word in frequent if word not in known.ids)))
+        return Vocabulary((*known.words, *(word for word in frequent if comparison_form(word) not in known.ids)))
     if not frequent:
         most = counts.most_common(1)
         found = f"the most frequent, {most[0][0]!r}, occurs {most[0][1]} times" if most else "there are no words at all"
@@ -119,105 +136,87 @@ def build_vocabulary(captions: Sequence[str], min_count: int, known: Vocabulary 
     return Vocabulary((*RESERVED, *frequent))
 
 
-# fmt: off
 # Words of the stop-word list that a picture can show: in a text "man" says little, an archive asks for it.
-PICTURED = frozenset({
-    "dj", "group", "groups", "man", "member", "members", "men", "old", "older", "young", "younger",
-    "big", "clear", "empty", "full", "high", "large", "little", "long", "low", "open", "round", "small", "smaller",
-    "thick", "thin", "bill", "case", "cases", "computer", "course", "face", "faces", "fire", "home", "keys", "line",
-    "mill", "mine", "mug", "net", "number", "numbers", "ring", "room", "rooms", "shed", "shell", "tv", "web",
-    "cry", "move", "ran", "run", "turn", "turning", "turns", "work", "working", "works",
-})
-# Words that the list does not have and that say where in the picture something is, how many, that it is a picture, or
-# that something is about to be.
-UNPICTURED = frozenset({
-    "'s", "background", "distance", "foreground", "left", "middle", "nearby",
-    "bunch", "lot", "lots", "pair", "piece", "type", "image", "photo", "photograph", "picture", "scene", "view",
-    "attempt", "attempting", "coming", "prepare", "preparing", "ready",
-})
-# What looks like a plural and is not one, or means another thing in the singular.
-ONE_FORM = (
-    "abdomen", "arts", "belongings", "binoculars", "bleachers", "cans", "claus", "clothes", "crossbones", "dice",
-    "eyeglasses", "ferris", "fireworks", "fries", "glasses", "goggles", "gymnastics", "headphones", "indoors",
-    "leggings", "outdoors", "overalls", "pajamas", "pants", "people", "pyjamas", "rapids", "shorts", "sideways",
-    "slacks", "sooners", "sunglasses", "suspenders", "sweatpants", "thermos", "tights", "trousers", "trunks",
-    "underpants", "woods",
-)
-# Plurals that pluralizer folds into what is no word ("hoody", "lense"), or not at all.
-IRREGULAR = {
-    "daisies": "daisy", "dominoes": "domino", "hoodies": "hoodie", "lenses": "lens", "mosquitoes": "mosquito",
-    "moustaches": "moustache", "mustaches": "mustache", "rhinoceroses": "rhinoceros", "selfies": "selfie",
-    "tutus": "tutu",
+PICTURED = {
+    "en": "dj group groups man member members men old older young younger big clear empty full high large little long "
+    "low open round small smaller thick thin bill case cases computer course face faces fire home keys line mill mine "
+    "mug net number numbers ring room rooms shed shell tv web cry move ran run turn turning turns work working works"
 }
-# fmt: on
+# Words that it does not have and that say where something is, how many, that it is a picture, or is about to be.
+UNPICTURED = {
+    "en": "'s background distance foreground left middle nearby bunch lot lots pair piece type image photo photograph "
+    "picture scene view attempt attempting coming prepare preparing ready"
+}
+# Lemmas where simplemma cuts what is named in the plural, or takes a noun for a verb.
+LEMMAS = {
+    "en": "alps arts belongings binoculars bleachers cans fireworks fries headphones leggings mars overalls pliers "
+    "rapids shorts suspenders tights trousers trunks tweezers woods calves:calf crosses:cross fixes:fix halves:half "
+    "leaves:leaf lenses:lens lives:life loaves:loaf poles:pole shelves:shelf skies:sky thieves:thief wives:wife",
+    "fr": "allée arts chaussée cheveux ciseaux enseigne grise:gris lunettes tape:taper vagues:vague vue yeux",
+    "de": "becher junge matte rutsche schnauze strasse weste wüste",
+}
+OWN_LEMMAS = {code: dict((each.split(":") * 2)[:2] for each in listed.split()) for code, listed in LEMMAS.items()}
+# English words that are folded, of parts the last: -ing, -ed and -er stay, "running" is what people look for.
+PLURAL = regex.compile(r"[^-]*(?:(?<!glasse)s|men|children|feet|teeth|geese|mice|oxen|cacti)$")
 
 
 @cache
-def _stop_words() -> frozenset[str]:
+def _stop_words(language: str) -> set[str]:
     import stop_words
 
-    return frozenset(stop_words.get_stop_words("en")) - PICTURED | UNPICTURED
-
-
-@cache
-def _pluralizer():
-    import pluralizer
-
-    rules = pluralizer.Pluralizer()
-    for word in ONE_FORM:
-        rules.add_irregular_rule(word, word)
-    for plural, singular in IRREGULAR.items():
-        rules.add_irregular_rule(singular, plural)
-    return rules
+    listed = set(stop_words.safe_get_stop_words(language.partition("-")[0]))
+    return listed.difference(PICTURED.get(language, "").split()).union(UNPICTURED.get(language, "").split())
 
 
 @lru_cache(maxsize=1 << 16)  # labels of users pass through here: no end to them
-def fold(word: str) -> str:
-    """Return the one form of a standardised English word: "dogs" and "dog" are "dog", "men" is "man".
+def lemma(word: str, language: str = "en") -> str:
+    """Return the one form of a word, in lower case: "men" is "man", "blanches" "blanc"; itself where none is known."""
+    import simplemma
 
-    The -s of verbs goes too ("jumps" is "jump"), -ing and -ed stay.
-    """
-    return _pluralizer().singular(word)
-
-
-def is_content_word(word: str) -> bool:
-    """Return whether a standardised word can name something to be seen: no stop word, number or single letter."""
-    return (
-        word not in _stop_words()
-        and any(character.isalpha() for character in word)
-        and not (word.isascii() and len(word) == 1)
-    )
-
-
-def content_words(caption: str) -> list[str]:
-    """Return the content words of a caption, folded, each once, in the order of their first appearance."""
-    words = (word for word in standardise(caption) if is_content_word(word))
-    return list(dict.fromkeys(word for word in map(fold, words) if is_content_word(word)))
+    language = language.partition("-")[0]
+    look_up = partial(simplemma.lemmatize, lang=language, low_memory=True)
+    own = OWN_LEMMAS.get(language, {})
+    if language == "en":
+        return PLURAL.sub(lambda found: own.get(found[0]) or look_up(found[0]).lower(), word)
+    try:
+        found = own.get(word) or look_up(word).lower()
+    except ValueError:
+        return word
+    if language == "de" and not word.startswith(found):  # "ballen" of "ball": it knows nouns with their capital
+        found = look_up(word.capitalize()).lower()
+    return word if comparison_form(found) == comparison_form(word) else found  # not "fluß" of "fluss"
 
 
-def candidates(captions: Iterable[str]) -> list[str]:
-    """Return the content words of all captions, each once: those of the first caption first, and so on."""
-    return list(dict.fromkeys(word for caption in captions for word in content_words(caption)))
+def is_content_word(word: str, language: str = "en") -> bool:
+    """Return whether a word can name something to be seen: no stop word, elided word, number or single letter."""
+    is_whole = not word.endswith("'") and len(word.encode()) > 1  # a letter beyond ASCII may be a word
+    return is_whole and any(map(str.isalpha, word)) and word not in _stop_words(language)
+
+
+def content_words(caption: str, language: str = "en") -> dict[str, str]:
+    """Return the lemmas of a caption's content words, as they are compared, each with how it is shown; in order."""
+    shown = (lemma(word, language) for word in words(caption, language) if is_content_word(word, language))
+    return {comparison_form(word): word for word in shown if is_content_word(word, language)}
+
+
+def candidates(captions: Iterable[str], language: str = "en") -> list[str]:
+    """Return the content words of all captions as they are shown: those of the first caption first, and so on."""
+    return list(dict(pair for caption in captions for pair in content_words(caption, language).items()).values())
 
 
 # Articles, possessives, prepositions, conjunctions and auxiliaries after which something must follow, more of them than
 # ruotianluo/self-critical.pytorch counts (eval_utils.py, "bad_endings"). Not "her", "outside", "down", "by", "behind":
 # people end captions well with these. Of Flickr8k's 35,455 captions 0.6 % end with a word of the list, and 0.1 % with
 # another than "on" ("as people look on").
-# fmt: off
-BAD_ENDINGS = frozenset({
-    "a", "an", "the", "his", "its", "my", "our", "their", "your", "'s",
-    "against", "at", "beside", "between", "for", "from", "in", "into", "of", "on", "onto", "through", "to", "toward",
-    "towards", "upon", "with", "without",
-    "and", "as", "but", "or", "than", "while",
-    "am", "are", "be", "is", "was", "were",
-})
-# fmt: on
+BAD_ENDINGS = {
+    "en": "a an the his its my our their your 's against at beside between for from in into of on onto through to "
+    "toward towards upon with without and as but or than while am are be is was were"
+}
 
 
-def breaks_off(words: Sequence[str]) -> bool:
-    """Return whether standardised English words end with one after which something must follow."""
-    return bool(words) and words[-1] in BAD_ENDINGS
+def breaks_off(words: Sequence[str], language: str = "en") -> bool:
+    """Return whether standardised words end with one after which something must follow."""
+    return bool(words) and (words[-1] in BAD_ENDINGS.get(language, "").split() or words[-1].endswith("'"))
 
 
 def repeats(words: Sequence[str]) -> bool:
@@ -256,10 +255,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     for line in lines:
         label = unicodedata.normalize("NFC", " ".join(line.split()))
         if len(label) > MAX_LABEL_LENGTH:
-            raise DataError(
-                f"{path}: the label {label[:40]!r}… has {len(label)} characters; at most {MAX_LABEL_LENGTH} are "
-                f"allowed; {_FORM}"
-            )
+            fault = f"{label[:40]!r}… has {len(label)} characters; at most {MAX_LABEL_LENGTH} are allowed"
+            raise DataError(f"{path}: the label {fault}; {_FORM}")
         if any(unicodedata.category(character) == "Cc" for character in label):
             raise DataError(f"{path}: the label {label!r} holds control characters; {_FORM}")
         if label:

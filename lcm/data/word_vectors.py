@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lcm.data.text import PAD, Vocabulary
+from lcm.data.text import PAD, Vocabulary, comparison_form
 from lcm.errors import DataError, choose, require
 
 
@@ -85,7 +85,7 @@ def build_word_vectors(vocabulary: Vocabulary, word_embedding: str, seed: int) -
         raise DataError(f"{Path(word_embedding).name} holds none of the vocabulary's words; is it a GloVe text file?")
     vectors = np.stack(list(known.values()))
     matrix = np.random.default_rng(seed).normal(0.0, vectors.std(), (len(vocabulary), vectors.shape[1]))
-    matrix[[vocabulary.ids[word] for word in known]] = vectors
+    matrix[[vocabulary.ids[comparison_form(word)] for word in known]] = vectors
     matrix[PAD] = 0.0
     return WordVectors(matrix.astype(np.float32), tuple(word for word in vocabulary.own_words if word not in known))
 

@@ -1,6 +1,6 @@
 """Confidence: Platt scaling of mean log-probabilities against what people wrote, and how far it can be trusted.
 
-A caption is right when every content word of it (`lcm.data.text`: no stop words, plurals folded) is used by at least
+A caption is right when every content word of it (`lcm.data.text`: no stop words, by its lemma) is used by at least
 one of the image's references. That is stricter than a reader: "crowd" is wrong where people wrote "audience"; and
 laxer: who does what to whom is not looked at. The more references an image has, the more captions of it are right.
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lcm.captioning.description import PlattScaler
-from lcm.data.text import candidates, content_words
+from lcm.data.text import content_words
 from lcm.errors import require
 from lcm.evaluation.bootstrap import Interval
 
@@ -99,8 +99,8 @@ def _share(right: np.ndarray) -> Interval:
 
 def is_right(caption: str, references: Sequence[str]) -> bool:
     """Return whether each content word of the caption is in a reference; a caption without any is not right."""
-    words = content_words(caption)
-    return bool(words) and set(words).issubset(candidates(references))
+    words = content_words(caption).keys()
+    return bool(words) and words <= set().union(*map(content_words, references))
 
 
 def fit_platt_scaler(signal: np.ndarray, right: np.ndarray) -> PlattScaler:

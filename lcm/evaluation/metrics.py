@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lcm.data.text import breaks_off, is_broken, repeats, standardise
+from lcm.data.text import breaks_off, comparison_form, is_broken, join_words, repeats, standardise
 from lcm.errors import DataError, require
 
 Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
@@ -105,7 +105,7 @@ def score_several(
     meteors = score_meteor(usable, several) if meteor else ["not asked for"] * len(several)
     known = {_standard(caption) for caption in train_captions} - {""}
     return [
-        _score(usable, ours, its_meteor, known, set(vocabulary), skipped)
+        _score(usable, ours, its_meteor, known, set(map(comparison_form, vocabulary)), skipped)
         for ours, its_meteor in zip(several, meteors, strict=True)
     ]
 
@@ -378,11 +378,11 @@ def signs_of_degeneration(
     if is_more and len(broken) >= min(LEAST_CAPTIONS, of_ours):
         said = f"of the captions of {of_ours} {images}, {len(broken)} are empty, break off or repeat words"
         example = Counter(filter(None, broken)).most_common(1)
-        shown = f", such as “{' '.join(example[0][0])}”" if example else ""
+        shown = f", such as “{join_words(example[0][0])}”" if example else ""
         signs.append(f"{said} (of people's, {broken_of_people}){shown}")
     same_of_people = max(Counter(people).values(), default=0)
     for text, same in Counter(filter(None, ours)).most_common(1):
         if same >= LEAST_CAPTIONS and same / of_ours > same_of_people / of_people + SAME_MORE:
             said = f"of the captions of {of_ours} {images}, {same} are the same"
-            signs.append(f"{said} (of people's, {same_of_people}): “{' '.join(text)}”")
+            signs.append(f"{said} (of people's, {same_of_people}): “{join_words(text)}”")
     return signs

@@ -90,15 +90,12 @@ def caption_lengths(lengths: Mapping[str, Sequence[int]]):
 def reliability(bins: Sequence[tuple[float, float, int]]):
     """Draw how many captions are right against how many should be, of bins of captions of about the same confidence.
 
-    Each is (mean confidence, share that is right, number of captions). Bars are 95 % intervals of the share (Wilson
-    1927): what as many other captions of the same quality could have given.
+    Each of one or more is (mean confidence, share that is right, number of captions). Bars are 95 % intervals of the
+    share (Wilson 1927): what as many other captions of the same quality could have given.
     """
     with empty_figure(5.4, 5) as figure:
         axes = figure.subplots()
         axes.set(title="Confidence", xlabel="confidence, mean of the bin (%)", ylabel="captions that are right (%)")
-        if not bins:
-            note(axes, "not measured")
-            return figure
         predicted, observed, counts = (np.array(column, float) for column in zip(*bins, strict=True))
         z = 1.96  # 95 % of the normal distribution
         centre = (observed + z**2 / (2 * counts)) / (1 + z**2 / counts)

@@ -81,26 +81,26 @@ def pick_evenly(results: Sequence[Mapping[str, Any]], count: int) -> list[PhotoC
 
 
 def pick_by_cider(results: Sequence[Mapping[str, Any]], count: int) -> list[PhotoCard]:
-    """Return cards of the `count` best, median and worst results by CIDEr: fewer of each where there are few images.
+    """Return cards of the `count` best, median and worst results by CIDEr."""
+    cards, ciders = [], [one["scores"].get("cider") for one in results]
+    for place, title in best_median_worst(ciders, count).items():
+        one, label = results[place], f"{title}: CIDEr {ciders[place]:.2f}"
+        cards.append(PhotoCard(one["path"], [CaptionLine(one["caption"], label)], references=one["references"][:2]))
+    return cards
 
-    No image is shown twice; those without a value are left out.
+
+def best_median_worst(values: Sequence[float | None], count: int) -> dict[int, str]:
+    """Return the places of the `count` best, median and worst values, in that order, each with which of these it is.
+
+    Of few values there are fewer of each; no place is there twice, and none without a value.
     """
-    found = [(one["scores"]["cider"], one) for one in results if one["scores"].get("cider") is not None]
-    ranked = sorted(found, key=lambda each: each[0], reverse=True)
+    found = [place for place, value in enumerate(values) if value is not None]
+    ranked = sorted(found, key=lambda place: -values[place])
     count = min(count, max(1, len(ranked) // 3))
-    best, others = ranked[:count], ranked[count:]
-    worst, between = others[-count:], others[:-count]
-    start = max(0, (len(between) - count) // 2)
-    groups = {"best": best, "median": between[start : start + count], "worst": worst}
-    return [
-        PhotoCard(
-            one["path"],
-            [CaptionLine(one["caption"], f"{title}: CIDEr {cider:.2f}")],
-            references=one["references"][:2],
-        )
-        for title, group in groups.items()
-        for cider, one in group
-    ]
+    last, titles = len(ranked) - count, {}
+    for title, start in (("median", last // 2), ("worst", last), ("best", 0)):  # of two, none is the median
+        titles |= dict.fromkeys(ranked[start : start + count], title)
+    return {place: titles[place] for place in ranked if place in titles}
 
 
 def score_control(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | None]:

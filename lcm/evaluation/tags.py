@@ -5,7 +5,7 @@ of the precision at each hit over the number of gold tags, so one that was never
 the hits among the first five over 5, also where fewer were proposed. Both are 0 to 1 and more is better.
 
 Edge cases: an image without gold tags, as any with fewer than two references, is skipped and counted; an image
-without tags scores 0; a repeated tag counts once. Words are compared as `lcm.data.text` folds them.
+without tags scores 0; a repeated tag counts once. Words are compared by their lemmas (`lcm.data.text`).
 
 Shapes: B images, K texts, D numbers in a vector, R texts of one block.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
-from lcm.data.text import candidates, content_words
+from lcm.data.text import candidates, comparison_form, content_words
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from lcm.features.cache import LabelledFeatures
 
@@ -147,7 +147,7 @@ def compare_orders(
     found = []
     for tags, captions, references in zip(tags_by_image, captions_by_image, references_by_image, strict=True):
         if gold := gold_tags(references):
-            words = candidates(captions)
+            tags, words = (list(map(comparison_form, each)) for each in (tags, candidates(captions)))
             found.append((gold, tags, words, sorted(words, key=lambda word, gold=gold: word not in gold)))
     intervals: dict[str, Interval] = {}
     if len(found) < 2:

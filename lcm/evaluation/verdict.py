@@ -16,14 +16,14 @@ import numpy as np
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.captioner import SHIPPED, load_captioner
-from lcm.captioning.description import Captioner
 from lcm.captioning.generate import caption_features
 from lcm.captioning.peers import NearestImage, by_agreement
+from lcm.data.dataset import LabelledImage
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from lcm.evaluation.compare import caption_photos
-from lcm.evaluation.gallery import evenly
+from lcm.evaluation.gallery import CaptionLine, PhotoCard, evenly
 from lcm.evaluation.metrics import score_several, signs_of_degeneration
-from lcm.evaluation.report import best_of, plain, with_ends
+from lcm.evaluation.report import best_median_worst, best_of, plain, with_ends
 from lcm.features.cache import PreparedRun
 from lcm.paths import RunDir
 from lcm.registry import DEGENERATE, WORSE
@@ -35,6 +35,7 @@ STARTED_FROM, NEAREST, CONSTANT = RIVALS = ("started_from", "nearest", "constant
 # true one 79 times in 100; of 10, 86 times; of 20, 90; of 50, 93.
 LEAST_IMAGES = 10
 TRAIN_IMAGES = 50  # where fewer are held out, so many training images show degenerate output, too
+PHOTOS = 4  # of the best, the median and the worst change that are shown, each
 ADAPT = "lcm run --params adapt -p data_dir photos"
 TYPICAL_OF = 500  # train captions, evenly spaced, of which the most typical one is the constant caption: 0.3 s
 
@@ -46,6 +47,7 @@ class Verdict:
     outcome: str
     text: str  # the outcome, the numbers and the next step, a line each
     intervals: Mapping[str, Interval] = field(default_factory=dict)  # by key of metrics.json; none: not measured
+    photos: Sequence[PhotoCard] = ()  # what the model that it started from said of them, and what it says
 
     def as_metrics(self) -> dict[str, float | str | None]:
         """Return the flat object for metrics.json.
@@ -72,41 +74,59 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
     is gone.
     """
     metrics, images = run.read_metrics(), prepared.dataset.of(split)
-    references = [image.captions for image in images]
-    shown, their_references = _of_train(prepared, bundle) if len(images) < LEAST_IMAGES else ([], [])
-    looked_at = " and ".join(["held-out"] * bool(captions) + ["training"] * bool(shown)) + " images"
-    signs = signs_of_degeneration([*captions, *shown], [*references, *their_references], looked_at)
+    trained, said = _of_train(prepared, bundle) if len(images) < LEAST_IMAGES else ((), [])
+    looked_at = " and ".join(["held-out"] * bool(captions) + ["training"] * bool(said)) + " images"
+    signs = signs_of_degeneration([*captions, *said], [image.captions for image in (*images, *trained)], looked_at)
     start_from = metrics.get("start_from")
     parent = load_captioner(Path(start_from) if start_from else SHIPPED, threads=1)
     called = f"the {'model that it started from' if start_from else 'shipped model'} ({parent.name})"
     if split == "train":
         unmeasured = "the model has learned from these images; evaluate with -p split dev"
-        verdict = judge([], [], {}, called, signs, unmeasured)
+        verdict, photos = judge([], [], {}, called, signs, unmeasured), []
     else:
         held_out = (
             f"{len(images) or 'none'} of {len(prepared.dataset.images)} images {'is' if len(images) < 2 else 'are'}"
         )
         unmeasured = f"{held_out} held out for {split}, and a verdict needs {LEAST_IMAGES}"
-        verdict = judge(captions, references, _rivals(prepared, split, parent), called, signs, unmeasured)
-    return replace(verdict, text=f"{verdict.text}\nNext: {_next_step(verdict, run, metrics, called)}.")
+        shown = images or trained[: LEAST_IMAGES - 1]
+        before = caption_photos(parent, [image.path for image in shown], parent.name)
+        rivals = {STARTED_FROM: before[: len(images)]} | _rivals(prepared, split)
+        verdict = judge(captions, [image.captions for image in images], rivals, called, signs, unmeasured)
+        photos = before_and_after(shown, before, [*captions, *said][: len(shown)])
+    return replace(verdict, text=f"{verdict.text}\nNext: {_next_step(verdict, run, metrics, called)}.", photos=photos)
 
 
-def _of_train(prepared: PreparedRun, bundle: Bundle) -> tuple[list[str], list[Sequence[str]]]:
-    """Return the captions of some training images, and what people wrote of them."""
+def before_and_after(images: Sequence[LabelledImage], before: Sequence[str], after: Sequence[str]) -> list[PhotoCard]:
+    """Return cards of the images with the best, the median and the worst change in CIDEr; of few images, all."""
+    people, labels = [image.captions for image in images], dict.fromkeys(range(len(images)), ("before", "after"))
+    if len(images) >= LEAST_IMAGES:
+        old, new = (one.per_image.get("cider", ()) for one in score_several([before, after], people, meteor=False))
+        changes = [None if None in pair else pair[1] - pair[0] for pair in zip(old, new, strict=True)]
+        labels = {
+            place: (f"before: CIDEr {old[place]:.2f}", f"after: CIDEr {new[place]:.2f}, {title} change")
+            for place, title in best_median_worst(changes, PHOTOS).items()
+        }
+    return [
+        PhotoCard(images[at].path, list(map(CaptionLine, (before[at], after[at]), its)), references=people[at][:2])
+        for at, its in labels.items()
+    ]
+
+
+def _of_train(prepared: PreparedRun, bundle: Bundle) -> tuple[Sequence[LabelledImage], list[str]]:
+    """Return some training images and the bundle's captions of them."""
     train, manifest = prepared.labelled_features("train", bundle.manifest.feature_kind), bundle.manifest
     some = train.at(np.array(evenly(TRAIN_IMAGES, len(train))))
     captions, _ = caption_features(bundle, some, manifest.beam_width, manifest.max_words, progress=False)
-    return best_of(captions), some.references
+    return some.images, best_of(captions)
 
 
-def _rivals(prepared: PreparedRun, split: str, parent: Captioner) -> dict[str, list[str]]:
-    """Return what each of RIVALS says of the images of a split."""
+def _rivals(prepared: PreparedRun, split: str) -> dict[str, list[str]]:
+    """Return what RIVALS say of the images of a split, but for the model that it started from."""
     nearest = NearestImage(prepared.labelled_features("train", "pooled"))
     held_out = prepared.labelled_features(split, "pooled")
     texts = prepared.dataset.captions_of("train")
     typical = by_agreement([texts[place] for place in evenly(TYPICAL_OF, len(texts))])[0]
     return {
-        STARTED_FROM: caption_photos(parent, held_out.paths, parent.name),
         NEAREST: [nearest.captions(features)[0] for features in held_out.read(slice(0, None))],
         CONSTANT: [typical] * len(held_out),
     }

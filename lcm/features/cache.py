@@ -9,6 +9,7 @@ Shapes: R rows in the cache or of an image, S pixels a side, N grid positions, D
 import hashlib
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,9 @@ POLICY = 1  # counts up when the same image and number would give another view
 VIEW_AREA = (0.6, 1.0)  # share of the picture that a view shows
 MAX_STRETCH = 4 / 3  # width over height of a view, against the picture's own, at most; at least its inverse
 WHOLE = (0.0, 0.0, 1.0, 1.0)
+# What a caption in some language says that is untrue of the mirrored picture.
+SIDES = {"en": "left|right|(anti|counter)?clockwise", "fr": "gauche|droite", "de": "(link|recht)(s|e[mnrs]?)"}
+_SIDES = re.compile(rf"\b({'|'.join(SIDES.values())})\b", re.IGNORECASE)
 
 
 def view_keys(image_key: str, views: int) -> list[str]:
@@ -331,10 +335,15 @@ class PreparedRun:
     def labelled_features(self, split: str, kind: str) -> LabelledFeatures:
         """Return the images of a split with their features of a kind ("pooled" or "grid"); train, with those of views.
 
+        An image whose captions tell left from right is whole in place of its mirrored views.
         Raises DataError for an unknown split, or when the cache lacks an image or this kind of features.
         """
         images, views = self.dataset.of(split), self.encoded.views if split == "train" else 0
         store, rows = self.encoded.features([image.image_id for image in images], kind, views)
+        for place, image in enumerate(images if views else ()):
+            if any(map(_SIDES.search, image.captions)):
+                keys = view_keys(self.encoded.keys[image.image_id], views)
+                rows[[number for number in range(1, 1 + views) if view_of(keys[number])[1]], place] = rows[0, place]
         return LabelledFeatures(images, rows, store)
 
     def caption_lengths(self) -> dict[str, list[int]]:

@@ -3,9 +3,9 @@
 A thread looks at the model's folder every POLL_S. Once its files have changed and then stood still for one more look,
 so that nobody is writing, the bundle there is loaded beside the one that answers; its hashes are checked and it must
 pass the smoke test. Only then does it take the other's place, by one assignment. If anything is wrong, or the files
-changed meanwhile, the old one stays, whatever becomes of its folder; the log says why in one line, and the folder is
-tried again when its files change. Where no model answers yet, the newest earlier version that works takes the place of
-a current one that does not.
+changed meanwhile, the old one stays, whatever becomes of its folder; the log says why in one line, as an error only
+where what stands there cannot be loaded, and the folder is tried again when its files change. Where no model answers
+yet, the newest earlier version that works takes the place of a current one that does not.
 
 A request takes the `Model` once, so that an answer comes from one version; the old one is freed after the last request
 that holds it. A graph that crashes the interpreter is not contained: `lcm models publish` tries each bundle out in its
@@ -32,6 +32,7 @@ from lcm.service.settings import Settings
 POLL_S = 0.5  # between two looks at the folder; a newer model is in use some two seconds after it was made current
 RETRY_S = 60.0  # while no model answers, until a folder that did not change is tried again
 START_WAIT_S = 5.0  # for the first try; a model loads in one
+CHANGED = "another model was taken back, or changed, while it was loaded; what is current now is looked at next"
 State = tuple[tuple, ...]  # path, number, size and times of each file of a bundle
 
 
@@ -113,10 +114,11 @@ class ModelLoader:
         try:
             model = self._load(self._find())
             if self._state() != state:
-                raise BundleError(
-                    "its files changed while they were loaded; they are tried again once they stand still"
-                )
+                raise BundleError(CHANGED)
         except Exception as error:  # whatever the loading of a damaged model raises, the watch continues
+            if self.model and self._state() != state:  # taken back, or still being written: nothing is at fault
+                LOG.info("%s stays: %s", escape(self.model.captioner.name), CHANGED)
+                return
             reason = str(error) if isinstance(error, LcmError | OSError) else stack_of(error)
             kept = f"{self.model.captioner.name} stays" if self.model else self._fall_back()
             if self.model or reason != self._failure:

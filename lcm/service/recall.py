@@ -21,7 +21,7 @@ from lcm.captioning.description import Captioner, Description, SeeingCaptioner, 
 from lcm.contributions.duplicates import Signatures
 from lcm.contributions.store import ContributionStore
 from lcm.contributions.text import is_english
-from lcm.data.text import content_words, standardise
+from lcm.data.text import candidates, standardise
 from lcm.errors import LcmError
 from lcm.service.http import LOG, escape, stack_of
 from lcm.service.model_loader import ModelLoader
@@ -74,7 +74,7 @@ class Recall:
         if not found:
             return captioner.describe(source, samples, labels)
         english = next((one.caption for one in reversed(found) if one.is_english), "")
-        words = content_words(english)
+        words = candidates([english])
         unknown = set(captioner.unknown_labels(words)) if words else set()
         own = captioner.describe(source, samples, labels or [word for word in words if word not in unknown] or None)
         captions = own.english_captions

@@ -28,7 +28,7 @@ from lcm.captioning import taggers
 from lcm.captioning.bundle import TAGGER_FILES, WEIGHTS, Bundle, Manifest
 from lcm.captioning.generate import caption_features
 from lcm.config import TrainConfig
-from lcm.data.text import Vocabulary, content_words
+from lcm.data.text import Vocabulary, comparison_form, content_words
 from lcm.data.word_vectors import find_vectors, liken
 from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures, PreparedRun
@@ -308,6 +308,6 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
             losses.append(float(step(features[places], texts, shares, random.integers(2**31, size=2))))
     before = [tower.array("MatMul"), tower.array("Add")]
     own = _mean_with(before, [kernel.numpy(), bias.numpy()], config.parent_images, len(train))
-    known = set((parent.folder / taggers.WORDS).read_text(encoding="utf-8").splitlines())
+    known = set(map(comparison_form, (parent.folder / taggers.WORDS).read_text(encoding="utf-8").splitlines()))
     new_words = tuple(word for word in words if word in prepared.vocabulary.ids and word not in known)
     return AdaptedTagger(parent, *own, new_words, tuple(losses[:1] + losses[-1:]))

@@ -19,7 +19,7 @@ from keras import ops
 from tqdm import tqdm
 
 from lcm.config import TrainConfig
-from lcm.data.text import Vocabulary, content_words, count_words, fold, is_content_word, standardise
+from lcm.data.text import Vocabulary, comparison_form, content_words, count_words, standardise
 from lcm.data.word_vectors import find_vectors
 from lcm.errors import choose
 from lcm.features.cache import LabelledFeatures, PreparedRun
@@ -47,8 +47,8 @@ class WordTable:
 
     @cached_property
     def ids(self) -> dict[str, int]:
-        """Word to id; ids begin at 1, 0 is no word."""
-        return {word: place for place, word in enumerate(self.words, start=1)}
+        """Word, as it is compared, to id; ids begin at 1, 0 is no word."""
+        return {comparison_form(word): place for place, word in enumerate(self.words, start=1)}
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the words of a text that the table holds."""
@@ -56,17 +56,17 @@ class WordTable:
 
     @cached_property
     def key_words(self) -> tuple[str, ...]:
-        """The content words of the vocabulary, folded, as tags have them; only such as the table holds."""
-        folded = dict.fromkeys(fold(word) for word in self.words[: self.learned] if is_content_word(word))
-        return tuple(word for word in folded if word in self.ids and is_content_word(word))
+        """The lemmas of the vocabulary's content words, as tags have them; only such as the table holds."""
+        lemmas = content_words(" ".join(self.words[: self.learned]))
+        return tuple(word for form, word in lemmas.items() if form in self.ids)
 
 
 def build_word_table(labelled: LabelledFeatures, vocabulary: Vocabulary, word_embedding: str) -> WordTable:
     """Return the table for the captions of `labelled`, the train split: all their words that can be read."""
     own = vocabulary.own_words
     seen = count_words(caption for image in labelled.images for caption in image.captions)
-    found = find_vectors([*own, *seen, *map(fold, own)], word_embedding)
-    others = sorted(set(found) - set(own))
+    found = find_vectors([*own, *seen, *content_words(" ".join(own)).values()], word_embedding)
+    others = sorted(word for word in found if comparison_form(word) not in vocabulary.ids)
     width = len(next(iter(found.values()), [0.0]))  # where it knows no word at all, each has a zero
     vectors = [found.get(word, np.zeros(width, np.float32)) for word in (*own, *others)]
     return WordTable((*own, *others), len(own), np.array(vectors, np.float32).reshape(len(own) + len(others), width))
@@ -133,7 +133,7 @@ class Contrastive(Stage):
         """
         self._train, self._table, self._config, self._batch_size = train, table, config, min(batch_size, len(train))
         self._captions = [list(filter(None, map(table.encode, captions))) for captions in train.references]
-        columns = {word: column for column, word in enumerate(table.key_words)}
+        columns = {comparison_form(word): column for column, word in enumerate(table.key_words)}
         self._shares = [_shares(captions, columns) for captions in train.references]
         total_steps = config.tagger_epochs * (len(train) // self._batch_size)
         warmup = min(WARMUP_STEPS, max(total_steps // 4, 1))

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lcm.captioning import bundle, taggers
 from lcm.config import TrainConfig
+from lcm.data.text import comparison_form
 from lcm.errors import ConfigError, choose
 from lcm.features.cache import PreparedRun
 from lcm.features.encoders import find_encoder, open_session
@@ -113,7 +114,10 @@ def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.
     data |= {name: metrics[name] for name in CONTRIBUTIONS if name in metrics}
     choice = {}
     if parent:
-        data["started_from"] = parent.manifest.name
+        data |= {"started_from": parent.manifest.name, "start_version": metrics.get("start_version", "")}
+        before = dict(parent.manifest.training_data)
+        learned = f"{before.get('train_images')} train images, {before.get('train_captions')} captions"
+        data["learned_before"] = before.get("learned_before", {}) | {str(before.get("source")): learned}
         choice["rerank_weight"] = parent.manifest.rerank_weight if settings else 0.0
         choice["length_power"] = parent.manifest.length_power
         choice["calibration"] = parent.manifest.calibration  # until 03_evaluate has enough images for its own curve
@@ -177,7 +181,7 @@ def _export_tagger(tagger: TrainedTagger, word_embedding: str, folder: Path) -> 
     rows, counted = keras.Input((None, width), name="rows"), keras.Input((None,), name="counted")
     _export_graph(keras.Model([rows, counted], [model.text_tower(rows, counted)]), folder / taggers.TEXT_TOWER)
     words = list(dict.fromkeys([*table.words[: table.learned], *table.key_words]))
-    ids = np.array([[table.ids[word]] for word in words], np.int32)
+    ids = np.array([[table.ids[comparison_form(word)]] for word in words], np.int32)
     (folder / taggers.WORDS).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     np.save(folder / taggers.WORD_ROWS, np.asarray(model.rows(ids))[:, 0].astype(np.float16))
     np.save(folder / taggers.WORD_VECTORS, np.asarray(model.read(ids)).astype(np.float16))

@@ -10,7 +10,7 @@ NAMES = ("bad_endings", "repeated_words", "most_frequent_caption")
 
 def test_a_caption_that_something_must_follow_ends_badly():
     broken = ["a man in a", "a dog with the", "a man on", "a dog and", "two men are", "a man 's", "of"]
-    broken += [f"a dog {word.upper()} ." for word in BAD_ENDINGS]  # as captions are standardised
+    broken += [f"a dog {word.upper()} ." for word in BAD_ENDINGS["en"].split()]  # as captions are standardised
     assert measure_degeneration(broken).bad_endings == 1
     whole = ["a man follows her", "kids play outside", "a man climbs up", "a bus drives by", "a dog runs behind", ""]
     assert measure_degeneration(whole).bad_endings == 0

@@ -51,7 +51,6 @@ FIGURES = {
     "forest of nine": lambda: plots.forest(PANELS, [*NAMES, *"bcdefg"]),
     "reliability": lambda: plots.reliability(BINS),
     "reliability, sure and right": lambda: plots.reliability([(0.99, 1.0, 1)]),
-    "reliability of nothing": lambda: plots.reliability([]),
 }
 
 

@@ -138,6 +138,27 @@ def test_without_a_parent_it_is_the_shipped_model_and_without_held_out_images_tr
     assert trained.text.startswith("Not measured: the model has learned from these images; evaluate with -p split dev.")
 
 
+def test_photos_show_what_was_said_before_and_after_by_change_and_of_few_all(run):
+    """Of 12 squares, "ab redb squareb" and the like, all become right but for the last."""
+    made = run(12, start_from=str(run.bad))
+    *_, last = made[1].dataset.of("dev")
+    said = {card.image: card.lines for card in verdict_on(made, run.good, [*GOOD[:11], "some wall"]).photos}
+    assert len(said) == 12
+    before, after = said[last.path]
+    assert (before.caption, after.caption) == ("ab blueb squareb", "some wall")
+    assert before.label == "before: CIDEr 0.00"
+    assert after.label == "after: CIDEr 0.00, worst change"
+    assert next(iter(said.values()))[1].label.endswith("best change")
+    few = verdict_on(run(9, start_from=str(run.bad)), run.good, GOOD[:9]).photos
+    assert [[line.label for line in card.lines] for card in few] == [["before", "after"]] * 9, "unscored"
+    assert [card.references for card in few[:2]] == [("a red square",), ("a green square",)]
+    made = run(0, start_from=str(run.bad))
+    none = verdict_on(made, run.good, []).photos
+    assert [card.image for card in none] == [image.path for image in made[1].dataset.of("train")]
+    assert [line.caption for line in none[0].lines] == ["ab redb squareb", "a red square"]
+    assert verdict_on(run(12), run.good, GOOD[:3], split="train").photos == []
+
+
 def test_where_contributions_take_part_the_gate_decides(run):
     verdict = verdict_on(run(12, start_from=str(run.bad), contributions_new="3"), run.good, GOOD)
     assert verdict.text.endswith("Next: the gate (06_publish) decides whether it is published.")

@@ -271,6 +271,30 @@ def test_i08_rollback(running, caplog):
     assert errors(caplog) == []
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_i08_taken_back_while_it_is_loaded(running, caplog, monkeypatch, is_gone):
+    """Published and rolled back within a second, its folder perhaps removed: one line, no error, no problem."""
+    load = model_loader.load_tested
+
+    def load_slowly(folder, *options):
+        registry.rollback()
+        if is_gone:
+            shutil.rmtree(folder)
+        return load(folder, *options)
+
+    registry.publish(running.bundle("b"), "a test", make_current=True)
+    caplog.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(model_loader, "load_tested", load_slowly)
+        running.take_up()
+    running.take_up()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", f"tiny-a stays: {model_loader.CHANGED}")
+    ]
+    assert running.said() == "a"
+    assert "problem" not in running.health()
+
+
 def test_i08_i09_rollback_after_the_active_folder_is_gone(running, caplog):
     running.publish("b")
     shutil.rmtree(running.models / "tiny-b")

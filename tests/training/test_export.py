@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lcm.captioning import bundle, taggers
 from lcm.captioning.bundle import TAGGER_FILES, Bundle
 from lcm.captioning.decoding import decode_beam, decode_nucleus
+from lcm.captioning.model_card import model_card
 from lcm.captioning.taggers import load_tag_scorer
 from lcm.config import TrainConfig
 from lcm.data.dataset import Dataset
@@ -97,6 +98,24 @@ def test_a_model_that_goes_on_keeps_the_curve_of_confidence_until_it_has_its_own
     config = TrainConfig(run_dir="", model="transformer")
     assert export_bundle(transformer, None, prepared, config, RunDir.at(tmp_path), parent).calibration == curve
     assert Bundle(folder).manifest.calibration == {}, "from scratch there is none"
+
+
+def test_a_model_that_goes_on_names_its_parent_and_what_that_had_learned_from(
+    transformer, tiny_encoder, folder, tmp_path
+):
+    """Also what the parent's parent had: of a source that comes again, the newest counts."""
+    prepared = PreparedRun(Dataset(()), VOCABULARY, EncodedImages(tiny_encoder, {}, {}))
+    data = {"source": "mine", "train_images": 9, "train_captions": 10}
+    data["learned_before"] = {"base": "6000 train images, 30000 captions", "mine": "5 train images, 5 captions"}
+    parent = ParentModel(folder, replace(Bundle(folder).manifest, name="parent-1", training_data=data))
+    run = RunDir.at(tmp_path)
+    run.add_metrics(start_version="shipped", data_source="new")
+    config = TrainConfig(run_dir="", model="transformer")
+    assert (
+        "- data: new: 0 train images, 0 captions\n- started from: parent-1 (shipped), which had learned from "
+        "base: 6000 train images, 30000 captions; mine: 9 train images, 10 captions\n"
+    ) in model_card(export_bundle(transformer, None, prepared, config, run, parent))
+    assert "started from" not in model_card(Bundle(folder).manifest)
 
 
 def test_a_step_is_little_besides_its_products(folder, tmp_path):
