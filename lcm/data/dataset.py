@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
@@ -379,11 +379,16 @@ def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> D
             "add photos, of which one in ten is held out, or write names of photos, one a line, into dev.txt, and the "
             "others into train.txt"
         )
+    images = []
+    for name, path in paths.items():
+        for code in dict.fromkeys(code for code, _ in captions[name]):
+            texts = tuple(text for its, text in captions[name] if its == code)
+            images.append(LabelledImage(name, path, split_of[name], texts, code))
     report = ReadReport(
         captions_file=names,
         captions_format=", ".join(dict.fromkeys(text.format for text in caption_files)),
         split_rule=rule,
-        languages=_count_languages(labels),
+        languages=_count_languages(images, labels.detected),
         rows=len(labels.rows),
         repaired_rows=sum(row.repaired for row in labels.rows if row),
         unreadable_rows=labels.rows.count(None),
@@ -393,18 +398,13 @@ def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> D
         copies=tuple(image_id for group in groups.values() for image_id in group[1:]),
         moved_copies=moved,
     )
-    images = []
-    for name, path in paths.items():
-        for code in dict.fromkeys(code for code, _ in captions[name]):
-            texts = tuple(text for its, text in captions[name] if its == code)
-            images.append(LabelledImage(name, path, split_of[name], texts, code))
     return Dataset(tuple(images), report)
 
 
-def _count_languages(labels: Labels) -> str:
-    counts = Counter(language for captions in labels.captions.values() for language, _ in captions)
-    detected = dict.fromkeys(labels.detected, " (detected)")
-    return ", ".join(f"{language}{detected.get(language, '')} {count:,}" for language, count in counts.most_common())
+def _count_languages(images: Iterable[LabelledImage], detected: Collection[str]) -> str:
+    counts = Counter(image.language for image in images for _ in image.captions)
+    told = {language: language + " (detected)" * (language in detected) for language in counts}
+    return ", ".join(f"{told[language]} {count:,}" for language, count in counts.most_common())
 
 
 VARIABLE = "LCM_DATASET_URL"  # what "base" stands for: a folder or an address

@@ -97,7 +97,7 @@ def test_original_flickr8k_archives(tmp_path):
     assert dataset.report.captions_file == "Flickr8k_text/Flickr8k.token.txt"
     assert dataset.report.captions_format == "token"
     assert split_of(dataset) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "dev", "4.jpg": "test"}
-    assert dataset.captions_of("test") == ["Caption 0 of 4 .", "Caption 1 of 4 ."]
+    assert dataset.captions_of("test") == {"en": ["Caption 0 of 4 .", "Caption 1 of 4 ."]}
     assert dataset.paths["1.jpg"] == tmp_path / "Flickr8k_Dataset/Flicker8k_Dataset/1.jpg"
     assert dataset.report.missing_images == ("2258277193_586949ec62.jpg.1",)
     assert dataset.report.images_without_captions == ()
@@ -189,6 +189,7 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
         "captions_file": "captions.txt",
         "captions_format": "csv",
         "split_rule": dataset.report.split_rule,
+        "languages": "en (detected) 3",
         "rows": 8,
         "repaired_rows": 0,
         "unreadable_rows": 1,
@@ -204,6 +205,7 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
     text = str(dataset.report)
     assert text.splitlines() == [
         f"captions.txt (csv): 8 rows; splits: {dataset.report.split_rule}",
+        "captions in: en (detected) 3",
         "unreadable rows: 1",
         "empty captions: 2",
         "missing images: 1 (lost.jpg)",
@@ -682,7 +684,7 @@ def test_karpathy_splits(tmp_path):
     assert files_of(dataset, tmp_path) == {image: image for image in images}
     assert dataset.report.captions_format == "karpathy"
     assert dataset.report.images_in_no_split == ("val2014/5.jpg",)
-    assert dataset.captions_of("dev") == ["One .", "Two ."]
+    assert dataset.captions_of("dev") == {"en": ["One .", "Two ."]}
 
 
 @pytest.mark.parametrize(
