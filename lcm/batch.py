@@ -4,8 +4,8 @@ Both formats hold image, caption, confidence, tags, english_captions, model and 
 without BOM. JSON Lines: confidence, null where there is none, and scores have 6 digits at most; a byte of a file name
 that is not UTF-8 is a lone surrogate ("\udcff"). CSV: confidence has 4 digits, or its cell is empty; tags are as in
 `dog 0.3812; grass 0.2104`; captions are joined by ` | `. In any cell a backslash begins an escape: `\\` is a backslash,
-`\n` a line feed, `\udcff` the byte ff that is not UTF-8. A cell that would begin like a formula (= + - @), which
-spreadsheets run, gets `'` in front.
+`\n` a line feed, `\udcff` the byte ff that is not UTF-8. Cells are in quotes, and where one, or what follows a `,` or
+`;` in it, would begin like a formula (= + - @), which spreadsheets run, `'` goes before that.
 """
 
 import csv
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lcm.captioning.captioner import PART
 from lcm.captioning.description import Captioner, Description
-from lcm.data.files import IMAGE_SUFFIXES, Listing, shorten
+from lcm.data.files import IMAGE_SUFFIXES, Listing, shorten, to_cell
 from lcm.errors import BadImageError, ConfigError, DataError
 
 try:
@@ -36,7 +36,6 @@ FAILURES_SHOWN = 20
 MAX_CELL_CHARS = 1 << 24  # ten thousand tags of a hundred characters fit; csv's own limit is 128 KB
 Failure = tuple[str, object]  # a path, and why it has no description
 _ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first
 
 
 def escape(text: str) -> str:
@@ -157,10 +156,7 @@ def _is_csv(out: Path) -> bool:
 
 def _text(value: str, out: Path) -> str:
     """Return how an image, model or settings lie in a row."""
-    if not _is_csv(out):
-        return value
-    cell = escape(value)
-    return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell
+    return to_cell(escape(value)) if _is_csv(out) else value
 
 
 def _line(record: Mapping[str, Any], out: Path) -> bytes:
@@ -174,7 +170,7 @@ def _line(record: Mapping[str, Any], out: Path) -> bytes:
         "english_captions": " | ".join(record["english_captions"]),
     }
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([_text(texts[name], out) for name in COLUMNS])
+    csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow([_text(texts[name], out) for name in COLUMNS])
     return line.getvalue().encode()
 
 

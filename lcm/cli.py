@@ -306,25 +306,18 @@ def export(folder: Path | None, target: Path) -> int:
 
 
 @contributions.command("import")
-@click.argument("captions_file", type=PATH)
-@click.option("--images", type=PATH, metavar="DIR", help="Folder of the images (default: the file's).")
+@click.argument("captions", type=PATH)
+@click.option("--images", type=PATH, metavar="DIR", help="Folder of the images (default: that of the captions).")
 @click.pass_obj
-def import_(folder: Path | None, captions_file: Path, images: Path | None) -> int:
-    """Add the pairs of a captions file.
+def import_(folder: Path | None, captions: Path, images: Path | None) -> int:
+    """Add the pairs of a captions file, or of a folder: of an export, or of any data set that lcm run reads."""
+    from lcm.contributions.transfer import import_contributions
 
-    That is lines of image TAB caption; or give the folder of an export.
-    """
-    from lcm.contributions.transfer import COLUMNS, import_contributions
-
-    files = [captions_file / name for name in COLUMNS if (captions_file / name).is_file()] or [captions_file]
-    store = _open_store(folder)
-    done = [import_contributions(store, path, images) for path in files]
-    refused = [refusal for one in done for refusal in one.refused]
-    for refusal in refused:
-        _say(f"line {refusal.line}, {refusal.image}: {refusal.reason}")
-    added, known = sum(one.added for one in done), sum(one.known for one in done)
-    _say(f"{added} added, {known} there already, {len(refused)} refused")
-    return 1 if refused else 0
+    done = import_contributions(_open_store(folder), captions, images)
+    for refusal in done.refused:
+        _say(f"row {refusal.row}, {refusal.image}: {refusal.reason}")
+    _say(f"{done.added} added, {done.known} there already, {len(done.refused)} refused")
+    return 1 if done.refused else 0
 
 
 @contributions.command()

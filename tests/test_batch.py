@@ -17,14 +17,17 @@ from lcm.batch import COLUMNS, FAILURES_SHOWN, describe_into_file
 from lcm.captioning import captioner as captioner_module
 from lcm.captioning.captioner import PART, load_captioner
 from lcm.cli import main
+from lcm.data.files import IMAGE_SUFFIXES
 from lcm.errors import BundleError
 from lcm.paths import packaged_file
 from tests.fakes.fake_captioner import KNOWN, FakeCaptioner, FakeScorer
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = sorted(packaged_file("reports/examples").glob("*.jpg"))
+SUFFIXES_NAMED = ", ".join(IMAGE_SUFFIXES)
 SUFFIXES = pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 STRANGE_NAMES = [
+    *("x;=1+1;y.jpg", "x;'=1+1;y.jpg", 'x;"=1.jpg', "x, -1.jpg", "=x.jpg"),
     *("=1+1.jpg", " =x.jpg", "\uff1dx.jpg", "'=x.jpg", 'quo"te.jpg', "com,ma.jpg", "new\nline.jpg", "\r.jpg"),
     *("\x1b[31m.jpg", "back\\n.jpg", "back\\\\.jpg", "\\udcff.jpg", "caf\u00e9.jpg", "cafe\u0301.jpg", "😀.JPG"),
     *("\u2028.jpg", "\u0085.jpg", " .jpg", os.fsdecode(b"\xff\xfe.jpg")),
@@ -97,8 +100,8 @@ def test_both_formats_are_as_they_are_documented(tmp_path, caption):
     lines = out.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "image,caption,confidence,tags,english_captions,model,settings"
     assert lines[2] == (  # its tags are the softmax of 3 * 1 / 255 and 3 * 7 / 255
-        f'{folder}/0001.jpg,"picture 3, in it a “dog”",,grass 0.5176; dog 0.4824,'
-        f'"picture 3, in it a “dog” | \'{folder}/0000.jpg\' 0",fake-1,"samples 1, tagger fake"'
+        f'"{folder}/0001.jpg","picture 3, in it a “dog”","","grass 0.5176; dog 0.4824",'
+        f'"picture 3, in it a “dog” | \'{folder}/0000.jpg\' 0","fake-1","samples 1, tagger fake"'
     )
     assert len(lines) == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "photos"]
@@ -144,7 +147,10 @@ def test_any_file_name_survives(suffix, tmp_path, monkeypatch, fake, caption):
     if suffix == ".jsonl":
         assert images_of(out) == sorted(STRANGE_NAMES)
     else:
-        assert all(not cell.strip().startswith(tuple("=+-@\uff1d")) for cell in images_of(out))
+        for separator in ",;":  # of a spreadsheet, which may be another than the file's
+            with out.open(encoding="utf-8", newline="") as file:
+                cells = {cell.strip(' "') for row in csv.reader(file, delimiter=separator) for cell in row}
+            assert not [cell for cell in cells if cell.startswith(tuple("=+-@\uff1d"))]
         assert "'=1+1.jpg" in images_of(out)
         assert len(set(images_of(out))) == len(STRANGE_NAMES), "an escape can be told from what it stands for"
     fake.asked.clear()
@@ -361,7 +367,7 @@ def test_it_is_said_how_sure_a_caption_is(tmp_path, fake, caption):
         assert caption(folder, "--tagger", "none")[1] == f"{folder}/0000.jpg: picture 3, in it a “dog”{said}\n"
     fake.confidence = 0.1432117
     caption(folder, "--out", tmp_path / "out.csv")
-    assert ",0.1432," in (tmp_path / "out.csv").read_text(encoding="utf-8")
+    assert ',"0.1432",' in (tmp_path / "out.csv").read_text(encoding="utf-8")
     assert json.loads(caption(folder, "--json")[1])["confidence"] == 0.143212
 
 
@@ -378,8 +384,7 @@ def test_a_folder_without_images_is_named_and_stops_no_other(tmp_path, caption):
     assert code == 1
     assert printed.startswith(f"{tmp_path}/good.jpg: picture 4")
     assert complained.splitlines() == [
-        f"lcm: not captioned: {tmp_path}/photos: the folder holds no image, nothing that ends in .jpg, .jpeg, .png, "
-        ".gif, .webp",
+        f"lcm: not captioned: {tmp_path}/photos: the folder holds no image, nothing that ends in {SUFFIXES_NAMED}",
         f"sub-folders left out: 1 ({tmp_path}/photos/sub); add --recursive, or give them by their own paths",
     ]
 
@@ -398,8 +403,8 @@ def test_what_is_left_out_is_counted_and_named_and_the_captions_beside_are_not(o
     assert printed
     assert complained.splitlines()[-1] == (
         "lcm: files left out: 7 (photos/IMG_0.HEIC, photos/IMG_1.HEIC, photos/IMG_2.HEIC, photos/IMG_3.HEIC, "
-        "photos/IMG_4.HEIC and 2 more); names that do not end in .jpg, .jpeg, .png, .gif, .webp: convert them, or give "
-        "images without a suffix by their own paths"
+        f"photos/IMG_4.HEIC and 2 more); names that do not end in {SUFFIXES_NAMED}: convert them, or give images "
+        "without a suffix by their own paths"
     )
 
 

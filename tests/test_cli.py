@@ -264,5 +264,5 @@ def test_an_export_comes_back_by_import_and_refusals_are_named(contributions, tm
     (tmp_path / "captions.tsv").write_text("missing.jpg\ta dog\n")
     code, printed, _ = contributions("import", tmp_path / "captions.tsv")
     assert code == 1
-    assert printed.startswith("line 1, missing.jpg: ")
+    assert printed.startswith("row 1, missing.jpg: ")
     assert printed.endswith("0 added, 0 there already, 1 refused\n")

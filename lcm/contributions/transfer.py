@@ -1,20 +1,25 @@
 """Contributions as a folder of images with a captions file, out of the store and into it.
 
 An export holds `images/`, `captions.tsv` with the columns image and caption, which lcm.data.dataset reads as a data
-set, and `captions_waiting.tsv` with image, language and caption of what cannot train yet; UTF-8, one line a pair.
-A caption that a spreadsheet would run or misread (it begins with = + - @ or a quotation mark) gets an apostrophe in
-front; so does one that has apostrophes before such a character. Taking one away again gives back the caption.
+set, and `captions_waiting.tsv` with image, language and caption of what cannot train yet; UTF-8, one line a pair, cells
+in quotes. What a spreadsheet would run (= + - @ where a cell begins, or after a comma or semicolon in it) gets an
+apostrophe in front; so does one that has apostrophes before such a character. Taking one away again gives back the
+caption.
 """
 
+import csv
 import hashlib
+import html
+import io
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lcm.contributions.store import Contribution, ContributionStore, store_errors
 from lcm.contributions.text import ENGLISH
-from lcm.data.files import read_lines
+from lcm.data.dataset import find_caption_files, find_images, read_caption_files
+from lcm.data.files import find_files, from_cell, read_lines, to_cell
+from lcm.data.formats import FORMATS, CaptionFile
 from lcm.data.images import MAX_BYTES
 from lcm.errors import BadImageError, ConfigError, DataError, StoreDamagedError
 from lcm.paths import write_atomic
@@ -23,7 +28,6 @@ TRAINING, WAITING = "captions.tsv", "captions_waiting.tsv"
 COLUMNS = {TRAINING: ("image", "caption"), WAITING: ("image", "language", "caption")}
 IMAGES = "images"
 _OURS = re.compile(r"\.?[0-9a-f]{64}\.(jpg|png|gif|webp)(\.[0-9a-f]+\.tmp)?")
-_MISREAD = re.compile("'*[=+\\-@\"\t\uff1d\uff0b\uff0d\uff20]")  # the last four are the wide forms of the first
 
 
 @dataclass(frozen=True)
@@ -38,30 +42,20 @@ class Export:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A line that became no contribution."""
+    """A row that became no contribution."""
 
-    line: int  # counted from 1, without empty lines
-    image: str  # as the file names it
+    row: int  # of its captions file, counted from 1, without header
+    image: str  # as the file names it; empty where it cannot be told
     reason: str
 
 
 @dataclass(frozen=True)
 class Import:
-    """What became of the lines of a captions file."""
+    """What became of the rows of captions files."""
 
     added: int
     known: int  # pairs that were there before
     refused: tuple[Refusal, ...]
-
-
-def to_cell(caption: str) -> str:
-    """Return a caption as a cell that no spreadsheet takes for a formula."""
-    return f"'{caption}" if _MISREAD.match(caption) else caption
-
-
-def from_cell(cell: str) -> str:
-    """Return what to_cell was given."""
-    return cell[1:] if cell.startswith("'") and _MISREAD.match(cell) else cell
 
 
 def export_contributions(store: ContributionStore, folder: str | Path) -> Export:
@@ -79,7 +73,7 @@ def export_contributions(store: ContributionStore, folder: str | Path) -> Export
         exported = [one for one in contributions if is_there[one.image_file]]
         rows = {name: [one for one in exported if one.usable == (name == TRAINING)] for name in COLUMNS}
         for name, columns in COLUMNS.items():
-            write_atomic(target / name, "".join(_lines(columns, rows[name])))
+            write_atomic(target / name, _table(columns, rows[name]))
         for path in target.glob(f"{IMAGES}/*/*"):
             if _OURS.fullmatch(path.name) and path.relative_to(target).as_posix() not in is_there:
                 path.unlink()
@@ -116,62 +110,68 @@ def _put_image(store: ContributionStore, contribution: Contribution, target: Pat
     return True
 
 
-def _lines(columns: tuple[str, ...], rows: list[Contribution]) -> Iterator[str]:
-    yield "\t".join(columns) + "\n"
+def _table(columns: tuple[str, ...], rows: list[Contribution]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, csv.excel_tab, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    table.writerow(columns)
     for row in rows:
-        cells = {"image": row.image_file, "language": row.language, "caption": to_cell(row.caption)}
-        yield "\t".join(cells[column] for column in columns) + "\n"
+        is_plain = html.unescape(row.caption) == row.caption  # captions files are read with entities resolved
+        caption = to_cell(row.caption if is_plain else row.caption.replace("&", "&amp;"))
+        cells = {"image": row.image_file, "language": row.language, "caption": caption}
+        table.writerow([cells[column] for column in columns])
+    return text.getvalue()
 
 
-def import_contributions(
-    store: ContributionStore, captions_file: str | Path, folder: str | Path | None = None
-) -> Import:
-    """Add the pairs of a captions file: lines of image TAB caption, or with a header that may name a language, too.
+def import_contributions(store: ContributionStore, captions: str | Path, folder: str | Path | None = None) -> Import:
+    """Add the pairs of a captions file, or of a folder with captions files, in any format that a data set may have.
 
-    Images are looked for in `folder`, else beside the captions file, never outside. What is refused is reported with
-    its reason and stops nothing; a StoreError does, and the same import afterwards adds the rest. Raises DataError for
-    a captions file that cannot be read.
+    Images are looked for in `folder`, else where the captions are, as those of a data set. What is refused is reported
+    with its reason and stops nothing; a StoreError does, and the same import afterwards adds the rest. Raises DataError
+    for captions files that cannot be read.
     """
-    path = Path(captions_file).expanduser()
-    root = Path(folder or path.parent).expanduser().resolve()
-    columns, lines = _read_table(path)
+    path = Path(captions).expanduser().absolute()
+    place = path if path.is_dir() else path.parent
+    root = Path(folder or place).expanduser()
     added, known, refused = 0, 0, []
-    for number, line in lines:
-        cells = line.split("\t")
-        try:
-            if len(cells) != len(columns):
-                raise DataError(f"the line has {len(cells)} columns; it needs {len(columns)}: {', '.join(columns)}")
-            pair = dict(zip(columns, cells, strict=True))
-            image = _read_image(root, pair["image"].strip())
-            caption, language = from_cell(pair["caption"].strip()), pair.get("language", ENGLISH)
-            contribution = store.add(image, caption, language, source="import", file_name=pair["image"].strip())
-        except (BadImageError, DataError) as error:
-            refused.append(Refusal(number, cells[0], str(error)))
-        else:
-            known += contribution.known
-            added += not contribution.known
+    try:
+        files = _caption_files(path)
+        found, _ = find_images(root, find_files(root), read_caption_files(place, files))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); give a captions file, or a folder") from error
+    images = {name: path for path, names in found.items() for name in names}
+    for file in files:
+        relative = PurePosixPath(file.path.relative_to(place).as_posix())
+        for number, row in enumerate(file.read(), 1):
+            try:
+                if not row:
+                    raise DataError(f"the row cannot be read; the file is {FORMATS[file.format].description}")
+                image = _read_image(images.get(FORMATS[file.format].image_id(relative, row.name)))
+                language = row.language or ENGLISH
+                contribution = store.add(image, from_cell(row.caption), language, source="import", file_name=row.name)
+            except (BadImageError, DataError) as error:
+                refused.append(Refusal(number, row.name if row else "", str(error)))
+            else:
+                known += contribution.known
+                added += not contribution.known
     return Import(added, known, tuple(refused))
 
 
-def _read_table(path: Path) -> tuple[tuple[str, ...], list[tuple[int, str]]]:
-    """Return a captions file's columns and its other lines, each with its number."""
-    try:
-        lines = list(enumerate(read_lines(path), 1))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); give lines of image TAB caption") from error
-    first = tuple(cell.strip().lower() for cell in lines[0][1].split("\t")) if lines else ()
-    is_header = {*COLUMNS[TRAINING]} <= {*first} <= {*COLUMNS[WAITING]}
-    return (first, lines[1:]) if is_header else (COLUMNS[TRAINING], lines)
+def _caption_files(path: Path) -> list[CaptionFile]:
+    if not path.is_dir():
+        return [CaptionFile(path)]
+    exported = [path / name for name in COLUMNS if (path / name).is_file()]
+    if exported:  # one of them may hold its header alone
+        return [CaptionFile(file) for file in exported if len(read_lines(file)) > 1]
+    return find_caption_files(path, find_files(path), "")
 
 
-def _read_image(root: Path, name: str) -> bytes:
-    """Return the bytes of an image inside a folder; the messages name no folder of ours."""
+def _read_image(path: Path | None) -> bytes:
+    """Return the bytes of an image; the messages name no folder of ours."""
+    if path is None:
+        raise DataError("there is no such image in the folder")
     try:
-        path = (root / name).resolve()
-        if not (path.is_relative_to(root) and path.is_file()):
-            raise DataError("there is no such image in the folder")
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"the file has over {MAX_BYTES:,} bytes, the most accepted; make it smaller")
         return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: the name holds a NUL
-        raise DataError("the image cannot be read; check its name and its permissions") from error
+    except OSError as error:
+        raise DataError("the image cannot be read; check its permissions") from error

@@ -23,13 +23,13 @@ from lcm.captioning.bundle import Bundle
 from lcm.captioning.captioner import find_bundle
 from lcm.dashboard.client import MAX_PHOTO, Answer, ServiceClient
 from lcm.dashboard.widgets import SENT_ON_LEAVING, answer_card, fill, image, message_for, note
+from lcm.data.files import is_image_name
 from lcm.data.images import open_image, read_image
 from lcm.errors import DataError
 from lcm.evaluation.gallery import attention_of, looked_at, thumbnail
 from lcm.features.encoders import Encoder
 from lcm.registry import short_digest
 
-IMAGES = ("*.jpg", "*.jpeg", "*.png", "*.webp", "*.gif")
 CORRECT = "<h2>Is the caption wrong?</h2><p>What you send is kept, and is the answer from now on.</p>"
 MAP_SIDE = 240  # pixels of the longer side of an attention map
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
@@ -94,7 +94,7 @@ class PhotoDrop(anywidget.AnyWidget):
     def __init__(self, on_photo: Callable[[str, bytes], None], examples: Path):
         """Take what is called with a photo, and the folder of the example photos, which need not be there."""
         self._on_photo = on_photo
-        paths = sorted(path for pattern in IMAGES for path in examples.glob(pattern))
+        paths = sorted(path for path in examples.glob("*") if is_image_name(path.name))
         self._examples = [(path.name, path.read_bytes()) for path in paths]  # now: a file may go later
         shown = [{"name": Path(name).stem, "picture": thumbnail(photo)} for name, photo in self._examples]
         super().__init__(examples=shown)

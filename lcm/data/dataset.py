@@ -3,13 +3,14 @@
 What does not fit is counted in the report, never dropped in silence.
 """
 
+import hashlib
 import json
 import os
 import re
 import sys
-import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Self
@@ -18,6 +19,7 @@ from lcm.config import BASE, SAMPLE
 from lcm.data import formats, splits
 from lcm.data.files import IMAGE_SUFFIXES, find_files, shorten, with_suffix
 from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile, TextBeside
+from lcm.data.names import Meaning, Names
 from lcm.data.remote import fetch, without_login
 from lcm.data.sample import generate
 from lcm.errors import ConfigError, DataError
@@ -28,19 +30,21 @@ METADATA_NAME = re.compile(r"metadata\.(csv|jsonl|parquet)", re.IGNORECASE)
 # Files of known data sets, the preferred first; any other name is found by its content.
 KNOWN_NAMES = (
     *(r"captions\.txt", r"flickr8k\.token\.txt", r"results\.csv", r"results_20130124\.token", r"captions\.tsv"),
-    *(r"dataset_.*\.json", COCO_NAME.pattern, METADATA_NAME.pattern),
+    *(splits.KARPATHY_NAME.pattern, COCO_NAME.pattern, METADATA_NAME.pattern),
 )
+OWN_NAME = "custom_captions.txt"  # one's own pairs, beside the captions file of a data set and read with it
 
 
 @dataclass
 class Labels:
-    """What the captions files of a data set say, all of them together; each dictionary is by image_id."""
+    """What the captions files of a data set say, all of them together; each dictionary is by the image's name."""
 
     captions: dict[str, list[str]] = field(default_factory=dict)  # an image may have none but empty ones
     places: dict[str, str] = field(default_factory=dict)  # the path in the data set that the name means first
     are_paths: bool = False  # a file of an image's name elsewhere is another image's
     splits: dict[str, str] = field(default_factory=dict)  # where the files say so
     rows: list[formats.Row | None] = field(default_factory=list)
+    own: set[str] = field(default_factory=set)  # names in OWN_NAME, which official lists do not know
 
 
 def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> Labels:
@@ -54,16 +58,19 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> La
         relative = PurePosixPath(caption_file.path.relative_to(folder).as_posix())
         rows = caption_file.read()
         known = FORMATS[caption_file.format]
-        is_one_of_a_set = COCO_NAME.fullmatch(relative.name) or METADATA_NAME.fullmatch(relative.name)
-        split_of_file = splits.named_in_path(relative) if is_one_of_a_set else ""
+        is_metadata = METADATA_NAME.fullmatch(relative.name)
+        split_of_file = splits.named_in_path(relative) if is_metadata or COCO_NAME.fullmatch(relative.name) else ""
         labels.rows += rows
+        if relative.name.lower() == OWN_NAME:
+            labels.own |= {known.image_id(relative, row.name) for row in filter(None, rows)}
         labels.are_paths = known.image_id is formats.beside
         for row in filter(None, rows):
-            image_id = known.image_id(relative, row.name)
-            labels.places.setdefault(image_id, formats.beside(relative, row.name))
-            labels.captions.setdefault(image_id, []).extend(filter(None, [row.caption]))
-            if split := row.split or split_of_file:
-                splits.put(labels.splits, image_id, split, "the captions files put")
+            name, place = known.image_id(relative, row.name), formats.beside(relative, row.name)
+            labels.places.setdefault(name, place)
+            labels.captions.setdefault(name, []).extend(filter(None, [row.caption]))
+            of_folder = splits.named_in_path(PurePosixPath(place).parent) if is_metadata else ""
+            if split := row.split or of_folder or split_of_file:
+                splits.put(labels.splits, name, split, "the captions files put")
     if len(set(labels.splits.values())) < 2:
         labels.splits.clear()
     return labels
@@ -81,12 +88,13 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
             raise DataError(f"{folder} has no captions file {captions_file!r}; name one inside the folder")
         return [CaptionFile(path)]
     texts = [CaptionFile(path) for path in with_suffix(files, CAPTION_SUFFIXES)]
+    own = [text for text in texts if text.path.name.lower() == OWN_NAME and text.format]
     known = [
         [text for text in texts if re.fullmatch(pattern, text.path.name, re.IGNORECASE)] for pattern in KNOWN_NAMES
     ]
-    for candidates in [*known, texts]:
+    for candidates in [*known, [text for text in texts if text not in own], own]:
         if any(text.format for text in candidates):
-            return _one_data_set(folder, candidates)
+            return _one_data_set(folder, candidates) + [text for text in own if text not in candidates]
     image_of = {path.with_suffix(""): path for path in with_suffix(files, IMAGE_SUFFIXES)}
     if beside := [path for path in with_suffix(files, (".txt",)) if path.with_suffix("") in image_of]:
         return [TextBeside(path, image_of[path.with_suffix("")]) for path in beside]
@@ -120,56 +128,62 @@ def _one_data_set(folder: Path, candidates: list[CaptionFile]) -> list[CaptionFi
     return candidates
 
 
-def find_images(folder: Path, files: Sequence[Path], labels: Labels) -> tuple[dict[str, Path], dict[str, tuple]]:
-    """Return image_id -> file, in the order of the captions files, and what does not fit, by its name in ReadReport.
+def find_images(folder: Path, files: Sequence[Path], labels: Labels) -> tuple[dict[Path, list[str]], dict[str, tuple]]:
+    """Return file -> the names that mean it, in the order of the captions files, and what does not fit, as ReadReport.
 
-    A name means the file at its place, else one whose path ends with it. Where there is none, its last part is enough,
-    for folders are often moved, or that in any case and with another suffix or none, for people type names; only a file
-    in a folder of another split is another image. A file that several names mean by their last parts alone is left out.
+    A name means the file at its place, else one that Names finds; only one in a folder of another split is another
+    image. A file that several names mean, but none of them exactly, is left out.
     """
     images = with_suffix(files, IMAGE_SUFFIXES)
-    endings: dict[str, list[Path]] = defaultdict(list)  # of a/b.jpg: "b.jpg", "a/b.jpg" and, the whole, "/a/b.jpg"
-    typed: dict[str, list[Path]] = defaultdict(list)  # of a/B.JPG: "b"
-    for path in images:
-        whole = "/" + _composed(path.relative_to(folder))
-        starts = [at for at, character in enumerate(whole) if character == "/"]
-        for ending in (whole, *(whole[at + 1 :] for at in starts)):
-            endings[ending].append(path)
-        typed[splits.bare_name(whole).casefold()].append(path)
-    found: dict[str, list[Path]] = {}
+    names = Names(folder, images)
+    fitting: dict[tuple[int, str], list[Path]] = {}  # what is left of the choices, which many names share, by split
+    found: dict[str, Meaning] = {}
     for name, place in labels.places.items():
-        found[name] = endings.get("/" + _composed(place), [])[:1]
-        if not found[name] and not labels.are_paths:
-            found[name] = endings.get(_composed(PurePath(name))) or [
-                path
-                for path in endings.get(_composed(PurePath(name).name))
-                or typed.get(splits.bare_name(name).casefold(), [])
-                if not _in_other_split(path.relative_to(folder), PurePath(name))
-            ]
-    claims = Counter(choices[0] for choices in found.values() if choices)
-    paths = {
-        name: choices[0]
-        for name, choices in found.items()
-        if choices and (claims[choices[0]] == 1 or choices[0] in endings[_composed(PurePath(name))])
-    }
-    ambiguous = tuple(name for name in paths if len(found[name]) > 1)
-    used = {*paths.values(), *(path for name in ambiguous for path in found[name])}
-    return paths, {
-        "missing_images": tuple(name for name in found if name not in paths),
+        meaning = Meaning()
+        if path := names.at(place):
+            meaning = Meaning([path], is_exact=True)
+        elif not labels.are_paths:
+            meaning = names.find(name)
+        if not meaning.is_exact and (split := _split_of_folder(PurePath(name))):
+            key = id(meaning.files), split
+            if key not in fitting:
+                others = ((path, _split_of_folder(path.relative_to(folder))) for path in meaning.files)
+                fitting[key] = [path for path, its in others if its in ("", split)]
+            meaning = meaning._replace(files=fitting[key])
+        found[name] = meaning
+    named: dict[Path, list[str]] = defaultdict(list)
+    for name, meaning in found.items():
+        if meaning.files:
+            named[meaning.files[0]].append(name)
+    for path, its in named.items():
+        if len(its) > 1:
+            named[path] = [name for name in its if found[name].is_exact and len(found[name].files) == 1]
+    named = {path: its for path, its in named.items() if its}
+    kept = {name for its in named.values() for name in its}
+    ambiguous = tuple(name for name in found if name in kept and len(found[name].files) > 1)
+    choices = {id(found[name].files): found[name].files for name in ambiguous}.values()
+    used = named.keys() | {path for files in choices for path in files}
+    return named, {
+        "missing_images": tuple(name for name in found if name not in kept),
         "images_without_captions": tuple(str(path.relative_to(folder)) for path in images if path not in used),
         "ambiguous_images": ambiguous,
+        "other_names": tuple(name for its in named.values() for name in its[1:]),
     }
 
 
-def _in_other_split(path: PurePath, name: PurePath) -> bool:
-    """Whether the folders of a file and of a name say two splits, as in val/1.jpg and train/1.jpg."""
-    found, wanted = splits.named_in_path(path.parent), splits.named_in_path(name.parent)
-    return bool(found and wanted) and found != wanted
+def _split_of_folder(path: PurePath) -> str:
+    """Return the split that the folders of a path say, as in val/1.jpg, or ""."""
+    return splits.named_in_path(path.parent)
 
 
-def _composed(path: PurePath | str) -> str:
-    """Return a path in NFC and with "/": macOS writes the é of a file name as two characters."""
-    return unicodedata.normalize("NFC", path if isinstance(path, str) else path.as_posix())
+def _content(image: tuple[str, Path]) -> str:
+    """Return the sha256 of a picture's bytes; where there are none, its name stands for them."""
+    image_id, path = image
+    try:
+        data = path.read_bytes()
+    except OSError:
+        data = b""
+    return hashlib.sha256(data or image_id.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 CONTRIBUTED = re.compile("contributions/[0-9a-f]{64}")  # image_ids; a base data set may have a folder of that name
@@ -205,6 +219,9 @@ class ReadReport:
     images_without_captions: tuple[str, ...] = ()  # image files that no caption names
     ambiguous_images: tuple[str, ...] = ()  # names that fit several image files; the shortest path was taken
     images_in_no_split: tuple[str, ...] = ()  # the official lists do not name them
+    other_names: tuple[str, ...] = ()  # further names of an image, the captions of which it has
+    copies: tuple[str, ...] = ()  # images with the picture of another one, the split of which they have
+    moved_copies: tuple[str, ...] = ()  # copies and originals that had another split
 
     def as_metrics(self) -> dict[str, int | str]:
         """Return the counts under the keys that metrics.json uses."""
@@ -281,14 +298,32 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
     labels = read_caption_files(folder, caption_files)
     names = shorten([text.path.relative_to(folder).as_posix() for text in caption_files])
     found, left_out = find_images(folder, files, labels)
-    paths = {image_id: path for image_id, path in found.items() if labels.captions[image_id]}
+    captions = {its[0]: tuple(text for name in its for text in labels.captions[name]) for its in found.values()}
+    paths = {its[0]: path for path, its in found.items() if captions[its[0]]}
     if len(paths) < 2:
         raise DataError(
             f"{folder} holds {len(paths)} image{'s' * (len(paths) != 1)} with captions, and training needs two at "
             f"least; {names} names {len(labels.captions)}, of which {len(left_out['missing_images'])} have no image "
             "file"
         )
-    split_of, rule = splits.assign(list(paths), labels.splits, splits.read_lists(files))
+    moved = splits.keep_together(labels.splits, found.values())
+    of_folders = {image_id: _split_of_folder(path.relative_to(folder)) for image_id, path in paths.items()}
+    sources = {
+        "as the captions files say": labels.splits,
+        "official lists": {} if labels.splits else splits.find_listed(splits.read_lists(files), folder, paths),
+        "by folder": of_folders if len({*of_folders.values()}) > 1 and all(of_folders.values()) else {},
+    }
+    with ThreadPoolExecutor() as pool:
+        contents = dict(zip(paths, pool.map(_content, paths.items()), strict=True))
+    split_of, rule = splits.assign(contents, sources)
+    own = {name: splits.hash_split(contents[name]) for name in paths if name in labels.own and not split_of[name]}
+    split_of |= own
+    rule += f", and by hash for {len(own)} of {OWN_NAME}" * bool(own)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for image_id, content in contents.items():
+        groups[content].append(image_id)
+    moved += splits.keep_together(split_of, groups.values())
+    splits.check_train(split_of, rule)
     if "dev" not in split_of.values():
         rule += (
             f"; of the {len(paths)} images none is held out as dev, so nothing can say how good a model is on them: "
@@ -305,8 +340,10 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
         empty_captions=sum(not row.caption for row in labels.rows if row),
         **left_out,
         images_in_no_split=tuple(image_id for image_id in paths if not split_of[image_id]),
+        copies=tuple(image_id for group in groups.values() for image_id in group[1:]),
+        moved_copies=moved,
     )
-    images = [LabelledImage(name, path, split_of[name], tuple(labels.captions[name])) for name, path in paths.items()]
+    images = [LabelledImage(name, path, split_of[name], captions[name]) for name, path in paths.items()]
     return Dataset(tuple(images), report)
 
 

@@ -2,11 +2,13 @@
 
 import codecs
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")
+# What cameras, Windows, browsers and Pillow call JPEG and PNG; an MPO's first picture is an ordinary JPEG.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".gif", ".webp")
 NAMES_SHOWN = 5  # of a list of file names in a message
 
 
@@ -46,6 +48,21 @@ def split_lines(text: str) -> list[str]:
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file that are not blank."""
     return split_lines(read_text(path))
+
+
+# Where a spreadsheet may begin a cell, it runs what begins like this; the last four are the wide forms of the first.
+# Apostrophes before it count, so that one more can be told from them.
+_CELL, _FORMULA = '(?:^|[,;])[\\s"]*', "(?='*[=+@\uff1d\uff0b\uff0d\uff20-])"
+
+
+def to_cell(text: str) -> str:
+    """Return a text with an apostrophe before what a spreadsheet would run, even one that parts cells at "," or ";"."""
+    return re.sub(f"({_CELL}){_FORMULA}", r"\1'", text)
+
+
+def from_cell(cell: str) -> str:
+    """Return what to_cell was given."""
+    return re.sub(f"({_CELL})'{_FORMULA}", r"\1", cell)
 
 
 def shorten(names: Sequence[str]) -> str:

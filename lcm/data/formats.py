@@ -11,10 +11,11 @@ dataset_flickr8k.json, dataset_flickr30k.json.
 """
 
 import csv
+import html
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,10 +27,12 @@ from lcm.errors import DataError
 
 PARQUET = ".parquet"  # what a data set may have, and lcm refuses
 LINES_TO_DETECT = 20  # a format of lines is recognised by the first ones of a file
-MAX_RECORD_LINES = 20  # of a caption in quotes that goes over several lines; a quote left open costs no more
+MAX_RECORD_LINES = 100  # of a caption in quotes that goes over several lines; a quote left open costs no more
 NAME_COLUMN = "file_name"  # of an image folder
-NAME_COLUMNS = ("image", "filename", "file")  # of any other table
-TEXT_COLUMNS = ("text", "caption")  # the documentation's, and what many sets have; the first that is there
+NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name", "image_path", "path", "photo")
+TEXT_COLUMNS = ("text", "caption", "comment")  # of these and of those names the first that is there
+TSV_COLUMNS = ("image", "caption")  # of lines without a header
+LANGUAGE_COLUMN = "language"  # of the captions that contributions export
 COCO_NAME = re.compile(r"captions_(?P<images>(train|val|dev|test)[^/]*)\.json", re.IGNORECASE)
 KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: what remains of val
 
@@ -38,10 +41,11 @@ KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "
 class Row:
     """One caption of a captions file that could be read."""
 
-    name: str  # the image's name as written
-    caption: str  # as written, blanks at its ends removed; may be empty
+    name: str  # the image's name as written, with "/" where Windows has a backslash
+    caption: str  # as written, entities of HTML resolved, blanks at its ends removed; may be empty
     repaired: bool = False  # a separator or quotes were missing, and it was clear where
     split: str = ""  # train, dev or test, where the file says so
+    language: str = ""  # a code, where the file says so
 
 
 Rows = list[Row | None]  # None: there was a caption, and it cannot be read
@@ -61,8 +65,9 @@ class CaptionFile:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The lines that are not blank."""
-        return split_lines(self.text)
+        """The lines that are not blank, without the first one of some CSV, which tells Excel the separator."""
+        lines = split_lines(self.text)
+        return lines[1:] if lines and re.fullmatch(r"\W*sep=.\W*", lines[0], re.IGNORECASE) else lines
 
     @cached_property
     def format(self) -> str | None:
@@ -110,7 +115,7 @@ class TextBeside(CaptionFile):
 
     def read(self) -> Rows:
         """Return a row for each line, or an empty one."""
-        return [Row(_plain(self._image.name), line.strip()) for line in self.lines or [""]]
+        return [Row(_plain(self._image.name), _caption(line)) for line in self.lines or [""]]
 
 
 # One caption a line: Flickr8k's and Flickr30k's token files, Kaggle's Flickr30k, plain tables
@@ -126,13 +131,7 @@ def _read_token(lines: Sequence[str]) -> Rows:
 
 def _read_tsv(lines: Sequence[str]) -> Rows:
     """Read `name TAB caption`."""
-    return [_named(*line.split("\t", 1)) for line in _without_tsv_header(lines)]
-
-
-def _without_tsv_header(lines: Sequence[str]) -> Sequence[str]:
-    first = _columns(lines[0], "\t")
-    has_header = len(first) == 2 and first[1] in TEXT_COLUMNS and not is_image_name(first[0])
-    return lines[1:] if has_header else lines
+    return _read_records(lines, TSV_COLUMNS, "\t")
 
 
 def _read_pipes(lines: Sequence[str]) -> Rows:
@@ -148,14 +147,22 @@ def _read_pipes(lines: Sequence[str]) -> Rows:
     return rows
 
 
-def _named(name: str, caption: str | None = None, repaired: bool = False) -> Row | None:
+def _named(name: str, caption: str | None = None, repaired: bool = False, language: str = "") -> Row | None:
     """Return the row of a name and a caption; None where one of them is missing."""
-    name = name.strip().replace("\\", "/")
-    return Row(name, caption.strip(), repaired) if name and caption is not None else None
+    name = _name(name)
+    return Row(name, _caption(caption), repaired, language=language) if name and caption is not None else None
+
+
+def _name(text: str) -> str:
+    return _plain(text).replace("\\", "/")
+
+
+def _caption(text: str) -> str:
+    return _plain(html.unescape(text))
 
 
 def _columns(line: str, separator: str) -> list[str]:
-    return [column.strip().strip('"').lower() for column in line.split(separator)]
+    return [field.strip(' \t"').lower() for field in _split(line, separator)]
 
 
 def _is_token(lines: Sequence[str]) -> bool:
@@ -163,8 +170,8 @@ def _is_token(lines: Sequence[str]) -> bool:
 
 
 def _is_tsv(lines: Sequence[str]) -> bool:
-    columns = [line.split("\t") for line in _without_tsv_header(lines)]
-    return _most(len(one) == 2 and is_image_name(one[0].strip()) for one in columns)
+    records = _records(lines, TSV_COLUMNS, "\t")
+    return _most(len(fields) == 2 and is_image_name(fields[0].strip()) for fields, _ in records)
 
 
 def _most(fits: Iterable[object]) -> bool:
@@ -173,7 +180,7 @@ def _most(fits: Iterable[object]) -> bool:
     return 2 * sum(fits) > len(fits)
 
 
-# CSV: Kaggle's Flickr8k, people's own, and metadata.csv of an image folder
+# CSV: Kaggle's Flickr8k and Flickr30k, people's own, and metadata.csv of an image folder; RFC 4180
 
 
 def _has_both(columns: Iterable[str], names: Sequence[str] = (NAME_COLUMN,)) -> bool:
@@ -181,43 +188,78 @@ def _has_both(columns: Iterable[str], names: Sequence[str] = (NAME_COLUMN,)) -> 
 
 
 def _csv_header(line: str) -> tuple[list[str], str]:
-    """Return the columns, and what separates them: spreadsheets write a semicolon where a comma is decimal."""
-    separator = max(",;", key=line.count)
-    return _columns(line, separator), separator
+    """Return the columns, and what separates them; spreadsheets write a semicolon where a comma is decimal."""
+    for separator in (", ", ",", "; ", ";", "\t"):
+        columns = _columns(line, separator)
+        if line.count(separator) == line.count(separator[0]) and _has_both(columns, NAME_COLUMNS):
+            return columns, separator
+    return [], ""
 
 
 def _read_csv(lines: Sequence[str]) -> Rows:
     """Return a row for each record; other columns are left out."""
-    header, separator = _csv_header(lines[0])
-    name_at = next(header.index(column) for column in (NAME_COLUMN, *NAME_COLUMNS) if column in header)
-    text_at = next(header.index(column) for column in TEXT_COLUMNS if column in header)
+    return _read_records(lines[1:], *_csv_header(lines[0]))
+
+
+def _read_records(lines: Sequence[str], header: Sequence[str], separator: str) -> Rows:
+    name_at, text_at = _places(header)
+    language_at = header.index(LANGUAGE_COLUMN) if LANGUAGE_COLUMN in header else len(header)
     rows: Rows = []
-    for record in _records(lines[1:], separator):
-        if len(record) <= max(name_at, text_at):
+    for fields, repaired in _records(lines, header, separator):
+        if len(fields) <= max(name_at, text_at):
             rows.append(None)
-        elif len(record) <= len(header):
-            rows.append(_named(record[name_at], record[text_at]))
+        elif len(fields) <= len(header):
+            language = "".join(fields[language_at : language_at + 1]).strip()
+            rows.append(_named(fields[name_at], fields[text_at], repaired, language))
         else:  # separators without quotes are the caption's where its column is the last
-            is_last = text_at == len(header) - 1
-            rows.append(_named(record[name_at], separator.join(record[text_at:]) if is_last else None, repaired=True))
+            caption = separator.join(fields[text_at:]) if text_at == len(header) - 1 else None
+            rows.append(_named(fields[name_at], caption, repaired=True))
     return rows
 
 
-def _records(lines: Sequence[str], separator: str) -> Iterable[list[str]]:
-    """Yield the fields of each record; one may go over several lines inside quotes, if they are closed again."""
+def _places(header: Sequence[str]) -> tuple[int, int]:
+    """Return which columns hold the name and the caption."""
+    name, text = (next(filter(header.__contains__, known)) for known in (NAME_COLUMNS, TEXT_COLUMNS))
+    return header.index(name), header.index(text)
+
+
+def _records(lines: Sequence[str], header: Sequence[str], separator: str) -> Iterator[tuple[list[str], bool]]:
+    """Yield the fields of each record, and whether its quotes had to be repaired.
+
+    A record may go over several lines inside quotes, if they are closed before a line that is a record without any.
+    """
+    name_at, text_at = _places(header)
+
+    def from_line(at: int) -> Iterator[str]:
+        yield lines[at]
+        for line in lines[at + 1 : at + MAX_RECORD_LINES]:
+            fields = line.split(separator) if '"' not in line else []
+            if len(fields) > max(name_at, text_at) and is_image_name(fields[name_at].strip(' "')):
+                return
+            yield "\n" + line
+
     at = 0
     while at < len(lines):
-        fields, used = [], 1
-        if lines[at].count('"') % 2:
-            quoted = (line + "\n" for line in lines[at : at + MAX_RECORD_LINES])
-            reader = csv.reader(quoted, strict=True, delimiter=separator)
-            with suppress(csv.Error):
-                fields, used = next(reader), reader.line_num
-        if not fields:
-            with suppress(csv.Error):  # such as a field of over 131,072 characters
-                fields = next(csv.reader([lines[at]], delimiter=separator))
-        yield fields
+        reader = _reader(from_line(at), separator, strict=True)
+        try:
+            fields, repaired, used = next(reader), False, reader.line_num
+        except csv.Error:  # between tabs, quotes are often a caption's own
+            fields, repaired, used = _split(lines[at], separator), separator != "\t", 1
+        yield fields, repaired
         at += used
+
+
+def _split(line: str, separator: str) -> list[str]:
+    """Return the fields of a line whose quotes may be wrong; none of one that cannot be parted."""
+    if separator == "\t":
+        return line.split(separator)
+    with suppress(csv.Error):  # such as a field of over 131,072 characters
+        return next(_reader([line], separator))
+    return []
+
+
+def _reader(lines: Iterable[str], separator: str, strict: bool = False) -> Any:
+    return csv.reader(lines, delimiter=separator[0], skipinitialspace=separator.endswith(" "), strict=strict)
 
 
 # JSON: metadata.jsonl of an image folder, COCO, Karpathy
@@ -247,16 +289,20 @@ def _holds(*keys: str) -> Callable[[str], bool]:
 
 def _read_coco(document: dict[str, Any]) -> Rows:
     """Return a row for each annotation; None for one without text, or whose image_id no image has."""
-    names: dict[int | str, Any] = {}
+    names: dict[str, Any] = {}
     for image in _objects(document, "images"):
-        if isinstance(image.get("id"), int | str):
-            names.setdefault(image["id"], image.get("file_name"))
+        names.setdefault(_id(image.get("id")), image.get("file_name"))
+    names.pop("", None)
     rows: Rows = []
     for annotation in _objects(document, "annotations"):
-        number, caption = annotation.get("image_id"), annotation.get("caption", 0)
-        name = names.get(number) if isinstance(number, int | str) else None
+        name, caption = names.get(_id(annotation.get("image_id"))), annotation.get("caption", 0)
         rows += _rows_of(name, caption) if not isinstance(caption, list) else [None]
     return rows
+
+
+def _id(value: Any) -> str:
+    """Return one text for 7, 7.0, "7" and "7.0", for tables turn numbers into others; empty for what is no id."""
+    return str(value).strip().removesuffix(".0") if isinstance(value, int | float | str) else ""
 
 
 def _read_karpathy(document: dict[str, Any]) -> Rows:
@@ -284,11 +330,11 @@ def _rows_of(name: Any, value: Any, split: str = "") -> Rows:
 
     None where there is no name or no text: a number or an object is no caption.
     """
-    name = _plain(name) if isinstance(name, str) else ""
+    name = _name(name) if isinstance(name, str) else ""
     rows: Rows = []
     for text in (value or [None]) if isinstance(value, list) else [value]:
         usable = name and (text is None or isinstance(text, str))
-        rows.append(Row(name, _plain(text or ""), split=split) if usable else None)
+        rows.append(Row(name, _caption(text or ""), split=split) if usable else None)
     return rows
 
 
@@ -302,7 +348,7 @@ def _plain(text: str) -> str:
 
 def beside(captions_file: PurePosixPath, name: str) -> str:
     """Return an image's path from the data set's folder: train/1.jpg and test/1.jpg are two images."""
-    return posixpath.normpath(posixpath.join(captions_file.parent.as_posix(), name.replace("\\", "/")))
+    return posixpath.normpath(posixpath.join(captions_file.parent.as_posix(), name))
 
 
 def _in_coco_folder(captions_file: PurePosixPath, name: str) -> str:
@@ -310,7 +356,7 @@ def _in_coco_folder(captions_file: PurePosixPath, name: str) -> str:
 
     A name that has a folder already, or is in a file with no such name, stays as it is.
     """
-    images, name = COCO_NAME.fullmatch(captions_file.name), name.replace("\\", "/")
+    images = COCO_NAME.fullmatch(captions_file.name)
     return f"{images['images']}/{name}" if images and "/" not in name else name
 
 
@@ -325,10 +371,16 @@ class Format:
 
 
 TABLES: dict[str, Format] = {
+    "imagefolder_csv": Format(
+        "CSV with file_name and text or caption (Hugging Face image folder, metadata.csv; rewrite Parquet as that)",
+        lambda lines: NAME_COLUMN in _csv_header(lines[0])[0],
+        _read_csv,
+        beside,
+    ),
     "csv": Format(
-        "CSV, by comma or semicolon, with image (or filename, file) and caption (or text) in its header (Kaggle's "
-        "Flickr8k, captions.txt)",
-        lambda lines: _has_both(_csv_header(lines[0])[0], NAME_COLUMNS),
+        f"CSV (comma, semicolon or tab) with image (or {', '.join(NAME_COLUMNS[2:])}) and caption (or text, comment) "
+        "in its header (Kaggle's Flickr8k and Flickr30k, captions.txt)",
+        lambda lines: bool(_csv_header(lines[0])[0]),
         _read_csv,
     ),
     "flickr30k_pipes": Format(
@@ -339,13 +391,7 @@ TABLES: dict[str, Format] = {
     "token": Format(
         "lines of name#number TAB caption (Flickr8k.token.txt, results_20130124.token)", _is_token, _read_token
     ),
-    "tsv": Format("lines of image TAB caption, with or without the header image TAB caption", _is_tsv, _read_tsv),
-    "imagefolder_csv": Format(
-        "CSV with file_name and text or caption (Hugging Face image folder, metadata.csv; rewrite Parquet as that)",
-        lambda lines: _has_both(_csv_header(lines[0])[0]),
-        _read_csv,
-        beside,
-    ),
+    "tsv": Format("lines of image TAB caption", _is_tsv, _read_tsv),
     "imagefolder_jsonl": Format(
         "lines of JSON with file_name and text or caption (Hugging Face image folder, metadata.jsonl)",
         lambda lines: _most(_has_both(_object(line)) for line in lines),

@@ -1,21 +1,27 @@
 """Contributions out of the store and back, as a folder of images with a captions file. Rows F06, F13, H16 and H17."""
 
 import csv
+import html
+import itertools
+import json
 import os
+import re
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from lcm.contributions.store import ContributionStore
-from lcm.contributions.transfer import export_contributions, from_cell, import_contributions, to_cell
+from lcm.contributions.transfer import export_contributions, import_contributions
 from lcm.data.dataset import read_dataset
+from lcm.data.files import from_cell, to_cell
 from lcm.data.text import standardise
 from lcm.errors import ConfigError, DataError
 from tests.fakes.contributed import files_of, picture, sha256
 
 NAUGHTY = [
     *("=1+1", "+1", "-1 dog", "@SUM(1)", "'=1", "''@x", "＝1", "'s dog", "'' dog", "\t=1", "\x00=1"),
+    *("a;=1", "a, +1", 'a ;"@b"', "a &amp; b", "R&D", "&lt", "&amp;amp;"),
     *('"quoted', '" dog', '"a" dog', "a\tb", "a\nb", "a\u2028b\x85c\rd", "一只狗", "می‌خواهم", "👩🏽‍❤️‍👨"),
     *("'); DROP TABLE x;--", "<b>a</b>", "::set-output a", "image\tcaption"),
 ]
@@ -39,10 +45,13 @@ def pairs(store: ContributionStore) -> set[tuple[bytes, str, str]]:
 
 
 def test_f13_no_cell_begins_like_a_formula_and_reading_it_gives_back_the_caption():
-    for caption in ("=1", "+1", "-1", "@x", '"x', "'=1", "''\"x", "＝1", "＋1", "－1", "＠x"):
+    for caption in ("=1", "+1", "-1", "@x", "'=1", "''=x", "＝1", "＋1", "－1", "＠x"):
         assert to_cell(caption) == f"'{caption}"
-    parts = ["'", "=", '"', "a", "＠", " "]
-    captions = [a + b + c + d for a in ["", *parts] for b in ["", *parts] for c in ["", *parts] for d in parts]
+        for before in ("a;", "a,", "a; ", ',"', "a;b,\n"):
+            assert to_cell(before + caption) == f"{before}'{caption}"
+    assert [to_cell(plain) for plain in ("'s dog", "a-b=c", "a; b", "")] == ["'s dog", "a-b=c", "a; b", ""]
+    parts = ["", "'", "=", '"', "a", "＠", " ", ";", ","]
+    captions = ["".join(each) for each in itertools.product(parts, repeat=5)]
     assert [from_cell(to_cell(caption)) for caption in captions] == captions
 
 
@@ -71,11 +80,12 @@ def test_f06_f13_each_pair_is_one_line_of_as_many_columns_as_the_header(store, t
         text = (tmp_path / "export" / name).read_bytes().decode()
         lines = text.split("\n")[1:-1]
         assert len(lines) == len(text.splitlines()) - 1
-        for dialect in (csv.excel_tab, None):  # what spreadsheets do with quotation marks, and what lcm does
-            rows = list(csv.reader(lines, dialect)) if dialect else [line.split("\t") for line in lines]
-            assert len(rows) == len(lines)
-            assert {len(row) for row in rows} == {width}
-            found |= {(from_cell(row[-1]), name) for row in rows}
+        rows = list(csv.reader(lines, csv.excel_tab))
+        assert len(rows) == len(lines)
+        assert {len(row) for row in rows} == {width}
+        found |= {(html.unescape(from_cell(row[-1])), name) for row in rows}
+        pieces = [piece for line in lines for piece in re.split("[\t,;]", line)]
+        assert not [piece for piece in pieces if re.match(r'[\s"]*[=+@＝＋－＠-]', piece)]
     kept = {(one.caption, "captions.tsv" if one.usable else "captions_waiting.tsv") for one in store.contributions()}
     assert found == kept
     for image in read_dataset(tmp_path / "export").images:  # the apostrophe is nothing to a model
@@ -154,28 +164,30 @@ def write_folder(folder: Path, lines: list[str]) -> Path:
 def test_an_import_goes_through_the_same_door(store, tmp_path):
     long = "a" * 1001
     lines = ["0.jpg\tA dog", "1.jpg\t A  cat ", "", "1.jpg\tA cat", "2.jpg\t'=1", "3.jpg\t\u200b", f"4.jpg\t{long}"]
-    lines += ["5.jpg\tmissing", "../captions.tsv\tx", "/etc/passwd\tx", "1.jpg", "1.jpg\ta\tb", "captions.tsv\tx"]
-    lines += ["\tx", "a\x00.jpg\tx"]
-    found = import_contributions(store, write_folder(tmp_path / "plain", lines))
+    lines += ["5.jpg\tmissing", "../captions.tsv\tx", "/etc/passwd\tx", "1.jpg", "captions.tsv\tx"]
+    lines += ["\tx", "a\x00.jpg\tx", "6.jpg\tx"]
+    captions = write_folder(tmp_path / "plain", lines)
+    (captions.parent / "6.jpg").write_text("text")
+    found = import_contributions(store, captions)
     assert (found.added, found.known) == (3, 1)
     assert [(one.image_format, one.caption, one.source, one.file_name) for one in store.contributions()] == [
         ("jpeg", "A dog", "import", "0.jpg"),
         ("png", "A cat", "import", "1.jpg"),
         ("png", "=1", "import", "2.jpg"),
     ]
-    reasons = {refusal.line: (refusal.image, refusal.reason) for refusal in found.refused}
+    reasons = {refusal.row: (refusal.image, refusal.reason) for refusal in found.refused}
     assert {line: image for line, (image, _) in reasons.items()} == {
-        **{5: "3.jpg", 6: "4.jpg", 7: "5.jpg", 8: "../captions.tsv", 9: "/etc/passwd", 10: "1.jpg", 11: "1.jpg"},
-        **{12: "captions.tsv", 13: "", 14: "a\x00.jpg"},
+        **{5: "3.jpg", 6: "4.jpg", 7: "5.jpg", 8: "../captions.tsv", 9: "/etc/passwd", 10: "", 11: "captions.tsv"},
+        **{12: "", 13: "a\x00.jpg", 14: "6.jpg"},
     }
     assert "no letter, digit or symbol" in reasons[5][1]
     assert "1,001 characters" in reasons[6][1]
-    for line in (7, 8, 9, 13):
-        assert reasons[line][1] == "there is no such image in the folder"
-    assert reasons[10][1] == "the line has 1 columns; it needs 2: image, caption"
-    assert "(unknown kind)" in reasons[12][1]
-    assert "cannot be read" in reasons[14][1]
-    again = import_contributions(store, tmp_path / "plain" / "captions.tsv")
+    for row in (7, 8, 9, 11, 13):
+        assert reasons[row][1] == "there is no such image in the folder"
+    for row in (10, 12):
+        assert reasons[row][1].startswith("the row cannot be read; the file is lines of image TAB caption")
+    assert "(unknown kind)" in reasons[14][1]
+    again = import_contributions(store, captions.parent)
     assert (again.added, again.known, again.refused) == (0, 4, found.refused)
 
 
@@ -184,8 +196,7 @@ def test_an_import_of_an_export_gives_the_same_contributions(store, tmp_path):
         store.add(picture(number // 2), caption, "en" if number % 3 else "fa")
     export_contributions(store, tmp_path / "export")
     other = ContributionStore(tmp_path / "other")
-    for name in ("captions.tsv", "captions_waiting.tsv"):
-        assert import_contributions(other, tmp_path / "export" / name).refused == ()
+    assert import_contributions(other, tmp_path / "export").refused == ()
     assert pairs(other) == pairs(store)
 
 
@@ -198,15 +209,31 @@ def test_an_import_may_name_another_folder_and_has_a_header_or_none(store, tmp_p
     assert [(one.caption, one.language) for one in store.contributions()] == [("Ein Hund", "de"), ("A dog", "en")]
 
 
-def test_an_import_reads_nothing_through_a_link_out_of_the_folder(store, tmp_path):
-    (tmp_path / "secret.jpg").write_bytes(picture(1))
-    captions = write_folder(tmp_path / "plain", ["link.jpg\tx"])
-    (captions.parent / "link.jpg").symlink_to(tmp_path / "secret.jpg")
-    assert import_contributions(store, captions).added == 0
+def test_an_import_reads_what_a_run_reads(store, tmp_path):
+    """Every format, in a folder, of images that are links to another folder."""
+    photos, folder = write_folder(tmp_path / "photos", []).parent, tmp_path / "data"
+    (folder / "val2017").mkdir(parents=True)
+    for number in range(5):
+        (folder / f"val2017/{number}.jpg").symlink_to(photos / f"{number}.jpg")
+    annotations = [{"image_id": number, "caption": f"number {number}"} for number in range(5)]
+    images = [{"id": f"{number}.0", "file_name": f"{number}.jpg"} for number in range(5)]
+    captions = folder / "captions_val2017.json"
+    captions.write_text(json.dumps({"images": images, "annotations": annotations}))
+    assert len(read_dataset(folder).images) == import_contributions(store, folder).added == 5
+    captions = folder / "mine.csv"
+    captions.write_text('image;caption;language\nval2017\\1.jpg;"Ein\nHund";de\n')
+    assert import_contributions(store, captions).added == 1
+    assert [(one.caption, one.language) for one in store.contributions()][4:] == [
+        ("number 4", "en"),
+        ("Ein Hund", "de"),
+    ]
 
 
 def test_a_captions_file_that_cannot_be_read(store, tmp_path):
     with pytest.raises(DataError, match=r"gone.tsv cannot be read \(No such file or directory\)"):
         import_contributions(store, tmp_path / "gone.tsv")
     (tmp_path / "empty.tsv").write_bytes(b"")
-    assert import_contributions(store, tmp_path / "empty.tsv").added == 0
+    with pytest.raises(DataError, match=r"empty.tsv is in no format that lcm reads"):
+        import_contributions(store, tmp_path / "empty.tsv")
+    export_contributions(store, tmp_path / "export")
+    assert import_contributions(store, tmp_path / "export").added == 0

@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from lcm.data.files import find_files, list_images, shorten, with_suffix
+from lcm.data.files import IMAGE_SUFFIXES, find_files, list_images, shorten, with_suffix
 
+KINDS = ("JPEG", "MPO", "PNG", "GIF", "WEBP")  # what lcm reads, as Pillow calls it
 NAMES = "b.jpg a.PNG .hidden.jpg ._a.jpg .DS_Store notes.txt sub/d.webp sub/c.gif sub/x/e.jpeg .trash/f.jpg z/g.jpg"
 
 
@@ -37,6 +39,14 @@ def test_a_folder_s_images_are_taken_by_name(photos, monkeypatch):
     assert list_images(["photos/notes.txt"]).images == ["photos/notes.txt"]
     monkeypatch.chdir(photos)
     assert list_images(["."]).images == ["a.PNG", "b.jpg"]
+
+
+def test_an_image_is_told_by_every_suffix_that_programs_give_it(tmp_path):
+    names = [f"1{suffix}" for suffix in IMAGE_SUFFIXES] + ["2.JFIF", "2.Jpe"]
+    for name in [*names, "3.heic", "jpg", "4.jpg.txt"]:
+        (tmp_path / name).touch()
+    assert {suffix for suffix in Image.registered_extensions() if Image.EXTENSION[suffix] in KINDS} <= {*IMAGE_SUFFIXES}
+    assert sorted(Path(image).name for image in list_images([tmp_path]).images) == sorted(names)
 
 
 def test_a_file_counts_once(photos):
@@ -78,7 +88,7 @@ def test_a_folder_without_images_and_one_that_cannot_be_read_are_named(photos, m
     (photos / "sub" / "x" / "e.jpeg").unlink()
     assert list_images([photos]).sub_folders == [f"{photos}/sub", f"{photos}/z"]
     (photos / "empty").mkdir()
-    reason = "the folder holds no image, nothing that ends in .jpg, .jpeg, .png, .gif, .webp"
+    reason = f"the folder holds no image, nothing that ends in {', '.join(IMAGE_SUFFIXES)}"
     assert list_images(["photos/empty"]).problems == [("photos/empty", reason)]
 
 
@@ -104,7 +114,7 @@ def test_whatever_else_may_be_an_image_is_left_out_by_name_and_each_once(photos)
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("photo", "there is no '{here}/photo'; give an image (.jpg, .jpeg, .png, .gif, .webp) or a folder of images"),
+        ("photo", f"there is no '{{here}}/photo'; give an image ({', '.join(IMAGE_SUFFIXES)}) or a folder of images"),
         ("", "the path is empty; give an image"),
         ("https://host/a.jpg", "this is an address, and lcm caption takes files: download it"),
     ],
