@@ -24,11 +24,7 @@ from lcm.captioning.captioner import PART
 from lcm.captioning.description import Captioner, Description
 from lcm.data.files import IMAGE_SUFFIXES, Listing, shorten
 from lcm.errors import BadImageError, ConfigError, DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows has other locks; there, two that write to one file are not kept apart
-    fcntl = None
+from lcm.paths import lock
 
 COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
 FORMATS = (".csv", ".jsonl")
@@ -208,14 +204,7 @@ def _open(out: Path) -> BinaryIO:
     if not out.parent.is_dir():
         raise ConfigError(f"there is no folder for {name}; make it, or choose another --out")
     file = out.open("a+b")
-    try:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ConfigError(
-            f"another lcm caption is writing to {name}; wait for its end, or choose another --out"
-        ) from None
+    lock(file, f"lcm caption is writing to {name}")
     return file
 
 

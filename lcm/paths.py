@@ -6,10 +6,20 @@ Files that another process may read are written with `write_atomic`: whole or no
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Self
+
+from lcm.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows has other locks; there, two that write to one file or folder are not kept apart
+    fcntl = None
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 
@@ -24,13 +34,26 @@ def packaged_file(relative: str) -> Path:
     return in_wheel if in_wheel.exists() else PACKAGE_DIR.parent / relative
 
 
+def _clone() -> Path | None:
+    root = PACKAGE_DIR.parent
+    return root if (root / "pyproject.toml").exists() else None
+
+
+def in_clone(path: str | Path) -> Path:
+    """Return a path; a relative one is from the root of the clone for all that runs somewhere in it.
+
+    A notebook's kernel runs in notebooks/, or where papermill was called.
+    """
+    root = _clone()
+    return root / path if root and Path.cwd().is_relative_to(root) else Path(path)
+
+
 def home() -> Path:
     """Return the state folder: LCM_HOME, else `data/` of the clone, else the user's data folder."""
     if os.environ.get("LCM_HOME"):
         return Path(os.environ["LCM_HOME"]).expanduser().resolve()
-    clone = PACKAGE_DIR.parent
-    if (clone / "pyproject.toml").exists():
-        return clone / "data"
+    if root := _clone():
+        return root / "data"
     import platformdirs
 
     return Path(platformdirs.user_data_dir("lcm"))
@@ -67,6 +90,19 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
+def lock(file: BinaryIO, said: str) -> None:
+    """Lock an open file until it is closed, or the process has ended.
+
+    Raises ConfigError where another has it; `said` is what that one does, as "lcm run is writing to reports/runs/x".
+    """
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(f"another {said}; wait for its end, or choose another --out") from None
+
+
 def sync_folder(path: Path) -> None:
     """Force to disk what a folder's files are called."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -78,6 +114,16 @@ def sync_folder(path: Path) -> None:
 
 GATE = "gate.json"  # the gate's decision (06_publish)
 OUTCOME = ("gate", "published_", "verdict")  # how the keys of metrics.json begin that tell of it
+OUTPUTS = {  # notebook -> what it writes into a run's folder, beside its page and its keys of metrics.json
+    "01_prepare": (
+        *("dataset.jsonl", "encoded_images.json", "vocabulary.txt", "embedding.npy"),
+        "figures/caption_lengths.png",
+    ),
+    "02_train": ("bundle", "figures/learning_curves.png", "figures/reinforce_curves.png"),
+    "03_evaluate": ("bundle", "results.jsonl", "figures/reliability.png"),  # the bundle, with what was measured
+    "04_compare": ("comparison.json", "comparison.jsonl", "figures/comparison.png"),
+    "06_publish": (GATE,),
+}
 
 
 def newest_first(files: Iterable[Path]) -> list[Path]:
@@ -103,8 +149,8 @@ class RunDir:
 
     @classmethod
     def at(cls, path: str | Path) -> Self:
-        """Return the run folder at `path`, made if it is not there."""
-        folder = cls(Path(path).resolve())
+        """Return the run folder at `path`, as in_clone takes it, made if it is not there."""
+        folder = cls(in_clone(path).resolve())
         folder.figures.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -118,12 +164,36 @@ class RunDir:
         known = {name: value for name, value in self.read_metrics().items() if name not in outdated}
         self._write_metrics(known | values)
 
+    @contextmanager
+    def made_anew(self, notebook: str) -> Iterator[Self]:
+        """Give a folder for what a notebook writes; at the end it replaces what that and later ones have written.
+
+        An error on the way leaves all as it was. metrics.json keeps what notebooks before have added: the keys of each
+        follow one that is its name, and says when it was.
+        """
+        later = [name for name in OUTPUTS if name >= notebook]
+        kept = dict(takewhile(lambda one: one[0] not in later, self.read_metrics().items()))
+        new = type(self)(self.path / ".new")
+        shutil.rmtree(new.path, ignore_errors=True)  # what a kill has left
+        try:
+            new.figures.mkdir(parents=True)
+            new.add_metrics(**kept, **{notebook: datetime.now(UTC).isoformat(timespec="seconds")})
+            yield new
+            pages = [f"{name}{suffix}" for name in later[1:] for suffix in (".ipynb", ".html")]
+            for path in (self.path / name for name in [*pages, *(one for its in later for one in OUTPUTS[its])]):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            for path in (new.path / name for name in (new.metrics.name, *OUTPUTS[notebook])):
+                if path.exists():
+                    path.replace(self.path / path.relative_to(new.path))
+        finally:
+            shutil.rmtree(new.path, ignore_errors=True)
+
     def forget_outcome(self) -> None:
         """Remove what an earlier run into this folder has decided: a run that ends early decides nothing."""
-        (self.path / GATE).unlink(missing_ok=True)
         if self.metrics.exists():
             known = self.read_metrics()
             self._write_metrics({name: value for name, value in known.items() if not name.startswith(OUTCOME)})
+        (self.path / GATE).unlink(missing_ok=True)
 
     def _write_metrics(self, values: dict[str, float | str | None]) -> None:
         write_atomic(self.metrics, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

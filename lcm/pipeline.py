@@ -3,7 +3,11 @@
 Each executed notebook is kept, as it is and as a page without code: that is the report of the run.
 """
 
+import errno
 import logging
+import os
+import re
+import shutil
 import sys
 import warnings
 from collections.abc import Mapping
@@ -12,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from lcm.config import CONFIGS, Params
-from lcm.errors import ConfigError, LcmError, NothingToDo, choose, closest, require
-from lcm.paths import RunDir, packaged_file, write_atomic
+from lcm.errors import ConfigError, DataError, LcmError, NothingToDo, choose, closest, require
+from lcm.paths import RunDir, cache_dir, lock, packaged_file, write_atomic
 
 RUNS = Path("reports/runs")
 RUN_DIR = "run_dir"  # the parameter of every notebook that the runner sets
+FULL = (errno.ENOSPC, errno.EDQUOT)
+SAID_FULL = re.compile(rf"\[Errno ({FULL[0]}|{FULL[1]})\]|\d+ requested and \d+ written")  # the last is numpy's
 KERNEL_OPTIONS = [
     "--log-level=CRITICAL",  # it complains of ports
     "--IPKernelApp.capture_fd_output=False",  # else what other processes print is shown twice
@@ -91,19 +97,26 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
 
     `out` is that folder (default: reports/runs/<preset>). Each executed notebook is kept as .ipynb and .html,
     also when it fails. A notebook that finds nothing to do ends the run well. Raises ConfigError, before anything runs,
-    for a parameter that none of the notebooks knows or that has a wrong value, and LcmError with the message of a
-    notebook's own error.
+    for a parameter that none of the notebooks knows or that has a wrong value, and where another run writes there;
+    DataError where there is no space left, and LcmError with the message of a notebook's own error.
     """
-    parameters = preset.values(overrides)
-    folder = RunDir.at(out or RUNS / preset.name)
-    folder.forget_outcome()
-    for place, (notebook, its_own) in enumerate(parameters.items(), start=1):
-        print(f"[{place}/{len(parameters)}] {notebook}", file=sys.stderr, flush=True)
-        try:
-            _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
-        except NothingToDo as end:
-            print(end, file=sys.stderr, flush=True)
-            break
+    parameters, shown = preset.values(overrides), out or RUNS / preset.name
+    try:
+        folder = RunDir.at(out.absolute() if out else shown)
+        with (folder.path / ".lock").open("ab") as held:
+            lock(held, f"lcm run is writing to {shown}")
+            folder.forget_outcome()
+            for place, (notebook, its_own) in enumerate(parameters.items(), start=1):
+                print(f"[{place}/{len(parameters)}] {notebook}", file=sys.stderr, flush=True)
+                _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
+    except NothingToDo as end:
+        print(end, file=sys.stderr, flush=True)
+    except OSError as error:
+        place = error.filename if error.filename and shown.resolve() not in Path(error.filename).parents else shown
+        what = f"no space left in {place}" if error.errno in FULL else f"cannot write {place} ({error.strerror})"
+        raise DataError(
+            f"{what}; what was there stays: put that right and give the same command again, or choose another --out"
+        ) from error
     return folder
 
 
@@ -111,12 +124,13 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> No
     papermill = require("papermill", "notebooks")
     dead_kernel = require("nbclient.exceptions", "notebooks").DeadKernelError
     executed = folder.path / f"{notebook}.ipynb"
+    page = folder.path / f".{notebook}.ipynb"  # papermill writes it after each cell: what was there stays until the end
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(action="ignore"):  # of papermill and its kernel client: no user can act on them
             papermill.execute_notebook(
-                packaged_file("notebooks") / f"{notebook}.ipynb",
-                executed,
+                _escape(packaged_file("notebooks") / executed.name),
+                _escape(page),
                 dict(parameters),
                 kernel_name="python3",
                 progress_bar=False,
@@ -128,17 +142,31 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> No
     except papermill.PapermillExecutionError as error:
         if error.ename == NothingToDo.__name__:
             raise NothingToDo(error.evalue) from error
+        if SAID_FULL.search(error.evalue):
+            places = [place for place in (folder.path, cache_dir()) if place.exists()]
+            fullest = min(places, key=lambda place: shutil.disk_usage(place).free)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(fullest)) from error
         raise LcmError(f"{notebook} stopped: {error.evalue or error.ename}\nThe whole run is in {executed}") from error
     except dead_kernel as error:
         raise LcmError(f"{notebook} stopped: its process ended, mostly for want of memory; see {executed}") from error
     finally:
-        if executed.exists():
-            _write_html(executed)
+        _keep(page, executed)
 
 
-def _write_html(executed: Path) -> None:
+def _escape(path: Path) -> str:
+    """Return a path as papermill, which formats it, takes for that path."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _keep(page: Path, executed: Path) -> None:
+    """Give an executed notebook its name, and write it as HTML; half a one, which a full disk leaves, is removed."""
     nbconvert, nbformat = require("nbconvert", "notebooks"), require("nbformat", "notebooks")
-    notebook = nbformat.read(executed, as_version=4)
+    try:
+        notebook = nbformat.read(page, as_version=4)
+    except (OSError, ValueError):
+        page.unlink(missing_ok=True)
+        return
+    page.replace(executed)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]

@@ -27,6 +27,7 @@ from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BundleError, ConfigError, NothingToDo
 from lcm.evaluation.gallery import evenly
 from lcm.features.cache import EncodedImages
+from lcm.paths import write_atomic
 from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
 
 # Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, which it is
@@ -355,7 +356,7 @@ class TrainingSet:
             return
         records = [one.contribution.as_record() | {"reason": one.reason} for one in self.flagged]
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-        (folder / SUSPECTS).write_text("".join(lines), encoding="utf-8")
+        write_atomic(folder / SUSPECTS, "".join(lines))
 
     def check(self) -> None:
         """Raise NothingToDo when none of what is new may train, and nothing that the model knows has been revoked."""
