@@ -28,7 +28,10 @@ TAGS_SHOWN = 5  # of an image, in what is printed for people
 PATH = click.Path(path_type=Path)
 BARS = {  # of progress, by whether stderr is a terminal; any delay above 0 leaves out the empty bar at the start
     True: {"TQDM_MININTERVAL": "1"},
-    False: {"TQDM_MININTERVAL": "60", "TQDM_DELAY": "1e-9"},  # a log: the line at the end, and one a minute before it
+    False: {  # a log: a line at the end, and one a minute before it, each whole
+        **{"TQDM_MININTERVAL": "60", "TQDM_DELAY": "1e-9"},
+        "TQDM_BAR_FORMAT": "{l_bar}{bar}{r_bar}\n",
+    },
 }
 
 

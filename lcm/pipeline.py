@@ -112,7 +112,8 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     except NothingToDo as end:
         print(end, file=sys.stderr, flush=True)
     except OSError as error:
-        place = error.filename if error.filename and shown.resolve() not in Path(error.filename).parents else shown
+        named = Path(error.filename or shown).resolve()  # papermill's page, the cache, …
+        place = shown if named.is_relative_to(shown.resolve()) else named
         what = f"no space left in {place}" if error.errno in FULL else f"cannot write {place} ({error.strerror})"
         raise DataError(
             f"{what}; what was there stays: put that right and give the same command again, or choose another --out"

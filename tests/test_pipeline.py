@@ -1,8 +1,11 @@
 """Runs on small data sets, presets, and what users get wrong."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
+import papermill
 import pytest
 from PIL import Image
 
@@ -11,7 +14,7 @@ from lcm.captioning.captioner import load_captioner
 from lcm.cli import main
 from lcm.data.text import RESERVED
 from lcm.errors import ConfigError, LcmError
-from lcm.paths import RunDir
+from lcm.paths import OUTPUTS, RunDir, lock
 from lcm.pipeline import Preset, load_preset, preset_names, run
 from tests.fakes.tiny_blip import make_blip
 
@@ -64,6 +67,13 @@ def test_two_images_train_and_what_cannot_be_measured_is_null_with_a_reason(tmp_
     manifest = Bundle(folder.bundle).manifest
     assert manifest.metrics["cider"] is None
     assert manifest.tagger["words"] == metrics["vocabulary_size"] - len(RESERVED)
+
+    run(PREPARE, {"data_dir": str(make_data_set(tmp_path / "others", 9))}, folder.path)
+    assert folder.read_metrics()["train_images"] == 6
+    assert "wer" not in folder.read_metrics(), "it was of the model of the two"
+    prepared = {*OUTPUTS["01_prepare"], "01_prepare.ipynb", "01_prepare.html"}
+    names = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
+    assert {name for name in names if not name.startswith("checkpoint/")} == {*prepared, "metrics.json", ".lock"}
 
 
 def test_the_preset_of_the_shipped_model_runs_whole_and_again_without_a_tagger(tmp_path):
@@ -147,6 +157,78 @@ def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, cap
     assert "[1/5] 01_prepare" in said
     assert "[2/5]" not in said
     assert not (tmp_path / "run" / "bundle").exists()
+
+
+# The folder of a run
+
+PREPARE = Preset("prepare", ("01_prepare",), {name: QUICK[name] for name in list(QUICK)[:3]})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What files hold, but for the lock that every run leaves."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_second_run_into_a_folder_is_refused_while_the_first_goes_on(tmp_path):
+    folder = RunDir.at(tmp_path / "run")
+    folder.add_metrics(cider=0.5, verdict="better")
+    before, parameters = contents(folder.path), {"data_dir": str(tmp_path / "none")}
+    with (folder.path / ".lock").open("ab") as first:
+        lock(first, "")
+        with pytest.raises(ConfigError, match=r"another lcm run is writing to .*/run; wait for its end, or choose"):
+            run(PREPARE, parameters, folder.path)
+        assert contents(folder.path) == before
+    with pytest.raises(LcmError, match="01_prepare stopped: "):
+        run(PREPARE, parameters, folder.path)
+
+
+@pytest.mark.parametrize("name", ["{x}", "{run_dir} {{y", "100% a}"])
+def test_names_with_braces_are_no_templates(name, tmp_path):
+    data = make_data_set(tmp_path / name, 2)
+    folder = run(PREPARE, {"data_dir": str(data)}, data / name)
+    assert folder.path == data / name
+    assert folder.read_metrics()["train_images"] == 2
+    assert (folder.path / "01_prepare.html").is_file()
+
+
+def half_written(_handler, text: str, path: str):
+    """As papermill writes a notebook, on a disk that is full."""
+    Path(path).write_text(text[: len(text) // 2])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def stopped_by(said: str):
+    def execute_notebook(*_, **__):
+        raise papermill.PapermillExecutionError(0, 1, "", "OSError", said, [])
+
+    return execute_notebook
+
+
+@pytest.mark.parametrize(
+    ("place", "full"),
+    [
+        ("papermill.iorw.LocalHandler.write", half_written),
+        ("papermill.execute_notebook", stopped_by(str(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")))),
+        ("papermill.execute_notebook", stopped_by("7200 requested and 3600 written")),
+    ],
+    ids=["the page", "a notebook's files", "its arrays"],
+)
+def test_a_full_disk_is_one_line_and_what_was_there_stays(place, full, tmp_path, monkeypatch, capfd):
+    data, folder = make_data_set(tmp_path / "photos", 2), RunDir.at(tmp_path / "run")
+    for name in ("dataset.jsonl", "01_prepare.ipynb", "01_prepare.html", "03_evaluate.html"):
+        (folder.path / name).write_text("what was there")
+    folder.add_metrics(cider=0.5)
+    (tmp_path / "prepare.yaml").write_text("notebooks: [01_prepare]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(place, full)
+    monkeypatch.setenv("LCM_CACHE", str(tmp_path / "no cache yet"))
+    before = contents(folder.path)
+    assert main(["run", "--params", "prepare.yaml", "-p", "data_dir", str(data), "--out", "run"]) == 1
+    complained = capfd.readouterr().err.splitlines()
+    assert complained[:1] == ["[1/1] 01_prepare"]
+    assert [line.partition(";")[0] for line in complained[1:]] == ["lcm: no space left in run"]
+    assert contents(folder.path) == before
 
 
 # Presets and parameters
