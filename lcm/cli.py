@@ -5,6 +5,7 @@ What a command needs is imported when it runs, so that `lcm --help` and `lcm mod
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ import click
 
 from lcm import __version__
 from lcm.errors import BadImageError, ConfigError, DataError, LcmError
-from lcm.paths import RunDir, write_atomic
+from lcm.paths import RUN_FOLDER, RunDir, write_atomic
 
 if TYPE_CHECKING:
     from lcm.captioning.description import Description
@@ -92,13 +93,14 @@ class RunCommand(click.Command):
         """List the parameters, with what the preset sets."""
         if not context.params.get("params"):
             return
-        from lcm.config import parameters_table
+        from lcm.config import OF_PARENT, parameters_table
         from lcm.pipeline import load_preset
 
         preset = load_preset(context.params["params"])
+        of_parent = dict.fromkeys(OF_PARENT, "from the model") if preset.parameters.get("start_from") else {}
         for notebook, config in preset.configs.items():
             rows = [
-                (name, f"{meaning} ({kind}) [default: {preset.parameters.get(name, default)}]")
+                (name, f"{meaning} ({kind}) [default: {of_parent.get(name, preset.parameters.get(name, default))}]")
                 for name, kind, default, meaning in parameters_table(config)
             ]
             with formatter.section(f"Parameters of {notebook}"):
@@ -140,7 +142,7 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
         _say(f"{'gate':>10}  {metrics['gate_reason']}")
     _say(f"Notebooks, HTML, figures and metrics.json{', bundle' * folder.bundle.is_dir()}: {folder.path}")
     if "verdict_text" in metrics:
-        _say(metrics["verdict_text"])
+        _say(metrics["verdict_text"].replace(RUN_FOLDER, shlex.quote(os.path.relpath(folder.path))))
 
 
 def parse_value(text: str) -> Any:
@@ -412,15 +414,18 @@ def list_versions(as_json: bool) -> None:
 def publish(folder: Path, promote: bool, force: bool, reason: str) -> None:
     """Copy a bundle to the versions.
 
-    FOLDER is that of the bundle, such as reports/runs/NAME/bundle. No gate is asked.
+    FOLDER is that of the bundle, or of the run that made it, such as reports/runs/NAME. No gate is asked.
     """
     from lcm import registry
 
     done = registry.publish(folder, reason or "by hand", make_current=promote, force=force)
+    if done.unmeasured:
+        _say(f"{done.version} was not measured: nobody knows whether it is better; look at what it says of photos")
     if promote:
         return _say_current(done)
-    was = "was published before" if done.known else "is published"
-    return _say(f"{done.version} {was}, {done.previous} stays current; next: lcm models promote {done.version}")
+    was = "is there already" if done.known else "is published"
+    next_step = f"{done.previous} stays current; next: lcm models promote {done.version}"
+    return _say(f"{done.version} {was}, {next_step if done.version != done.previous else 'and current'}")
 
 
 @models.command()

@@ -23,6 +23,7 @@ LIMITS = {  # what a number may be, in the words of messages and documents; none
     "0 to 2": lambda value: 0 <= value <= 2,
 }
 DECODING = ("beam_width", "max_words", "rerank_weight", "length_power")  # what a bundle takes over from 03_evaluate
+OF_PARENT = ("encoder", "features", "model", "dev_beam_width", *DECODING)  # as the model has it that a run resumes
 
 
 def param(default: Any, meaning: str, limit: str = "") -> Any:

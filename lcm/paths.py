@@ -114,6 +114,7 @@ def sync_folder(path: Path) -> None:
 
 GATE = "gate.json"  # the gate's decision (06_publish)
 OUTCOME = ("gate", "published_", "verdict")  # how the keys of metrics.json begin that tell of it
+RUN_FOLDER = "RUN_FOLDER"  # stands for the run's own in a verdict's text: equal models have equal bundles anywhere
 OUTPUTS = {  # notebook -> what it writes into a run's folder, beside its page and its keys of metrics.json
     "01_prepare": (
         *("dataset.jsonl", "encoded_images.json", "vocabulary.txt", "embedding.npy"),

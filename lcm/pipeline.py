@@ -116,7 +116,7 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
         place = shown if named.is_relative_to(shown.resolve()) else named
         what = f"no space left in {place}" if error.errno in FULL else f"cannot write {place} ({error.strerror})"
         raise DataError(
-            f"{what}; what was there stays: put that right and give the same command again, or choose another --out"
+            f"{what}; no file is half written: put that right and give the same command again, or choose another --out"
         ) from error
     return folder
 

@@ -6,7 +6,6 @@ captions win WER; differences are paired, with 95 % bootstrap intervals over ima
 Degenerate output is named before any score.
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,10 +24,10 @@ from lcm.evaluation.gallery import evenly
 from lcm.evaluation.metrics import score_several, signs_of_degeneration
 from lcm.evaluation.report import best_of, plain, with_ends
 from lcm.features.cache import PreparedRun
-from lcm.paths import RunDir
-from lcm.registry import DEGENERATE, WORSE
+from lcm.paths import RUN_FOLDER, RunDir
+from lcm.registry import DEGENERATE, NOT_MEASURED, WORSE
 
-BETTER, SAME, NOT_MEASURED = "better", "not distinguishable", "not measured"  # beside DEGENERATE and WORSE
+BETTER, SAME = "better", "not distinguishable"  # beside the three of lcm.registry
 STARTED_FROM, NEAREST, CONSTANT = RIVALS = ("started_from", "nearest", "constant")  # as metrics.json names them
 
 # Images that a verdict needs. Of 5, drawn from Flickr8k's dev, the 95 % interval of the shipped model's CIDEr held the
@@ -78,7 +77,8 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
     signs = signs_of_degeneration([*captions, *shown], [*references, *their_references], looked_at)
     start_from = metrics.get("start_from")
     parent = load_captioner(Path(start_from) if start_from else SHIPPED, threads=1)
-    called = f"the {'model that it started from' if start_from else 'shipped model'} ({parent.name})"
+    is_shipped = not start_from or metrics.get("start_version") == SHIPPED
+    called = "the shipped model" if is_shipped else f"the model that it started from ({parent.name})"
     if split == "train":
         unmeasured = "the model has learned from these images; evaluate with -p split dev"
         verdict = judge([], [], {}, called, signs, unmeasured)
@@ -87,8 +87,8 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
             f"{len(images) or 'none'} of {len(prepared.dataset.images)} images {'is' if len(images) < 2 else 'are'}"
         )
         unmeasured = f"{held_out} held out for {split}, and a verdict needs {LEAST_IMAGES}"
-        verdict = judge(captions, references, _rivals(prepared, split, parent), called, signs, unmeasured)
-    return replace(verdict, text=f"{verdict.text}\nNext: {_next_step(verdict, run, metrics, called)}.")
+        verdict = judge(captions, references, _rivals(prepared, split, parent, called), called, signs, unmeasured)
+    return replace(verdict, text=f"{verdict.text}\nNext: {_next_step(verdict, metrics, called)}.")
 
 
 def _of_train(prepared: PreparedRun, bundle: Bundle) -> tuple[list[str], list[Sequence[str]]]:
@@ -99,14 +99,14 @@ def _of_train(prepared: PreparedRun, bundle: Bundle) -> tuple[list[str], list[Se
     return best_of(captions), some.references
 
 
-def _rivals(prepared: PreparedRun, split: str, parent: Captioner) -> dict[str, list[str]]:
+def _rivals(prepared: PreparedRun, split: str, parent: Captioner, called: str) -> dict[str, list[str]]:
     """Return what each of RIVALS says of the images of a split."""
     nearest = NearestImage(prepared.labelled_features("train", "pooled"))
     held_out = prepared.labelled_features(split, "pooled")
     texts = prepared.dataset.captions_of("train")
     typical = by_agreement([texts[place] for place in evenly(TYPICAL_OF, len(texts))])[0]
     return {
-        STARTED_FROM: caption_photos(parent, held_out.paths, parent.name),
+        STARTED_FROM: caption_photos(parent, held_out.paths, called),
         NEAREST: [nearest.captions(features)[0] for features in held_out.read(slice(0, None))],
         CONSTANT: [typical] * len(held_out),
     }
@@ -164,16 +164,14 @@ def _intervals(ciders: Sequence[Sequence[float | None]], rivals: Iterable[str]) 
     return found
 
 
-def _next_step(verdict: Verdict, run: RunDir, metrics: Mapping[str, Any], parent: str) -> str:
+def _next_step(verdict: Verdict, metrics: Mapping[str, Any], parent: str) -> str:
     """Return what a person does with the outcome."""
     if metrics.get("contributions_new"):
         return "the gate (06_publish) decides whether it is published"
     if metrics.get("generated_data"):
         return f"{ADAPT} teaches the shipped model your photos; this one knows generated scenes alone"
     if verdict.outcome == BETTER:
-        is_below = run.bundle.is_relative_to(Path.cwd())  # elsewhere it is not named: bundles travel with their verdict
-        bundle = os.path.relpath(run.bundle) if is_below else "RUN/bundle"
-        return f"lcm models publish {bundle} --promote{'' if is_below else ', RUN being the folder of the run'}"
+        return f"lcm models publish {RUN_FOLDER} --promote"
     if verdict.outcome == NOT_MEASURED:
         return f"add photos; about one in ten is held out, so {15 * LEAST_IMAGES} are enough; until then, keep {parent}"
     if verdict.outcome == SAME:

@@ -240,7 +240,8 @@ class NewContributions:
             new = f"{len(self.new)} of them new to the current model"
             lines = [f"{len(self.images)} contributed images, {captions} captions, {new}"]
         if self.parent:
-            lines += [f"training resumes from {self.parent.version} ({self.parent.manifest.name})"]
+            is_shipped = self.parent.version == SHIPPED
+            lines += [f"training resumes from {'the shipped model' if is_shipped else self.parent.manifest.name}"]
             lines += [f"not from {one}: it has learned from what is revoked" for one in self.parent.skipped]
         return "\n".join(lines)
 
