@@ -29,10 +29,8 @@ TAGS_SHOWN = 5  # of an image, in what is printed for people
 PATH = click.Path(path_type=Path)
 BARS = {  # of progress, by whether stderr is a terminal; any delay above 0 leaves out the empty bar at the start
     True: {"TQDM_MININTERVAL": "1"},
-    False: {  # a log: a line at the end, and one a minute before it, each whole
-        **{"TQDM_MININTERVAL": "60", "TQDM_DELAY": "1e-9"},
-        "TQDM_BAR_FORMAT": "{l_bar}{bar}{r_bar}\n",
-    },
+    # A log: the line at the end, and one a minute before it.
+    False: {"TQDM_MININTERVAL": "60", "TQDM_DELAY": "1e-9", "TQDM_BAR_FORMAT": "{l_bar}{bar}{r_bar}\n"},
 }
 
 
@@ -424,8 +422,7 @@ def publish(folder: Path, promote: bool, force: bool, reason: str) -> None:
     if promote:
         return _say_current(done)
     was = "is there already" if done.known else "is published"
-    next_step = f"{done.previous} stays current; next: lcm models promote {done.version}"
-    return _say(f"{done.version} {was}, {next_step if done.version != done.previous else 'and current'}")
+    return _say(f"{done.version} {was}, {done.previous} stays current; next: lcm models promote {done.version}")
 
 
 @models.command()

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -34,26 +34,18 @@ def packaged_file(relative: str) -> Path:
     return in_wheel if in_wheel.exists() else PACKAGE_DIR.parent / relative
 
 
-def _clone() -> Path | None:
-    root = PACKAGE_DIR.parent
-    return root if (root / "pyproject.toml").exists() else None
-
-
 def in_clone(path: str | Path) -> Path:
-    """Return a path; a relative one is from the root of the clone for all that runs somewhere in it.
-
-    A notebook's kernel runs in notebooks/, or where papermill was called.
-    """
-    root = _clone()
-    return root / path if root and Path.cwd().is_relative_to(root) else Path(path)
+    """Return a path, from the clone's root where this runs in it: a notebook may run in notebooks/, or in the root."""
+    return PACKAGE_DIR.parent / path if Path.cwd().is_relative_to(PACKAGE_DIR.parent) else Path(path)
 
 
 def home() -> Path:
     """Return the state folder: LCM_HOME, else `data/` of the clone, else the user's data folder."""
     if os.environ.get("LCM_HOME"):
         return Path(os.environ["LCM_HOME"]).expanduser().resolve()
-    if root := _clone():
-        return root / "data"
+    clone = PACKAGE_DIR.parent
+    if (clone / "pyproject.toml").exists():
+        return clone / "data"
     import platformdirs
 
     return Path(platformdirs.user_data_dir("lcm"))
@@ -91,10 +83,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def lock(file: BinaryIO, said: str) -> None:
-    """Lock an open file until it is closed, or the process has ended.
-
-    Raises ConfigError where another has it; `said` is what that one does, as "lcm run is writing to reports/runs/x".
-    """
+    """Lock an open file until it is closed; raises ConfigError where another has it, and does what is `said`."""
     try:
         if fcntl:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,7 +103,7 @@ def sync_folder(path: Path) -> None:
 
 GATE = "gate.json"  # the gate's decision (06_publish)
 OUTCOME = ("gate", "published_", "verdict")  # how the keys of metrics.json begin that tell of it
-RUN_FOLDER = "RUN_FOLDER"  # stands for the run's own in a verdict's text: equal models have equal bundles anywhere
+RUN_FOLDER = "RUN_FOLDER"  # stands for it in a verdict's text, so that equal models are equal bundles in any folder
 OUTPUTS = {  # notebook -> what it writes into a run's folder, beside its page and its keys of metrics.json
     "01_prepare": (
         *("dataset.jsonl", "encoded_images.json", "vocabulary.txt", "embedding.npy"),
@@ -161,9 +150,7 @@ class RunDir:
 
     def add_metrics(self, **values: float | str | None) -> None:
         """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
-        outdated = {f"{name}_reason" for name in values}  # a reason lasts as long as the null that it explains
-        known = {name: value for name, value in self.read_metrics().items() if name not in outdated}
-        self._write_metrics(known | values)
+        self._write_metrics(self.read_metrics() | values)
 
     @contextmanager
     def made_anew(self, notebook: str) -> Iterator[Self]:
@@ -174,18 +161,16 @@ class RunDir:
         """
         later = [name for name in OUTPUTS if name >= notebook]
         kept = dict(takewhile(lambda one: one[0] not in later, self.read_metrics().items()))
-        new = type(self)(self.path / ".new")
-        shutil.rmtree(new.path, ignore_errors=True)  # what a kill has left
+        shutil.rmtree(self.path / ".new", ignore_errors=True)  # what a kill has left
+        new = self.at(self.path / ".new")
         try:
-            new.figures.mkdir(parents=True)
             new.add_metrics(**kept, **{notebook: datetime.now(UTC).isoformat(timespec="seconds")})
             yield new
-            pages = [f"{name}{suffix}" for name in later[1:] for suffix in (".ipynb", ".html")]
-            for path in (self.path / name for name in [*pages, *(one for its in later for one in OUTPUTS[its])]):
+            old = [f"{name}.{kind}" for name in later[1:] for kind in ("ipynb", "html")]
+            for path in (self.path / name for name in chain(old, *map(OUTPUTS.get, later))):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            for path in (new.path / name for name in (new.metrics.name, *OUTPUTS[notebook])):
-                if path.exists():
-                    path.replace(self.path / path.relative_to(new.path))
+            for name in filter(lambda name: (new.path / name).exists(), (new.metrics.name, *OUTPUTS[notebook])):
+                (new.path / name).replace(self.path / name)
         finally:
             shutil.rmtree(new.path, ignore_errors=True)
 

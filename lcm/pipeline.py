@@ -5,7 +5,6 @@ Each executed notebook is kept, as it is and as a page without code: that is the
 
 import errno
 import logging
-import os
 import re
 import shutil
 import sys
@@ -124,50 +123,41 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
 def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> None:
     papermill = require("papermill", "notebooks")
     dead_kernel = require("nbclient.exceptions", "notebooks").DeadKernelError
-    executed = folder.path / f"{notebook}.ipynb"
-    page = folder.path / f".{notebook}.ipynb"  # papermill writes it after each cell: what was there stays until the end
+    executed, kernel = folder.path / f"{notebook}.ipynb", "python3"
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    # Not by its execute_notebook, which takes braces in a path for a template and writes into the file cell by cell.
+    page = papermill.iorw.load_notebook_node(str(packaged_file("notebooks") / executed.name))
+    page = papermill.parameterize.parameterize_notebook(page, dict(parameters), kernel_name=kernel)
     try:
         with warnings.catch_warnings(action="ignore"):  # of papermill and its kernel client: no user can act on them
-            papermill.execute_notebook(
-                _escape(packaged_file("notebooks") / executed.name),
-                _escape(page),
-                dict(parameters),
-                kernel_name="python3",
+            papermill.engines.papermill_engines.execute_notebook_with_engine(
+                None,
+                page,
+                kernel,
                 progress_bar=False,
                 stdout_file=sys.stderr,
                 stderr_file=sys.stderr,
                 extra_arguments=KERNEL_OPTIONS,
                 shutdown_kernel="immediate",  # in its own time it may complain of tasks that it left pending
             )
+        papermill.execute.raise_for_execution_errors(page, None)
     except papermill.PapermillExecutionError as error:
         if error.ename == NothingToDo.__name__:
             raise NothingToDo(error.evalue) from error
         if SAID_FULL.search(error.evalue):
-            places = [place for place in (folder.path, cache_dir()) if place.exists()]
-            fullest = min(places, key=lambda place: shutil.disk_usage(place).free)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(fullest)) from error
+            fullest = min((folder.path, cache_dir()), key=lambda place: shutil.disk_usage(place).free)
+            raise OSError(errno.ENOSPC, error.evalue, str(fullest)) from error
         raise LcmError(f"{notebook} stopped: {error.evalue or error.ename}\nThe whole run is in {executed}") from error
     except dead_kernel as error:
         raise LcmError(f"{notebook} stopped: its process ended, mostly for want of memory; see {executed}") from error
     finally:
-        _keep(page, executed)
+        _write(page, executed)
 
 
-def _escape(path: Path) -> str:
-    """Return a path as papermill, which formats it, takes for that path."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _keep(page: Path, executed: Path) -> None:
-    """Give an executed notebook its name, and write it as HTML; half a one, which a full disk leaves, is removed."""
+def _write(notebook: Any, executed: Path) -> None:
+    """Write an executed notebook, and what it shows as HTML."""
     nbconvert, nbformat = require("nbconvert", "notebooks"), require("nbformat", "notebooks")
-    try:
-        notebook = nbformat.read(page, as_version=4)
-    except (OSError, ValueError):
-        page.unlink(missing_ok=True)
-        return
-    page.replace(executed)
+    write_atomic(executed, nbformat.writes(notebook))
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]

@@ -46,7 +46,7 @@ RESERVED = (CURRENT, SHIPPED, HISTORY)
 SHOWN_DIGITS = 12  # of the hash of bundle.json, as X-LCM-Model-Version has them
 PUBLISH, PROMOTE, ROLL_BACK, PRUNE = "publish", "promote", "rollback", "prune"
 DEGENERATE, WORSE = REFUSED = ("degenerate", "worse")  # verdicts (03_evaluate) of what a person publishes by force only
-NOT_MEASURED = "not measured"  # another
+NOT_MEASURED = "not measured"  # one of those of what is published all the same
 FOUND = "found"  # current was changed by hand, or by one that was killed before it could write this down
 
 
@@ -145,21 +145,20 @@ def publish(
         try:
             version = _free_name(_copy_bundle(folder, incoming), incoming, models)
             load_tested(incoming)
-            known = (models / version).exists() and not _fault_in(models / version)
+            unmeasured = Manifest.load(incoming).metrics.get("verdict", NOT_MEASURED) == NOT_MEASURED
+            published = [one.version for one in read_history(models) if one.action == PUBLISH]
+            known = version in published and (models / version).exists() and not _fault_in(models / version)
             event = Event(PUBLISH, version, current, reason, decision or {})
             if not known:
-                if (models / version).exists():  # damaged
+                if (models / version).exists():  # damaged, or a kill came before the history's line
                     (models / version).rename(_hidden(models))
                 incoming.rename(models / version)
+                add_event(models, event)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
-        told = any((one.action, one.version) == (PUBLISH, version) for one in read_history(models))
-        if not (known and told):
-            add_event(models, event)
         if make_current and version != current:
             _point_to(models, replace(event, action=PROMOTE))
-    verdict = Manifest.load(models / version).metrics.get("verdict", NOT_MEASURED)
-    return Change(version, current, known, unmeasured=verdict == NOT_MEASURED)
+    return Change(version, current, known, unmeasured)
 
 
 def _check_verdict(folder: Path) -> None:

@@ -29,41 +29,38 @@ LEAST = 1024  # numbers of an array that is worth it; small ones are scales, bia
 
 
 def put_in_order(model: onnx.ModelProto) -> None:
-    """Order and name all that a graph holds as its outputs need it, in place: equal models become equal bytes.
+    """Order and name what a graph holds as its outputs need it, in place, so that equal models are equal bytes.
 
     tf2onnx numbers its names through the whole process, and its order is that of sets. Inputs and outputs keep theirs.
     """
-    graph, nodes, used = model.graph, [], []
-    makers = {name: node for node in graph.node for name in node.output}
-    arrays = {array.name: array for array in graph.initializer}
+    graph, ordered = model.graph, {}  # by id
+    makers = {array.name: array for array in graph.initializer}
+    makers |= {name: node for node in graph.node for name in node.output}
     names = {entry.name: entry.name for entry in (*graph.input, *graph.output)}
 
     def place(name: str) -> None:
-        if name in arrays:
-            used.append(arrays.pop(name))
-            used[-1].name = names[name] = f"array_{len(used)}"
-        elif name in makers:
-            node = makers[name]
-            for made in node.output:
-                del makers[made]
-            for read in node.input:
+        maker = makers.pop(name, None)
+        if maker is not None and id(maker) not in ordered:
+            for read in getattr(maker, "input", ()):
                 place(read)
-            nodes.append(node)
-            node.name = f"{node.op_type}_{len(nodes)}"
-            for number, made in enumerate(node.output):
-                names.setdefault(made, f"{node.name}_{number}")
-            for each in (node.input, node.output):
-                each[:] = [names.get(one, one) for one in each]
+            ordered[id(maker)] = maker
 
     for entry in graph.output:
         place(entry.name)
+    nodes = [one for one in ordered.values() if isinstance(one, onnx.NodeProto)]
+    arrays = [one for one in ordered.values() if isinstance(one, onnx.TensorProto)]
+    for number, one in enumerate(arrays):
+        names[one.name] = one.name = f"array_{number}"
+    for number, one in enumerate(nodes):
+        one.name = f"{one.op_type}_{number}"
+        names = {made: f"{one.name}_{output}" for output, made in enumerate(one.output)} | names
+        one.input[:], one.output[:] = ([names.get(name, name) for name in each] for each in (one.input, one.output))
     for field in ("node", "initializer", "value_info", "doc_string"):
         graph.ClearField(field)
     graph.node.extend(nodes)
-    graph.initializer.extend(used)
-    for entry in (*graph.input, *graph.output):
-        for size in entry.type.tensor_type.shape.dim:
-            size.ClearField("dim_param")  # numbered, too
+    graph.initializer.extend(arrays)
+    for size in (size for entry in (*graph.input, *graph.output) for size in entry.type.tensor_type.shape.dim):
+        size.ClearField("dim_param")  # numbered, too
 
 
 def store_fp16(model: onnx.ModelProto) -> None:
