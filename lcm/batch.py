@@ -13,8 +13,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,8 +22,8 @@ from tqdm import tqdm
 from lcm.captioning.captioner import PART
 from lcm.captioning.description import Captioner, Description
 from lcm.data.files import IMAGE_SUFFIXES, Listing, shorten
-from lcm.errors import BadImageError, ConfigError, DataError
-from lcm.paths import lock
+from lcm.errors import BadImageError, ConfigError
+from lcm.paths import AGAIN, explained, lock
 
 COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
 FORMATS = (".csv", ".jsonl")
@@ -112,7 +111,7 @@ def describe_into_file(
     """
     check_out(out)
     made, added = {"model": captioner.name, "settings": _settings_of(captioner, samples, labels)}, 0
-    with _explained(out), _open(out) as file:
+    with explained(escape(str(out)), f"rows that are in it stay: {AGAIN}"), _open(out) as file:
         there = _rows_in(file, out, made)
         missing = {image for image in images if _text(image, out) not in there}
         # In the company that an image would have had without the stop, its scores are the same to the last digit.
@@ -183,17 +182,6 @@ def _row(line: bytes, out: Path) -> Mapping[str, Any]:
         return row
     csv.field_size_limit(MAX_CELL_CHARS)
     return dict(zip(COLUMNS, next(csv.reader([line.decode()], strict=True)), strict=True))
-
-
-@contextmanager
-def _explained(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write {escape(str(out))} ({error.strerror or error}); rows that are in it stay: put that right "
-            "and give the same command again, or choose another --out"
-        ) from error
 
 
 def _open(out: Path) -> BinaryIO:

@@ -17,7 +17,7 @@ import click
 
 from lcm import __version__
 from lcm.errors import BadImageError, ConfigError, DataError, LcmError
-from lcm.paths import RUN_FOLDER, RunDir, write_atomic
+from lcm.paths import GATE, RUN_FOLDER, RunDir, write_atomic
 
 if TYPE_CHECKING:
     from lcm.captioning.description import Description
@@ -136,7 +136,7 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
         if value is None:
             shown = metrics.get(f"{name}_reason", "not measured")
         _say(f"{name:>10}  {shown}")
-    if "gate_reason" in metrics:
+    if (folder.path / GATE).is_file():
         _say(f"{'gate':>10}  {metrics['gate_reason']}")
     _say(f"Notebooks, HTML, figures and metrics.json{', bundle' * folder.bundle.is_dir()}: {folder.path}")
     if "verdict_text" in metrics:

@@ -3,8 +3,10 @@
 Files that another process may read are written with `write_atomic`: whole or not at all, also when power fails.
 """
 
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -14,14 +16,16 @@ from itertools import chain, takewhile
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from lcm.errors import ConfigError
+from lcm.errors import ConfigError, DataError
 
 try:
     import fcntl
 except ImportError:  # Windows has other locks; there, two that write to one file or folder are not kept apart
     fcntl = None
 
+AGAIN = "put that right and give the same command again, or choose another --out"
 PACKAGE_DIR = Path(__file__).resolve().parent
+FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT})\]|\d+ requested and \d+ written")  # the last is numpy's
 
 
 def packaged_file(relative: str) -> Path:
@@ -92,6 +96,17 @@ def lock(file: BinaryIO, said: str) -> None:
         raise ConfigError(f"another {said}; wait for its end, or choose another --out") from None
 
 
+@contextmanager
+def explained(place: object, said: str) -> Iterator[None]:
+    """Turn an OSError into a DataError that says what cannot be written; `said` is what stays, and what to do next."""
+    try:
+        yield
+    except OSError as error:
+        full = FULL.search(str(error))
+        what = f"no space left in {place}" if full else f"cannot write {place} ({error.strerror or error})"
+        raise DataError(f"{what}; {said}") from error
+
+
 def sync_folder(path: Path) -> None:
     """Force to disk what a folder's files are called."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -102,13 +117,10 @@ def sync_folder(path: Path) -> None:
 
 
 GATE = "gate.json"  # the gate's decision (06_publish)
-OUTCOME = ("gate", "published_", "verdict")  # how the keys of metrics.json begin that tell of it
+DATA = ("dataset.jsonl", "encoded_images.json", "vocabulary.txt", "embedding.npy")
 RUN_FOLDER = "RUN_FOLDER"  # stands for it in a verdict's text, so that equal models are equal bundles in any folder
 OUTPUTS = {  # notebook -> what it writes into a run's folder, beside its page and its keys of metrics.json
-    "01_prepare": (
-        *("dataset.jsonl", "encoded_images.json", "vocabulary.txt", "embedding.npy"),
-        "figures/caption_lengths.png",
-    ),
+    "01_prepare": (*DATA, "figures/caption_lengths.png"),
     "02_train": ("bundle", "figures/learning_curves.png", "figures/reinforce_curves.png"),
     "03_evaluate": ("bundle", "results.jsonl", "figures/reliability.png"),  # the bundle, with what was measured
     "04_compare": ("comparison.json", "comparison.jsonl", "figures/comparison.png"),
@@ -150,7 +162,8 @@ class RunDir:
 
     def add_metrics(self, **values: float | str | None) -> None:
         """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
-        self._write_metrics(self.read_metrics() | values)
+        known = self.read_metrics() | values
+        write_atomic(self.metrics, json.dumps(known, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     @contextmanager
     def made_anew(self, notebook: str) -> Iterator[Self]:
@@ -173,13 +186,3 @@ class RunDir:
                 (new.path / name).replace(self.path / name)
         finally:
             shutil.rmtree(new.path, ignore_errors=True)
-
-    def forget_outcome(self) -> None:
-        """Remove what an earlier run into this folder has decided: a run that ends early decides nothing."""
-        if self.metrics.exists():
-            known = self.read_metrics()
-            self._write_metrics({name: value for name, value in known.items() if not name.startswith(OUTCOME)})
-        (self.path / GATE).unlink(missing_ok=True)
-
-    def _write_metrics(self, values: dict[str, float | str | None]) -> None:
-        write_atomic(self.metrics, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -3,10 +3,7 @@
 Each executed notebook is kept, as it is and as a page without code: that is the report of the run.
 """
 
-import errno
 import logging
-import re
-import shutil
 import sys
 import warnings
 from collections.abc import Mapping
@@ -15,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from lcm.config import CONFIGS, Params
-from lcm.errors import ConfigError, DataError, LcmError, NothingToDo, choose, closest, require
-from lcm.paths import RunDir, cache_dir, lock, packaged_file, write_atomic
+from lcm.errors import ConfigError, LcmError, NothingToDo, choose, closest, require
+from lcm.paths import AGAIN, FULL, GATE, RunDir, explained, in_clone, lock, packaged_file, write_atomic
 
 RUNS = Path("reports/runs")
 RUN_DIR = "run_dir"  # the parameter of every notebook that the runner sets
-FULL = (errno.ENOSPC, errno.EDQUOT)
-SAID_FULL = re.compile(rf"\[Errno ({FULL[0]}|{FULL[1]})\]|\d+ requested and \d+ written")  # the last is numpy's
 KERNEL_OPTIONS = [
     "--log-level=CRITICAL",  # it complains of ports
     "--IPKernelApp.capture_fd_output=False",  # else what other processes print is shown twice
@@ -53,10 +48,11 @@ class Preset:
             raise ConfigError(f"unknown parameter {unknown[0]!r}; {closest(unknown[0], names)}")
         for notebook, config in self.configs.items():
             kinds = {one.name: one.type for one in fields(config)}
-            its_own = {name: value for name, value in parameters.items() if name in kinds}
-            for name, value in its_own.items():
-                if kinds[name] is str and type(value) in (int, float):
-                    its_own[name] = str(value)  # as of -p approved 7
+            its_own = {
+                name: str(value) if kinds[name] is str and type(value) in (int, float) else value  # as of -p approved 7
+                for name, value in parameters.items()
+                if name in kinds
+            }
             try:
                 config(run_dir="", **its_own)
             except ConfigError as error:
@@ -99,24 +95,18 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     for a parameter that none of the notebooks knows or that has a wrong value, and where another run writes there;
     DataError where there is no space left, and LcmError with the message of a notebook's own error.
     """
-    parameters, shown = preset.values(overrides), out or RUNS / preset.name
-    try:
-        folder = RunDir.at(out.absolute() if out else shown)
+    parameters, out = preset.values(overrides), out or in_clone(RUNS / preset.name)
+    with explained(out, f"no file is half written: {AGAIN}"):
+        folder = RunDir.at(out.absolute())
         with (folder.path / ".lock").open("ab") as held:
-            lock(held, f"lcm run is writing to {shown}")
-            folder.forget_outcome()
-            for place, (notebook, its_own) in enumerate(parameters.items(), start=1):
-                print(f"[{place}/{len(parameters)}] {notebook}", file=sys.stderr, flush=True)
-                _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
-    except NothingToDo as end:
-        print(end, file=sys.stderr, flush=True)
-    except OSError as error:
-        named = Path(error.filename or shown).resolve()  # papermill's page, the cache, …
-        place = shown if named.is_relative_to(shown.resolve()) else named
-        what = f"no space left in {place}" if error.errno in FULL else f"cannot write {place} ({error.strerror})"
-        raise DataError(
-            f"{what}; no file is half written: put that right and give the same command again, or choose another --out"
-        ) from error
+            lock(held, f"lcm run is writing to {out}")
+            (folder.path / GATE).unlink(missing_ok=True)  # a run that ends early decides nothing
+            try:
+                for place, (notebook, its_own) in enumerate(parameters.items(), start=1):
+                    print(f"[{place}/{len(parameters)}] {notebook}", file=sys.stderr, flush=True)
+                    _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
+            except NothingToDo as end:
+                print(end, file=sys.stderr, flush=True)
     return folder
 
 
@@ -144,9 +134,8 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> No
     except papermill.PapermillExecutionError as error:
         if error.ename == NothingToDo.__name__:
             raise NothingToDo(error.evalue) from error
-        if SAID_FULL.search(error.evalue):
-            fullest = min((folder.path, cache_dir()), key=lambda place: shutil.disk_usage(place).free)
-            raise OSError(errno.ENOSPC, error.evalue, str(fullest)) from error
+        if FULL.search(error.evalue):
+            raise OSError(error.evalue) from error
         raise LcmError(f"{notebook} stopped: {error.evalue or error.ename}\nThe whole run is in {executed}") from error
     except dead_kernel as error:
         raise LcmError(f"{notebook} stopped: its process ended, mostly for want of memory; see {executed}") from error

@@ -146,16 +146,17 @@ def publish(
             version = _free_name(_copy_bundle(folder, incoming), incoming, models)
             load_tested(incoming)
             unmeasured = Manifest.load(incoming).metrics.get("verdict", NOT_MEASURED) == NOT_MEASURED
-            published = [one.version for one in read_history(models) if one.action == PUBLISH]
-            known = version in published and (models / version).exists() and not _fault_in(models / version)
-            event = Event(PUBLISH, version, current, reason, decision or {})
-            if not known:
-                if (models / version).exists():  # damaged, or a kill came before the history's line
+            is_whole = (models / version).exists() and not _fault_in(models / version)
+            if not is_whole:
+                if (models / version).exists():  # damaged
                     (models / version).rename(_hidden(models))
                 incoming.rename(models / version)
-                add_event(models, event)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
+        event = Event(PUBLISH, version, current, reason, decision or {})
+        known = is_whole and any((one.action, one.version) == (PUBLISH, version) for one in read_history(models))
+        if not known:
+            add_event(models, event)
         if make_current and version != current:
             _point_to(models, replace(event, action=PROMOTE))
     return Change(version, current, known, unmeasured)

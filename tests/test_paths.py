@@ -121,28 +121,17 @@ def test_what_a_notebook_writes_replaces_what_that_and_later_ones_have_written(n
     assert found == earlier | {"found": 2}
 
 
-def test_metrics_are_merged_and_a_reason_goes_with_its_null(tmp_path):
+def test_metrics_are_merged(tmp_path):
     folder = RunDir.at(tmp_path)
     assert folder.read_metrics() == {}
     folder.add_metrics(cider=0.5, split="dev", meteor=None, meteor_reason="no Java")
-    folder.add_metrics(cider=0.75, meteor=0.2, data_source="été")
-    expected = {"cider": 0.75, "split": "dev", "meteor": 0.2, "data_source": "été"}
+    folder.add_metrics(cider=0.75, data_source="été")
+    expected = {"cider": 0.75, "split": "dev", "meteor": None, "meteor_reason": "no Java", "data_source": "été"}
     assert json.loads(folder.metrics.read_text(encoding="utf-8")) == folder.read_metrics() == expected
     for bad in ({1, 2}, float("nan")):
         with pytest.raises((TypeError, ValueError)):
             folder.add_metrics(cider=bad)
     assert folder.read_metrics() == expected
-
-
-def test_what_an_earlier_run_decided_is_forgotten(tmp_path):
-    folder = RunDir.at(tmp_path)
-    folder.forget_outcome()
-    assert not folder.metrics.exists()
-    folder.add_metrics(cider=0.5, gate="passed", published_version="b")
-    (tmp_path / paths.GATE).touch()
-    folder.forget_outcome()
-    assert folder.read_metrics() == {"cider": 0.5}
-    assert not (tmp_path / paths.GATE).exists()
 
 
 def test_who_reads_the_metrics_never_sees_half_of_them(tmp_path):

@@ -149,6 +149,8 @@ def test_one_image_is_a_clear_error(tmp_path):
 
 def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    RunDir.at(tmp_path / "run")
+    (tmp_path / "run" / "gate.json").touch()
     arguments = ["-p", "approved=7"]  # text that looks like a number
     assert main(["run", "--params", "retrain", "--out", str(tmp_path / "run"), *arguments]) == 0
     printed, said = capfd.readouterr()
@@ -156,6 +158,7 @@ def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, cap
     assert printed == f"Notebooks, HTML, figures and metrics.json: {tmp_path}/run\n", "there is no bundle"
     assert "[1/5] 01_prepare" in said
     assert "[2/5]" not in said
+    assert not (tmp_path / "run" / "gate.json").exists(), "it was of an earlier run"
     assert not (tmp_path / "run" / "bundle").exists()
 
 
@@ -192,43 +195,44 @@ def test_names_with_braces_are_no_templates(name, tmp_path):
     assert (folder.path / "01_prepare.html").is_file()
 
 
-def half_written(_handler, text: str, path: str):
-    """As papermill writes a notebook, on a disk that is full."""
-    Path(path).write_text(text[: len(text) // 2])
+def no_space(*_) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def stopped_by(said: str):
-    def execute_notebook(*_, **__):
+    def raise_for_execution_errors(*_) -> None:
         raise papermill.PapermillExecutionError(0, 1, "", "OSError", said, [])
 
-    return execute_notebook
+    return raise_for_execution_errors
 
 
 @pytest.mark.parametrize(
     ("place", "full"),
     [
-        ("papermill.iorw.LocalHandler.write", half_written),
-        ("papermill.execute_notebook", stopped_by(str(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")))),
-        ("papermill.execute_notebook", stopped_by("7200 requested and 3600 written")),
+        ("os.fsync", no_space),
+        ("papermill.execute.raise_for_execution_errors", stopped_by("[Errno 28] No space left on device: 'x'")),
+        ("papermill.execute.raise_for_execution_errors", stopped_by("7200 requested and 3600 written")),
     ],
-    ids=["the page", "a notebook's files", "its arrays"],
+    ids=["of the page", "of a notebook's file", "of an array"],
 )
 def test_a_full_disk_is_one_line_and_what_was_there_stays(place, full, tmp_path, monkeypatch, capfd):
-    data, folder = make_data_set(tmp_path / "photos", 2), RunDir.at(tmp_path / "run")
+    folder = RunDir.at(tmp_path / "run")
     for name in ("dataset.jsonl", "01_prepare.ipynb", "01_prepare.html", "03_evaluate.html"):
         (folder.path / name).write_text("what was there")
     folder.add_metrics(cider=0.5)
+    before = contents(folder.path)
     (tmp_path / "prepare.yaml").write_text("notebooks: [01_prepare]\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(place, full)
-    monkeypatch.setenv("LCM_CACHE", str(tmp_path / "no cache yet"))
-    before = contents(folder.path)
-    assert main(["run", "--params", "prepare.yaml", "-p", "data_dir", str(data), "--out", "run"]) == 1
-    complained = capfd.readouterr().err.splitlines()
-    assert complained[:1] == ["[1/1] 01_prepare"]
-    assert [line.partition(";")[0] for line in complained[1:]] == ["lcm: no space left in run"]
-    assert contents(folder.path) == before
+    assert main(["run", "--params", "prepare.yaml", "-p", "data_dir", "nowhere", "--out", "run"]) == 1
+    complained = capfd.readouterr().err
+    assert complained.splitlines()[-1].startswith("lcm: no space left in run; no file is half written: ")
+    assert "Traceback" not in complained
+    after = contents(folder.path)
+    if place != "os.fsync":  # there is room for the page: it is of this run
+        assert json.loads(after["01_prepare.ipynb"])["cells"]
+        before |= {name: after[name] for name in ("01_prepare.ipynb", "01_prepare.html")}
+    assert after == before
 
 
 # Presets and parameters

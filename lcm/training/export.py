@@ -47,18 +47,17 @@ def put_in_order(model: onnx.ModelProto) -> None:
 
     for entry in graph.output:
         place(entry.name)
-    nodes = [one for one in ordered.values() if isinstance(one, onnx.NodeProto)]
-    arrays = [one for one in ordered.values() if isinstance(one, onnx.TensorProto)]
-    for number, one in enumerate(arrays):
-        names[one.name] = one.name = f"array_{number}"
-    for number, one in enumerate(nodes):
-        one.name = f"{one.op_type}_{number}"
-        names = {made: f"{one.name}_{output}" for output, made in enumerate(one.output)} | names
-        one.input[:], one.output[:] = ([names.get(name, name) for name in each] for each in (one.input, one.output))
-    for field in ("node", "initializer", "value_info", "doc_string"):
+    for number, one in enumerate(ordered.values()):
+        if isinstance(one, onnx.NodeProto):
+            names = {made: f"value_{number}_{output}" for output, made in enumerate(one.output)} | names
+            one.input[:], one.output[:] = ([names.get(name, name) for name in each] for each in (one.input, one.output))
+            one.name = f"node_{number}"
+        else:
+            names[one.name] = one.name = f"array_{number}"
+    for field in ("value_info", "doc_string", "node", "initializer"):
         graph.ClearField(field)
-    graph.node.extend(nodes)
-    graph.initializer.extend(arrays)
+    for one in ordered.values():
+        (graph.node if isinstance(one, onnx.NodeProto) else graph.initializer).append(one)
     for size in (size for entry in (*graph.input, *graph.output) for size in entry.type.tensor_type.shape.dim):
         size.ClearField("dim_param")  # numbered, too
 
