@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lcm import __version__
-from lcm.errors import BadImageError, ConfigError, DataError, LcmError
-from lcm.paths import GATE, RUN_FOLDER, RunDir, write_atomic
+from lcm.errors import BadImageError, ConfigError, DataError, LcmError, NothingToDo
+from lcm.paths import RUN_FOLDER, RunDir, write_atomic
 
 if TYPE_CHECKING:
     from lcm.captioning.description import Description
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         return _stopped(f"{error.format_message()} See: {context.command_path if context else 'lcm'} --help", 2)
+    except NothingToDo as end:
+        return _stopped(str(end), 0)
     except LcmError as error:
         return _stopped(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
@@ -136,7 +138,7 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
         if value is None:
             shown = metrics.get(f"{name}_reason", "not measured")
         _say(f"{name:>10}  {shown}")
-    if (folder.path / GATE).is_file():
+    if "gate_reason" in metrics:
         _say(f"{'gate':>10}  {metrics['gate_reason']}")
     _say(f"Notebooks, HTML, figures and metrics.json{', bundle' * folder.bundle.is_dir()}: {folder.path}")
     if "verdict_text" in metrics:

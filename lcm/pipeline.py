@@ -48,11 +48,10 @@ class Preset:
             raise ConfigError(f"unknown parameter {unknown[0]!r}; {closest(unknown[0], names)}")
         for notebook, config in self.configs.items():
             kinds = {one.name: one.type for one in fields(config)}
-            its_own = {
-                name: str(value) if kinds[name] is str and type(value) in (int, float) else value  # as of -p approved 7
-                for name, value in parameters.items()
-                if name in kinds
-            }
+            its_own = {name: value for name, value in parameters.items() if name in kinds}
+            for name, value in its_own.items():
+                if kinds[name] is str and type(value) in (int, float):
+                    its_own[name] = str(value)  # as of -p approved 7
             try:
                 config(run_dir="", **its_own)
             except ConfigError as error:
@@ -91,9 +90,9 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     """Execute the preset's notebooks with `overrides` and return the folder of what they made.
 
     `out` is that folder (default: reports/runs/<preset>). Each executed notebook is kept as .ipynb and .html,
-    also when it fails. A notebook that finds nothing to do ends the run well. Raises ConfigError, before anything runs,
-    for a parameter that none of the notebooks knows or that has a wrong value, and where another run writes there;
-    DataError where there is no space left, and LcmError with the message of a notebook's own error.
+    also when it fails. Raises ConfigError, before anything runs, for a parameter that is unknown to the notebooks or has
+    a wrong value, and where another run writes there; NothingToDo where a notebook finds nothing to do, DataError
+    where there is no space left, and LcmError with the message of a notebook's own error.
     """
     parameters, out = preset.values(overrides), out or in_clone(RUNS / preset.name)
     with explained(out, f"no file is half written: {AGAIN}"):
@@ -101,12 +100,9 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
         with (folder.path / ".lock").open("ab") as held:
             lock(held, f"lcm run is writing to {out}")
             (folder.path / GATE).unlink(missing_ok=True)  # a run that ends early decides nothing
-            try:
-                for place, (notebook, its_own) in enumerate(parameters.items(), start=1):
-                    print(f"[{place}/{len(parameters)}] {notebook}", file=sys.stderr, flush=True)
-                    _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
-            except NothingToDo as end:
-                print(end, file=sys.stderr, flush=True)
+            for place, (notebook, its_own) in enumerate(parameters.items(), start=1):
+                print(f"[{place}/{len(parameters)}] {notebook}", file=sys.stderr, flush=True)
+                _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
     return folder
 
 
@@ -133,7 +129,7 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> No
         papermill.execute.raise_for_execution_errors(page, None)
     except papermill.PapermillExecutionError as error:
         if error.ename == NothingToDo.__name__:
-            raise NothingToDo(error.evalue) from error
+            raise NothingToDo(f"{error.evalue}; see {executed}") from error
         if FULL.search(error.evalue):
             raise OSError(error.evalue) from error
         raise LcmError(f"{notebook} stopped: {error.evalue or error.ename}\nThe whole run is in {executed}") from error

@@ -155,7 +155,8 @@ def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, cap
     assert main(["run", "--params", "retrain", "--out", str(tmp_path / "run"), *arguments]) == 0
     printed, said = capfd.readouterr()
     assert "there is no contribution that can train; nothing is trained" in said
-    assert printed == f"Notebooks, HTML, figures and metrics.json: {tmp_path}/run\n", "there is no bundle"
+    assert said.endswith(f"; see {tmp_path}/run/01_prepare.ipynb\n")
+    assert printed == "", "what an earlier run has found is not of this one"
     assert "[1/5] 01_prepare" in said
     assert "[2/5]" not in said
     assert not (tmp_path / "run" / "gate.json").exists(), "it was of an earlier run"
