@@ -90,7 +90,7 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     """Execute the preset's notebooks with `overrides` and return the folder of what they made.
 
     `out` is that folder (default: reports/runs/<preset>). Each executed notebook is kept as .ipynb and .html,
-    also when it fails. Raises ConfigError, before anything runs, for a parameter that is unknown to the notebooks or has
+    also when it fails. Raises ConfigError, before anything runs, for a parameter that no notebook knows or that has
     a wrong value, and where another run writes there; NothingToDo where a notebook finds nothing to do, DataError
     where there is no space left, and LcmError with the message of a notebook's own error.
     """
