@@ -240,8 +240,7 @@ def encode_images(
         starts = range(0, len(stack), CHUNK_IMAGES)
         made = [encoder.encode(np.stack(stack[start : start + CHUNK_IMAGES]), kinds) for start in starts]
         rows = {kind: np.concatenate([one[kind] for one in made]) for kind in kinds} if made else {}
-        if made:
-            rows[THUMBNAIL] = np.stack(list(map(thumbnail, stack)))
+        rows |= {THUMBNAIL: np.stack([thumbnail(picture) for picture in stack])} if made else {}
         return found, refused, list(pictures), rows
 
     folder = _folder_of(encoder.identity)
