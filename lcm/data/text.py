@@ -190,9 +190,13 @@ def detect_language(texts: Iterable[str], among: Sequence[str] = LANGUAGES) -> s
     mostly stay without one.
     """
     import simplemma
+    from simplemma.strategies.dictionaries.dictionary_factory import SUPPORTED_LANGUAGES
 
-    (best, known), (_, next_known), *_ = simplemma.langdetect(" ".join(texts), lang=tuple(among), low_memory=True)
-    return best if known > next_known and known >= 0.5 else ""
+    ranked = simplemma.langdetect(
+        " ".join(texts), tuple(filter(SUPPORTED_LANGUAGES.__contains__, among)), low_memory=True
+    )
+    (best, known), (_, next_known) = [*ranked, ("", 0.0)][:2]  # of a text without words it ranks "unk" alone
+    return best if known > next_known and known >= 0.5 and best != "unk" else ""
 
 
 # Words of the stop-word list that a picture can show: in a text "man" says little, an archive asks for it.
