@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
-from lcm.captioning.translation import Translator, load_translator
+from lcm.captioning.translation import load_translator
 from lcm.data.images import KINDS, Source, read_stream
 from lcm.data.text import ENGLISH, candidates, is_broken, join_words, standardise, words
 from lcm.errors import BadImageError, ConfigError
@@ -102,11 +102,6 @@ class Captioner(ABC):
     part = 1  # images that a thread describes at once
 
     @property
-    def translator(self) -> Translator | None:
-        """What translates captions into languages that it does not write; loaded when first asked for."""
-        return load_translator(self.translator_names)
-
-    @property
     def translated_from(self) -> str:
         """The language that translations are made from: English, if it writes English."""
         return ENGLISH if ENGLISH in self.languages else self.languages[0]
@@ -114,7 +109,7 @@ class Captioner(ABC):
     @property
     def offered(self) -> tuple[str, ...]:
         """The languages that descriptions can be in: those that it writes, then those by translation."""
-        more = self.translator.targets(self.translated_from) if self.translator else ()
+        more = load_translator(self.translator_names).targets(self.translated_from)
         return tuple(dict.fromkeys((*self.languages, *more)))
 
     @abstractmethod
@@ -176,10 +171,8 @@ class Captioner(ABC):
             labels = _checked_labels(labels)
         language = language or self.languages[0]
         if language not in self.languages and language not in self.offered:
-            raise ConfigError(
-                f"language is {language!r}; {self.name} writes {', '.join(self.offered)}: choose one of them, or name "
-                f"a Marian checkpoint that translates {self.translated_from} into others in LCM_TRANSLATOR"
-            )
+            more = f"name a Marian checkpoint that translates {self.translated_from} into it in LCM_TRANSLATOR"
+            raise ConfigError(f"language is {language!r}; choose from {', '.join(self.offered)}, or {more}")
         work = partial(self._describe_part, samples=samples, labels=labels, language=language)
         return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
 
@@ -221,11 +214,11 @@ class Captioner(ABC):
         self, own: Description, vector: np.ndarray | None, labels: Sequence[str] | None, language: str
     ) -> Description:
         """Return a description in a language of the translator; of an image of this vector."""
-        (translated,) = self.translator.to_language([own.caption], own.language, language)
-        caption = join_words(words(translated, language))
+        translator = load_translator(self.translator_names)
+        caption = join_words(words(*translator.to_language([own.caption], own.language, language), language))
         found = candidates([caption], language) if self.tag_scorer and labels is None else []
-        tags = rank(self.tag_scorer, vector, found) if found else ()
-        model = f"{own.model} with {self.translator.name(own.language, language)}"
+        tags = found and rank(self.tag_scorer, vector, found)
+        model = f"{own.model} with {translator.name}"
         return replace(own, caption=caption, tags=tags or own.tags, model=model, language=language)
 
 
