@@ -199,7 +199,8 @@ GOOD_DESCRIPTION = Description("a dog", ("a dog", "a cat"), (("dog", 0.75), ("ca
 class Odd:
     """A captioner that does what it is told to."""
 
-    name = "odd-1"
+    name, languages = "odd-1", ("en",)
+    offered = languages
 
     def __init__(self, act=lambda: GOOD_DESCRIPTION):
         self.act = act
