@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
 from lcm.data.images import KINDS, Source, read_stream
-from lcm.data.text import ENGLISH, is_broken, standardise
+from lcm.data.text import ENGLISH, is_broken, language_code, standardise
 from lcm.errors import BadImageError, ConfigError
 from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
@@ -153,11 +153,17 @@ class Captioner(ABC):
             raise ConfigError(f"samples is {samples!r}; it must be a whole number, 0 to {MAX_SAMPLES}")
         if labels is not None:
             labels = _checked_labels(labels)
-        language = language or self.languages[0]
-        if language not in self.languages:
-            raise ConfigError(f"language is {language!r}; {self.name} writes {', '.join(self.languages)}")
+        language = self.checked_language(language)
         work = partial(self._describe_part, samples=samples, labels=labels, language=language)
         return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
+
+    def checked_language(self, language: str) -> str:
+        """Return which of `languages` is meant, "fr" by "fr_CA" and the first by ""; raises ConfigError for others."""
+        code = language_code(language) if language else self.languages[0]
+        if code not in self.languages:
+            writes = f"{self.name} writes {', '.join(self.languages)}: choose one, or another captioner"
+            raise ConfigError(f"language is {language!r}; {writes}")
+        return code
 
     def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return the labels that the tag scorer does not know: they get no score."""

@@ -120,6 +120,7 @@ class Engine:
             "ready": model is not None,
             "model": model.captioner.name if model else None,
             "version": model.version if model else None,
+            "languages": list(model.captioner.languages) if model else [],
             "uptime_s": round(time.monotonic() - self._started, 3),
         } | problem
 

@@ -199,7 +199,7 @@ def test_a_caption_in_another_language_stands_beside_english_ones(caller):
 class Plain:
     """A captioner with three captions that does not tell what it sees; its tag scorer knows four words."""
 
-    name = "plain-1"
+    name, languages = "plain-1", ("en",)
     known = ("dog", "grass", "ball", "frisbee")
 
     def describe(self, image, samples=5, labels=None):
