@@ -1,5 +1,5 @@
 // The place where a photo is dropped, chosen, pasted or taken from the examples, with a line that says what is being
-// done. Texts are only ever set as text.
+// done. Texts come in the page's language and are only ever set as text.
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -9,14 +9,15 @@ function element(name, className, text) {
 }
 
 function render({ model, el }) {
+  const text = (key, name) => model.get("texts")[key].replace("{name}", () => name);
   const drop = element("label", "drop");
-  drop.append(element("span", "", "Drop a photo here, paste one, or choose a file"));
+  drop.append(element("span", "", text("drop")));
   const input = element("input");
   input.type = "file";
   input.accept = "image/jpeg,image/png,image/gif,image/webp";
   drop.append(input);
 
-  const title = element("h3", "", "Or try an example");
+  const title = element("h3", "", text("try"));
   const examples = element("div", "examples");
   const status = element("div", "status");
   const words = element("span");
@@ -40,15 +41,16 @@ function render({ model, el }) {
   async function take(file) {
     if (!file) return;
     if (file.size > model.get("limit")) {
-      const [size, limit] = [file.size, model.get("limit")].map((bytes) => (bytes / (1 << 20)).toFixed(1));
-      say(`${file.name} has ${size} MB; up to ${limit} MB are accepted: save it smaller.`, "wrong");
+      const digits = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
+      const size = (file.size / (1 << 20)).toLocaleString(document.documentElement.lang, digits);
+      say(text("large", file.name).replace("{size}", size), "wrong");
       return;
     }
-    say(`Reading ${file.name} …`, "busy");
+    say(text("reading", file.name), "busy");
     try {
       model.send({ name: file.name }, undefined, [await file.arrayBuffer()]);
     } catch (error) {
-      say(`${file.name} cannot be read; choose it again.`, "wrong");
+      say(text("unreadable", file.name), "wrong");
     }
   }
 
@@ -58,11 +60,11 @@ function render({ model, el }) {
       const button = element("button");
       button.type = "button";
       const picture = element("img");
-      picture.alt = `Example: ${one.name}`;
+      picture.alt = text("example", one.name);
       picture.src = `data:image/jpeg;base64,${one.picture}`;
       button.append(picture);
       button.addEventListener("click", () => {
-        say(`Reading ${one.name} …`, "busy");
+        say(text("reading", one.name), "busy");
         model.send({ example: place });
       });
       examples.append(button);

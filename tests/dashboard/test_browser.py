@@ -208,7 +208,7 @@ def test_a_file_of_10_mb_comes_through_and_a_larger_one_is_told(visit):
     drop(page, picture("blue"), "largest.png", MAX_PHOTO)  # what follows the end of a PNG is ignored
     said(page, "largest.png: a blue square")
     drop(page, picture("blue"), "large.png", MAX_PHOTO + 1)
-    said(page, "large.png has 10.0 MB; up to 10.0 MB are accepted")
+    said(page, "large.png: the file has 10.0 MB; up to 10 MB are accepted")
 
 
 def test_a_flagged_contribution_is_approved_and_revoked(visit, place):

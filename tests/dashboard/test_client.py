@@ -63,7 +63,7 @@ def test_a_service_that_is_away_is_told_with_what_to_start():
     port = free_port()
     client = ServiceClient(f"http://127.0.0.1:{port}")
     assert client.health() == {}
-    with pytest.raises(ServiceError, match=rf"127.0.0.1:{port} does not answer .*lcm serve --port {port}, or name"):
+    with pytest.raises(ServiceError, match=rf"127.0.0.1:{port} \(.*lcm serve --port {port}, or name"):
         client.contribute(picture(), "a dog")
 
 
@@ -104,7 +104,7 @@ NO_REPLIES = [
 @pytest.mark.parametrize(
     ("says", "words"),
     [
-        (b"SSH-2.0-other\r\n", "does not answer"),
+        (b"SSH-2.0-other\r\n", "No answer from the service at"),
         (b"HTTP/1.0 502 Bad Gateway\r\n\r\n<h1>Bad Gateway</h1>", "the service refused with 502"),
         (b"HTTP/1.0 200 OK\r\n\r\n<h1>Welcome</h1>", "is it lcm"),
         *((b"HTTP/1.0 200 OK\r\n\r\n" + body, "is it lcm") for body in NO_REPLIES),

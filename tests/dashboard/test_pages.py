@@ -52,7 +52,7 @@ def test_an_answer_tells_who_wrote_it_and_its_tags():
 
 
 @pytest.mark.parametrize(
-    ("confidence", "said"), [(0.62, "<p>62 % sure.</p>"), (0.08, "<p>Unsure, please look.</p>"), (None, None)]
+    ("confidence", "said"), [(0.62, ">62 % sure.</p>"), (0.08, ">Unsure, please look.</p>"), (None, None)]
 )
 def test_an_answer_tells_how_sure_it_is(confidence, said):
     card = widgets.answer_card(picture(), "photo", replace(ANSWER, confidence=confidence))
@@ -70,12 +70,12 @@ def test_a_mistake_of_the_page_is_told_without_its_inside(caplog):
 
 
 def test_a_correction_that_is_kept_is_called_so_whatever_comes_after(tmp_path):
-    def away(_photo: bytes) -> Answer:
+    def away(*_) -> Answer:
         raise ServiceError("the service went away")
 
     client = SimpleNamespace(contribute=lambda *_: Receipt(7, False), describe=away)
     page = photo.PhotoPage(client, tmp_path)
-    page.caption.value = "a dog"
+    page.asked, page.caption.value = ("dog.png", picture()), "a dog"
     page.contribute()
     assert "Contribution 7 is kept. Asked again: the service went away" in page.sent.value
 
@@ -112,7 +112,7 @@ def test_why_no_attention_is_shown_is_said(tmp_path, monkeypatch, version, words
     folder = make_tiny_bundle(tmp_path, monkeypatch)
     monkeypatch.setenv("LCM_BUNDLE", str(folder))
     answer = replace(ANSWER, version=short_digest(folder) if version is None else version)
-    page = photo.PhotoPage(SimpleNamespace(describe=lambda _photo: answer), tmp_path)
+    page = photo.PhotoPage(SimpleNamespace(describe=lambda *_: answer), tmp_path)
     page.take("red.png", picture())
     page.draw_attention()
     assert words in page.maps.value
@@ -125,7 +125,7 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
     for number in range(3):
         store.add(picture(side=40 + number), f"caption {number}")
-    store.add(picture(), "un chien", "fr")  # cannot train yet
+    store.add(picture(), "un chien", "fr")
     run = tmp_path / "runs" / "one"
     run.mkdir(parents=True)
     lines = [json.dumps({"id": number, "reason": "odd"}) for number in (1, 2)]
@@ -133,7 +133,7 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     (run / "suspects.jsonl").write_bytes(cut)
     store.approve([2])
     found = [(one.contribution.id, one.is_flagged, one.approved) for one in read_pending(store, tmp_path / "runs")]
-    assert found == [(1, True, False), (3, False, False), (2, False, True)]
+    assert found == [(1, True, False), (4, False, False), (3, False, False), (2, False, True)]
     assert latest_reasons(tmp_path / "nothing") == {}
 
 
@@ -169,7 +169,7 @@ def test_the_shipped_model_s_figures_are_shown_without_any_run(tmp_path, monkeyp
     page, metrics = quality.QualityPage(ServiceClient(), tmp_path / "nothing"), Manifest.load(SHIPPED).metrics
     page.draw()
     shown = page.model.value
-    assert "It learned from 6,000 images of flickr8k, and was measured on 1,000 others (dev)" in shown
+    assert "It learned from 6,000 images of flickr8k. It was measured on 1,000 others (dev)" in shown
     for name in ("cider", "cider_low", "cider_high", "bleu_4", "wer", "wer_low", "wer_high"):
         assert f"{metrics[name]:.3f}" in shown, name
     assert f"every content word of {percent(metrics['captions_right'])}" in shown
@@ -228,10 +228,10 @@ def test_without_a_service_the_page_says_what_to_start(tmp_path, monkeypatch):
     port = free_port()
     board = Dashboard(ServiceClient(f"http://127.0.0.1:{port}"), tmp_path)
     board.look_for_service()
-    assert f"{port}: start it with lcm serve --port {port}" in board.who.value
+    assert f"{port}: start it there with lcm serve --port {port}" in board.who.value
     board.photo.take("a.png", picture())
-    assert "does not answer" in board.photo.drop.status
-    board.choice.page = "Model quality"
+    assert f"a.png: No answer from the service at 127.0.0.1:{port} (" in board.photo.drop.status
+    board.choice.page = 2
     assert "shipped" in board.quality.versions.value
     assert "answers now" not in board.quality.versions.value
 
