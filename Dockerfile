@@ -14,5 +14,5 @@ ENV LCM_HOME=/data LCM_HOST=0.0.0.0 LCM_PORT=8000
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --start-period=10s CMD \
-    ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz')"]
+    ["python", "-c", "from urllib.request import *; build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/healthz')"]
 CMD ["lcm", "serve"]

@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
     os.environ.pop(name, None)
 
+os.environ["no_proxy"] = "127.0.0.1,localhost"  # where the tests' own servers are
+
 # Workers of pytest-xdist share the cores already: threads of each, in what they start as well, would only wait for
 # each other.
 if "PYTEST_XDIST_WORKER" in os.environ:

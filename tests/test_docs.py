@@ -119,9 +119,14 @@ def test_the_service_answers_as_shown(photos, tmp_path):
     )
     try:
         assert any(f"serving on http://127.0.0.1:{port}" in line for line in iter(service.stderr.readline, ""))
+        environment |= {
+            "http_proxy": "http://127.0.0.1:9",
+            "no_proxy": "",
+        }  # which many have, and nothing answers there
         printed = [run(line.replace(":8000", f":{port}"), photos, **environment) for line in lines]
         (code,) = blocks("python", page)
-        client = run(f"{shlex.quote(sys.executable)} -c {shlex.quote(code.replace(':8000', f':{port}'))}", photos)
+        code = shlex.quote(code.replace(":8000", f":{port}"))
+        client = run(f"{shlex.quote(sys.executable)} -c {code}", photos, **environment)
     finally:
         service.terminate()
         assert service.wait(30) == 0

@@ -1,22 +1,24 @@
 """The only way an image enters lcm: a file or a decoded picture in; upright, opaque, 8-bit RGB pixels out.
 
-Training and serving share one resize and one filter. All else that a file holds stays behind: GPS, comments, colour
-profile, later frames. Format and sides are read here, before Pillow is asked, and only what a picture needs is handed
-to it: left to itself Pillow 13.0 takes 220 MB for 12 MB of JPEG comments, 500 MB for a GIF comment of 12 MB, and 160 MB
-for a GIF of 42 bytes before any check.
+Training and serving share one resize and one filter. All else that a file holds stays behind: GPS, comments, later
+frames. Format and sides are read here, before Pillow is asked, and only what a picture needs is handed to it: left to
+itself Pillow 13.0 takes 220 MB for 12 MB of JPEG comments, 500 MB for a GIF comment of 12 MB, and 160 MB for a GIF of
+42 bytes before any check. Notes, that is which way is up and what the colours are, it reads apart from the pixels, so
+that broken ones never refuse a good picture.
 """
 
 import io
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops
+from PIL import Image, ImageChops, ImageCms, ImageOps
 
 from lcm.errors import BadImageError
 
@@ -30,18 +32,9 @@ MAX_SEGMENTS = 20_000  # of a file; libpng's chunks of 8 KB make 160 MB of them,
 MAX_SCANS = 50  # of a JPEG; libjpeg's progressive files have 10, and one of 60 bytes costs 22 ms at MAX_PIXELS
 MAX_ASPECT = 200  # long side over short; panoramas stay below 20, and a square holds nothing of a thread
 MAX_BYTES = 8 * MAX_PIXELS  # of a file on disk: 16-bit RGBA that is not compressed at all
-MAX_CLIPPED = (
-    0.25  # share of values at 0 or 255: 1.4 % of 2,000 photos have more, and nearly all that random bytes make
-)
-_TURNS = {  # EXIF 2.3, tag 0x0112: what makes the stored picture upright; 1 is upright already
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+MAX_PROFILE = 1 << 20  # of a colour profile, in bytes; those of cameras and screens have 0.5 to 10 KB
+MAX_CLIPPED = 0.25  # share of values at 0 or 255: 1.4 % of 2,000 photos have more, and nearly all random bytes
+SAME_COLOUR = 2  # levels of 255 by which profiles of sRGB differ, rounded as they are
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)  # in a Path its two slashes are one; C:/ is none
 _SIGNATURES = {  # those in capitals are refused; people do send them, so the message can name them
     "jpeg": rb"\xff\xd8\xff",  # MPO too: its first picture is an ordinary JPEG
@@ -58,6 +51,9 @@ _JPEG_METADATA = {*range(0xE1, 0xF0), 0xFE} - {0xEE}  # APP0 (JFIF) and APP14 (A
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan FF 00 and FF D0 to D7 are data; FF FF fills
 _JPEG_SCAN = b"\xff\xda"  # begins one
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+# Where notes stand: of each kind the first counts; a JPEG's profile may lie in up to 16 segments, which are numbered.
+_JPEG_NOTES = re.compile(rb"(?s)\xff[\xe1\xe2]..(Exif\0\0|http://ns\.adobe\.com/xap/1\.0/\0|ICC_PROFILE\0[\1-\x10])")
+_PNG_NOTES = re.compile(rb"eXIf|iCCP|(tEX|zTX)tRaw profile type exif\0|iTXtXML:com\.adobe\.xmp\0")
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,9 @@ class Header:
 
     sides: tuple[int, int]  # width and height in pixels as stored, before EXIF turns the picture
     stream: bytes  # what Pillow is given
-    exif: bytes = b""  # the EXIF block, unread
+    notes: bytes = b""  # a file of the same format that holds notes alone; empty: there are none, or `stream` has them
     max_pixels: int = MAX_PIXELS  # how many this file may have
+    has_end: bool = True  # whether the picture's end is marked; where it is not, every pixel has to be there
 
 
 def image_format(data: bytes) -> str:
@@ -89,7 +86,7 @@ def scan(data: bytes, name: str) -> Header:
 
 def _scan_jpeg(data: bytes) -> Header:
     """Keep the tables and scans of the first picture, up to its end: after it comes an MPO's second one, or a film."""
-    kept, at, exif, frame, scans = [b"\xff\xd8"], 2, b"", b"", 0
+    kept, notes, at, frame, scans, final, has_end = [b"\xff\xd8"], {}, 2, b"", 0, 0, True
     for _ in range(MAX_SEGMENTS):
         at = _JPEG_MARKER.search(data, at).start()  # None where a file is cut short: one more of _decode's exceptions
         marker = data[at + 1]
@@ -98,7 +95,8 @@ def _scan_jpeg(data: bytes) -> Header:
             # Decoding at reduced size saves nothing when scans make Pillow hold the coefficients of the whole picture,
             # or when a short side leaves nothing to reduce.
             limit = MAX_JPEG_PIXELS if scans == 1 and min(width, height) > 2000 else MAX_PIXELS
-            return Header((width, height), b"".join([*kept, b"\xff\xd9"]), exif, limit)
+            noted = b"".join([b"\xff\xd8", *notes.values(), frame, b"\xff\xda\0\2"]) if notes else b""
+            return Header((width, height), b"".join([*kept, b"\xff\xd9"]), noted, limit, has_end)
         end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
         if marker in _JPEG_FRAMES:
             if frame or marker > 0xC2 or data[at + 4] != 8:
@@ -106,9 +104,16 @@ def _scan_jpeg(data: bytes) -> Header:
             frame = data[at:end]
         elif marker == 0xDA:
             scans += 1
-            end = _JPEG_MARKER.search(data, end).start()
-        elif data[at + 4 : at + 10] == b"Exif\0\0":
-            exif = exif or data[at + 10 : end]
+            first, last, bits = data[end - 3 : end]  # which of 64 coefficients it holds; no bits left: to the last bit
+            final += data[at + 4] * (last - first + 1) * (not bits & 15)
+            found = _JPEG_MARKER.search(data, end)
+            # All of them, of all components, and no zeros in place of bits: only the mark of the end may be missing.
+            if not found and final == 64 * frame[9] and not re.fullmatch(rb"[^\xff]\0", data[-2:]):
+                data, has_end = data.rstrip(b"\xff") + b"\xff\xd9", False
+                found = _JPEG_MARKER.search(data, end)
+            end = found.start()
+        elif note := _JPEG_NOTES.match(data, at):
+            notes.setdefault(note[1], data[at:end])
         if marker not in _JPEG_METADATA:
             kept.append(data[at:end])
         at = end
@@ -119,16 +124,17 @@ def _scan_png(data: bytes) -> Header:
     """Keep the still picture; it is complete where the second frame of an animation begins."""
     if data[8:16] != b"\0\0\0\x0dIHDR":
         raise ValueError("no header")
-    kept, at, exif = [data[:33]], 33, b""
+    kept, notes, at = [data[:33]], {}, 33
     for _ in range(MAX_SEGMENTS):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length  # length, kind, content, checksum
         if kind in (b"IEND", b"fdAT") and end <= len(data):
-            return Header(struct.unpack_from(">II", data, 16), b"".join([*kept, _PNG_END]), exif)
+            noted = b"".join([data[:33], *notes.values(), b"\0\0\0\0IDAT"])
+            return Header(struct.unpack_from(">II", data, 16), b"".join([*kept, _PNG_END]), noted)
         if kind in (b"PLTE", b"tRNS", b"IDAT"):
             kept.append(data[at:end])
-        elif kind == b"eXIf":
-            exif = data[at + 8 : end - 4]
+        elif note := _PNG_NOTES.match(data, at + 4):
+            notes.setdefault(note[0], data[at:end])
         at = end
     raise ValueError("too many chunks")
 
@@ -163,12 +169,7 @@ def _scan_webp(data: bytes) -> Header:
     return Header(sides, data, max_pixels=MAX_WEBP_PIXELS)
 
 
-_SCANNERS: dict[str, Callable[[bytes], Header]] = {
-    "jpeg": _scan_jpeg,
-    "png": _scan_png,
-    "gif": _scan_gif,
-    "webp": _scan_webp,
-}
+_SCANNERS = {"jpeg": _scan_jpeg, "png": _scan_png, "gif": _scan_gif, "webp": _scan_webp}
 
 
 def read_image(source: Source, size: int) -> np.ndarray:
@@ -223,9 +224,9 @@ def _read(source: Source, wanted: int | None, size: int | None) -> Image.Image:
     """
     source = read_stream(source)
     if isinstance(source, bytes):
-        return _place(*_decode(source, wanted), size)
+        return _place(_decode(source, wanted), size)
     if isinstance(source, Image.Image | np.ndarray):
-        return _place(*_take(source), size)
+        return _place(_take(source), size)
     if not isinstance(source, str | Path):
         raise BadImageError(f"received a {type(source).__name__}; one picture is {KINDS}")
     if address := _URL.match(str(source)):
@@ -246,8 +247,8 @@ def _read(source: Source, wanted: int | None, size: int | None) -> Image.Image:
         raise BadImageError(f"{path.name!r}: the file cannot be read; check its name and its permissions") from None
 
 
-def _decode(data: bytes, wanted: int | None) -> tuple[Image.Image, Image.Transpose | None]:
-    """Return the picture on white, in 8 bits, and the turn that makes it upright."""
+def _decode(data: bytes, wanted: int | None) -> Image.Image:
+    """Return the picture on white, in 8 bits, with its notes."""
     name = image_format(data)
     try:
         header = scan(data, name)
@@ -257,11 +258,14 @@ def _decode(data: bytes, wanted: int | None) -> tuple[Image.Image, Image.Transpo
             raise ValueError("Pillow sees other sides than those that were checked")
         if wanted:  # JPEG decodes at 1/2, 1/4 or 1/8, down to twice what is wanted, so that the filter has its say
             image.draft(None, (2 * wanted, 2 * wanted))
+        if name == "png" and "transparency" in image.info:
+            _clear_as_stored(image, header.stream)
         image.load()
-        if name == "jpeg" and not _is_whole_jpeg(image, header.stream):
+        if name == "jpeg" and not _is_whole_jpeg(image, header):
             raise ValueError("its scan holds fewer or more bytes than the picture")
-        turn = _read_turn(header.exif or image.info.get("exif", b""))  # WebP keeps its metadata: Pillow only copies it
-        return _flatten(image), turn
+        with suppress(Exception):  # of whatever kind, as below; of WebP and GIF Pillow has copied them already
+            image.info |= Image.open(io.BytesIO(header.notes), formats=(name.upper(),)).info
+        return _flatten(image)
     except BadImageError:
         raise
     except Exception:
@@ -273,7 +277,7 @@ def _decode(data: bytes, wanted: int | None) -> tuple[Image.Image, Image.Transpo
         ) from None
 
 
-def _take(picture: Image.Image | np.ndarray) -> tuple[Image.Image, Image.Transpose | None]:
+def _take(picture: Image.Image | np.ndarray) -> Image.Image:
     """Return what _decode does, of pixels that are decoded already; these stay as they are."""
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.shape[2:] != (3,) or not picture.size:
@@ -289,8 +293,7 @@ def _take(picture: Image.Image | np.ndarray) -> tuple[Image.Image, Image.Transpo
     try:
         # As many pixels as there are: they are in memory, or Pillow's own limit has let them pass.
         _check_limits("decoded", Header(picture.size, b"", max_pixels=picture.width * picture.height))
-        own = picture.copy()  # which loads it: a PNG has its EXIF block only then
-        return _flatten(own), _read_turn(own.info.get("exif", b""))
+        return _flatten(picture.copy())  # which loads it: a PNG has its notes only then
     except BadImageError:
         raise
     except Exception:  # as in _decode
@@ -310,47 +313,77 @@ def _check_limits(label: str, header: Header) -> None:
         raise BadImageError(f"{received}; one side may be at most {MAX_ASPECT} times the other: crop it")
 
 
-def _is_whole_jpeg(image: Image.Image, stream: bytes) -> bool:
-    """Whether the only scan of a JPEG holds the bytes that its picture needs; random ones are too few or too many.
+def _is_whole_jpeg(image: Image.Image, header: Header) -> bool:
+    """Whether the last scan of a JPEG holds the bytes that its picture needs; random ones are too few or too many.
 
     libjpeg makes a picture of any bytes and only warns, which Pillow does not pass on. Too few leave the end flat, and
     many clip values; photos have that too, so other bytes tell: put behind the scan, they may change nothing, and in
-    place of its last ones they must. Not asked of one colour alone, nor of several scans, which refine one picture.
+    place of its last ones they must; not where these may say nothing: of one colour, or in the last of several scans.
+    A file without its end is always asked.
     """
-    counts = image.resize((32, 32), Image.Resampling.NEAREST).histogram()
-    is_clipped = sum(counts[::256] + counts[255::256]) > MAX_CLIPPED * 32 * 32 * len(image.getbands())
-    is_flat = image.crop((0, image.height - 1, *image.size)).getcolors(1) is not None
-    if not (is_flat or is_clipped) or image.getcolors(1) or stream.count(_JPEG_SCAN) > 1:
-        return True
-    at, end, other = stream.index(_JPEG_SCAN) + 2, len(stream) - 2, bytes(range(128)) * 4
+    stream = header.stream
+    may_be_idle = image.getcolors(1) is not None or stream.count(_JPEG_SCAN) > 1
+    if header.has_end:
+        counts = image.resize((32, 32), Image.Resampling.NEAREST).histogram()
+        is_clipped = sum(counts[::256] + counts[255::256]) > MAX_CLIPPED * 32 * 32 * len(image.getbands())
+        is_flat = image.crop((0, image.height - 1, *image.size)).getcolors(1) is not None
+        if not (is_flat or is_clipped) or may_be_idle:
+            return True
+    at, end = stream.rindex(_JPEG_SCAN) + 2, len(stream) - 2
     start = at + struct.unpack_from(">H", stream, at)[0]
+    # libjpeg reads zeros where no bits are left, so ones come first; then the restart mark that would be the next one.
+    bits, restarts = bytes(range(254, 127, -1)), len(re.findall(rb"\xff[\xd0-\xd7]", stream[start:]))
+    other = bits + bytes((0xFF, 0xD0 + restarts % 8)) + bits
 
-    def draw(kept: int, added: bytes) -> bytes:
-        """Return the grey pixels, at an eighth of the sides, of the file with other bytes from `kept` to its end."""
-        small = Image.open(io.BytesIO(stream[:kept] + added + stream[end:]), formats=("JPEG",))
-        small.draft("L", (1, 1))
-        return small.tobytes()
+    def draw(kept: int, added: bytes) -> list[int]:
+        """Return the pixels' levels, of grey ones at an eighth of the sides, with other bytes from `kept` on."""
+        drawn = Image.open(io.BytesIO(stream[:kept] + added + stream[end:]), formats=("JPEG",))
+        drawn.draft(*(("L", (1, 1)) if header.has_end else (None, image.size)))
+        return drawn.histogram()
 
     whole = draw(end, b"")
-    return whole == draw(end, other) != draw(max(start, end - len(other)), other)
+    return whole == draw(end, other) and (may_be_idle or whole != draw(max(start, end - len(other)), other))
 
 
-def _read_turn(block: bytes) -> Image.Transpose | None:
-    """Return the turn that makes the picture upright; None too when EXIF is broken, which never refuses a picture."""
-    exif = Image.Exif()
-    with suppress(Exception):  # of whatever kind, as in _decode
-        exif.load(block.removeprefix(b"Exif\0\0"))
-        return _TURNS.get(exif.get(ExifTags.Base.Orientation))
-    return None
+def _clear_as_stored(image: Image.Image, stream: bytes) -> None:
+    """Make Pillow see what is transparent: a level or a colour in the file's own depth (PNG, 11.3.1.1), which Pillow
+    looks for in what it has stretched from 2 or 4 bits to 8, or cut from 16.
+    """
+    stored, clear = image.tile[0].args, image.info["transparency"]
+    if stored in ("L;2", "L;4"):
+        top = 2 ** int(stored[2:]) - 1
+        image.info["transparency"] = (clear & top) * 255 // top
+    elif stored == "RGB;16B":
+        shown = np.zeros(image.size[::-1], bool)
+        for order, shift in {"RGB;16L": 0, stored: 8}.items():  # in the other order of bytes, the low one is kept
+            half = Image.open(io.BytesIO(stream), formats=("PNG",))
+            half.tile = [half.tile[0]._replace(args=order)]
+            for band, level in zip("RGB", clear, strict=True):
+                shown |= np.asarray(half.getchannel(band)) != level >> shift & 255
+        del half, image.info["transparency"]
+        image.putalpha(Image.fromarray(shown))
+
+
+@lru_cache(8)
+def _to_srgb(profile: bytes) -> ImageCms.ImageCmsTransform | None:
+    """Return what makes sRGB of an RGB profile's colours, None for sRGB's own; raises what Pillow makes of others."""
+    transform = ImageCms.buildTransform(io.BytesIO(profile), ImageCms.createProfile("sRGB"), "RGB", "RGB")
+    colours = Image.fromarray(51 * np.indices((6, 6, 6), np.uint8).reshape(3, -1).T[np.newaxis])
+    change = ImageChops.difference(colours, ImageCms.applyTransform(colours, transform))
+    return transform if max(high for _, high in change.getextrema()) > SAME_COLOUR else None
 
 
 def _flatten(image: Image.Image) -> Image.Image:
     """Return mode L, LA, RGB or RGBA, its colours as seen on white; an alpha that is left means nothing any more."""
+    if not image.mode.startswith(("RGB", "P")):
+        image.info.pop("icc_profile", None)  # of grey or of inks
     if image.mode == "I;16":  # the high byte, as Pillow does for colour; for grey it makes all above 255 white
         levels = np.asarray(image)
         narrow = (levels >> 8).astype(np.uint8)
         narrow[levels == image.info.get("transparency", -1)] = 255
-        return Image.fromarray(narrow)
+        flat = Image.fromarray(narrow)
+        flat.info = image.info
+        return flat
     if image.has_transparency_data:
         image = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
         image.paste("white", mask=ImageChops.invert(image.getchannel("A")))  # in place: saves 160 MB
@@ -358,15 +391,26 @@ def _flatten(image: Image.Image) -> Image.Image:
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
-def _place(image: Image.Image, turn: Image.Transpose | None, size: int | None) -> Image.Image:
-    """Return mode RGB, turned and, when `size` is given, resized."""
-    whole = turn is None and image.mode in ("L", "RGB")  # faster; band by band, copies take a quarter of the memory
+def _place(image: Image.Image, size: int | None) -> Image.Image:
+    """Return mode RGB, turned as the notes say, resized when `size` is given, and in the colours of sRGB."""
+    with suppress(Exception):  # of whatever kind, as in _decode
+        ImageOps.exif_transpose(image, in_place=True)
+    whole = image.mode in ("L", "RGB")  # faster; band by band, copies take a quarter of the memory
     parts = [image] if whole else (image.getchannel(band) for band in image.getbands() if band != "A")
-    if turn is not None:
-        parts = (part.transpose(turn) for part in parts)
     if size:
         parts = (part.resize((size, size), Image.Resampling.BICUBIC) for part in parts)
     first, *rest = parts
     placed = (Image.merge("RGB", (first, *rest)) if rest else first).convert("RGB")
+    with suppress(Exception):  # KeyError where there is no profile, and of whatever kind
+        if to_srgb := _to_srgb(image.info["icc_profile"][:MAX_PROFILE]):
+            ImageCms.applyTransform(placed, to_srgb, inPlace=True)
     placed.info.clear()  # a WebP's GPS and a GIF's comment would be saved again with the picture
     return placed
+
+
+THUMBNAIL_SIDE = 48
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """Return the picture of uint8 pixels [S, S, 3] as copies are told by, uint8 [THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3]."""
+    return np.asarray(Image.fromarray(pixels).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX))

@@ -31,7 +31,7 @@ from lcm.data.text import MAX_LABEL_LENGTH
 from lcm.errors import BadImageError, DataError, LcmError, StoreBusyError, StoreError, StoreFullError
 
 MAX_LABELS = 1000
-FILE_TYPES = {"jpg": "jpeg", "jpe": "jpeg"} | {name: name for name in FORMATS}
+FILE_TYPES = ("jpg", *FORMATS, "jpe", "jfif", "pjpeg", "pjp", "mpo", "apng")  # the names of what FORMATS has
 # Brackets, braces and commas, those in texts too. A body of 32 MB that is but `[[],[],…` makes 700 MB of objects; what
 # the service takes holds a thousand labels at most.
 MAX_PARTS = 50_000
@@ -42,7 +42,7 @@ EXPOSED_HEADERS = (  # to pages of other origins
     "Retry-After, X-LCM-Confidence, X-LCM-Known, X-LCM-Model, X-LCM-Model-Version, X-LCM-Request-Id, X-LCM-Source"
 )
 
-_DATA_URL = re.compile(r"[ \t\r\n]*data:image/[a-z0-9.+-]{1,60}(;[a-z0-9.+=-]{1,60})*;base64,", re.IGNORECASE)
+_DATA_URL = re.compile(r".*?\bbase64\s*,", re.IGNORECASE | re.DOTALL)  # its beginning, whatever type it tells, or none
 _NOT_IN_TEXT = {"Cc", "Cs"}  # controls, and halves of characters that no UTF-8 can hold
 _KINDS = {bool: "true or false", list: "an array", dict: "an object", str: "text", type(None): "null"}
 _JSON_HELP = 'send one JSON object in UTF-8, such as {"image": "…"}'
@@ -95,7 +95,7 @@ def refusal_of(error: LcmError) -> RefusedError:
 def decode_image(text: str, max_bytes: int) -> bytes:
     """Return the bytes that a base64 text holds, by the one rule of both routes.
 
-    A `data:image/…;base64,` prefix may lead; ASCII blanks and line breaks anywhere are dropped; then only the standard
+    The beginning of a data URL may lead; ASCII blanks and line breaks anywhere are dropped; then only the standard
     alphabet (+ /) or only the URL-safe one (- _), padded with = to a multiple of four. Everything else is refused:
     Python's own decoder drops what it does not know and gives other bytes, and without padding a text that was cut
     short looks whole. Raises ValueError, and RefusedError for more than `max_bytes`.
@@ -141,11 +141,11 @@ def _contributor(text: str) -> str:
 
 
 def _file_type(text: str) -> str:
-    """Return the format that a fileType names, empty for none; it is only checked, the content says what is stored."""
+    """Return a fileType, which may be empty; it is only checked, the content says what is stored."""
     name = text[:100].strip().lower().removeprefix("image/").removeprefix(".")
     if text and (name not in FILE_TYPES or len(text) > 100):
         raise ValueError(f"must be one of {', '.join(FILE_TYPES)}; or empty: the content decides")
-    return FILE_TYPES.get(name, "")
+    return text
 
 
 def _label(text: str) -> str:
@@ -213,14 +213,14 @@ def _sentence(fault: Mapping[str, Any]) -> str:
 def read_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object that a body holds; raises RefusedError when it holds anything else.
 
-    UTF-8 without a byte order mark, no NaN and no Infinity; of a key given twice the last one counts.
+    UTF-8, no NaN and no Infinity; of a key given twice the last one counts.
     """
     if not body:
         raise RefusedError(400, f"the body is empty; {_JSON_HELP}")
     if sum(map(body.count, (b"[", b"{", b","))) > MAX_PARTS:
         raise RefusedError(400, f"the body holds more than {MAX_PARTS:,} brackets and commas; send only what is needed")
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise RefusedError(400, f"the body is not UTF-8 (byte {error.start}); {_JSON_HELP}") from None
     except json.JSONDecodeError as error:

@@ -1,6 +1,7 @@
 """Sentences: the best one by beam search, others drawn from the model, all different; by hand and by a tiny bundle."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from lcm.captioning import decoding, generate
 from lcm.captioning.decoding import State
 from lcm.captioning.generate import caption_features, write_captions
+from lcm.data.dataset import LabelledImage
 from lcm.data.text import END, RESERVED, Vocabulary
 from lcm.features.cache import LabelledFeatures
 
@@ -151,12 +153,15 @@ def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides():
 # From features that are encoded already
 
 
+IMAGE = LabelledImage("1.jpg", Path("1.jpg"), "dev", ("a dog",))
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 256])
 @pytest.mark.parametrize("samples", [0, 2])
 def test_features_are_captioned_in_the_order_of_their_rows(at_once, samples, monkeypatch):
     monkeypatch.setattr(generate, "PART", at_once)
     writer, rows = Writer(CAT, SURE), np.array([1, 0, 0, 1, 0])
-    labelled = LabelledFeatures([None] * len(rows), rows, features_of(0, 1))
+    labelled = LabelledFeatures([IMAGE] * len(rows), rows, features_of(0, 1))
     found, mean_log_probs = caption_features(writer, labelled, 3, 5, samples, progress=False)
     assert found == write(writer, samples, rows)
     assert mean_log_probs == pytest.approx([0 if row else CAT_FOUND["cat"][1] for row in rows])

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from lcm.data import images
 from lcm.data.images import image_format, open_image, read_image, scan
 from lcm.errors import BadImageError
 from tests.fakes.image_files import (
+    ADOBE_RGB,
     BAD_PNGS,
     BROKEN_EXIF,
     FOREIGN,
@@ -37,7 +38,9 @@ from tests.fakes.image_files import (
     encode,
     frames,
     gif_header,
+    icc_profile,
     jpeg_header,
+    noted,
     orientation,
     png,
     repeat_gif_frame,
@@ -170,13 +173,26 @@ def test_e01_e08_e21_e22_what_is_no_image_of_ours_is_named(name):
 
 @pytest.mark.parametrize("kind", SCENES)
 def test_e02_cut_short(kind):
-    """Every beginning of a file is refused; of a GIF, every one that ends before its picture does."""
+    """Every beginning of a file is refused that ends before its picture does."""
     data = SCENES[kind]()
-    whole = len(data) - 4 if kind == "gif" else len(data)  # code, end of blocks and trailer follow a GIF's last pixel
+    # Code, end of blocks and trailer follow a GIF's last pixel, two bytes a JPEG's.
+    whole = len(data) - (4 if kind == "gif" else 2 * kind.startswith("jpeg"))
     for length in range(0, whole, 1 if whole < 1500 else 7):
         with pytest.raises(BadImageError):
             read_image(data[:length], SIZE)
     assert DAMAGED in refusal(data[: whole // 2])
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 3}, {"progressive": True}], ids=str)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_that_lacks_its_end_alone_is_whole(mode, options):
+    """Each of its pixels is there; so it is with one byte of the mark. Zeros in place of what is missing are no end."""
+    for picture in (scene(200, 150), Image.new("RGB", (50, 50), "white")):
+        data = encode(picture.convert(mode), "JPEG", **options)
+        assert_same(data[:-2], data)
+        assert_same(data[:-1], data)
+        for cut, zeros in ((4, 2), (30, 30), (60, 5000)):
+            assert DAMAGED in refusal(data[:-cut] + bytes(zeros))
 
 
 def behind_header(data: bytes, content: bytes) -> bytes:
@@ -423,11 +439,25 @@ PIXELS = {
         png(2, 1, colour=2, rows=bytes([0, 1, 2, 3, 4, 5, 6]), before=clear(bytes([0, 1, 0, 2, 0, 3]))),
         [WHITE, [4, 5, 6]],
     ),
+    "e14-two-bits": (png(4, 1, depth=2, rows=b"\0\x1b", before=clear(b"\0\2")), [BLACK, [85] * 3, WHITE, WHITE]),
+    "e14-four-bits": (png(2, 1, depth=4, rows=b"\0\x50", before=clear(b"\0\5")), [WHITE, BLACK]),
+    "e14-deep-colour": (
+        png(
+            *(3, 1, 16, 2),
+            bytes([0, 18, 52, *bytes(4), 18, 153, *bytes(4), 18, 52, *bytes(3), 1]),
+            clear(bytes([18, 52, *bytes(4)])),
+        ),
+        [WHITE, [18, 0, 0], [18, 0, 0]],
+    ),
     "e14-bit": (png(2, 1, depth=1, rows=b"\0\x40", before=clear(b"\0\0")), [WHITE, WHITE]),
     "e18-bits": (png(4, 1, depth=1, rows=b"\0\xb0"), [WHITE, BLACK, WHITE, WHITE]),
     "e18-two-bits": (png(4, 1, depth=2, rows=b"\0\x1b"), [BLACK, [85] * 3, [170] * 3, WHITE]),
     "e18-grey": (png(4, 1, rows=b"\0\x00\x07\xc8\xff"), [BLACK, [7] * 3, [200] * 3, WHITE]),
 }
+
+
+# Once Pillow has decoded these, they hold no longer which pixels were transparent.
+DEPTH_LOST = ("e14-two-bits", "e14-four-bits", "e14-deep-colour")
 
 
 @pytest.mark.parametrize("name", PIXELS)
@@ -468,6 +498,26 @@ def test_e15_orientation_equals_the_upright_picture(kind, value):
         assert_same(with_exif(plain, tiff), encode(twin, "PNG"))
 
 
+@pytest.mark.parametrize("value", [*UPRIGHT_OF, 0, 9])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("jpeg xmp", "jpeg xmp element", "png xmp", "png xmp element", "png xmp packed", "webp-lossless xmp"),
+        *("png raw profile", "png raw profile packed"),
+    ],
+)
+def test_e15_orientation_outside_exif_equals_the_upright_picture(how, value):
+    plain = SCENES[how.split()[0]]()
+    data = noted(plain, how, value)
+    turned = np.ascontiguousarray(UPRIGHT_OF.get(value, UPRIGHT_OF[1])(np.asarray(open_image(plain))))
+    assert_same(data, encode(Image.fromarray(turned), "PNG"))
+    with Image.open(io.BytesIO(data)) as picture:
+        np.testing.assert_array_equal(np.asarray(ImageOps.exif_transpose(picture)), turned)
+        np.testing.assert_array_equal(np.asarray(open_image(picture)), turned)
+    with_both = with_exif(data, orientation(1))
+    assert_same(with_both, plain)  # EXIF counts
+
+
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp-lossless"])
 @pytest.mark.parametrize("name", BROKEN_EXIF)
 def test_e16_broken_exif_never_refuses_a_good_picture(kind, name):
@@ -475,6 +525,41 @@ def test_e16_broken_exif_never_refuses_a_good_picture(kind, name):
     if kind == "jpeg":  # without JFIF's density Pillow would look for one in EXIF
         data = data[:2] + data[4 + struct.unpack(">H", data[4:6])[0] :]
     assert_same(with_exif(data, BROKEN_EXIF[name]), data)
+
+
+WIDE = icc_profile(ADOBE_RGB, 563 / 256)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_colours_of_a_profile_become_those_of_srgb(file_format):
+    """In Adobe RGB (200, 40, 90) of sRGB is (172, 44, 89), by ICC's own formulas; what is in sRGB stays as it is."""
+    options = {"lossless": True} if file_format == "WEBP" else {"quality": 100}
+    picture, srgb = Image.new("RGB", (16, 16), (172, 44, 89)), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    plain = encode(picture, file_format, **options)
+    data = encode(picture, file_format, icc_profile=WIDE, **options)
+    assert difference(np.asarray(open_image(plain)), np.full((16, 16, 3), (172, 44, 89))) < 1
+    for source in (data, Image.open(io.BytesIO(data))):
+        for pixels in (read_image(source, 16), np.asarray(open_image(source))):
+            assert difference(pixels, np.full((16, 16, 3), (200, 40, 90))) < 1.5
+    assert_same(encode(picture, file_format, icc_profile=srgb.tobytes(), **options), plain)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        *(b"", b"x", WIDE[:100], WIDE[:-30], WIDE[:-30] + bytes(30), bytes(500), WIDE * 800),
+        *(icc_profile(ADOBE_RGB, 1.8, space) for space in (b"GRAY", b"CMYK", b"Lab ", b"none")),
+    ],
+    ids=["empty", "one-byte", "cut", "cut-at-the-end", "no-curve", "zeros", "large", "grey", "cmyk", "lab", "none"],
+)
+def test_a_profile_that_cannot_be_used_never_refuses_a_good_picture(profile):
+    for mode, formats in {"RGB": ("JPEG", "PNG", "WEBP"), "L": ("JPEG", "PNG"), "CMYK": ("JPEG",)}.items():
+        for file_format in formats:
+            picture = scene().convert(mode)
+            plain, data = encode(picture, file_format), encode(picture, file_format, icc_profile=profile)
+            if profile != WIDE * 800 or mode != "RGB":  # what follows a profile is nothing of it
+                assert_same(data, plain)
+            read_image(data, SIZE)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "webp-lossless"])
@@ -557,7 +642,7 @@ def test_e25_same_bytes_same_pixels_in_every_thread():
 # Other ways to give a picture -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*SCENES, *PIXELS])
+@pytest.mark.parametrize("name", [*SCENES, *(name for name in PIXELS if name not in DEPTH_LOST)])
 def test_what_is_opened_already_is_the_same_picture_and_stays_as_it_is(name):
     """As Pillow opens it and as its pixels, in every mode and turn; but for a JPEG that is decoded at reduced size."""
     data = SCENES[name]() if name in SCENES else PIXELS[name][0]

@@ -62,6 +62,51 @@ def orientation(value: int, order: str = "<", kind: int = 3) -> bytes:
     return mark + struct.pack(order + "IH", 8, 3) + make + entry + resolution + struct.pack(order + "I", 0)
 
 
+_XMP = b'<?xpacket begin=""?><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/"%s</rdf:Description>'
+
+
+def noted(data: bytes, how: str, value: int) -> bytes:
+    """`data` (JPEG, PNG or WebP) with an orientation in XMP, or in the text chunk that ImageMagick writes."""
+    xmp = (
+        _XMP % (b"><tiff:Orientation>%d</tiff:Orientation>" if "element" in how else b' tiff:Orientation="%d">') % value
+    )
+    if "raw profile" in how:
+        block = (b"Exif\0\0" + orientation(value)).hex()
+        lines = "\n".join(block[at : at + 72] for at in range(0, len(block), 72))
+        text, name = f"\nexif\n{len(block) // 2:8}\n{lines}\n".encode(), b"Raw profile type exif\0"
+        packed = chunk(b"zTXt", name + b"\0" + zlib.compress(text))
+        return with_chunk(data, packed if "packed" in how else chunk(b"tEXt", name + text))
+    if data.startswith(b"\xff\xd8"):
+        return with_segment(data, segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp))
+    if data.startswith(b"\x89PNG"):
+        content = b"\1\0\0\0" + zlib.compress(xmp) if "packed" in how else b"\0\0\0\0" + xmp
+        return with_chunk(data, chunk(b"iTXt", b"XML:com.adobe.xmp\0" + content))
+    with Image.open(io.BytesIO(data)) as picture:
+        return encode(picture, "WEBP", lossless=True, exact=True, xmp=xmp)
+
+
+ADOBE_RGB = {  # the colours of Adobe RGB (1998) under D50, as ICC.1:2001-04 writes them: X, Y and Z by 65,536
+    b"rXYZ": (0.60974, 0.31111, 0.01947),
+    b"gXYZ": (0.20528, 0.62567, 0.06087),
+    b"bXYZ": (0.14919, 0.06322, 0.74457),
+    b"wtpt": (0.96420, 1.00000, 0.82491),
+}
+
+
+def icc_profile(colours: dict[bytes, tuple[float, ...]], gamma: float, space: bytes = b"RGB ") -> bytes:
+    """An ICC profile of version 2: what mixes the colours, and one gamma for all channels."""
+    numbers = {tag: struct.pack(">3i", *(round(value * 65536) for value in xyz)) for tag, xyz in colours.items()}
+    curve = struct.pack(">4sIIHH", b"curv", 0, 1, round(gamma * 256), 0)
+    tags = {tag: b"XYZ \0\0\0\0" + number for tag, number in numbers.items()}
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC", b"kTRC"), curve)
+    table, content, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for tag, value in tags.items():
+        table += struct.pack(">4sII", tag, start + len(content), len(value))
+        content += value
+    head = struct.pack(">I4sI4s4s4s12s4s", start + len(content), b"", 0x02100000, b"mntr", space, b"XYZ ", b"", b"acsp")
+    return head.ljust(68, b"\0") + numbers[b"wtpt"] + bytes(48) + table + content
+
+
 def jpeg_header(width: int, height: int, frame: int = 0xC0, bits: int = 8, scans: int = 1) -> bytes:
     """A small JPEG whose header tells of a picture of these sides."""
     data = encode(Image.new("L", (8, 8)), "JPEG")
@@ -192,7 +237,9 @@ MANY_PARTS = {  # each makes Pillow's own header reading take seconds or hundred
     "png-chunks": lambda: with_chunk(SCENES["png"](), chunk(b"abCd") * 1_000_000),
     "jpeg-comments": lambda: with_segment(SCENES["jpeg"](), b"\xff\xfe\0\2" * 3_000_000),
     "jpeg-tables": lambda: with_segment(SCENES["jpeg"](), segment(0xDB, bytes(65)) * 150_000),
-    "jpeg-junk": lambda: with_segment(SCENES["jpeg"](), segment(0xFE, b"") + bytes(12_000_000))[:-2],
+    "jpeg-junk": lambda: with_segment(SCENES["jpeg"](), segment(0xFE, b"") + bytes(12_000_000)).partition(b"\xff\xda")[
+        0
+    ],
     "gif-blocks": lambda: gif_header(8, 8, (8, 8), before=b"!\xfe" + b"\1a" * 6_000_000 + b"\0"),
     "gif-extensions": lambda: gif_header(8, 8, (8, 8), before=b"!\xfe\0" * 4_000_000),
 }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -299,13 +300,35 @@ def test_some_of_labelled_images_by_place():
     assert (len(without), without.views, without.read(slice(None)).tolist()) == (1, 0, [[4, 5]])
 
 
-@pytest.mark.parametrize(("features", "kinds"), [("pooled", ["pooled.rows"]), ("grid", ["grid.rows", "pooled.rows"])])
+@pytest.mark.parametrize(
+    ("features", "kinds"),
+    [("pooled", ["pooled.rows", "thumbnail.rows"]), ("grid", ["grid.rows", "pooled.rows", "thumbnail.rows"])],
+)
 def test_a_run_encodes_what_its_model_and_the_tagger_read_and_further_views_to_train_on(features, kinds, paths, cache):
     prepared = prepare(paths, features, views=4)
     assert sorted(path.name for path in cache.parent.iterdir() if path.name != "lock") == kinds
     for kind in features, "pooled":
         assert [prepared.labelled_features(split, kind).views for split in ("train", "dev", "test")] == [4, 0, 0]
         assert len(prepared.labelled_features("dev", kind).store) == 20 + 10 * 4
+
+
+@pytest.mark.parametrize(
+    ("caption", "mirrored"),
+    [
+        *(("a dog LEFT of a boy", False), ("the left-hand door", False), ("runs clockwise", False)),
+        *(("un chien à gauche", False), ("rechts ein Hund", False), ("in der linken Hand", False)),
+        *(("a bright leftover", True), ("il fait droit", True), ("golf links", False)),
+    ],
+)
+def test_a_mirrored_view_is_of_no_image_whose_captions_tell_left_from_right(caption, mirrored, paths):
+    dataset = Dataset([replace(image, captions=("a dog", caption)) for image in label(paths).images])
+    encoded = encode_dataset(dataset, FakeEncoder(), views=4)
+    train = PreparedRun(dataset, Vocabulary(RESERVED), encoded).labelled_features("train", "pooled")
+    _, rows = encoded.features([image.image_id for image in train.images], "pooled", 4)
+    keys = np.array([view_keys(encoded.keys[image.image_id], 4) for image in train.images]).T
+    is_mirrored = np.array([[number and view_of(key)[1] for key in row] for number, row in enumerate(keys)], bool)
+    assert 0 < is_mirrored.sum() < is_mirrored[1:].size
+    np.testing.assert_array_equal(train.rows, rows if mirrored else np.where(is_mirrored, rows[0], rows))
 
 
 def test_an_unknown_kind_of_features_is_refused_before_anything_is_encoded(paths, home):

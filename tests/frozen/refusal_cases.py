@@ -57,7 +57,7 @@ HEADERS = {  # sent to both routes with a good body
 }
 IMAGES = {  # the field image, on both routes; bytes are sent in base64
     "C07": [None, 1, 1.5, True, [], {}, ""],
-    "D01": [f"data:image/png,{GOOD}", f"data:text/html;base64,{GOOD}", "data:image/png;base64,"],
+    "D01": [f"data:image/png,{GOOD}", f"data:image/png;utf8,{GOOD}", "data:image/png;base64,"],
     "D02": [SIGNS.replace("+", "-", 1)],
     "D03": [GOOD[:8] + "\f" + GOOD[8:]],
     "D04": [GOOD + "====", GOOD[:4] + "=" + GOOD[4:], text(b"x").rstrip("=")],

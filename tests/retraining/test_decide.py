@@ -49,7 +49,7 @@ class Desk:
         """Write a comparison on 30 base images, on which all are the same, and 20 contributed ones."""
         base = [LabelledImage(f"{place}.png", Path("x"), split, (said(place),)) for place in range(30)]
         sent = [LabelledImage(f"contributions/{place:064x}", Path("x"), "test", (said(place),)) for place in range(20)]
-        images = held_out_images(Dataset((*sent, *base)), split)
+        images = held_out_images(Dataset((*sent, *base)), split, "en")
         assert images == base + sent
         right, wrong = [said(place) for place in range(20)], ["nothing at all"] * 20
         captions = [said(place) for place in range(30)]

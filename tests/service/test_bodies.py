@@ -5,6 +5,7 @@ tests/contributions.
 """
 
 import hashlib
+import json
 import unicodedata
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def kept(caller: Caller, **changes):
     return caller.store.get(caller.answers("/caption", caption_body(**changes))["id"])
 
 
+@pytest.mark.parametrize("route", ROUTES)
+def test_c13_a_byte_order_mark_is_no_part_of_a_body(caller, route):
+    caller.answers(route, b"\xef\xbb\xbf" + json.dumps(body_for(route)).encode())
+
+
 def in_lines(text: str, ending: str) -> str:
     return ending.join(text[at : at + 76] for at in range(0, len(text), 76)) + ending
 
@@ -35,6 +41,12 @@ ACCEPTED = {
     "plain": str,
     "d01-prefix": lambda text: f"data:image/png;base64,{text}",
     "d01-prefix-other-type": lambda text: f"data:image/svg+xml;base64,{text}",
+    "d01-prefix-any-type": lambda text: f"data:application/octet-stream;base64,{text}",
+    "d01-prefix-wrong-type": lambda text: f"data:text/html;base64,{text}",
+    "d01-prefix-no-type": lambda text: f"data:;base64,{text}",
+    "d01-prefix-blanks": lambda text: f"data: image/jpg ; base64 , {text}",
+    "d01-prefix-quoted-parameter": lambda text: f'data:image/jpeg;name="my photo, 2.jpg";base64,{text}',
+    "d01-prefix-end-alone": lambda text: f"base64,{text}",
     "d01-prefix-capitals": lambda text: f"DATA:IMAGE/PNG;BASE64,{text}",
     "d01-prefix-parameter": lambda text: f"data:image/jpeg;name=x.jpg;charset=utf-8;base64,{text}",
     "d01-prefix-between-blanks": lambda text: f" \r\n data:image/png;base64, {text}",
@@ -132,7 +144,8 @@ def test_f02_the_true_format_is_kept(caller, file_type, data, true):
 
 
 def test_f03_file_types_are_normalised(caller):
-    for file_type in ("PNG", ".png", "image/png", "jpg", "jpeg", ".JPEG", "IMAGE/PNG", " png ", "jpe", "gif", ".WebP"):
+    names = ("PNG", ".png", "image/png", "jpg", "jpeg", ".JPEG", "IMAGE/PNG", " png ", "jpe", "gif", ".WebP")
+    for file_type in (*names, "jfif", ".JFIF", "image/pjpeg", "image/jpg", "mpo", "image/apng"):
         kept(caller, fileType=file_type)
 
 
