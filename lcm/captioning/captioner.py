@@ -92,11 +92,13 @@ def load_captioner(captioner: str | Path | None = None, tagger: str | None = Non
 
     `tagger` is a name in taggers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
     own tag scorer is used, where it has one. `threads` is the number of cores one call uses (0: all), where that can be
-    chosen. Raises ConfigError for an unknown kind, version or tagger, BundleError when there is no whole bundle or
-    checkpoint, DataError when a run is not prepared.
+    chosen. LCM_TRANSLATOR names what translates captions. Raises ConfigError for an unknown kind, version or tagger,
+    BundleError when there is no whole bundle or checkpoint, DataError when a run is not prepared.
     """
     kind, argument = _parse(captioner)
-    return CAPTIONERS[kind](argument, tagger, threads)
+    captioner = CAPTIONERS[kind](argument, tagger, threads)
+    captioner.translator_names = os.environ.get("LCM_TRANSLATOR", "").strip()
+    return captioner
 
 
 def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:

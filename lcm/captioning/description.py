@@ -8,14 +8,17 @@ import math
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
+from lcm.captioning.translation import Translator, load_translator
 from lcm.data.images import KINDS, Source, read_stream
-from lcm.data.text import ENGLISH, is_broken, language_code, standardise
+from lcm.data.text import ENGLISH, candidates, is_broken, join_words, language_code, standardise, words
 from lcm.errors import BadImageError, ConfigError
 from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
@@ -51,8 +54,8 @@ class PlattScaler:
 
         A text of `max_words` is broken too: the search has cut it, for a caption that ends in time has fewer.
         """
-        words, confidence = standardise(caption), self.confidence(mean_log_prob)
-        is_no_sentence = is_broken(words, language) or len(words) >= max_words
+        found, confidence = standardise(caption), self.confidence(mean_log_prob)
+        is_no_sentence = is_broken(found, language) or len(found) >= max_words
         return min(confidence, BROKEN_CONFIDENCE) if is_no_sentence else confidence
 
 
@@ -95,7 +98,24 @@ class Captioner(ABC):
     name: str  # and version, shown with every answer
     tag_scorer: TagScorer | None  # None: descriptions have no tags
     languages: tuple[str, ...] = (ENGLISH,)  # that it writes, the first where none is asked for
+    translator_names = ""  # of the Marian checkpoints for other languages, as load_translator takes them
     part = 1  # images that a thread describes at once
+
+    @property
+    def translator(self) -> Translator | None:
+        """What translates captions into languages that it does not write; loaded when first asked for."""
+        return load_translator(self.translator_names)
+
+    @property
+    def translated_from(self) -> str:
+        """The language that translations are made from: English, if it writes English."""
+        return ENGLISH if ENGLISH in self.languages else self.languages[0]
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The languages that descriptions can be in: those that it writes, then those by translation."""
+        more = self.translator.targets(self.translated_from) if self.translator else ()
+        return tuple(dict.fromkeys((*self.languages, *more)))
 
     @abstractmethod
     def see(self, image: Source) -> SeenImage:
@@ -119,8 +139,9 @@ class Captioner(ABC):
 
         Up to `samples` (0 to MAX_SAMPLES) other captions are drawn beside the best one: they give more key words to
         choose tags from. `labels`, words or phrases of any kind, are scored in place of these. `language` is one
-        of `languages`. Raises BadImageError when it is no image, ConfigError for several images, for samples that are
-        no such number, for labels that are no list of texts or an empty one, or for another language.
+        of `languages`, or one that the translator has: then the caption is translated and gives the tags, as far as
+        the tag scorer can read it. Raises BadImageError when it is no image, ConfigError for several images, for
+        samples that are no such number, for labels that are no list of texts or an empty one, or for another language.
         """
         if isinstance(image, list | tuple):
             raise ConfigError(
@@ -158,11 +179,13 @@ class Captioner(ABC):
         return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
 
     def checked_language(self, language: str) -> str:
-        """Return which of `languages` is meant, "fr" by "fr_CA" and the first by ""; raises ConfigError for others."""
+        """Return which one offered is meant, "fr" by "fr_CA" and the first by ""; raises ConfigError for others."""
         code = language_code(language) if language else self.languages[0]
-        if code not in self.languages:
-            writes = f"{self.name} writes {', '.join(self.languages)}: choose one, or another captioner"
-            raise ConfigError(f"language is {language!r}; {writes}")
+        if code not in self.languages and code not in self.offered:
+            raise ConfigError(
+                f"language is {language!r}; {self.name} writes {', '.join(self.offered)}: choose one of them, or name "
+                f"a Marian checkpoint that translates {self.translated_from} into others in LCM_TRANSLATOR"
+            )
         return code
 
     def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
@@ -185,19 +208,30 @@ class Captioner(ABC):
             except BadImageError as raised:
                 error = raised
             answers.append((image.source if isinstance(image, SeenImage) else image, error))
-        written = self.write(seen, samples, language) if seen else []
+        own = language if language in self.languages else self.translated_from
+        written = self.write(seen, samples, own) if seen else []
         english: Sequence[Sequence[str]] = [captions for captions, _ in written]
-        if written and language != ENGLISH:
+        if written and own != ENGLISH:
             in_english = self.write(seen, samples, ENGLISH) if ENGLISH in self.languages else []
             english = [captions for captions, _ in in_english] or [()] * len(written)
         described = []
         for (captions, confidence), its_english, vector in zip(written, english, vectors, strict=True):
-            tags = rank(self.tag_scorer, vector, tag_candidates(captions, labels, language)) if self.tag_scorer else ()
-            described.append(
-                Description(captions[0], tuple(its_english), tags, self.name, confidence, language=language)
-            )
+            tags = rank(self.tag_scorer, vector, tag_candidates(captions, labels, own)) if self.tag_scorer else ()
+            one = Description(captions[0], tuple(its_english), tags, self.name, confidence, language=own)
+            described.append(one if own == language else self._translated(one, vector, labels, language))
         of_images = iter(described)
         return [(source, error or next(of_images)) for source, error in answers]
+
+    def _translated(
+        self, own: Description, vector: np.ndarray | None, labels: Sequence[str] | None, language: str
+    ) -> Description:
+        """Return a description in a language of the translator; of an image of this vector."""
+        (translated,) = self.translator.to_language([own.caption], own.language, language)
+        caption = join_words(words(translated, language))
+        found = candidates([caption], language) if self.tag_scorer and labels is None else []
+        tags = rank(self.tag_scorer, vector, found) if found else ()
+        model = f"{own.model} with {self.translator.name(own.language, language)}"
+        return replace(own, caption=caption, tags=tags or own.tags, model=model, language=language)
 
 
 def _checked_labels(labels: Sequence[str]) -> list[str]:

@@ -190,8 +190,10 @@ def detect_language(texts: Iterable[str], among: Sequence[str] = LANGUAGES) -> s
     mostly stay without one.
     """
     import simplemma
+    from simplemma.strategies.dictionaries.dictionary_factory import SUPPORTED_LANGUAGES
 
-    found = dict(simplemma.langdetect(" ".join(texts), lang=tuple(among), low_memory=True))
+    known = tuple(filter(SUPPORTED_LANGUAGES.__contains__, among))
+    found = dict(simplemma.langdetect(" ".join(texts), lang=known, low_memory=True))
     best, next_best, *_ = sorted((found.get(language, 0.0) for language in among), reverse=True)
     return next(language for language in among if found.get(language) == best) if best > max(next_best, 0.49) else ""
 

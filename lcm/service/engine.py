@@ -6,13 +6,17 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
+from werkzeug.datastructures import Accept
+
 from lcm.captioning.description import Captioner, Description
+from lcm.captioning.translation import load_translator
 from lcm.contributions.mirror import open_mirror
 from lcm.contributions.store import Contribution, ContributionStore
+from lcm.contributions.text import language_of
 from lcm.errors import BadImageError, LcmError
 from lcm.service.model_loader import Model, ModelLoader
 from lcm.service.recall import Recall
-from lcm.service.schemas import ContributionRequest, DescribeRequest, RefusedError
+from lcm.service.schemas import ContributionRequest, DescribeRequest, RefusedError, Wish
 from lcm.service.settings import Settings
 
 Result = TypeVar("Result")
@@ -59,9 +63,11 @@ class Engine:
     def __init__(self, settings: Settings, captioner: Captioner | None = None, store: ContributionStore | None = None):
         """Take what is given, and what the settings name for the rest.
 
-        Raises ConfigError for an unknown tagger or mirror, StoreError when the store cannot be opened; a model that
-        cannot be loaded is waited for.
+        Raises ConfigError for an unknown tagger or mirror, BundleError when a translator cannot be loaded, StoreError
+        when the store cannot be opened; a model that cannot be loaded is waited for.
         """
+        load_translator(settings.translator)
+        self._language = settings.language
         self._max_image, self._started = settings.max_image_mb << 20, time.monotonic()
         self.models = ModelLoader(settings, captioner)
         self.store = store or ContributionStore(settings.home / "contributions")
@@ -75,23 +81,32 @@ class Engine:
             if part:
                 part.start()
 
-    def describe(self, body: bytes) -> tuple[Description, Model]:
-        """Return the description that a request's body asks for, and which model gave it."""
-        model = self.models.require()
+    def describe(self, body: bytes, accepted: Accept) -> tuple[Description, Model, list[int]]:
+        """Return the description that a request's body asks for, which model gave it, and which labels it cannot read.
 
-        def answer() -> Description:
+        Of these it returns the numbers, from 1; `accepted` is the request's header Accept-Language.
+        """
+        model = self.models.require()
+        captioner = model.captioner
+
+        def answer() -> tuple[Description, Model, list[int]]:
             asked = DescribeRequest.read(body, self._max_image)
-            wanted = (asked.image, asked.samples, asked.labels)
+            wish = Wish(asked.language, accepted, self._language)
             try:
+                language = wish.choose(captioner.offered) or captioner.translated_from
+                wanted = (asked.image, asked.samples, asked.labels, language)
                 if self._recall:
-                    return self._recall.describe(model.captioner, *wanted)
-                return model.captioner.describe(*wanted)
+                    description = self._recall.describe(captioner, *wanted, wish)
+                else:
+                    description = captioner.describe(*wanted)
+                unread = set(captioner.unknown_labels(asked.labels)) if asked.labels else set()
             except BadImageError:
                 raise
             except LcmError as error:  # such as a DataError about the word vectors: not the client's mistake
                 raise LcmError(str(error)) from error
+            return description, model, [number for number, label in enumerate(asked.labels or [], 1) if label in unread]
 
-        return self._predictions.run(answer), model
+        return self._predictions.run(answer)
 
     def contribute(self, body: bytes, contributor: str = "") -> Contribution:
         """Store the contribution that a request's body holds; returns when it is durable.
@@ -103,7 +118,10 @@ class Engine:
             sent = ContributionRequest.read(body, self._max_image)
             name = contributor or sent.contributor
             source = f"http:{name}" if name else "http"
-            stored = self.store.add(sent.image, sent.caption, sent.language, source)
+            model = self.models.model
+            written = model.captioner.languages if model else ()
+            language = language_of(sent.caption, sent.language, self._language, written)
+            stored = self.store.add(sent.image, sent.caption, language, source)
             if self._mirror and not stored.known:
                 self._mirror.wake()
             if self._recall:
@@ -120,7 +138,7 @@ class Engine:
             "ready": model is not None,
             "model": model.captioner.name if model else None,
             "version": model.version if model else None,
-            "languages": list(model.captioner.languages) if model else [],
+            "languages": list(model.captioner.offered) if model else [],
             "uptime_s": round(time.monotonic() - self._started, 3),
         } | problem
 

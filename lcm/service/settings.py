@@ -13,7 +13,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lcm.errors import ConfigError, closest
+from lcm.contributions.text import clean_language
+from lcm.data.text import ENGLISH
+from lcm.errors import ConfigError, DataError, closest
 from lcm.paths import home
 
 PREFIX = "LCM_"
@@ -51,6 +53,10 @@ class Settings(BaseSettings):
     bundle: str = setting("", "folder of the captioner; none: `models/current` in LCM_HOME, else the shipped one")
     tagger: str = setting(
         "", "tag scorer: `dual_encoder`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
+    )
+    language: str = setting(ENGLISH, "language of answers and contributions where a request says none, as `fr`")
+    translator: str = setting(
+        "", "Marian checkpoints, separated by commas, that translate captions into what the captioner does not write"
     )
     store_url: str = setting(
         "", "where contributions are copied to: `az://…`, `s3://…`, `gs://…`, `file://…`", secret=True
@@ -91,6 +97,14 @@ class Settings(BaseSettings):
         if not _TOKEN.fullmatch(token):
             raise ValueError("LCM_TOKEN may hold only visible ASCII characters, and no space; choose another one")
         return token
+
+    @field_validator("language")
+    @classmethod
+    def _check_language(cls, language: str) -> str:
+        try:
+            return clean_language(language)
+        except DataError:
+            raise ValueError(f"LCM_LANGUAGE is {language[:60]!a}; it must be a code such as 'en' or 'pt-br'") from None
 
     @field_validator("origins", mode="before")
     @classmethod

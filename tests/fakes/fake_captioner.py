@@ -41,7 +41,8 @@ class FakeCaptioner:
         self.name, self.tag_scorer = "fake-1", FakeScorer()
         self.asked, self.confidence, self.waits_after = [], None, waits_after
 
-    languages = ("en", "fr")
+    languages = offered = ("en", "fr")
+    translated_from = "en"
     checked_language = Captioner.checked_language
 
     def unknown_labels(self, labels) -> tuple[str, ...]:

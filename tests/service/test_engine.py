@@ -200,6 +200,7 @@ class Odd:
     """A captioner that does what it is told to."""
 
     name, languages = "odd-1", ("en",)
+    offered = languages
 
     def __init__(self, act=lambda: GOOD_DESCRIPTION):
         self.act = act

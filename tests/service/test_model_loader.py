@@ -227,6 +227,7 @@ class Waiting:
     """A captioner that waits with its answer until it may continue."""
 
     tag_scorer, languages = None, ("en",)
+    offered = languages
 
     def __init__(self, name: str):
         self.name, self.begun, self.may_continue = name, threading.Event(), threading.Event()
