@@ -36,7 +36,7 @@ def answer_card(photo: bytes, name: str, answer: Answer, asked: str = "") -> str
     if answer.confidence is not None:
         share = say("{share} sure", share=say(percent(answer.confidence)))
         sure = share if answer.confidence >= UNSURE else say("unsure, please look")
-        notes.append(("sure", f"{sure.capitalize()}."))
+        notes.append(("sure", f"{sure[0].upper()}{sure[1:]}."))
     notes.append(("quiet", say("Model {model}, version {version}", model=answer.model, version=answer.version or "?")))
     about = "".join(f'<p class="{kind}">{escape(text)}</p>' for kind, text in notes)
     others = "".join(f"<li>{escape(one)}</li>" for one in answer.others)

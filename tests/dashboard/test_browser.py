@@ -72,8 +72,8 @@ def visit(place, browser):
     """Open the dashboard with nothing cached; the browser's console must hold nothing of ours at the end."""
     console, pages = [], []
 
-    def open_here():
-        page = browser.new_context().new_page()
+    def open_here(locale: str = "en-GB"):
+        page = browser.new_context(locale=locale).new_page()
         page.set_default_timeout(1000 * SECONDS)
         page.on("console", lambda said: console.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: console.append(str(error)))
@@ -191,6 +191,27 @@ def test_a_correction_is_stored_and_learned_at_once_and_escaped(visit, place):
     (kept,) = [one for one in place.store.contributions() if one.width == 57]
     assert (kept.caption, kept.source, place.store.read_image(kept)) == (caption, "http:ann", data)
     ask(visit(), data, caption)
+
+
+def test_a_reader_of_french_gets_page_and_caption_in_french_until_another_language_is_chosen(visit, place):
+    page, data = visit("fr-CA"), picture("green", 58)
+    page.get_by_text("Les réponses viennent du service").wait_for()
+    assert page.evaluate("document.documentElement.lang") == "fr"
+    ask(page, data, "un carré vert")
+    said(page, "photo.png\u00a0: un carré vert")
+    assert page.locator(".bars li").first.inner_text().startswith("vert")
+    page.get_by_label("La légende telle qu’elle devrait être, en français").fill("l’étang")
+    page.get_by_role("button", name="Envoyer la légende").click()
+    page.get_by_text("C’est désormais la réponse. Merci.").wait_for()
+    (kept,) = [one for one in place.store.contributions() if one.width == 58]
+    assert (kept.caption, kept.language) == ("l’étang", "fr")
+    go(page, "Contributions", "en attente d’un réentraînement")
+    assert "français" in page.locator(".pending-row", has_text="l’étang").inner_text()
+    page.get_by_label("Langue").select_option("English")
+    page.get_by_text("Contributions that wait for retraining").wait_for()
+    assert page.evaluate("document.documentElement.lang") == "en"
+    go(page, "Photo", "Is the caption wrong?")
+    ask(page, picture("green", 59), "a green square")
 
 
 def test_a_broken_image_gives_a_message_and_the_next_one_an_answer(visit):

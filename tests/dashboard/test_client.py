@@ -23,6 +23,17 @@ def test_a_photo_is_described(address):
     assert [word for word, _ in answer.tags] == ["green", "square"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "language", "caption"),
+    [("fr", "fr", "un carré vert"), ("en", "en", "a green square"), ("de", "en", "a green square")],
+)
+def test_it_is_told_what_language_the_answer_is_in(address, asked, language, caption):
+    client = ServiceClient(address)
+    answer = client.describe(picture("green"), asked)
+    assert (answer.caption, answer.language) == (caption, language)
+    assert client.health()["languages"] == ["en", "fr"]
+
+
 def test_a_correction_is_kept_and_is_the_answer(address, store):
     client = ServiceClient(address)
     receipt = client.contribute(picture(), ODD, "Łucja 李")
@@ -31,6 +42,8 @@ def test_a_correction_is_kept_and_is_the_answer(address, store):
     assert (kept.id, kept.caption, kept.source) == (receipt.number, ODD, "http:Łucja 李")
     answer = client.describe(picture())
     assert (answer.caption, answer.contributed) == (ODD, True)
+    client.contribute(picture("blue"), "a chat", language="fr")  # a text that no guess takes for French
+    assert [one.language for one in store.contributions()] == ["en", "fr"]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The pages without a browser: what they show, and what the dashboard's kernel never loads."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +17,10 @@ import pytest
 from lcm.captioning.bundle import Bundle, Manifest
 from lcm.captioning.captioner import SHIPPED_BUNDLE
 from lcm.captioning.description import percent
-from lcm.dashboard import photo, quality, widgets
+from lcm.dashboard import language, photo, quality, widgets
 from lcm.dashboard.app import Dashboard, dashboard
 from lcm.dashboard.client import Answer, Receipt, ServiceClient, ServiceError
+from lcm.dashboard.language import INTERFACES, PAGE, SENTENCES
 from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
 from lcm.errors import DataError, StoreError
 from lcm.features.encoders import find_encoder
@@ -64,6 +68,98 @@ def test_a_mistake_of_the_page_is_told_without_its_inside(caplog):
     assert "secret" not in widgets.message_for(RuntimeError("secret /path"))
     assert "secret /path" in caplog.text
     assert widgets.message_for(DataError("in words")) == "in words"
+
+
+# Its language
+
+FORMATTED = re.compile(r"({.*?}|<code>.*?</code>|<.*?>)")  # of a sentence: what is no word of it
+DATA = {"lcm", "shipped", "transformer", "dev", "fr", "français", "anglais", "http", "retrain"}  # what of the pages is no sentence
+
+
+def test_every_sentence_has_its_french_form_and_every_form_is_said():
+    said, lists = {*quality.VERDICTS.values(), *quality.FIGURES.values(), percent(0.999), percent(0.001)}, set()
+    for module in Path(widgets.__file__).parent.glob("*.py"):
+        for one in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            match one:
+                case ast.Call(ast.Name("say"), [ast.Constant(sentence), *_]):
+                    said.add(sentence)
+                case ast.Call(ast.Attribute(ast.Call(ast.Name("say"), [ast.Constant(sentence)]), "split")):
+                    lists.add(sentence)
+    assert SENTENCES.keys() == said
+    assert len(lists) > 1
+    for english, french in SENTENCES.items():
+        assert sorted(FORMATTED.findall(english)) == sorted(FORMATTED.findall(french))
+        assert english not in lists or english.count(", ") == french.count(", ")
+        assert not re.search(r" [;:!?%»]|« |'| …|\.\.\.", FORMATTED.sub("X", french)), french
+
+
+def loud(english: str) -> str:
+    """Return a sentence in capitals, for a language that can be told from everything else."""
+    return "".join(part if FORMATTED.fullmatch(part) else part.upper() for part in FORMATTED.split(english))
+
+
+def texts_of(widget) -> Iterator[str]:
+    """Yield what is read on a widget and on those inside it."""
+    for name in ("value", "description", "placeholder", "status"):
+        if isinstance(text := getattr(widget, name, ""), str):
+            yield from [text, *re.findall('(?:alt|data-label)="(.*?)"', text)]
+    yield from [*getattr(widget, "texts", {}).values(), *getattr(widget, "pages", [])]
+    for child in getattr(widget, "children", ()):
+        yield from texts_of(child)
+
+
+def test_no_word_on_the_pages_goes_unsaid(store, tmp_path, monkeypatch):
+    """Data are in capitals here, and so is all that the pages say: what is not has no French form."""
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(language, "SENTENCES", {english: loud(english) for english in SENTENCES})
+    for number, words in enumerate(("A DOG", "UN CHIEN")):
+        store.add(picture(side=50 + number), words, ("en", "fr")[number])
+    run = tmp_path / "runs" / "retrain"
+    run.mkdir(parents=True)
+    (run / "suspects.jsonl").write_text(json.dumps({"id": 1, "reason": "ODD"}))
+    (run / "metrics.json").write_text("{}")
+    (run / "gate.json").write_text(json.dumps({"publish": False, "reason": "WORSE", "checks": []}))
+    answer = replace(ANSWER, caption="A RED", others=("A",), tags=(("RED", 1.0),), model="TINY", language="en")
+    client = SimpleNamespace(
+        place="HERE",
+        health=lambda: {"languages": ["de"], "version": "F00"},
+        describe=lambda _photo, asked: replace(answer, confidence=0.5 if asked == "fr" else None),
+        contribute=lambda *_: Receipt(7, True),
+    )
+    board = Dashboard(client, tmp_path)
+    board.look_for_service(["xx", "fr-CA"])
+    assert [code for _, code in board.language.options] == ["en", "fr", "de"]
+    assert (board.language.value, board.choice.language) == ("fr", "fr")
+    board.photo.take("RED.PNG", picture())
+    board.photo.contribute()
+    board.photo.caption.value = "UN"
+    board.photo.contribute()
+    for page in range(3):
+        board.choice.page = page
+    (row, *_) = board.review.list.children
+    row.children[1].children[-1].click()
+    hidden = re.compile(r"<(code|style)>.*?</\1>|<.*?>|{.*?}|&.*?;", re.DOTALL)
+    texts = "\n".join(hidden.sub(" ", one) for one in texts_of(board.view))
+    assert set(re.findall(r"\b[a-zà-ÿ]{2,}\b", texts)) <= DATA
+    assert "IN anglais: THE MODEL DOES NOT WRITE français YET." in texts
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "said"),
+    [
+        ("fr", "fr", ""),
+        ("de", "en", "In English: the model does not write German yet."),
+        ("fr", "en", "En anglais\u00a0: le modèle n’écrit pas encore en français."),
+    ],
+)
+def test_an_answer_in_another_language_than_asked_is_called_so_and_is_no_beginning(tmp_path, asked, given, said):
+    client = SimpleNamespace(describe=lambda _photo, _language: replace(ANSWER, language=given))
+    PAGE.language = asked if asked in INTERFACES else "en"
+    page = photo.PhotoPage(client, tmp_path, asked)
+    page.take("red.png", picture())
+    assert (said or "carré") in page.answer.value.replace("a red square", "carré")
+    assert ("yet" in page.answer.value or "pas encore" in page.answer.value) == bool(said)
+    assert page.caption.value == ("" if said else "a red square")
 
 
 # The photo
