@@ -73,7 +73,7 @@ def comparison_part(reports: Path) -> str:
         return f"<p>{say('No comparison yet: <code>lcm run --params compare</code> makes one.')}</p>"
     about = say(
         "{data}, {split}, {images} images; 95 % intervals over images. Best of each column in bold.",
-        **{name: record.get(name) for name in ("data", "split", "images")},
+        **{"data": record.get("data"), "split": record.get("split"), "images": number(record.get("images", 0))},
     )
     return f"<p class='quiet'>{escape(about)}</p>{scores_table(models)}"
 

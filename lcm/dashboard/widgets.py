@@ -53,7 +53,7 @@ def tag_bars(tags: Sequence[tuple[str, float]]) -> str:
     """Return the first tags as a bar chart that is a list: the longest bar is the best tag's."""
     most = max((score for _, score in tags), default=1.0) or 1.0
     rows = "".join(
-        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{score:.0%}</span></li>'
+        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}\N{NO-BREAK SPACE}%</span></li>'
         for word, score in tags[:TAGS_SHOWN]
     )
     shown = f'<ol class="bars">{rows}</ol>' if rows else f"<p>{say('none')}</p>"

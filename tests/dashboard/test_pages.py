@@ -48,7 +48,7 @@ def test_every_text_is_escaped():
 
 def test_an_answer_tells_who_wrote_it_and_its_tags():
     card = widgets.answer_card(picture(), "photo", ANSWER)
-    assert card.index("--share: 100.0%") < card.index("80%") < card.index("--share: 25.0%")
+    assert card.index("--share: 100.0%") < card.index("80\u00a0%") < card.index("--share: 25.0%")
     assert "A person wrote this" not in card
     card = widgets.answer_card(picture(), "photo", replace(ANSWER, tags=(), contributed=True))
     assert "A person wrote this" in card
@@ -73,7 +73,17 @@ def test_a_mistake_of_the_page_is_told_without_its_inside(caplog):
 # Its language
 
 FORMATTED = re.compile(r"({.*?}|<code>.*?</code>|<.*?>)")  # of a sentence: what is no word of it
-DATA = {"lcm", "shipped", "transformer", "dev", "fr", "français", "anglais", "http", "retrain"}  # what of the pages is no sentence
+DATA = {
+    "lcm",
+    "shipped",
+    "transformer",
+    "dev",
+    "fr",
+    "français",
+    "anglais",
+    "http",
+    "retrain",
+}  # what of the pages is no sentence
 
 
 def test_every_sentence_has_its_french_form_and_every_form_is_said():
