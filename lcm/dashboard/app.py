@@ -12,7 +12,7 @@ import ipywidgets as widgets
 import traitlets
 
 from lcm.dashboard.client import ServiceClient
-from lcm.dashboard.language import INTERFACES, PAGE, name_of, say
+from lcm.dashboard.language import PAGE, SENTENCES, name_of, say
 from lcm.dashboard.photo import PhotoPage
 from lcm.dashboard.quality import QualityPage
 from lcm.dashboard.review import ReviewPage
@@ -47,7 +47,7 @@ class Dashboard:
 
     def look_for_service(self, preferred: Sequence[str] = ()) -> None:
         """Offer the languages of the page and of the service, and show all in the first one that is preferred."""
-        offered = list(dict.fromkeys([*INTERFACES, *self._client.health().get("languages", ())]))
+        offered = list(dict.fromkeys([*SENTENCES, *self._client.health().get("languages", ())]))
         wanted = next(filter(offered.__contains__, map(language_code, preferred)), ENGLISH)
         names = [(name_of(code, in_its_own=True).capitalize(), code) for code in offered]
         self.language = widgets.Dropdown(options=names, value=wanted)
@@ -58,15 +58,14 @@ class Dashboard:
     def speak(self, language: str) -> None:
         """Make the pages in a language, English where they have no other words, and ask for captions in it."""
         asked = self.photo.asked if self.photo else ()
-        PAGE.language = language if language in INTERFACES else ENGLISH
+        PAGE.language = language if language in SENTENCES else ENGLISH
         self.photo = PhotoPage(self._client, self._reports / "examples", language)
         self.review = ReviewPage(self._client, self._reports / "runs")
         self.quality = QualityPage(self._client, self._reports)
         self._views.children = self.photo.view, self.review.view, self.quality.view
         self.language.description = say("Language")
-        with self.choice.hold_sync():
-            self.choice.language = PAGE.language
-            self.choice.pages = [say("Photo"), say("Contributions"), say("Model quality")]
+        self.choice.language = PAGE.language
+        self.choice.pages = [say("Photo"), say("Contributions"), say("Model quality")]
         answers = note(say("Answers come from the service at {place}.", place=self._client.place))
         self.who.value = answers if self._client.health() else note(self._client.no_answer(), "bad")
         self.show(self.choice.page)
@@ -78,7 +77,7 @@ class Dashboard:
         pages = self.photo, self.review, self.quality
         for each, page in enumerate(pages):
             page.view.layout.display = None if each == place else "none"
-        self.busy.value = note(say("Reading …"))
+        self.busy.value = note(say("One moment …"))
         pages[place].draw()
         self.busy.value = ""
 

@@ -92,7 +92,8 @@ class ServiceClient:
     def describe(self, photo: bytes, language: str = ENGLISH) -> Answer:
         """Return what the service says of a photo, in a language if it can; raises DataError for one too large."""
         if len(photo) > MAX_PHOTO:
-            raise DataError(too_large().format(size=number(len(photo) / (1 << 20), 1)))
+            size = number(len(photo) / (1 << 20), 1)
+            raise DataError(say("the file has {size} MB; up to 10 MB are accepted: save it smaller", size=size))
         body, headers = self._post("/learning-model", {"image": base64.b64encode(photo).decode(), "language": language})
         try:
             caption, confidence = str(body["captions"][0]), headers.get("X-LCM-Confidence")
@@ -152,11 +153,6 @@ class ServiceClient:
         with suppress(ValueError):
             found = json.loads(data)
         return status, found if isinstance(found, dict) else {}, reply_headers
-
-
-def too_large() -> str:
-    """Return what is said of a file of more than MAX_PHOTO bytes; its size in MB is still to be filled in."""
-    return say("the file has {size} MB; up to 10 MB are accepted: save it smaller")
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -11,16 +11,14 @@ from babel import Locale, localedata
 from lcm.data.text import ENGLISH
 
 FRENCH = "fr"
-INTERFACES = (ENGLISH, FRENCH)
-SENTENCES = dict(
-    line.split("\t") for line in Path(__file__).with_name("french.tsv").read_text(encoding="utf-8").splitlines()
-)
-PAGE = SimpleNamespace(language=ENGLISH)  # one of INTERFACES
+LINES = Path(__file__).with_name("french.tsv").read_text(encoding="utf-8").splitlines()
+SENTENCES = {ENGLISH: {}, FRENCH: dict(line.split("\t") for line in LINES)}  # English to what is said instead
+PAGE = SimpleNamespace(language=ENGLISH)  # one of SENTENCES
 
 
 def say(english: str, **values: object) -> str:
     """Return a sentence in the page's language, with the values, if any, in its braces."""
-    text = SENTENCES.get(english, english) if PAGE.language == FRENCH else english
+    text = SENTENCES[PAGE.language].get(english, english)
     return text.format(**values) if values else text
 
 

@@ -21,8 +21,8 @@ from PIL import Image
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.captioner import find_bundle
-from lcm.dashboard.client import MAX_PHOTO, Answer, ServiceClient, too_large
-from lcm.dashboard.language import name_of, say
+from lcm.dashboard.client import MAX_PHOTO, Answer, ServiceClient
+from lcm.dashboard.language import PAGE, SENTENCES, name_of, say
 from lcm.dashboard.widgets import SENT_ON_LEAVING, answer_card, fill, image, message_for, note
 from lcm.data.files import is_image_name
 from lcm.data.images import open_image, read_image
@@ -88,7 +88,7 @@ class PhotoDrop(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("photo_drop.js")
     limit = traitlets.Int(MAX_PHOTO).tag(sync=True)  # bytes
-    texts = traitlets.Dict().tag(sync=True)  # of the page, by what photo_drop.js calls them
+    sentences = traitlets.Dict().tag(sync=True)  # English to what is said instead
     examples = traitlets.List().tag(sync=True)  # name, picture as base64 of a JPEG
     status = traitlets.Unicode("").tag(sync=True)  # a line that is read out by screen readers
     kind = traitlets.Unicode("").tag(sync=True)  # of the status: busy, wrong or neither
@@ -100,15 +100,7 @@ class PhotoDrop(anywidget.AnyWidget):
         paths = sorted(path for path in examples.glob("*") if is_image_name(path.name))
         self._examples = [(path.name, path.read_bytes()) for path in paths]  # now: a file may go later
         shown = [{"name": Path(name).stem, "picture": thumbnail(photo)} for name, photo in self._examples]
-        texts = {
-            "drop": say("Drop a photo here, paste one, or choose a file"),
-            "try": say("Or try an example"),
-            "example": say("Example: {name}"),
-            "reading": say("Reading {name} …"),
-            "unreadable": say("{name} cannot be read; choose it again."),
-            "large": say("{name}: {text}", name="{name}", text=too_large()),
-        }
-        super().__init__(examples=shown, texts=texts)
+        super().__init__(examples=shown, sentences=SENTENCES[PAGE.language])
         self.on_msg(self._receive)
 
     def say(self, text: str, kind: str = "") -> None:
@@ -169,7 +161,7 @@ class PhotoPage:
         if not caption:
             self.sent.value = note(say("Write a caption first."), "bad")
             return
-        self.send.disabled, self.sent.value, kept = True, note(say("Sending …")), ""
+        self.send.disabled, self.sent.value, kept = True, note(say("One moment …")), ""
         _, photo = self.asked
         try:
             receipt = self._client.contribute(photo, caption, self.contributor.value.strip(), self._language)
@@ -180,14 +172,14 @@ class PhotoPage:
             why = message_for(error)
             self.sent.value = note(say("{kept} Asked again: {why}", kept=kept, why=why) if kept else why, "bad")
         else:
-            learned = say("It is the answer now. Thank you.") if self._answer.contributed else say("Thank you.")
+            learned = say("It is the answer now. Thank you.") if self._answer.contributed else ""
             self.sent.value = note(f"{kept} {learned}", "good")
         finally:
             self.send.disabled = False
 
     def draw_attention(self) -> None:
         """Show where the model looked at each word, or why that cannot be told."""
-        self.show_maps.disabled, self.maps.value = True, note(say("Looking …"))
+        self.show_maps.disabled, self.maps.value = True, note(say("One moment …"))
         fill(self.maps, lambda: attention_maps(self.asked[1], self._answer))
         self.show_maps.disabled = False
 

@@ -9,15 +9,16 @@ function element(name, className, text) {
 }
 
 function render({ model, el }) {
-  const text = (key, name) => model.get("texts")[key].replace("{name}", () => name);
+  const text = (english, values = {}) =>
+    (model.get("sentences")[english] ?? english).replace(/{(.*?)}/g, (_, name) => values[name]);
   const drop = element("label", "drop");
-  drop.append(element("span", "", text("drop")));
+  drop.append(element("span", "", text("Drop a photo here, paste one, or choose a file")));
   const input = element("input");
   input.type = "file";
   input.accept = "image/jpeg,image/png,image/gif,image/webp";
   drop.append(input);
 
-  const title = element("h3", "", text("try"));
+  const title = element("h3", "", text("Or try an example"));
   const examples = element("div", "examples");
   const status = element("div", "status");
   const words = element("span");
@@ -43,14 +44,15 @@ function render({ model, el }) {
     if (file.size > model.get("limit")) {
       const digits = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
       const size = (file.size / (1 << 20)).toLocaleString(document.documentElement.lang, digits);
-      say(text("large", file.name).replace("{size}", size), "wrong");
+      const large = text("the file has {size} MB; up to 10 MB are accepted: save it smaller", { size });
+      say(text("{name}: {text}", { name: file.name, text: large }), "wrong");
       return;
     }
-    say(text("reading", file.name), "busy");
+    say(text("Asking about {name} …", file), "busy");
     try {
       model.send({ name: file.name }, undefined, [await file.arrayBuffer()]);
     } catch (error) {
-      say(text("unreadable", file.name), "wrong");
+      say(text("{name} cannot be read; choose it again.", file), "wrong");
     }
   }
 
@@ -60,11 +62,11 @@ function render({ model, el }) {
       const button = element("button");
       button.type = "button";
       const picture = element("img");
-      picture.alt = text("example", one.name);
+      picture.alt = text("Example: {name}", one);
       picture.src = `data:image/jpeg;base64,${one.picture}`;
       button.append(picture);
       button.addEventListener("click", () => {
-        say(text("reading", one.name), "busy");
+        say(text("Asking about {name} …", one), "busy");
         model.send({ example: place });
       });
       examples.append(button);

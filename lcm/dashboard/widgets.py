@@ -27,9 +27,7 @@ def answer_card(photo: bytes, name: str, answer: Answer, asked: str = "") -> str
 
     `asked` is the language that was asked for where the answer is in another one.
     """
-    notes = []
-    if answer.contributed:
-        notes.append(("good", say("A person wrote this caption.")))
+    notes = [("good", say("A person wrote this caption."))] if answer.contributed else []
     if asked:
         text = say("In {given}.") if answer.contributed else say("In {given}: the model does not write {asked} yet.")
         notes.append(("quiet", text.format(given=name_of(answer.language), asked=name_of(asked))))
@@ -53,7 +51,7 @@ def tag_bars(tags: Sequence[tuple[str, float]]) -> str:
     """Return the first tags as a bar chart that is a list: the longest bar is the best tag's."""
     most = max((score for _, score in tags), default=1.0) or 1.0
     rows = "".join(
-        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}\N{NO-BREAK SPACE}%</span></li>'
+        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}&nbsp;%</span></li>'
         for word, score in tags[:TAGS_SHOWN]
     )
     shown = f'<ol class="bars">{rows}</ol>' if rows else f"<p>{say('none')}</p>"

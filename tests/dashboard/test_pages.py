@@ -17,10 +17,10 @@ import pytest
 from lcm.captioning.bundle import Bundle, Manifest
 from lcm.captioning.captioner import SHIPPED_BUNDLE
 from lcm.captioning.description import percent
-from lcm.dashboard import language, photo, quality, widgets
+from lcm.dashboard import photo, quality, widgets
 from lcm.dashboard.app import Dashboard, dashboard
 from lcm.dashboard.client import Answer, Receipt, ServiceClient, ServiceError
-from lcm.dashboard.language import INTERFACES, PAGE, SENTENCES
+from lcm.dashboard.language import FRENCH, PAGE, SENTENCES
 from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
 from lcm.errors import DataError, StoreError
 from lcm.features.encoders import find_encoder
@@ -48,7 +48,7 @@ def test_every_text_is_escaped():
 
 def test_an_answer_tells_who_wrote_it_and_its_tags():
     card = widgets.answer_card(picture(), "photo", ANSWER)
-    assert card.index("--share: 100.0%") < card.index("80\u00a0%") < card.index("--share: 25.0%")
+    assert card.index("--share: 100.0%") < card.index("80&nbsp;%") < card.index("--share: 25.0%")
     assert "A person wrote this" not in card
     card = widgets.answer_card(picture(), "photo", replace(ANSWER, tags=(), contributed=True))
     assert "A person wrote this" in card
@@ -88,6 +88,8 @@ DATA = {
 
 def test_every_sentence_has_its_french_form_and_every_form_is_said():
     said, lists = {*quality.VERDICTS.values(), *quality.FIGURES.values(), percent(0.999), percent(0.001)}, set()
+    for script in Path(widgets.__file__).parent.glob("*.js"):
+        said |= set(re.findall(r'\btext\("(.+?)"', script.read_text(encoding="utf-8")))
     for module in Path(widgets.__file__).parent.glob("*.py"):
         for one in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             match one:
@@ -95,9 +97,9 @@ def test_every_sentence_has_its_french_form_and_every_form_is_said():
                     said.add(sentence)
                 case ast.Call(ast.Attribute(ast.Call(ast.Name("say"), [ast.Constant(sentence)]), "split")):
                     lists.add(sentence)
-    assert SENTENCES.keys() == said
+    assert SENTENCES[FRENCH].keys() == said
     assert len(lists) > 1
-    for english, french in SENTENCES.items():
+    for english, french in SENTENCES[FRENCH].items():
         assert sorted(FORMATTED.findall(english)) == sorted(FORMATTED.findall(french))
         assert english not in lists or english.count(", ") == french.count(", ")
         assert not re.search(r" [;:!?%»]|« |'| …|\.\.\.", FORMATTED.sub("X", french)), french
@@ -113,7 +115,7 @@ def texts_of(widget) -> Iterator[str]:
     for name in ("value", "description", "placeholder", "status"):
         if isinstance(text := getattr(widget, name, ""), str):
             yield from [text, *re.findall('(?:alt|data-label)="(.*?)"', text)]
-    yield from [*getattr(widget, "texts", {}).values(), *getattr(widget, "pages", [])]
+    yield from getattr(widget, "pages", [])
     for child in getattr(widget, "children", ()):
         yield from texts_of(child)
 
@@ -121,7 +123,7 @@ def texts_of(widget) -> Iterator[str]:
 def test_no_word_on_the_pages_goes_unsaid(store, tmp_path, monkeypatch):
     """Data are in capitals here, and so is all that the pages say: what is not has no French form."""
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(language, "SENTENCES", {english: loud(english) for english in SENTENCES})
+    monkeypatch.setitem(SENTENCES, FRENCH, {english: loud(english) for english in SENTENCES[FRENCH]})
     for number, words in enumerate(("A DOG", "UN CHIEN")):
         store.add(picture(side=50 + number), words, ("en", "fr")[number])
     run = tmp_path / "runs" / "retrain"
@@ -164,7 +166,7 @@ def test_no_word_on_the_pages_goes_unsaid(store, tmp_path, monkeypatch):
 )
 def test_an_answer_in_another_language_than_asked_is_called_so_and_is_no_beginning(tmp_path, asked, given, said):
     client = SimpleNamespace(describe=lambda _photo, _language: replace(ANSWER, language=given))
-    PAGE.language = asked if asked in INTERFACES else "en"
+    PAGE.language = asked if asked in SENTENCES else "en"
     page = photo.PhotoPage(client, tmp_path, asked)
     page.take("red.png", picture())
     assert (said or "carré") in page.answer.value.replace("a red square", "carré")
