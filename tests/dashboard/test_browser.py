@@ -15,6 +15,7 @@ import pytest
 
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard.client import MAX_PHOTO, ServiceClient
+from lcm.dashboard.language import SENTENCES
 
 from .site import SECONDS, free_port, picture, site
 
@@ -194,7 +195,7 @@ def test_a_correction_is_stored_and_learned_at_once_and_escaped(visit, place):
 
 
 def test_a_reader_of_french_gets_page_and_caption_in_french_until_another_language_is_chosen(visit, place):
-    page, data = visit("fr-CA"), picture("green", 58)
+    page, data = visit("fr-CA"), picture("olivedrab", 58)
     page.get_by_text("Les réponses viennent du service").wait_for()
     assert page.evaluate("document.documentElement.lang") == "fr"
     ask(page, data, "un carré vert")
@@ -211,7 +212,7 @@ def test_a_reader_of_french_gets_page_and_caption_in_french_until_another_langua
     page.get_by_text("Contributions that wait for retraining").wait_for()
     assert page.evaluate("document.documentElement.lang") == "en"
     go(page, "Photo", "Is the caption wrong?")
-    ask(page, picture("green", 59), "a green square")
+    ask(page, picture("green"), "a green square")
 
 
 def test_a_broken_image_gives_a_message_and_the_next_one_an_answer(visit):
@@ -268,18 +269,22 @@ def test_the_quality_of_models_is_shown(visit):
     assert page.get_by_alt_text("Learning curves: loss").is_visible()
 
 
-def test_every_page_fits_and_can_be_read(visit, place):
+@pytest.mark.parametrize(("language", "caption"), [("en", "a green square"), ("fr", "un carré vert")])
+def test_every_page_fits_and_can_be_read(language, caption, visit, place):
+    def said_here(english: str) -> str:
+        return SENTENCES[language].get(english, english)
+
     place.store.add(picture("red", 62), "a" * 300)
-    page = visit()
-    ask(page, picture("green"), "a green square")
+    page, unsure = visit(language), said_here("unsure, please look").capitalize()
+    ask(page, picture("green"), caption)
     page.set_viewport_size(PHONE)
-    assert page.get_by_text("Unsure, please look.", exact=True).evaluate(LINES) == 1
+    assert page.get_by_text(f"{unsure}.", exact=True).evaluate(LINES) == 1
     for name, text in (
-        ("Photo", "a green square"),
-        ("Contributions", "for retraining"),
+        ("Photo", caption),
+        ("Contributions", "lcm run --params retrain"),
         ("Model quality", "base CIDEr"),
     ):
-        go(page, name, text)
+        go(page, said_here(name), text)
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             for size in (DESK, PHONE):
