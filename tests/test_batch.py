@@ -171,7 +171,7 @@ def test_a_language_that_the_model_does_not_write_is_named_before_anything_is_ca
     folder = make_files(Path("photos"), 2)
     code, printed, complained = caption(folder, "--language", "pt_BR", *out)
     assert (code, printed, complained.count("\n")) == (1, "", 1)
-    assert complained.startswith("lcm: language is 'pt_BR'; fake-1 writes en, fr: choose one of them")
+    assert complained.startswith("lcm: language is 'pt_BR'; choose from en, fr, or name a Marian checkpoint")
     assert (fake.asked, Path("out.csv").exists()) == ([], False)
     assert caption(folder, "--language", "fr_CA", *out)[0] == 0
     row = caption(folder, "--language", "fr", "--json")[1].splitlines()[0]

@@ -96,9 +96,9 @@ def load_captioner(captioner: str | Path | None = None, tagger: str | None = Non
     BundleError when there is no whole bundle or checkpoint, DataError when a run is not prepared.
     """
     kind, argument = _parse(captioner)
-    captioner = CAPTIONERS[kind](argument, tagger, threads)
-    captioner.translator_names = os.environ.get("LCM_TRANSLATOR", "").strip()
-    return captioner
+    loaded = CAPTIONERS[kind](argument, tagger, threads)
+    loaded.translator_names = os.environ.get("LCM_TRANSLATOR", "")
+    return loaded
 
 
 def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
-from lcm.captioning.translation import Translator, load_translator
+from lcm.captioning.translation import load_translator
 from lcm.data.images import KINDS, Source, read_stream
 from lcm.data.text import ENGLISH, candidates, is_broken, join_words, language_code, standardise, words
 from lcm.errors import BadImageError, ConfigError
@@ -102,11 +102,6 @@ class Captioner(ABC):
     part = 1  # images that a thread describes at once
 
     @property
-    def translator(self) -> Translator | None:
-        """What translates captions into languages that it does not write; loaded when first asked for."""
-        return load_translator(self.translator_names)
-
-    @property
     def translated_from(self) -> str:
         """The language that translations are made from: English, if it writes English."""
         return ENGLISH if ENGLISH in self.languages else self.languages[0]
@@ -114,7 +109,7 @@ class Captioner(ABC):
     @property
     def offered(self) -> tuple[str, ...]:
         """The languages that descriptions can be in: those that it writes, then those by translation."""
-        more = self.translator.targets(self.translated_from) if self.translator else ()
+        more = load_translator(self.translator_names).targets(self.translated_from)
         return tuple(dict.fromkeys((*self.languages, *more)))
 
     @abstractmethod
@@ -182,10 +177,8 @@ class Captioner(ABC):
         """Return which one offered is meant, "fr" by "fr_CA" and the first by ""; raises ConfigError for others."""
         code = language_code(language) if language else self.languages[0]
         if code not in self.languages and code not in self.offered:
-            raise ConfigError(
-                f"language is {language!r}; {self.name} writes {', '.join(self.offered)}: choose one of them, or name "
-                f"a Marian checkpoint that translates {self.translated_from} into others in LCM_TRANSLATOR"
-            )
+            more = f"name a Marian checkpoint that translates {self.translated_from} into it in LCM_TRANSLATOR"
+            raise ConfigError(f"language is {language!r}; choose from {', '.join(self.offered)}, or {more}")
         return code
 
     def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
@@ -226,11 +219,11 @@ class Captioner(ABC):
         self, own: Description, vector: np.ndarray | None, labels: Sequence[str] | None, language: str
     ) -> Description:
         """Return a description in a language of the translator; of an image of this vector."""
-        (translated,) = self.translator.to_language([own.caption], own.language, language)
-        caption = join_words(words(translated, language))
+        translator = load_translator(self.translator_names)
+        caption = join_words(words(*translator.to_language([own.caption], own.language, language), language))
         found = candidates([caption], language) if self.tag_scorer and labels is None else []
-        tags = rank(self.tag_scorer, vector, found) if found else ()
-        model = f"{own.model} with {self.translator.name(own.language, language)}"
+        tags = found and rank(self.tag_scorer, vector, found)
+        model = f"{own.model} with {translator.name}"
         return replace(own, caption=caption, tags=tags or own.tags, model=model, language=language)
 
 

@@ -192,10 +192,10 @@ def detect_language(texts: Iterable[str], among: Sequence[str] = LANGUAGES) -> s
     import simplemma
     from simplemma.strategies.dictionaries.dictionary_factory import SUPPORTED_LANGUAGES
 
-    known = tuple(filter(SUPPORTED_LANGUAGES.__contains__, among))
-    found = dict(simplemma.langdetect(" ".join(texts), lang=known, low_memory=True))
-    best, next_best, *_ = sorted((found.get(language, 0.0) for language in among), reverse=True)
-    return next(language for language in among if found.get(language) == best) if best > max(next_best, 0.49) else ""
+    readable = tuple(language for language in among if language in SUPPORTED_LANGUAGES)
+    found = dict(simplemma.langdetect(" ".join(texts), lang=readable, low_memory=True))
+    best, next_best, *_ = sorted((found.get(language, 0.0) for language in (*readable, "")), reverse=True)
+    return next(language for language in readable if found[language] == best) if best > max(next_best, 0.49) else ""
 
 
 # Words of the stop-word list that a picture can show: in a text "man" says little, an archive asks for it.

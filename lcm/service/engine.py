@@ -82,10 +82,7 @@ class Engine:
                 part.start()
 
     def describe(self, body: bytes, accepted: Accept) -> tuple[Description, Model, list[int]]:
-        """Return the description that a request's body asks for, which model gave it, and which labels it cannot read.
-
-        Of these it returns the numbers, from 1; `accepted` is the request's header Accept-Language.
-        """
+        """Return what a request's body and Accept-Language ask for, the model, and the numbers of unreadable labels."""
         model = self.models.require()
         captioner = model.captioner
 
@@ -94,17 +91,16 @@ class Engine:
             wish = Wish(asked.language, accepted, self._language)
             try:
                 language = wish.choose(captioner.offered) or captioner.translated_from
-                wanted = (asked.image, asked.samples, asked.labels, language)
                 if self._recall:
-                    description = self._recall.describe(captioner, *wanted, wish)
+                    description = self._recall.describe(captioner, asked, language, wish)
                 else:
-                    description = captioner.describe(*wanted)
-                unread = set(captioner.unknown_labels(asked.labels)) if asked.labels else set()
+                    description = captioner.describe(asked.image, asked.samples, asked.labels, language)
+                unread = [at for at, one in enumerate(asked.labels or [], 1) if captioner.unknown_labels([one])]
             except BadImageError:
                 raise
             except LcmError as error:  # such as a DataError about the word vectors: not the client's mistake
                 raise LcmError(str(error)) from error
-            return description, model, [number for number, label in enumerate(asked.labels or [], 1) if label in unread]
+            return description, model, unread
 
         return self._predictions.run(answer)
 
@@ -118,8 +114,7 @@ class Engine:
             sent = ContributionRequest.read(body, self._max_image)
             name = contributor or sent.contributor
             source = f"http:{name}" if name else "http"
-            model = self.models.model
-            written = model.captioner.languages if model else ()
+            written = self.models.model.captioner.languages if self.models.model else ()
             language = language_of(sent.caption, sent.language, self._language, written)
             stored = self.store.add(sent.image, sent.caption, language, source)
             if self._mirror and not stored.known:

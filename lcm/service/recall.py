@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -24,7 +24,7 @@ from lcm.data.text import ENGLISH, candidates, language_code, standardise
 from lcm.errors import LcmError
 from lcm.service.http import LOG, escape, stack_of
 from lcm.service.model_loader import ModelLoader
-from lcm.service.schemas import Wish
+from lcm.service.schemas import DescribeRequest, Wish
 
 POLL_S = 1.0  # between two looks at the store
 START_WAIT_S = 1.0  # for the first look; 100,000 contributions take longer and are learned while requests are answered
@@ -62,21 +62,14 @@ class Recall:
         """Learn no more."""
         self._stop.set()
 
-    def describe(
-        self,
-        captioner: Captioner,
-        image: bytes,
-        samples: int,
-        labels: Sequence[str] | None,
-        language: str,
-        wish: Wish,
-    ) -> Description:
+    def describe(self, captioner: Captioner, asked: DescribeRequest, language: str, wish: Wish) -> Description:
         """Describe an image as the captioner does in `language`, with the caption that was contributed for it.
 
         That is the newest in the language of the wish, or in `language`; else, unless the wish names one, the newest of
-        all. Its content words are the tags then, unless there are `labels` or the tag scorer knows none of them. The
+        all. Its content words are the tags then, unless there are labels or the tag scorer knows none of them. The
         newest English one comes first among the English captions. Raises what the captioner raises.
         """
+        image, labels = asked.image, asked.labels
         seen = captioner.see(image) if isinstance(captioner, SeeingCaptioner) else None
         found = self._try(lambda: self._find(captioner, image, seen)) or []
         wanted = wish.choose(one.language for one in found) or language
@@ -88,17 +81,14 @@ class Recall:
             labels = labels or [word for word in words if word not in unknown] or None
             code = language_code(newest.language)
             language = code if code in captioner.languages else captioner.translated_from
-        own = captioner.describe(image if seen is None else seen, samples, labels, language)
-        captions = own.english_captions
+        own = captioner.describe(image if seen is None else seen, asked.samples, labels, language)
         if english := next((one.caption for one in reversed(found) if language_code(one.language) == ENGLISH), ""):
-            others = (other for other in captions if standardise(other) != standardise(english))
-            captions = (english, *others)[: 1 + samples]
-        own = replace(own, english_captions=captions)
-        if not newest:
-            return own
-        return replace(
-            own, caption=newest.caption, language=newest.language, confidence=None, contribution=newest.number
-        )
+            others = (other for other in own.english_captions if standardise(other) != standardise(english))
+            own = replace(own, english_captions=(english, *others)[: 1 + asked.samples])
+        if newest:
+            given = {"caption": newest.caption, "language": newest.language, "contribution": newest.number}
+            own = replace(own, confidence=None, **given)
+        return own
 
     def learn(self, image: bytes) -> None:
         """Take in what was contributed just now, this image's signature too: the next request finds it."""

@@ -203,18 +203,14 @@ class Wish:
 
     def __init__(self, named: str, accepted: Accept, default: str):
         """Take the language in the body, empty for none, the header Accept-Language, and LCM_LANGUAGE."""
-        self.is_named, self._default = bool(named), language_code(default)
-        # Regions are left out here: Werkzeug's own comparison gives French for "fr-CA, en;q=0.5" only where no English
-        # is to be had.
-        wanted = [(named, 1.0)] if named else list(accepted)
-        self._accepted = Accept((language_code(code) or code, quality) for code, quality in wanted)
+        self.is_named, self._default = bool(named), language_code(named or default)
+        # Without regions: of "fr-CA, en;q=0.5" Werkzeug's own comparison chooses English before French.
+        self._accepted = Accept((language_code(code) or code, quality) for code, quality in ([] if named else accepted))
 
     def choose(self, offered: Iterable[str]) -> str:
         """Return the code of that among these languages which is wanted most; empty when none is."""
-        codes = dict.fromkeys(map(language_code, offered))
-        default = self._default if self._default in codes and not self.is_named else ""
-        by_default = sorted(codes, key=lambda code: code != default)  # "*" gives the first
-        return self._accepted.best_match(by_default) or default
+        codes = sorted(dict.fromkeys(map(language_code, offered)), key=lambda code: code != self._default)
+        return self._accepted.best_match(codes) or (self._default if self._default in codes else "")
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
@@ -279,8 +275,7 @@ def read_contributor(header: str) -> str:
 def answer_body(description: Description) -> dict[str, Any]:
     """Return the three keys of the answer: the caption and the tags in the description's language.
 
-    `english_captions` are English whatever it is. Raises LcmError when the description breaks the contract, as fault_of
-    says.
+    `english_captions` are English. Raises LcmError when the description breaks the contract, as fault_of says.
     """
     if fault := fault_of(description):
         raise LcmError(fault)
@@ -292,10 +287,7 @@ def answer_body(description: Description) -> dict[str, Any]:
 
 
 def answer_headers(description: Description, version: str, unread: Iterable[int] = ()) -> dict[str, str]:
-    """Return Content-Language and the X-LCM-… headers of a description by this version of a bundle.
-
-    `unread` are the numbers of the labels that have no score, because the tag scorer knows no word of them.
-    """
+    """Return the headers of a description by this version of a bundle; it has no score for labels `unread`."""
     model = quote(description.model, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~", errors="replace")  # what is not ASCII: %XX
     source = "bundle" if description.contribution is None else CONTRIBUTION
     headers = {"X-LCM-Model": model, "X-LCM-Model-Version": version, "X-LCM-Source": source}

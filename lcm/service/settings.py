@@ -55,9 +55,7 @@ class Settings(BaseSettings):
         "", "tag scorer: `dual_encoder`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
     )
     language: str = setting(ENGLISH, "language of answers and contributions where a request says none, as `fr`")
-    translator: str = setting(
-        "", "Marian checkpoints, separated by commas, that translate captions into what the captioner does not write"
-    )
+    translator: str = setting("", "Marian checkpoints, separated by commas, for languages that the captioner lacks")
     store_url: str = setting(
         "", "where contributions are copied to: `az://…`, `s3://…`, `gs://…`, `file://…`", secret=True
     )
@@ -98,14 +96,6 @@ class Settings(BaseSettings):
             raise ValueError("LCM_TOKEN may hold only visible ASCII characters, and no space; choose another one")
         return token
 
-    @field_validator("language")
-    @classmethod
-    def _check_language(cls, language: str) -> str:
-        try:
-            return clean_language(language)
-        except DataError:
-            raise ValueError(f"LCM_LANGUAGE is {language[:60]!a}; it must be a code such as 'en' or 'pt-br'") from None
-
     @field_validator("origins", mode="before")
     @classmethod
     def _split_origins(cls, value: Any) -> Any:
@@ -126,6 +116,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        try:
+            clean_language(self.language)
+        except DataError as error:
+            raise ValueError(f"LCM_LANGUAGE cannot be used: {error}") from None
         if self.token_for_learning and not self.token:
             raise ValueError("LCM_TOKEN_FOR_LEARNING is true and there is no token to ask for; set LCM_TOKEN too")
         occupied = 2 * (self.predictions + self.queue)  # by both routes, at their busiest
