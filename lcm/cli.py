@@ -159,6 +159,9 @@ def parse_value(text: str) -> Any:
 @click.option("--recursive", is_flag=True, help="Take the sub-folders of a folder too.")
 @click.option("--samples", type=click.IntRange(0, 10), default=5, show_default=True, help="Captions beside the best.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Score these labels, one a line, not the captions' words.")
+@click.option(
+    "--language", default="", metavar="CODE", help="Language of the captions: en, fr, … (default: the model's first)."
+)
 @click.option("--tagger", metavar="NAME", help="What scores tags: dual_encoder, clip, none, … (default: the bundle's).")
 @click.option(
     "--captioner",
@@ -173,6 +176,7 @@ def caption(
     recursive: bool,
     samples: int,
     labels: Path | None,
+    language: str,
     tagger: str | None,
     captioner: str | None,
     as_json: bool,
@@ -197,13 +201,14 @@ def caption(
             raise DataError("\n".join([*batch.list_failures(failures), *left_out]))
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         describer = load_captioner(captioner, tagger, threads)
+        language = describer.checked_language(language)
     if own_labels and (note := batch.check_labels(describer, own_labels)):
         print(f"lcm: {note}", file=sys.stderr)
     try:
         if out:
-            _say(batch.describe_into_file(out, describer, listing.images, failures, samples, own_labels))
+            _say(batch.describe_into_file(out, describer, listing.images, failures, samples, own_labels, language))
         else:
-            for image, answer in describer.describe_many(listing.images, samples, own_labels, workers=0):
+            for image, answer in describer.describe_many(listing.images, samples, own_labels, 0, language):
                 if isinstance(answer, BadImageError):
                     failures.append((image, answer))
                 else:

@@ -18,7 +18,7 @@ import numpy as np
 from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
 from lcm.captioning.translation import load_translator
 from lcm.data.images import KINDS, Source, read_stream
-from lcm.data.text import ENGLISH, candidates, is_broken, join_words, standardise, words
+from lcm.data.text import ENGLISH, candidates, is_broken, join_words, language_code, standardise, words
 from lcm.errors import BadImageError, ConfigError
 from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
@@ -169,12 +169,17 @@ class Captioner(ABC):
             raise ConfigError(f"samples is {samples!r}; it must be a whole number, 0 to {MAX_SAMPLES}")
         if labels is not None:
             labels = _checked_labels(labels)
-        language = language or self.languages[0]
-        if language not in self.languages and language not in self.offered:
-            more = f"name a Marian checkpoint that translates {self.translated_from} into it in LCM_TRANSLATOR"
-            raise ConfigError(f"language is {language!r}; choose from {', '.join(self.offered)}, or {more}")
+        language = self.checked_language(language)
         work = partial(self._describe_part, samples=samples, labels=labels, language=language)
         return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
+
+    def checked_language(self, language: str) -> str:
+        """Return which one offered is meant, "fr" by "fr_CA" and the first by ""; raises ConfigError for others."""
+        code = language_code(language) if language else self.languages[0]
+        if code not in self.languages and code not in self.offered:
+            more = f"name a Marian checkpoint that translates {self.translated_from} into it in LCM_TRANSLATOR"
+            raise ConfigError(f"language is {language!r}; choose from {', '.join(self.offered)}, or {more}")
+        return code
 
     def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return the labels that the tag scorer does not know: they get no score."""

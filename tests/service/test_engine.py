@@ -79,7 +79,7 @@ def test_model_name_is_safe_in_a_header(service):
 def test_health(service):
     state = service().send("GET", "/healthz")
     assert state.status_code == 200
-    assert state.json.items() >= {"ready": True, "model": "tiny-1"}.items()
+    assert state.json.items() >= {"ready": True, "model": "tiny-1", "languages": ["en"]}.items()
     assert state.json["uptime_s"] >= 0
 
 
