@@ -52,7 +52,7 @@ def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
     found = [
         Pending(one, reasons.get(one.id, KEPT_OUT if one.id in quarantined else ""), one.id in approved)
         for one in store.contributions()
-        if one.usable and (one.id not in seen or one.id in quarantined)
+        if one.id not in seen or one.id in quarantined
     ]
     return sorted(found, key=lambda one: (not one.is_flagged, -one.contribution.id))
 

@@ -50,6 +50,7 @@ class Labels:
     splits: dict[str, str] = field(default_factory=dict)  # where the files say so
     rows: list[formats.Row | None] = field(default_factory=list)
     detected: set[str] = field(default_factory=set)  # languages that nothing but the words of a file tell
+    languages: dict[Path, str] = field(default_factory=dict)  # of a file's captions that name none
 
 
 def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], language: str = "") -> Labels:
@@ -71,11 +72,12 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], langu
         if not its_language and (texts := [row.caption for row in rows if row and not row.language]):
             its_language = detect_language(texts)
             labels.detected |= {its_language} - {""}
+        labels.languages[caption_file.path] = its_language or ENGLISH
         labels.are_paths = known.image_id is formats.beside
         for row in filter(None, rows):
             name, place = known.image_id(relative, row.name), formats.beside(relative, row.name)
             labels.places.setdefault(name, place)
-            code = language or language_code(row.language) or its_language or ENGLISH
+            code = language or language_code(row.language) or labels.languages[caption_file.path]
             labels.captions.setdefault(name, []).extend([(code, row.caption)] if row.caption else [])
             of_folder = splits.named_in_path(PurePosixPath(place).parent) if is_metadata else ""
             if split := row.split or of_folder or split_of_file:

@@ -263,6 +263,13 @@ def held_out_images(dataset: Dataset, split: str, language: str, count: int = 0)
     return [images[place] for place in evenly(count or len(images), len(images))]
 
 
+def languages_left_out(dataset: Dataset, split: str, language: str) -> str:
+    """Return the other languages that images like `held_out_images` have captions in, as "fr 934, de 1000"."""
+    others = dict.fromkeys(image.language for image in dataset.images if image.language != language)
+    counts = {code: len(held_out_images(dataset, split, code)) for code in others}
+    return ", ".join(f"{code} {count}" for code, count in counts.items() if count)
+
+
 def parse_captioners(text: str, run_dir: str) -> dict[str, str]:
     """Return name -> captioner as load_captioner takes it, from "NAME=CAPTIONER, CAPTIONER, …".
 
