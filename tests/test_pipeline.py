@@ -33,7 +33,7 @@ def make_data_set(folder: Path, images: int, captions: int = 5, colours=("red", 
     lines = []
     for number in range(images):
         name, colour = f"{number}.png", colours[number % len(colours)]
-        Image.new("RGB", (32, 32), colour).save(folder / name)
+        Image.new("RGB", (32 + number, 32), colour).save(folder / name)  # the same bytes would share a split
         lines += [f"{name}\ta {colour} square" for _ in range(captions)]
     (folder / "captions.tsv").write_text("image\tcaption\n" + "\n".join(lines) + "\n")
     if images == 9:

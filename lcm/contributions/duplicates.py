@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from PIL import Image
 
 from lcm.captioning.description import SeenImage
+from lcm.data.images import THUMBNAIL_SIDE, thumbnail
 from lcm.features.encoders import EncoderIdentity
 
-SIDE = 48  # T of a thumbnail
+SIDE = THUMBNAIL_SIDE  # T
 COARSE = 16  # T of the first steps
 COARSE_STEPS, FINE_STEPS = 10, 5
 COARSE_FIT = 0.5  # below it a pair is given up after the first steps: copies have 0.9, other photos 0.2 on average
@@ -39,6 +39,7 @@ MAX_BLOCK = 20.0  # grey levels, root mean square over the block that differs mo
 WIDTH = 128
 CANDIDATES = 16  # thumbnails that are compared: of 250 photos halved in size, among 6,000, none had a place after 8
 MIN_COSINE = 0.4  # of candidates; copies have 0.58 at least, and a picture without features has 0
+MIN_OUTLINE_COSINE = 0.98  # copies of photos that were saved anew or resized have 0.999 at least
 THUMBNAIL_BYTES = SIDE * SIDE * 3
 
 
@@ -53,11 +54,6 @@ class Fit:
     def is_copy(self) -> np.ndarray:
         """Which originals the picture is a copy of, bool [K]."""
         return (self.fit >= MIN_FIT) & (self.block <= MAX_BLOCK)
-
-
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """Return the picture of uint8 pixels [S, S, 3] as it is compared, uint8 [SIDE, SIDE, 3]."""
-    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
@@ -217,3 +213,13 @@ def direction_of(features: np.ndarray) -> np.ndarray:
     sums = np.asarray(features, np.float32) @ _signs(len(features))
     length = np.linalg.norm(sums)
     return sums / length if length > 0 and np.isfinite(length) else np.zeros_like(sums)
+
+
+def outline_of(small: np.ndarray) -> np.ndarray:
+    """Return a thumbnail's coarse greys less their mean, [COARSE * COARSE] float32, of length 1, or 0 without any edge.
+
+    They are alike in copies that show all of a picture, and quickly looked for among many.
+    """
+    greys = _shrink(small.astype(np.float32)).mean(-1).ravel()
+    greys -= greys.mean()
+    return greys / max(np.linalg.norm(greys), 1e-3)

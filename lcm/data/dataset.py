@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
@@ -49,6 +49,7 @@ class Labels:
     are_paths: bool = False  # a file of an image's name elsewhere is another image's
     splits: dict[str, str] = field(default_factory=dict)  # where the files say so
     rows: list[formats.Row | None] = field(default_factory=list)
+    own: set[str] = field(default_factory=set)  # names in OWN_NAME, which official lists do not know
     detected: set[str] = field(default_factory=set)  # languages that nothing but the words of a file tell
     languages: dict[Path, str] = field(default_factory=dict)  # of a file's captions that name none
 
@@ -60,18 +61,22 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], langu
     words are known in. Where they say no more than one split, they say none: one file of COCO's is not split. Raises
     DataError for a file that cannot be read, and for an image in two splits.
     """
-    labels = Labels()
-    for caption_file in caption_files:
+    labels, unnamed = Labels(), defaultdict(list)
+    read = [(caption_file, caption_file.read()) for caption_file in caption_files]
+    for caption_file, rows in read if not language else ():
+        if not _language_in(caption_file.path):
+            unnamed[_together(caption_file)] += [row.caption for row in rows if row and not row.language]
+    detected = {group: detect_language(texts) for group, texts in unnamed.items() if texts}
+    labels.detected = {*detected.values()} - {""}
+    for caption_file, rows in read:
         relative = PurePosixPath(caption_file.path.relative_to(folder).as_posix())
-        rows = caption_file.read()
         known = FORMATS[caption_file.format]
         is_metadata = METADATA_NAME.fullmatch(relative.name)
         split_of_file = splits.named_in_path(relative) if is_metadata or COCO_NAME.fullmatch(relative.name) else ""
         labels.rows += rows
-        its_language = language or _language_in(caption_file.path)
-        if not its_language and (texts := [row.caption for row in rows if row and not row.language]):
-            its_language = detect_language(texts)
-            labels.detected |= {its_language} - {""}
+        if relative.name.lower() == OWN_NAME:
+            labels.own |= {known.image_id(relative, row.name) for row in filter(None, rows)}
+        its_language = language or _language_in(caption_file.path) or detected.get(_together(caption_file), "")
         labels.languages[caption_file.path] = its_language or ENGLISH
         labels.are_paths = known.image_id is formats.beside
         for row in filter(None, rows):
@@ -85,6 +90,11 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], langu
     if len(set(labels.splits.values())) < 2:
         labels.splits.clear()
     return labels
+
+
+def _together(caption_file: CaptionFile) -> str:
+    """Return what files of one language share: one caption beside a photo says too little."""
+    return caption_file.format if isinstance(caption_file, TextBeside) else str(caption_file.path)
 
 
 def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) -> list[CaptionFile]:
@@ -357,6 +367,9 @@ def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> D
     with ThreadPoolExecutor() as pool:
         contents = dict(zip(paths, pool.map(_content, paths.items()), strict=True))
     split_of, rule = splits.assign(contents, sources)
+    own = {name: splits.hash_split(contents[name]) for name in paths if name in labels.own and not split_of[name]}
+    split_of |= own
+    rule += f", and by hash for {len(own)} of {OWN_NAME}" * bool(own)
     groups: dict[str, list[str]] = defaultdict(list)
     for image_id, content in contents.items():
         groups[content].append(image_id)
@@ -368,11 +381,16 @@ def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> D
             "add photos, of which one in ten is held out, or write names of photos, one a line, into dev.txt, and the "
             "others into train.txt"
         )
+    images = []
+    for name, path in paths.items():
+        for code in dict.fromkeys(code for code, _ in captions[name]):
+            texts = tuple(text for its, text in captions[name] if its == code)
+            images.append(LabelledImage(name, path, split_of[name], texts, code))
     report = ReadReport(
         captions_file=names,
         captions_format=", ".join(dict.fromkeys(text.format for text in caption_files)),
         split_rule=rule,
-        languages=_count_languages(labels),
+        languages=_count_languages(images, labels.detected),
         rows=len(labels.rows),
         repaired_rows=sum(row.repaired for row in labels.rows if row),
         unreadable_rows=labels.rows.count(None),
@@ -382,18 +400,13 @@ def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> D
         copies=tuple(image_id for group in groups.values() for image_id in group[1:]),
         moved_copies=moved,
     )
-    images = []
-    for name, path in paths.items():
-        for code in dict.fromkeys(code for code, _ in captions[name]):
-            texts = tuple(text for its, text in captions[name] if its == code)
-            images.append(LabelledImage(name, path, split_of[name], texts, code))
     return Dataset(tuple(images), report)
 
 
-def _count_languages(labels: Labels) -> str:
-    counts = Counter(language for captions in labels.captions.values() for language, _ in captions)
-    detected = dict.fromkeys(labels.detected, " (detected)")
-    return ", ".join(f"{language}{detected.get(language, '')} {count:,}" for language, count in counts.most_common())
+def _count_languages(images: Iterable[LabelledImage], detected: Collection[str]) -> str:
+    counts = Counter(image.language for image in images for _ in image.captions)
+    told = {language: language + " (detected)" * (language in detected) for language in counts}
+    return ", ".join(f"{told[language]} {count:,}" for language, count in counts.most_common())
 
 
 VARIABLE = "LCM_DATASET_URL"  # what "base" stands for: a folder or an address

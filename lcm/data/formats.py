@@ -29,8 +29,9 @@ PARQUET = ".parquet"  # what a data set may have, and lcm refuses
 LINES_TO_DETECT = 20  # a format of lines is recognised by the first ones of a file
 MAX_RECORD_LINES = 100  # of a caption in quotes that goes over several lines; a quote left open costs no more
 NAME_COLUMN = "file_name"  # of an image folder
-NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name")  # the first that is there
-TEXT_COLUMNS = ("text", "caption", "comment")  # the documentation's, what many sets have, and Flickr30k's
+NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name", "image_path", "path", "photo")
+TEXT_COLUMNS = ("text", "caption", "comment")  # of these and of those names the first that is there
+TSV_COLUMNS = ("image", "caption")  # of lines without a header
 LANGUAGE_COLUMN = "language"  # of the captions that contributions export
 COCO_NAME = re.compile(r"captions_(?P<images>(train|val|dev|test)[^/]*)\.json", re.IGNORECASE)
 KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: what remains of val
@@ -64,8 +65,9 @@ class CaptionFile:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The lines that are not blank."""
-        return split_lines(self.text)
+        """The lines that are not blank, without the first one of some CSV, which tells Excel the separator."""
+        lines = split_lines(self.text)
+        return lines[1:] if lines and re.fullmatch(r"\W*sep=.\W*", lines[0], re.IGNORECASE) else lines
 
     @cached_property
     def format(self) -> str | None:
@@ -129,13 +131,7 @@ def _read_token(lines: Sequence[str]) -> Rows:
 
 def _read_tsv(lines: Sequence[str]) -> Rows:
     """Read `name TAB caption`."""
-    return _read_records(_without_tsv_header(lines), TSV_COLUMNS, "\t")
-
-
-def _without_tsv_header(lines: Sequence[str]) -> Sequence[str]:
-    first = _columns(lines[0], "\t")
-    has_header = len(first) == 2 and first[1] in TEXT_COLUMNS and not is_image_name(first[0])
-    return lines[1:] if has_header else lines
+    return _read_records(lines, TSV_COLUMNS, "\t")
 
 
 def _read_pipes(lines: Sequence[str]) -> Rows:
@@ -166,8 +162,7 @@ def _caption(text: str) -> str:
 
 
 def _columns(line: str, separator: str) -> list[str]:
-    fields, _ = _split(line, separator)
-    return [field.strip(' \t"').lower() for field in fields]
+    return [field.strip(' \t"').lower() for field in _split(line, separator)]
 
 
 def _is_token(lines: Sequence[str]) -> bool:
@@ -175,7 +170,7 @@ def _is_token(lines: Sequence[str]) -> bool:
 
 
 def _is_tsv(lines: Sequence[str]) -> bool:
-    records = _records(_without_tsv_header(lines), TSV_COLUMNS, "\t")
+    records = _records(lines, TSV_COLUMNS, "\t")
     return _most(len(fields) == 2 and is_image_name(fields[0].strip()) for fields, _ in records)
 
 
@@ -186,9 +181,6 @@ def _most(fits: Iterable[object]) -> bool:
 
 
 # CSV: Kaggle's Flickr8k and Flickr30k, people's own, and metadata.csv of an image folder; RFC 4180
-
-
-TSV_COLUMNS = ("image", "caption")  # of one without header
 
 
 def _has_both(columns: Iterable[str], names: Sequence[str] = (NAME_COLUMN,)) -> bool:
@@ -204,11 +196,6 @@ def _csv_header(line: str) -> tuple[list[str], str]:
     return [], ""
 
 
-def _is_imagefolder_csv(lines: Sequence[str]) -> bool:
-    columns, separator = _csv_header(lines[0])
-    return NAME_COLUMN in columns and separator != "\t"
-
-
 def _read_csv(lines: Sequence[str]) -> Rows:
     """Return a row for each record; other columns are left out."""
     return _read_records(lines[1:], *_csv_header(lines[0]))
@@ -217,7 +204,6 @@ def _read_csv(lines: Sequence[str]) -> Rows:
 def _read_records(lines: Sequence[str], header: Sequence[str], separator: str) -> Rows:
     name_at, text_at = _places(header)
     language_at = header.index(LANGUAGE_COLUMN) if LANGUAGE_COLUMN in header else len(header)
-    is_last = text_at == len(header) - 1
     rows: Rows = []
     for fields, repaired in _records(lines, header, separator):
         if len(fields) <= max(name_at, text_at):
@@ -226,7 +212,7 @@ def _read_records(lines: Sequence[str], header: Sequence[str], separator: str) -
             language = "".join(fields[language_at : language_at + 1]).strip()
             rows.append(_named(fields[name_at], fields[text_at], repaired, language))
         else:  # separators without quotes are the caption's where its column is the last
-            caption = separator.join(fields[text_at:]) if is_last else None
+            caption = separator.join(fields[text_at:]) if text_at == len(header) - 1 else None
             rows.append(_named(fields[name_at], caption, repaired=True))
     return rows
 
@@ -240,14 +226,14 @@ def _places(header: Sequence[str]) -> tuple[int, int]:
 def _records(lines: Sequence[str], header: Sequence[str], separator: str) -> Iterator[tuple[list[str], bool]]:
     """Yield the fields of each record, and whether its quotes had to be repaired.
 
-    A record may go over several lines inside quotes, if they are closed before a line that is a record by itself.
+    A record may go over several lines inside quotes, if they are closed before a line that is a record without any.
     """
     name_at, text_at = _places(header)
 
     def from_line(at: int) -> Iterator[str]:
         yield lines[at]
         for line in lines[at + 1 : at + MAX_RECORD_LINES]:
-            fields = line.split(separator) if not line.count('"') % 2 else []
+            fields = line.split(separator) if '"' not in line else []
             if len(fields) > max(name_at, text_at) and is_image_name(fields[name_at].strip(' "')):
                 return
             yield "\n" + line
@@ -257,19 +243,19 @@ def _records(lines: Sequence[str], header: Sequence[str], separator: str) -> Ite
         reader = _reader(from_line(at), separator, strict=True)
         try:
             fields, repaired, used = next(reader), False, reader.line_num
-        except csv.Error:
-            (fields, repaired), used = _split(lines[at], separator), 1
+        except csv.Error:  # between tabs, quotes are often a caption's own
+            fields, repaired, used = _split(lines[at], separator), separator != "\t", 1
         yield fields, repaired
         at += used
 
 
-def _split(line: str, separator: str) -> tuple[list[str], bool]:
-    """Return the fields of a line whose quotes may be wrong; between tabs these are often the caption's own."""
+def _split(line: str, separator: str) -> list[str]:
+    """Return the fields of a line whose quotes may be wrong; none of one that cannot be parted."""
     if separator == "\t":
-        return line.split(separator), False
+        return line.split(separator)
     with suppress(csv.Error):  # such as a field of over 131,072 characters
-        return next(_reader([line], separator)), True
-    return [], True
+        return next(_reader([line], separator))
+    return []
 
 
 def _reader(lines: Iterable[str], separator: str, strict: bool = False) -> Any:
@@ -387,13 +373,13 @@ class Format:
 TABLES: dict[str, Format] = {
     "imagefolder_csv": Format(
         "CSV with file_name and text or caption (Hugging Face image folder, metadata.csv; rewrite Parquet as that)",
-        _is_imagefolder_csv,
+        lambda lines: NAME_COLUMN in _csv_header(lines[0])[0],
         _read_csv,
         beside,
     ),
     "csv": Format(
-        "CSV, by comma, semicolon or tab, with image (or filename, file, image_name) and caption (or text, comment) in "
-        "its header (Kaggle's Flickr8k and Flickr30k, captions.txt)",
+        f"CSV (comma, semicolon or tab) with image (or {', '.join(NAME_COLUMNS[2:])}) and caption (or text, comment) "
+        "in its header (Kaggle's Flickr8k and Flickr30k, captions.txt)",
         lambda lines: bool(_csv_header(lines[0])[0]),
         _read_csv,
     ),
@@ -405,7 +391,7 @@ TABLES: dict[str, Format] = {
     "token": Format(
         "lines of name#number TAB caption (Flickr8k.token.txt, results_20130124.token)", _is_token, _read_token
     ),
-    "tsv": Format("lines of image TAB caption, with or without the header image TAB caption", _is_tsv, _read_tsv),
+    "tsv": Format("lines of image TAB caption", _is_tsv, _read_tsv),
     "imagefolder_jsonl": Format(
         "lines of JSON with file_name and text or caption (Hugging Face image folder, metadata.jsonl)",
         lambda lines: _most(_has_both(_object(line)) for line in lines),

@@ -406,3 +406,11 @@ def _place(image: Image.Image, size: int | None) -> Image.Image:
             ImageCms.applyTransform(placed, to_srgb, inPlace=True)
     placed.info.clear()  # a WebP's GPS and a GIF's comment would be saved again with the picture
     return placed
+
+
+THUMBNAIL_SIDE = 48
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """Return the picture of uint8 pixels [S, S, 3] as copies are told by, uint8 [THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3]."""
+    return np.asarray(Image.fromarray(pixels).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX))

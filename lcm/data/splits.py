@@ -55,9 +55,9 @@ def read_lists(paths: Sequence[Path]) -> dict[str, str]:
             put(official, name, split, "the split lists put")
     for path in paths:
         if KARPATHY_NAME.fullmatch(path.name) and (document := CaptionFile(path)).format == "karpathy":
-            for row in filter(None, document.read()):
-                if row.split:
-                    put(official, row.name, row.split, "the split lists put")
+            rows = [row for row in document.read() if row and row.split]
+            for row in rows if len({row.split for row in rows}) > 1 else []:
+                put(official, row.name, row.split, "the split lists put")
     return official
 
 
@@ -68,11 +68,13 @@ def put(official: dict[str, str], name: str, split: str, source: str) -> None:
 
 
 def find_listed(official: Mapping[str, str], folder: Path, paths: Mapping[str, Path]) -> dict[str, str]:
-    """Return image_id -> split of the images, image_id -> path, that official lists name.
+    """Return image_id -> split of the images, image_id -> path, "" where no official list names one; no lists: nothing.
 
     A name that has lost or changed its folders counts where it fits one image alone, which is in no list by its whole
     name. Raises DataError for an image in two splits.
     """
+    if not official:
+        return {}
     names, ids = Names(folder, paths.values()), {path: image_id for image_id, path in paths.items()}
     whole: dict[str, str] = {}
     moved: dict[str, str] = {}
@@ -81,7 +83,7 @@ def find_listed(official: Mapping[str, str], folder: Path, paths: Mapping[str, P
         path = names.at(name) or (meaning.files[0] if len(meaning.files) == 1 else None)
         if path:
             put(whole if meaning.is_whole else moved, ids[path], split, "the split lists put")
-    return moved | whole
+    return dict.fromkeys(paths, "") | moved | whole
 
 
 def assign(contents: Mapping[str, str], sources: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], str]:

@@ -164,8 +164,8 @@ def build_vocabulary(
             enough[shown] = max(count, enough.get(shown, 0))
     if not known:
         if not counts:
-            most = rare.most_common(1)
-            found = f"the most frequent, {most[0][0]!r}, occurs {most[0][1]} times" if most else "there are no words"
+            most = [f"the most frequent, {word!r}, occurs {count} times" for word, count in rare.most_common(1)]
+            found = most[0] if most else "there are no words at all"
             raise DataError(f"no word is frequent enough in the train captions ({found}); lower min_count")
         known = Vocabulary((RESERVED[PAD], f"<{next(iter(captions))}>", *RESERVED[END:]))
     starts = (f"<{language}>" for language in captions if language not in known.starts)
@@ -191,8 +191,9 @@ def detect_language(texts: Iterable[str], among: Sequence[str] = LANGUAGES) -> s
     """
     import simplemma
 
-    (best, known), (_, next_known), *_ = simplemma.langdetect(" ".join(texts), lang=tuple(among), low_memory=True)
-    return best if known > next_known and known >= 0.5 else ""
+    found = dict(simplemma.langdetect(" ".join(texts), lang=tuple(among), low_memory=True))
+    best, next_best, *_ = sorted((found.get(language, 0.0) for language in among), reverse=True)
+    return next(language for language in among if found.get(language) == best) if best > max(next_best, 0.49) else ""
 
 
 # Words of the stop-word list that a picture can show: in a text "man" says little, an archive asks for it.

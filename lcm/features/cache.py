@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.files import NAMES_SHOWN
-from lcm.data.images import read_views
+from lcm.data.images import THUMBNAIL_SIDE, read_views, thumbnail
 from lcm.data.splits import SPLITS
 from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BadImageError, DataError, choose
@@ -143,7 +143,9 @@ class FeatureStore:
         return self._records()["row"], np.array([self._index[key] for key in keys], dtype=np.int64)
 
 
-DTYPES = {"pooled": np.float32, "grid": np.float16}  # a grid of 81 positions is large: half precision is enough
+THUMBNAIL = "thumbnail"  # kept beside the features, for copies are told by it
+# A grid of 81 positions is large: half precision is enough.
+DTYPES = {"pooled": np.float32, "grid": np.float16, THUMBNAIL: np.uint8}
 CHUNK_IMAGES = 8  # images that a worker reads in one call, and pictures, views among them, that it encodes at once
 MAX_UNREADABLE = 0.25  # share of the images; more of them, and it is hardly the data set that was meant
 
@@ -152,8 +154,8 @@ def open_store(encoder: EncoderIdentity, kind: str) -> FeatureStore:
     """Return the cache of one kind of feature of one encoder."""
     dtype = choose(DTYPES, kind, "kind of feature")
     spec = choose(ENCODERS, encoder.name, "encoder")
-    shape = (spec.width,) if kind == "pooled" else (spec.positions, spec.width)
-    return FeatureStore(_folder_of(encoder) / f"{kind}.rows", shape, dtype)
+    shapes = {"pooled": (spec.width,), THUMBNAIL: (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)}
+    return FeatureStore(_folder_of(encoder) / f"{kind}.rows", shapes.get(kind, (spec.positions, spec.width)), dtype)
 
 
 def _folder_of(encoder: EncoderIdentity) -> Path:
@@ -214,7 +216,7 @@ def encode_images(
     `workers` threads (0: one a core) share `encoder`, which should use one thread a call. Unreadable images are left
     out and listed; DataError when they are more than MAX_UNREADABLE, or leave fewer than two.
     """
-    stores = {kind: open_store(encoder.identity, kind) for kind in kinds}
+    stores = {kind: open_store(encoder.identity, kind) for kind in (*kinds, THUMBNAIL)}
     views_of = dict.fromkeys(paths, 0) | dict.fromkeys(viewed, views)
     keys: dict[str, str] = {}
     unreadable: dict[str, str] = {}
@@ -235,8 +237,10 @@ def encode_images(
                 refused[image_id] = str(error)
         stack = list(pictures.values())  # encoded a few at a time: the encoder needs memory for each
         starts = range(0, len(stack), CHUNK_IMAGES)
-        made = [encoder.encode(np.stack(stack[start : start + CHUNK_IMAGES]), tuple(stores)) for start in starts]
-        rows = {kind: np.concatenate([one[kind] for one in made]) for kind in stores} if made else {}
+        made = [encoder.encode(np.stack(stack[start : start + CHUNK_IMAGES]), kinds) for start in starts]
+        rows = {kind: np.concatenate([one[kind] for one in made]) for kind in kinds} if made else {}
+        if made:
+            rows[THUMBNAIL] = np.stack(list(map(thumbnail, stack)))
         return found, refused, list(pictures), rows
 
     folder = _folder_of(encoder.identity)

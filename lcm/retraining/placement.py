@@ -1,27 +1,31 @@
-"""Placement: which contributed images train, which test, and which must stay out.
+"""Placement: copies share a split, and which contributed images train, which test, and which must stay out.
 
 Of the distinct images, in the order of arrival, nine train for each one that tests. A copy (the same picture re-saved,
 resized or slightly cropped) goes where its original is; a copy of an image that the base data set holds out stays out.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lcm.contributions.duplicates import CANDIDATES, MIN_COSINE, compare, direction_of, thumbnail
+from lcm.contributions.duplicates import (
+    CANDIDATES,
+    MIN_COSINE,
+    MIN_OUTLINE_COSINE,
+    compare,
+    direction_of,
+    outline_of,
+)
 from lcm.contributions.store import ContributedImage, Revocation
+from lcm.data import splits
 from lcm.data.dataset import Dataset
-from lcm.data.images import read_image
-from lcm.errors import BadImageError, choose
-from lcm.features.cache import EncodedImages
-from lcm.features.encoders import ENCODERS
+from lcm.features.cache import THUMBNAIL, EncodedImages
 
 TRAIN, TEST = "train", "test"
 HELD_OUT = ""  # the split of a copy of what the base holds out: it takes no part
 EVERY = 10  # the image of each ten that tests, the last
+PART = 64  # images that are looked up at once
 
 
 @dataclass
@@ -38,47 +42,66 @@ class Placement:
 
 
 class Pictures:
-    """Images with their features, in order: each is compared with those before it, as the encoder sees them."""
+    """Images with their thumbnails, in order: each is compared with those before it, as the encoder sees them."""
 
-    def __init__(self, paths: Mapping[str, Path], encoded: EncodedImages):
-        """Take those of the images, image_id -> path, that have features."""
-        self.names = [name for name in paths if name in encoded.keys]
+    def __init__(self, names: Iterable[str], encoded: EncodedImages, only_whole: bool = False):
+        """Take those of the images that have features; `only_whole` finds no copies but those of the whole picture."""
+        self.names = [name for name in names if name in encoded.keys]
         self._places = {name: place for place, name in enumerate(self.names)}
-        self._paths, self._keys = paths, encoded.keys
+        self._keys = encoded.keys
         self._first = {self._keys[name]: name for name in reversed(self.names)}  # of those with the same bytes
-        self._side = choose(ENCODERS, encoded.encoder.name, "encoder").size
-        self._thumbnails: dict[str, np.ndarray | None] = {}
+        kind, direction = (THUMBNAIL, outline_of) if only_whole else ("pooled", direction_of)
+        self._min_cosine = MIN_OUTLINE_COSINE if only_whole else MIN_COSINE
         if self.names:
-            store, (rows,) = encoded.features(self.names, "pooled")
-            self._directions = np.stack([direction_of(store[row]) for row in rows])
+            store, (rows,) = encoded.features(self.names, kind)
+            self._directions = np.stack([direction(store[row]) for row in rows])
+            self._thumbnails, (self._rows,) = encoded.features(self.names, THUMBNAIL)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._places
+    def find_originals(self, names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+        """Yield each of the images and those before it that it is a copy of, the best fitting first.
 
-    def originals_of(self, name: str) -> list[str] | None:
-        """Return the images before it that an image is a copy of, the best fitting first; None: it cannot be read.
-
-        Of those with the same bytes, the first stands for all.
+        Of those with the same bytes, the first stands for all. Images without features are left out.
         """
-        place, same = self._places[name], self._first[self._keys[name]]
-        if same != name:
-            return [same]
-        if self._thumbnail(name) is None:
-            return None
-        cosines = self._directions[:place] @ self._directions[place]
-        best = [one for one in np.argsort(-cosines, kind="stable")[:CANDIDATES] if cosines[one] >= MIN_COSINE]
-        readable = [self.names[one] for one in best if self._thumbnail(self.names[one]) is not None]
-        if not readable:
-            return []
-        fit = compare(self._thumbnail(name), np.stack([self._thumbnail(one) for one in readable]))
-        return [readable[rank] for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
+        present = [name for name in names if name in self._places]
+        for start in range(0, len(present), PART):
+            part = present[start : start + PART]
+            places = [self._places[name] for name in part]
+            cosines = self._directions[places] @ self._directions[: max(places)].T
+            for name, place, row in zip(part, places, cosines, strict=True):
+                same = self._first[self._keys[name]]
+                yield name, [same] if same != name else self._copied(place, row[:place])
 
-    def _thumbnail(self, name: str) -> np.ndarray | None:
-        if name not in self._thumbnails:
-            self._thumbnails[name] = None
-            with suppress(BadImageError, OSError):  # it may just have been revoked
-                self._thumbnails[name] = thumbnail(read_image(self._paths[name], self._side))
-        return self._thumbnails[name]
+    def _copied(self, place: int, cosines: np.ndarray) -> list[str]:
+        close = np.flatnonzero(cosines >= self._min_cosine)
+        best = close[np.argsort(-cosines[close], kind="stable")[:CANDIDATES]]
+        fit = compare(self._thumbnails[self._rows[place]], self._thumbnails[self._rows[best]])
+        return [self.names[best[rank]] for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
+
+
+def keep_copies_together(dataset: Dataset, encoded: EncodedImages) -> Dataset:
+    """Return the data set with copies of a picture, also saved anew, in one split; contributed images stay as they are.
+
+    By hash, that is the split that is held out least, for a model may have learned from what trains; else the one that
+    is held out most, for what a list holds out must not train. The report names the copies and what was moved.
+    """
+    split_of = {image.image_id: image.split for image in dataset.images if not image.is_contributed and image.split}
+    pictures = Pictures(split_of, encoded, only_whole=True)
+    group_of = {name: [name] for name in pictures.names}
+    copies = list(dataset.report.copies)
+    for name, originals in pictures.find_originals(pictures.names):
+        copies += [name] * bool(originals)
+        for original in originals:
+            if (group := group_of[original]) is not group_of[name]:
+                group += group_of[name]
+                group_of.update(dict.fromkeys(group_of[name], group))
+    groups, rule = {id(group): group for group in group_of.values()}.values(), dataset.report.split_rule
+    moved = splits.keep_together(split_of, groups, held_out_first=not rule.startswith(splits.BY_HASH))
+    if moved:
+        splits.check_train(split_of, rule)
+    images = tuple(replace(one, split=split_of.get(one.image_id, one.split)) for one in dataset.images)
+    moved = tuple(dict.fromkeys([*dataset.report.moved_copies, *moved]))
+    report = replace(dataset.report, copies=tuple(dict.fromkeys(copies)), moved_copies=moved)
+    return replace(dataset, images=images, report=report)
 
 
 def place_images(
@@ -98,12 +121,13 @@ def place_images(
     base.sort(key=lambda image: image.split == TRAIN)  # of the same bytes, the first counts: one that is held out
     split_of = {image.image_id: TRAIN if image.split == TRAIN else HELD_OUT for image in base}
     order = _in_order(images, revoked)
-    arrived = {image.image_id: image.path for image in order if image}
-    pictures = Pictures({image.image_id: image.path for image in base} | arrived, encoded)
+    arrived = [image.image_id for image in order if image]
+    pictures = Pictures([*split_of, *arrived], encoded)
+    originals_of = dict(pictures.find_originals(arrived))
     placement, distinct, tests = Placement(), 0, 0
     for image in order:
         name = image.image_id if image else ""
-        originals = pictures.originals_of(name) if name in pictures else None
+        originals = originals_of.get(name)
         if not originals:  # a distinct image, or the place of one
             distinct += 1
             split = earlier.get(name) or (TEST if distinct // EVERY > tests else TRAIN)

@@ -146,9 +146,8 @@ class SelfCritical(Stage):
         length = -(-written.shape[2] // LENGTH_STEP) * LENGTH_STEP
         if length not in self._steps:
             texts, numbers = tf.TensorSpec([None, None, length], tf.int32), tf.TensorSpec([None, None], tf.float32)
-            features = tf.TensorSpec([None, *self._train.shape], tf.float32)
-            signature = [features, tf.TensorSpec([None], tf.int32), texts, numbers]
-            self._steps[length] = tf.function(self._take_step, input_signature=signature)
+            images, first = tf.TensorSpec([None, *self._train.shape], tf.float32), tf.TensorSpec([None], tf.int32)
+            self._steps[length] = tf.function(self._take_step, input_signature=[images, first, texts, numbers])
         padding = ((0, 0), (0, 0), (0, length - written.shape[2]))
         self._steps[length](features, starts, np.pad(written, padding, constant_values=PAD), advantages)
 

@@ -1,12 +1,14 @@
 """From a folder to a data set: where people's files lie, what does not fit, and who trains on what.
 
-Image files are empty here: reading captions never opens an image.
+Image files hold their names here, or nothing: reading captions never decodes an image.
 """
 
+import hashlib
 import json
 import os
 import re
 import sys
+import time
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +97,7 @@ def test_original_flickr8k_archives(tmp_path):
     assert dataset.report.captions_file == "Flickr8k_text/Flickr8k.token.txt"
     assert dataset.report.captions_format == "token"
     assert split_of(dataset) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "dev", "4.jpg": "test"}
-    assert dataset.captions_of("test") == ["Caption 0 of 4 .", "Caption 1 of 4 ."]
+    assert dataset.captions_of("test") == {"en": ["Caption 0 of 4 .", "Caption 1 of 4 ."]}
     assert dataset.paths["1.jpg"] == tmp_path / "Flickr8k_Dataset/Flicker8k_Dataset/1.jpg"
     assert dataset.report.missing_images == ("2258277193_586949ec62.jpg.1",)
     assert dataset.report.images_without_captions == ()
@@ -132,8 +134,13 @@ def test_kaggle_flickr30k(tmp_path):
         ({"captions.txt": TWO}, "Images", r"has no captions file .*name one inside the folder"),
         ({"../outside.csv": TWO}, "Images/../../outside.csv", r"has no captions file .*name one inside the folder"),
         ({"captions.txt": csv_of("1.jpg", "9.jpg")}, "", "holds 1 image with captions, and training needs two"),
-        ({"captions.txt": TWO, "train.txt": "1.jpg\n2.jpg\n", "test.txt": "2\n"}, "", r"put 2 both into .*; keep one"),
+        (
+            {"captions.txt": TWO, "train.txt": "1.jpg\n2.jpg\n", "test.txt": "2\n"},
+            "",
+            r"put 2\.jpg both into .*; keep one",
+        ),
         ({"captions.txt": TWO, "train.txt": "1.jpg\n", "test.txt": "2.jpg\n"}, "", "fewer than two train images"),
+        ({"captions.txt": TWO, "train.txt": "7.jpg\n8.jpg\n"}, "", r"\(official lists\) leave fewer than two train"),
         ({"metadata.parquet": "PAR1"}, "", r"metadata\.parquet is in no format .*rewrite Parquet"),
         ({"metadata.csv": "file_name,label\n1.jpg,0\n"}, "", r"metadata\.csv is in no format .*'file_name,label"),
         ({"metadata.csv": ""}, "metadata.csv", r"metadata\.csv is in no format .* it is empty"),
@@ -182,6 +189,7 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
         "captions_file": "captions.txt",
         "captions_format": "csv",
         "split_rule": dataset.report.split_rule,
+        "languages": "en (detected) 3",
         "rows": 8,
         "repaired_rows": 0,
         "unreadable_rows": 1,
@@ -190,10 +198,14 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
         "images_without_captions": 1,
         "ambiguous_images": 0,
         "images_in_no_split": 0,
+        "other_names": 0,
+        "copies": 0,
+        "moved_copies": 0,
     }
     text = str(dataset.report)
     assert text.splitlines() == [
         f"captions.txt (csv): 8 rows; splits: {dataset.report.split_rule}",
+        "captions in: en (detected) 3",
         "unreadable rows: 1",
         "empty captions: 2",
         "missing images: 1 (lost.jpg)",
@@ -334,6 +346,18 @@ WHERE = {
 }
 
 
+def test_one_s_own_pairs_have_splits_though_no_list_names_them(tmp_path):
+    names = [f"{number}.jpg" for number in range(60)]
+    lines = [f"{name}\tA dog .\n" for name in names]
+    texts = {"30k_captions.txt": "".join(lines[:3]), "custom_captions.txt": "".join(lines[3:])}
+    texts |= {"flickr30k_train.txt": "0.jpg\n1.jpg\n", "flickr30k_test.txt": "2.jpg\n"}
+    dataset = read_dataset(make_folder(tmp_path, texts, *names))
+    assert [image.split for image in dataset.images[:3]] == ["train", "train", "test"]
+    assert {image.split for image in dataset.images[3:]} == {"train", "dev", "test"}
+    assert dataset.report.split_rule == "official lists, and by hash for 57 of custom_captions.txt"
+    assert dataset.report.images_in_no_split == ()
+
+
 @pytest.mark.parametrize("where", WHERE)
 def test_images_are_found_where_people_put_them(tmp_path, where):
     texts, images, files, left_out = WHERE[where]
@@ -370,7 +394,7 @@ def test_where_none_is_held_out_lists_help(tmp_path):
     assert dataset.report.split_rule == "official lists"
 
 
-# First 16 hex digits of the SHA-256 of the name, from `printf %s NAME | sha256sum`, modulo ten: 0-7, 8, 9.
+# First 16 hex digits of the SHA-256 of the content, from `printf %s CONTENT | sha256sum`, modulo ten: 0-7, 8, 9.
 KNOWN_SPLITS = {
     "1.jpg": "train",  # 4c468b3b16999fd9: 5
     "9.jpg": "train",  # b62c91d2ac6c6b59: 7
@@ -383,7 +407,8 @@ KNOWN_SPLITS = {
 
 
 def test_hash_split_has_known_answers():
-    assert {name: splits.hash_split(name) for name in KNOWN_SPLITS} == KNOWN_SPLITS
+    digests = {content: hashlib.sha256(content.encode()).hexdigest() for content in KNOWN_SPLITS}
+    assert {content: splits.hash_split(digest) for content, digest in digests.items()} == KNOWN_SPLITS
 
 
 def test_no_image_moves_when_the_data_set_grows(tmp_path):
@@ -421,6 +446,138 @@ def test_official_lists(tmp_path, style):
     assert dataset.report.images_in_no_split == ("5.jpg",)
 
 
+# Captions, further texts, images and their content (their own names where there is none), and image -> split.
+WHOSE_SPLIT = {
+    "whole paths before base names": (
+        csv_of("cats/1.jpg", "cats/2.jpg", "dogs/1.jpg", "dogs/2.jpg"),
+        {"train.txt": "cats/1.jpg\ncats/2.jpg\n", "val.txt": "dogs/1.jpg\n", "test.txt": "dogs/2.jpg\n"},
+        {"cats/1.jpg": "train", "cats/2.jpg": "train", "dogs/1.jpg": "dev", "dogs/2.jpg": "test"},
+    ),
+    "paths of another place, written on Windows": (
+        csv_of("cats/1.jpg", "cats/2.jpg", "dogs/1.jpg", "3.jpg"),
+        {"train.txt": "D:\\all\\cats\\1.jpg\nD:\\all\\cats\\2.jpg\n", "test.txt": "..\\dogs\\1.jpg\nold\\3.jpg\n"},
+        {"cats/1.jpg": "train", "cats/2.jpg": "train", "dogs/1.jpg": "test", "3.jpg": "test"},
+    ),
+    "a suffix tells images apart": (
+        csv_of("a.jpg", "a.png", "b.jpg", "b.png"),
+        {"train.txt": "a.jpg\nb.jpg\n", "test.txt": "a.png\nb.png\n"},
+        {"a.jpg": "train", "a.png": "test", "b.jpg": "train", "b.png": "test"},
+    ),
+    "a base name that two have is of neither": (
+        csv_of("cats/1.jpg", "dogs/1.jpg", "2.jpg", "3.jpg"),
+        {"train.txt": "2\n3\n", "test.txt": "1.jpg\n"},
+        {"cats/1.jpg": "", "dogs/1.jpg": "", "2.jpg": "train", "3.jpg": "train"},
+    ),
+    "a path that is gone is no namesake": (
+        csv_of("cats/1.jpg", "cats/2.jpg"),
+        {"train.txt": "cats/1.jpg\ncats/2.jpg\n", "test.txt": "dogs/1.jpg\n"},
+        {"cats/1.jpg": "train", "cats/2.jpg": "train"},
+    ),
+    "Karpathy's JSON beside the captions": (
+        csv_of("1.jpg", "2.jpg", "3.jpg", "4.jpg"),
+        {
+            "dataset_mine.json": json.dumps(
+                {
+                    "images": [
+                        {"filename": f"{number}.jpg", "split": split, "sentences": [{"raw": "Other words"}]}
+                        for number, split in enumerate(("train", "restval", "val", "test"), 1)
+                    ]
+                }
+            )
+        },
+        {"1.jpg": "train", "2.jpg": "train", "3.jpg": "dev", "4.jpg": "test"},
+    ),
+    "folders of splits": (
+        csv_of("train/1.jpg", "train/test_2.jpg", "val/1.jpg", "test/a/1.jpg"),
+        {},
+        {"train/1.jpg": "train", "train/test_2.jpg": "train", "val/1.jpg": "dev", "test/a/1.jpg": "test"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WHOSE_SPLIT)
+def test_each_image_is_in_the_split_that_its_data_set_says(tmp_path, case):
+    captions, texts, wanted = WHOSE_SPLIT[case]
+    make_folder(tmp_path, dict(zip(wanted, wanted, strict=True)) | texts | {"captions.txt": captions})
+    dataset = read_dataset(tmp_path)
+    assert split_of(dataset) == wanted
+    assert dataset.images[0].captions == (f"Caption of {dataset.images[0].image_id}",)
+
+
+def test_metadata_above_the_folders_of_splits(tmp_path):
+    names = ["train/1.jpg", "train/test_2.jpg", "validation/1.jpg", "test/a/1.jpg", "1.jpg"]
+    dataset = read_dataset(make_folder(tmp_path, {"metadata.csv": metadata(*names)}, *names))
+    assert list(split_of(dataset).values()) == ["train", "train", "dev", "test", ""]
+
+
+# What is one picture
+
+
+def test_an_image_has_the_captions_of_all_its_names(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "a/été.jpg") for form in ("NFC", "NFD"))
+    names = ["1.jpg", "a/1.jpg", "./a/1.jpg", composed, "2.jpg", decomposed, "a//x/../été.jpg"]
+    dataset = read_dataset(make_folder(tmp_path, {"captions.csv": csv_of(*names)}, "a/1.jpg", "2.jpg", decomposed))
+    assert {image.image_id: len(image.captions) for image in dataset.images} == {"1.jpg": 3, composed: 3, "2.jpg": 1}
+    assert dataset.report.other_names == ("a/1.jpg", "./a/1.jpg", decomposed, "a//x/../été.jpg")
+    assert dataset.report.missing_images == ()
+
+
+def test_the_same_bytes_share_a_split_whatever_they_are_called(tmp_path):
+    names = [f"{kind}{number}.jpg" for number in range(40) for kind in ("photo ", "Copy of photo ")]
+    contents = {name: name.split()[-1] for name in names}
+    dataset = read_dataset(make_folder(tmp_path, contents | {"captions.csv": csv_of(*names)}))
+    found = split_of(dataset)
+    assert set(found.values()) == set(splits.SPLITS)
+    assert all(found[name] == found[f"Copy of {name}"] for name in names[::2])
+    assert (dataset.report.copies, dataset.report.moved_copies) == (tuple(names[1::2]), ())
+    (tmp_path / "captions.csv").write_text(csv_of(*(f"renamed/{number}.jpg" for number in range(40))))
+    for number in range(40):
+        make_folder(tmp_path, {f"renamed/{number}.jpg": contents[f"photo {number}.jpg"]})
+    assert list(split_of(read_dataset(tmp_path)).values()) == list(found.values())[::2]
+
+
+def test_twenty_copies_of_one_picture_all_train(tmp_path):
+    names = [f"a{number}.jpg" for number in range(20)]
+    dataset = read_dataset(make_folder(tmp_path, dict.fromkeys(names, "x") | {"captions.csv": csv_of(*names)}))
+    assert set(split_of(dataset).values()) == {"train"}
+    assert "copies: 19 (a1.jpg," in str(dataset.report)
+
+
+def test_no_copy_of_what_a_list_holds_out_trains(tmp_path):
+    pictures = {
+        "1.jpg": "1",
+        "2.jpg": "2",
+        "dev.jpg": "d",
+        "d1.jpg": "d",
+        "test.jpg": "t",
+        "t1.jpg": "t",
+        "t2.jpg": "t",
+    }
+    lists = {"train.txt": "1\n2\nd1\nt1\n", "dev.txt": "dev\nt2\n", "test.txt": "test\n"}
+    make_folder(tmp_path, pictures | lists | {"captions.csv": csv_of(*pictures)})
+    dataset = read_dataset(tmp_path)
+    splits_of_copies = {"dev.jpg": "dev", "d1.jpg": "dev", "test.jpg": "test", "t1.jpg": "test", "t2.jpg": "test"}
+    assert split_of(dataset) == {"1.jpg": "train", "2.jpg": "train"} | splits_of_copies
+    assert dataset.report.moved_copies == ("d1.jpg", "t1.jpg", "t2.jpg")
+    make_folder(tmp_path, {"1.jpg": "d", "2.jpg": "t"})
+    with pytest.raises(DataError, match=r"splits \(official lists\) leave fewer than two train images .* copies"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("written", ["{}/1.jpg", "old{}/1.jpg", "train/{}/1.jpg"])
+def test_reading_takes_no_longer_an_image_the_more_images_share_a_base_name(tmp_path, written):
+    def seconds(count: int) -> float:
+        folder, images = tmp_path / str(count), [f"val/{number}/1.jpg" for number in range(count)]
+        texts = {"captions.csv": csv_of(*map(written.format, range(count)), "2.jpg", "3.jpg")}
+        make_folder(folder, texts, *images, "2.jpg", "3.jpg")
+        begin = time.process_time()
+        read_dataset(folder)
+        return time.process_time() - begin
+
+    seconds(10)
+    assert seconds(1600) < 8 * seconds(400)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -439,8 +596,6 @@ def test_other_text_files_are_no_lists(tmp_path, name, text):
 
 
 # COCO's folder, Karpathy's splits, Hugging Face's image folders
-
-BY_HASH = "by hash of image_id: 80 % train, 10 % dev, 10 % test"
 
 TRAIN, VAL = "annotations/captions_train2017.json", "annotations/captions_val2017.json"
 
@@ -476,7 +631,7 @@ def test_one_coco_file_is_split_by_hash(tmp_path, captions_file):
         make_folder(tmp_path, {TRAIN: coco("a.jpg", "b.jpg")}, "train2017/a.jpg", "train2017/b.jpg")
     dataset = read_dataset(tmp_path, captions_file)
     assert len(dataset.images) == 60
-    assert dataset.report.split_rule == BY_HASH
+    assert dataset.report.split_rule == splits.BY_HASH
     assert set(split_of(dataset).values()) == {"train", "dev", "test"}
 
 
@@ -529,7 +684,7 @@ def test_karpathy_splits(tmp_path):
     assert files_of(dataset, tmp_path) == {image: image for image in images}
     assert dataset.report.captions_format == "karpathy"
     assert dataset.report.images_in_no_split == ("val2014/5.jpg",)
-    assert dataset.captions_of("dev") == ["One .", "Two ."]
+    assert dataset.captions_of("dev") == {"en": ["One .", "Two ."]}
 
 
 @pytest.mark.parametrize(

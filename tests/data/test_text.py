@@ -182,7 +182,7 @@ def test_save_and_load(tmp_path):
     vocabulary.save(tmp_path / "vocabulary.txt")
     assert Vocabulary.load(tmp_path / "vocabulary.txt") == vocabulary
     lines = (tmp_path / "vocabulary.txt").read_bytes().split(b"\n")
-    assert lines[:4] == [b"<pad>", b"<start>", b"<end>", b"<unknown>"]
+    assert lines[:4] == [b"<pad>", b"<en>", b"<end>", b"<unknown>"]
     assert lines[-1] == b""  # the last line is a whole one
 
 
@@ -192,7 +192,7 @@ HEAD = "\n".join(RESERVED).encode() + b"\n"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it must begin with <pad>, <start>, <end>, <unknown>"),
+        (b"", "it must begin with <pad>, <en>, <end>, <unknown>"),
         (b"a\ndog\n", "it must begin with"),
         (b"<pad>\n<start>\n<end>\n", "it must begin with"),
         (b"<start>\n<pad>\n<end>\n<unknown>\na\n", "it must begin with"),

@@ -300,7 +300,10 @@ def test_some_of_labelled_images_by_place():
     assert (len(without), without.views, without.read(slice(None)).tolist()) == (1, 0, [[4, 5]])
 
 
-@pytest.mark.parametrize(("features", "kinds"), [("pooled", ["pooled.rows"]), ("grid", ["grid.rows", "pooled.rows"])])
+@pytest.mark.parametrize(
+    ("features", "kinds"),
+    [("pooled", ["pooled.rows", "thumbnail.rows"]), ("grid", ["grid.rows", "pooled.rows", "thumbnail.rows"])],
+)
 def test_a_run_encodes_what_its_model_and_the_tagger_read_and_further_views_to_train_on(features, kinds, paths, cache):
     prepared = prepare(paths, features, views=4)
     assert sorted(path.name for path in cache.parent.iterdir() if path.name != "lock") == kinds

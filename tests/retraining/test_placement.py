@@ -1,8 +1,13 @@
 """Placement: nine to train for each one to test, copies where their original is, nothing that the base holds out."""
 
+from dataclasses import replace
+
 import pytest
 
-from lcm.retraining.placement import HELD_OUT, TEST, TRAIN, Placement, place_images
+from lcm.data.dataset import ReadReport
+from lcm.data.splits import BY_HASH
+from lcm.errors import DataError
+from lcm.retraining.placement import HELD_OUT, TEST, TRAIN, Placement, keep_copies_together, place_images
 from tests.fakes.altered import alter
 from tests.fakes.tiny_retraining import (
     BASE,
@@ -27,10 +32,9 @@ class Place:
     def send(self, *pictures: bytes) -> list[int]:
         return [self.store.keep(picture, "a picture") for picture in pictures]
 
-    def placed(self, earlier=None, between=lambda: None) -> Placement:
+    def placed(self, earlier=None) -> Placement:
         images = self.store.training_images()
         encoded = encode(self.dataset.paths | {image.image_id: image.path for image in images})
-        between()
         return place_images(images, self.store.revocations(), self.dataset, encoded, earlier or {})
 
 
@@ -110,6 +114,37 @@ def test_what_the_base_has_in_two_splits_is_held_out(tmp_path, place, twin):
     place.dataset = base_dataset(tmp_path / "twins", {"a.png": "train", "z.png": "dev"}, pictures)
     (number,) = place.send(pictures["a.png"] if twin == "png" else alter(pictures["a.png"], "jpeg 75"))
     assert place.placed().splits == {place.store.name(number): HELD_OUT}
+
+
+# Copies in the base
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("how", ["jpeg 30", "webp 70", "to a half", "to the double"])
+@pytest.mark.parametrize(("rule", "split"), [("official lists", "test"), (f"{BY_HASH}; …", "train")])
+def test_copies_that_were_saved_anew_share_a_split(tmp_path, how, rule, split):
+    wanted = {"first.png": split, "a.png": "train", "b.png": "dev", "copy.jpg": split, "c.png": "train"}
+    given = wanted | {"first.png": "train", "copy.jpg": "test"}
+    copy = alter(scene(BASE), how)
+    dataset = base_dataset(tmp_path / "copies", given, {"copy.jpg": copy})
+    dataset = replace(dataset, report=ReadReport(split_rule=rule, moved_copies=("earlier.jpg",)))
+    kept = keep_copies_together(dataset, encode(dataset.paths))
+    assert {image.image_id: image.split for image in kept.images} == wanted
+    assert kept.report.copies == ("copy.jpg",)
+    assert kept.report.moved_copies == ("earlier.jpg", "first.png" if split == "test" else "copy.jpg")
+
+
+@pytest.mark.usefixtures("place")
+def test_copies_of_copies_share_a_split_too_and_two_images_must_be_left_to_train(tmp_path):
+    picture = scene(BASE)
+    chain = {"a.png": alter(picture, "jpeg 75"), "b.png": alter(picture, "to a half"), "c.png": picture}
+    given = dict.fromkeys(chain, "train") | {"c.png": "test", "d.png": "train", "none.png": ""}
+    dataset = base_dataset(tmp_path / "chain", given, chain)
+    with pytest.raises(DataError, match="fewer than two train images"):
+        keep_copies_together(dataset, encode(dataset.paths))
+    dataset = base_dataset(tmp_path / "longer", given | {"e.png": "train"}, chain)
+    kept = keep_copies_together(dataset, encode(dataset.paths))
+    assert [image.split for image in kept.images] == ["test", "test", "test", "train", "", "train"]
 
 
 # Revoked, unreadable
