@@ -253,7 +253,7 @@ class ReadReport:
     captions_file: str = ""
     captions_format: str = ""
     split_rule: str = ""  # how the images got their splits
-    languages: str = ""  # of the captions, with their numbers
+    caption_languages: str = ""  # with their numbers
     rows: int = 0
     repaired_rows: int = 0  # a separator or quotes were missing, and it was clear where
     unreadable_rows: int = 0
@@ -272,7 +272,7 @@ class ReadReport:
 
     def __str__(self) -> str:
         lines = [f"{self.captions_file} ({self.captions_format}): {self.rows} rows; splits: {self.split_rule}"]
-        lines += [f"captions in: {self.languages}"]
+        lines += [f"captions in: {self.caption_languages}"]
         for name, value in vars(self).items():
             if isinstance(value, tuple) and value:
                 lines.append(f"{name.replace('_', ' ')}: {len(value)} ({shorten(value)})")
@@ -390,7 +390,7 @@ def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> D
         captions_file=names,
         captions_format=", ".join(dict.fromkeys(text.format for text in caption_files)),
         split_rule=rule,
-        languages=_count_languages(images, labels.detected),
+        caption_languages=_count_languages(images, labels.detected),
         rows=len(labels.rows),
         repaired_rows=sum(row.repaired for row in labels.rows if row),
         unreadable_rows=labels.rows.count(None),
