@@ -13,8 +13,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,12 +22,8 @@ from tqdm import tqdm
 from lcm.captioning.captioner import PART
 from lcm.captioning.description import Captioner, Description
 from lcm.data.files import IMAGE_SUFFIXES, Listing, shorten, to_cell
-from lcm.errors import BadImageError, ConfigError, DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows has other locks; there, two that write to one file are not kept apart
-    fcntl = None
+from lcm.errors import BadImageError, ConfigError
+from lcm.paths import AGAIN, explained, lock
 
 COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
 FORMATS = (".csv", ".jsonl")
@@ -115,7 +110,7 @@ def describe_into_file(
     """
     check_out(out)
     made, added = {"model": captioner.name, "settings": _settings_of(captioner, samples, labels)}, 0
-    with _explained(out), _open(out) as file:
+    with explained(escape(str(out)), f"rows that are in it stay: {AGAIN}"), _open(out) as file:
         there = _rows_in(file, out, made)
         missing = {image for image in images if _text(image, out) not in there}
         # In the company that an image would have had without the stop, its scores are the same to the last digit.
@@ -185,17 +180,6 @@ def _row(line: bytes, out: Path) -> Mapping[str, Any]:
     return dict(zip(COLUMNS, next(csv.reader([line.decode()], strict=True)), strict=True))
 
 
-@contextmanager
-def _explained(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write {escape(str(out))} ({error.strerror or error}); rows that are in it stay: put that right "
-            "and give the same command again, or choose another --out"
-        ) from error
-
-
 def _open(out: Path) -> BinaryIO:
     """Open the file to append to it, and lock it until it is closed, or the process has ended."""
     name = escape(str(out))
@@ -204,14 +188,7 @@ def _open(out: Path) -> BinaryIO:
     if not out.parent.is_dir():
         raise ConfigError(f"there is no folder for {name}; make it, or choose another --out")
     file = out.open("a+b")
-    try:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ConfigError(
-            f"another lcm caption is writing to {name}; wait for its end, or choose another --out"
-        ) from None
+    lock(file, f"lcm caption is writing to {name}")
     return file
 
 

@@ -5,6 +5,7 @@ What a command needs is imported when it runs, so that `lcm --help` and `lcm mod
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lcm import __version__
-from lcm.errors import BadImageError, ConfigError, DataError, LcmError
-from lcm.paths import RunDir, write_atomic
+from lcm.errors import BadImageError, ConfigError, DataError, LcmError, NothingToDo
+from lcm.paths import RUN_FOLDER, RunDir, write_atomic
 
 if TYPE_CHECKING:
     from lcm.captioning.description import Description
@@ -28,7 +29,8 @@ TAGS_SHOWN = 5  # of an image, in what is printed for people
 PATH = click.Path(path_type=Path)
 BARS = {  # of progress, by whether stderr is a terminal; any delay above 0 leaves out the empty bar at the start
     True: {"TQDM_MININTERVAL": "1"},
-    False: {"TQDM_MININTERVAL": "60", "TQDM_DELAY": "1e-9"},  # a log: the line at the end, and one a minute before it
+    # A log: the line at the end, and one a minute before it.
+    False: {"TQDM_MININTERVAL": "60", "TQDM_DELAY": "1e-9", "TQDM_BAR_FORMAT": "{l_bar}{bar}{r_bar}\n"},
 }
 
 
@@ -47,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         return _stopped(f"{error.format_message()} See: {context.command_path if context else 'lcm'} --help", 2)
+    except NothingToDo as end:
+        return _stopped(str(end), 0)
     except LcmError as error:
         return _stopped(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
@@ -89,13 +93,14 @@ class RunCommand(click.Command):
         """List the parameters, with what the preset sets."""
         if not context.params.get("params"):
             return
-        from lcm.config import parameters_table
+        from lcm.config import OF_PARENT, parameters_table
         from lcm.pipeline import load_preset
 
         preset = load_preset(context.params["params"])
+        of_parent = dict.fromkeys(OF_PARENT, "from the model") if preset.parameters.get("start_from") else {}
         for notebook, config in preset.configs.items():
             rows = [
-                (name, f"{meaning} ({kind}) [default: {preset.parameters.get(name, default)}]")
+                (name, f"{meaning} ({kind}) [default: {of_parent.get(name, preset.parameters.get(name, default))}]")
                 for name, kind, default, meaning in parameters_table(config)
             ]
             with formatter.section(f"Parameters of {notebook}"):
@@ -137,7 +142,7 @@ def run(params: str, overrides: Sequence[tuple[str, str]], out: Path | None) -> 
         _say(f"{'gate':>10}  {metrics['gate_reason']}")
     _say(f"Notebooks, HTML, figures and metrics.json{', bundle' * folder.bundle.is_dir()}: {folder.path}")
     if "verdict_text" in metrics:
-        _say(metrics["verdict_text"])
+        _say(metrics["verdict_text"].replace(RUN_FOLDER, shlex.quote(os.path.relpath(folder.path))))
 
 
 def parse_value(text: str) -> Any:
@@ -425,14 +430,16 @@ def list_versions(as_json: bool) -> None:
 def publish(folder: Path, promote: bool, force: bool, reason: str) -> None:
     """Copy a bundle to the versions.
 
-    FOLDER is that of the bundle, such as reports/runs/NAME/bundle. No gate is asked.
+    FOLDER is that of the bundle, or of the run that made it, such as reports/runs/NAME. No gate is asked.
     """
     from lcm import registry
 
     done = registry.publish(folder, reason or "by hand", make_current=promote, force=force)
+    if done.unmeasured:
+        _say(f"{done.version} was not measured: nobody knows whether it is better; look at what it says of photos")
     if promote:
         return _say_current(done)
-    was = "was published before" if done.known else "is published"
+    was = "is there already" if done.known else "is published"
     return _say(f"{done.version} {was}, {done.previous} stays current; next: lcm models promote {done.version}")
 
 

@@ -23,6 +23,7 @@ LIMITS = {  # what a number may be, in the words of messages and documents; none
     "0 to 2": lambda value: 0 <= value <= 2,
 }
 DECODING = ("beam_width", "max_words", "rerank_weight", "length_power")  # what a bundle takes over from 03_evaluate
+OF_PARENT = ("encoder", "features", "model", "dev_beam_width", *DECODING)  # as the model has it that a run resumes
 
 
 def param(default: Any, meaning: str, limit: str = "") -> Any:
@@ -184,7 +185,7 @@ class ExploreConfig(Params):
     """Parameters of 00_explore: a photo in, a small data set out."""
 
     run_dir: str = param(MISSING, "folder where the small data set goes")
-    photo: str = param("../reports/examples/astronaut.jpg", "what the tour looks at")
+    photo: str = param("reports/examples/astronaut.jpg", "what the tour looks at")
     labels: str = param("astronaut, flag, dog, kitchen", "your words to score, separated by commas")
     samples: int = param(5, "captions drawn beside the best one")
     shown: int = param(6, "images of the data set that are shown", "above 0")

@@ -3,15 +3,29 @@
 Files that another process may read are written with `write_atomic`: whole or not at all, also when power fails.
 """
 
+import errno
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from lcm.errors import ConfigError, DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows has other locks; there, two that write to one file or folder are not kept apart
+    fcntl = None
+
+AGAIN = "put that right and give the same command again, or choose another --out"
 PACKAGE_DIR = Path(__file__).resolve().parent
+FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT})\]|\d+ requested and \d+ written")  # the last is numpy's
 
 
 def packaged_file(relative: str) -> Path:
@@ -22,6 +36,11 @@ def packaged_file(relative: str) -> Path:
     """
     in_wheel = PACKAGE_DIR / "shipped" / relative
     return in_wheel if in_wheel.exists() else PACKAGE_DIR.parent / relative
+
+
+def in_clone(path: str | Path) -> Path:
+    """Return a path, from the clone's root where this runs in it: a notebook may run in notebooks/, or in the root."""
+    return PACKAGE_DIR.parent / path if Path.cwd().is_relative_to(PACKAGE_DIR.parent) else Path(path)
 
 
 def home() -> Path:
@@ -67,6 +86,27 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
+def lock(file: BinaryIO, said: str) -> None:
+    """Lock an open file until it is closed; raises ConfigError where another has it, and does what is `said`."""
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(f"another {said}; wait for its end, or choose another --out") from None
+
+
+@contextmanager
+def explained(place: object, said: str) -> Iterator[None]:
+    """Turn an OSError into a DataError that says what cannot be written; `said` is what stays, and what to do next."""
+    try:
+        yield
+    except OSError as error:
+        full = FULL.search(str(error))
+        what = f"no space left in {place}" if full else f"cannot write {place} ({error.strerror or error})"
+        raise DataError(f"{what}; {said}") from error
+
+
 def sync_folder(path: Path) -> None:
     """Force to disk what a folder's files are called."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -77,7 +117,15 @@ def sync_folder(path: Path) -> None:
 
 
 GATE = "gate.json"  # the gate's decision (06_publish)
-OUTCOME = ("gate", "published_", "verdict")  # how the keys of metrics.json begin that tell of it
+DATA = ("dataset.jsonl", "encoded_images.json", "vocabulary.txt", "embedding.npy")
+RUN_FOLDER = "RUN_FOLDER"  # stands for it in a verdict's text, so that equal models are equal bundles in any folder
+OUTPUTS = {  # notebook -> what it writes into a run's folder, beside its page and its keys of metrics.json
+    "01_prepare": (*DATA, "figures/caption_lengths.png"),
+    "02_train": ("bundle", "figures/learning_curves.png", "figures/reinforce_curves.png"),
+    "03_evaluate": ("bundle", "results.jsonl", "figures/reliability.png"),  # the bundle, with what was measured
+    "04_compare": ("comparison.json", "comparison.jsonl", "figures/comparison.png"),
+    "06_publish": (GATE,),
+}
 
 
 def newest_first(files: Iterable[Path]) -> list[Path]:
@@ -103,8 +151,8 @@ class RunDir:
 
     @classmethod
     def at(cls, path: str | Path) -> Self:
-        """Return the run folder at `path`, made if it is not there."""
-        folder = cls(Path(path).resolve())
+        """Return the run folder at `path`, as in_clone takes it, made if it is not there."""
+        folder = cls(in_clone(path).resolve())
         folder.figures.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -114,16 +162,27 @@ class RunDir:
 
     def add_metrics(self, **values: float | str | None) -> None:
         """Add to metrics.json, atomically: the contract between notebooks, gate, CI and dashboard."""
-        outdated = {f"{name}_reason" for name in values}  # a reason lasts as long as the null that it explains
-        known = {name: value for name, value in self.read_metrics().items() if name not in outdated}
-        self._write_metrics(known | values)
+        known = self.read_metrics() | values
+        write_atomic(self.metrics, json.dumps(known, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
-    def forget_outcome(self) -> None:
-        """Remove what an earlier run into this folder has decided: a run that ends early decides nothing."""
-        (self.path / GATE).unlink(missing_ok=True)
-        if self.metrics.exists():
-            known = self.read_metrics()
-            self._write_metrics({name: value for name, value in known.items() if not name.startswith(OUTCOME)})
+    @contextmanager
+    def made_anew(self, notebook: str) -> Iterator[Self]:
+        """Give a folder for what a notebook writes; at the end it replaces what that and later ones have written.
 
-    def _write_metrics(self, values: dict[str, float | str | None]) -> None:
-        write_atomic(self.metrics, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        An error on the way leaves all as it was. metrics.json keeps what notebooks before have added: the keys of each
+        follow one that is its name, and says when it was.
+        """
+        later = [name for name in OUTPUTS if name >= notebook]
+        kept = dict(takewhile(lambda one: one[0] not in later, self.read_metrics().items()))
+        shutil.rmtree(self.path / ".new", ignore_errors=True)  # what a kill has left
+        new = self.at(self.path / ".new")
+        try:
+            new.add_metrics(**kept, **{notebook: datetime.now(UTC).isoformat(timespec="seconds")})
+            yield new
+            old = [f"{name}.{kind}" for name in later[1:] for kind in ("ipynb", "html")]
+            for path in (self.path / name for name in chain(old, *map(OUTPUTS.get, later))):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            for name in filter(lambda name: (new.path / name).exists(), (new.metrics.name, *OUTPUTS[notebook])):
+                (new.path / name).replace(self.path / name)
+        finally:
+            shutil.rmtree(new.path, ignore_errors=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from lcm.config import CONFIGS, Params
 from lcm.errors import ConfigError, LcmError, NothingToDo, choose, closest, require
-from lcm.paths import RunDir, packaged_file, write_atomic
+from lcm.paths import AGAIN, FULL, GATE, RunDir, explained, in_clone, lock, packaged_file, write_atomic
 
 RUNS = Path("reports/runs")
 RUN_DIR = "run_dir"  # the parameter of every notebook that the runner sets
@@ -90,55 +90,59 @@ def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -
     """Execute the preset's notebooks with `overrides` and return the folder of what they made.
 
     `out` is that folder (default: reports/runs/<preset>). Each executed notebook is kept as .ipynb and .html,
-    also when it fails. A notebook that finds nothing to do ends the run well. Raises ConfigError, before anything runs,
-    for a parameter that none of the notebooks knows or that has a wrong value, and LcmError with the message of a
-    notebook's own error.
+    also when it fails. Raises ConfigError, before anything runs, for a parameter that no notebook knows or that has
+    a wrong value, and where another run writes there; NothingToDo where a notebook finds nothing to do, DataError
+    where there is no space left, and LcmError with the message of a notebook's own error.
     """
-    parameters = preset.values(overrides)
-    folder = RunDir.at(out or RUNS / preset.name)
-    folder.forget_outcome()
-    for place, (notebook, its_own) in enumerate(parameters.items(), start=1):
-        print(f"[{place}/{len(parameters)}] {notebook}", file=sys.stderr, flush=True)
-        try:
-            _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
-        except NothingToDo as end:
-            print(end, file=sys.stderr, flush=True)
-            break
+    parameters, out = preset.values(overrides), out or in_clone(RUNS / preset.name)
+    with explained(out, f"no file is half written: {AGAIN}"):
+        folder = RunDir.at(out.absolute())
+        with (folder.path / ".lock").open("ab") as held:
+            lock(held, f"lcm run is writing to {out}")
+            (folder.path / GATE).unlink(missing_ok=True)  # a run that ends early decides nothing
+            for place, (notebook, its_own) in enumerate(parameters.items(), start=1):
+                print(f"[{place}/{len(parameters)}] {notebook}", file=sys.stderr, flush=True)
+                _execute(notebook, its_own | {RUN_DIR: str(folder.path)}, folder)
     return folder
 
 
 def _execute(notebook: str, parameters: Mapping[str, Any], folder: RunDir) -> None:
     papermill = require("papermill", "notebooks")
     dead_kernel = require("nbclient.exceptions", "notebooks").DeadKernelError
-    executed = folder.path / f"{notebook}.ipynb"
+    executed, kernel = folder.path / f"{notebook}.ipynb", "python3"
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    # Not by its execute_notebook, which takes braces in a path for a template and writes into the file cell by cell.
+    page = papermill.iorw.load_notebook_node(str(packaged_file("notebooks") / executed.name))
+    page = papermill.parameterize.parameterize_notebook(page, dict(parameters), kernel_name=kernel)
     try:
         with warnings.catch_warnings(action="ignore"):  # of papermill and its kernel client: no user can act on them
-            papermill.execute_notebook(
-                packaged_file("notebooks") / f"{notebook}.ipynb",
-                executed,
-                dict(parameters),
-                kernel_name="python3",
+            papermill.engines.papermill_engines.execute_notebook_with_engine(
+                None,
+                page,
+                kernel,
                 progress_bar=False,
                 stdout_file=sys.stderr,
                 stderr_file=sys.stderr,
                 extra_arguments=KERNEL_OPTIONS,
                 shutdown_kernel="immediate",  # in its own time it may complain of tasks that it left pending
             )
+        papermill.execute.raise_for_execution_errors(page, None)
     except papermill.PapermillExecutionError as error:
         if error.ename == NothingToDo.__name__:
-            raise NothingToDo(error.evalue) from error
+            raise NothingToDo(f"{error.evalue}; see {executed}") from error
+        if FULL.search(error.evalue):
+            raise OSError(error.evalue) from error
         raise LcmError(f"{notebook} stopped: {error.evalue or error.ename}\nThe whole run is in {executed}") from error
     except dead_kernel as error:
         raise LcmError(f"{notebook} stopped: its process ended, mostly for want of memory; see {executed}") from error
     finally:
-        if executed.exists():
-            _write_html(executed)
+        _write(page, executed)
 
 
-def _write_html(executed: Path) -> None:
+def _write(notebook: Any, executed: Path) -> None:
+    """Write an executed notebook, and what it shows as HTML."""
     nbconvert, nbformat = require("nbconvert", "notebooks"), require("nbformat", "notebooks")
-    notebook = nbformat.read(executed, as_version=4)
+    write_atomic(executed, nbformat.writes(notebook))
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]

@@ -35,7 +35,7 @@ from lcm.captioning.captioner import (
 from lcm.config import SAMPLE
 from lcm.errors import BundleError, ConfigError, LcmError, PublishError
 from lcm.features.encoders import file_sha256
-from lcm.paths import packaged_file, write_atomic
+from lcm.paths import RunDir, packaged_file, write_atomic
 
 HISTORY, LOCK = "history.jsonl", ".lock"
 LOCK_WAIT_S = 120.0  # a publish copies some megabytes and tries the model out: seconds
@@ -46,6 +46,7 @@ RESERVED = (CURRENT, SHIPPED, HISTORY)
 SHOWN_DIGITS = 12  # of the hash of bundle.json, as X-LCM-Model-Version has them
 PUBLISH, PROMOTE, ROLL_BACK, PRUNE = "publish", "promote", "rollback", "prune"
 DEGENERATE, WORSE = REFUSED = ("degenerate", "worse")  # verdicts (03_evaluate) of what a person publishes by force only
+NOT_MEASURED = "not measured"  # one of those of what is published all the same
 FOUND = "found"  # current was changed by hand, or by one that was killed before it could write this down
 
 
@@ -75,7 +76,8 @@ class Change:
 
     version: str  # that was published or is current now
     previous: str  # what was current before; the same as `version` when nothing changed
-    known: bool = False  # the same bundle was published before
+    known: bool = False  # the same bundle is there already
+    unmeasured: bool = False  # nobody knows whether what was published is better than what there was
     skipped: tuple[str, ...] = ()  # damaged versions that a rollback did not go back to, each with what is wrong
 
 
@@ -120,13 +122,16 @@ def publish(
 ) -> Change:
     """Copy a bundle to the versions, under its name, and make it current if that is asked.
 
-    `reason` and `decision` (the gate's numbers, JSON) go into the history. `instead_of` is the version that the
+    `folder` is the bundle's, or that of the run that made it. `reason` and `decision` (the gate's numbers, JSON) go
+    into the history, which gets no line for a bundle that is there already. `instead_of` is the version that the
     decision was made against: when another one is current by now, nothing is done. A name that another bundle has
     already gets the first digits of its manifest's hash. Raises BundleError for a bundle that is damaged or fails its
     smoke test, PublishError when it cannot be published, and, without a decision or `force`, when its verdict is one of
     REFUSED.
     """
     folder, models = Path(folder).expanduser().resolve(), models_folder()
+    if (RunDir(folder).bundle / MANIFEST).is_file():
+        folder = RunDir(folder).bundle
     if not (decision or force):
         _check_verdict(folder)
     with _locked(models):
@@ -140,18 +145,21 @@ def publish(
         try:
             version = _free_name(_copy_bundle(folder, incoming), incoming, models)
             load_tested(incoming)
-            known = (models / version).exists() and not _fault_in(models / version)
-            if not known:
+            unmeasured = Manifest.load(incoming).metrics.get("verdict", NOT_MEASURED) == NOT_MEASURED
+            is_whole = (models / version).exists() and not _fault_in(models / version)
+            if not is_whole:
                 if (models / version).exists():  # damaged
                     (models / version).rename(_hidden(models))
                 incoming.rename(models / version)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
         event = Event(PUBLISH, version, current, reason, decision or {})
-        add_event(models, event)
+        known = is_whole and any((one.action, one.version) == (PUBLISH, version) for one in read_history(models))
+        if not known:
+            add_event(models, event)
         if make_current and version != current:
             _point_to(models, replace(event, action=PROMOTE))
-    return Change(version, current, known)
+    return Change(version, current, known, unmeasured)
 
 
 def _check_verdict(folder: Path) -> None:

@@ -15,6 +15,7 @@ from lcm import cli as cli_module
 from lcm.captioning.captioner import SHIPPED_BUNDLE, load_captioner
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES
 from lcm.cli import main, parse_value
+from lcm.config import OF_PARENT
 from lcm.paths import home, packaged_file
 from lcm.pipeline import preset_names
 from lcm.registry import KEEP
@@ -114,7 +115,21 @@ def test_presets_and_their_parameters_are_listed(lcm):
     assert all(len(line) <= 120 for line in listed)
     shown = " ".join(lcm("run", "--params", "sample", "--help")[1].split())
     assert "epochs passes over the training captions, at most (a whole number, above 0) [default: 25]" in shown
+    assert "from the model" not in shown
+    adapted = " ".join(lcm("run", "--params", "adapt", "--help")[1].split())
+    assert "model a name from lcm.models.MODELS (text) [default: from the model]" in adapted
+    assert adapted.count("[default: from the model]") == len(OF_PARENT) + 1, "max_words, of 02_train and of 03_evaluate"
     assert "Parameters of" not in lcm("run", "--help")[1]
+
+
+def test_in_a_log_a_progress_bar_is_a_line_of_its_own():
+    code = (
+        "import sys, lcm.cli; lcm.cli.main(['--version']); from tqdm import tqdm; bar = tqdm(range(2), 'encode');"
+        "next(iter(bar)); bar.refresh(); print('said', file=sys.stderr)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TQDM_")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert [line.partition(":")[0] for line in done.stderr.splitlines() if line.strip()][:2] == ["encode", "said"]
 
 
 # lcm caption, with the shipped bundle
@@ -175,10 +190,10 @@ def test_a_full_disk_ends_in_one_line():
 
 @pytest.fixture
 def bundles(tmp_path, monkeypatch):
-    """Two bundles, "b" with a CIDEr and "c" without."""
+    """Two bundles, "b" with a CIDEr and a verdict, and "c" without."""
     encoder = use_tiny_encoder(tmp_path, monkeypatch)
     monkeypatch.delenv("LCM_BUNDLE", raising=False)
-    save_version(tmp_path / "b", encoder, "b", metrics={"cider": 0.51234})
+    save_version(tmp_path / "b", encoder, "b", metrics={"cider": 0.51234, "verdict": "better"})
     save_version(tmp_path / "c", encoder, "c")
     return tmp_path
 
@@ -186,11 +201,13 @@ def bundles(tmp_path, monkeypatch):
 def test_from_publishing_to_rolling_back(lcm, bundles):
     said = "tiny-b is published, shipped stays current; next: lcm models promote tiny-b\n"
     assert lcm("models", "publish", bundles / "b") == (0, said, "")
-    assert lcm("models", "publish", bundles / "b")[1].startswith("tiny-b was published before, shipped stays current")
+    assert lcm("models", "publish", bundles / "b")[1].startswith("tiny-b is there already, shipped stays current")
     assert lcm("models", "promote", "tiny-b") == (0, "tiny-b is current; before it was shipped\n", "")
     assert lcm("models", "promote", "tiny-b") == (0, "tiny-b is current; it was so already\n", "")
-    said = "tiny-c is current; before it was tiny-b\n"
-    assert lcm("models", "publish", bundles / "c", "--promote", "--reason", "new photos") == (0, said, "")
+    code, said, _ = lcm("models", "publish", bundles / "c", "--promote", "--reason", "new photos")
+    assert code == 0
+    assert said.startswith("tiny-c was not measured: nobody knows whether it is better; ")
+    assert said.endswith("\ntiny-c is current; before it was tiny-b\n")
     assert lcm("models", "rollback") == (0, "tiny-b is current; before it was tiny-c\n", "")
     assert lcm("models", "promote", "shipped") == (0, "shipped is current; before it was tiny-b\n", "")
     assert lcm("models", "prune", "--keep", "0") == (0, "1 removed: tiny-c\n", "")
@@ -207,7 +224,7 @@ def test_list_marks_the_current_one_and_the_one_before(lcm, bundles):
     shipped, published, _ = (json.loads(line) for line in lcm("models", "list", "--json")[1].splitlines())
     assert (shipped["version"], shipped["current"], shipped["before"]) == ("shipped", False, False)
     assert published.items() >= {"version": "tiny-b", "before": True, "reason": "by the gate", "fault": ""}.items()
-    assert published["metrics"] == {"cider": 0.51234}
+    assert published["metrics"] == {"cider": 0.51234, "verdict": "better"}
 
 
 @pytest.mark.parametrize("arguments", [[], ["--captioner", "current"], ["--captioner", "tiny-b"]])

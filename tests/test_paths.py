@@ -67,28 +67,71 @@ def test_a_run_folder_is_made(tmp_path, monkeypatch):
     assert folder.figures.is_dir()
 
 
-def test_metrics_are_merged_and_a_reason_goes_with_its_null(tmp_path):
+@pytest.mark.parametrize(
+    ("called_in", "made"),
+    [("clone", "clone/reports/x"), ("clone/notebooks", "clone/reports/x"), ("elsewhere", "elsewhere/reports/x")],
+)
+def test_a_notebook_that_is_run_by_hand_writes_where_its_default_says(called_in, made, tmp_path, monkeypatch):
+    for folder in ("clone/notebooks", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "clone" / "pyproject.toml").touch()
+    monkeypatch.setattr(paths, "PACKAGE_DIR", tmp_path / "clone" / "lcm")
+    monkeypatch.chdir(tmp_path / called_in)
+    assert RunDir.at("reports/x").path == tmp_path / made
+    assert RunDir.at(tmp_path / "y").path == tmp_path / "y"
+
+
+def every_notebook_s(folder: RunDir) -> set[str]:
+    """Let a folder hold all that notebooks write; returns what is in it."""
+    for notebook, names in paths.OUTPUTS.items():
+        for path in (folder.path / name for name in (*names, f"{notebook}.ipynb", f"{notebook}.html")):
+            if path.name != "bundle":
+                path.write_text(notebook)
+        folder.add_metrics(**{notebook: "then", f"of_{notebook}": 1})
+    folder.bundle.mkdir()
+    folder.add_metrics(gate="passed")
+    return files_in(folder)
+
+
+def files_in(folder: RunDir) -> set[str]:
+    return {str(path.relative_to(folder.path)) for path in folder.path.rglob("*")}
+
+
+@pytest.mark.parametrize("notebook", list(paths.OUTPUTS)[:-1])
+def test_what_a_notebook_writes_replaces_what_that_and_later_ones_have_written(notebook, tmp_path):
+    folder = RunDir.at(tmp_path)
+    before, metrics = every_notebook_s(folder), folder.read_metrics()
+    with pytest.raises(OSError, match="no space"), folder.made_anew(notebook) as new:  # noqa: PT012
+        new.add_metrics(found=2)
+        raise OSError("no space")
+    assert (files_in(folder), folder.read_metrics()) == (before, metrics), "an error leaves all as it was"
+
+    first, *others = paths.OUTPUTS[notebook]
+    with folder.made_anew(notebook) as new:
+        (new.path / first).write_text("new")
+        new.add_metrics(found=2)
+        assert files_in(folder) > before, "what is there stays until the end"
+    later = [name for name in paths.OUTPUTS if name > notebook]
+    gone = {*others, *(one for name in later for one in (*paths.OUTPUTS[name], f"{name}.ipynb", f"{name}.html"))}
+    assert files_in(folder) == before - gone | {first}
+    assert (tmp_path / first).read_text() == "new"
+    earlier = {name: value for name, value in metrics.items() if name.removeprefix("of_") < notebook}
+    found = folder.read_metrics()
+    assert found.pop(notebook) > "2026"
+    assert found == earlier | {"found": 2}
+
+
+def test_metrics_are_merged(tmp_path):
     folder = RunDir.at(tmp_path)
     assert folder.read_metrics() == {}
     folder.add_metrics(cider=0.5, split="dev", meteor=None, meteor_reason="no Java")
-    folder.add_metrics(cider=0.75, meteor=0.2, data_source="été")
-    expected = {"cider": 0.75, "split": "dev", "meteor": 0.2, "data_source": "été"}
+    folder.add_metrics(cider=0.75, data_source="été")
+    expected = {"cider": 0.75, "split": "dev", "meteor": None, "meteor_reason": "no Java", "data_source": "été"}
     assert json.loads(folder.metrics.read_text(encoding="utf-8")) == folder.read_metrics() == expected
     for bad in ({1, 2}, float("nan")):
         with pytest.raises((TypeError, ValueError)):
             folder.add_metrics(cider=bad)
     assert folder.read_metrics() == expected
-
-
-def test_what_an_earlier_run_decided_is_forgotten(tmp_path):
-    folder = RunDir.at(tmp_path)
-    folder.forget_outcome()
-    assert not folder.metrics.exists()
-    folder.add_metrics(cider=0.5, gate="passed", published_version="b")
-    (tmp_path / paths.GATE).touch()
-    folder.forget_outcome()
-    assert folder.read_metrics() == {"cider": 0.5}
-    assert not (tmp_path / paths.GATE).exists()
 
 
 def test_who_reads_the_metrics_never_sees_half_of_them(tmp_path):

@@ -1,8 +1,11 @@
 """Runs on small data sets, presets, and what users get wrong."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
+import papermill
 import pytest
 from PIL import Image
 
@@ -11,7 +14,7 @@ from lcm.captioning.captioner import load_captioner
 from lcm.cli import main
 from lcm.data.text import RESERVED
 from lcm.errors import ConfigError, LcmError
-from lcm.paths import RunDir
+from lcm.paths import OUTPUTS, RunDir, lock
 from lcm.pipeline import Preset, load_preset, preset_names, run
 from tests.fakes.tiny_blip import make_blip
 
@@ -69,6 +72,13 @@ def test_two_images_train_and_what_cannot_be_measured_is_null_with_a_reason(tmp_
     manifest = Bundle(folder.bundle).manifest
     assert manifest.metrics["cider"] is None
     assert manifest.tagger["words"] == metrics["vocabulary_size"] - len(RESERVED)
+
+    run(PREPARE, {"data_dir": str(make_data_set(tmp_path / "others", 9))}, folder.path)
+    assert folder.read_metrics()["train_images"] == 6
+    assert "wer" not in folder.read_metrics(), "it was of the model of the two"
+    prepared = {*OUTPUTS["01_prepare"], "01_prepare.ipynb", "01_prepare.html"}
+    names = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
+    assert {name for name in names if not name.startswith("checkpoint/")} == {*prepared, "metrics.json", ".lock"}
 
 
 def test_the_preset_of_the_shipped_model_runs_whole_and_again_without_a_tagger(tmp_path):
@@ -144,14 +154,91 @@ def test_one_image_is_a_clear_error(tmp_path):
 
 def test_j01_a_run_that_finds_nothing_to_do_ends_well(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    RunDir.at(tmp_path / "run")
+    (tmp_path / "run" / "gate.json").touch()
     arguments = ["-p", "approved=7"]  # text that looks like a number
     assert main(["run", "--params", "retrain", "--out", str(tmp_path / "run"), *arguments]) == 0
     printed, said = capfd.readouterr()
     assert "there is no contribution that can train; nothing is trained" in said
-    assert printed == f"Notebooks, HTML, figures and metrics.json: {tmp_path}/run\n", "there is no bundle"
+    assert said.endswith(f"; see {tmp_path}/run/01_prepare.ipynb\n")
+    assert printed == "", "what an earlier run has found is not of this one"
     assert "[1/5] 01_prepare" in said
     assert "[2/5]" not in said
+    assert not (tmp_path / "run" / "gate.json").exists(), "it was of an earlier run"
     assert not (tmp_path / "run" / "bundle").exists()
+
+
+# The folder of a run
+
+PREPARE = Preset("prepare", ("01_prepare",), {name: QUICK[name] for name in list(QUICK)[:3]})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What files hold, but for the lock that every run leaves."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_second_run_into_a_folder_is_refused_while_the_first_goes_on(tmp_path):
+    folder = RunDir.at(tmp_path / "run")
+    folder.add_metrics(cider=0.5, verdict="better")
+    before, parameters = contents(folder.path), {"data_dir": str(tmp_path / "none")}
+    with (folder.path / ".lock").open("ab") as first:
+        lock(first, "")
+        with pytest.raises(ConfigError, match=r"another lcm run is writing to .*/run; wait for its end, or choose"):
+            run(PREPARE, parameters, folder.path)
+        assert contents(folder.path) == before
+    with pytest.raises(LcmError, match="01_prepare stopped: "):
+        run(PREPARE, parameters, folder.path)
+
+
+@pytest.mark.parametrize("name", ["{x}", "{run_dir} {{y", "100% a}"])
+def test_names_with_braces_are_no_templates(name, tmp_path):
+    data = make_data_set(tmp_path / name, 2)
+    folder = run(PREPARE, {"data_dir": str(data)}, data / name)
+    assert folder.path == data / name
+    assert folder.read_metrics()["train_images"] == 2
+    assert (folder.path / "01_prepare.html").is_file()
+
+
+def no_space(*_) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def stopped_by(said: str):
+    def raise_for_execution_errors(*_) -> None:
+        raise papermill.PapermillExecutionError(0, 1, "", "OSError", said, [])
+
+    return raise_for_execution_errors
+
+
+@pytest.mark.parametrize(
+    ("place", "full"),
+    [
+        ("os.fsync", no_space),
+        ("papermill.execute.raise_for_execution_errors", stopped_by("[Errno 28] No space left on device: 'x'")),
+        ("papermill.execute.raise_for_execution_errors", stopped_by("7200 requested and 3600 written")),
+    ],
+    ids=["of the page", "of a notebook's file", "of an array"],
+)
+def test_a_full_disk_is_one_line_and_what_was_there_stays(place, full, tmp_path, monkeypatch, capfd):
+    folder = RunDir.at(tmp_path / "run")
+    for name in ("dataset.jsonl", "01_prepare.ipynb", "01_prepare.html", "03_evaluate.html"):
+        (folder.path / name).write_text("what was there")
+    folder.add_metrics(cider=0.5)
+    before = contents(folder.path)
+    (tmp_path / "prepare.yaml").write_text("notebooks: [01_prepare]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(place, full)
+    assert main(["run", "--params", "prepare.yaml", "-p", "data_dir", "nowhere", "--out", "run"]) == 1
+    complained = capfd.readouterr().err
+    assert complained.splitlines()[-1].startswith("lcm: no space left in run; no file is half written: ")
+    assert "Traceback" not in complained
+    after = contents(folder.path)
+    if place != "os.fsync":  # there is room for the page: it is of this run
+        assert json.loads(after["01_prepare.ipynb"])["cells"]
+        before |= {name: after[name] for name in ("01_prepare.ipynb", "01_prepare.html")}
+    assert after == before
 
 
 # Presets and parameters

@@ -69,9 +69,10 @@ def test_a_publish_copies_the_bundle_and_nothing_else(shop):
     assert {path.name for path in copy.iterdir()} == {path.name for path in bundle.iterdir()} - {"stray.pkl"}
     assert shop.current == SHIPPED, "it was not asked to be current"
     inode = (copy / "step.onnx").stat().st_ino
+    history = (shop.models / registry.HISTORY).read_bytes()
     assert publish(bundle, "again").known
     assert (copy / "step.onnx").stat().st_ino == inode
-    assert all_versions()[1].published.reason == "again"
+    assert (shop.models / registry.HISTORY).read_bytes() == history
     shutil.rmtree(bundle)
     assert promote("tiny-b").previous == SHIPPED
     assert current_folder(shop.models) == copy
@@ -183,7 +184,15 @@ def test_a_bad_verdict_is_overruled_by_force_or_by_the_gate_only(shop, outcome):
     assert shop.names == [SHIPPED]
     assert publish(bad, "because", force=True).version == "tiny-a"
     assert publish(shop.bundle("b", metrics=metrics), "all checks passed", {"publish": True}).version == "tiny-b"
-    assert publish(shop.bundle("c", metrics={"verdict": "not measured"}), "because").version == "tiny-c"
+    unmeasured = publish(shop.bundle("c", metrics={"verdict": "not measured"}), "because")
+    assert (unmeasured.version, unmeasured.unmeasured) == ("tiny-c", True)
+    assert not publish(shop.bundle("d", metrics={"verdict": "better"}), "because").unmeasured
+
+
+def test_the_folder_of_a_run_is_published_by_its_bundle(shop):
+    (shop.folder / "run").mkdir()
+    shop.bundle("b", "run/bundle")
+    assert publish(shop.folder / "run", "because").version == "tiny-b"
 
 
 def test_a_decision_holds_against_the_version_it_was_made_against(shop):
@@ -336,7 +345,7 @@ def test_i14_publishes_at_once_are_never_mixed(shop):
     assert (shop.names[0], sorted(shop.names[1:]), shop.hidden()) == (SHIPPED, ["tiny-b", "tiny-d"], [])
     assert_whole(shop)
     events = registry.read_history(shop.models)
-    assert len([one for one in events if one.action == "publish"]) == 6
+    assert sorted(one.version for one in events if one.action == "publish") == ["tiny-b", "tiny-d"]
     current = SHIPPED
     for one in events:
         assert one.previous == current, "each saw what the one before it left"

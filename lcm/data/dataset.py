@@ -11,6 +11,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Self
@@ -180,11 +181,8 @@ def find_images(folder: Path, files: Sequence[Path], labels: Labels) -> tuple[di
     fitting: dict[tuple[int, str], list[Path]] = {}  # what is left of the choices, which many names share, by split
     found: dict[str, Meaning] = {}
     for name, place in labels.places.items():
-        meaning = Meaning()
-        if path := names.at(place):
-            meaning = Meaning([path], is_exact=True)
-        elif not labels.are_paths:
-            meaning = names.find(name)
+        path = names.at(place)
+        meaning = Meaning([path], True, True) if path else Meaning() if labels.are_paths else names.find(name)
         if not meaning.is_exact and (split := _split_of_folder(PurePath(name))):
             key = id(meaning.files), split
             if key not in fitting:
@@ -220,11 +218,10 @@ def _split_of_folder(path: PurePath) -> str:
 def _content(image: tuple[str, Path]) -> str:
     """Return the sha256 of a picture's bytes; where there are none, its name stands for them."""
     image_id, path = image
-    try:
-        data = path.read_bytes()
-    except OSError:
-        data = b""
-    return hashlib.sha256(data or image_id.encode("utf-8", "surrogateescape")).hexdigest()
+    with suppress(OSError):
+        if data := path.read_bytes():
+            return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(image_id.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 CONTRIBUTED = re.compile("contributions/[0-9a-f]{64}")  # image_ids; a base data set may have a folder of that name

@@ -14,6 +14,7 @@ import numpy as np
 
 from lcm.errors import require
 from lcm.evaluation.bootstrap import Interval
+from lcm.paths import write_atomic
 
 DPI = 150
 # Okabe and Ito, "Color Universal Design" (2008), without the pale ones.
@@ -138,7 +139,7 @@ def shortened(name: str) -> str:
 
 def save(figure, path: Path) -> None:
     """Write the figure as PNG into a folder that is there."""
-    path.write_bytes(png(figure))
+    write_atomic(path, png(figure))
 
 
 def png(figure) -> bytes:

@@ -6,7 +6,6 @@ captions win WER; differences are paired, with 95 % bootstrap intervals over ima
 Degenerate output is named before any score.
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,10 +24,10 @@ from lcm.evaluation.gallery import CaptionLine, PhotoCard, evenly
 from lcm.evaluation.metrics import score_several, signs_of_degeneration
 from lcm.evaluation.report import best_median_worst, best_of, plain, with_ends
 from lcm.features.cache import PreparedRun
-from lcm.paths import RunDir
-from lcm.registry import DEGENERATE, WORSE
+from lcm.paths import RUN_FOLDER, RunDir
+from lcm.registry import DEGENERATE, NOT_MEASURED, WORSE
 
-BETTER, SAME, NOT_MEASURED = "better", "not distinguishable", "not measured"  # beside DEGENERATE and WORSE
+BETTER, SAME = "better", "not distinguishable"  # beside the three of lcm.registry
 STARTED_FROM, NEAREST, CONSTANT = RIVALS = ("started_from", "nearest", "constant")  # as metrics.json names them
 
 # Images that a verdict needs. Of 5, drawn from Flickr8k's dev, the 95 % interval of the shipped model's CIDEr held the
@@ -82,7 +81,8 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
     )
     start_from = metrics.get("start_from")
     parent = load_captioner(Path(start_from) if start_from else SHIPPED, threads=1)
-    called = f"the {'model that it started from' if start_from else 'shipped model'} ({parent.name})"
+    is_shipped = not start_from or metrics.get("start_version") == SHIPPED
+    called = "the shipped model" if is_shipped else f"the model that it started from ({parent.name})"
     if split == "train":
         unmeasured = "the model has learned from these images; evaluate with -p split dev"
         verdict, photos = judge([], [], {}, called, signs, unmeasured), []
@@ -92,11 +92,11 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
         )
         unmeasured = f"{held_out} held out for {split}, and a verdict needs {LEAST_IMAGES}"
         shown = images or trained[: LEAST_IMAGES - 1]
-        before = caption_photos(parent, [image.path for image in shown], parent.name)
+        before = caption_photos(parent, [image.path for image in shown], called)
         rivals = {STARTED_FROM: before[: len(images)]} | _rivals(prepared, split)
         verdict = judge(captions, [image.captions for image in images], rivals, called, signs, unmeasured)
         photos = before_and_after(shown, before, [*captions, *said][: len(shown)])
-    return replace(verdict, text=f"{verdict.text}\nNext: {_next_step(verdict, run, metrics, called)}.", photos=photos)
+    return replace(verdict, text=f"{verdict.text}\nNext: {_next_step(verdict, metrics, called)}.", photos=photos)
 
 
 def before_and_after(images: Sequence[LabelledImage], before: Sequence[str], after: Sequence[str]) -> list[PhotoCard]:
@@ -189,16 +189,14 @@ def _intervals(ciders: Sequence[Sequence[float | None]], rivals: Iterable[str]) 
     return found
 
 
-def _next_step(verdict: Verdict, run: RunDir, metrics: Mapping[str, Any], parent: str) -> str:
+def _next_step(verdict: Verdict, metrics: Mapping[str, Any], parent: str) -> str:
     """Return what a person does with the outcome."""
     if metrics.get("contributions_new"):
         return "the gate (06_publish) decides whether it is published"
     if metrics.get("generated_data"):
         return f"{ADAPT} teaches the shipped model your photos; this one knows generated scenes alone"
     if verdict.outcome == BETTER:
-        is_below = run.bundle.is_relative_to(Path.cwd())  # elsewhere it is not named: bundles travel with their verdict
-        bundle = os.path.relpath(run.bundle) if is_below else "RUN/bundle"
-        return f"lcm models publish {bundle} --promote{'' if is_below else ', RUN being the folder of the run'}"
+        return f"lcm models publish {RUN_FOLDER} --promote"
     if verdict.outcome == NOT_MEASURED:
         return f"add photos; about one in ten is held out, so {15 * LEAST_IMAGES} are enough; until then, keep {parent}"
     if verdict.outcome == SAME:

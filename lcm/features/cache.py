@@ -30,7 +30,7 @@ from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BadImageError, DataError, choose
 from lcm.features.convert import PREPROCESSING
 from lcm.features.encoders import ENCODERS, Encoder, EncoderIdentity
-from lcm.paths import RunDir, cache_dir
+from lcm.paths import RunDir, cache_dir, explained
 
 
 def map_in_order(
@@ -123,7 +123,8 @@ class FeatureStore:
 
     def append(self, keys: Sequence[str], rows: np.ndarray) -> None:
         """Add rows [len(keys), *shape]; keys that are there already are skipped."""
-        with self._path.open("ab") as file:
+        place = self._path.parent
+        with explained(place, "make room, or name a folder that has some in LCM_CACHE"), self._path.open("ab") as file:
             for key, row in zip(keys, rows, strict=True):
                 if key not in self._index:
                     file.write(np.array((key, row), self._record).tobytes())
@@ -239,8 +240,7 @@ def encode_images(
         starts = range(0, len(stack), CHUNK_IMAGES)
         made = [encoder.encode(np.stack(stack[start : start + CHUNK_IMAGES]), kinds) for start in starts]
         rows = {kind: np.concatenate([one[kind] for one in made]) for kind in kinds} if made else {}
-        if made:
-            rows[THUMBNAIL] = np.stack(list(map(thumbnail, stack)))
+        rows |= {THUMBNAIL: np.stack([thumbnail(picture) for picture in stack])} if made else {}
         return found, refused, list(pictures), rows
 
     folder = _folder_of(encoder.identity)

@@ -17,7 +17,7 @@ from lcm.data.dataset import CONTRIBUTED
 from lcm.errors import DataError
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference
 from lcm.evaluation.metrics import Scores, score
-from lcm.paths import GATE, RunDir
+from lcm.paths import GATE, RunDir, write_atomic
 from lcm.registry import NAME, publish
 from lcm.retraining.select import current_parent
 
@@ -192,7 +192,7 @@ def decide(run: RunDir, config: PublishConfig) -> Decision:
 
 
 def _write(run: RunDir, decision: Decision) -> None:
-    (run.path / GATE).write_text(json.dumps(decision.as_record() | {"version": decision.version}, indent=1) + "\n")
+    write_atomic(run.path / GATE, json.dumps(decision.as_record() | {"version": decision.version}, indent=1) + "\n")
 
 
 def _publish(run: RunDir, config: PublishConfig, decision: Decision) -> str:

@@ -9,14 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lcm.contributions.duplicates import (
-    CANDIDATES,
-    MIN_COSINE,
-    MIN_OUTLINE_COSINE,
-    compare,
-    direction_of,
-    outline_of,
-)
+from lcm.contributions import duplicates
 from lcm.contributions.store import ContributedImage, Revocation
 from lcm.data import splits
 from lcm.data.dataset import Dataset
@@ -50,8 +43,8 @@ class Pictures:
         self._places = {name: place for place, name in enumerate(self.names)}
         self._keys = encoded.keys
         self._first = {self._keys[name]: name for name in reversed(self.names)}  # of those with the same bytes
-        kind, direction = (THUMBNAIL, outline_of) if only_whole else ("pooled", direction_of)
-        self._min_cosine = MIN_OUTLINE_COSINE if only_whole else MIN_COSINE
+        kind, direction = (THUMBNAIL, duplicates.outline_of) if only_whole else ("pooled", duplicates.direction_of)
+        self._min_cosine = duplicates.MIN_OUTLINE_COSINE if only_whole else duplicates.MIN_COSINE
         if self.names:
             store, (rows,) = encoded.features(self.names, kind)
             self._directions = np.stack([direction(store[row]) for row in rows])
@@ -73,8 +66,8 @@ class Pictures:
 
     def _copied(self, place: int, cosines: np.ndarray) -> list[str]:
         close = np.flatnonzero(cosines >= self._min_cosine)
-        best = close[np.argsort(-cosines[close], kind="stable")[:CANDIDATES]]
-        fit = compare(self._thumbnails[self._rows[place]], self._thumbnails[self._rows[best]])
+        best = close[np.argsort(-cosines[close], kind="stable")[: duplicates.CANDIDATES]]
+        fit = duplicates.compare(self._thumbnails[self._rows[place]], self._thumbnails[self._rows[best]])
         return [self.names[best[rank]] for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
 
 

@@ -28,6 +28,7 @@ from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BundleError, ConfigError, NothingToDo
 from lcm.evaluation.gallery import evenly
 from lcm.features.cache import EncodedImages
+from lcm.paths import write_atomic
 from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
 
 # Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, which it is
@@ -262,7 +263,8 @@ class NewContributions:
             lines = [f"{len(self.images)} contributed images, {captions} captions, {new}"]
         lines += why_waiting(self.waiting)
         if self.parent:
-            lines += [f"training resumes from {self.parent.version} ({self.parent.manifest.name})"]
+            is_shipped = self.parent.version == SHIPPED
+            lines += [f"training resumes from {'the shipped model' if is_shipped else self.parent.manifest.name}"]
             lines += [f"not from {one}: it has learned from what is revoked" for one in self.parent.skipped]
         return "\n".join(lines)
 
@@ -387,7 +389,7 @@ class TrainingSet:
             return
         records = [one.contribution.as_record() | {"reason": one.reason} for one in self.flagged]
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-        (folder / SUSPECTS).write_text("".join(lines), encoding="utf-8")
+        write_atomic(folder / SUSPECTS, "".join(lines))
 
     def check(self) -> None:
         """Raise NothingToDo when none of what is new may train, and nothing that the model knows has been revoked."""

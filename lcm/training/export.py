@@ -29,6 +29,40 @@ from lcm.training.loop import save_weights
 LEAST = 1024  # numbers of an array that is worth it; small ones are scales, biases and constants
 
 
+def put_in_order(model: onnx.ModelProto) -> None:
+    """Order and name what a graph holds as its outputs need it, in place, so that equal models are equal bytes.
+
+    tf2onnx numbers its names through the whole process, and its order is that of sets. Inputs and outputs keep theirs.
+    """
+    graph, ordered = model.graph, {}  # by id
+    makers = {array.name: array for array in graph.initializer}
+    makers |= {name: node for node in graph.node for name in node.output}
+    names = {entry.name: entry.name for entry in (*graph.input, *graph.output)}
+
+    def place(name: str) -> None:
+        maker = makers.pop(name, None)
+        if maker is not None and id(maker) not in ordered:
+            for read in getattr(maker, "input", ()):
+                place(read)
+            ordered[id(maker)] = maker
+
+    for entry in graph.output:
+        place(entry.name)
+    for number, one in enumerate(ordered.values()):
+        if isinstance(one, onnx.NodeProto):
+            names = {made: f"value_{number}_{output}" for output, made in enumerate(one.output)} | names
+            one.input[:], one.output[:] = ([names.get(name, name) for name in each] for each in (one.input, one.output))
+            one.name = f"node_{number}"
+        else:
+            names[one.name] = one.name = f"array_{number}"
+    for field in ("value_info", "doc_string", "node", "initializer"):
+        graph.ClearField(field)
+    for one in ordered.values():
+        (graph.node if isinstance(one, onnx.NodeProto) else graph.initializer).append(one)
+    for size in (size for entry in (*graph.input, *graph.output) for size in entry.type.tensor_type.shape.dim):
+        size.ClearField("dim_param")  # numbered, too
+
+
 def store_fp16(model: onnx.ModelProto) -> None:
     """Store the large float32 arrays of a graph as float16, in place, and a transposed copy not at all.
 
@@ -71,35 +105,31 @@ def export_bundle(
     run: RunDir,
     parent: ParentModel | None = None,
 ) -> bundle.Manifest:
-    """Write `model` with its tag scorer as the run's bundle, atomically, in place of one that is there.
+    """Write `model` with its tag scorer as the bundle of a run that has none yet.
 
     `parent` is the model that training continued from; with the tagger "kept", its tag scorer stays as it is. Returns
     the manifest. Raises BundleError when the encoder of the run's features is not here any more.
     """
-    temporary = run.bundle.with_name(f".{run.bundle.name}")
-    shutil.rmtree(temporary, ignore_errors=True)  # what an interrupted export left
-    temporary.mkdir(parents=True)
-    shutil.copyfile(find_encoder(prepared.encoded.encoder).path, temporary / bundle.ENCODER_GRAPH)
+    folder = run.bundle
+    folder.mkdir()
+    shutil.copyfile(find_encoder(prepared.encoded.encoder).path, folder / bundle.ENCODER_GRAPH)
     start, step = _graphs(model)
-    _export_graph(start, temporary / bundle.START_GRAPH)
+    _export_graph(start, folder / bundle.START_GRAPH)
     attention = bundle.ATTENTION if hasattr(model, "step_attention") else ""
-    _export_graph(step, temporary / bundle.STEP_GRAPH, attention)
-    prepared.vocabulary.save(temporary / bundle.VOCABULARY)
-    save_weights(model, temporary / bundle.WEIGHTS)
+    _export_graph(step, folder / bundle.STEP_GRAPH, attention)
+    prepared.vocabulary.save(folder / bundle.VOCABULARY)
+    save_weights(model, folder / bundle.WEIGHTS)
     settings: dict[str, Any] = {}
     if isinstance(tagger, AdaptedTagger):
-        settings = tagger.export(temporary)
+        settings = tagger.export(folder)
     elif tagger:
-        settings = _export_tagger(tagger, config.word_embedding, temporary)
+        settings = _export_tagger(tagger, config.word_embedding, folder)
         settings["languages"] = [*prepared.vocabulary.starts]
     elif parent and config.tagger == KEPT and parent.manifest.tagger:
         settings = dict(parent.manifest.tagger)
         for name in bundle.TAGGER_FILES:
-            shutil.copyfile(parent.folder / name, temporary / name)
-    sealed = bundle.seal(temporary, _describe(model, tagger, settings, prepared, config, run, parent))
-    shutil.rmtree(run.bundle, ignore_errors=True)
-    temporary.replace(run.bundle)
-    return sealed
+            shutil.copyfile(parent.folder / name, folder / name)
+    return bundle.seal(folder, _describe(model, tagger, settings, prepared, config, run, parent))
 
 
 def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.Manifest:
@@ -209,6 +239,7 @@ def _export_graph(graph: keras.Model, path: Path, last_output: str = "") -> None
         output = model.graph.output[-1]
         model.graph.node.append(helper.make_node("Identity", [output.name], [last_output]))
         output.name = last_output
+    put_in_order(model)
     store_fp16(model)
     onnx.save(model, path)
     open_session(path)  # what has no counterpart in ONNX is exported all the same, and only logged

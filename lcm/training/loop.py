@@ -30,16 +30,15 @@ from lcm.data.text import PAD, Vocabulary
 from lcm.errors import BundleError, DataError
 from lcm.evaluation.metrics import score_languages
 from lcm.features.cache import LabelledFeatures
+from lcm.paths import open_atomic
 from lcm.training.batches import Batch, CaptionBatches
 
 
 def save_checkpoint(path: Path, arrays: Sequence[np.ndarray], record: dict) -> None:
     """Write arrays and a JSON-able record as one .npz file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with open_atomic(path) as file:
         np.savez(file, record=np.array(json.dumps(record)), **_numbered(arrays))
-    temporary.replace(path)
 
 
 def load_checkpoint(path: Path) -> tuple[list[np.ndarray], dict] | None:

@@ -3,13 +3,14 @@
 import pytest
 
 from lcm.captioning.bundle import Bundle
+from lcm.captioning.captioner import SHIPPED_BUNDLE
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.text import RESERVED, Vocabulary
-from lcm.evaluation.verdict import BETTER, CONSTANT, NEAREST, NOT_MEASURED, RIVALS, SAME, STARTED_FROM, judge, judge_run
+from lcm.evaluation.verdict import BETTER, CONSTANT, NEAREST, RIVALS, SAME, STARTED_FROM, judge, judge_run
 from lcm.features.cache import PreparedRun, encode_dataset
 from lcm.features.encoders import load_encoder
-from lcm.paths import RunDir
-from lcm.registry import DEGENERATE, WORSE
+from lcm.paths import RUN_FOLDER, RunDir, packaged_file
+from lcm.registry import DEGENERATE, NOT_MEASURED, WORSE
 from tests.fakes.tiny_graphs import make_picture, save_bundle, use_tiny_encoder
 from tests.fakes.tiny_versions import save_version
 
@@ -102,14 +103,11 @@ def verdict_on(made: tuple[RunDir, PreparedRun], bundle, captions, split="dev"):
 GOOD = [f"a {colour} square" for colour in ("red", "green", "blue")] * 4
 
 
-def test_a_run_s_model_is_compared_with_the_one_it_started_from(run, tmp_path, monkeypatch):
+def test_a_run_s_model_is_compared_with_the_one_it_started_from(run):
     better = verdict_on(run(12, start_from=str(run.bad)), run.good, GOOD)
     assert better.outcome == BETTER
     assert "above the model that it started from (tiny-b)" in better.text
-    assert better.text.endswith("\nNext: lcm models publish RUN/bundle --promote, RUN being the folder of the run.")
-    monkeypatch.chdir(tmp_path)
-    inside = verdict_on(run(12, start_from=str(run.bad)), run.good, GOOD)
-    assert inside.text.endswith("\nNext: lcm models publish run/bundle --promote.")
+    assert better.text.endswith(f"\nNext: lcm models publish {RUN_FOLDER} --promote.")
     assert better.intervals["cider_started_from"].value == 0
     assert 0 < better.intervals["cider_nearest"].value < better.intervals["cider"].value
 
@@ -125,7 +123,7 @@ def test_without_a_parent_it_is_the_shipped_model_and_without_held_out_images_tr
     assert none.text.startswith(
         "Not measured: none of 3 images is held out for dev, and a verdict needs 10.\nNext: add"
     )
-    assert "keep the shipped model (transformer-" in none.text
+    assert none.text.endswith("; until then, keep the shipped model.")
     empty = verdict_on(run(1), run.good, [""])
     assert empty.outcome == NOT_MEASURED, "the captions of training images are whole"
     broken = save_version(run.bad.parent / "broken", Bundle(run.good).manifest.encoder, "", max_words=1)
@@ -136,6 +134,8 @@ def test_without_a_parent_it_is_the_shipped_model_and_without_held_out_images_tr
     assert "lcm run --params adapt -p data_dir photos goes on from the shipped model" in found.text
     trained = verdict_on(run(12), run.good, GOOD[:3], split="train")
     assert trained.text.startswith("Not measured: the model has learned from these images; evaluate with -p split dev.")
+    started = verdict_on(run(0, start_from=str(packaged_file(SHIPPED_BUNDLE)), start_version="shipped"), run.good, [])
+    assert started.text == none.text, "one name for one model"
 
 
 def test_photos_show_what_was_said_before_and_after_by_change_and_of_few_all(run):

@@ -26,7 +26,7 @@ ROOT = FOLDER.parents[1]
 sys.path[:0] = [str(ROOT), str(FOLDER)]
 DATA = Path(os.environ.get("LCM_HOME") or ROOT / "data")
 FLICKR8K = Path(os.environ.get("LCM_FLICKR8K") or ROOT.parent / "shared" / "flickr8k")
-OF_THIS_RUN = re.compile(r"(^|_)seconds_|_seconds$|_per_second$|^peak_memory|^bundle$")
+OF_THIS_RUN = re.compile(r"(^|_)seconds_|_seconds$|_per_second$|^peak_memory|^bundle$|^\d\d_")
 
 
 @contextlib.contextmanager

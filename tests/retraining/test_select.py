@@ -123,7 +123,7 @@ def test_h17_all_that_the_model_learned_from_may_be_revoked(desk):
         desk.store.revoke(number, "asked")
     training_set = desk.gather(start_from="current")
     assert training_set.as_metrics()["start_from"] == str(models_folder() / "tiny-c")
-    assert "no contributions take part\ntraining resumes from tiny-c (tiny-c)" in str(training_set.contributions)
+    assert "no contributions take part\ntraining resumes from tiny-c" in str(training_set.contributions)
     assert training_set.dataset == desk.dataset
 
 
