@@ -14,7 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,8 @@ def adapt(
 ) -> History:
     """Train `model` from the weights of `parent`: on the contributed images of `train`, or on all where none is.
 
-    What it must keep is what the parent says of the other images, where there are any, else of those that it learns, in
-    its languages by turns. Images in a language that is new to it are learned, too. `checkpoint` is a folder, as
+    What it must keep is what the parent says, in each of its languages, of the other images, where there are any, else
+    of those that it learns. Images in a language that is new to it are learned, too. `checkpoint` is a folder, as
     Stage.fit takes it.
     """
     bundle = Bundle(parent.folder)  # which verifies its files
@@ -146,9 +146,9 @@ def adapt(
     foreign = np.array([image.language not in languages for image in train.images], bool)
     to_learn, to_keep = np.flatnonzero(sent | foreign if sent.any() else sent | True), np.flatnonzero(~sent)
     chosen = np.random.default_rng(config.seed).permutation(to_keep if len(to_keep) else to_learn)
-    base = train.at(np.sort(chosen[: config.keep_images]))
-    by_turns = (replace(image, language=languages[n % len(languages)]) for n, image in enumerate(base.images))
-    base = replace(base, images=[*by_turns])
+    base = train.at(np.repeat(np.sort(chosen[: -(-config.keep_images // len(languages))]), len(languages)))
+    spoken = zip(base.images, cycle(languages), strict=False)  # each image in each language
+    base = replace(base, images=[replace(image, language=language) for image, language in spoken])
     said, _ = caption_features(bundle, base, OWN_BEAM_WIDTH, config.max_words, OWN_SAMPLES)
     own = [replace(image, captions=tuple(its)) for image, its in zip(base.images, said, strict=True)]
     learned, kept = (
