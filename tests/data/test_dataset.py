@@ -746,3 +746,80 @@ def test_real_flickr8k(flickr8k):
         split_rule="official lists",
     )
     assert len(dataset.report.images_in_no_split) == 91
+
+
+# Languages
+
+ENGLISH_TABLE = "image,caption\n1.jpg,A dog runs over the grass .\n2.jpg,A woman sits on a chair .\n"
+FRENCH_TABLE = "image,caption\n1.jpg,Un chien court dans l'herbe .\n2.jpg,Une femme est assise sur une chaise .\n"
+GERMAN_LINES = "1.jpg\tEin Hund läuft über die Wiese .\n2.jpg\tEine Frau sitzt auf einem Stuhl .\n"
+IN_LANGUAGES = {  # files, the parameter, the languages of each image, what the report says
+    "by their words": ({"captions.txt": FRENCH_TABLE}, "", ["fr"], "fr (detected) 2"),
+    "by name beside another": (
+        {"captions.txt": ENGLISH_TABLE, "captions.fr.txt": FRENCH_TABLE, "captions.de.tsv": GERMAN_LINES},
+        "",
+        ["en", "de", "fr"],
+        "en (detected) 2, de 2, fr 2",
+    ),
+    "by name alone": (
+        {"captions.de.tsv": GERMAN_LINES, "captions.fr.tsv": GERMAN_LINES},
+        "",
+        ["de", "fr"],
+        "de 2, fr 2",
+    ),
+    "by a column": (
+        {
+            "captions.csv": "image,caption,language\n"
+            "1.jpg,A dog .,en\n1.jpg,Un chien .,fr-CA\n2.jpg,Un chat .,FR\n2.jpg,A cat .,en_GB\n"
+        },
+        "",
+        ["en", "fr"],
+        "en 2, fr 2",
+    ),
+    "by a field": (
+        {
+            "metadata.jsonl": "".join(
+                json.dumps({"file_name": f"{at}.jpg", "text": text, "language": "fr"}) + "\n"
+                for at, text in ((1, "Chien ."), (2, "Chat ."))
+            )
+        },
+        "",
+        ["fr"],
+        "fr 2",
+    ),
+    "by an annotation's field": (
+        {
+            "captions_x.json": json.dumps(
+                {
+                    "images": [{"id": at, "file_name": f"{at}.jpg"} for at in (1, 2)],
+                    "annotations": [{"image_id": at, "caption": "Chien .", "language": "fr"} for at in (1, 2)],
+                }
+            )
+        },
+        "",
+        ["fr"],
+        "fr 2",
+    ),
+    "by a parameter": ({"captions.txt": ENGLISH_TABLE}, "nl", ["nl"], "nl 2"),
+    "beside each photo": (
+        {"1.txt": "Un chien court dans l'herbe .\nChat .\n", "2.txt": "Chat .\n"},
+        "",
+        ["fr"],
+        "fr (detected) 3",
+    ),
+    "no language stands out": ({"captions.txt": "image,caption\n1.jpg,Xyzzy .\n2.jpg,Plugh .\n"}, "", ["en"], "en 2"),
+}
+
+
+@pytest.mark.parametrize("how", IN_LANGUAGES)
+def test_captions_have_a_language(tmp_path, how):
+    texts, parameter, languages, said = IN_LANGUAGES[how]
+    make_folder(tmp_path, texts, "1.jpg", "2.jpg")
+    dataset = read_dataset(tmp_path, language=parameter)
+    of_image = {name: {one.language for one in dataset.images if one.image_id == name} for name in dataset.paths}
+    assert of_image == {name: set(languages) for name in dataset.paths}
+    assert dataset.report.languages == said
+    assert len({image.split for image in dataset.images if image.image_id == "1.jpg"}) == 1
+    path = tmp_path / "dataset.jsonl"
+    dataset.save(path)
+    assert Dataset.load(path).images == dataset.images

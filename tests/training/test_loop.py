@@ -286,7 +286,8 @@ def test_one_model_writes_each_language_after_its_start_token(tmp_path):
     vocabulary = build_vocabulary(Dataset(tuple(both)).captions_of("train"), 1)
     assert list(vocabulary.starts) == ["en", "fr"]
     config = TrainConfig(run_dir="", epochs=30, patience=30, batch_size=8, learning_rate=0.01)
-    model = build_model("merge", labelled.shape, np.ones((len(vocabulary), 50), np.float32), 0)
+    vectors = np.random.default_rng(0).normal(size=(len(vocabulary), 50)).astype(np.float32)
+    model = build_model("merge", labelled.shape, vectors, 0)
     batches = CaptionBatches(labelled, vocabulary, config.batch_size)
     scorer = make_dev_scorer(model, labelled, vocabulary, beam_width=2, max_words=10)
     Supervised(model, batches, batches, scorer, config).fit(tmp_path)
