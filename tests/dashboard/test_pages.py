@@ -125,7 +125,7 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
     for number in range(3):
         store.add(picture(side=40 + number), f"caption {number}")
-    store.add(picture(), "un chien", "fr")  # cannot train yet
+    store.add(picture(), "un chien", "fr")
     run = tmp_path / "runs" / "one"
     run.mkdir(parents=True)
     lines = [json.dumps({"id": number, "reason": "odd"}) for number in (1, 2)]
@@ -133,7 +133,7 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     (run / "suspects.jsonl").write_bytes(cut)
     store.approve([2])
     found = [(one.contribution.id, one.is_flagged, one.approved) for one in read_pending(store, tmp_path / "runs")]
-    assert found == [(1, True, False), (3, False, False), (2, False, True)]
+    assert found == [(1, True, False), (4, False, False), (3, False, False), (2, False, True)]
     assert latest_reasons(tmp_path / "nothing") == {}
 
 
