@@ -123,8 +123,8 @@ class NearestCaptioner(Captioner):
             raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
         folder = Path(run_dir).resolve()
         prepared = PreparedRun.load(RunDir(folder))
-        self.languages = (prepared.vocabulary.language,)
-        labelled = prepared.labelled_features("train", "pooled", prepared.vocabulary.language)
+        self.languages = (prepared.language,)
+        labelled = prepared.labelled_features("train", "pooled", prepared.language)
         if not len(labelled):
             raise DataError(f"the run {folder} has no train images; run 01_prepare with a larger data set")
         self._nearest = NearestImage(labelled)

@@ -52,6 +52,7 @@ class Labels:
     rows: list[formats.Row | None] = field(default_factory=list)
     own: set[str] = field(default_factory=set)  # names in OWN_NAME, which official lists do not know
     detected: set[str] = field(default_factory=set)  # languages that nothing but the words of a file tell
+    languages: dict[Path, str] = field(default_factory=dict)  # of a file's captions that name none
 
 
 def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], language: str = "") -> Labels:
@@ -77,11 +78,12 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], langu
         if relative.name.lower() == OWN_NAME:
             labels.own |= {known.image_id(relative, row.name) for row in filter(None, rows)}
         its_language = language or _language_in(caption_file.path) or detected.get(_together(caption_file), "")
+        labels.languages[caption_file.path] = its_language or ENGLISH
         labels.are_paths = known.image_id is formats.beside
         for row in filter(None, rows):
             name, place = known.image_id(relative, row.name), formats.beside(relative, row.name)
             labels.places.setdefault(name, place)
-            code = language or language_code(row.language) or its_language or ENGLISH
+            code = language or language_code(row.language) or labels.languages[caption_file.path]
             labels.captions.setdefault(name, []).extend([(code, row.caption)] if row.caption else [])
             of_folder = splits.named_in_path(PurePosixPath(place).parent) if is_metadata else ""
             if split := row.split or of_folder or split_of_file:
@@ -248,7 +250,7 @@ class ReadReport:
     captions_file: str = ""
     captions_format: str = ""
     split_rule: str = ""  # how the images got their splits
-    languages: str = ""  # of the captions, with their numbers
+    caption_languages: str = ""  # with their numbers
     rows: int = 0
     repaired_rows: int = 0  # a separator or quotes were missing, and it was clear where
     unreadable_rows: int = 0
@@ -267,7 +269,7 @@ class ReadReport:
 
     def __str__(self) -> str:
         lines = [f"{self.captions_file} ({self.captions_format}): {self.rows} rows; splits: {self.split_rule}"]
-        lines += [f"captions in: {self.languages}"]
+        lines += [f"captions in: {self.caption_languages}"]
         for name, value in vars(self).items():
             if isinstance(value, tuple) and value:
                 lines.append(f"{name.replace('_', ' ')}: {len(value)} ({shorten(value)})")
@@ -385,7 +387,7 @@ def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> D
         captions_file=names,
         captions_format=", ".join(dict.fromkeys(text.format for text in caption_files)),
         split_rule=rule,
-        languages=_count_languages(images, labels.detected),
+        caption_languages=_count_languages(images, labels.detected),
         rows=len(labels.rows),
         repaired_rows=sum(row.repaired for row in labels.rows if row),
         unreadable_rows=labels.rows.count(None),

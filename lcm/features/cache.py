@@ -332,6 +332,12 @@ class PreparedRun:
     vocabulary: Vocabulary
     encoded: EncodedImages
 
+    @property
+    def language(self) -> str:
+        """The language that headline scores are of: the vocabulary's first that there are captions in."""
+        there = {image.language for image in self.dataset.images}
+        return next((code for code in self.vocabulary.starts if code in there), self.vocabulary.language)
+
     def labelled_features(self, split: str, kind: str, language: str = "") -> LabelledFeatures:
         """Return the images of a split with their features of a kind ("pooled" or "grid"); train, with those of views.
 

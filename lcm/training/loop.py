@@ -67,16 +67,18 @@ def load_weights(model: keras.Model, path: Path, likeness: np.ndarray | None = N
 
     A new word starts as the mean of known words that `likeness` [new, known] says, as `liken` gives it. Where that has
     none, its vector stays as it is and its bias is the least that any word has: it begins as one of the least probable.
+    In a table that is not trained, each has a vector of its own: equal ones could never be told apart.
     Raises BundleError for weights of another model.
     """
     with np.load(path, allow_pickle=False) as stored:
         arrays = [stored[name].astype(np.float32) for name in sorted(stored.files)]
     fresh = model.get_weights()
+    frozen = {id(variable) for variable in model.non_trainable_variables}
     pairs = list(zip(arrays, fresh, strict=False))
     if len(arrays) != len(fresh) or not all(_may_grow(old.shape, new.shape) for old, new in pairs):
         held, wanted = ([list(array.shape) for array in each] for each in (arrays, fresh))
         raise BundleError(f"{path} is of another model: it holds arrays of {held} numbers, and the model has {wanted}")
-    for old, new in pairs:
+    for (old, new), variable in zip(pairs, model.weights, strict=True):
         if new.shape == old.shape:
             new[...] = old
             continue
@@ -85,7 +87,7 @@ def load_weights(model: keras.Model, path: Path, likeness: np.ndarray | None = N
         if new.ndim == 1:
             ours[:] = theirs.min()
         ours[: len(theirs)] = theirs
-        if likeness is not None and (alike := likeness.any(axis=1)).any():
+        if likeness is not None and id(variable) not in frozen and (alike := likeness.any(axis=1)).any():
             ours[len(theirs) :][alike] = np.tensordot(likeness[alike], theirs, 1)
     model.set_weights(fresh)
 
