@@ -19,7 +19,6 @@ from lcm.data.dataset import find_caption_files, find_images, read_caption_files
 from lcm.data.files import find_files, from_cell, to_cell
 from lcm.data.formats import FORMATS, CaptionFile
 from lcm.data.images import MAX_BYTES
-from lcm.data.text import ENGLISH
 from lcm.errors import BadImageError, ConfigError, DataError, StoreDamagedError
 from lcm.paths import write_atomic
 

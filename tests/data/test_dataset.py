@@ -189,7 +189,7 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
         "captions_file": "captions.txt",
         "captions_format": "csv",
         "split_rule": dataset.report.split_rule,
-        "languages": "en (detected) 3",
+        "caption_languages": "en (detected) 3",
         "rows": 8,
         "repaired_rows": 0,
         "unreadable_rows": 1,
@@ -730,13 +730,14 @@ def test_load_before_prepare(tmp_path):
 
 def test_real_flickr8k(flickr8k):
     dataset = read_dataset(flickr8k)
-    assert len(dataset.images) == 7091
-    assert {split: len(dataset.of(split)) for split in splits.SPLITS} == {"train": 6000, "dev": 1000, "test": 0}
-    assert {len(image.captions) for image in dataset.images} == {5}
+    assert len(dataset.paths) == 7091
+    of_splits = {"train": 6000, "dev": 1000, "test": 0}
+    assert {split: len(dataset.of(split, "en")) for split in splits.SPLITS} == of_splits
+    assert {len(image.captions) for image in dataset.images if image.language == "en"} == {5}
     assert dataset.report == replace(
         dataset.report,
         captions_format="csv",
-        rows=5 * 7091,
+        rows=sum(len(image.captions) for image in dataset.images),
         repaired_rows=0,
         unreadable_rows=0,
         empty_captions=0,
@@ -818,7 +819,7 @@ def test_captions_have_a_language(tmp_path, how):
     dataset = read_dataset(tmp_path, language=parameter)
     of_image = {name: {one.language for one in dataset.images if one.image_id == name} for name in dataset.paths}
     assert of_image == {name: set(languages) for name in dataset.paths}
-    assert dataset.report.languages == said
+    assert dataset.report.caption_languages == said
     assert len({image.split for image in dataset.images if image.image_id == "1.jpg"}) == 1
     path = tmp_path / "dataset.jsonl"
     dataset.save(path)

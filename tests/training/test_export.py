@@ -217,6 +217,7 @@ def test_the_manifest_tells_of_the_tagger(tagged):
         "embedding_dim": 50,
         "width": 512,
         "words": tagged.tagger.table.learned,
+        "languages": ["en"],
     }
     assert tagged.scorer.scale == pytest.approx(30)
     assert sorted(tagged.manifest.files) == sorted({*CAPTIONER_FILES, *TAGGER_FILES} - {"bundle.json"})
