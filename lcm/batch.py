@@ -1,11 +1,12 @@
 r"""Many images into one file: a row an image, only appended to, so that a run resumes where another was stopped.
 
-Both formats hold image, caption, confidence, tags, english_captions, model and settings, one line a row, in UTF-8
-without BOM. JSON Lines: confidence, null where there is none, and scores have 6 digits at most; a byte of a file name
-that is not UTF-8 is a lone surrogate ("\udcff"). CSV: confidence has 4 digits, or its cell is empty; tags are as in
-`dog 0.3812; grass 0.2104`; captions are joined by ` | `. In any cell a backslash begins an escape: `\\` is a backslash,
-`\n` a line feed, `\udcff` the byte ff that is not UTF-8. Cells are in quotes, and where one, or what follows a `,` or
-`;` in it, would begin like a formula (= + - @), which spreadsheets run, `'` goes before that.
+Both formats hold image, language, caption, confidence, tags, english_captions, model and settings, one line a row, in
+UTF-8 without BOM. Caption and tags are in the language, a code as "fr". JSON Lines: confidence, null where there is
+none, and scores have 6 digits at most; a byte of a file name that is not UTF-8 is a lone surrogate ("\udcff"). CSV:
+confidence has 4 digits, or its cell is empty; tags are as in `dog 0.3812; grass 0.2104`; captions are joined by ` | `.
+In any cell a backslash begins an escape: `\\` is a backslash, `\n` a line feed, `\udcff` the byte ff that is not UTF-8.
+Cells are in quotes, and where one, or what follows a `,` or `;` in it, would begin like a formula (= + - @), which
+spreadsheets run, `'` goes before that.
 """
 
 import csv
@@ -25,7 +26,7 @@ from lcm.data.files import IMAGE_SUFFIXES, Listing, shorten, to_cell
 from lcm.errors import BadImageError, ConfigError
 from lcm.paths import AGAIN, explained, lock
 
-COLUMNS = ("image", "caption", "confidence", "tags", "english_captions", "model", "settings")
+COLUMNS = ("image", "language", "caption", "confidence", "tags", "english_captions", "model", "settings")
 FORMATS = (".csv", ".jsonl")
 FAILURES_SHOWN = 20
 MAX_CELL_CHARS = 1 << 24  # ten thousand tags of a hundred characters fit; csv's own limit is 128 KB
@@ -42,6 +43,7 @@ def as_record(image: str, description: Description) -> dict[str, Any]:
     """Return what JSON says of an image."""
     return {
         "image": image,
+        "language": description.language,
         "caption": description.caption,
         "confidence": None if description.confidence is None else round(description.confidence, 6),
         "english_captions": list(description.english_captions),
@@ -101,15 +103,17 @@ def describe_into_file(
     failures: list[Failure],
     samples: int,
     labels: Sequence[str] | None = None,
+    language: str = "",
 ) -> str:
     """Describe the images that have no row in `out` yet, with a progress bar; returns a line on what is in it now.
 
     Images that cannot be read are added to `failures` and stop nothing. A kill takes away no row that is written.
     Raises ConfigError, and changes nothing, when the file is not lcm's, was made with another model or other settings,
-    or is being written to; DataError when it cannot be written.
+    or is being written to, and as `describe`; DataError when it cannot be written.
     """
     check_out(out)
-    made, added = {"model": captioner.name, "settings": _settings_of(captioner, samples, labels)}, 0
+    language, settings = captioner.checked_language(language), _settings_of(captioner, samples, labels)
+    made, added = {"language": language, "model": captioner.name, "settings": settings}, 0
     with explained(escape(str(out)), f"rows that are in it stay: {AGAIN}"), _open(out) as file:
         there = _rows_in(file, out, made)
         missing = {image for image in images if _text(image, out) not in there}
@@ -119,7 +123,7 @@ def describe_into_file(
         done = len(images) - len(missing)
         kept = len(images) - len(left)
         with tqdm(total=len(images), initial=kept, unit=" images", desc="caption") as progress:
-            for image, answer in captioner.describe_many(left, samples, labels, workers=0):
+            for image, answer in captioner.describe_many(left, samples, labels, workers=0, language=language):
                 if image in missing and isinstance(answer, BadImageError):
                     failures.append((image, answer))
                 elif image in missing:

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +159,9 @@ def parse_value(text: str) -> Any:
 @click.option("--recursive", is_flag=True, help="Take the sub-folders of a folder too.")
 @click.option("--samples", type=click.IntRange(0, 10), default=5, show_default=True, help="Captions beside the best.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Score these labels, one a line, not the captions' words.")
+@click.option(
+    "--language", default="", metavar="CODE", help="Language of the captions: en, fr, … (default: the model's first)."
+)
 @click.option("--tagger", metavar="NAME", help="What scores tags: dual_encoder, clip, none, … (default: the bundle's).")
 @click.option(
     "--captioner",
@@ -173,6 +176,7 @@ def caption(
     recursive: bool,
     samples: int,
     labels: Path | None,
+    language: str,
     tagger: str | None,
     captioner: str | None,
     as_json: bool,
@@ -197,13 +201,14 @@ def caption(
             raise DataError("\n".join([*batch.list_failures(failures), *left_out]))
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         describer = load_captioner(captioner, tagger, threads)
+        language = describer.checked_language(language)
     if own_labels and (note := batch.check_labels(describer, own_labels)):
         print(f"lcm: {note}", file=sys.stderr)
     try:
         if out:
-            _say(batch.describe_into_file(out, describer, listing.images, failures, samples, own_labels))
+            _say(batch.describe_into_file(out, describer, listing.images, failures, samples, own_labels, language))
         else:
-            for image, answer in describer.describe_many(listing.images, samples, own_labels, workers=0):
+            for image, answer in describer.describe_many(listing.images, samples, own_labels, 0, language):
                 if isinstance(answer, BadImageError):
                     failures.append((image, answer))
                 else:
@@ -290,10 +295,17 @@ def _open_store(folder: Path | None) -> "ContributionStore":
 @click.pass_obj
 def list_contributions(folder: Path | None, as_json: bool) -> None:
     """Print them in the order of arrival: number, date, file name, contributor, language, caption."""
-    for one in _open_store(folder).contributions():
-        language = one.language if one.usable else f"{one.language} (waits)"
+    from lcm.retraining import select
+
+    found, waiting = [*_open_store(folder).contributions()], {}
+    with suppress(LcmError):  # a current model that is damaged knows no language
+        waiting = select.count_waiting(found, select.current_parent().vocabulary.starts)
+    for one in found:
+        language = f"{one.language} (waits)" if one.model_language in waiting else one.language
         cells = one.id, one.received[:10], one.file_name or "-", one.contributor or "-", language, one.caption
         _say(json.dumps(one.as_record()) if as_json else "\t".join(map(str, cells)))
+    for why in select.why_waiting(waiting):
+        print(f"lcm: {why}", file=sys.stderr)
 
 
 @contributions.command()
@@ -304,7 +316,7 @@ def export(folder: Path | None, target: Path) -> int:
     from lcm.contributions.transfer import export_contributions
 
     done = export_contributions(_open_store(folder), target)
-    _say(f"{target}: {done.images} images, {done.captions} captions, {done.waiting} in other languages")
+    _say(f"{target}: {done.images} images, {done.captions} captions")
     for number in done.left_out:
         _say(f"left out: the image of {number} is damaged; put a backup back, or revoke it")
     return 1 if done.left_out else 0
@@ -334,6 +346,22 @@ def revoke(folder: Path | None, number: int, reason: str) -> None:
     gone = _open_store(folder).revoke(number, reason)
     was = "was revoked before, at" if gone.known else "is revoked since"
     _say(f"{number} {was} {gone.revoked}: {gone.reason}")
+
+
+@contributions.command()
+@click.argument("code")
+@click.argument("numbers", nargs=-1, required=True)
+@click.pass_obj
+def language(folder: Path | None, code: str, numbers: Sequence[str]) -> None:
+    """Correct the language of some.
+
+    CODE is as fr, NUMBERS are as 3,7-9.
+    """
+    from lcm.contributions.text import id_ranges, parse_id_ranges
+
+    ids = parse_id_ranges(",".join(numbers))
+    _open_store(folder).set_language(ids, code)
+    _say(f"{id_ranges(ids)}: in {code}; the next retraining takes them as such")
 
 
 @contributions.command()

@@ -77,6 +77,7 @@ class PrepareConfig(Params):
     run_dir: str = param(MISSING, "folder of this run's files")
     data_dir: str = param(SAMPLE, "folder or address (s3://…) with images and captions, or sample, or base", "given")
     captions_file: str = param("", "caption file inside data_dir; empty: found by its content")
+    language: str = param("", "code of that of all captions; empty: as columns or file names say, else by their words")
     encoder: str = param("efficientnet_lite2", "a name from lcm.features.encoders.ENCODERS")
     encoder_weights: str = param("pretrained", "pretrained, or random (seeded, for tests without downloads)")
     features: str = param("pooled", "pooled, or grid, which the transformer needs; grid includes pooled")

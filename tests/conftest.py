@@ -29,6 +29,14 @@ def flickr8k() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def marian(tmp_path_factory) -> Path:
+    """A checkpoint that translates a few English captions into French."""
+    from tests.fakes.tiny_marian import make_marian
+
+    return make_marian(tmp_path_factory.mktemp("marian") / "opus-mt-en-fr")
+
+
 LONGEST = ("test_pipeline", "test_sample", "test_loop", "test_workflows", "test_docs", "test_server")
 
 

@@ -98,9 +98,9 @@ def test_both_formats_are_as_they_are_documented(tmp_path, caption):
     folder, out = make_files(tmp_path / "photos", 3), tmp_path / "out.csv"
     assert caption(folder, "--samples", 1, "--out", out)[:2] == (0, f"{out}: images captioned: 3\n")
     lines = out.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "image,caption,confidence,tags,english_captions,model,settings"
+    assert lines[0] == "image,language,caption,confidence,tags,english_captions,model,settings"
     assert lines[2] == (  # its tags are the softmax of 3 * 1 / 255 and 3 * 7 / 255
-        f'"{folder}/0001.jpg","picture 3, in it a “dog”","","grass 0.5176; dog 0.4824",'
+        f'"{folder}/0001.jpg","en","picture 3, in it a “dog”","","grass 0.5176; dog 0.4824",'
         f'"picture 3, in it a “dog” | \'{folder}/0000.jpg\' 0","fake-1","samples 1, tagger fake"'
     )
     assert len(lines) == 4
@@ -108,7 +108,7 @@ def test_both_formats_are_as_they_are_documented(tmp_path, caption):
     assert caption(folder, "--samples", 0, "--out", tmp_path / "out.JSONL")[0] == 0
     text = (tmp_path / "out.JSONL").read_text(encoding="utf-8")
     row = json.loads(text.splitlines()[1])
-    assert list(row) == ["image", "caption", "confidence", "english_captions", "tags", "model", "settings"]
+    assert list(row) == ["image", "language", "caption", "confidence", "english_captions", "tags", "model", "settings"]
     assert set(row) == set(COLUMNS)
     assert (row["image"], row["confidence"]) == (f"{folder}/0001.jpg", None)
     assert row["tags"] == [["grass", 0.51764], ["dog", 0.48236]]
@@ -161,6 +161,21 @@ def test_any_file_name_survives(suffix, tmp_path, monkeypatch, fake, caption):
     assert "\x1b" not in shown
     rows = caption(".", "--json")[1].split("\n")[:-1]
     assert [json.loads(line)["image"] for line in rows] == sorted(STRANGE_NAMES)
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "out.csv"]])
+def test_a_language_that_the_model_does_not_write_is_named_before_anything_is_captioned(
+    out, tmp_path, monkeypatch, fake, caption
+):
+    monkeypatch.chdir(tmp_path)
+    folder = make_files(Path("photos"), 2)
+    code, printed, complained = caption(folder, "--language", "pt_BR", *out)
+    assert (code, printed, complained.count("\n")) == (1, "", 1)
+    assert complained.startswith("lcm: language is 'pt_BR'; choose from en, fr, or name a Marian checkpoint")
+    assert (fake.asked, Path("out.csv").exists()) == ([], False)
+    assert caption(folder, "--language", "fr_CA", *out)[0] == 0
+    row = caption(folder, "--language", "fr", "--json")[1].splitlines()[0]
+    assert json.loads(row)["language"] == "fr"
 
 
 # Stopped and started again
@@ -245,10 +260,11 @@ def test_bad_images_stop_nothing_and_are_tried_again(tmp_path, caption):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (["--samples", "3"], "fake-1: samples 5, tagger fake there, fake-1: samples 3, tagger fake here"),
-        (["--tagger", "none"], "samples 5, tagger fake there, fake-1: samples 5, tagger none here"),
-        (["--labels", "dog"], "tagger fake there, fake-1: samples 5, tagger fake, labels cd6357ef (1) here"),
-        (["model", "--samples", "0"], "fake-1: samples 5, tagger fake there, fake-2: samples 0, tagger fake here"),
+        (["--samples", "3"], "fake-1: samples 5, tagger fake there, en: fake-1: samples 3, tagger fake here"),
+        (["--language", "fr-CA"], "(en: fake-1: samples 5, tagger fake there, fr: fake-1: samples 5, tagger fake here"),
+        (["--tagger", "none"], "samples 5, tagger fake there, en: fake-1: samples 5, tagger none here"),
+        (["--labels", "dog"], "tagger fake there, en: fake-1: samples 5, tagger fake, labels cd6357ef (1) here"),
+        (["model", "--samples", "0"], "fake-1: samples 5, tagger fake there, en: fake-2: samples 0, tagger fake here"),
     ],
 )
 def test_other_settings_are_refused(change, said, tmp_path, fake, caption):
@@ -266,7 +282,7 @@ def test_other_settings_are_refused(change, said, tmp_path, fake, caption):
     assert out.read_bytes() == before
 
 
-CSV_HEADER = b"image,caption,confidence,tags,english_captions,model,settings"
+CSV_HEADER = b"image,language,caption,confidence,tags,english_captions,model,settings"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +291,7 @@ CSV_HEADER = b"image,caption,confidence,tags,english_captions,model,settings"
         ("mine.csv", b"image,caption\n1.jpg,a dog\n"),
         ("mine.csv", CSV_HEADER),
         ("mine.csv", CSV_HEADER + b"\n1,2\n"),
-        ("mine.csv", CSV_HEADER + b'\n"x,a,,,a,fake-1,"samples 5, tagger fake"\n'),
+        ("mine.csv", CSV_HEADER + b'\n"x,en,a,,,a,fake-1,"samples 5, tagger fake"\n'),
         ("mine.csv", bytes(range(256))),
         ("mine.jsonl", b'{"image": "a.jpg", "label": 3}\n'),
         ("mine.jsonl", b'{"image": "a.jpg", "label": 3}'),

@@ -58,7 +58,7 @@ def test_all_ways_to_train_are_timed_and_learn_the_same(monkeypatch):
         monkeypatch.setattr(training, name, size)
     images = [LabelledImage(str(at), Path(), "train", CAPTIONS[at % 3]) for at in range(15)]
     features = np.random.default_rng(0).normal(size=(15, 4)).astype(np.float32)
-    words = build_vocabulary([text for image in images for text in image.captions], 1)
+    words = build_vocabulary({"en": [text for image in images for text in image.captions]}, 1)
     vectors = np.random.default_rng(1).normal(size=(len(words), 5)).astype(np.float32)
     labelled = LabelledFeatures(images, np.arange(15), features)
     losses = training.compare_losses(labelled, words, vectors, steps=3)

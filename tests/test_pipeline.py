@@ -30,14 +30,16 @@ QUICK = {  # a run of some seconds, without anything pretrained
 }
 
 
-def make_data_set(folder: Path, images: int, captions: int = 5, colours=("red", "blue", "green")) -> Path:
+def make_data_set(
+    folder: Path, images: int, captions: int = 5, colours=("red", "blue", "green"), said: str = "a {} square"
+) -> Path:
     """Squares of some colours; of nine, the last three are dev."""
     folder.mkdir()
     lines = []
     for number in range(images):
         name, colour = f"{number}.png", colours[number % len(colours)]
         Image.new("RGB", (32 + number, 32), colour).save(folder / name)  # the same bytes would share a split
-        lines += [f"{name}\ta {colour} square" for _ in range(captions)]
+        lines += [f"{name}\t{said.format(colour)}" for _ in range(captions)]
     (folder / "captions.tsv").write_text("image\tcaption\n" + "\n".join(lines) + "\n")
     if images == 9:
         for split, numbers in {"train": range(6), "dev": range(6, 9)}.items():
@@ -104,7 +106,7 @@ def test_the_preset_of_the_shipped_model_runs_whole_and_again_without_a_tagger(t
     figures = {path.name for path in folder.figures.iterdir()}
     assert {"learning_curves.png", "reinforce_curves.png", "reliability.png"} <= figures
 
-    adapted = adapt_to_purple(folder.bundle, tmp_path)
+    adapted = adapt_to(folder.bundle, make_data_set(tmp_path / "purple", 9, colours=("purple",)))
     assert adapted.read_metrics()["train_images"] == 6
     manifest = Manifest.load(adapted.bundle)
     assert manifest.training_data["started_from"] == Manifest.load(folder.bundle).name
@@ -113,6 +115,15 @@ def test_the_preset_of_the_shipped_model_runs_whole_and_again_without_a_tagger(t
     assert "purple" in learned.caption
     assert [word for word, _ in learned.tags] == ["purple", "red"]
 
+    french = adapt_to(adapted.bundle, make_data_set(tmp_path / "rouge", 9, colours=("red",), said="un carré est rouge"))
+    captioner = load_captioner(french.bundle)
+    assert captioner.languages == ("en", "fr")
+    assert captioner.describe(tmp_path / "rouge" / "0.png", language="fr").caption == "un carré est rouge"
+    assert "3 of 9 images are held out for dev, and a verdict needs 10" in french.read_metrics()["verdict_text"]
+    its, parents = Manifest.load(french.bundle).tagger, Manifest.load(adapted.bundle).tagger
+    assert its == parents, "its text side reads no French"
+    assert its["languages"] == ["en"]
+
     again = Preset("again", ("02_train", "03_evaluate"), {"tagger": "none", "model": "merge"})
     without = run(again, {name: QUICK[name] for name in ("epochs", "batch_size", "meteor")}, folder.path)
     assert Bundle(without.bundle).manifest.tagger == {}
@@ -120,12 +131,11 @@ def test_the_preset_of_the_shipped_model_runs_whole_and_again_without_a_tagger(t
     assert all(json.loads(line)["tags"] == [] for line in without.results.read_text().splitlines())
 
 
-def adapt_to_purple(bundle: Path, folder: Path) -> RunDir:
-    """Let a model learn a folder of photos of a colour that it has not seen, in a word that it does not know."""
-    data = make_data_set(folder / "purple", 9, colours=("purple",))
+def adapt_to(bundle: Path, data: Path) -> RunDir:
+    """Let a model learn a folder of photos of a colour that it has not seen, in words that it does not know."""
     own = {"data_dir": str(data), "start_from": str(bundle), "encoder_weights": "random", "meteor": False}
     quick = {"epochs": 40, "learning_rate": 0.003, "parent_images": 0.3}
-    return run(load_preset("adapt"), own | quick, folder / "adapted")
+    return run(load_preset("adapt"), own | quick, data.with_name(f"adapted to {data.name}"))
 
 
 def test_blip_is_compared_and_one_that_is_not_there_is_named(tmp_path):

@@ -21,6 +21,7 @@ from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptione
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
 from lcm.captioning.tagging import SeenImage
 from lcm.data.images import Source, read_image
+from lcm.data.text import ENGLISH
 from lcm.errors import BundleError, ConfigError, LcmError
 from lcm.paths import home, packaged_file
 
@@ -43,6 +44,7 @@ class BundleCaptioner(Captioner):
         manifest = self._bundle.manifest
         self._encoder = self._bundle.encoder(threads)
         self.name, self.encoder = manifest.name, self._encoder.identity
+        self.languages = tuple(self._bundle.vocabulary.starts)
         self.feature_kinds = tuple({"pooled": None, manifest.feature_kind: None})
         self.tag_scorer = load_tag_scorer(tagger, folder, manifest)
         self._reranker = load_reranker(folder, manifest, self.tag_scorer, manifest.rerank_weight, manifest.length_power)
@@ -54,16 +56,22 @@ class BundleCaptioner(Captioner):
         encoded = self._encoder.encode(pixels[None], self.feature_kinds)
         return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
 
-    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:
+    def write(self, images: Sequence[SeenImage], samples: int, language: str) -> list[tuple[list[str], float | None]]:
         """Write captions for all at once."""
         manifest = self._bundle.manifest
         features = np.stack([one.features[manifest.feature_kind] for one in images])
         captions, mean_log_probs = write_captions(
-            self._bundle, features, manifest.beam_width, manifest.max_words, samples, self._reranker
+            self._bundle,
+            features,
+            [language] * len(images),
+            manifest.beam_width,
+            manifest.max_words,
+            samples,
+            self._reranker,
         )
         scaler = self._calibration
         return [
-            (texts, scaler.confidence_in(texts[0], mean_log_prob, manifest.max_words) if scaler else None)
+            (texts, scaler.confidence_in(texts[0], mean_log_prob, manifest.max_words, language) if scaler else None)
             for texts, mean_log_prob in zip(captions, mean_log_probs, strict=True)
         ]
 
@@ -84,11 +92,13 @@ def load_captioner(captioner: str | Path | None = None, tagger: str | None = Non
 
     `tagger` is a name in taggers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
     own tag scorer is used, where it has one. `threads` is the number of cores one call uses (0: all), where that can be
-    chosen. Raises ConfigError for an unknown kind, version or tagger, BundleError when there is no whole bundle or
-    checkpoint, DataError when a run is not prepared.
+    chosen. LCM_TRANSLATOR names what translates captions. Raises ConfigError for an unknown kind, version or tagger,
+    BundleError when there is no whole bundle or checkpoint, DataError when a run is not prepared.
     """
     kind, argument = _parse(captioner)
-    return CAPTIONERS[kind](argument, tagger, threads)
+    loaded = CAPTIONERS[kind](argument, tagger, threads)
+    loaded.translator_names = os.environ.get("LCM_TRANSLATOR", "")
+    return loaded
 
 
 def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:
@@ -166,7 +176,7 @@ def fault_of(description: Description) -> str:
     An empty caption is allowed: there is nothing to say of some pictures.
     """
     scores = [score for _, score in description.tags]
-    if not description.english_captions:
+    if not description.english_captions and description.language == ENGLISH:
         return "the captioner gave no captions"
     if description.confidence is not None and not 0 <= description.confidence <= 1:
         return "the confidence is no number from 0 to 1"
@@ -187,7 +197,7 @@ def load_tested(folder: Path, tagger: str | None = None, threads: int = 0) -> Ca
             picture().save(file, "PNG")
             first, second = (captioner.describe(file.getvalue()) for _ in range(2))
             fault = fault_of(first)
-            if not fault and not all(text.strip() for text in first.english_captions):
+            if not fault and not all(text.strip() for text in (first.caption, *first.english_captions)):
                 fault = "a caption is empty"
             if not fault and first != second:
                 fault = "it is described otherwise the second time"

@@ -7,6 +7,7 @@ tensors of a pickle.
 import os
 import re
 import sys
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 
 from lcm.errors import BundleError, require
 
-SETTINGS = ("*.json", "*.txt")  # of model, image processor and tokenizer
+SETTINGS = ("*.json", "*.txt", "*.spm")  # of model, image processor and tokenizer
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -27,9 +28,9 @@ class Kind:
     label: str  # for messages: "CLIP"
     example: str  # its name on the hub
     model: str  # class of transformers
-    processor: str  # class of its image processor
+    processor: str  # class of its image processor; empty: it sees no images
     tokenizer: str  # class of its tokenizer
-    weights: tuple[str, ...] = ("*.safetensors",)  # files that are downloaded; BLIP's own is a pickle
+    weights: tuple[str, ...] = ("*.safetensors",)  # files that are downloaded; of some kinds, pickles
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def load(checkpoint: str, kind: Kind) -> Checkpoint:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()  # the hub's too
     hub.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's tokenizer does not call it
     try:
         folder = _find(checkpoint, kind, hub)
         parts = _parts(folder, kind, torch, transformers)
@@ -102,10 +104,10 @@ def _parts(folder: Path, kind: Kind, torch: ModuleType, transformers: ModuleType
     if wrong := [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]:
         raise ValueError(f"weights are missing or of another size, {len(wrong)} in all: {min(wrong)} is one")
     processor, tokenizer = (
-        getattr(transformers, name).from_pretrained(folder, local_files_only=True)
+        name and getattr(transformers, name).from_pretrained(folder, local_files_only=True)
         for name in (kind.processor, kind.tokenizer)
     )
-    known, words = len(tokenizer), config.text_config.vocab_size
+    known, words = len(tokenizer), config.get_text_config().vocab_size
     # Models may have some words more, BLIP has two; transformers makes a tokenizer of three or five without its files.
     if not words / 2 < known <= words:
         raise ValueError(f"its tokenizer has {known:,} tokens, its model {words:,}")

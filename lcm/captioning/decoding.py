@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from lcm.data.text import END, PAD, START, UNKNOWN
+from lcm.data.text import END
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ class State:
 
 Step = Callable[[np.ndarray, State], tuple[np.ndarray, State]]  # ids [B, W], state -> log-probs [B, W, V], next state
 
-NEVER_WRITTEN = (PAD, START, UNKNOWN)
 # A caption's score is its log-probability / length ** LENGTH_POWER, after Wu et al., "Google's Neural Machine
 # Translation System" (2016), equation 14.
 LENGTH_POWER = 0.9
@@ -51,7 +50,7 @@ NUCLEUS = 0.7  # probability that samples are drawn from: on dev, 0.5 and 0.9 ga
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A caption as ids, without START and END."""
+    """A caption as ids, without its start token and END."""
 
     token_ids: tuple[int, ...]
     log_prob: float  # of all its words, END included where it was written
@@ -76,19 +75,34 @@ def empty_rows(images: int, shapes: Sequence[tuple[int | None, ...]]) -> tuple[n
     return tuple(np.zeros((images, 1, *(size or 0 for size in shape)), np.float32) for shape in shapes)
 
 
-def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> list[list[Hypothesis]]:
+def ruling_out(ids: Sequence[int], step: Step) -> Step:
+    """Return the step with probability 0 for the ids that no caption may hold."""
+
+    def allowed(last: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        log_probs, state = step(last, state)
+        log_probs = np.array(log_probs)
+        log_probs[..., ids] = -np.inf
+        return log_probs, state
+
+    return allowed
+
+
+def decode_beam(
+    step: Step, state: State, starts: np.ndarray, max_words: int, beam_width: int
+) -> list[list[Hypothesis]]:
     """Keep the `beam_width` most probable beginnings at each step, from a state of one text an image.
 
-    Returns up to `beam_width` hypotheses an image, best score first. An image is done when its hypotheses that
-    have ended all score at least as well as its beginnings do so far.
+    `starts` [B] are the ids that the captions begin after. Returns up to
+    `beam_width` hypotheses an image, best score first. An image is done when its hypotheses that have ended all score
+    at least as well as its beginnings do so far.
     """
     ended: list[list[Hypothesis]] = [[] for _ in range(len(state))]
     active = np.arange(len(ended))  # images that still have something to write
     written = np.zeros((len(ended), 1, 0), dtype=np.int64)  # [B, W, T]
     log_prob = np.zeros((len(ended), 1))  # [B, W]
-    last = np.full((len(ended), 1), START)
+    last = starts[:, None]
     while written.shape[2] < max_words and len(active):
-        log_probs, state = _allowed(step, last, state)
+        log_probs, state = step(last, state)
         beams, words, totals = _best_continuations(log_prob, log_probs, 2 * beam_width)
         for row, slot in np.argwhere((words == END) & np.isfinite(totals)):
             beginning = tuple(written[row, beams[row, slot]].tolist())
@@ -112,7 +126,7 @@ def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> li
 
 
 def decode_nucleus(
-    step: Step, state: State, max_words: int, numbers: Sequence[int], nucleus: float = NUCLEUS
+    step: Step, state: State, starts: np.ndarray, max_words: int, numbers: Sequence[int], nucleus: float = NUCLEUS
 ) -> list[list[Hypothesis]]:
     """Draw a caption for each of the `numbers`, from a state of one text an image; returns them in order, by image.
 
@@ -126,11 +140,11 @@ def decode_nucleus(
     written = np.full((images, samples, max_words), END)
     log_prob = np.zeros((images, samples))
     active = np.arange(images)  # those that still have something to write
-    last = np.full((images, samples), START)
+    last = np.repeat(starts[:, None], samples, axis=1)
     for place in range(max_words):
         if not len(active):
             break
-        log_probs, state = _allowed(step, last, state)
+        log_probs, state = step(last, state)
         rows, texts = np.nonzero(last != END)  # each [R]
         words = draw(log_probs[rows, texts], draws[texts, place], nucleus)
         log_prob[active[rows], texts] += log_probs[rows, texts, words]
@@ -158,14 +172,6 @@ def draw(log_probs: np.ndarray, draws: np.ndarray, nucleus: float) -> np.ndarray
     within = draws * cumulated[np.arange(len(draws)), size]
     places = np.minimum((cumulated <= within[:, None]).sum(1), size)
     return order[np.arange(len(draws)), places]
-
-
-def _allowed(step: Step, last: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """Take a step and rule out the ids that no caption may hold."""
-    log_probs, state = step(last, state)
-    log_probs = np.array(log_probs)
-    log_probs[..., NEVER_WRITTEN] = -np.inf
-    return log_probs, state
 
 
 def _best_continuations(

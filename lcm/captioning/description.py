@@ -8,7 +8,7 @@ import math
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
 from typing import Protocol, runtime_checkable
@@ -16,8 +16,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
+from lcm.captioning.translation import load_translator
 from lcm.data.images import KINDS, Source, read_stream
-from lcm.data.text import is_broken, standardise
+from lcm.data.text import ENGLISH, candidates, is_broken, join_words, language_code, standardise, words
 from lcm.errors import BadImageError, ConfigError
 from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
@@ -46,13 +47,16 @@ class PlattScaler:
         """
         return (1 + math.tanh((self.intercept + self.slope * mean_log_prob) / 2)) / 2  # e ** x would overflow
 
-    def confidence_in(self, caption: str, mean_log_prob: float, max_words: float = math.inf) -> float:
+    def confidence_in(
+        self, caption: str, mean_log_prob: float, max_words: float = math.inf, language: str = ENGLISH
+    ) -> float:
         """Return the confidence in a caption; in one that is broken (lcm.data.text), BROKEN_CONFIDENCE at most.
 
         A text of `max_words` is broken too: the search has cut it, for a caption that ends in time has fewer.
         """
-        words, confidence = standardise(caption), self.confidence(mean_log_prob)
-        return min(confidence, BROKEN_CONFIDENCE) if is_broken(words) or len(words) >= max_words else confidence
+        found, confidence = standardise(caption), self.confidence(mean_log_prob)
+        is_no_sentence = is_broken(found, language) or len(found) >= max_words
+        return min(confidence, BROKEN_CONFIDENCE) if is_no_sentence else confidence
 
 
 def percent(probability: float) -> str:
@@ -80,11 +84,12 @@ class Description:
     """What a captioner says of one image."""
 
     caption: str
-    english_captions: tuple[str, ...]  # the first is the caption, unless that was contributed in another language
+    english_captions: tuple[str, ...]  # where the caption is English and nobody contributed it, it is the first
     tags: tuple[Tag, ...]  # (word, score), best first; a score is the share among the candidates, all sum to 1
     model: str  # name of the captioner and its version
     confidence: float | None = None  # probability that people would use all its content words; None: not calibrated
     contribution: int | None = None  # number of the contribution that gave the caption; None: the captioner wrote it
+    language: str = ENGLISH  # of the caption and of the tags
 
 
 class Captioner(ABC):
@@ -92,32 +97,53 @@ class Captioner(ABC):
 
     name: str  # and version, shown with every answer
     tag_scorer: TagScorer | None  # None: descriptions have no tags
+    languages: tuple[str, ...] = (ENGLISH,)  # that it writes, the first where none is asked for
+    translator_names = ""  # of the Marian checkpoints for other languages, as load_translator takes them
     part = 1  # images that a thread describes at once
+
+    @property
+    def translated_from(self) -> str:
+        """The language that translations are made from: English, if it writes English."""
+        return ENGLISH if ENGLISH in self.languages else self.languages[0]
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The languages that descriptions can be in: those that it writes, then those by translation."""
+        more = load_translator(self.translator_names).targets(self.translated_from)
+        return tuple(dict.fromkeys((*self.languages, *more)))
 
     @abstractmethod
     def see(self, image: Source) -> SeenImage:
         """Read and encode an image; raises BadImageError when it is not one."""
 
     @abstractmethod
-    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:
-        """Return each image's captions, the best and up to `samples` others, and the confidence in the best."""
+    def write(self, images: Sequence[SeenImage], samples: int, language: str) -> list[tuple[list[str], float | None]]:
+        """Return each image's captions in one of `languages`, the best and up to `samples` others.
+
+        And the confidence in the best.
+        """
 
     def describe(
-        self, image: Source | SeenImage, samples: int = SAMPLES, labels: Sequence[str] | None = None
+        self,
+        image: Source | SeenImage,
+        samples: int = SAMPLES,
+        labels: Sequence[str] | None = None,
+        language: str = "",
     ) -> Description:
         """Return caption, other captions and tags of an image, given in any way of Source, or as `see` has seen it.
 
         Up to `samples` (0 to MAX_SAMPLES) other captions are drawn beside the best one: they give more key words to
-        choose tags from. `labels`, words or phrases of any kind, are scored in place of these. Raises BadImageError
-        when it is no image, ConfigError for several images, for samples that are no such number, or for labels that are
-        no list of texts or an empty one.
+        choose tags from. `labels`, words or phrases of any kind, are scored in place of these. `language` is one
+        of `languages`, or one that the translator has: then the caption is translated and gives the tags, as far as
+        the tag scorer can read it. Raises BadImageError when it is no image, ConfigError for several images, for
+        samples that are no such number, for labels that are no list of texts or an empty one, or for another language.
         """
         if isinstance(image, list | tuple):
             raise ConfigError(
                 f"received a {type(image).__name__} of {len(image)}; describe takes one picture, {KINDS}: "
                 "give several to describe_many"
             )
-        ((_, description),) = self.describe_many([image], samples, labels)
+        ((_, description),) = self.describe_many([image], samples, labels, language=language)
         if isinstance(description, BadImageError):
             raise description
         return description
@@ -128,6 +154,7 @@ class Captioner(ABC):
         samples: int = SAMPLES,
         labels: Sequence[str] | None = None,
         workers: int = 1,
+        language: str = "",
     ) -> Iterator[tuple[Source, Description | BadImageError]]:
         """Yield each image as it was given with its description, or with the reason why it has none, in their order.
 
@@ -142,8 +169,17 @@ class Captioner(ABC):
             raise ConfigError(f"samples is {samples!r}; it must be a whole number, 0 to {MAX_SAMPLES}")
         if labels is not None:
             labels = _checked_labels(labels)
-        work = partial(self._describe_part, samples=samples, labels=labels)
+        language = self.checked_language(language)
+        work = partial(self._describe_part, samples=samples, labels=labels, language=language)
         return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
+
+    def checked_language(self, language: str) -> str:
+        """Return which one offered is meant, "fr" by "fr_CA" and the first by ""; raises ConfigError for others."""
+        code = language_code(language) if language else self.languages[0]
+        if code not in self.languages and code not in self.offered:
+            more = f"name a Marian checkpoint that translates {self.translated_from} into it in LCM_TRANSLATOR"
+            raise ConfigError(f"language is {language!r}; choose from {', '.join(self.offered)}, or {more}")
+        return code
 
     def unknown_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return the labels that the tag scorer does not know: they get no score."""
@@ -151,7 +187,7 @@ class Captioner(ABC):
         return tuple(label for label, is_known in zip(labels, known, strict=True) if not is_known)
 
     def _describe_part(
-        self, images: Sequence[Source | SeenImage], samples: int, labels: Sequence[str] | None
+        self, images: Sequence[Source | SeenImage], samples: int, labels: Sequence[str] | None, language: str
     ) -> list[tuple[Source, Description | BadImageError]]:
         answers: list[tuple[Source, Description | BadImageError | None]] = []
         seen, vectors = [], []
@@ -165,15 +201,30 @@ class Captioner(ABC):
             except BadImageError as raised:
                 error = raised
             answers.append((image.source if isinstance(image, SeenImage) else image, error))
-        written = zip(self.write(seen, samples) if seen else (), vectors, strict=True)
-        return [(source, error or self._description(*next(written), labels)) for source, error in answers]
+        own = language if language in self.languages else self.translated_from
+        written = self.write(seen, samples, own) if seen else []
+        english: Sequence[Sequence[str]] = [captions for captions, _ in written]
+        if written and own != ENGLISH:
+            in_english = self.write(seen, samples, ENGLISH) if ENGLISH in self.languages else []
+            english = [captions for captions, _ in in_english] or [()] * len(written)
+        described = []
+        for (captions, confidence), its_english, vector in zip(written, english, vectors, strict=True):
+            tags = rank(self.tag_scorer, vector, tag_candidates(captions, labels, own)) if self.tag_scorer else ()
+            one = Description(captions[0], tuple(its_english), tags, self.name, confidence, language=own)
+            described.append(one if own == language else self._translated(one, vector, labels, language))
+        of_images = iter(described)
+        return [(source, error or next(of_images)) for source, error in answers]
 
-    def _description(
-        self, written: tuple[list[str], float | None], vector: np.ndarray | None, labels: Sequence[str] | None
+    def _translated(
+        self, own: Description, vector: np.ndarray | None, labels: Sequence[str] | None, language: str
     ) -> Description:
-        captions, confidence = written
-        tags = rank(self.tag_scorer, vector, tag_candidates(captions, labels)) if self.tag_scorer else ()
-        return Description(captions[0], tuple(captions), tags, self.name, confidence)
+        """Return a description in a language of the translator; of an image of this vector."""
+        translator = load_translator(self.translator_names)
+        caption = join_words(words(*translator.to_language([own.caption], own.language, language), language))
+        found = candidates([caption], language) if self.tag_scorer and labels is None else []
+        tags = found and rank(self.tag_scorer, vector, found)
+        model = f"{own.model} with {translator.name}"
+        return replace(own, caption=caption, tags=tags or own.tags, model=model, language=language)
 
 
 def _checked_labels(labels: Sequence[str]) -> list[str]:

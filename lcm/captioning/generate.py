@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from lcm.captioning.decoding import State, decode_beam, decode_nucleus
+from lcm.captioning.decoding import State, decode_beam, decode_nucleus, ruling_out
 from lcm.captioning.tagging import Reranker
 from lcm.data.text import Vocabulary
 from lcm.features.cache import LabelledFeatures, map_in_order
@@ -35,6 +35,7 @@ class Decoder(Protocol):
 def write_captions(
     decoder: Decoder,
     features: np.ndarray,
+    languages: Sequence[str],
     beam_width: int,
     max_words: int,
     samples: int = 0,
@@ -42,14 +43,16 @@ def write_captions(
 ) -> tuple[list[list[str]], list[float]]:
     """Return each image's captions, the best first, and the log-probability a word of each best one, END counted.
 
-    The best is the most probable that beam search finds, or what `reranker` chooses among its hypotheses. Up to
-    `samples` others are drawn from the model, all different: samples are numbered from 0, the numbers seed them, and
-    the first that end and differ are taken, so that an image gets the same ones in any company. After ROUNDS times
-    `samples` numbers there are no more to come.
+    `languages` [B] are those to write in, of the decoder's vocabulary. The best is the most probable that beam search
+    finds, or what `reranker` chooses among its hypotheses. Up to `samples` others are drawn from the model, all
+    different: samples are numbered from 0, the numbers seed them, and the first that end and differ are taken, so that
+    an image gets the same ones in any company. After ROUNDS times `samples` numbers there are no more to come.
     """
-    state = decoder.start(features)
-    found = decode_beam(decoder.step, state, max_words, beam_width)
-    texts = [[decoder.vocabulary.decode(one.token_ids) for one in hypotheses] for hypotheses in found]
+    vocabulary = decoder.vocabulary
+    step = ruling_out(vocabulary.never_written, decoder.step)
+    state, starts = decoder.start(features), np.array([vocabulary.starts[language] for language in languages])
+    found = decode_beam(step, state, starts, max_words, beam_width)
+    texts = [[vocabulary.decode(one.token_ids) for one in hypotheses] for hypotheses in found]
     best = [0] * len(found)
     if reranker and found:
         pooled = features if features.ndim == 2 else features.mean(1)  # as encoders do: a mean over the grid
@@ -60,10 +63,10 @@ def write_captions(
         if not lacking:
             break
         drawn = decode_nucleus(
-            decoder.step, state.of_images(lacking), max_words, range(turn * samples, (turn + 1) * samples)
+            step, state.of_images(lacking), starts[lacking], max_words, range(turn * samples, (turn + 1) * samples)
         )
         for place, hypotheses in zip(lacking, drawn, strict=True):
-            more = [decoder.vocabulary.decode(one.token_ids) for one in hypotheses if one.ended]
+            more = [vocabulary.decode(one.token_ids) for one in hypotheses if one.ended]
             captions[place] = list(dict.fromkeys([*captions[place], *filter(None, more)]))[: samples + 1]
     return captions, [hypotheses[place].score_at(1) for hypotheses, place in zip(found, best, strict=True)]
 
@@ -77,10 +80,14 @@ def caption_features(
     reranker: Reranker | None = None,
     progress: bool = True,
 ) -> tuple[list[list[str]], list[float]]:
-    """Caption images from features that are encoded already, a part on each core; returns what write_captions does."""
+    """Caption images from features that are encoded already, each in its language, a part on each core.
+
+    Returns what write_captions does.
+    """
 
     def work(places: Sequence[int]) -> tuple[list[list[str]], list[float]]:
-        return write_captions(decoder, labelled.read(np.array(places)), beam_width, max_words, samples, reranker)
+        features, languages = labelled.read(np.array(places)), [labelled.images[place].language for place in places]
+        return write_captions(decoder, features, languages, beam_width, max_words, samples, reranker)
 
     captions, mean_log_probs = [], []
     with tqdm(total=len(labelled), desc="caption", unit=" images", disable=not progress) as shown:

@@ -71,7 +71,12 @@ class BlipCaptioner(Captioner):
         pixels = self._processor(images=open_image(image), return_tensors="pt")["pixel_values"]
         return SeenImage(image, None, {"pixels": pixels})
 
-    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:  # noqa: ARG002
+    def write(
+        self,
+        images: Sequence[SeenImage],
+        samples: int,  # noqa: ARG002
+        language: str,  # noqa: ARG002
+    ) -> list[tuple[list[str], float | None]]:
         """Write one caption an image, without confidence."""
         return [([self._caption(one.features["pixels"])], None) for one in images]
 
@@ -118,7 +123,8 @@ class NearestCaptioner(Captioner):
             raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
         folder = Path(run_dir).resolve()
         prepared = PreparedRun.load(RunDir(folder))
-        labelled = prepared.labelled_features("train", "pooled")
+        self.languages = (prepared.language,)
+        labelled = prepared.labelled_features("train", "pooled", prepared.language)
         if not len(labelled):
             raise DataError(f"the run {folder} has no train images; run 01_prepare with a larger data set")
         self._nearest = NearestImage(labelled)
@@ -131,7 +137,12 @@ class NearestCaptioner(Captioner):
         pixels = read_image(image, self._encoder.spec.size)
         return SeenImage(image, pixels, {"pooled": self._encoder.encode(pixels[None])["pooled"][0]})
 
-    def write(self, images: Sequence[SeenImage], samples: int) -> list[tuple[list[str], float | None]]:
+    def write(
+        self,
+        images: Sequence[SeenImage],
+        samples: int,
+        language: str,  # noqa: ARG002
+    ) -> list[tuple[list[str], float | None]]:
         """Return captions of each image's neighbour, without confidence."""
         return [(self._nearest.captions(one.features["pooled"])[: 1 + samples], None) for one in images]
 

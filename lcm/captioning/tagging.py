@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lcm.data.images import Source
-from lcm.data.text import candidates, standardise
+from lcm.data.text import ENGLISH, candidates, standardise
 
 Tag = tuple[str, float]  # word, score
 
@@ -55,14 +55,14 @@ def rank(scorer: TagScorer, image_vector: np.ndarray, texts: Sequence[str]) -> t
     return tuple((texts[known[place]], float(scores[place])) for place in order)
 
 
-def tag_candidates(captions: Sequence[str], labels: Sequence[str] | None = None) -> list[str]:
+def tag_candidates(captions: Sequence[str], labels: Sequence[str] | None = None, language: str = ENGLISH) -> list[str]:
     """Return what an image's tags are chosen from: the user's `labels`, else the content words of all its captions.
 
     Labels that differ only in case or punctuation are one, as first written. Captions without any content word give
     none.
     """
     if labels is None:
-        return candidates(captions)
+        return candidates(captions, language)
     different: dict[str, str] = {}
     for label in labels:
         different.setdefault(" ".join(standardise(label)) or label, label)

@@ -1,8 +1,9 @@
 """The mirror: a copy of all contributions on any fsspec target, made by a thread of the service, and the way back.
 
 The copy holds contributions/<id>.json, the images that these name, revocations/<id>.json with the line that stays of
-what was revoked, and approved.txt. An image is written before the record that names it; a line about a revocation is
-written before anything goes, so that a machine that trains from the copy can keep its place free.
+what was revoked, approved.txt, and languages.txt with the languages that were corrected. An image is written before the
+record that names it; a line about a revocation is written before anything goes, so that a machine that trains from the
+copy can keep its place free.
 
 Messages hold no credentials, for they repeat nothing that a driver says: `explain` names the error and what to do.
 """
@@ -34,7 +35,8 @@ LOOK_EVERY_S = 5.0  # for what other processes have changed, which cannot wake t
 LOCK_NAME = "mirror.lock"  # in the store's folder
 
 MARKER, MARKER_TEXT = "README.txt", b"Contributions to an lcm service, copied by the service; do not edit.\n"
-CONTRIBUTIONS, REVOCATIONS, APPROVED = "contributions", "revocations", "approved.txt"
+CONTRIBUTIONS, REVOCATIONS = "contributions", "revocations"
+APPROVED, LANGUAGES = "approved.txt", "languages.txt"  # 3,7-9; and a language a line: fr 3,7-9
 
 ORIGIN = "copy_of"  # file in the store's folder: the address that all in it came from
 AT_ONCE = 16  # records, and then their images, that are fetched beside one another
@@ -164,7 +166,7 @@ class Mirror:
         """Start nothing yet; raises ConfigError when the target lies in the store's folder, or around it."""
         target.address.refuse_folder(store.folder)
         self._store, self._target = store, target
-        self._approvals: str | None = None  # as they were copied last
+        self._notes = {LANGUAGES: ""}  # approvals and languages as they were copied last; none are corrected at first
         self._failures = 0  # in a row
         self._unreadable: set[Entry] = set()  # in the store; not tried again before the next start
         self._thread = threading.Thread(target=self._work, name="lcm-mirror", daemon=True)
@@ -205,7 +207,7 @@ class Mirror:
                     if in_a_row == 2:
                         break
             else:
-                self._copy_approvals()
+                self._copy_notes()
         except Exception as error:  # whatever it is (the store is busy, the target is down), the thread must outlive it
             failed = failed or f"contributions: {error if isinstance(error, LcmError) else explain(error)}"
         if failed:
@@ -241,11 +243,12 @@ class Mirror:
                 self._target.delete(entry.image_file)
         self._store.set_mirrored(entry)
 
-    def _copy_approvals(self) -> None:
-        approvals = id_ranges(self._store.approved())
-        if approvals != self._approvals:
-            self._target.put(APPROVED, f"{approvals}\n".encode())
-            self._approvals = approvals
+    def _copy_notes(self) -> None:
+        languages = [f"{language} {id_ranges(ids)}\n" for language, ids in self._store.corrected().items()]
+        for name, text in {APPROVED: f"{id_ranges(self._store.approved())}\n", LANGUAGES: "".join(languages)}.items():
+            if text != self._notes.get(name):
+                self._target.put(name, text.encode())
+                self._notes[name] = text
 
     def _work(self) -> None:
         lock = FileLock(self._store.folder / LOCK_NAME, blocking=False)
@@ -329,7 +332,7 @@ def fetch(target: Target, folder: str | Path | None = None) -> Fetched:
                 new += 1
             except (BadImageError, DataError) as error:
                 damaged[f"{CONTRIBUTIONS}/{one.id}.json"] = str(error)
-    _take_approvals(target, store, damaged)
+    _take_notes(target, store, damaged)
     return Fetched(sum(1 for _ in store.contributions()), new, gone, damaged)
 
 
@@ -372,16 +375,24 @@ def _parse(kind: type[Record], number: int, data: bytes | None) -> Record:
     return one
 
 
-def _take_approvals(target: Target, store: ContributionStore, damaged: dict[str, str]) -> None:
-    """Approve here what is approved there and nothing else; where that is missing or damaged, all stays."""
-    (text,) = target.read_all([APPROVED])
-    if text is None:
-        return
-    try:
-        wanted = parse_id_ranges(text.decode("utf-8", "replace"))
-    except ConfigError as error:
-        damaged[APPROVED] = str(error)
-        return
-    approved, wanted = store.approved(), wanted & {one.id for one in store.contributions()}
+def _take_notes(target: Target, store: ContributionStore, damaged: dict[str, str]) -> None:
+    """Approve and correct here what is so there; where what says it is missing or damaged, all stays."""
+    takers = {APPROVED: _take_approvals, LANGUAGES: _take_languages}
+    for (name, take), data in zip(takers.items(), target.read_all([*takers]), strict=True):
+        if data is not None:
+            try:
+                take(store, data.decode("utf-8", "replace"))
+            except (ConfigError, DataError) as error:
+                damaged[name] = str(error)
+
+
+def _take_approvals(store: ContributionStore, text: str) -> None:
+    approved, wanted = store.approved(), parse_id_ranges(text) & {one.id for one in store.contributions()}
     store.approve(wanted - approved)
     store.approve(approved - wanted, approved=False)
+
+
+def _take_languages(store: ContributionStore, text: str) -> None:
+    here = {one.id: one.language for one in store.contributions()}
+    for language, _, ids in (line.partition(" ") for line in text.splitlines()):
+        store.set_language([one for one in parse_id_ranges(ids) if here.get(one, language) != language], language)

@@ -26,14 +26,15 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from filelock import FileLock
 
-from lcm.contributions.text import clean_caption, clean_language, clean_text, is_english
+from lcm.contributions.text import clean_caption, clean_language, clean_text
 from lcm.data.images import image_format, read_image, scan
+from lcm.data.text import language_code
 from lcm.errors import ConfigError, DataError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
 from lcm.paths import cache_dir, home, sync_folder
 
 DATABASE = "contributions.sqlite"
 APPLICATION_ID = 0x6C636D31  # "lcm1"; SQLite keeps it in bytes 68 to 71 of the file
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 5.0
 PRAGMAS = (
     "journal_mode = TRUNCATE",
@@ -80,8 +81,12 @@ CREATE TABLE revocations (
     mirrored INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX revocations_to_mirror ON revocations (id) WHERE mirrored = 0;
+CREATE TABLE corrections (  -- of languages; AUTOINCREMENT counts them
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    contribution INTEGER NOT NULL UNIQUE
+);
 """
-_SMALL_TABLES = ("sqlite_schema", "contributions", "revocations")  # all but the images
+_SMALL_TABLES = ("sqlite_schema", "contributions", "revocations", "corrections")  # all but the images
 
 
 class _WithImage:
@@ -124,9 +129,9 @@ class Contribution(_WithImage):
     table: ClassVar[str] = "contributions"
 
     @property
-    def usable(self) -> bool:
-        """Whether it can train already: captions in other languages wait for their translation."""
-        return is_english(self.language)
+    def model_language(self) -> str:
+        """The language as models have it, without its region: "pt" of "pt-br"."""
+        return language_code(self.language)
 
     @property
     def contributor(self) -> str:
@@ -150,7 +155,7 @@ class Revocation(_WithImage):
 
 @dataclass(frozen=True)
 class ContributedImage:
-    """An image with all its contributions that can train, the earliest first; at least one."""
+    """An image with its contributions, the earliest first; at least one."""
 
     path: Path
     contributions: tuple[Contribution, ...]
@@ -166,9 +171,12 @@ class ContributedImage:
         return f"contributions/{self.image_sha256}"
 
     @property
-    def captions(self) -> tuple[str, ...]:
-        """The captions, in the order of arrival."""
-        return tuple(one.caption for one in self.contributions)
+    def captions(self) -> dict[str, tuple[str, ...]]:
+        """The captions by language, as models have it, in the order of arrival."""
+        found: dict[str, tuple[str, ...]] = {}
+        for one in self.contributions:
+            found[one.model_language] = (*found.get(one.model_language, ()), one.caption)
+        return found
 
     @property
     def first_id(self) -> int:
@@ -236,11 +244,11 @@ class ContributionStore:
         return self._pages("TRUE", after)
 
     def state(self) -> tuple[int, int]:
-        """Return the highest id that was given and how many were revoked: each change makes one of them grow."""
+        """Return the highest id that was given, and how many were revoked or corrected: each change makes one grow."""
         with self._connection() as connection:
-            query = "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'contributions'), count(*) FROM revocations"
-            last, revoked = connection.execute(query).fetchone()
-        return last or 0, revoked
+            given = dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+            (revoked,) = connection.execute("SELECT count(*) FROM revocations").fetchone()
+        return given.get("contributions", 0), revoked + given.get("corrections", 0)
 
     def read_image(self, contribution: Contribution) -> bytes:
         """Return the bytes of a contribution's image as they were sent.
@@ -257,21 +265,20 @@ class ContributionStore:
         return data
 
     def training_images(self) -> list[ContributedImage]:
-        """Return the images that can train, in the order of arrival of their first caption that can.
+        """Return the images in the order of arrival of their first caption.
 
         Training reads files: each image is written once to the cache, and goes from there when it is revoked. One that
         cannot be read has no file there, which training counts among the unreadable.
         """
         found: dict[str, list[Contribution]] = {}
         for contribution in self.contributions():
-            if contribution.usable:
-                found.setdefault(contribution.image_sha256, []).append(contribution)
+            found.setdefault(contribution.image_sha256, []).append(contribution)
         for gone in self.revocations():
             if gone.image_sha256 not in found:
                 _uncache(gone)
         return [ContributedImage(self._cache(each[0]), tuple(each)) for each in found.values()]
 
-    # Revocations and approvals
+    # Revocations, approvals, languages
 
     def revoke(self, number: int, reason: str) -> Revocation:
         """Take a contribution away for good, its image too unless another one uses it; a line about it stays.
@@ -300,14 +307,27 @@ class ContributionStore:
         """
         with self._writing() as connection:
             for number in numbers:
-                values = int(approved), number
-                if not connection.execute("UPDATE contributions SET approved = ? WHERE id = ?", values).rowcount:
-                    raise _no_contribution(number)
+                _change(connection, number, "approved", int(approved))
 
     def approved(self) -> set[int]:
         """Return the ids of the contributions that are approved."""
         with self._connection() as connection:
             return {number for (number,) in connection.execute("SELECT id FROM contributions WHERE approved = 1")}
+
+    def set_language(self, numbers: Iterable[int], language: str) -> None:
+        """Correct the language of contributions; raises DataError, and corrects nothing, when one is not there."""
+        code = clean_language(language)
+        with self._writing() as connection:
+            for number in numbers:
+                _change(connection, number, "language", code)
+                connection.execute("INSERT OR REPLACE INTO corrections (contribution) VALUES (?)", (number,))
+
+    def corrected(self) -> dict[str, set[int]]:
+        """Return the ids of the contributions whose language was corrected, by the language that they have now."""
+        found: dict[str, set[int]] = {}
+        for one in self._find(Contribution, "id IN (SELECT contribution FROM corrections) ORDER BY id"):
+            found.setdefault(one.language, set()).add(one.id)
+        return found
 
     # Copies: a mirror, a store fetched from one, a backup
 
@@ -480,6 +500,11 @@ def _insert(connection: sqlite3.Connection, entry: Contribution | Revocation) ->
 def _insert_both(connection: sqlite3.Connection, contribution: Contribution, image: bytes) -> Contribution:
     connection.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (contribution.image_sha256, image))
     return replace(contribution, id=_insert(connection, contribution))
+
+
+def _change(connection: sqlite3.Connection, number: int, column: str, value: int | str) -> None:
+    if not connection.execute(f"UPDATE contributions SET {column} = ? WHERE id = ?", (value, number)).rowcount:
+        raise _no_contribution(number)
 
 
 def _remove(connection: sqlite3.Connection, gone: Revocation) -> bool:

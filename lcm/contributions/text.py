@@ -8,12 +8,12 @@ from collections.abc import Iterable
 
 import regex
 
+from lcm.data.text import ENGLISH, LANGUAGES, detect_language, language_code
 from lcm.errors import ConfigError, DataError
 
 MAX_CHARACTERS = 1000  # of a cleaned caption; marks are not counted: Thai and Hindi words are half marks
 MAX_NAME = 64  # the same, of a contributor's name
 SENT_PER_KEPT = 4  # times as many may be sent, marks and invisible ones too; this bounds marks piled upon a letter
-ENGLISH = "en"
 MOST_IDS = 10_000_000  # in one text; more are a slip, or meant to fill the memory
 
 _SHAPERS = r"\u200c\u200d\p{Variation_Selector}"  # joiners and selectors: invisible, and part of how others look
@@ -93,6 +93,19 @@ def clean_language(sent: str) -> str:
     if not _LANGUAGE.fullmatch(code):
         raise DataError(f"received the language {ascii(sent)[:40]}; send a code such as 'en' or 'pt-br'")
     return code
+
+
+def language_of(caption: str, sent: str, default: str, written: Iterable[str] = ()) -> str:
+    """Return a caption's language: the one that was sent, else what its words tell, else `default`.
+
+    Where several of LANGUAGES know its words ("a red square" is Dutch too), the default, English and what the model has
+    `written` are compared alone. Raises DataError for a language that is no code, a caption that cannot be kept.
+    """
+    if sent:
+        return clean_language(sent)
+    text, usual = clean_caption(caption), dict.fromkeys((language_code(default), ENGLISH, *written))
+    found = detect_language([text], list(usual | dict.fromkeys(LANGUAGES))) or detect_language([text], list(usual))
+    return default if found in ("", language_code(default)) else found
 
 
 def is_english(language: str) -> bool:

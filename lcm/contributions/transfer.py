@@ -1,10 +1,9 @@
 """Contributions as a folder of images with a captions file, out of the store and into it.
 
-An export holds `images/`, `captions.tsv` with the columns image and caption, which lcm.data.dataset reads as a data
-set, and `captions_waiting.tsv` with image, language and caption of what cannot train yet; UTF-8, one line a pair, cells
-in quotes. What a spreadsheet would run (= + - @ where a cell begins, or after a comma or semicolon in it) gets an
-apostrophe in front; so does one that has apostrophes before such a character. Taking one away again gives back the
-caption.
+An export holds `images/` and `captions.tsv` with the columns image, language and caption, which lcm.data.dataset reads
+as a data set; UTF-8, one line a pair, cells in quotes. What a spreadsheet would run (= + - @ where a cell begins, or
+after a comma or semicolon in it) gets an apostrophe in front; so does one that has apostrophes before such a character.
+Taking one away again gives back the caption.
 """
 
 import csv
@@ -16,17 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lcm.contributions.store import Contribution, ContributionStore, store_errors
-from lcm.contributions.text import ENGLISH
 from lcm.data.dataset import find_caption_files, find_images, read_caption_files
-from lcm.data.files import find_files, from_cell, read_lines, to_cell
+from lcm.data.files import find_files, from_cell, to_cell
 from lcm.data.formats import FORMATS, CaptionFile
 from lcm.data.images import MAX_BYTES
 from lcm.errors import BadImageError, ConfigError, DataError, StoreDamagedError
 from lcm.paths import write_atomic
 
-TRAINING, WAITING = "captions.tsv", "captions_waiting.tsv"
-COLUMNS = {TRAINING: ("image", "caption"), WAITING: ("image", "language", "caption")}
-IMAGES = "images"
+CAPTIONS, IMAGES = "captions.tsv", "images"
 _OURS = re.compile(r"\.?[0-9a-f]{64}\.(jpg|png|gif|webp)(\.[0-9a-f]+\.tmp)?")
 
 
@@ -35,8 +31,7 @@ class Export:
     """What an export holds."""
 
     images: int
-    captions: int  # that can train
-    waiting: int  # that cannot yet
+    captions: int
     left_out: tuple[int, ...]  # ids of contributions whose image is missing or altered
 
 
@@ -71,13 +66,11 @@ def export_contributions(store: ContributionStore, folder: str | Path) -> Export
         is_there = {name: _put_image(store, one, target) for name, one in by_image.items()}
         left_out = tuple(one.id for one in contributions if not is_there[one.image_file])
         exported = [one for one in contributions if is_there[one.image_file]]
-        rows = {name: [one for one in exported if one.usable == (name == TRAINING)] for name in COLUMNS}
-        for name, columns in COLUMNS.items():
-            write_atomic(target / name, _table(columns, rows[name]))
+        write_atomic(target / CAPTIONS, _table(exported))
         for path in target.glob(f"{IMAGES}/*/*"):
             if _OURS.fullmatch(path.name) and path.relative_to(target).as_posix() not in is_there:
                 path.unlink()
-    return Export(sum(is_there.values()), len(rows[TRAINING]), len(rows[WAITING]), left_out)
+    return Export(sum(is_there.values()), len(exported), left_out)
 
 
 def _prepare(folder: str | Path, store: ContributionStore) -> Path:
@@ -87,7 +80,7 @@ def _prepare(folder: str | Path, store: ContributionStore) -> Path:
         raise ConfigError(f"{target} is the store's own folder, inside it or around it; choose another one")
     with store_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-        others = sorted({path.name for path in target.iterdir()} - {*COLUMNS, IMAGES})
+        others = sorted({path.name for path in target.iterdir()} - {CAPTIONS, IMAGES})
         others = [name for name in others if not (name.startswith(".") and name.endswith(".tmp"))]  # left by a kill
         if others:
             shown = ", ".join(others[:3])
@@ -110,15 +103,14 @@ def _put_image(store: ContributionStore, contribution: Contribution, target: Pat
     return True
 
 
-def _table(columns: tuple[str, ...], rows: list[Contribution]) -> str:
+def _table(rows: list[Contribution]) -> str:
     text = io.StringIO()
     table = csv.writer(text, csv.excel_tab, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    table.writerow(columns)
+    table.writerow(("image", "language", "caption"))
     for row in rows:
         is_plain = html.unescape(row.caption) == row.caption  # captions files are read with entities resolved
         caption = to_cell(row.caption if is_plain else row.caption.replace("&", "&amp;"))
-        cells = {"image": row.image_file, "language": row.language, "caption": caption}
-        table.writerow([cells[column] for column in columns])
+        table.writerow((row.image_file, row.language, caption))
     return text.getvalue()
 
 
@@ -135,7 +127,8 @@ def import_contributions(store: ContributionStore, captions: str | Path, folder:
     added, known, refused = 0, 0, []
     try:
         files = _caption_files(path)
-        found, _ = find_images(root, find_files(root), read_caption_files(place, files))
+        labels = read_caption_files(place, files)
+        found, _ = find_images(root, find_files(root), labels)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); give a captions file, or a folder") from error
     images = {name: path for path, names in found.items() for name in names}
@@ -146,7 +139,7 @@ def import_contributions(store: ContributionStore, captions: str | Path, folder:
                 if not row:
                     raise DataError(f"the row cannot be read; the file is {FORMATS[file.format].description}")
                 image = _read_image(images.get(FORMATS[file.format].image_id(relative, row.name)))
-                language = row.language or ENGLISH
+                language = row.language or labels.languages[file.path]
                 contribution = store.add(image, from_cell(row.caption), language, source="import", file_name=row.name)
             except (BadImageError, DataError) as error:
                 refused.append(Refusal(number, row.name if row else "", str(error)))
@@ -159,9 +152,9 @@ def import_contributions(store: ContributionStore, captions: str | Path, folder:
 def _caption_files(path: Path) -> list[CaptionFile]:
     if not path.is_dir():
         return [CaptionFile(path)]
-    exported = [path / name for name in COLUMNS if (path / name).is_file()]
-    if exported:  # one of them may hold its header alone
-        return [CaptionFile(file) for file in exported if len(read_lines(file)) > 1]
+    exported = path / CAPTIONS
+    if exported.is_file() and exported.read_bytes() == _table([]).encode():  # of an empty store
+        return []
     return find_caption_files(path, find_files(path), "")
 
 

@@ -16,6 +16,8 @@ from http.client import HTTPException
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
+from lcm.dashboard.language import number, say
+from lcm.data.text import ENGLISH, language_code
 from lcm.errors import ConfigError, DataError, LcmError
 
 SERVICE = "LCM_SERVICE"  # the variable that names the service
@@ -42,6 +44,7 @@ class Answer:
     version: str  # first digits of the hash of the bundle's manifest; empty: unknown
     contributed: bool  # whether a person wrote the caption
     confidence: float | None  # of the caption; None: not calibrated, or contributed
+    language: str = ""  # of caption and tags; empty: not told
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,8 @@ class ServiceClient:
     def __init__(self, address: str = DEFAULT_ADDRESS, token: str = ""):
         """Take its address and the token that it asks for; sends nothing. Raises ConfigError for a bad address."""
         self.host, self.port = _host_and_port(address)
-        self.place = f"the service at {self.host}:{self.port}"
+        self.place = f"{self.host}:{self.port}"
         self.is_local = self.host in THIS_MACHINE
-        there = f"start it with lcm serve --port {self.port}" if self.is_local else "see that lcm serve runs there"
-        self.how_to_start = f"{there}, or name another one in {SERVICE}"
         self._address, self._token = address.rstrip("/"), token
         # No proxy leads back to this machine.
         handlers = [urllib.request.ProxyHandler({})] if self.is_local else []
@@ -73,6 +74,14 @@ class ServiceClient:
         address, token = (os.environ.get(name, "").strip() for name in (SERVICE, "LCM_TOKEN"))
         return cls(address or DEFAULT_ADDRESS, token)
 
+    def no_answer(self, why: str = "") -> str:
+        """Return what people are told where no service answers: what to start."""
+        return say(
+            "No answer from the service at {place}{why}: start it there with lcm serve --port {port}, or name another "
+            "one in LCM_SERVICE; then reload this page.",
+            **{"place": self.place, "port": self.port, "why": why and f" ({why})"},
+        )
+
     def health(self) -> Mapping[str, Any]:
         """Return what a service of lcm says of itself ("ready", "version"), with a model or still without; else {}."""
         with suppress(ServiceError):
@@ -80,12 +89,12 @@ class ServiceClient:
             return reply if "ready" in reply else {}
         return {}
 
-    def describe(self, photo: bytes) -> Answer:
-        """Return what the service says of a photo; raises DataError for one that is too large."""
+    def describe(self, photo: bytes, language: str = ENGLISH) -> Answer:
+        """Return what the service says of a photo, in a language if it can; raises DataError for one too large."""
         if len(photo) > MAX_PHOTO:
-            size = f"{len(photo) / (1 << 20):.1f} MB; up to {MAX_PHOTO >> 20} MB are accepted"
-            raise DataError(f"the file has {size}: save it smaller")
-        body, headers = self._post("/learning-model", {"image": base64.b64encode(photo).decode()})
+            size = number(len(photo) / (1 << 20), 1)
+            raise DataError(say("the file has {size} MB; up to 10 MB are accepted: save it smaller", size=size))
+        body, headers = self._post("/learning-model", {"image": base64.b64encode(photo).decode(), "language": language})
         try:
             caption, confidence = str(body["captions"][0]), headers.get("X-LCM-Confidence")
             return Answer(
@@ -96,16 +105,17 @@ class ServiceClient:
                 version=headers.get("X-LCM-Model-Version", ""),
                 contributed=headers.get("X-LCM-Source") == "contribution",
                 confidence=float(confidence) if confidence else None,
+                language=language_code(headers.get("Content-Language", "")),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ServiceError("the service answered with something that is no description; is it lcm?") from error
+            raise ServiceError(say("the service answered with something else than lcm; is it lcm?")) from error
 
-    def contribute(self, photo: bytes, caption: str, contributor: str = "") -> Receipt:
-        """Have a photo kept with a caption; it is on the service's disk when this returns."""
-        sent = {"image": base64.b64encode(photo).decode(), "caption": caption, "fileType": ""}
+    def contribute(self, photo: bytes, caption: str, contributor: str = "", language: str = ENGLISH) -> Receipt:
+        """Have a photo kept with a caption in a language; it is on the service's disk when this returns."""
+        sent = {"image": base64.b64encode(photo).decode(), "caption": caption, "language": language, "fileType": ""}
         body, headers = self._post("/caption", sent | ({"contributor": contributor} if contributor else {}))
         if type(body.get("id")) is not int:
-            raise ServiceError("the service did not say that it keeps the caption; is it lcm?")
+            raise ServiceError(say("the service answered with something else than lcm; is it lcm?"))
         return Receipt(body["id"], headers.get("X-LCM-Known") == "true")
 
     def _post(self, route: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
@@ -115,8 +125,9 @@ class ServiceClient:
             headers["Authorization"] = f"Bearer {self._token}"
         status, reply, reply_headers = self._send(route, json.dumps(body).encode(), headers)
         if status >= 400:
-            why = str(reply.get("error") or f"the service refused with {status}")
-            raise ServiceError(f"{why} (set LCM_TOKEN where this page is started)" if status == 401 else why)
+            why = str(reply.get("error") or say("the service refused with {status}", status=status))
+            token = say("set LCM_TOKEN where this page is started")
+            raise ServiceError(f"{why} ({token})" if status == 401 else why)
         return reply, reply_headers
 
     def _send(
@@ -137,7 +148,7 @@ class ServiceClient:
                 status, data, reply_headers = reply.status, reply.read(MAX_REPLY), reply.headers
         except (OSError, HTTPException) as error:
             why = str(getattr(error, "reason", error)) or type(error).__name__
-            raise ServiceError(f"{self.place} does not answer ({why}); {self.how_to_start}") from error
+            raise ServiceError(self.no_answer(why)) from error
         found = None
         with suppress(ValueError):
             found = json.loads(data)

@@ -22,17 +22,17 @@ from PIL import Image
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.captioner import find_bundle
 from lcm.dashboard.client import MAX_PHOTO, Answer, ServiceClient
+from lcm.dashboard.language import PAGE, SENTENCES, name_of, say
 from lcm.dashboard.widgets import SENT_ON_LEAVING, answer_card, fill, image, message_for, note
 from lcm.data.files import is_image_name
 from lcm.data.images import open_image, read_image
+from lcm.data.text import ENGLISH
 from lcm.errors import DataError
 from lcm.evaluation.gallery import attention_of, looked_at, thumbnail
 from lcm.features.encoders import Encoder
 from lcm.registry import short_digest
 
-CORRECT = "<h2>Is the caption wrong?</h2><p>What you send is kept, and is the answer from now on.</p>"
 MAP_SIDE = 240  # pixels of the longer side of an attention map
-ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 
 
 def attention_maps(photo: bytes, answer: Answer) -> str:
@@ -43,21 +43,22 @@ def attention_maps(photo: bytes, answer: Answer) -> str:
     """
     folder = find_bundle()
     if not answer.version or short_digest(folder) != answer.version:
-        raise DataError("The model that answered is not this machine's current one: where it looked cannot be shown.")
+        raise DataError(say("The model that answered is not the current one here: where it looked cannot be shown."))
     bundle, encoder = open_bundle(folder, answer.version)
-    if not bundle.has_attention:
-        raise DataError("This model cannot tell where it looked.")
+    language = answer.language or bundle.vocabulary.language
+    if not bundle.has_attention or language not in bundle.vocabulary.starts:
+        raise DataError(say("This model cannot tell where it looked."))
     kind = bundle.manifest.feature_kind
     features = encoder.encode(read_image(photo, encoder.spec.size)[None], (kind,))[kind][0]  # [N, F]
     small = open_image(photo)
     small.thumbnail((MAP_SIDE, MAP_SIDE))
     pixels, figures = np.asarray(small), ""
-    for word, weights in zip(*attention_of(bundle, features, answer.caption), strict=True):
-        alt = f"Where the model looked for {word}: {place_of(weights)}"
+    for word, weights in zip(*attention_of(bundle, features, answer.caption, language), strict=True):
+        alt = say("Where the model looked for {word}: {place}", word=word, place=place_of(weights))
         figures += (
             f"<figure>{image(_jpeg(looked_at(pixels, weights)), alt)}<figcaption>{escape(word)}</figcaption></figure>"
         )
-    return f'<div class="card"><div class="maps">{figures}</div></div>' if figures else note("The caption is empty.")
+    return f'<div class="card"><div class="maps">{figures}</div></div>' if figures else note(say("(empty)"))
 
 
 @lru_cache(maxsize=1)
@@ -71,8 +72,9 @@ def place_of(weights: np.ndarray) -> str:
     """Return where the most weight of a row [N] of a square grid is, in words."""
     side = math.isqrt(len(weights))
     row, column = divmod(int(np.argmax(weights)), side)
-    vertical, horizontal = ROWS[(2 * row + 1) * 3 // (2 * side)], COLUMNS[(2 * column + 1) * 3 // (2 * side)]
-    return "centre" if (vertical, horizontal) == ("middle", "centre") else f"{vertical} {horizontal}"
+    third, across = ((2 * place + 1) * 3 // (2 * side) for place in (row, column))
+    vertical, horizontal = say("top, middle, bottom").split(", ")[third], say("left, centre, right").split(", ")[across]
+    return horizontal if third == across == 1 else f"{vertical} {horizontal}"
 
 
 def _jpeg(pixels: np.ndarray) -> str:
@@ -86,6 +88,7 @@ class PhotoDrop(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("photo_drop.js")
     limit = traitlets.Int(MAX_PHOTO).tag(sync=True)  # bytes
+    sentences = traitlets.Dict().tag(sync=True)  # English to what is said instead
     examples = traitlets.List().tag(sync=True)  # name, picture as base64 of a JPEG
     status = traitlets.Unicode("").tag(sync=True)  # a line that is read out by screen readers
     kind = traitlets.Unicode("").tag(sync=True)  # of the status: busy, wrong or neither
@@ -97,7 +100,7 @@ class PhotoDrop(anywidget.AnyWidget):
         paths = sorted(path for path in examples.glob("*") if is_image_name(path.name))
         self._examples = [(path.name, path.read_bytes()) for path in paths]  # now: a file may go later
         shown = [{"name": Path(name).stem, "picture": thumbnail(photo)} for name, photo in self._examples]
-        super().__init__(examples=shown)
+        super().__init__(examples=shown, sentences=SENTENCES[PAGE.language])
         self.on_msg(self._receive)
 
     def say(self, text: str, kind: str = "") -> None:
@@ -116,19 +119,21 @@ class PhotoDrop(anywidget.AnyWidget):
 class PhotoPage:
     """The widgets of a photo, in `view`."""
 
-    def __init__(self, client: ServiceClient, examples: Path):
-        """Take who answers, and the folder of the photos to try."""
-        self._client = client
-        self._name, self._photo, self._answer = "", b"", None
+    def __init__(self, client: ServiceClient, examples: Path, language: str = ENGLISH):
+        """Take who answers, the folder of the photos to try, and the language to ask for."""
+        self._client, self._language = client, language
+        self.asked, self._answer = (), None  # name and bytes of the photo, and what is said of it
         self.drop = PhotoDrop(self.take, examples)
         self.answer, self.maps, self.sent = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.show_maps = widgets.Button(description="Show where the model looked")
-        self.caption = widgets.Textarea(description="The caption as it should be", rows=3, **SENT_ON_LEAVING)
-        self.contributor = widgets.Text(description="Your name, if you like", **SENT_ON_LEAVING)
-        self.send = widgets.Button(description="Send the caption", button_style="primary")
+        self.show_maps = widgets.Button(description=say("Show where the model looked"))
+        wanted = say("The caption as it should be, in {language}", language=name_of(language))
+        self.caption = widgets.Textarea(description=wanted, rows=3, **SENT_ON_LEAVING)
+        self.contributor = widgets.Text(description=say("Your name, if you like"), **SENT_ON_LEAVING)
+        self.send = widgets.Button(description=say("Send the caption"), button_style="primary")
         self.show_maps.on_click(lambda _: self.draw_attention())
         self.send.on_click(lambda _: self.contribute())
-        correction = [widgets.HTML(CORRECT), self.caption, self.contributor, self.send, self.sent]
+        correct = say("<h2>Is the caption wrong?</h2><p>What you send is kept, and is the answer from now on.</p>")
+        correction = [widgets.HTML(correct), self.caption, self.contributor, self.send, self.sent]
         # about-photo: gone in the browser as soon as another photo is on its way, so that no click is about that one.
         self._shown = widgets.VBox([self.answer, self.show_maps, self.maps, *correction]).add_class("about-photo")
         self.view = widgets.VBox([self.drop, self._shown])
@@ -140,45 +145,50 @@ class PhotoPage:
     def take(self, name: str, photo: bytes) -> None:
         """Ask about a photo and show what is said of it, or why nothing is."""
         self._shown.layout.display = "none"
-        self.drop.say(f"Asking about {name} …", "busy")
+        self.drop.say(say("Asking about {name} …", name=name), "busy")
         try:
-            answer = self._client.describe(photo)
-            self._name, self._photo = name, photo
+            answer = self._client.describe(photo, self._language)
+            self.asked = name, photo
             self._show(answer)
         except Exception as error:  # whatever it is, the page stays usable
-            self.drop.say(f"{name}: {message_for(error)}", "wrong")
+            self.drop.say(say("{name}: {text}", name=name, text=message_for(error)), "wrong")
         else:
-            self.drop.say(f"{name}: {answer.caption or 'an empty caption'}")
+            self.drop.say(say("{name}: {text}", name=name, text=answer.caption or say("(empty)")))
 
     def contribute(self) -> None:
         """Send the caption as it should be, then ask again: the answer is the new caption."""
         caption = self.caption.value.strip()
         if not caption:
-            self.sent.value = note("Write a caption first.", "bad")
+            self.sent.value = note(say("Write a caption first."), "bad")
             return
-        self.send.disabled, self.sent.value, kept = True, note("Sending …"), ""
+        self.send.disabled, self.sent.value, kept = True, note(say("One moment …")), ""
+        _, photo = self.asked
         try:
-            receipt = self._client.contribute(self._photo, caption, self.contributor.value.strip())
-            kept = f"Contribution {receipt.number} {'was kept before' if receipt.known else 'is kept'}"
-            self._show(self._client.describe(self._photo))
+            receipt = self._client.contribute(photo, caption, self.contributor.value.strip(), self._language)
+            known = say("Contribution {number} was kept before."), say("Contribution {number} is kept.")
+            kept = known[not receipt.known].format(number=receipt.number)
+            self._show(self._client.describe(photo, self._language))
         except Exception as error:  # as above
-            asked_again = f"{kept}. Asked again: " if kept else ""
-            self.sent.value = note(f"{asked_again}{message_for(error)}", "bad")
+            why = message_for(error)
+            self.sent.value = note(say("{kept} Asked again: {why}", kept=kept, why=why) if kept else why, "bad")
         else:
-            learned = " and is the answer now" if self._answer.contributed else ""
-            self.sent.value = note(f"{kept}{learned}. Thank you.", "good")
+            learned = say("It is the answer now. Thank you.") if self._answer.contributed else ""
+            self.sent.value = note(f"{kept} {learned}", "good")
         finally:
             self.send.disabled = False
 
     def draw_attention(self) -> None:
         """Show where the model looked at each word, or why that cannot be told."""
-        self.show_maps.disabled, self.maps.value = True, note("Looking …")
-        fill(self.maps, lambda: attention_maps(self._photo, self._answer))
+        self.show_maps.disabled, self.maps.value = True, note(say("One moment …"))
+        fill(self.maps, lambda: attention_maps(self.asked[1], self._answer))
         self.show_maps.disabled = False
 
     def _show(self, answer: Answer) -> None:
         self._answer = answer
-        self.answer.value = answer_card(self._photo, self._name, answer)
+        name, photo = self.asked
+        asked = self._language if answer.language not in ("", self._language) else ""
+        self.answer.value = answer_card(photo, name, answer, asked)
         self.show_maps.layout.display = "none" if answer.contributed else None  # the model looked at nothing then
-        self.caption.value, self.maps.value, self.sent.value = answer.caption, "", ""
+        # To be corrected in the language that is asked for: a caption in another one is no beginning.
+        self.caption.value, self.maps.value, self.sent.value = "" if asked else answer.caption, "", ""
         self._shown.layout.display = None

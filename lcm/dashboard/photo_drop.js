@@ -1,5 +1,5 @@
 // The place where a photo is dropped, chosen, pasted or taken from the examples, with a line that says what is being
-// done. Texts are only ever set as text.
+// done. Texts come in the page's language and are only ever set as text.
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -9,14 +9,16 @@ function element(name, className, text) {
 }
 
 function render({ model, el }) {
+  const text = (english, values = {}) =>
+    (model.get("sentences")[english] ?? english).replace(/{(.*?)}/g, (_, name) => values[name]);
   const drop = element("label", "drop");
-  drop.append(element("span", "", "Drop a photo here, paste one, or choose a file"));
+  drop.append(element("span", "", text("Drop a photo here, paste one, or choose a file")));
   const input = element("input");
   input.type = "file";
   input.accept = "image/jpeg,image/png,image/gif,image/webp";
   drop.append(input);
 
-  const title = element("h3", "", "Or try an example");
+  const title = element("h3", "", text("Or try an example"));
   const examples = element("div", "examples");
   const status = element("div", "status");
   const words = element("span");
@@ -40,15 +42,17 @@ function render({ model, el }) {
   async function take(file) {
     if (!file) return;
     if (file.size > model.get("limit")) {
-      const [size, limit] = [file.size, model.get("limit")].map((bytes) => (bytes / (1 << 20)).toFixed(1));
-      say(`${file.name} has ${size} MB; up to ${limit} MB are accepted: save it smaller.`, "wrong");
+      const digits = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
+      const size = (file.size / (1 << 20)).toLocaleString(document.documentElement.lang, digits);
+      const large = text("the file has {size} MB; up to 10 MB are accepted: save it smaller", { size });
+      say(text("{name}: {text}", { name: file.name, text: large }), "wrong");
       return;
     }
-    say(`Reading ${file.name} …`, "busy");
+    say(text("Asking about {name} …", file), "busy");
     try {
       model.send({ name: file.name }, undefined, [await file.arrayBuffer()]);
     } catch (error) {
-      say(`${file.name} cannot be read; choose it again.`, "wrong");
+      say(text("{name} cannot be read; choose it again.", file), "wrong");
     }
   }
 
@@ -58,11 +62,11 @@ function render({ model, el }) {
       const button = element("button");
       button.type = "button";
       const picture = element("img");
-      picture.alt = `Example: ${one.name}`;
+      picture.alt = text("Example: {name}", one);
       picture.src = `data:image/jpeg;base64,${one.picture}`;
       button.append(picture);
       button.addEventListener("click", () => {
-        say(`Reading ${one.name} …`, "busy");
+        say(text("Asking about {name} …", one), "busy");
         model.send({ example: place });
       });
       examples.append(button);

@@ -16,6 +16,7 @@ from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioner import find_bundle
 from lcm.captioning.description import percent
 from lcm.dashboard.client import ServiceClient
+from lcm.dashboard.language import number, say
 from lcm.dashboard.widgets import Cell, fill, note, table
 from lcm.paths import GATE, newest_first
 from lcm.registry import Version, all_versions
@@ -43,20 +44,24 @@ def read_record(path: Path) -> Mapping[str, Any]:
 def model_part(manifest: Manifest) -> str:
     """Return what a model was measured on, its scores, and how far its confidence can be trusted."""
     metrics, data = manifest.metrics, manifest.training_data
-    about = f"It learned from {data.get('train_images', 0):,} images of {data.get('source', 'an unknown data set')}"
+    images, source = number(data.get("train_images", 0)), data.get("source") or "?"
+    about = escape(say("It learned from {images} images of {source}.", images=images, source=source))
     if not metrics:
-        return f"<p>{escape(about)} and was not measured: <code>03_evaluate</code> does that.</p>"
-    held_out = f"{metrics.get('images', 0):,} others ({metrics.get('split')})"
-    about += f", and was measured on {held_out}. 95 % intervals; of WER, less is better."
+        return f"<p>{about} {say('It was not measured: <code>03_evaluate</code> does that.')}</p>"
+    measured = say("It was measured on {images} others ({split}), with 95 % intervals; of WER, less is better.")
+    about += " " + escape(measured.format(images=number(metrics.get("images", 0)), split=metrics.get("split")))
     right, error, auc = (metrics.get(name) for name in ("captions_right", "confidence_ece", "confidence_auc"))
-    shown = f"<p class='quiet'>{escape(about)}</p>{scores_table({manifest.name: metrics})}"
+    shown = f"<p class='quiet'>{about}</p>{scores_table({manifest.name: metrics})}"
     if None in (right, error, auc):
         return shown
-    return shown + (
-        f"<p>People used every content word of {percent(right)} of its captions. Its confidence is off by "
-        f"{100 * error:.1f} points on average; of a right and a wrong caption, it is surer of the right one in "
-        f"{percent(auc)} of the pairs.</p>"
+    trust = say(
+        "People used every content word of {right} of its captions. Its confidence is off by {error} points on "
+        "average; of a right and a wrong caption, it is surer of the right one in {pairs} of the pairs.",
+        right=say(percent(right)),
+        error=number(100 * error, 1),
+        pairs=say(percent(auc)),
     )
+    return f"{shown}<p>{trust}</p>"
 
 
 def comparison_part(reports: Path) -> str:
@@ -65,33 +70,36 @@ def comparison_part(reports: Path) -> str:
     record = read_record(files[0]) if files else {}
     models = record.get("models")
     if not models:
-        return "<p>No comparison yet: <code>lcm run --params compare</code> makes one.</p>"
-    about = f"{record.get('data')}, {record.get('split')}, {record.get('images')} images; 95 % intervals over images."
-    return f"<p class='quiet'>{escape(about)} Best of each column in bold.</p>{scores_table(models)}"
+        return f"<p>{say('No comparison yet: <code>lcm run --params compare</code> makes one.')}</p>"
+    about = say(
+        "{data}, {split}, {images} images; 95 % intervals over images. Best of each column in bold.",
+        **{"data": record.get("data"), "split": record.get("split"), "images": number(record.get("images", 0))},
+    )
+    return f"<p class='quiet'>{escape(about)}</p>{scores_table(models)}"
 
 
 def scores_table(models: Mapping[str, Mapping]) -> str:
     """Return the scores of captioners, with their intervals, the best of several in bold."""
     rows = [[Cell(name), *(_score(models, name, metric) for metric in SCORES)] for name in models]
-    return table(["captioner", *SCORES.values()], rows)
+    return table([say("captioner"), *SCORES.values()], rows)
 
 
 def _score(models: Mapping[str, Mapping], name: str, metric: str) -> Cell:
     values = {each: its[metric] for each, its in models.items() if its.get(metric) is not None}
     if name not in values:
-        return Cell("not measured")
+        return Cell(say("not measured"))
     best = (min if metric in SMALLER_IS_BETTER else max)(values.values())
     low, high = (models[name].get(f"{metric}_{end}") for end in ("low", "high"))
-    ends = "" if low is None else f"{low:.3f} to {high:.3f}"
-    return Cell(f"{values[name]:.3f}", ends, len(models) > 1 and values[name] == best)
+    ends = "" if low is None else say("{low} to {high}", low=number(low, 3), high=number(high, 3))
+    return Cell(number(values[name], 3), ends, len(models) > 1 and values[name] == best)
 
 
 def run_part(run: Path) -> str:
     """Return the scores of a run and its curves."""
     metrics = read_record(run / "metrics.json")
     is_evaluated = any(metrics.get(name) is not None for name in SCORES)
-    scores = scores_table({run.name: metrics}) if is_evaluated else "<p>This run was not evaluated.</p>"
-    figures = "".join(_figure(run / "figures" / name, alt) for name, alt in FIGURES.items())
+    scores = scores_table({run.name: metrics}) if is_evaluated else f"<p>{say('This run was not evaluated.')}</p>"
+    figures = "".join(_figure(run / "figures" / name, say(alt)) for name, alt in FIGURES.items())
     return f'{scores}<div class="figures">{figures}</div>'
 
 
@@ -111,20 +119,22 @@ def versions_part(versions: Sequence[Version], answering: str | None) -> str:
     rows = []
     for one in reversed(versions):
         record, cider = one.as_record(), one.metrics.get("cider")
-        states = {"answers now": one.digest == answering, "current": one.is_current, "before it": one.is_before}
-        state = one.fault or next((words for words, holds in states.items() if holds), "kept")
+        holds = one.digest == answering, one.is_current, one.is_before, True
+        states = zip(say("answers now, current, before it, kept").split(", "), holds, strict=True)
+        state = one.fault or next(words for words, its in states if its)
         rows.append(
             [
                 Cell(one.name, one.digest),
                 Cell(state),
-                Cell(record["published"] or "with lcm", record["by"] or ""),
-                Cell(VERDICTS[record["decision"].get("publish")], record["reason"] or ""),
-                Cell("not measured" if cider is None else f"{cider:.3f}"),
+                Cell(record["published"] or say("with lcm"), record["by"] or ""),
+                Cell(say(VERDICTS[record["decision"].get("publish")]), record["reason"] or ""),
+                Cell(say("not measured") if cider is None else number(cider, 3)),
             ]
         )
-    shown = table(["version", "state", "published", "gate", "CIDEr"], rows)
+    shown = table(say("version, state, published, gate, CIDEr").split(", "), rows)
     if answering and answering not in [one.digest for one in versions]:
-        return note(f"Answers come from version {answering}, which is none of these.", "bad") + shown
+        other = say("Answers come from version {version}, which is none of these.", version=answering)
+        return note(other, "bad") + shown
     return shown
 
 
@@ -133,14 +143,15 @@ def gate_part(runs: Path) -> str:
     files = newest_first(runs.glob(f"*/{GATE}"))
     record = read_record(files[0]) if files else {}
     if "publish" not in record:
-        return "<p>No retraining has come to the gate yet.</p>"
+        return f"<p>{say('No retraining has come to the gate yet.')}</p>"
+    yes, no = say("yes, no").split(", ")
     rows = [
-        [Cell(one["name"]), Cell(str(one["rule"])), Cell("yes" if one["passed"] else "no")]
+        [Cell(one["name"]), Cell(str(one["rule"])), Cell(yes if one["passed"] else no)]
         for one in record.get("checks") or []
     ]
     reason = escape(f"{record.get('reason', '')} ({files[0].parent.name})")
-    said = f"<p><b>{VERDICTS[record['publish']]}</b>: {reason}</p>"
-    return said + (table(["check", "rule", "holds"], rows) if rows else "")
+    said = f"<p><b>{say(VERDICTS[record['publish']])}</b> – {reason}</p>"
+    return said + (table(say("check, rule, holds").split(", "), rows) if rows else "")
 
 
 class QualityPage:
@@ -150,18 +161,18 @@ class QualityPage:
         """Take who answers, and the folder of the reports, which need not be there."""
         self._client, self._reports = client, reports
         self.model, self.comparison, self.run_part, self.versions = (widgets.HTML() for _ in range(4))
-        self.run = widgets.Dropdown(description="Run")
+        self.run = widgets.Dropdown(description=say("Run"))
         self.run.observe(lambda _: self._draw_run(), "value")
         self.view = widgets.VBox(
             [
-                widgets.HTML("<h2>How good the current model is</h2>"),
+                widgets.HTML(f"<h2>{say('How good the current model is')}</h2>"),
                 self.model,
-                widgets.HTML("<h2>Which captioner is better</h2>"),
+                widgets.HTML(f"<h2>{say('Which captioner is better')}</h2>"),
                 self.comparison,
-                widgets.HTML("<h2>A training run and its curves</h2>"),
+                widgets.HTML(f"<h2>{say('A training run and its curves')}</h2>"),
                 self.run,
                 self.run_part,
-                widgets.HTML("<h2>Versions and the gate</h2>"),
+                widgets.HTML(f"<h2>{say('Versions and the gate')}</h2>"),
                 self.versions,
             ]
         )
@@ -184,5 +195,5 @@ class QualityPage:
 
     def _draw_run(self) -> None:
         run = self.run.value
-        no_run = "<p>No run yet: <code>lcm run --params adapt -p data_dir photos</code> makes one.</p>"
-        fill(self.run_part, lambda: run_part(run) if run else no_run)
+        no_run = say("No run yet: <code>lcm run --params adapt -p data_dir photos</code> makes one.")
+        fill(self.run_part, lambda: run_part(run) if run else f"<p>{no_run}</p>")

@@ -15,6 +15,7 @@ import ipywidgets as widgets
 
 from lcm.contributions.store import Contribution, ContributionStore
 from lcm.dashboard.client import ServiceClient
+from lcm.dashboard.language import name_of, say
 from lcm.dashboard.widgets import SENT_ON_LEAVING, error_note, image, note
 from lcm.errors import LcmError
 from lcm.evaluation.gallery import thumbnail
@@ -22,7 +23,6 @@ from lcm.paths import newest_first
 from lcm.retraining.select import KEPT_OUT, QUARANTINED, SEEN, SUSPECTS, current_parent
 
 PAGE_SIZE = 10  # contributions
-DEFAULT_REASON = "revoked on the dashboard"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
     found = [
         Pending(one, reasons.get(one.id, KEPT_OUT if one.id in quarantined else ""), one.id in approved)
         for one in store.contributions()
-        if one.usable and (one.id not in seen or one.id in quarantined)
+        if one.id not in seen or one.id in quarantined
     ]
     return sorted(found, key=lambda one: (not one.is_flagged, -one.contribution.id))
 
@@ -74,12 +74,13 @@ class ReviewPage:
     def __init__(self, client: ServiceClient, runs: Path):
         """Take who keeps corrections, and the folder of the runs."""
         self._runs, self._first = runs, 0
-        self._where = (
-            f"These are the contributions in this machine's folder LCM_HOME. Corrections go to {client.place}; if that "
-            "keeps them in another folder or on another machine, they are approved and revoked there."
+        self._where = say(
+            "These are the contributions in this machine's folder LCM_HOME. Corrections go to the service at {place}; "
+            "if it keeps them in another folder or on another machine, they are approved and revoked there.",
+            place=client.place,
         )
         self.summary, self.said, self.list = widgets.HTML(), widgets.HTML(), widgets.VBox()
-        self.back, self.more = widgets.Button(description="Back"), widgets.Button(description="More")
+        self.back, self.more = widgets.Button(description=say("Back")), widgets.Button(description=say("More"))
         self.back.on_click(lambda _: self._turn(-PAGE_SIZE))
         self.more.on_click(lambda _: self._turn(PAGE_SIZE))
         pages = widgets.HBox([self.back, self.more]).add_class("buttons")
@@ -105,14 +106,15 @@ class ReviewPage:
 
     def approve(self, number: int, approved: bool) -> None:
         """Let a contribution pass, or not any more."""
-        verb = "takes part in" if approved else "is kept out of"
-        said = f"Contribution {number} {verb} the next retraining."
-        self._do(lambda: self.store.approve([number], approved=approved), said)
+        said = say("Contribution {number} takes part in the next retraining.")
+        if not approved:
+            said = say("Contribution {number} is kept out of the next retraining.")
+        self._do(lambda: self.store.approve([number], approved=approved), said.format(number=number))
 
     def revoke(self, number: int, reason: str) -> None:
         """Remove a contribution for good."""
-        said = f"Contribution {number} is revoked: image and caption are gone."
-        self._do(lambda: self.store.revoke(number, reason.strip() or DEFAULT_REASON), said)
+        said = say("Contribution {number} is revoked: image and caption are gone.", number=number)
+        self._do(lambda: self.store.revoke(number, reason), said)
 
     def _do(self, work: Callable[[], object], text: str) -> None:
         """Do something, draw the list as it is then, and only then say what was done, or why it was not."""
@@ -130,36 +132,39 @@ class ReviewPage:
 
     def _row(self, one: Pending) -> widgets.Widget:
         number, buttons = one.contribution.id, widgets.HBox().add_class("buttons")
-        revoke = widgets.Button(description=f"Revoke {number} …", button_style="danger")
+        revoke = widgets.Button(description=say("Revoke {number} …", number=number), button_style="danger")
         revoke.on_click(lambda _: self._confirm(buttons, number))
         buttons.children = [revoke]
         if one.reason:  # what is not odd needs no approval
-            change = widgets.Button(description=f"{'Do not approve' if one.approved else 'Approve'} {number}")
+            words = say("Do not approve {number}") if one.approved else say("Approve {number}")
+            change = widgets.Button(description=words.format(number=number))
             change.on_click(lambda _: self.approve(number, not one.approved))
             buttons.children = [change, revoke]
         return widgets.VBox([widgets.HTML(self._card(one)), buttons]).add_class("pending-row")
 
     def _confirm(self, buttons: widgets.HBox, number: int) -> None:
         """Ask for the reason and a second click in the place of the buttons."""
-        reason = widgets.Text(description=f"Why is {number} revoked?", placeholder=DEFAULT_REASON, **SENT_ON_LEAVING)
-        revoke = widgets.Button(description=f"Revoke {number} for good", button_style="danger")
-        keep = widgets.Button(description="Keep it")
-        revoke.on_click(lambda _: self.revoke(number, reason.value))
+        why, usual = say("Why is {number} revoked?", number=number), say("revoked on the dashboard")
+        reason = widgets.Text(description=why, placeholder=usual, **SENT_ON_LEAVING)
+        revoke = widgets.Button(description=say("Revoke {number} for good", number=number), button_style="danger")
+        keep = widgets.Button(description=say("Keep it"))
+        revoke.on_click(lambda _: self.revoke(number, reason.value.strip() or usual))
         keep.on_click(lambda _: self.draw())
         buttons.children = [reason, revoke, keep]
 
     def _card(self, one: Pending) -> str:
         its = one.contribution
         when = f"{its.received[:16].replace('T', ' ')} UTC"
-        kind, words = ("bad", "To be looked at") if one.is_flagged else ("good", "Approved. It was odd")
-        state = f'<p class="{kind}">{words}: {escape(one.reason)}</p>' if one.reason else ""
+        kind, words = ("bad", say("To be looked at:")) if one.is_flagged else ("good", say("Approved. It was odd:"))
+        state = f'<p class="{kind}">{words} {escape(one.reason)}</p>' if one.reason else ""
         try:
             picture = image(thumbnail(self.store.read_image(its)), its.caption)
         except LcmError as error:  # the others are shown
-            picture = f'<span class="bad">The image cannot be read: {escape(str(error))}</span>'
+            unread = say("The image cannot be read: {error}", error=error)
+            picture = f'<span class="bad">{escape(unread)}</span>'
         return (
             f'<div class="pending">{picture}<div><p><b>{escape(its.caption)}</b></p>{state}'
-            f'<p class="quiet">{its.id} · {escape(when)} · {escape(its.source)} · {escape(its.language)}</p>'
+            f'<p class="quiet">{its.id} · {escape(when)} · {escape(its.source)} · {escape(name_of(its.language))}</p>'
             "</div></div>"
         )
 
@@ -167,11 +172,8 @@ class ReviewPage:
 def summary(found: list[Pending]) -> str:
     """Return how many contributions are pending, and how many of them are odd, as HTML."""
     if not found:
-        return "<p>Nothing waits: the current model has seen all contributions.</p>"
-    flagged = sum(one.is_flagged for one in found)
-    many = "contributions wait" if len(found) > 1 else "contribution waits"
-    odd = f"; <b>{flagged}</b> of them a person should look at first" if flagged else ""
-    return (
-        f"<p><b>{len(found)}</b> {many} for retraining{odd}. "
-        "Retrain with <code>lcm run --params retrain</code>: what is approved here takes part.</p>"
-    )
+        return f"<p>{say('Nothing waits: the current model has seen all contributions.')}</p>"
+    counts = say("Contributions that wait for retraining: {count}. To be looked at first: {flagged}.")
+    shown = counts.format(count=len(found), flagged=sum(one.is_flagged for one in found))
+    retrain = say("Retrain with <code>lcm run --params retrain</code>: what is approved here takes part.")
+    return f"<p><b>{shown}</b> {retrain}</p>"

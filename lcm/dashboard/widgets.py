@@ -10,8 +10,10 @@ from html import escape
 
 import ipywidgets as widgets
 
-from lcm.captioning.description import sureness
+from lcm.captioning.description import UNSURE, percent
 from lcm.dashboard.client import Answer
+from lcm.dashboard.language import name_of, say
+from lcm.data.text import ENGLISH
 from lcm.errors import LcmError
 from lcm.evaluation.gallery import TAGS_SHOWN, thumbnail
 
@@ -20,17 +22,27 @@ SENT_ON_LEAVING = {"continuous_update": False}
 LOG = logging.getLogger("lcm.dashboard")
 
 
-def answer_card(photo: bytes, name: str, answer: Answer) -> str:
-    """Return a photo with its caption, how sure that is, other captions, tags and the model that wrote them."""
-    who = "<p class='good'>A person wrote this caption.</p>" if answer.contributed else ""
-    sure = f"<p>{sureness(answer.confidence).capitalize()}.</p>" if answer.confidence is not None else ""
-    version = f", version <code>{escape(answer.version)}</code>" if answer.version else ""
+def answer_card(photo: bytes, name: str, answer: Answer, asked: str = "") -> str:
+    """Return a photo with its caption, how sure that is, other captions, tags and the model that wrote them.
+
+    `asked` is the language that was asked for where the answer is in another one.
+    """
+    notes = [("good", say("A person wrote this caption."))] if answer.contributed else []
+    if asked:
+        text = say("In {given}.") if answer.contributed else say("In {given}: the model does not write {asked} yet.")
+        notes.append(("quiet", text.format(given=name_of(answer.language), asked=name_of(asked))))
+    if answer.confidence is not None:
+        share = say("{share} sure", share=say(percent(answer.confidence)))
+        sure = share if answer.confidence >= UNSURE else say("unsure, please look")
+        notes.append(("sure", f"{sure[0].upper()}{sure[1:]}."))
+    notes.append(("quiet", say("Model {model}, version {version}", model=answer.model, version=answer.version or "?")))
+    about = "".join(f'<p class="{kind}">{escape(text)}</p>' for kind, text in notes)
     others = "".join(f"<li>{escape(one)}</li>" for one in answer.others)
-    more = f"<details><summary>Other captions ({len(answer.others)})</summary><ol>{others}</ol></details>"
+    what = say("Other captions") if answer.language in ("", ENGLISH) else say("In English")
+    more = f"<details><summary>{what} ({len(answer.others)})</summary><ol>{others}</ol></details>"
     return (
         f'<div class="card answer"><div>{image(thumbnail(photo), name)}</div>'
-        f'<div><p class="caption">{escape(answer.caption) or "(empty)"}</p>{who}{sure}'
-        f'<p class="quiet">Model {escape(answer.model)}{version}</p>'
+        f'<div><p class="caption">{escape(answer.caption) or say("(empty)")}</p>{about}'
         f"{tag_bars(answer.tags)}{more if others else ''}</div></div>"
     )
 
@@ -39,10 +51,11 @@ def tag_bars(tags: Sequence[tuple[str, float]]) -> str:
     """Return the first tags as a bar chart that is a list: the longest bar is the best tag's."""
     most = max((score for _, score in tags), default=1.0) or 1.0
     rows = "".join(
-        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{score:.0%}</span></li>'
+        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}&nbsp;%</span></li>'
         for word, score in tags[:TAGS_SHOWN]
     )
-    return f'<h3>Tags</h3><ol class="bars">{rows}</ol>' if rows else "<h3>Tags</h3><p>none</p>"
+    shown = f'<ol class="bars">{rows}</ol>' if rows else f"<p>{say('none')}</p>"
+    return f"<h3>{say('Tags')}</h3>{shown}"
 
 
 def image(jpeg: str, alt: str) -> str:
@@ -99,4 +112,4 @@ def message_for(error: Exception) -> str:
     if isinstance(error, LcmError):
         return str(error)
     LOG.error("the dashboard failed", exc_info=error)
-    return f"Something went wrong in this page ({type(error).__name__}); reload it, or look at what its server wrote."
+    return say("Something went wrong in this page ({error}); reload it, or see its log.", error=type(error).__name__)

@@ -8,8 +8,8 @@ import json
 import os
 import re
 import sys
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile, TextBeside
 from lcm.data.names import Meaning, Names
 from lcm.data.remote import fetch, without_login
 from lcm.data.sample import generate
+from lcm.data.text import ENGLISH, detect_language, language_code
 from lcm.errors import ConfigError, DataError
 from lcm.paths import home
 
@@ -36,39 +37,54 @@ KNOWN_NAMES = (
 OWN_NAME = "custom_captions.txt"  # one's own pairs, beside the captions file of a data set and read with it
 
 
+# captions.fr.txt: the captions of captions.txt, or of captions.de.tsv, in French.
+TRANSLATED_NAME = re.compile(r"(?P<stem>.+)\.(?P<language>[a-z]{2})(?P<suffix>\.[^.]+)", re.IGNORECASE)
+
+
 @dataclass
 class Labels:
     """What the captions files of a data set say, all of them together; each dictionary is by the image's name."""
 
-    captions: dict[str, list[str]] = field(default_factory=dict)  # an image may have none but empty ones
+    captions: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # language and text; perhaps none
     places: dict[str, str] = field(default_factory=dict)  # the path in the data set that the name means first
     are_paths: bool = False  # a file of an image's name elsewhere is another image's
     splits: dict[str, str] = field(default_factory=dict)  # where the files say so
     rows: list[formats.Row | None] = field(default_factory=list)
     own: set[str] = field(default_factory=set)  # names in OWN_NAME, which official lists do not know
+    detected: set[str] = field(default_factory=set)  # languages that nothing but the words of a file tell
+    languages: dict[Path, str] = field(default_factory=dict)  # of a file's captions that name none
 
 
-def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> Labels:
+def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], language: str = "") -> Labels:
     """Read captions files of a folder as one data set.
 
-    Where they say no more than one split, they say none: one file of COCO's is not split. Raises DataError for a file
-    that cannot be read, and for an image in two splits.
+    Captions are in `language`, else in the one that a row or its file's name says, else in what most of the file's
+    words are known in. Where they say no more than one split, they say none: one file of COCO's is not split. Raises
+    DataError for a file that cannot be read, and for an image in two splits.
     """
-    labels = Labels()
-    for caption_file in caption_files:
+    labels, unnamed = Labels(), defaultdict(list)
+    read = [(caption_file, caption_file.read()) for caption_file in caption_files]
+    for caption_file, rows in read if not language else ():
+        if not _language_in(caption_file.path):
+            unnamed[_together(caption_file)] += [row.caption for row in rows if row and not row.language]
+    detected = {group: detect_language(texts) for group, texts in unnamed.items() if texts}
+    labels.detected = {*detected.values()} - {""}
+    for caption_file, rows in read:
         relative = PurePosixPath(caption_file.path.relative_to(folder).as_posix())
-        rows = caption_file.read()
         known = FORMATS[caption_file.format]
         is_metadata = METADATA_NAME.fullmatch(relative.name)
         split_of_file = splits.named_in_path(relative) if is_metadata or COCO_NAME.fullmatch(relative.name) else ""
         labels.rows += rows
         if relative.name.lower() == OWN_NAME:
             labels.own |= {known.image_id(relative, row.name) for row in filter(None, rows)}
+        its_language = language or _language_in(caption_file.path) or detected.get(_together(caption_file), "")
+        labels.languages[caption_file.path] = its_language or ENGLISH
         labels.are_paths = known.image_id is formats.beside
         for row in filter(None, rows):
             name, place = known.image_id(relative, row.name), formats.beside(relative, row.name)
             labels.places.setdefault(name, place)
-            labels.captions.setdefault(name, []).extend(filter(None, [row.caption]))
+            code = language or language_code(row.language) or labels.languages[caption_file.path]
+            labels.captions.setdefault(name, []).extend([(code, row.caption)] if row.caption else [])
             of_folder = splits.named_in_path(PurePosixPath(place).parent) if is_metadata else ""
             if split := row.split or of_folder or split_of_file:
                 splits.put(labels.splits, name, split, "the captions files put")
@@ -77,25 +93,40 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile]) -> La
     return labels
 
 
+def _together(caption_file: CaptionFile) -> str:
+    """Return what files of one language share: one caption beside a photo says too little."""
+    return caption_file.format if isinstance(caption_file, TextBeside) else str(caption_file.path)
+
+
 def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) -> list[CaptionFile]:
     """Return a folder's captions files: the one named, else a known name, else by content, else texts beside images.
 
     Copies of one file count as one: Kaggle's Flickr30k holds everything twice. COCO has one file for each split, an
-    image folder one in each of its folders. Raises DataError when there is none, or several that are not one data set.
+    image folder one in each of its folders; any file may lie in several languages, one a file. Raises DataError when
+    there is none, or several that are not one data set.
     """
     if captions_file:
         path = Path(os.path.normpath(folder / captions_file))
         if not path.is_file() or not path.is_relative_to(folder):
             raise DataError(f"{folder} has no captions file {captions_file!r}; name one inside the folder")
         return [CaptionFile(path)]
-    texts = [CaptionFile(path) for path in with_suffix(files, CAPTION_SUFFIXES)]
+    others: dict[Path, list[CaptionFile]] = {}  # by the file without its suffixes: the same in further languages
+    texts: list[CaptionFile] = []
+    for path in sorted(with_suffix(files, CAPTION_SUFFIXES), key=lambda path: bool(_language_in(path))):
+        if _language_in(path) and _stem(path) in others:
+            others[_stem(path)].append(CaptionFile(path))
+        else:
+            others.setdefault(_stem(path), [])
+            texts.append(CaptionFile(path))
     own = [text for text in texts if text.path.name.lower() == OWN_NAME and text.format]
     known = [
-        [text for text in texts if re.fullmatch(pattern, text.path.name, re.IGNORECASE)] for pattern in KNOWN_NAMES
+        [text for text in texts if re.fullmatch(pattern, _stem(text.path).name + text.path.suffix, re.IGNORECASE)]
+        for pattern in KNOWN_NAMES
     ]
     for candidates in [*known, [text for text in texts if text not in own], own]:
         if any(text.format for text in candidates):
-            return _one_data_set(folder, candidates) + [text for text in own if text not in candidates]
+            found = _one_data_set(folder, candidates) + [text for text in own if text not in candidates]
+            return found + [text for one in found for text in others[_stem(one.path)] if text.format]
     image_of = {path.with_suffix(""): path for path in with_suffix(files, IMAGE_SUFFIXES)}
     if beside := [path for path in with_suffix(files, (".txt",)) if path.with_suffix("") in image_of]:
         return [TextBeside(path, image_of[path.with_suffix("")]) for path in beside]
@@ -103,6 +134,16 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
         candidates[0].read()  # says what is wrong with a file that should be one
     seen = shorten([text.path.name for text in texts]) or "no text file at all"
     raise DataError(f"{folder} has no captions file (found {seen}). Formats:\n{formats.describe()}")
+
+
+def _stem(path: Path) -> Path:
+    named = TRANSLATED_NAME.fullmatch(path.name)
+    return path.with_name(named["stem"] if named else path.stem)
+
+
+def _language_in(path: Path) -> str:
+    named = TRANSLATED_NAME.fullmatch(path.name)
+    return named["language"].lower() if named else ""
 
 
 def _one_data_set(folder: Path, candidates: list[CaptionFile]) -> list[CaptionFile]:
@@ -194,6 +235,7 @@ class LabelledImage:
     path: Path
     split: str  # train, dev or test; empty: the official lists do not name it
     captions: tuple[str, ...]  # as written, at least one
+    language: str = ENGLISH  # of its captions; an image with captions in two languages is there twice
 
     @property
     def is_contributed(self) -> bool:
@@ -208,6 +250,7 @@ class ReadReport:
     captions_file: str = ""
     captions_format: str = ""
     split_rule: str = ""  # how the images got their splits
+    caption_languages: str = ""  # with their numbers
     rows: int = 0
     repaired_rows: int = 0  # a separator or quotes were missing, and it was clear where
     unreadable_rows: int = 0
@@ -226,6 +269,7 @@ class ReadReport:
 
     def __str__(self) -> str:
         lines = [f"{self.captions_file} ({self.captions_format}): {self.rows} rows; splits: {self.split_rule}"]
+        lines += [f"captions in: {self.caption_languages}"]
         for name, value in vars(self).items():
             if isinstance(value, tuple) and value:
                 lines.append(f"{name.replace('_', ' ')}: {len(value)} ({shorten(value)})")
@@ -250,22 +294,29 @@ class Dataset:
         """Return the data set without some images, such as those that turned out to be unreadable."""
         return replace(self, images=tuple(image for image in self.images if image.image_id not in image_ids))
 
-    def of(self, split: str) -> list[LabelledImage]:
-        """Return the images of one split; raises DataError for an unknown one."""
+    def of(self, split: str, language: str = "") -> list[LabelledImage]:
+        """Return the images of one split, with their captions in one language or once for each of its languages.
+
+        Raises DataError for an unknown split.
+        """
         if split not in splits.SPLITS:
             raise DataError(f"unknown split {split!r}; choose from {', '.join(splits.SPLITS)}")
-        return [image for image in self.images if image.split == split]
+        return [image for image in self.images if image.split == split and language in ("", image.language)]
 
-    def captions_of(self, split: str) -> list[str]:
-        """Return all captions of one split."""
-        return [caption for image in self.of(split) for caption in image.captions]
+    def captions_of(self, split: str) -> dict[str, list[str]]:
+        """Return all captions of one split by language, that of the most images first."""
+        images = self.of(split)
+        languages = [language for language, _ in Counter(image.language for image in images).most_common()]
+        return {
+            language: [text for image in images if image.language == language for text in image.captions]
+            for language in languages
+        }
 
     def save(self, path: Path) -> None:
         """Write the images as one JSON object a line."""
         with path.open("w", encoding="utf-8") as lines:
             for image in self.images:
-                record = {"image_id": image.image_id, "path": str(image.path), "split": image.split}
-                lines.write(json.dumps(record | {"captions": image.captions}, ensure_ascii=False) + "\n")
+                lines.write(json.dumps(vars(image) | {"path": str(image.path)}, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -273,15 +324,15 @@ class Dataset:
         if not path.exists():
             raise DataError(f"{path} is not there; run 01_prepare for this run folder first")
         records = (json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line)
-        return cls(
-            tuple(LabelledImage(r["image_id"], Path(r["path"]), r["split"], tuple(r["captions"])) for r in records)
-        )
+        fields = (one | {"path": Path(one["path"]), "captions": tuple(one["captions"])} for one in records)
+        return cls(tuple(LabelledImage(**one) for one in fields))
 
 
-def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
+def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> Dataset:
     """Read a folder of images with its captions files, wherever in it they lie, and give each image its split.
 
-    `captions_file` names the file inside the folder when its content is not enough to find it.
+    `captions_file` names the file inside the folder when its content is not enough to find it, `language` that of all
+    captions where neither files nor words tell it.
     Raises DataError when there is no folder, no captions file, or fewer than two images with captions.
     """
     folder = folder.expanduser().resolve()
@@ -292,7 +343,7 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
         )
     files = find_files(folder)
     caption_files = find_caption_files(folder, files, captions_file)
-    labels = read_caption_files(folder, caption_files)
+    labels = read_caption_files(folder, caption_files, language)
     names = shorten([text.path.relative_to(folder).as_posix() for text in caption_files])
     found, left_out = find_images(folder, files, labels)
     captions = {its[0]: tuple(text for name in its for text in labels.captions[name]) for its in found.values()}
@@ -327,10 +378,16 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
             "add photos, of which one in ten is held out, or write names of photos, one a line, into dev.txt, and the "
             "others into train.txt"
         )
+    images = []
+    for name, path in paths.items():
+        for code in dict.fromkeys(code for code, _ in captions[name]):
+            texts = tuple(text for its, text in captions[name] if its == code)
+            images.append(LabelledImage(name, path, split_of[name], texts, code))
     report = ReadReport(
         captions_file=names,
         captions_format=", ".join(dict.fromkeys(text.format for text in caption_files)),
         split_rule=rule,
+        caption_languages=_count_languages(images, labels.detected),
         rows=len(labels.rows),
         repaired_rows=sum(row.repaired for row in labels.rows if row),
         unreadable_rows=labels.rows.count(None),
@@ -340,8 +397,13 @@ def read_dataset(folder: Path, captions_file: str = "") -> Dataset:
         copies=tuple(image_id for group in groups.values() for image_id in group[1:]),
         moved_copies=moved,
     )
-    images = [LabelledImage(name, path, split_of[name], captions[name]) for name, path in paths.items()]
     return Dataset(tuple(images), report)
+
+
+def _count_languages(images: Iterable[LabelledImage], detected: Collection[str]) -> str:
+    counts = Counter(image.language for image in images for _ in image.captions)
+    told = {language: language + " (detected)" * (language in detected) for language in counts}
+    return ", ".join(f"{told[language]} {count:,}" for language, count in counts.most_common())
 
 
 VARIABLE = "LCM_DATASET_URL"  # what "base" stands for: a folder or an address
@@ -352,7 +414,7 @@ def resolve(data_dir: str) -> str:
     return data_dir if data_dir != BASE else os.environ.get(VARIABLE, "").strip() or SAMPLE
 
 
-def load_dataset(data_dir: str, captions_file: str = "") -> Dataset:
+def load_dataset(data_dir: str, captions_file: str = "", language: str = "") -> Dataset:
     """Return the data set of a folder, of an address, whose files are fetched into the cache, or of "sample".
 
     The sample is drawn on first use; where it stands in for the base data set, stderr says so. Raises DataError when
@@ -366,9 +428,9 @@ def load_dataset(data_dir: str, captions_file: str = "") -> Dataset:
                 "trained on it is never published",
                 file=sys.stderr,
             )
-        return read_dataset(generate(home() / "raw" / SAMPLE), captions_file)
+        return read_dataset(generate(home() / "raw" / SAMPLE), captions_file, language)
     if "://" not in place:
-        return read_dataset(Path(place), captions_file)
+        return read_dataset(Path(place), captions_file, language)
     shown = without_login(place)
     if data_dir != BASE and shown != place:
         raise ConfigError(
@@ -377,7 +439,7 @@ def load_dataset(data_dir: str, captions_file: str = "") -> Dataset:
         )
     folder = fetch(place, VARIABLE if data_dir == BASE else "data_dir")
     try:
-        return read_dataset(folder, captions_file)
+        return read_dataset(folder, captions_file, language)
     except DataError as error:
         raise DataError(f"{shown}: {error}") from error
 

@@ -32,7 +32,7 @@ NAME_COLUMN = "file_name"  # of an image folder
 NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name", "image_path", "path", "photo")
 TEXT_COLUMNS = ("text", "caption", "comment")  # of these and of those names the first that is there
 TSV_COLUMNS = ("image", "caption")  # of lines without a header
-LANGUAGE_COLUMN = "language"  # of the captions that contributions export
+LANGUAGE_COLUMN = "language"  # a code for each caption
 COCO_NAME = re.compile(r"captions_(?P<images>(train|val|dev|test)[^/]*)\.json", re.IGNORECASE)
 KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: what remains of val
 
@@ -270,7 +270,7 @@ def _read_jsonl(lines: Sequence[str]) -> Rows:
     rows: Rows = []
     for record in map(_object, lines):
         text = next((record[column] for column in TEXT_COLUMNS if column in record), 0)  # 0 is no caption
-        rows += _rows_of(record.get(NAME_COLUMN), text)
+        rows += _rows_of(record.get(NAME_COLUMN), text, language=record.get(LANGUAGE_COLUMN))
     return rows
 
 
@@ -296,7 +296,8 @@ def _read_coco(document: dict[str, Any]) -> Rows:
     rows: Rows = []
     for annotation in _objects(document, "annotations"):
         name, caption = names.get(_id(annotation.get("image_id"))), annotation.get("caption", 0)
-        rows += _rows_of(name, caption) if not isinstance(caption, list) else [None]
+        language = annotation.get(LANGUAGE_COLUMN)
+        rows += _rows_of(name, caption, language=language) if not isinstance(caption, list) else [None]
     return rows
 
 
@@ -325,7 +326,7 @@ def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [thing if isinstance(thing, dict) else {} for thing in things] if isinstance(things, list) else []
 
 
-def _rows_of(name: Any, value: Any, split: str = "") -> Rows:
+def _rows_of(name: Any, value: Any, split: str = "", language: Any = "") -> Rows:
     """Return the rows of JSON values: one of a text, one of each text in a list, an empty one of null or of no text.
 
     None where there is no name or no text: a number or an object is no caption.
@@ -334,7 +335,8 @@ def _rows_of(name: Any, value: Any, split: str = "") -> Rows:
     rows: Rows = []
     for text in (value or [None]) if isinstance(value, list) else [value]:
         usable = name and (text is None or isinstance(text, str))
-        rows.append(Row(name, _caption(text or ""), split=split) if usable else None)
+        its = language if isinstance(language, str) else ""
+        rows.append(Row(name, _caption(text or ""), split=split, language=its) if usable else None)
     return rows
 
 

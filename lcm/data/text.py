@@ -8,7 +8,7 @@ below are where their judgement, made for searching texts, does not suit picture
 import html
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from itertools import pairwise
@@ -20,7 +20,9 @@ import regex
 from lcm.errors import DataError
 
 PAD, START, END, UNKNOWN = range(4)
-RESERVED = ("<pad>", "<start>", "<end>", "<unknown>")  # written in this order at the head of vocabulary.txt
+RESERVED = ("<pad>", "<en>", "<end>", "<unknown>")  # written in this order at the head of vocabulary.txt
+ENGLISH = "en"  # the language of what says no other, and that of english_captions
+START_TOKEN = regex.compile(r"<([a-z]{2,3})>(?<!<end>|<pad>)")  # begins the captions of a language
 
 # A word: letters with their marks, digits, inner apostrophes ("o'clock"), hyphens ("t-shirt"), Catalan's middle dot and
 # the joiners U+200C and U+200D, with which Persian, Sinhala and others spell. Words of their own, without a blank: the
@@ -65,7 +67,10 @@ def join_words(words: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words a model can read and write; a word's id is its place in `words`, the first four reserved."""
+    """The words a model can read and write; a word's id is its place in `words`, the first four reserved.
+
+    A start token, as "<fr>", stands for its language; that of the first language is among the reserved words.
+    """
 
     words: tuple[str, ...]
 
@@ -77,14 +82,35 @@ class Vocabulary:
         """Word, as it is compared, to id."""
         return {comparison_form(word): token_id for token_id, word in enumerate(self.words)}
 
+    @cached_property
+    def starts(self) -> dict[str, int]:
+        """Language to the id of its start token: the languages that captions are read and written in, in order."""
+        tokens = ((START_TOKEN.fullmatch(word), token_id) for token_id, word in enumerate(self.words))
+        return {token[1]: token_id for token, token_id in tokens if token}
+
+    @property
+    def language(self) -> str:
+        """The first language, which the headline scores are of."""
+        return next(iter(self.starts))
+
+    @cached_property
+    def never_written(self) -> list[int]:
+        """The ids that no caption may hold after its start."""
+        return [PAD, UNKNOWN, *self.starts.values()]
+
     @property
     def own_words(self) -> tuple[str, ...]:
-        """The words without the reserved ones."""
-        return self.words[len(RESERVED) :]
+        """The words without the reserved ones and start tokens."""
+        return tuple(word for word in self.words[len(RESERVED) :] if not START_TOKEN.fullmatch(word))
 
-    def encode(self, caption: str) -> list[int]:
-        """Return the ids of a caption between START and END; words outside the vocabulary become UNKNOWN."""
-        return [START, *(self.ids.get(word, UNKNOWN) for word in standardise(caption)), END]
+    def encode(self, caption: str, language: str = "") -> list[int]:
+        """Return the ids of a caption between its start token and END; unknown words become UNKNOWN.
+
+        Raises KeyError for a language that the vocabulary does not have; empty is its first one.
+        """
+        language = language or self.language
+        ids = (self.ids.get(word, UNKNOWN) for word in standardise(caption, language))
+        return [self.starts[language], *ids, END]
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Return the caption that the ids write, reserved ones left out."""
@@ -98,17 +124,18 @@ class Vocabulary:
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote; raises DataError when it cannot be that."""
         words = tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
-        if words[: len(RESERVED)] != RESERVED:
+        head = tuple(RESERVED[START] if START_TOKEN.fullmatch(word) else word for word in words[: len(RESERVED)])
+        if head != RESERVED:
             raise DataError(f"{path.name} is not a vocabulary: it must begin with {', '.join(RESERVED)}, one a line")
         if len(set(map(comparison_form, words))) < len(words) or any(not word or "\ufffd" in word for word in words):
             raise DataError(f"{path.name} is damaged: a word is empty, written twice or not UTF-8; make it again")
         return cls(words)
 
 
-def count_words(captions: Iterable[str]) -> Counter[str]:
+def count_words(captions: Iterable[str], language: str = ENGLISH) -> Counter[str]:
     """Return how often each word occurs in the captions, in that of its spellings which occurs most often."""
     counts: dict[str, Counter[str]] = {}
-    for word, count in Counter(word for caption in captions for word in words(caption)).items():
+    for word, count in Counter(word for caption in captions for word in words(caption, language)).items():
         counts.setdefault(comparison_form(word), Counter())[word] = count
     return Counter({its.most_common(1)[0][0]: its.total() for its in counts.values()})
 
@@ -116,24 +143,59 @@ def count_words(captions: Iterable[str]) -> Counter[str]:
 MIN_COUNT, CAPTIONS_A_TIME = 5, 1000  # a rarer word is not learned well; and one more time a thousand captions
 
 
-def build_vocabulary(captions: Sequence[str], min_count: int, known: Vocabulary | None = None) -> Vocabulary:
-    """Return the words that `captions` (of the train split only) hold at least `min_count` times.
+def build_vocabulary(
+    captions: Mapping[str, Sequence[str]], min_count: int, known: Vocabulary | None = None
+) -> Vocabulary:
+    """Return the words that the captions of a language (of the train split only) hold at least `min_count` times.
 
-    With 0, the size says how often: once for a few hundred captions, MIN_COUNT times for thousands.
-    Ordered by falling count, then by spelling, so that the same captions always give the same ids. The words of a
-    `known` vocabulary come first, with the ids they have: a model that knows them can be trained further.
-    Raises DataError when no word is that frequent.
+    With 0, the size says how often: once for a few hundred captions, MIN_COUNT times for thousands. The start tokens
+    of all languages in their order come first, then words by falling count in a language, then by spelling, so that
+    the same captions always give the same ids. What a `known` vocabulary has comes before them, with the ids it has: a
+    model that knows it can be trained further. Raises DataError when no word is that frequent.
     """
-    min_count = min_count or min(MIN_COUNT, 1 + len(captions) // CAPTIONS_A_TIME)
-    counts = count_words(captions)
-    frequent = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
-    if known:
-        return Vocabulary((*known.words, *(word for word in frequent if comparison_form(word) not in known.ids)))
-    if not frequent:
-        most = counts.most_common(1)
-        found = f"the most frequent, {most[0][0]!r}, occurs {most[0][1]} times" if most else "there are no words at all"
-        raise DataError(f"no word occurs {min_count} times in the train captions ({found}); lower min_count")
-    return Vocabulary((*RESERVED, *frequent))
+    counts: dict[str, int] = {}  # of what is frequent
+    spelling: dict[str, str] = {}
+    rare: Counter[str] = Counter()
+    for language, texts in captions.items():
+        least = min_count or min(MIN_COUNT, 1 + len(texts) // CAPTIONS_A_TIME)
+        for word, count in count_words(texts, language).most_common():
+            shown = spelling.setdefault(comparison_form(word), word)
+            enough = counts if count >= least else rare
+            enough[shown] = max(count, enough.get(shown, 0))
+    if not known:
+        if not counts:
+            most = [f"the most frequent, {word!r}, occurs {count} times" for word, count in rare.most_common(1)]
+            found = most[0] if most else "there are no words at all"
+            raise DataError(f"no word is frequent enough in the train captions ({found}); lower min_count")
+        known = Vocabulary((RESERVED[PAD], f"<{next(iter(captions))}>", *RESERVED[END:]))
+    starts = (f"<{language}>" for language in captions if language not in known.starts)
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))
+    return Vocabulary((*known.words, *starts, *(word for word in frequent if comparison_form(word) not in known.ids)))
+
+
+# Which language texts are in is told among these; simplemma knows more, and each costs half a second and some MB.
+LANGUAGES = ("en", "fr", "de", "es", "it", "pt", "nl")
+
+
+def language_code(written: str) -> str:
+    """Return the code of a language without its region, "pt" of "pt_BR"; empty for what is none."""
+    found = regex.match(r"[a-z]{2,3}(?=$|[-_])", written.strip().lower())
+    return found[0] if found else ""
+
+
+def detect_language(texts: Iterable[str], among: Sequence[str] = LANGUAGES) -> str:
+    """Return the language that knows most words of the texts; empty where several do, or none knows half of them.
+
+    Of single captions of Flickr8k it is right for 98 % in English, 99 % in French and over 99 % in German; the others
+    mostly stay without one.
+    """
+    import simplemma
+    from simplemma.strategies.dictionaries.dictionary_factory import SUPPORTED_LANGUAGES
+
+    readable = tuple(language for language in among if language in SUPPORTED_LANGUAGES)
+    found = dict(simplemma.langdetect(" ".join(texts), lang=readable, low_memory=True))
+    best, next_best, *_ = sorted((found.get(language, 0.0) for language in (*readable, "")), reverse=True)
+    return next(language for language in readable if found[language] == best) if best > max(next_best, 0.49) else ""
 
 
 # Words of the stop-word list that a picture can show: in a text "man" says little, an archive asks for it.
@@ -219,19 +281,19 @@ def breaks_off(words: Sequence[str], language: str = "en") -> bool:
     return bool(words) and (words[-1] in BAD_ENDINGS.get(language, "").split() or words[-1].endswith("'"))
 
 
-def repeats(words: Sequence[str]) -> bool:
+def repeats(words: Sequence[str], language: str = ENGLISH) -> bool:
     """Return whether a word stands twice running, or two neighbours come again ("a dog and a dog").
 
     Neighbours without a content word ("in the … in the") may come again.
     """
     pairs = list(pairwise(words))
-    telling = [pair for pair in pairs if any(map(is_content_word, pair))]
+    telling = [pair for pair in pairs if any(is_content_word(word, language) for word in pair)]
     return any(first == second for first, second in pairs) or len(set(telling)) < len(telling)
 
 
-def is_broken(words: Sequence[str]) -> bool:
+def is_broken(words: Sequence[str], language: str = ENGLISH) -> bool:
     """Return whether a caption's words are none, break off or repeat themselves."""
-    return not words or breaks_off(words) or repeats(words)
+    return not words or breaks_off(words, language) or repeats(words, language)
 
 
 MAX_LABELS = 10_000  # as many texts as the embedded tag scorer keeps ready

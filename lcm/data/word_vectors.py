@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lcm.data.text import PAD, Vocabulary, comparison_form
+from lcm.data.text import PAD, START, START_TOKEN, Vocabulary, comparison_form
 from lcm.errors import DataError, choose, require
 
 
@@ -96,10 +96,12 @@ NEIGHBOURS, SHARPNESS = 5, 8.0  # known words that a new one starts from; what a
 def liken(new: Sequence[str], known: Sequence[str], word_embedding: str) -> np.ndarray:
     """Return how much each new word is like each known one, [new, known] float32: a few weights that sum to 1.
 
-    Zeros for a word that the word embedding does not know.
+    `known` are a vocabulary's: the start token of a new language is like that of the first one. Zeros for a word that
+    the word embedding does not know.
     """
     vectors = find_vectors([*new, *known], word_embedding)
     likeness = np.zeros((len(new), len(known)), np.float32)
+    likeness[[row for row, word in enumerate(new) if START_TOKEN.fullmatch(word)], START] = 1
     places = [place for place, word in enumerate(known) if word in vectors]
     rows = [row for row, word in enumerate(new) if word in vectors]
     if not rows or not places:

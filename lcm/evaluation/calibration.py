@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lcm.captioning.description import PlattScaler
-from lcm.data.text import content_words
+from lcm.data.text import ENGLISH, content_words
 from lcm.errors import require
 from lcm.evaluation.bootstrap import Interval
 
@@ -71,6 +71,7 @@ def calibrate(
     references: Sequence[Sequence[str]],
     mean_log_probs: Sequence[float],
     before: Mapping[str, float] | None = None,
+    language: str = ENGLISH,
 ) -> Calibration:
     """Fit a curve to captions [K], measure how good such curves are, and return each caption's confidence.
 
@@ -78,10 +79,13 @@ def calibrate(
     training went on from; without one there is no confidence.
     """
     signal = np.asarray(mean_log_probs, np.float64)
-    right = np.array([is_right(caption, its) for caption, its in zip(captions, references, strict=True)], bool)
+    right = np.array([is_right(one, its, language) for one, its in zip(captions, references, strict=True)], bool)
     is_enough = len(captions) >= LEAST
     scaler = fit_platt_scaler(signal, right) if is_enough else PlattScaler(**before) if before else None
-    confidences = list(map(scaler.confidence_in, captions, mean_log_probs)) if scaler else [None] * len(captions)
+    confidences = [None] * len(captions)
+    if scaler:
+        pairs = zip(captions, mean_log_probs, strict=True)
+        confidences = [scaler.confidence_in(caption, log_prob, language=language) for caption, log_prob in pairs]
     share = _share(right) if captions else None
     if not is_enough:
         why = f"needs {LEAST} captions; there are {len(captions)}"
@@ -97,10 +101,10 @@ def _share(right: np.ndarray) -> Interval:
     return Interval(ones / len(right), ends.low, ends.high)
 
 
-def is_right(caption: str, references: Sequence[str]) -> bool:
+def is_right(caption: str, references: Sequence[str], language: str = ENGLISH) -> bool:
     """Return whether each content word of the caption is in a reference; a caption without any is not right."""
-    words = content_words(caption).keys()
-    return bool(words) and words <= set().union(*map(content_words, references))
+    words = content_words(caption, language).keys()
+    return bool(words) and words <= set().union(*(content_words(text, language) for text in references))
 
 
 def fit_platt_scaler(signal: np.ndarray, right: np.ndarray) -> PlattScaler:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import Captioner, SeeingCaptioner, SeenImage
 from lcm.data.dataset import Dataset, LabelledImage
+from lcm.data.text import ENGLISH
 from lcm.errors import BadImageError, ConfigError, LcmError
 from lcm.evaluation.bootstrap import Interval, bootstrap
 from lcm.evaluation.gallery import evenly
@@ -181,21 +182,23 @@ def compare(
     `not_run` names captioners that could not be run, with the reason; options are those of `score_several`. Raises
     DataError where one has not a caption an image.
     """
-    references = [image.captions for image in images]
-    scored = score_several([one.captions for one in outputs], references, **options)
+    references, language = [image.captions for image in images], images[0].language if images else ENGLISH
+    scored = score_several([one.captions for one in outputs], references, language=language, **options)
     drawn = [_scores_of_drawn(scores) for scores in scored]
     results = [
         CaptionerResult(
             one,
             scores,
-            measure_degeneration(one.captions),
-            signs_of_degeneration(one.captions, references),
+            measure_degeneration(one.captions, language),
+            signs_of_degeneration(one.captions, references, language=language),
             {measure: bootstrap(its[measure], scores.images) for measure in MEASURES if measure in its},
         )
         for one, scores, its in zip(outputs, scored, drawn, strict=True)
     ]
     differences = _differences([one.name for one in outputs], drawn, scored[0].images)
-    return Comparison(tuple(results), images, tuple(differences), degeneration_of_people(references), not_run or {})
+    return Comparison(
+        tuple(results), images, tuple(differences), degeneration_of_people(references, language), not_run or {}
+    )
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # as bootstrap takes it: places [..., B] of images drawn -> scores [...]
@@ -250,14 +253,21 @@ WARM_UP = 3  # photos before the clock counts
 DIED = "its process ended before its time, mostly for want of memory; what it said last is in the run's notebook"
 
 
-def held_out_images(dataset: Dataset, split: str, count: int = 0) -> list[LabelledImage]:
-    """Return the images of a split, and the contributed ones that test, whatever the split is.
+def held_out_images(dataset: Dataset, split: str, language: str, count: int = 0) -> list[LabelledImage]:
+    """Return the images of a split with captions in `language`, and the contributed ones that test, whatever the split.
 
     With a count, only so many of them, evenly spaced.
     """
-    contributed = [image for image in dataset.of("test") if image.is_contributed]
-    images = [image for image in dataset.of(split) if not image.is_contributed] + contributed
+    contributed = [image for image in dataset.of("test", language) if image.is_contributed]
+    images = [image for image in dataset.of(split, language) if not image.is_contributed] + contributed
     return [images[place] for place in evenly(count or len(images), len(images))]
+
+
+def languages_left_out(dataset: Dataset, split: str, language: str) -> str:
+    """Return the other languages that images like `held_out_images` have captions in, as "fr 934, de 1000"."""
+    others = dict.fromkeys(image.language for image in dataset.images if image.language != language)
+    counts = {code: len(held_out_images(dataset, split, code)) for code in others}
+    return ", ".join(f"{code} {count}" for code, count in counts.items() if count)
 
 
 def parse_captioners(text: str, run_dir: str) -> dict[str, str]:
@@ -291,7 +301,7 @@ def run_captioners(
     photos, outputs, not_run = [image.path for image in images], [], {}
     for name, spec in captioners.items():
         try:
-            outputs.append(_run(name, spec, photos, timed))
+            outputs.append(_run(name, spec, photos, timed, images[0].language if images else ""))
         except LcmError as error:
             not_run[name] = str(error)
             print(f"{name} is left out: {error}", file=sys.stderr)
@@ -301,11 +311,11 @@ def run_captioners(
     return outputs, not_run
 
 
-def _run(name: str, spec: str, photos: list[Path], timed: int) -> CaptionerOutput:
+def _run(name: str, spec: str, photos: list[Path], timed: int, language: str) -> CaptionerOutput:
     """Run one captioner in its own process; raises LcmError with what it said when it could not."""
     context = multiprocessing.get_context("spawn")  # a forked copy would hold this process's memory, and its threads
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=caption_and_time, args=(theirs, name, spec, photos, timed), daemon=True)
+    process = context.Process(target=caption_and_time, args=(theirs, name, spec, photos, timed, language), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -318,7 +328,9 @@ def _run(name: str, spec: str, photos: list[Path], timed: int) -> CaptionerOutpu
     return answer
 
 
-def caption_and_time(connection: Connection, name: str, spec: str, photos: list[Path], timed: int) -> None:
+def caption_and_time(
+    connection: Connection, name: str, spec: str, photos: list[Path], timed: int, language: str = ""
+) -> None:
     """Caption all photos, time some, and send the output, or the error that a captioner could not be loaded by."""
     try:
         captioner = load_captioner(spec)
@@ -327,7 +339,7 @@ def caption_and_time(connection: Connection, name: str, spec: str, photos: list[
             started = time.perf_counter()
             next(captioner.describe_many([photo], samples=0))
             seconds.append(time.perf_counter() - started)
-        captions = caption_photos(captioner, photos, name)
+        captions = caption_photos(captioner, photos, name, language)
         note = "" if captioner.name == name else captioner.name
         answer = CaptionerOutput(name, captions, seconds[len(photos[:WARM_UP]) :], _peak_memory_mb(), note)
     except LcmError as error:
@@ -335,9 +347,14 @@ def caption_and_time(connection: Connection, name: str, spec: str, photos: list[
     connection.send(answer)
 
 
-def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str) -> list[str]:
-    """Return the caption of each photo, empty where it cannot be read, under a progress bar of this name."""
-    answers = captioner.describe_many(with_known_features(captioner, photos), samples=0, workers=0)
+def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str, language: str = "") -> list[str]:
+    """Return the caption of each photo, empty where it cannot be read, under a progress bar of this name.
+
+    In its first language where the captioner does not write `language`.
+    """
+    language = language if language in captioner.languages else ""
+    seen = with_known_features(captioner, photos)
+    answers = captioner.describe_many(seen, samples=0, workers=0, language=language)
     shown = tqdm(answers, name, len(photos), unit=" photos")
     return ["" if isinstance(answer, BadImageError) else answer.caption for _, answer in shown]
 

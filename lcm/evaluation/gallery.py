@@ -163,12 +163,14 @@ def attention_pictures(bundle: Bundle, held_out: LabelledFeatures, captions: Seq
     return f"<style>{STYLE}</style>{''.join(rows)}" if rows else ""
 
 
-def attention_of(bundle: Bundle, features: np.ndarray, caption: str) -> tuple[list[str], np.ndarray]:
+def attention_of(
+    bundle: Bundle, features: np.ndarray, caption: str, language: str = ""
+) -> tuple[list[str], np.ndarray]:
     """Return the words of a caption, as the bundle knows them, and where its model looked for each: weights [T, N].
 
     `features` [N, D] are the image's, of the bundle's kind.
     """
-    token_ids = np.array(bundle.vocabulary.encode(caption))  # [2 + T]
+    token_ids = np.array(bundle.vocabulary.encode(caption, language))  # [2 + T]
     words = [bundle.vocabulary.words[token_id] for token_id in token_ids[1:-1]]
     if not words:
         return [], np.empty((0, len(features)))

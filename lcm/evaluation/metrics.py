@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lcm.data.text import breaks_off, comparison_form, is_broken, join_words, repeats, standardise
+from lcm.data.dataset import LabelledImage
+from lcm.data.text import ENGLISH, breaks_off, comparison_form, is_broken, join_words, repeats, standardise
 from lcm.errors import DataError, require
 
 Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
@@ -77,6 +78,16 @@ def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]], **opti
     return score_several([hypotheses], references, **options)[0]
 
 
+def score_languages(hypotheses: Sequence[str], images: Sequence[LabelledImage], **options) -> dict[str, Scores]:
+    """Score the captions of images in several languages, each language by itself; options are those of `score`."""
+    scores = {}
+    for language in dict.fromkeys(image.language for image in images):
+        pairs = zip(hypotheses, images, strict=True)
+        its = [(text, image.captions) for text, image in pairs if image.language == language]
+        scores[language] = score(*zip(*its, strict=True), language=language, **options)
+    return scores
+
+
 def score_several(
     captioners: Sequence[Sequence[str]],
     references: Sequence[Sequence[str]],
@@ -84,11 +95,13 @@ def score_several(
     train_captions: Collection[str] = (),
     vocabulary: Collection[str] = (),
     meteor: bool = True,
+    language: str = ENGLISH,
 ) -> list[Scores]:
     """Score several captioners on the same images, each as `score` does.
 
     `vocabulary` are the words that a model of this run can write. `meteor=False` saves the ten seconds that its Java
-    process, one for all, takes to start. Raises DataError where a captioner has not one caption an image.
+    process, one for all, takes to start; it knows English only. Raises DataError where a captioner has not one caption
+    an image.
     """
     for hypotheses in captioners:
         if len(hypotheses) != len(references):
@@ -102,7 +115,8 @@ def score_several(
         why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
         return [Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why)) for _ in captioners]
     several = [{place: [_standard(hypotheses[place])] for place in usable} for hypotheses in captioners]
-    meteors = score_meteor(usable, several) if meteor else ["not asked for"] * len(several)
+    why = "not asked for" if not meteor else f"its synonyms and paraphrases are English, not {language}"
+    meteors = score_meteor(usable, several) if meteor and language == ENGLISH else [why] * len(several)
     known = {_standard(caption) for caption in train_captions} - {""}
     return [
         _score(usable, ours, its_meteor, known, set(map(comparison_form, vocabulary)), skipped)
@@ -320,7 +334,7 @@ class Degeneration:
     Training for a score (self-critical training, Rennie et al. 2017) can bring all three about: word sequences that pay
     are written twice, sentences are left open, one caption that suits many images is preferred to one for each. CIDEr
     hardly shows it. More signs are in `Scores`: distinct_captions, copied_from_train, vocabulary_used. An empty caption
-    neither breaks off nor repeats anything, but can be the most frequent one. English only.
+    neither breaks off nor repeats anything, but can be the most frequent one.
     """
 
     bad_endings: float | None  # end with a word after which something must follow
@@ -333,21 +347,21 @@ class Degeneration:
         return flat | {f"{name}_reason": "there are no captions" for name, value in flat.items() if value is None}
 
 
-def measure_degeneration(captions: Sequence[str]) -> Degeneration:
-    """Return the degeneration of captions, one an image."""
+def measure_degeneration(captions: Sequence[str], language: str = ENGLISH) -> Degeneration:
+    """Return the degeneration of captions, one an image, in a language."""
     if not captions:
         return Degeneration(None, None, None)
     texts = [tuple(standardise(caption)) for caption in captions]
     return Degeneration(
-        bad_endings=fmean(map(breaks_off, texts)),
-        repeated_words=fmean(map(repeats, texts)),
+        bad_endings=fmean(breaks_off(text, language) for text in texts),
+        repeated_words=fmean(repeats(text, language) for text in texts),
         most_frequent_caption=max(Counter(texts).values()) / len(texts),
     )
 
 
-def degeneration_of_people(references: Sequence[Sequence[str]]) -> Degeneration:
+def degeneration_of_people(references: Sequence[Sequence[str]], language: str = ENGLISH) -> Degeneration:
     """Return the yardstick: the degeneration of people's captions, the first of each image, so that as many count."""
-    return measure_degeneration(_firsts(references))
+    return measure_degeneration(_firsts(references), language)
 
 
 def _firsts(references: Sequence[Sequence[str]]) -> list[str]:
@@ -364,7 +378,7 @@ LEAST_CAPTIONS = 3  # fewer of a kind are a sign only where there are no others:
 
 
 def signs_of_degeneration(
-    captions: Sequence[str], references: Sequence[Sequence[str]], images: str = "images"
+    captions: Sequence[str], references: Sequence[Sequence[str]], images: str = "images", language: str = ENGLISH
 ) -> list[str]:
     """Return in words why captions, one an image, are degenerate, against the first reference of each image.
 
@@ -373,7 +387,8 @@ def signs_of_degeneration(
     ours, people = ([tuple(standardise(text)) for text in texts] for texts in (captions, _firsts(references)))
     people = [text for text in people if text]
     signs, of_ours, of_people = [], len(ours), max(1, len(people))
-    broken, broken_of_people = [text for text in ours if is_broken(text)], sum(map(is_broken, people))
+    broken, of_theirs = ([text for text in texts if is_broken(text, language)] for texts in (ours, people))
+    broken_of_people = len(of_theirs)
     is_more = len(broken) / max(1, of_ours) > broken_of_people / of_people + BROKEN_MORE
     if is_more and len(broken) >= min(LEAST_CAPTIONS, of_ours):
         said = f"of the captions of {of_ours} {images}, {len(broken)} are empty, break off or repeat words"

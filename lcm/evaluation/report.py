@@ -6,19 +6,24 @@ of captioners and words of captions come from outside; sentences are Markdown, w
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from lcm.captioning.tagging import Tag
+from lcm.captioning.bundle import Bundle
+from lcm.captioning.generate import caption_features
+from lcm.captioning.peers import NearestImage
+from lcm.captioning.tagging import Reranker, Tag
+from lcm.config import EvaluateConfig
 from lcm.data.dataset import LabelledImage
 from lcm.errors import require
 from lcm.evaluation import plots
 from lcm.evaluation.bootstrap import Interval
 from lcm.evaluation.compare import MEASURES, CaptionerResult, Comparison
 from lcm.evaluation.gallery import CaptionLine, PhotoCard, described, evenly
-from lcm.evaluation.metrics import Scores, score
+from lcm.evaluation.metrics import Scores, score, score_several
 from lcm.evaluation.tags import BASELINES, KS, TagReport
 from lcm.evaluation.tags import MEASURES as TAG_MEASURES
+from lcm.features.cache import PreparedRun
 
 LABELS = {
     "wer": "WER",
@@ -38,6 +43,54 @@ PAIRED = (
     "Differences are paired: both captioners on the same drawn images. Of twenty differences that are nothing but "
     "chance, one is expected to look like more."
 )
+
+
+# Languages
+
+
+@dataclass(frozen=True)
+class LanguageScores:
+    """Scores on the held-out images of a language, and those of the nearest training image's caption in it."""
+
+    scores: Scores
+    nearest: Scores
+
+
+def score_other_languages(
+    bundle: Bundle, prepared: PreparedRun, config: EvaluateConfig, reranker: Reranker | None
+) -> dict[str, LanguageScores]:
+    """Caption and score the held-out images of every language but the first, each language by itself."""
+    found = {}
+    for language in [*prepared.vocabulary.starts][1:]:
+        seen, held_out = (
+            prepared.labelled_features(config.split, kind, language)
+            for kind in ("pooled", bundle.manifest.feature_kind)
+        )
+        captions, _ = caption_features(bundle, held_out, config.beam_width, config.max_words, reranker=reranker)
+        nearest = NearestImage(prepared.labelled_features("train", "pooled", language))
+        copied = [nearest.captions(features)[0] for features in seen.read(slice(None))]
+        options = {"meteor": config.meteor, "language": language}
+        scored = score_several([best_of(captions), copied], held_out.references, **options)
+        found[language] = LanguageScores(*scored)
+    return found
+
+
+def language_metrics(others: Mapping[str, LanguageScores]) -> dict[str, float | str | None]:
+    """Return the flat object for metrics.json: the keys of the first language with `_fr` and the like after them."""
+    flat: dict[str, float | str | None] = {}
+    for language, its in others.items():
+        flat |= {f"{name}_{language}": value for name, value in its.scores.as_metrics().items()}
+        flat[f"cider_nearest_{language}"] = its.nearest.cider
+    return flat
+
+
+def languages_table(others: Mapping[str, LanguageScores]):
+    """Return the scores of each further language."""
+    rows = []
+    for language, its in others.items():
+        values = [*(getattr(its.scores, name) for name in LABELS), its.nearest.cider]
+        rows.append([language, str(its.scores.images), *map(number, values)])
+    return _table(["language", "images", *LABELS.values(), "CIDEr of the nearest photo's caption"], rows)
 
 
 # Image by image

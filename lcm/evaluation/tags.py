@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
-from lcm.data.text import candidates, comparison_form, content_words
+from lcm.data.text import ENGLISH, candidates, comparison_form, content_words
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from lcm.features.cache import LabelledFeatures
 
@@ -69,9 +69,9 @@ def _units(vectors: np.ndarray) -> np.ndarray:
     return (vectors / lengths).astype(np.float32)
 
 
-def gold_tags(references: Sequence[str]) -> frozenset[str]:
+def gold_tags(references: Sequence[str], language: str = ENGLISH) -> frozenset[str]:
     """Return the content words that at least two of an image's references use."""
-    uses = Counter(word for text in references for word in content_words(text))
+    uses = Counter(word for text in references for word in content_words(text, language))
     return frozenset(word for word, count in uses.items() if count >= LEAST)
 
 
@@ -117,18 +117,23 @@ class TagReport:
 
 
 def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: Sequence[Sequence[str]]) -> TagReport:
-    """Measure `scorer` on held-out images with their pooled features and their generated captions, the best first."""
+    """Measure `scorer` on held-out images with their pooled features and their generated captions, the best first.
+
+    All are in one language.
+    """
     if scorer is None or not captions:
         reason = "there are no images" if scorer else "the bundle has no tag scorer"
         return TagReport([() for _ in captions], reason=reason)
     pooled, references = held_out.read(slice(0, None)), held_out.references
     photos = [SeenImage(image.path, None, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
     vectors = np.stack([scorer.image_vector(photo) for photo in photos])  # [B, D]
-    tags = [rank(scorer, vector, tag_candidates(of)) for vector, of in zip(vectors, captions, strict=True)]
+    language = held_out.images[0].language
+    texts_of = (tag_candidates(of, language=language) for of in captions)
+    tags = [rank(scorer, vector, of) for vector, of in zip(vectors, texts_of, strict=True)]
     texts = [text for each in references for text in each]
     owner = np.repeat(np.arange(len(references)), [len(each) for each in references])
     recall = retrieval(vectors, scorer.text_vectors(texts), owner)
-    intervals, images = compare_orders([[word for word, _ in one] for one in tags], captions, references)
+    intervals, images = compare_orders([[word for word, _ in one] for one in tags], captions, references, language)
     why = f"{images} of {len(tags)} images have a gold tag: a word that at least {LEAST} references use"
     return TagReport(tags, recall, intervals, images, None if intervals else f"{why}; intervals need two such images")
 
@@ -137,6 +142,7 @@ def compare_orders(
     tags_by_image: Sequence[Sequence[str]],
     captions_by_image: Sequence[Sequence[str]],
     references_by_image: Sequence[Sequence[str]],
+    language: str = ENGLISH,
 ) -> tuple[dict[str, Interval], int]:
     """Compare the scorer's order of tags with the baselines; returns `TagReport.intervals` and the images with gold.
 
@@ -146,8 +152,8 @@ def compare_orders(
     """
     found = []
     for tags, captions, references in zip(tags_by_image, captions_by_image, references_by_image, strict=True):
-        if gold := gold_tags(references):
-            tags, words = (list(map(comparison_form, each)) for each in (tags, candidates(captions)))
+        if gold := gold_tags(references, language):
+            tags, words = (list(map(comparison_form, each)) for each in (tags, candidates(captions, language)))
             found.append((gold, tags, words, sorted(words, key=lambda word, gold=gold: word not in gold)))
     intervals: dict[str, Interval] = {}
     if len(found) < 2:

@@ -72,10 +72,13 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
     held out, some training images show degenerate output, too. Raises BundleError where the model that it started from
     is gone.
     """
-    metrics, images = run.read_metrics(), prepared.dataset.of(split)
+    metrics, language = run.read_metrics(), prepared.language
+    images = prepared.dataset.of(split, language)
     trained, said = _of_train(prepared, bundle) if len(images) < LEAST_IMAGES else ((), [])
     looked_at = " and ".join(["held-out"] * bool(captions) + ["training"] * bool(said)) + " images"
-    signs = signs_of_degeneration([*captions, *said], [image.captions for image in (*images, *trained)], looked_at)
+    signs = signs_of_degeneration(
+        [*captions, *said], [image.captions for image in (*images, *trained)], looked_at, language
+    )
     start_from = metrics.get("start_from")
     parent = load_captioner(Path(start_from) if start_from else SHIPPED, threads=1)
     is_shipped = not start_from or metrics.get("start_version") == SHIPPED
@@ -89,7 +92,7 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
         )
         unmeasured = f"{held_out} held out for {split}, and a verdict needs {LEAST_IMAGES}"
         shown = images or trained[: LEAST_IMAGES - 1]
-        before = caption_photos(parent, [image.path for image in shown], called)
+        before = caption_photos(parent, [image.path for image in shown], called, language)
         rivals = {STARTED_FROM: before[: len(images)]} | _rivals(prepared, split)
         verdict = judge(captions, [image.captions for image in images], rivals, called, signs, unmeasured)
         photos = before_and_after(shown, before, [*captions, *said][: len(shown)])
@@ -114,7 +117,8 @@ def before_and_after(images: Sequence[LabelledImage], before: Sequence[str], aft
 
 def _of_train(prepared: PreparedRun, bundle: Bundle) -> tuple[Sequence[LabelledImage], list[str]]:
     """Return some training images and the bundle's captions of them."""
-    train, manifest = prepared.labelled_features("train", bundle.manifest.feature_kind), bundle.manifest
+    manifest, language = bundle.manifest, prepared.language
+    train = prepared.labelled_features("train", manifest.feature_kind, language)
     some = train.at(np.array(evenly(TRAIN_IMAGES, len(train))))
     captions, _ = caption_features(bundle, some, manifest.beam_width, manifest.max_words, progress=False)
     return some.images, best_of(captions)
@@ -122,9 +126,10 @@ def _of_train(prepared: PreparedRun, bundle: Bundle) -> tuple[Sequence[LabelledI
 
 def _rivals(prepared: PreparedRun, split: str) -> dict[str, list[str]]:
     """Return what RIVALS say of the images of a split, but for the model that it started from."""
-    nearest = NearestImage(prepared.labelled_features("train", "pooled"))
-    held_out = prepared.labelled_features(split, "pooled")
-    texts = prepared.dataset.captions_of("train")
+    language = prepared.language
+    nearest = NearestImage(prepared.labelled_features("train", "pooled", language))
+    held_out = prepared.labelled_features(split, "pooled", language)
+    texts = prepared.dataset.captions_of("train")[language]
     typical = by_agreement([texts[place] for place in evenly(TYPICAL_OF, len(texts))])[0]
     return {
         NEAREST: [nearest.captions(features)[0] for features in held_out.read(slice(0, None))],

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -332,13 +332,20 @@ class PreparedRun:
     vocabulary: Vocabulary
     encoded: EncodedImages
 
-    def labelled_features(self, split: str, kind: str) -> LabelledFeatures:
+    @property
+    def language(self) -> str:
+        """The language that headline scores are of: the vocabulary's first that there are captions in."""
+        there = {image.language for image in self.dataset.images}
+        return next((code for code in self.vocabulary.starts if code in there), self.vocabulary.language)
+
+    def labelled_features(self, split: str, kind: str, language: str = "") -> LabelledFeatures:
         """Return the images of a split with their features of a kind ("pooled" or "grid"); train, with those of views.
 
-        An image whose captions tell left from right is whole in place of its mirrored views.
-        Raises DataError for an unknown split, or when the cache lacks an image or this kind of features.
+        With their captions in one language, or an image once for each of its languages. One whose captions tell left
+        from right is whole in place of its mirrored views. Raises DataError for an unknown split, or when the cache
+        lacks an image or this kind of features.
         """
-        images, views = self.dataset.of(split), self.encoded.views if split == "train" else 0
+        images, views = self.dataset.of(split, language), self.encoded.views if split == "train" else 0
         store, rows = self.encoded.features([image.image_id for image in images], kind, views)
         for place, image in enumerate(images if views else ()):
             if any(map(_SIDES.search, image.captions)):
@@ -348,13 +355,15 @@ class PreparedRun:
 
     def caption_lengths(self) -> dict[str, list[int]]:
         """Return split -> the number of words of each of its captions."""
-        return {split: [len(standardise(text)) for text in self.dataset.captions_of(split)] for split in SPLITS}
+        texts = {split: chain.from_iterable(self.dataset.captions_of(split).values()) for split in SPLITS}
+        return {split: [len(standardise(text)) for text in its] for split, its in texts.items()}
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | str]:
         """Return the numbers of images, captions and words, under the keys of metrics.json."""
         return {
-            **{f"{split}_images": len(self.dataset.of(split)) for split in SPLITS},
-            "train_captions": len(self.dataset.captions_of("train")),
+            **{f"{split}_images": len({image.image_id for image in self.dataset.of(split)}) for split in SPLITS},
+            "train_captions": sum(map(len, self.dataset.captions_of("train").values())),
+            "languages": ", ".join(self.vocabulary.starts),
             "unreadable_images": len(self.encoded.unreadable),
             "vocabulary_size": len(self.vocabulary),
         }

@@ -179,7 +179,11 @@ def decide(run: RunDir, config: PublishConfig) -> Decision:
     publishing fails.
     """
     base, contributed = _read_parts(run, config)
-    decision = judge(base, contributed, stand_in=run.read_metrics().get("generated_data") != 0)
+    metrics = run.read_metrics()
+    decision = judge(base, contributed, stand_in=metrics.get("generated_data") != 0)
+    if left_out := metrics.get("not_compared"):
+        note = f"not compared: held-out images with captions in other languages ({left_out})"
+        decision = replace(decision, notes=(*decision.notes, note))
     _write(run, decision)
     if decision.publish and config.publish:
         decision = replace(decision, version=_publish(run, config, decision))

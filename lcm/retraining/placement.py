@@ -115,7 +115,7 @@ def place_images(
     split_of = {image.image_id: TRAIN if image.split == TRAIN else HELD_OUT for image in base}
     order = _in_order(images, revoked)
     arrived = [image.image_id for image in order if image]
-    pictures = Pictures([*(image.image_id for image in base), *arrived], encoded)
+    pictures = Pictures([*split_of, *arrived], encoded)
     originals_of = dict(pictures.find_originals(arrived))
     placement, distinct, tests = Placement(), 0, 0
     for image in order:

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
@@ -40,6 +41,7 @@ TRAINED, TESTED, QUARANTINED, SEEN = CONTRIBUTIONS = (
 )
 CURRENT, STORE, ALL = "current", "store", "all"  # values of the parameters start_from, contributions and approved
 SUSPECTS = "suspects.jsonl"
+LEAST_OF_A_LANGUAGE = 200  # contributed captions from which a model learns to write in a language that is new to it
 SHOWN = 20  # flagged contributions that the notebook lists; all are in the run's folder
 KEPT_OUT = "an earlier run kept it out, and nobody has approved it since"
 
@@ -69,7 +71,7 @@ class ParentVersion:
         """Return the ids of contributions that the model's training data name; `key` is one of CONTRIBUTIONS."""
         return parse_id_ranges(self.manifest.training_data.get(key, ""))
 
-    @property
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The words that the model knows."""
         return Vocabulary.load(self.folder / "vocabulary.txt")
@@ -127,6 +129,21 @@ def _clean_version(present: set[int]) -> ParentVersion:
     raise ConfigError("there is no model to start from; train one from scratch with -p start_from ''")
 
 
+# Languages
+
+
+def count_waiting(contributions: Iterable[Contribution], known: Collection[str]) -> dict[str, int]:
+    """Return how many captions are in each language that is not `known` to the model, where too few are to learn it."""
+    counts = Counter(one.model_language for one in contributions)
+    return {code: count for code, count in counts.items() if code not in known and count < LEAST_OF_A_LANGUAGE}
+
+
+def why_waiting(counts: Mapping[str, int]) -> list[str]:
+    """Return in words what `count_waiting` found, a language each."""
+    why = f"which the current model does not know: they wait until {LEAST_OF_A_LANGUAGE} are there"
+    return [f"captions in {language}, {why} (now {count})" for language, count in counts.items()]
+
+
 # Contributions that a person should look at first
 
 
@@ -143,13 +160,14 @@ def find_flagged(
     config: PrepareConfig,
     scorer: DualEncoder | None,
     features: Mapping[str, np.ndarray],
-    base_captions: Sequence[str],
+    base_captions: Mapping[str, Sequence[str]],
 ) -> list[Flagged]:
     """Return those of the new contributions, each once, that a person should look at, in the order of arrival.
 
     There are four signs: one caption text, or one contributor, has too large a share of what is new; a caption fits its
     image worse than nearly all other captions would; all of them together fit their images hardly better than any
-    others. `features` are pooled, by image_id; without `scorer`, or with a misfit share of 0, fit is not asked about.
+    others. `features` are pooled, by image_id. Without `scorer`, or with a misfit share of 0, fit is not asked about;
+    nor is it in a language that the scorer does not read: the keys of `base_captions` are those that it does.
     """
     pairs = sorted(((one, image) for image in images for one in image.contributions), key=lambda pair: pair[0].id)
     new = [one for one, _ in pairs]
@@ -157,8 +175,9 @@ def find_flagged(
         *_frequent_texts(new, max(FEW, int(config.text_share * len(new)))),
         *_frequent_contributors(new, max(FEW, int(config.contributor_share * len(new)))),
     ]
-    if scorer and config.misfit_share and pairs:
-        found += _misfits(pairs, scorer, features, base_captions, config.misfit_share)
+    for language, captions in base_captions.items() if scorer and config.misfit_share else ():
+        if its := [pair for pair in pairs if pair[0].model_language == language]:
+            found += _misfits(its, scorer, features, captions, config.misfit_share)
     first = {one.contribution.id: one for one in reversed(found)}
     return [first[number] for number in sorted(first)]
 
@@ -191,13 +210,15 @@ def _misfits(
 ) -> Iterator[Flagged]:
     """Yield the contributions whose caption fits its image worse than nearly all others, or all, if they seem mixed up.
 
-    The others are the new captions themselves: a new kind of image may be one that the scorer knows little about, and
-    its own captions are then judged by one another.
+    All are in one language. The others are the new captions themselves: a new kind of image may be one that the scorer
+    knows little about, and its own captions are then judged by one another.
     """
     texts = list(dict.fromkeys(one.caption for one, _ in pairs))
     others = [texts[place] for place in evenly(MOST_TEXTS, len(texts))]
     if len(others) < ENOUGH_TEXTS:
         others += [base_captions[place] for place in evenly(ENOUGH_TEXTS - len(others), len(base_captions))]
+    if len(others) * share < 1:  # too few for such a share
+        return
     seen = scorer.image_vectors(np.stack([features[image.image_id] for _, image in pairs]))  # [P, D]
     own, other = scorer.text_vectors([one.caption for one, _ in pairs]), scorer.text_vectors(others)
     # Of each pair, the share of other captions that fit its image worse than its own; half of them by chance.
@@ -228,10 +249,11 @@ class NewContributions:
     needs_unlearning: bool = False  # whether the current model has learned from what is revoked
     earlier: Mapping[str, str] = field(default_factory=dict)  # image_id -> its split when models were trained
     parent: ParentVersion | None = None  # what to resume from; None: from scratch
+    waiting: Mapping[str, int] = field(default_factory=dict)  # as count_waiting says; these captions take no part
 
     def join(self, dataset: Dataset) -> Dataset:
         """Return the data set with all these images, as if they all trained."""
-        return _join(dataset, [_labelled(image, TRAIN) for image in self.images])
+        return _join(dataset, [one for image in self.images for one in _labelled(image, TRAIN)])
 
     def __str__(self) -> str:
         lines = ["no contributions take part"]
@@ -239,6 +261,7 @@ class NewContributions:
             captions = sum(len(image.contributions) for image in self.images)
             new = f"{len(self.new)} of them new to the current model"
             lines = [f"{len(self.images)} contributed images, {captions} captions, {new}"]
+        lines += why_waiting(self.waiting)
         if self.parent:
             is_shipped = self.parent.version == SHIPPED
             lines += [f"training resumes from {'the shipped model' if is_shipped else self.parent.manifest.name}"]
@@ -260,19 +283,26 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
         return NewContributions(parent=find_parent(config.start_from, present))
     store = store or _open(config.contributions)
     approved = named | store.approved()
-    images, current = store.training_images(), current_parent()
-    present, learned = _ids_of(images), current.ids(TRAINED)
-    waiting = current.ids(QUARANTINED) & present
-    let_pass = waiting if config.approved == ALL else waiting & approved
-    new = (present - current.ids(SEEN)) | let_pass
+    there, current = store.training_images(), current_parent()
+    present, learned = _ids_of(there), current.ids(TRAINED)
+    parent = find_parent(config.start_from, present) if config.start_from else None
+    known = (parent or current).vocabulary.starts
+    sent = [one for image in there for one in image.contributions]
+    waiting = count_waiting(sent, known)
+    wait = {one.id for one in sent if one.model_language in waiting}
+    images = [left for image in there if (left := image.without(wait))]
+    taking_part = _ids_of(images)
+    enter = {one.id for one in sent if one.model_language not in known} & taking_part
+    quarantined = (current.ids(QUARANTINED) & taking_part) - enter
+    let_pass = quarantined if config.approved == ALL else quarantined & approved
+    new = (taking_part - current.ids(SEEN)) | let_pass | enter  # which may have been seen in another language
     needs_unlearning = not learned <= present
     if not new and not needs_unlearning:
         which = f"{current.version}, the current model, has not seen" if images else "can train"
         raise NothingToDo(
             f"there is no contribution that {which}; nothing is trained. Send some with POST /caption or "
-            "lcm contributions import"
+            f"lcm contributions import{''.join(f'; {why}' for why in why_waiting(waiting))}"
         )
-    parent = find_parent(config.start_from, present) if config.start_from else None
     learned |= parent.ids(TRAINED) if parent else set()
     earlier = {}
     for image in images:
@@ -283,11 +313,12 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
         images=images,
         revoked=store.revocations(),
         new=new,
-        quarantined=waiting - let_pass,
+        quarantined=quarantined - let_pass,
         approved=approved,
         needs_unlearning=needs_unlearning,
         earlier=earlier,
         parent=parent,
+        waiting=waiting,
     )
 
 
@@ -323,8 +354,9 @@ class TrainingSet:
         trained, tested = (
             _ids_of(one for one in images if split_of.get(one.image_id) == split) - flagged for split in (TRAIN, TEST)
         )
+        trained |= parent.ids(TRAINED) if parent else set()  # what its weights hold, those of the new model hold too
         ids = dict(zip(CONTRIBUTIONS, map(id_ranges, (trained, tested, flagged, _ids_of(images))), strict=True))
-        if parent and not images:  # what its weights hold, those of the new model hold too
+        if parent and not images:
             ids = {key: parent.manifest.training_data.get(key, "") for key in CONTRIBUTIONS}
         return ids | {
             "contributed_train_images": [*split_of.values()].count(TRAIN),
@@ -388,7 +420,7 @@ def build_training_set(
     flagged = _flagged(dataset, encoded, contributions, config)
     ids = {one.contribution.id for one in flagged}
     placed = [(image.without(ids), placement.splits.get(image.image_id)) for image in images]
-    joined = _join(dataset, [_labelled(image, split) for image, split in placed if image and split])
+    joined = _join(dataset, [one for image, split in placed if image and split for one in _labelled(image, split)])
     return TrainingSet(joined, contributions, placement, flagged)
 
 
@@ -410,14 +442,17 @@ def _flagged(
     if names := [image.image_id for image in new]:
         store, (rows,) = encoded.features(names, "pooled")
         features = {name: np.asarray(store[row], np.float32) for name, row in zip(names, rows, strict=True)}
-    base = [caption for image in dataset.of(TRAIN) if not image.is_contributed for caption in image.captions]
+    base = {
+        language: [text for image in dataset.of(TRAIN, language) if not image.is_contributed for text in image.captions]
+        for language in judge.manifest.tagger.get("languages", [judge.vocabulary.language])
+    }
     found = find_flagged(new, config, scorer, features, base)
     found = [*kept_out, *(one for one in found if one.contribution.id not in contributions.approved)]
     return sorted(found, key=lambda one: one.contribution.id)
 
 
-def _labelled(image: ContributedImage, split: str) -> LabelledImage:
-    return LabelledImage(image.image_id, image.path, split, image.captions)
+def _labelled(image: ContributedImage, split: str) -> list[LabelledImage]:
+    return [LabelledImage(image.image_id, image.path, split, its, code) for code, its in image.captions.items()]
 
 
 def _ids_of(images: Iterable[ContributedImage]) -> set[int]:

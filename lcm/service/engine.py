@@ -6,13 +6,17 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
+from werkzeug.datastructures import Accept
+
 from lcm.captioning.description import Captioner, Description
+from lcm.captioning.translation import load_translator
 from lcm.contributions.mirror import open_mirror
 from lcm.contributions.store import Contribution, ContributionStore
+from lcm.contributions.text import language_of
 from lcm.errors import BadImageError, LcmError
 from lcm.service.model_loader import Model, ModelLoader
 from lcm.service.recall import Recall
-from lcm.service.schemas import ContributionRequest, DescribeRequest, RefusedError
+from lcm.service.schemas import ContributionRequest, DescribeRequest, RefusedError, Wish
 from lcm.service.settings import Settings
 
 Result = TypeVar("Result")
@@ -59,9 +63,11 @@ class Engine:
     def __init__(self, settings: Settings, captioner: Captioner | None = None, store: ContributionStore | None = None):
         """Take what is given, and what the settings name for the rest.
 
-        Raises ConfigError for an unknown tagger or mirror, StoreError when the store cannot be opened; a model that
-        cannot be loaded is waited for.
+        Raises ConfigError for an unknown tagger or mirror, BundleError when a translator cannot be loaded, StoreError
+        when the store cannot be opened; a model that cannot be loaded is waited for.
         """
+        load_translator(settings.translator)
+        self._language = settings.language
         self._max_image, self._started = settings.max_image_mb << 20, time.monotonic()
         self.models = ModelLoader(settings, captioner)
         self.store = store or ContributionStore(settings.home / "contributions")
@@ -75,23 +81,28 @@ class Engine:
             if part:
                 part.start()
 
-    def describe(self, body: bytes) -> tuple[Description, Model]:
-        """Return the description that a request's body asks for, and which model gave it."""
+    def describe(self, body: bytes, accepted: Accept) -> tuple[Description, Model, list[int]]:
+        """Return what a request's body and Accept-Language ask for, the model, and the numbers of unreadable labels."""
         model = self.models.require()
+        captioner = model.captioner
 
-        def answer() -> Description:
+        def answer() -> tuple[Description, Model, list[int]]:
             asked = DescribeRequest.read(body, self._max_image)
-            wanted = (asked.image, asked.samples, asked.labels)
+            wish = Wish(asked.language, accepted, self._language)
             try:
+                language = wish.choose(captioner.offered) or captioner.translated_from
                 if self._recall:
-                    return self._recall.describe(model.captioner, *wanted)
-                return model.captioner.describe(*wanted)
+                    description = self._recall.describe(captioner, asked, language, wish)
+                else:
+                    description = captioner.describe(asked.image, asked.samples, asked.labels, language)
+                unread = [at for at, one in enumerate(asked.labels or [], 1) if captioner.unknown_labels([one])]
             except BadImageError:
                 raise
             except LcmError as error:  # such as a DataError about the word vectors: not the client's mistake
                 raise LcmError(str(error)) from error
+            return description, model, unread
 
-        return self._predictions.run(answer), model
+        return self._predictions.run(answer)
 
     def contribute(self, body: bytes, contributor: str = "") -> Contribution:
         """Store the contribution that a request's body holds; returns when it is durable.
@@ -103,7 +114,9 @@ class Engine:
             sent = ContributionRequest.read(body, self._max_image)
             name = contributor or sent.contributor
             source = f"http:{name}" if name else "http"
-            stored = self.store.add(sent.image, sent.caption, sent.language, source)
+            written = self.models.model.captioner.languages if self.models.model else ()
+            language = language_of(sent.caption, sent.language, self._language, written)
+            stored = self.store.add(sent.image, sent.caption, language, source)
             if self._mirror and not stored.known:
                 self._mirror.wake()
             if self._recall:
@@ -120,6 +133,7 @@ class Engine:
             "ready": model is not None,
             "model": model.captioner.name if model else None,
             "version": model.version if model else None,
+            "languages": list(model.captioner.offered) if model else [],
             "uptime_s": round(time.monotonic() - self._started, 3),
         } | problem
 

@@ -59,6 +59,8 @@ class ModelLoader:
                 "(owner/name) or the folder of a CLIP checkpoint"
             )
         self._settings, self._models, self._is_fixed = settings, settings.home / "models", captioner is not None
+        if captioner:
+            captioner.translator_names = settings.translator
         self.model = Model(captioner) if captioner else None
         self._loaded: State | None = None  # of the folder that the model is from
         self._seen: State | None = None  # at the latest look
@@ -131,6 +133,7 @@ class ModelLoader:
 
     def _load(self, folder: Path) -> Model:
         captioner = load_tested(folder, self._settings.tagger or None, self._settings.threads)
+        captioner.translator_names = self._settings.translator
         return Model(captioner, short_digest(folder))
 
     def _fall_back(self) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -20,11 +20,11 @@ from typing import Any
 from lcm.captioning.description import Captioner, Description, SeeingCaptioner, SeenImage
 from lcm.contributions.duplicates import Signatures
 from lcm.contributions.store import ContributionStore
-from lcm.contributions.text import is_english
-from lcm.data.text import candidates, standardise
+from lcm.data.text import ENGLISH, candidates, language_code, standardise
 from lcm.errors import LcmError
 from lcm.service.http import LOG, escape, stack_of
 from lcm.service.model_loader import ModelLoader
+from lcm.service.schemas import DescribeRequest, Wish
 
 POLL_S = 1.0  # between two looks at the store
 START_WAIT_S = 1.0  # for the first look; 100,000 contributions take longer and are learned while requests are answered
@@ -36,7 +36,7 @@ class Correction:
 
     number: int  # of its contribution: the higher, the newer
     caption: str
-    is_english: bool
+    language: str  # "en", "pt-br"
 
 
 class Recall:
@@ -62,33 +62,33 @@ class Recall:
         """Learn no more."""
         self._stop.set()
 
-    def describe(self, captioner: Captioner, image: bytes, samples: int, labels: Sequence[str] | None) -> Description:
-        """Describe an image as the captioner does, with the caption that was contributed for it, if there is one.
+    def describe(self, captioner: Captioner, asked: DescribeRequest, language: str, wish: Wish) -> Description:
+        """Describe an image as the captioner does in `language`, with the caption that was contributed for it.
 
-        Its content words are the tags then, unless there are `labels` or the tag scorer knows none of them; it comes
-        first among the English captions, if it is English. Raises what the captioner raises.
+        That is the newest in the language of the wish, or in `language`; else, unless the wish names one, the newest of
+        all. Its content words are the tags then, unless there are labels or the tag scorer knows none of them. The
+        newest English one comes first among the English captions. Raises what the captioner raises.
         """
+        image, labels = asked.image, asked.labels
         seen = captioner.see(image) if isinstance(captioner, SeeingCaptioner) else None
-        source = image if seen is None else seen
-        found = self._try(lambda: self._find(captioner, image, seen))
-        if not found:
-            return captioner.describe(source, samples, labels)
-        english = next((one.caption for one in reversed(found) if one.is_english), "")
-        words = candidates([english])
-        unknown = set(captioner.unknown_labels(words)) if words else set()
-        own = captioner.describe(source, samples, labels or [word for word in words if word not in unknown] or None)
-        captions = own.english_captions
-        if english:
-            others = (other for other in captions if standardise(other) != standardise(english))
-            captions = (english, *others)[: 1 + samples]
-        newest = found[-1]
-        return replace(
-            own,
-            caption=newest.caption,
-            english_captions=captions,
-            confidence=None,
-            contribution=newest.number,
-        )
+        found = self._try(lambda: self._find(captioner, image, seen)) or []
+        wanted = wish.choose(one.language for one in found) or language
+        fitting = [one for one in found if language_code(one.language) == wanted] or (not wish.is_named and found)
+        newest = fitting[-1] if fitting else None
+        if newest:
+            words = candidates([newest.caption], newest.language)
+            unknown = set(captioner.unknown_labels(words)) if words else set()
+            labels = labels or [word for word in words if word not in unknown] or None
+            code = language_code(newest.language)
+            language = code if code in captioner.languages else captioner.translated_from
+        own = captioner.describe(image if seen is None else seen, asked.samples, labels, language)
+        if english := next((one.caption for one in reversed(found) if language_code(one.language) == ENGLISH), ""):
+            others = (other for other in own.english_captions if standardise(other) != standardise(english))
+            own = replace(own, english_captions=(english, *others)[: 1 + asked.samples])
+        if newest:
+            given = {"caption": newest.caption, "language": newest.language, "contribution": newest.number}
+            own = replace(own, confidence=None, **given)
+        return own
 
     def learn(self, image: bytes) -> None:
         """Take in what was contributed just now, this image's signature too: the next request finds it."""
@@ -112,7 +112,7 @@ class Recall:
             if revoked != self._state[1]:
                 known, after = {}, 0
             for one in self._store.contributions(after):
-                known.setdefault(one.image_sha256, []).append(Correction(one.id, one.caption, is_english(one.language)))
+                known.setdefault(one.image_sha256, []).append(Correction(one.id, one.caption, one.language))
                 if one.id > self._state[0]:
                     self._unsigned.append(one.image_sha256)
             if self._signatures:

@@ -8,7 +8,7 @@ import binascii
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NoReturn, Self
 from urllib.parse import quote, unquote
 
@@ -22,12 +22,13 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
+from werkzeug.datastructures import Accept
 
 from lcm.captioning.captioner import fault_of
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description
-from lcm.contributions.text import ENGLISH, clean_language, clean_name
+from lcm.contributions.text import clean_language, clean_name, id_ranges
 from lcm.data.images import FORMATS
-from lcm.data.text import MAX_LABEL_LENGTH
+from lcm.data.text import MAX_LABEL_LENGTH, language_code
 from lcm.errors import BadImageError, DataError, LcmError, StoreBusyError, StoreError, StoreFullError
 
 MAX_LABELS = 1000
@@ -39,7 +40,8 @@ MAX_PARTS = 50_000
 CONTRIBUTION = "contribution"  # X-LCM-Source of an answer whose caption was contributed
 CONTRIBUTOR = "X-LCM-Contributor"  # the request's header that may say who contributes
 EXPOSED_HEADERS = (  # to pages of other origins
-    "Retry-After, X-LCM-Confidence, X-LCM-Known, X-LCM-Model, X-LCM-Model-Version, X-LCM-Request-Id, X-LCM-Source"
+    "Content-Language, Retry-After, X-LCM-Confidence, X-LCM-Known, X-LCM-Model, X-LCM-Model-Version, "
+    "X-LCM-Request-Id, X-LCM-Source, X-LCM-Unread-Labels"
 )
 
 _DATA_URL = re.compile(r".*?\bbase64\s*,", re.IGNORECASE | re.DOTALL)  # its beginning, whatever type it tells, or none
@@ -159,6 +161,7 @@ def _label(text: str) -> str:
 
 
 Image = Annotated[StrictStr, AfterValidator(_image)]  # bytes, once it is read
+Language = Annotated[StrictStr, AfterValidator(_language)]
 Label = Annotated[StrictStr, AfterValidator(_label)]
 
 
@@ -180,7 +183,7 @@ class ContributionRequest(Request):
     """What POST /caption stores."""
 
     caption: StrictStr  # the store decides what a caption may be
-    language: Annotated[StrictStr, AfterValidator(_language)] = ENGLISH
+    language: Language = ""  # empty: not sent
     contributor: Annotated[StrictStr, AfterValidator(_contributor)] = ""
     file_type: Annotated[StrictStr, AfterValidator(_file_type)] = Field(alias="fileType")
     image: Image
@@ -191,7 +194,23 @@ class DescribeRequest(Request):
 
     samples: Annotated[StrictInt, Field(ge=0, le=MAX_SAMPLES)] = SAMPLES
     labels: Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)] = None  # None: the captions' words
+    language: Language = ""  # empty: not sent
     image: Image
+
+
+class Wish:
+    """Which language an answer is wanted in: as a request's body says, else its header, else the service's default."""
+
+    def __init__(self, named: str, accepted: Accept, default: str):
+        """Take the language in the body, empty for none, the header Accept-Language, and LCM_LANGUAGE."""
+        self.is_named, self._default = bool(named), language_code(named or default)
+        # Without regions: of "fr-CA, en;q=0.5" Werkzeug's own comparison chooses English before French.
+        self._accepted = Accept((language_code(code) or code, quality) for code, quality in ([] if named else accepted))
+
+    def choose(self, offered: Iterable[str]) -> str:
+        """Return the code of that among these languages which is wanted most; empty when none is."""
+        codes = sorted(dict.fromkeys(map(language_code, offered)), key=lambda code: code != self._default)
+        return self._accepted.best_match(codes) or (self._default if self._default in codes else "")
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
@@ -254,10 +273,9 @@ def read_contributor(header: str) -> str:
 
 
 def answer_body(description: Description) -> dict[str, Any]:
-    """Return the three keys of the answer; `captions` holds the caption in the service's language, English for now.
+    """Return the three keys of the answer: the caption and the tags in the description's language.
 
-    A contributed caption stays in its own language; `english_captions` are English whatever it is. Raises LcmError when
-    the description breaks the contract, as fault_of says.
+    `english_captions` are English. Raises LcmError when the description breaks the contract, as fault_of says.
     """
     if fault := fault_of(description):
         raise LcmError(fault)
@@ -268,11 +286,14 @@ def answer_body(description: Description) -> dict[str, Any]:
     }
 
 
-def answer_headers(description: Description, version: str) -> dict[str, str]:
-    """Return the X-LCM-… headers of a description by this version of a bundle."""
+def answer_headers(description: Description, version: str, unread: Iterable[int] = ()) -> dict[str, str]:
+    """Return the headers of a description by this version of a bundle; it has no score for labels `unread`."""
     model = quote(description.model, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~", errors="replace")  # what is not ASCII: %XX
     source = "bundle" if description.contribution is None else CONTRIBUTION
     headers = {"X-LCM-Model": model, "X-LCM-Model-Version": version, "X-LCM-Source": source}
+    headers["Content-Language"] = description.language
+    if numbers := id_ranges(unread):
+        headers["X-LCM-Unread-Labels"] = numbers
     if description.confidence is not None:
         headers["X-LCM-Confidence"] = f"{description.confidence:.4f}"
     return headers

@@ -13,7 +13,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lcm.errors import ConfigError, closest
+from lcm.contributions.text import clean_language
+from lcm.data.text import ENGLISH
+from lcm.errors import ConfigError, DataError, closest
 from lcm.paths import home
 
 PREFIX = "LCM_"
@@ -52,6 +54,8 @@ class Settings(BaseSettings):
     tagger: str = setting(
         "", "tag scorer: `dual_encoder`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
     )
+    language: str = setting(ENGLISH, "language of answers and contributions where a request says none, as `fr`")
+    translator: str = setting("", "Marian checkpoints, separated by commas, for languages that the captioner lacks")
     store_url: str = setting(
         "", "where contributions are copied to: `az://…`, `s3://…`, `gs://…`, `file://…`", secret=True
     )
@@ -112,6 +116,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        try:
+            clean_language(self.language)
+        except DataError as error:
+            raise ValueError(f"LCM_LANGUAGE cannot be used: {error}") from None
         if self.token_for_learning and not self.token:
             raise ValueError("LCM_TOKEN_FOR_LEARNING is true and there is no token to ask for; set LCM_TOKEN too")
         occupied = 2 * (self.predictions + self.queue)  # by both routes, at their busiest

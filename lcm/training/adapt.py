@@ -14,7 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,9 @@ def adapt(
 ) -> History:
     """Train `model` from the weights of `parent`: on the contributed images of `train`, or on all where none is.
 
-    What it must keep is what the parent says of the other images, where there are any, else of those that it learns.
-    `checkpoint` is a folder, as Stage.fit takes it.
+    What it must keep is what the parent says, in each of its languages, of the other images, where there are any, else
+    of those that it learns. Images in a language that is new to it are learned, too. `checkpoint` is a folder, as
+    Stage.fit takes it.
     """
     bundle = Bundle(parent.folder)  # which verifies its files
     likeness = liken(vocabulary.words[len(bundle.vocabulary) :], bundle.vocabulary.words, config.word_embedding)
@@ -141,9 +142,13 @@ def adapt(
     teacher.trainable = False
     before = model.get_weights()
     sent = np.array([image.is_contributed for image in train.images], bool)
-    to_learn, to_keep = (np.flatnonzero(each if sent.any() else sent | True) for each in (sent, ~sent))
+    languages = [*bundle.vocabulary.starts]
+    foreign = np.array([image.language not in languages for image in train.images], bool)
+    to_learn, to_keep = np.flatnonzero(sent | foreign if sent.any() else sent | True), np.flatnonzero(~sent)
     chosen = np.random.default_rng(config.seed).permutation(to_keep if len(to_keep) else to_learn)
-    base = train.at(np.sort(chosen[: config.keep_images]))
+    base = train.at(np.repeat(np.sort(chosen[: -(-config.keep_images // len(languages))]), len(languages)))
+    spoken = zip(base.images, cycle(languages), strict=False)  # each image in each language
+    base = replace(base, images=[replace(image, language=language) for image, language in spoken])
     said, _ = caption_features(bundle, base, OWN_BEAM_WIDTH, config.max_words, OWN_SAMPLES)
     own = [replace(image, captions=tuple(its)) for image, its in zip(base.images, said, strict=True)]
     learned, kept = (
@@ -267,9 +272,16 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
         raise BundleError(f"{parent.folder} was trained without a tag scorer; train one with -p tagger dual_encoder")
     scorer, tower = taggers.load_tag_scorer(None, parent.folder, parent.manifest), _ImageTower.read(parent.folder)
     train = prepared.labelled_features("train", "pooled")
+    reads = settings.get("languages", [prepared.vocabulary.language])
+    train = train.at(np.flatnonzero([image.language in reads for image in train.images]))
+    if not len(train):  # all are in a language that its text side does not read
+        return AdaptedTagger(parent, tower.array("MatMul"), tower.array("Add"), (), ())
     features = (train.read(slice(None)) - tower.array("Sub")) * tower.array("Mul")  # [images, F]
     captions = [scorer.text_vectors(image.captions) for image in train.images]
-    held = [Counter(word for caption in image.captions for word in content_words(caption)) for image in train.images]
+    held = [
+        Counter(word for caption in image.captions for word in content_words(caption, image.language))
+        for image in train.images
+    ]
     words = sorted(set().union(*held))
     word_vectors = scorer.text_vectors(words) if words else np.zeros((0, tower.array("Add").size), np.float32)
     columns = {word: column for column, word in enumerate(words)}

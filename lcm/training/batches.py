@@ -25,7 +25,7 @@ class Batch:
     """Rows of one bucket: captions with the features of their images."""
 
     features: np.ndarray  # [B, ...]
-    inputs: np.ndarray  # [B, W, T] int32: START and the words
+    inputs: np.ndarray  # [B, W, T] int32: the start token and the words
     targets: np.ndarray  # [B, W, T] int32: the words and END; PAD where the caption is over, or where there is none
 
     @property
@@ -57,8 +57,8 @@ class CaptionBatches:
         self._labelled, self._word_dropout, self._view_share = labelled, word_dropout, view_share
         kept = []  # the place of each row's image, and its captions as ids
         for place, image in enumerate(labelled.images):
-            encoded = (vocabulary.encode(caption)[: MAX_CAPTION_WORDS + 2] for caption in image.captions)
-            texts = [np.array(ids, dtype=np.int32) for ids in encoded if len(ids) > 2]
+            encoded = (vocabulary.encode(caption, image.language) for caption in image.captions)
+            texts = [np.array(ids[: MAX_CAPTION_WORDS + 2], dtype=np.int32) for ids in encoded if len(ids) > 2]
             if together and texts:
                 kept.append((place, texts))
             elif texts:
@@ -108,6 +108,7 @@ class CaptionBatches:
         inputs, targets = token_ids[..., :-1], token_ids[..., 1:]
         if self._word_dropout:
             hidden = (random.random(inputs.shape) < self._word_dropout) & (inputs >= len(RESERVED))
+            hidden[..., 0] = False  # a start token
             inputs = np.where(hidden, UNKNOWN, inputs)
         places = self._places[members]
         views = self._labelled.draw_views(len(places), self._view_share, random)

@@ -7,7 +7,7 @@ a word vector.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from keras import ops
 from tqdm import tqdm
 
 from lcm.config import TrainConfig
+from lcm.data.dataset import LabelledImage
 from lcm.data.text import Vocabulary, comparison_form, content_words, count_words, standardise
 from lcm.data.word_vectors import find_vectors
 from lcm.errors import choose
@@ -44,6 +45,7 @@ class WordTable:
     words: tuple[str, ...]
     learned: int  # the first so many are the vocabulary's
     vectors: np.ndarray  # [W, E]; zeros for a word of the vocabulary that the embedding does not know
+    key_words: tuple[str, ...]  # of them, the lemmas of the vocabulary's content words, as tags have them
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -54,22 +56,27 @@ class WordTable:
         """Return the ids of the words of a text that the table holds."""
         return [self.ids[word] for word in standardise(text) if word in self.ids][:MAX_WORDS]
 
-    @cached_property
-    def key_words(self) -> tuple[str, ...]:
-        """The lemmas of the vocabulary's content words, as tags have them; only such as the table holds."""
-        lemmas = content_words(" ".join(self.words[: self.learned]))
-        return tuple(word for form, word in lemmas.items() if form in self.ids)
-
 
 def build_word_table(labelled: LabelledFeatures, vocabulary: Vocabulary, word_embedding: str) -> WordTable:
     """Return the table for the captions of `labelled`, the train split: all their words that can be read."""
     own = vocabulary.own_words
-    seen = count_words(caption for image in labelled.images for caption in image.captions)
-    found = find_vectors([*own, *seen, *content_words(" ".join(own)).values()], word_embedding)
+    seen, key_words = [], {}
+    for language in vocabulary.starts:
+        texts = (text for image in labelled.images if image.language == language for text in image.captions)
+        counts = count_words(texts, language)
+        seen += counts
+        key_words |= content_words(" ".join(word for word in own if word in counts), language)
+    found = find_vectors([*own, *seen, *key_words.values()], word_embedding)
     others = sorted(word for word in found if comparison_form(word) not in vocabulary.ids)
     width = len(next(iter(found.values()), [0.0]))  # where it knows no word at all, each has a zero
     vectors = [found.get(word, np.zeros(width, np.float32)) for word in (*own, *others)]
-    return WordTable((*own, *others), len(own), np.array(vectors, np.float32).reshape(len(own) + len(others), width))
+    known = {comparison_form(word) for word in (*own, *others)}
+    return WordTable(
+        (*own, *others),
+        len(own),
+        np.array(vectors, np.float32).reshape(len(own) + len(others), width),
+        tuple(word for form, word in key_words.items() if form in known),
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ class Contrastive(Stage):
         self._train, self._table, self._config, self._batch_size = train, table, config, min(batch_size, len(train))
         self._captions = [list(filter(None, map(table.encode, captions))) for captions in train.references]
         columns = {comparison_form(word): column for column, word in enumerate(table.key_words)}
-        self._shares = [_shares(captions, columns) for captions in train.references]
+        self._shares = [_shares(image, columns) for image in train.images]
         total_steps = config.tagger_epochs * (len(train) // self._batch_size)
         warmup = min(WARMUP_STEPS, max(total_steps // 4, 1))
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -199,9 +206,10 @@ class Contrastive(Stage):
         return self.descend(loss_of)
 
 
-def _shares(captions: Sequence[str], columns: Mapping[str, int]) -> dict[int, float]:
+def _shares(image: LabelledImage, columns: Mapping[str, int]) -> dict[int, float]:
     """Return the columns of the key words that an image's captions hold, and the share of each among them."""
-    counts = Counter(columns[word] for caption in captions for word in content_words(caption) if word in columns)
+    words = (word for caption in image.captions for word in content_words(caption, image.language))
+    counts = Counter(columns[word] for word in words if word in columns)
     return {column: times / counts.total() for column, times in counts.items()}
 
 

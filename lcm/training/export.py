@@ -124,6 +124,7 @@ def export_bundle(
         settings = tagger.export(folder)
     elif tagger:
         settings = _export_tagger(tagger, config.word_embedding, folder)
+        settings["languages"] = [*prepared.vocabulary.starts]
     elif parent and config.tagger == KEPT and parent.manifest.tagger:
         settings = dict(parent.manifest.tagger)
         for name in bundle.TAGGER_FILES:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import keras
@@ -28,7 +28,7 @@ from lcm.captioning.generate import caption_features
 from lcm.config import TrainConfig
 from lcm.data.text import PAD, Vocabulary
 from lcm.errors import BundleError, DataError
-from lcm.evaluation.metrics import score
+from lcm.evaluation.metrics import score_languages
 from lcm.features.cache import LabelledFeatures
 from lcm.paths import open_atomic
 from lcm.training.batches import Batch, CaptionBatches
@@ -67,16 +67,18 @@ def load_weights(model: keras.Model, path: Path, likeness: np.ndarray | None = N
 
     A new word starts as the mean of known words that `likeness` [new, known] says, as `liken` gives it. Where that has
     none, its vector stays as it is and its bias is the least that any word has: it begins as one of the least probable.
+    In a table that is not trained, each has a vector of its own: equal ones could never be told apart.
     Raises BundleError for weights of another model.
     """
     with np.load(path, allow_pickle=False) as stored:
         arrays = [stored[name].astype(np.float32) for name in sorted(stored.files)]
     fresh = model.get_weights()
+    frozen = {id(variable) for variable in model.non_trainable_variables}
     pairs = list(zip(arrays, fresh, strict=False))
     if len(arrays) != len(fresh) or not all(_may_grow(old.shape, new.shape) for old, new in pairs):
         held, wanted = ([list(array.shape) for array in each] for each in (arrays, fresh))
         raise BundleError(f"{path} is of another model: it holds arrays of {held} numbers, and the model has {wanted}")
-    for old, new in pairs:
+    for (old, new), variable in zip(pairs, model.weights, strict=True):
         if new.shape == old.shape:
             new[...] = old
             continue
@@ -85,7 +87,7 @@ def load_weights(model: keras.Model, path: Path, likeness: np.ndarray | None = N
         if new.ndim == 1:
             ours[:] = theirs.min()
         ours[: len(theirs)] = theirs
-        if likeness is not None and (alike := likeness.any(axis=1)).any():
+        if likeness is not None and id(variable) not in frozen and (alike := likeness.any(axis=1)).any():
             ours[len(theirs) :][alike] = np.tensordot(likeness[alike], theirs, 1)
     model.set_weights(fresh)
 
@@ -367,12 +369,14 @@ class KerasDecoder:
 def make_dev_scorer(
     model, dev: LabelledFeatures, vocabulary: Vocabulary, beam_width: int, max_words: int
 ) -> Callable[[], float | None]:
-    """Return a function that gives the model's CIDEr on `dev` as it now is; None where it has no value."""
+    """Return a function that gives the model's CIDEr on `dev` as it now is, the mean over languages; None without."""
     decoder = KerasDecoder(model, vocabulary)
 
     def dev_cider() -> float | None:
         captions, _ = caption_features(decoder, dev, beam_width, max_words, progress=False)
-        return score([best for best, *_ in captions], dev.references, meteor=False).cider
+        scores = score_languages([best for best, *_ in captions], dev.images, meteor=False).values()
+        ciders = [its.cider for its in scores if its.cider is not None]
+        return fmean(ciders) if ciders else None
 
     return dev_cider
 

@@ -12,7 +12,7 @@ Shapes: B images in a batch, S captions sampled for each, T positions, V words, 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,9 +21,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from lcm.captioning.decoding import NEVER_WRITTEN
 from lcm.config import TrainConfig
-from lcm.data.text import END, PAD, START, Vocabulary
+from lcm.data.text import END, PAD, Vocabulary
 from lcm.errors import DataError
 from lcm.evaluation.metrics import CiderD
 from lcm.features.cache import LabelledFeatures
@@ -37,24 +36,29 @@ _OWN = ("reinforce", "view_share", "averaged_epochs", "patience", "dev_beam_widt
 class Sampler:
     """A model that writes captions at random, each word with the probability that it gives it at a temperature."""
 
-    def __init__(self, model, samples: int, max_words: int, temperature: float = 1.0):
-        """Compile nothing yet; `max_words` bounds a caption, END counted; log-probabilities are over `temperature`."""
+    def __init__(self, model, never: Sequence[int], samples: int, max_words: int, temperature: float = 1.0):
+        """Compile nothing yet; `max_words` bounds a caption, END counted; log-probabilities are over `temperature`.
+
+        The ids of `never` are not written.
+        """
         self._row_shapes, self._samples, self._max_words = model.row_shapes, samples, max_words
         self._start = tf.function(model.start, reduce_retracing=True)
         self._step = tf.function(self._draw, reduce_retracing=True)
         self._model, self._temperature = model, temperature
-        never = np.zeros(model.settings["vocabulary_size"], np.float32)
-        never[list(NEVER_WRITTEN)] = -np.inf
-        self._never = tf.constant(never)
+        ruled_out = np.zeros(model.settings["vocabulary_size"], np.float32)
+        ruled_out[list(never)] = -np.inf
+        self._never = tf.constant(ruled_out)
 
-    def write(self, features: tf.Tensor, seed: tuple[int, int]) -> np.ndarray:
+    def write(self, features: tf.Tensor, starts: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
         """Return sampled captions [B, S, T], END included and PAD after it; `seed` decides them.
 
-        It seeds the first words; the second of its numbers grows by 1 with each word after them.
+        They begin after the ids `starts` [B], which are not in them. The seed is of the first words; the second of its
+        numbers grows by 1 with each word after them.
         """
         images, texts = self._start(features), (features.shape[0], self._samples)
         rows = tuple(tf.zeros((*texts, *(size or 0 for size in shape))) for shape in self._row_shapes)
-        last, ended, written = tf.fill(texts, START), np.zeros(texts, bool), []
+        last, ended, written = np.repeat(starts[:, None], self._samples, axis=1), np.zeros(texts, bool), []
+        last = tf.constant(last, tf.int32)
         for place in range(self._max_words):
             last, rows = self._step(last, images, rows, tf.constant((seed[0], seed[1] + place)))
             written.append(np.where(ended, PAD, last.numpy()))
@@ -89,7 +93,8 @@ class SelfCritical(Stage):
 
         Raises DataError when there are fewer than two.
         """
-        encoded = [[vocabulary.encode(caption)[1:] for caption in image.captions] for image in train.images]
+        encoded = [[vocabulary.encode(text, image.language)[1:] for text in image.captions] for image in train.images]
+        self._starts = np.array([vocabulary.starts[image.language] for image in train.images], np.int32)
         references = [[ids for ids in captions if len(ids) > 1] for captions in encoded]  # END included
         self._places = np.array([place for place, captions in enumerate(references) if captions])
         if len(self._places) < 2:
@@ -105,7 +110,8 @@ class SelfCritical(Stage):
         super().__init__(model, optimizer, len(self._places), stop, recipe)
         self._reward = CiderD(references)
         self._train, self._dev_cider, self._config = train, dev_cider, config
-        self._sampler = Sampler(model, config.reinforce_samples, config.max_words + 1, config.reinforce_temperature)
+        never, temperature = vocabulary.never_written, config.reinforce_temperature
+        self._sampler = Sampler(model, never, config.reinforce_samples, config.max_words + 1, temperature)
         self._steps: dict[int, Callable] = {}  # by T
 
     def train_epoch(self, number: int) -> dict[str, float]:
@@ -119,10 +125,11 @@ class SelfCritical(Stage):
         progress = tqdm(zip(batches, views, strict=True), total=parts, desc=label)
         for places, its_views in progress:
             features = tf.constant(self._train.read(places, its_views))
-            written = self._sampler.write(features, tuple(random.integers(2**62, size=2)))
+            starts = self._starts[places]
+            written = self._sampler.write(features, starts, tuple(random.integers(2**62, size=2)))
             texts = [[ids[ids != PAD].tolist() for ids in texts] for texts in written]
             earned = self._reward.score(places, texts)
-            self.learn(features, written, advantages(earned))
+            self.learn(features, starts, written, advantages(earned))
             rewards.append(earned.mean())
             progress.set_postfix_str(f"reward {np.mean(rewards[-50:]):.3f}", refresh=False)
         return {"train_reward": float(np.mean(rewards))}
@@ -131,22 +138,22 @@ class SelfCritical(Stage):
         """Return CIDEr on dev."""
         return {"dev_cider": self._dev_cider()}
 
-    def learn(self, features: tf.Tensor, written: np.ndarray, advantages: np.ndarray) -> None:
+    def learn(self, features: tf.Tensor, starts: np.ndarray, written: np.ndarray, advantages: np.ndarray) -> None:
         """Take one step: each word's log-probability counts as much as its caption earned over the image's others.
 
-        From features [B, ...], captions [B, S, T] and advantages [B, S].
+        From features [B, ...], start tokens [B], captions [B, S, T] and advantages [B, S].
         """
         length = -(-written.shape[2] // LENGTH_STEP) * LENGTH_STEP
         if length not in self._steps:
             texts, numbers = tf.TensorSpec([None, None, length], tf.int32), tf.TensorSpec([None, None], tf.float32)
-            signature = [tf.TensorSpec([None, *self._train.shape], tf.float32), texts, numbers]
-            self._steps[length] = tf.function(self._take_step, input_signature=signature)
+            images, first = tf.TensorSpec([None, *self._train.shape], tf.float32), tf.TensorSpec([None], tf.int32)
+            self._steps[length] = tf.function(self._take_step, input_signature=[images, first, texts, numbers])
         padding = ((0, 0), (0, 0), (0, length - written.shape[2]))
-        self._steps[length](features, np.pad(written, padding, constant_values=PAD), advantages)
+        self._steps[length](features, starts, np.pad(written, padding, constant_values=PAD), advantages)
 
-    def _take_step(self, features, written, advantages):
-        starts = tf.fill(tf.concat([tf.shape(written)[:2], [1]], 0), START)
-        inputs = tf.concat([starts, written[:, :, :-1]], 2)
+    def _take_step(self, features, starts, written, advantages):
+        before = tf.broadcast_to(starts[:, None, None], tf.concat([tf.shape(written)[:2], [1]], 0))
+        inputs = tf.concat([before, written[:, :, :-1]], 2)
         real = tf.where(written != PAD)  # [P, 3]
         model = self.model
 

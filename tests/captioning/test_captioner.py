@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -363,8 +364,9 @@ def test_a_bundle_is_meant_by_its_folder_with_or_without_its_kind(tagged, monkey
 def loaded(monkeypatch) -> list[tuple]:
     """What loaders other than the bundle's are asked for."""
     asked = []
-    monkeypatch.setattr(captioner, "BlipCaptioner", lambda *given: asked.append(("blip", *given)))
-    monkeypatch.setitem(captioner.CAPTIONERS, "nearest", lambda *given: asked.append(("nearest", *given)))
+    monkeypatch.setattr(captioner, "BlipCaptioner", lambda *given: asked.append(("blip", *given)) or SimpleNamespace())
+    nearest = lambda *given: asked.append(("nearest", *given)) or SimpleNamespace()  # noqa: E731
+    monkeypatch.setitem(captioner.CAPTIONERS, "nearest", nearest)
     return asked
 
 

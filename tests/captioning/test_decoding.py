@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lcm.captioning import decoding
-from lcm.captioning.decoding import Hypothesis, State, decode_beam, decode_nucleus, empty_rows
+from lcm.captioning.decoding import Hypothesis, State, decode_beam, decode_nucleus, empty_rows, ruling_out
 from lcm.data.text import END, PAD, START, UNKNOWN
 
 A, B, C = 4, 5, 6
@@ -38,13 +38,18 @@ def step_over(distribution):
             log_probs = np.log(np.array(found, np.float32))
         return log_probs, State(state.images, (histories, np.stack([histories, 2 * histories], axis=3)))
 
-    return step
+    return ruling_out((PAD, START, UNKNOWN), step)
 
 
 def state_of(*images: int) -> State:
     numbers = np.array(images, dtype=np.int64).reshape(-1, 1)  # [B, 1]
     rows = numbers[:, :, None]  # [B, 1, 1]
     return State((numbers,), (rows, np.stack([rows, 2 * rows], axis=3)))
+
+
+def begun(*images: int) -> tuple[State, np.ndarray]:
+    """Return the state of images before the first word, and what their captions begin after."""
+    return state_of(*images), np.full(len(images), START)
 
 
 def tree(branches: dict, size=7):
@@ -61,7 +66,7 @@ def tree(branches: dict, size=7):
 
 def best(distribution, max_words=20, beam_width=3) -> Hypothesis:
     """The best caption of image 0."""
-    (hypotheses,) = decode_beam(step_over(distribution), state_of(0), max_words, beam_width)
+    (hypotheses,) = decode_beam(step_over(distribution), *begun(0), max_words, beam_width)
     return hypotheses[0]
 
 
@@ -86,7 +91,7 @@ GARDEN_PATH = tree({(): {A: 0.6, B: 0.4}, (A,): {END: 0.4, A: 0.3, B: 0.3}, (B,)
 
 
 def test_beam_finds_what_the_most_probable_words_miss():
-    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), state_of(0), 20, beam_width=2)
+    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), *begun(0), 20, beam_width=2)
     # Both end at the second step: log 0.4 / 2 ** 0.7 = -0.564, log 0.24 / 2 ** 0.7 = -0.878. The beginnings A-A and
     # A-B stand at log 0.18 / 2 ** 0.7 = -1.056 then, and two captions have ended at no less: the search stops,
     # though with END both would come to log 0.18 / 3 ** 0.7 = -0.795 and one would be second.
@@ -96,12 +101,12 @@ def test_beam_finds_what_the_most_probable_words_miss():
 
 def test_search_goes_on_while_a_beginning_scores_better_than_what_has_ended():
     # With room for three captions the third step is taken, and there are no beginnings after it.
-    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), state_of(0), 20, beam_width=3)
+    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), *begun(0), 20, beam_width=3)
     assert hypotheses[0].token_ids == (B,)
     assert {hypothesis.token_ids for hypothesis in hypotheses[1:]} == {(A, A), (A, B)}
     # With room for one: A ends at log 0.45 / 2 ** 0.7 = -0.492 while A-A stands at log 0.55 / 2 ** 0.7 = -0.368.
     distribution = tree({(): {A: 1.0}, (A,): {END: 0.45, A: 0.55}})
-    (hypotheses,) = decode_beam(step_over(distribution), state_of(0), 20, beam_width=1)
+    (hypotheses,) = decode_beam(step_over(distribution), *begun(0), 20, beam_width=1)
     assert hypotheses == [Hypothesis((A, A), log(0.55), ended=True)]
 
 
@@ -114,7 +119,7 @@ def test_the_step_that_reaches_max_words_may_still_end():
     for max_words, ended in ((3, True), (2, False)):
         expected = Hypothesis((A, B), log(1.0), ended)
         assert best(distribution, max_words) == expected
-        assert decode_nucleus(step_over(distribution), state_of(0), max_words, [0]) == [[expected]]
+        assert decode_nucleus(step_over(distribution), *begun(0), max_words, [0]) == [[expected]]
 
 
 @pytest.mark.parametrize("beam_width", [1, 2, 3])
@@ -152,7 +157,7 @@ def all_captions(distribution, image: int, size: int, max_words: int) -> list[tu
 def test_a_wide_beam_finds_what_enumeration_finds(seed, size):
     distribution, max_words = random_distribution(seed, size), 4
     width = (size - 4) ** max_words  # as many as there are beginnings
-    (hypotheses,) = decode_beam(step_over(distribution), state_of(3), max_words, width)
+    (hypotheses,) = decode_beam(step_over(distribution), *begun(3), max_words, width)
     expected = all_captions(distribution, 3, size, max_words)[:width]
     assert [(one.token_ids, one.ended) for one in hypotheses] == [(words, ended) for _, words, ended in expected]
     assert [one.score for one in hypotheses] == pytest.approx([score for score, _, _ in expected], rel=1e-5)
@@ -161,9 +166,9 @@ def test_a_wide_beam_finds_what_enumeration_finds(seed, size):
 @pytest.mark.parametrize("beam_width", [1, 2, 3, 5, 50])
 def test_a_batch_gives_the_answers_of_its_images(beam_width):
     step, images = step_over(random_distribution(0, 12)), (7, 0, 3, 12, 5, 1)
-    together = decode_beam(step, state_of(*images), 6, beam_width)
+    together = decode_beam(step, *begun(*images), 6, beam_width)
     for image, hypotheses in zip(images, together, strict=True):
-        (alone,) = decode_beam(step, state_of(image), 6, beam_width)
+        (alone,) = decode_beam(step, *begun(image), 6, beam_width)
         assert hypotheses == alone
     assert len({hypotheses[0].token_ids for hypotheses in together}) > 3  # not all the same
     assert len({len(hypotheses[0].token_ids) for hypotheses in together}) > 1  # nor of one length
@@ -180,7 +185,7 @@ def always(probabilities: dict):
 def first_words(probabilities: dict, nucleus: float, samples: int = 4000) -> dict[int, float]:
     """Return how often each word comes first, END too, as a share of many samples."""
     numbers = range(samples)
-    (hypotheses,) = decode_nucleus(step_over(always(probabilities)), state_of(0), 1, numbers, nucleus)
+    (hypotheses,) = decode_nucleus(step_over(always(probabilities)), *begun(0), 1, numbers, nucleus)
     words = [one.token_ids[0] if one.token_ids else END for one in hypotheses]
     return {word: words.count(word) / samples for word in set(words)}
 
@@ -207,10 +212,10 @@ def test_words_come_as_often_as_their_share_of_the_nucleus_says():
 
 def test_an_image_gets_the_same_samples_in_any_company():
     step, images = step_over(random_distribution(0, 12)), (7, 0, 3, 12, 5, 1)
-    together = decode_nucleus(step, state_of(*images), 6, range(4))
+    together = decode_nucleus(step, *begun(*images), 6, range(4))
     for image, hypotheses in zip(images, together, strict=True):
-        assert decode_nucleus(step, state_of(image), 6, range(4)) == [hypotheses]
-        assert decode_nucleus(step, state_of(image), 6, [2]) == [[hypotheses[2]]]
-        assert decode_nucleus(step, state_of(image), 6, [3, 0]) == [[hypotheses[3], hypotheses[0]]]
+        assert decode_nucleus(step, *begun(image), 6, range(4)) == [hypotheses]
+        assert decode_nucleus(step, *begun(image), 6, [2]) == [[hypotheses[2]]]
+        assert decode_nucleus(step, *begun(image), 6, [3, 0]) == [[hypotheses[3], hypotheses[0]]]
     assert len({hypotheses[0].token_ids for hypotheses in together}) > 3  # not all the same
     assert len({len(one.token_ids) for hypotheses in together for one in hypotheses}) > 2  # nor of one length

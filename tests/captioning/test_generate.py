@@ -1,6 +1,7 @@
 """Sentences: the best one by beam search, others drawn from the model, all different; by hand and by a tiny bundle."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from lcm.captioning import decoding, generate
 from lcm.captioning.decoding import State
 from lcm.captioning.generate import caption_features, write_captions
+from lcm.data.dataset import LabelledImage
 from lcm.data.text import END, RESERVED, Vocabulary
 from lcm.features.cache import LabelledFeatures
 
@@ -58,7 +60,7 @@ def features_of(*images: int) -> np.ndarray:
 
 
 def write(writer: Writer, samples: int, images=(0,), max_words: int = 5) -> list[list[str]]:
-    return write_captions(writer, features_of(*images), 3, max_words, samples)[0]
+    return write_captions(writer, features_of(*images), ["en"] * len(images), 3, max_words, samples)[0]
 
 
 # "dog" comes first more often, but the best caption is "cat", at log 0.45 / 2 ** 0.7 = -0.49: "dog" alone is at
@@ -70,10 +72,10 @@ SURE = {"": {"a": 1.0}, "a": {"dog": 1.0}}
 
 def test_the_best_caption_is_what_beam_search_finds_with_its_log_probability_a_word():
     # END counts where it was written: "cat" END at 0.45, "a dog" END at 1, and "dog" at 0.55, cut before END.
-    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features_of(0, 1, 0), 3, 5)
+    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features_of(0, 1, 0), ["en"] * 3, 3, 5)
     assert captions == [["cat"], ["a dog"], ["cat"]]
     assert mean_log_probs == pytest.approx([math.log(0.45) / 2, 0, math.log(0.45) / 2])
-    assert write_captions(Writer(CAT), features_of(0), 1, 1) == ([["dog"]], [pytest.approx(math.log(0.55))])
+    assert write_captions(Writer(CAT), features_of(0), ["en"], 1, 1) == ([["dog"]], [pytest.approx(math.log(0.55))])
 
 
 def test_samples_come_after_the_best_caption_in_the_order_of_their_numbers():
@@ -139,7 +141,7 @@ CAT_FOUND = {
 
 def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides():
     reranker, features = LastReranker(), features_of(0, 1)
-    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features, 3, 5, 0, reranker)
+    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features, ["en"] * len(features), 3, 5, 0, reranker)
     assert captions == [["dog"], ["a dog"]]
     assert mean_log_probs == pytest.approx([CAT_FOUND["dog"][1], 0])
     ((pooled, candidates, scores),) = reranker.asked
@@ -151,12 +153,15 @@ def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides():
 # From features that are encoded already
 
 
+IMAGE = LabelledImage("1.jpg", Path("1.jpg"), "dev", ("a dog",))
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 256])
 @pytest.mark.parametrize("samples", [0, 2])
 def test_features_are_captioned_in_the_order_of_their_rows(at_once, samples, monkeypatch):
     monkeypatch.setattr(generate, "PART", at_once)
     writer, rows = Writer(CAT, SURE), np.array([1, 0, 0, 1, 0])
-    labelled = LabelledFeatures([None] * len(rows), rows, features_of(0, 1))
+    labelled = LabelledFeatures([IMAGE] * len(rows), rows, features_of(0, 1))
     found, mean_log_probs = caption_features(writer, labelled, 3, 5, samples, progress=False)
     assert found == write(writer, samples, rows)
     assert mean_log_probs == pytest.approx([0 if row else CAT_FOUND["cat"][1] for row in rows])

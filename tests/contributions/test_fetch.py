@@ -8,6 +8,7 @@ import pytest
 from lcm.contributions.mirror import (
     APPROVED,
     GONE,
+    LANGUAGES,
     MARKER,
     ORIGIN,
     Mirror,
@@ -54,7 +55,8 @@ def copy(store: ContributionStore, target: Target) -> None:
 
 def content(store: ContributionStore) -> tuple:
     rows = list(store.contributions())
-    return rows, [store.read_image(one) for one in rows], store.revocations(), store.approved()
+    images = [store.read_image(one) for one in rows]
+    return rows, images, store.revocations(), store.approved(), store.corrected()
 
 
 def test_what_was_copied_is_here_with_its_ids_and_nothing_changes_there(store, target, folder):
@@ -72,7 +74,8 @@ def test_again_it_changes_nothing_and_reads_no_image(target, folder):
     done = fetch(target, folder)
     assert (done.contributions, done.new, done.revoked) == (4, 0, 0)
     assert content(ContributionStore(folder)) == before
-    assert not [path for name, path in target.fs.calls if name == "cat_file" and not path.endswith((MARKER, APPROVED))]
+    read = {path.rpartition("/")[2] for name, path in target.fs.calls if name == "cat_file"}
+    assert read <= {MARKER, APPROVED, LANGUAGES}
 
 
 def test_h17_later_it_brings_what_is_new_and_takes_what_is_revoked(store, target, folder):
@@ -80,6 +83,7 @@ def test_h17_later_it_brings_what_is_new_and_takes_what_is_revoked(store, target
     store.add(picture(9), "a tree")
     store.revoke(3, "asked for")
     store.approve([1])
+    store.set_language([1, 5], "fr")
     copy(store, target)
     done = fetch(target, folder)
     assert (done.contributions, done.new, done.revoked) == (4, 1, 1)
@@ -156,6 +160,20 @@ def test_approvals_that_are_damaged_or_missing_change_nothing(target, folder):
     target.put(APPROVED, b"1,99\n")
     fetch(target, folder)
     assert ContributionStore(folder).approved() == {1}
+
+
+def test_languages_that_are_damaged_change_nothing_and_later_ones_count(store, target, folder):
+    store.set_language([1], "fr")
+    copy(store, target)
+    assert objects(target)[LANGUAGES] == b"fr 1\n"
+    fetch(target, folder)
+    for wrong in (b"fr all\n", b"what 1\n"):
+        target.put(LANGUAGES, wrong)
+        assert list(fetch(target, folder).damaged) == [LANGUAGES]
+    assert [one.language for one in ContributionStore(folder).contributions()] == ["fr", "en", "de", "en"]
+    target.put(LANGUAGES, b"en 1,99\nfr 4\n")
+    assert fetch(target, folder).damaged == {}
+    assert [one.language for one in ContributionStore(folder).contributions()] == ["en", "en", "fr", "en"]
 
 
 def test_h12_a_place_without_a_copy_or_one_that_fails_revokes_nothing(target, folder):

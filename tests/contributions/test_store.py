@@ -137,9 +137,14 @@ def test_what_came_and_went_since_can_be_told(store):
     assert [one.id for one in store.contributions(after=1)] == [2, 3]
     store.revoke(3, "wrong")
     assert ContributionStore(store.folder).state() == (3, 1)
+    store.set_language([1], "fr")
+    store.set_language([1], "de")
+    assert store.state() == (3, 3)
+    store.revoke(1, "wrong")
+    assert store.state() == (3, 4)
 
 
-# Revocations and approvals
+# Revocations, approvals, languages
 
 
 def test_h17_a_revoked_contribution_is_gone_and_a_line_stays(store, cache):
@@ -193,26 +198,41 @@ def test_approvals_are_noted_and_withdrawn_and_go_with_what_is_revoked(store):
     assert store.approved() == {1}
 
 
+def test_a_language_is_corrected_without_revoking(store):
+    for number in range(4):
+        store.add(picture(number), "Un chien")
+    store.set_language([1, 3], "FR")
+    store.set_language([3, 4], "fr_ca")
+    opened = ContributionStore(store.folder)
+    assert [one.language for one in opened.contributions()] == ["fr", "en", "fr-ca", "fr-ca"]
+    assert opened.corrected() == {"fr": {1}, "fr-ca": {3, 4}}
+    with pytest.raises(DataError, match="there is no contribution 7"):
+        store.set_language([2, 7], "fr")
+    with pytest.raises(DataError, match="received the language"):
+        store.set_language([2], "français")
+    store.revoke(3, "wrong")
+    assert (store.get(2).language, store.corrected()) == ("en", {"fr": {1}, "fr-ca": {4}})
+
+
 # Training
 
 
-def test_j01_training_images_come_in_order_of_their_first_usable_arrival(store):
-    assert store.training_images() == []
-    store.add(picture(1), "Ein Hund", "de")  # waits
+def test_j01_training_images_come_in_order_of_their_first_arrival_with_captions_by_language(store):
     assert store.training_images() == []
     store.add(picture(2), "A cat")
+    store.add(picture(1), "Ein Hund", "de")
     store.add(picture(1), "A dog", "en-us")
     store.add(picture(3), "A horse")
     store.add(picture(2), "A small cat")
     store.revoke(4, "wrong")
     found = store.training_images()
     assert [(image.image_sha256, image.captions, image.first_id) for image in found] == [
-        (sha256(picture(2)), ("A cat", "A small cat"), 2),
-        (sha256(picture(1)), ("A dog",), 3),
+        (sha256(picture(2)), {"en": ("A cat", "A small cat")}, 1),
+        (sha256(picture(1)), {"de": ("Ein Hund",), "en": ("A dog",)}, 2),
     ]
     assert [image.path.read_bytes() for image in found] == [picture(2), picture(1)]
-    assert found[0].without({2}).captions == ("A small cat",)
-    assert found[1].without({3}) is None
+    assert found[0].without({1}).captions == {"en": ("A small cat",)}
+    assert found[1].without({2, 3}) is None
 
 
 def test_training_images_are_written_once_and_those_revoked_by_another_machine_go(store):

@@ -16,6 +16,7 @@ from lcm.contributions.text import (
     clean_text,
     id_ranges,
     is_english,
+    language_of,
     parse_id_ranges,
 )
 from lcm.errors import ConfigError, DataError
@@ -176,6 +177,28 @@ def test_other_texts_go_by_the_same_rule_under_their_own_name():
     assert clean_text(" asked\nfor ", "reason") == "asked for"
     with pytest.raises(DataError, match="the reason holds no letter"):
         clean_text("", "reason")
+
+
+@pytest.mark.parametrize(
+    ("caption", "sent", "default", "language"),
+    [
+        ("Le maire ouvre la patinoire", "PT_br", "fr", "pt-br"),
+        ("Le maire ouvre la patinoire", "", "en", "fr"),
+        ("Le maire ouvre la patinoire", "", "fr-ca", "fr-ca"),
+        ("Ein Hund läuft", "", "fr", "de"),
+        ("a red square", "", "fr", "en"),  # Dutch knows these words too
+        ("En hund springer på gräset", "", "sv", "sv"),
+        *((unclear, "", default, default) for unclear in ("42", "xyzzy", "☃") for default in ("en", "fr", "xx")),
+    ],
+)
+def test_the_language_is_as_sent_else_detected_else_the_default(caption, sent, default, language):
+    assert language_of(caption, sent, default) == language
+
+
+def test_no_language_is_looked_for_in_what_is_no_caption():
+    for caption, sent in (("", ""), ("x" * 5000, ""), ("a\ud800", ""), ("a dog", "french")):
+        with pytest.raises(DataError):
+            language_of(caption, sent, "en")
 
 
 @pytest.mark.parametrize("name", ["Éva", "Łucja Ż. 李", "O'Brien", "a:b", "สมหญิง", "ann@example.org", "李" * MAX_NAME])

@@ -1,4 +1,4 @@
-"""A service with the tiny captioner, as the dashboard's tests ask it."""
+"""A service with a tiny captioner of English and French, as the dashboard's tests ask it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,15 +9,20 @@ import pytest
 
 from lcm.captioning.captioner import BundleCaptioner
 from lcm.contributions.store import ContributionStore
+from lcm.dashboard.language import PAGE
 from serve import create_app
-from tests.fakes.service_client import make_tiny_bundle, settings_for
+from tests.fakes.service_client import settings_for
+from tests.fakes.tiny_graphs import use_tiny_encoder
+from tests.fakes.tiny_versions import save_bilingual
 
 
 @pytest.fixture(scope="session")
 def captioner(tmp_path_factory) -> BundleCaptioner:
     with pytest.MonkeyPatch.context() as monkeypatch:
         unsure = {"slope": 2.0, "intercept": -3.0}
-        return BundleCaptioner(make_tiny_bundle(tmp_path_factory.mktemp("captioner"), monkeypatch, calibration=unsure))
+        folder = tmp_path_factory.mktemp("captioner")
+        encoder = use_tiny_encoder(folder, monkeypatch)
+        return BundleCaptioner(save_bilingual(folder / "bundle", encoder, calibration=unsure))
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +39,12 @@ def run_service(captioner) -> Callable:
         server.shutdown()
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch) -> None:
+    """Each test begins with a page in English."""
+    monkeypatch.setattr(PAGE, "language", "en")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard.client import MAX_PHOTO, ServiceClient
+from lcm.dashboard.language import SENTENCES
 
 from .site import SECONDS, free_port, picture, site
 
@@ -72,8 +73,8 @@ def visit(place, browser):
     """Open the dashboard with nothing cached; the browser's console must hold nothing of ours at the end."""
     console, pages = [], []
 
-    def open_here():
-        page = browser.new_context().new_page()
+    def open_here(locale: str = "en-GB"):
+        page = browser.new_context(locale=locale).new_page()
         page.set_default_timeout(1000 * SECONDS)
         page.on("console", lambda said: console.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: console.append(str(error)))
@@ -147,7 +148,7 @@ def drop(page, data: bytes, name: str, size: int = 0) -> bool:
 def test_a_photo_that_is_chosen_or_dropped_gets_caption_tags_and_model(visit):
     page = visit()
     ask(page, picture("green"), "a green square")
-    assert page.locator(".bars li").first.inner_text().split() == ["green", "80%"]
+    assert page.locator(".bars li").first.inner_text().split() == ["green", "80", "%"]
     assert "tiny-1" in page.inner_text(".answer")
     page.get_by_text("Other captions").click()
     assert set(page.locator(".answer details li").all_inner_texts()) == {"a square", "a green"}
@@ -193,6 +194,27 @@ def test_a_correction_is_stored_and_learned_at_once_and_escaped(visit, place):
     ask(visit(), data, caption)
 
 
+def test_a_reader_of_french_gets_page_and_caption_in_french_until_another_language_is_chosen(visit, place):
+    page, data = visit("fr-CA"), picture("olivedrab", 58)
+    page.get_by_text("Les réponses viennent du service").wait_for()
+    assert page.evaluate("document.documentElement.lang") == "fr"
+    ask(page, data, "un carré vert")
+    said(page, "photo.png\u00a0: un carré vert")
+    assert page.locator(".bars li").first.inner_text().startswith("vert")
+    page.get_by_label("La légende telle qu’elle devrait être, en français").fill("l’étang")
+    page.get_by_role("button", name="Envoyer la légende").click()
+    page.get_by_text("C’est désormais la réponse. Merci.").wait_for()
+    (kept,) = [one for one in place.store.contributions() if one.width == 58]
+    assert (kept.caption, kept.language) == ("l’étang", "fr")
+    go(page, "Contributions", "en attente d’un réentraînement")
+    assert "français" in page.locator(".pending-row", has_text="l’étang").inner_text()
+    page.get_by_label("Langue").select_option("English")
+    page.get_by_text("Contributions that wait for retraining").wait_for()
+    assert page.evaluate("document.documentElement.lang") == "en"
+    go(page, "Photo", "Is the caption wrong?")
+    ask(page, picture("green"), "a green square")
+
+
 def test_a_broken_image_gives_a_message_and_the_next_one_an_answer(visit):
     page = visit()
     page.set_input_files(".drop input", upload(picture()[:60], "half.png"))
@@ -208,7 +230,7 @@ def test_a_file_of_10_mb_comes_through_and_a_larger_one_is_told(visit):
     drop(page, picture("blue"), "largest.png", MAX_PHOTO)  # what follows the end of a PNG is ignored
     said(page, "largest.png: a blue square")
     drop(page, picture("blue"), "large.png", MAX_PHOTO + 1)
-    said(page, "large.png has 10.0 MB; up to 10.0 MB are accepted")
+    said(page, "large.png: the file has 10.0 MB; up to 10 MB are accepted")
 
 
 def test_a_flagged_contribution_is_approved_and_revoked(visit, place):
@@ -247,18 +269,22 @@ def test_the_quality_of_models_is_shown(visit):
     assert page.get_by_alt_text("Learning curves: loss").is_visible()
 
 
-def test_every_page_fits_and_can_be_read(visit, place):
+@pytest.mark.parametrize(("language", "caption"), [("en", "a green square"), ("fr", "un carré vert")])
+def test_every_page_fits_and_can_be_read(language, caption, visit, place):
+    def said_here(english: str) -> str:
+        return SENTENCES[language].get(english, english)
+
     place.store.add(picture("red", 62), "a" * 300)
-    page = visit()
-    ask(page, picture("green"), "a green square")
+    page, unsure = visit(language), said_here("unsure, please look").capitalize()
+    ask(page, picture("green"), caption)
     page.set_viewport_size(PHONE)
-    assert page.get_by_text("Unsure, please look.", exact=True).evaluate(LINES) == 1
+    assert page.get_by_text(f"{unsure}.", exact=True).evaluate(LINES) == 1
     for name, text in (
-        ("Photo", "a green square"),
-        ("Contributions", "for retraining"),
+        ("Photo", caption),
+        ("Contributions", "lcm run --params retrain"),
         ("Model quality", "base CIDEr"),
     ):
-        go(page, name, text)
+        go(page, said_here(name), text)
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             for size in (DESK, PHONE):

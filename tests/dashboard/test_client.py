@@ -23,6 +23,17 @@ def test_a_photo_is_described(address):
     assert [word for word, _ in answer.tags] == ["green", "square"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "language", "caption"),
+    [("fr", "fr", "un carré vert"), ("en", "en", "a green square"), ("de", "en", "a green square")],
+)
+def test_it_is_told_what_language_the_answer_is_in(address, asked, language, caption):
+    client = ServiceClient(address)
+    answer = client.describe(picture("green"), asked)
+    assert (answer.caption, answer.language) == (caption, language)
+    assert client.health()["languages"] == ["en", "fr"]
+
+
 def test_a_correction_is_kept_and_is_the_answer(address, store):
     client = ServiceClient(address)
     receipt = client.contribute(picture(), ODD, "Łucja 李")
@@ -31,6 +42,8 @@ def test_a_correction_is_kept_and_is_the_answer(address, store):
     assert (kept.id, kept.caption, kept.source) == (receipt.number, ODD, "http:Łucja 李")
     answer = client.describe(picture())
     assert (answer.caption, answer.contributed) == (ODD, True)
+    client.contribute(picture("blue"), "a chat", language="fr")  # a text that no guess takes for French
+    assert [one.language for one in store.contributions()] == ["en", "fr"]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +76,7 @@ def test_a_service_that_is_away_is_told_with_what_to_start():
     port = free_port()
     client = ServiceClient(f"http://127.0.0.1:{port}")
     assert client.health() == {}
-    with pytest.raises(ServiceError, match=rf"127.0.0.1:{port} does not answer .*lcm serve --port {port}, or name"):
+    with pytest.raises(ServiceError, match=rf"127.0.0.1:{port} \(.*lcm serve --port {port}, or name"):
         client.contribute(picture(), "a dog")
 
 
@@ -104,7 +117,7 @@ NO_REPLIES = [
 @pytest.mark.parametrize(
     ("says", "words"),
     [
-        (b"SSH-2.0-other\r\n", "does not answer"),
+        (b"SSH-2.0-other\r\n", "No answer from the service at"),
         (b"HTTP/1.0 502 Bad Gateway\r\n\r\n<h1>Bad Gateway</h1>", "the service refused with 502"),
         (b"HTTP/1.0 200 OK\r\n\r\n<h1>Welcome</h1>", "is it lcm"),
         *((b"HTTP/1.0 200 OK\r\n\r\n" + body, "is it lcm") for body in NO_REPLIES),

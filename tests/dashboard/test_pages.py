@@ -1,9 +1,12 @@
 """The pages without a browser: what they show, and what the dashboard's kernel never loads."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +20,7 @@ from lcm.captioning.description import percent
 from lcm.dashboard import photo, quality, widgets
 from lcm.dashboard.app import Dashboard, dashboard
 from lcm.dashboard.client import Answer, Receipt, ServiceClient, ServiceError
+from lcm.dashboard.language import FRENCH, PAGE, SENTENCES
 from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
 from lcm.errors import DataError, StoreError
 from lcm.features.encoders import find_encoder
@@ -44,7 +48,7 @@ def test_every_text_is_escaped():
 
 def test_an_answer_tells_who_wrote_it_and_its_tags():
     card = widgets.answer_card(picture(), "photo", ANSWER)
-    assert card.index("--share: 100.0%") < card.index("80%") < card.index("--share: 25.0%")
+    assert card.index("--share: 100.0%") < card.index("80&nbsp;%") < card.index("--share: 25.0%")
     assert "A person wrote this" not in card
     card = widgets.answer_card(picture(), "photo", replace(ANSWER, tags=(), contributed=True))
     assert "A person wrote this" in card
@@ -52,7 +56,7 @@ def test_an_answer_tells_who_wrote_it_and_its_tags():
 
 
 @pytest.mark.parametrize(
-    ("confidence", "said"), [(0.62, "<p>62 % sure.</p>"), (0.08, "<p>Unsure, please look.</p>"), (None, None)]
+    ("confidence", "said"), [(0.62, ">62 % sure.</p>"), (0.08, ">Unsure, please look.</p>"), (None, None)]
 )
 def test_an_answer_tells_how_sure_it_is(confidence, said):
     card = widgets.answer_card(picture(), "photo", replace(ANSWER, confidence=confidence))
@@ -66,16 +70,120 @@ def test_a_mistake_of_the_page_is_told_without_its_inside(caplog):
     assert widgets.message_for(DataError("in words")) == "in words"
 
 
+# Its language
+
+FORMATTED = re.compile(r"({.*?}|<code>.*?</code>|<.*?>)")  # of a sentence: what is no word of it
+DATA = {
+    "lcm",
+    "shipped",
+    "transformer",
+    "dev",
+    "fr",
+    "français",
+    "anglais",
+    "http",
+    "retrain",
+}  # what of the pages is no sentence
+
+
+def test_every_sentence_has_its_french_form_and_every_form_is_said():
+    said, lists = {*quality.VERDICTS.values(), *quality.FIGURES.values(), percent(0.999), percent(0.001)}, set()
+    for script in Path(widgets.__file__).parent.glob("*.js"):
+        said |= set(re.findall(r'\btext\("(.+?)"', script.read_text(encoding="utf-8")))
+    for module in Path(widgets.__file__).parent.glob("*.py"):
+        for one in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            match one:
+                case ast.Call(ast.Name("say"), [ast.Constant(sentence), *_]):
+                    said.add(sentence)
+                case ast.Call(ast.Attribute(ast.Call(ast.Name("say"), [ast.Constant(sentence)]), "split")):
+                    lists.add(sentence)
+    assert SENTENCES[FRENCH].keys() == said
+    assert len(lists) > 1
+    for english, french in SENTENCES[FRENCH].items():
+        assert sorted(FORMATTED.findall(english)) == sorted(FORMATTED.findall(french))
+        assert english not in lists or english.count(", ") == french.count(", ")
+        assert not re.search(r" [;:!?%»]|« |'| …|\.\.\.", FORMATTED.sub("X", french)), french
+
+
+def loud(english: str) -> str:
+    """Return a sentence in capitals, for a language that can be told from everything else."""
+    return "".join(part if FORMATTED.fullmatch(part) else part.upper() for part in FORMATTED.split(english))
+
+
+def texts_of(widget) -> Iterator[str]:
+    """Yield what is read on a widget and on those inside it."""
+    for name in ("value", "description", "placeholder", "status"):
+        if isinstance(text := getattr(widget, name, ""), str):
+            yield from [text, *re.findall('(?:alt|data-label)="(.*?)"', text)]
+    yield from getattr(widget, "pages", [])
+    for child in getattr(widget, "children", ()):
+        yield from texts_of(child)
+
+
+def test_no_word_on_the_pages_goes_unsaid(store, tmp_path, monkeypatch):
+    """Data are in capitals here, and so is all that the pages say: what is not has no French form."""
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(SENTENCES, FRENCH, {english: loud(english) for english in SENTENCES[FRENCH]})
+    for number, words in enumerate(("A DOG", "UN CHIEN")):
+        store.add(picture(side=50 + number), words, ("en", "fr")[number])
+    run = tmp_path / "runs" / "retrain"
+    run.mkdir(parents=True)
+    (run / "suspects.jsonl").write_text(json.dumps({"id": 1, "reason": "ODD"}))
+    (run / "metrics.json").write_text("{}")
+    (run / "gate.json").write_text(json.dumps({"publish": False, "reason": "WORSE", "checks": []}))
+    answer = replace(ANSWER, caption="A RED", others=("A",), tags=(("RED", 1.0),), model="TINY", language="en")
+    client = SimpleNamespace(
+        place="HERE",
+        health=lambda: {"languages": ["de"], "version": "F00"},
+        describe=lambda _photo, asked: replace(answer, confidence=0.5 if asked == "fr" else None),
+        contribute=lambda *_: Receipt(7, True),
+    )
+    board = Dashboard(client, tmp_path)
+    board.look_for_service(["xx", "fr-CA"])
+    assert [code for _, code in board.language.options] == ["en", "fr", "de"]
+    assert (board.language.value, board.choice.language) == ("fr", "fr")
+    board.photo.take("RED.PNG", picture())
+    board.photo.contribute()
+    board.photo.caption.value = "UN"
+    board.photo.contribute()
+    for page in range(3):
+        board.choice.page = page
+    (row, *_) = board.review.list.children
+    row.children[1].children[-1].click()
+    hidden = re.compile(r"<(code|style)>.*?</\1>|<.*?>|{.*?}|&.*?;", re.DOTALL)
+    texts = "\n".join(hidden.sub(" ", one) for one in texts_of(board.view))
+    assert set(re.findall(r"\b[a-zà-ÿ]{2,}\b", texts)) <= DATA
+    assert "IN anglais: THE MODEL DOES NOT WRITE français YET." in texts
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "said"),
+    [
+        ("fr", "fr", ""),
+        ("de", "en", "In English: the model does not write German yet."),
+        ("fr", "en", "En anglais\u00a0: le modèle n’écrit pas encore en français."),
+    ],
+)
+def test_an_answer_in_another_language_than_asked_is_called_so_and_is_no_beginning(tmp_path, asked, given, said):
+    client = SimpleNamespace(describe=lambda _photo, _language: replace(ANSWER, language=given))
+    PAGE.language = asked if asked in SENTENCES else "en"
+    page = photo.PhotoPage(client, tmp_path, asked)
+    page.take("red.png", picture())
+    assert (said or "carré") in page.answer.value.replace("a red square", "carré")
+    assert ("yet" in page.answer.value or "pas encore" in page.answer.value) == bool(said)
+    assert page.caption.value == ("" if said else "a red square")
+
+
 # The photo
 
 
 def test_a_correction_that_is_kept_is_called_so_whatever_comes_after(tmp_path):
-    def away(_photo: bytes) -> Answer:
+    def away(*_) -> Answer:
         raise ServiceError("the service went away")
 
     client = SimpleNamespace(contribute=lambda *_: Receipt(7, False), describe=away)
     page = photo.PhotoPage(client, tmp_path)
-    page.caption.value = "a dog"
+    page.asked, page.caption.value = ("dog.png", picture()), "a dog"
     page.contribute()
     assert "Contribution 7 is kept. Asked again: the service went away" in page.sent.value
 
@@ -112,7 +220,7 @@ def test_why_no_attention_is_shown_is_said(tmp_path, monkeypatch, version, words
     folder = make_tiny_bundle(tmp_path, monkeypatch)
     monkeypatch.setenv("LCM_BUNDLE", str(folder))
     answer = replace(ANSWER, version=short_digest(folder) if version is None else version)
-    page = photo.PhotoPage(SimpleNamespace(describe=lambda _photo: answer), tmp_path)
+    page = photo.PhotoPage(SimpleNamespace(describe=lambda *_: answer), tmp_path)
     page.take("red.png", picture())
     page.draw_attention()
     assert words in page.maps.value
@@ -125,7 +233,7 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
     for number in range(3):
         store.add(picture(side=40 + number), f"caption {number}")
-    store.add(picture(), "un chien", "fr")  # cannot train yet
+    store.add(picture(), "un chien", "fr")
     run = tmp_path / "runs" / "one"
     run.mkdir(parents=True)
     lines = [json.dumps({"id": number, "reason": "odd"}) for number in (1, 2)]
@@ -133,7 +241,7 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     (run / "suspects.jsonl").write_bytes(cut)
     store.approve([2])
     found = [(one.contribution.id, one.is_flagged, one.approved) for one in read_pending(store, tmp_path / "runs")]
-    assert found == [(1, True, False), (3, False, False), (2, False, True)]
+    assert found == [(1, True, False), (4, False, False), (3, False, False), (2, False, True)]
     assert latest_reasons(tmp_path / "nothing") == {}
 
 
@@ -169,7 +277,7 @@ def test_the_shipped_model_s_figures_are_shown_without_any_run(tmp_path, monkeyp
     page, metrics = quality.QualityPage(ServiceClient(), tmp_path / "nothing"), Manifest.load(SHIPPED).metrics
     page.draw()
     shown = page.model.value
-    assert "It learned from 6,000 images of flickr8k, and was measured on 1,000 others (dev)" in shown
+    assert "It learned from 6,000 images of flickr8k. It was measured on 1,000 others (dev)" in shown
     for name in ("cider", "cider_low", "cider_high", "bleu_4", "wer", "wer_low", "wer_high"):
         assert f"{metrics[name]:.3f}" in shown, name
     assert f"every content word of {percent(metrics['captions_right'])}" in shown
@@ -228,10 +336,10 @@ def test_without_a_service_the_page_says_what_to_start(tmp_path, monkeypatch):
     port = free_port()
     board = Dashboard(ServiceClient(f"http://127.0.0.1:{port}"), tmp_path)
     board.look_for_service()
-    assert f"{port}: start it with lcm serve --port {port}" in board.who.value
+    assert f"{port}: start it there with lcm serve --port {port}" in board.who.value
     board.photo.take("a.png", picture())
-    assert "does not answer" in board.photo.drop.status
-    board.choice.page = "Model quality"
+    assert f"a.png: No answer from the service at 127.0.0.1:{port} (" in board.photo.drop.status
+    board.choice.page = 2
     assert "shipped" in board.quality.versions.value
     assert "answers now" not in board.quality.versions.value
 

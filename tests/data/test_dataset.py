@@ -97,7 +97,7 @@ def test_original_flickr8k_archives(tmp_path):
     assert dataset.report.captions_file == "Flickr8k_text/Flickr8k.token.txt"
     assert dataset.report.captions_format == "token"
     assert split_of(dataset) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "dev", "4.jpg": "test"}
-    assert dataset.captions_of("test") == ["Caption 0 of 4 .", "Caption 1 of 4 ."]
+    assert dataset.captions_of("test") == {"en": ["Caption 0 of 4 .", "Caption 1 of 4 ."]}
     assert dataset.paths["1.jpg"] == tmp_path / "Flickr8k_Dataset/Flicker8k_Dataset/1.jpg"
     assert dataset.report.missing_images == ("2258277193_586949ec62.jpg.1",)
     assert dataset.report.images_without_captions == ()
@@ -189,6 +189,7 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
         "captions_file": "captions.txt",
         "captions_format": "csv",
         "split_rule": dataset.report.split_rule,
+        "caption_languages": "en (detected) 3",
         "rows": 8,
         "repaired_rows": 0,
         "unreadable_rows": 1,
@@ -204,6 +205,7 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
     text = str(dataset.report)
     assert text.splitlines() == [
         f"captions.txt (csv): 8 rows; splits: {dataset.report.split_rule}",
+        "captions in: en (detected) 3",
         "unreadable rows: 1",
         "empty captions: 2",
         "missing images: 1 (lost.jpg)",
@@ -677,7 +679,7 @@ def test_karpathy_splits(tmp_path):
     assert files_of(dataset, tmp_path) == {image: image for image in images}
     assert dataset.report.captions_format == "karpathy"
     assert dataset.report.images_in_no_split == ("val2014/5.jpg",)
-    assert dataset.captions_of("dev") == ["One .", "Two ."]
+    assert dataset.captions_of("dev") == {"en": ["One .", "Two ."]}
 
 
 @pytest.mark.parametrize(
@@ -728,13 +730,14 @@ def test_load_before_prepare(tmp_path):
 
 def test_real_flickr8k(flickr8k):
     dataset = read_dataset(flickr8k)
-    assert len(dataset.images) == 7091
-    assert {split: len(dataset.of(split)) for split in splits.SPLITS} == {"train": 6000, "dev": 1000, "test": 0}
-    assert {len(image.captions) for image in dataset.images} == {5}
+    assert len(dataset.paths) == 7091
+    of_splits = {"train": 6000, "dev": 1000, "test": 0}
+    assert {split: len(dataset.of(split, "en")) for split in splits.SPLITS} == of_splits
+    assert {len(image.captions) for image in dataset.images if image.language == "en"} == {5}
     assert dataset.report == replace(
         dataset.report,
         captions_format="csv",
-        rows=5 * 7091,
+        rows=sum(len(image.captions) for image in dataset.images),
         repaired_rows=0,
         unreadable_rows=0,
         empty_captions=0,
@@ -744,3 +747,80 @@ def test_real_flickr8k(flickr8k):
         split_rule="official lists",
     )
     assert len(dataset.report.images_in_no_split) == 91
+
+
+# Languages
+
+ENGLISH_TABLE = "image,caption\n1.jpg,A dog runs over the grass .\n2.jpg,A woman sits on a chair .\n"
+FRENCH_TABLE = "image,caption\n1.jpg,Un chien court dans l'herbe .\n2.jpg,Une femme est assise sur une chaise .\n"
+GERMAN_LINES = "1.jpg\tEin Hund läuft über die Wiese .\n2.jpg\tEine Frau sitzt auf einem Stuhl .\n"
+IN_LANGUAGES = {  # files, the parameter, the languages of each image, what the report says
+    "by their words": ({"captions.txt": FRENCH_TABLE}, "", ["fr"], "fr (detected) 2"),
+    "by name beside another": (
+        {"captions.txt": ENGLISH_TABLE, "captions.fr.txt": FRENCH_TABLE, "captions.de.tsv": GERMAN_LINES},
+        "",
+        ["en", "de", "fr"],
+        "en (detected) 2, de 2, fr 2",
+    ),
+    "by name alone": (
+        {"captions.de.tsv": GERMAN_LINES, "captions.fr.tsv": GERMAN_LINES},
+        "",
+        ["de", "fr"],
+        "de 2, fr 2",
+    ),
+    "by a column": (
+        {
+            "captions.csv": "image,caption,language\n"
+            "1.jpg,A dog .,en\n1.jpg,Un chien .,fr-CA\n2.jpg,Un chat .,FR\n2.jpg,A cat .,en_GB\n"
+        },
+        "",
+        ["en", "fr"],
+        "en 2, fr 2",
+    ),
+    "by a field": (
+        {
+            "metadata.jsonl": "".join(
+                json.dumps({"file_name": f"{at}.jpg", "text": text, "language": "fr"}) + "\n"
+                for at, text in ((1, "Chien ."), (2, "Chat ."))
+            )
+        },
+        "",
+        ["fr"],
+        "fr 2",
+    ),
+    "by an annotation's field": (
+        {
+            "captions_x.json": json.dumps(
+                {
+                    "images": [{"id": at, "file_name": f"{at}.jpg"} for at in (1, 2)],
+                    "annotations": [{"image_id": at, "caption": "Chien .", "language": "fr"} for at in (1, 2)],
+                }
+            )
+        },
+        "",
+        ["fr"],
+        "fr 2",
+    ),
+    "by a parameter": ({"captions.txt": ENGLISH_TABLE}, "nl", ["nl"], "nl 2"),
+    "beside each photo": (
+        {"1.txt": "Un chien court dans l'herbe .\nChat .\n", "2.txt": "Chat .\n"},
+        "",
+        ["fr"],
+        "fr (detected) 3",
+    ),
+    "no language stands out": ({"captions.txt": "image,caption\n1.jpg,Xyzzy .\n2.jpg,Plugh .\n"}, "", ["en"], "en 2"),
+}
+
+
+@pytest.mark.parametrize("how", IN_LANGUAGES)
+def test_captions_have_a_language(tmp_path, how):
+    texts, parameter, languages, said = IN_LANGUAGES[how]
+    make_folder(tmp_path, texts, "1.jpg", "2.jpg")
+    dataset = read_dataset(tmp_path, language=parameter)
+    of_image = {name: {one.language for one in dataset.images if one.image_id == name} for name in dataset.paths}
+    assert of_image == {name: set(languages) for name in dataset.paths}
+    assert dataset.report.caption_languages == said
+    assert len({image.split for image in dataset.images if image.image_id == "1.jpg"}) == 1
+    path = tmp_path / "dataset.jsonl"
+    dataset.save(path)
+    assert Dataset.load(path).images == dataset.images

@@ -117,35 +117,35 @@ def test_turkish_has_two_letters_i():
 
 
 def test_a_word_is_kept_in_its_most_frequent_spelling_and_found_in_any():
-    vocabulary = build_vocabulary(["Die STRASSE", "die Straße", "eine Straße", "l'homme est là"], 1)
+    vocabulary = build_vocabulary({"en": ["Die STRASSE", "die Straße", "eine Straße", "l'homme est là"]}, 1)
     assert vocabulary.own_words == ("straße", "die", "eine", "est", "homme", "l'", "là")
     assert vocabulary.decode(vocabulary.encode("Strasse L’HOMME")) == "straße l'homme"
-    assert build_vocabulary(["STRASSE"], 1, vocabulary) == vocabulary
+    assert build_vocabulary({"en": ["STRASSE"]}, 1, vocabulary) == vocabulary
 
 
 CAPTIONS = ["A dog's ball .", "A dog runs", "a cat runs", "Zebra"]  # a 3, dog 2, runs 2, 's 1, ball 1, cat 1, zebra 1
 
 
 def test_min_count_is_inclusive():
-    assert build_vocabulary(CAPTIONS, 1).own_words == ("a", "dog", "runs", "'s", "ball", "cat", "zebra")
-    assert build_vocabulary(CAPTIONS, 2).own_words == ("a", "dog", "runs")
-    assert build_vocabulary(CAPTIONS, 3).own_words == ("a",)
-    with pytest.raises(DataError, match=r"no word occurs 4 times .*'a', occurs 3 times.*lower min_count"):
-        build_vocabulary(CAPTIONS, 4)
+    assert build_vocabulary({"en": CAPTIONS}, 1).own_words == ("a", "dog", "runs", "'s", "ball", "cat", "zebra")
+    assert build_vocabulary({"en": CAPTIONS}, 2).own_words == ("a", "dog", "runs")
+    assert build_vocabulary({"en": CAPTIONS}, 3).own_words == ("a",)
+    with pytest.raises(DataError, match=r"no word is frequent enough .*'a', occurs 3 times.*lower min_count"):
+        build_vocabulary({"en": CAPTIONS}, 4)
     with pytest.raises(DataError, match="there are no words at all"):
-        build_vocabulary(["😀", "..."], 1)
+        build_vocabulary({"en": ["😀", "..."]}, 1)
 
 
 def test_without_a_count_the_number_of_captions_says_it():
     words = ["once", *["twice"] * 2, *["five"] * 5, *["other"] * 992]
-    assert build_vocabulary(words[:999], 0).own_words == ("other", "five", "twice", "once")
-    assert build_vocabulary(words, 0).own_words == ("other", "five", "twice")
-    assert build_vocabulary(words * 2 + ["other"] * 4000, 0).own_words == ("other", "five")
+    assert build_vocabulary({"en": words[:999]}, 0).own_words == ("other", "five", "twice", "once")
+    assert build_vocabulary({"en": words}, 0).own_words == ("other", "five", "twice")
+    assert build_vocabulary({"en": words * 2 + ["other"] * 4000}, 0).own_words == ("other", "five")
 
 
 def test_words_that_are_known_keep_their_ids_and_new_ones_follow():
-    known = build_vocabulary(["a dog a dog", "a cat"], 1)
-    grown = build_vocabulary(["the zebra the zebra the dog", "zoo zoo dog"], 2, known)
+    known = build_vocabulary({"en": ["a dog a dog", "a cat"]}, 1)
+    grown = build_vocabulary({"en": ["the zebra the zebra the dog", "zoo zoo dog"]}, 2, known)
     assert grown.words == (*known.words, "the", "zebra", "zoo")
     assert all(grown.ids[word] == known.ids[word] for word in known.words)
     assert grown.encode("a cat and the dog")[1:-1] == [
@@ -158,14 +158,14 @@ def test_words_that_are_known_keep_their_ids_and_new_ones_follow():
 
 def test_reserved_ids_come_first_and_no_word_takes_them():
     assert (PAD, START, END, UNKNOWN) == (0, 1, 2, 3)
-    vocabulary = build_vocabulary(["<start> <pad> <end> <unknown> start pad end unknown"] * 2, 1)
+    vocabulary = build_vocabulary({"en": ["<start> <pad> <end> <unknown> start pad end unknown"] * 2}, 1)
     assert vocabulary.words == (*RESERVED, "end", "pad", "start", "unknown")
     assert len(vocabulary) == 8
     assert vocabulary.encode("<start> <PAD> <unknown>") == [START, 6, 5, 7, END]
 
 
 def test_encode_and_decode():
-    vocabulary = build_vocabulary(CAPTIONS, 1)  # a 4, dog 5, runs 6, 's 7, ball 8, cat 9, zebra 10
+    vocabulary = build_vocabulary({"en": CAPTIONS}, 1)  # a 4, dog 5, runs 6, 's 7, ball 8, cat 9, zebra 10
     ids = vocabulary.encode("A dog\u2019s ball!")
     assert ids == [START, 4, 5, 7, 8, END]
     assert vocabulary.decode(ids) == "a dog's ball"
@@ -178,11 +178,11 @@ def test_encode_and_decode():
 
 def test_save_and_load(tmp_path):
     texts = [text for text, _ in STANDARDISED]
-    vocabulary = build_vocabulary(texts, 1)
+    vocabulary = build_vocabulary({"en": texts}, 1)
     vocabulary.save(tmp_path / "vocabulary.txt")
     assert Vocabulary.load(tmp_path / "vocabulary.txt") == vocabulary
     lines = (tmp_path / "vocabulary.txt").read_bytes().split(b"\n")
-    assert lines[:4] == [b"<pad>", b"<start>", b"<end>", b"<unknown>"]
+    assert lines[:4] == [b"<pad>", b"<en>", b"<end>", b"<unknown>"]
     assert lines[-1] == b""  # the last line is a whole one
 
 
@@ -192,7 +192,7 @@ HEAD = "\n".join(RESERVED).encode() + b"\n"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it must begin with <pad>, <start>, <end>, <unknown>"),
+        (b"", "it must begin with <pad>, <en>, <end>, <unknown>"),
         (b"a\ndog\n", "it must begin with"),
         (b"<pad>\n<start>\n<end>\n", "it must begin with"),
         (b"<start>\n<pad>\n<end>\n<unknown>\na\n", "it must begin with"),

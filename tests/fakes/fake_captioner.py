@@ -13,7 +13,7 @@ import numpy as np
 
 from lcm.captioning import captioner as captioner_module
 from lcm.captioning.captioner import PART
-from lcm.captioning.description import SAMPLES, Description
+from lcm.captioning.description import SAMPLES, Captioner, Description
 from lcm.captioning.tagging import rank
 from lcm.errors import BadImageError
 
@@ -41,10 +41,14 @@ class FakeCaptioner:
         self.name, self.tag_scorer = "fake-1", FakeScorer()
         self.asked, self.confidence, self.waits_after = [], None, waits_after
 
+    languages = offered = ("en", "fr")
+    translated_from = "en"
+    checked_language = Captioner.checked_language
+
     def unknown_labels(self, labels) -> tuple[str, ...]:
         return tuple(label for label in labels if label not in KNOWN)
 
-    def describe_many(self, images, samples=SAMPLES, labels=None, workers=1):  # noqa: ARG002
+    def describe_many(self, images, samples=SAMPLES, labels=None, workers=1, language=""):  # noqa: ARG002
         images = list(images)
         for place, image in enumerate(images):
             if self.waits_after is not None and len(self.asked) == self.waits_after:
@@ -63,7 +67,7 @@ class FakeCaptioner:
             captions = (f"picture {len(content)}, in it a “dog”", *(f"{company!r} {n}" for n in range(samples)))
             vector = np.frombuffer((content * 3)[:3], np.uint8) / 255
             tags = rank(self.tag_scorer, vector, labels or KNOWN[:2]) if self.tag_scorer else ()
-            yield image, Description(captions[0], captions, tags, self.name, self.confidence)
+            yield image, Description(captions[0], captions, tags, self.name, self.confidence, language=language or "en")
 
 
 def main(waits_after: int, file_limit: int, *arguments: str) -> int:

@@ -138,10 +138,10 @@ class Caller:
             assert body["status"] == "success"
             assert type(body["id"]) is int
         elif reply.request.path == "/learning-model":
-            check_description(body)
+            check_description(body, reply.headers["Content-Language"])
 
 
-def check_description(body: Any) -> None:
+def check_description(body: Any, language: str) -> None:
     """E26: the contract of POST /learning-model."""
     assert set(body) == {"tags", "captions", "english_captions"}
     words, scores = [tag[0] for tag in body["tags"]], [tag[1] for tag in body["tags"]]
@@ -151,7 +151,8 @@ def check_description(body: Any) -> None:
     assert len(set(words)) == len(words)
     assert not scores or abs(sum(scores) - 1) < 1e-6
     assert len(body["captions"]) == 1
-    assert body["english_captions"][0] == body["captions"][0]
+    assert re.fullmatch("[a-z]{2,3}(-[a-z0-9]{1,8}){0,3}", language)
+    assert not language.startswith("en") or body["english_captions"][0] == body["captions"][0]
     assert all(isinstance(text, str) for text in body["english_captions"])
 
 

@@ -136,18 +136,15 @@ def save_step(path: Path, table: np.ndarray | None = None) -> None:
         helper.make_node("GatherND", ["table", "places"], ["log_probs"]),
         helper.make_node("Add", ["row_0", "one"], ["next_row"]),
     ]
-    constants = {
-        "last": np.array([2]),
-        "one": np.float32(1),
-        "table": log_prob_table() if table is None else table,
-    }
+    table = log_prob_table() if table is None else table
+    constants = {"last": np.array([2]), "one": np.float32(1), "table": table}
     inputs = [
         tensor("token_ids", TensorProto.INT32, "texts"),
         tensor("image_0", TensorProto.INT64, 1),
         tensor("row_0", TensorProto.FLOAT, "texts", 1),
     ]
     outputs = [
-        tensor("log_probs", TensorProto.FLOAT, "texts", len(VOCABULARY)),
+        tensor("log_probs", TensorProto.FLOAT, "texts", table.shape[2]),
         tensor("next_row", TensorProto.FLOAT, "texts", 1),
     ]
     save_graph(path, nodes, inputs, outputs, constants)

@@ -66,13 +66,13 @@ def base_dataset(folder: Path, splits: Mapping[str, str], pictures: Mapping[str,
 class SmallStore(ContributionStore):
     """A store, with what tests say often."""
 
-    def keep(self, image: bytes, caption: str, source: str = "http") -> int:
+    def keep(self, image: bytes, caption: str, source: str = "http", language: str = "en") -> int:
         """Add a contribution; returns its number."""
-        return self.add(image, caption, source=source).id
+        return self.add(image, caption, language, source).id
 
-    def send(self, seeds: Iterable[int], caption: str = "a picture") -> list[int]:
+    def send(self, seeds: Iterable[int], caption: str = "a picture", language: str = "en") -> list[int]:
         """Contribute the pictures of some seeds; returns the numbers."""
-        return [self.keep(scene(seed), f"{caption} {seed}") for seed in seeds]
+        return [self.keep(scene(seed), f"{caption} {seed}", language=language) for seed in seeds]
 
     def damage(self, number: int) -> None:
         """Make the image of a contribution unreadable."""

@@ -21,6 +21,7 @@ from lcm.data.text import RESERVED, Vocabulary
 from lcm.features.encoders import EncoderIdentity
 from tests.fakes.tiny_graphs import (
     END,
+    IMPOSSIBLE,
     START,
     TAG_WORDS,
     TAGGER,
@@ -65,6 +66,26 @@ def save_version(folder: Path, encoder: EncoderIdentity, letters: str, ballast_m
         graph.doc_string = letters
         path.write_bytes(graph.SerializeToString())
     Vocabulary((*RESERVED, *words_of(letters))).save(folder / "vocabulary.txt")
+    reseal(folder)
+    return folder
+
+
+BILINGUAL = Vocabulary((*VOCABULARY.words, "<fr>", "un", "carré", "rouge", "vert", "bleu"))
+
+
+def save_bilingual(folder: Path, encoder: EncoderIdentity, **changes) -> Path:
+    """Write the bundle of a captioner that writes "un carré rouge" in French, and its tag scorer reads that."""
+    save_bundle(folder, encoder, **{"tagger": TAGGER, "vocabulary_size": len(BILINGUAL)} | changes)
+    table = np.full((3, len(BILINGUAL), len(BILINGUAL)), IMPOSSIBLE, np.float32)
+    table[:, : len(VOCABULARY), : len(VOCABULARY)] = varied_table()
+    fr, un, carre = BILINGUAL.starts["fr"], BILINGUAL.ids["un"], BILINGUAL.ids["carré"]
+    for place, colour in enumerate(range(carre + 1, carre + 4)):
+        for last, following in ((fr, un), (un, carre), (carre, colour), (colour, END)):
+            table[place, last, following] = np.log(0.5)
+    save_step(folder / STEP_GRAPH, table)
+    BILINGUAL.save(folder / "vocabulary.txt")
+    in_french = zip(("rouge", "vert", "bleu", "carré"), TAG_WORDS.values(), strict=True)
+    save_tag_files(folder, TAG_WORDS | dict(in_french))
     reseal(folder)
     return folder
 

@@ -278,7 +278,7 @@ def test_a_run_is_read_as_it_was_saved_and_gives_each_split_its_features(paths, 
     for places in (slice(None), slice(1, 3), np.array([4, 0, 4])):
         np.testing.assert_array_equal(dev.read(places), expected[places])
     counts = {"train_images": 10, "dev_images": 5, "test_images": 4, "train_captions": 20, "unreadable_images": 0}
-    assert loaded.sizes() == counts | {"vocabulary_size": 6}
+    assert loaded.sizes() == counts | {"vocabulary_size": 6, "languages": "en"}
     assert {split: len(lengths) for split, lengths in loaded.caption_lengths().items()} == {
         "train": 20,
         "dev": 10,

@@ -1,6 +1,7 @@
 """Gating: from a comparison on disk to a published version, or a refusal that says why."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,15 @@ from lcm.captioning.captioner import current_version
 from lcm.config import PublishConfig
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.errors import DataError
-from lcm.evaluation.compare import CaptionerOutput, caption_rows, compare, held_out_images, save_record, save_rows
+from lcm.evaluation.compare import (
+    CaptionerOutput,
+    caption_rows,
+    compare,
+    held_out_images,
+    languages_left_out,
+    save_record,
+    save_rows,
+)
 from lcm.paths import RunDir
 from lcm.registry import publish
 from lcm.retraining.gate import decide, summarise
@@ -49,8 +58,11 @@ class Desk:
         """Write a comparison on 30 base images, on which all are the same, and 20 contributed ones."""
         base = [LabelledImage(f"{place}.png", Path("x"), split, (said(place),)) for place in range(30)]
         sent = [LabelledImage(f"contributions/{place:064x}", Path("x"), "test", (said(place),)) for place in range(20)]
-        images = held_out_images(Dataset((*sent, *base)), split)
+        french = [replace(base[0], language="fr"), *(replace(image, language="fr") for image in sent[:2])]
+        dataset = Dataset((*sent, *french, *base))
+        images = held_out_images(dataset, split, "en")
         assert images == base + sent
+        self.run.add_metrics(not_compared=languages_left_out(dataset, split, "en"))
         right, wrong = [said(place) for place in range(20)], ["nothing at all"] * 20
         captions = [said(place) for place in range(30)]
         outputs = [
@@ -77,7 +89,9 @@ def test_a_better_model_is_published_with_the_decision_in_the_history(desk):
     assert (outcome.version, desk.current) == ("tiny-new", "tiny-new")
     *_, published, promoted = registry.read_history(desk.models)
     assert (published.action, promoted.action, promoted.previous) == ("publish", "promote", "tiny-old")
-    assert published.reason == "all checks passed"
+    left_out = "not compared: held-out images with captions in other languages (fr 3)"
+    assert published.reason == f"all checks passed. {left_out}"
+    assert "not compared: held-out images" in summarise(desk.run)
     assert published.decision["publish"] is True
     assert published.decision["numbers"]["contributed_wer_new"] == 0
     assert desk.gate()["version"] == "tiny-new"

@@ -38,7 +38,7 @@ def numbers(suspects) -> list[int]:
 
 
 def find(images, limits: PrepareConfig = LIMITS, scorer=None, features=None, base=()) -> list:
-    return find_flagged(images, limits, scorer, features or {}, base)
+    return find_flagged(images, limits, scorer, features or {}, {"en": base})
 
 
 # Texts
@@ -113,6 +113,24 @@ def test_a_few_are_compared_with_captions_of_the_base():
     found = find(images, LIMITS, ColourScorer(), features, base)
     assert numbers(found) == [2]
     assert found[0].reason.endswith("of 100 other captions")
+
+
+def test_a_caption_is_compared_with_captions_of_its_own_language():
+    images, features = coloured(120, misfits=(7, 100))
+    ours = [replace(one, language="fr") if one.id > 60 else one for image in images for one in image.contributions]
+    images = [ContributedImage(image.path, (one,)) for image, one in zip(images, ours, strict=True)]
+    found = find_flagged(images, LIMITS, ColourScorer(), features, {"en": (), "fr": ()})
+    assert [(one.contribution.id, one.reason) for one in found] == [
+        (8, "it fits its image worse than 100% of 60 other captions"),
+        (101, "it fits its image worse than 100% of 60 other captions"),
+    ]
+    assert numbers(find_flagged(images, LIMITS, ColourScorer(), features, {"en": ()})) == [8]
+
+
+def test_too_few_captions_for_the_share_flag_none():
+    images, features = coloured(9, misfits=(1,))
+    assert find(images, LIMITS, ColourScorer(), features) == []
+    assert numbers(find(images, LIMITS, ColourScorer(), features, ["a thing"])) == [2]
 
 
 def test_each_is_listed_once_in_the_order_of_arrival():

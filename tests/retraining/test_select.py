@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from lcm.data.dataset import Dataset
 from lcm.errors import ConfigError, NothingToDo
 from lcm.features.encoders import EncoderIdentity
 from lcm.registry import Event
+from lcm.retraining import select
 from lcm.retraining.placement import TEST, TRAIN
 from lcm.retraining.select import (
     CONTRIBUTIONS,
@@ -218,6 +220,89 @@ def test_j05_unreadable_images_are_left_out_and_counted(desk):
     assert (metrics[TRAINED], metrics[SEEN]) == ("1,3", "1-3")
 
 
+# Languages
+
+WHY = "captions in fr, which the current model does not know: they wait until 4 are there (now {})"
+
+
+def french(training_set: TrainingSet) -> dict[str, str]:
+    """Return the French captions that take part, and their splits."""
+    return {text: one.split for one in training_set.dataset.images if one.language == "fr" for text in one.captions}
+
+
+@pytest.fixture
+def few(monkeypatch) -> None:
+    monkeypatch.setattr(select, "LEAST_OF_A_LANGUAGE", 4)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("start_from", ["", "current"])
+def test_captions_in_a_language_that_the_model_does_not_know_wait_until_enough_are_there(desk, start_from):
+    desk.store.send(range(3), "une image", "fr-ca")
+    with pytest.raises(
+        NothingToDo,
+        match=re.escape(
+            f"no contribution that can train; nothing is trained. Send some with "
+            f"POST /caption or lcm contributions import; {WHY.format(3)}"
+        ),
+    ):
+        desk.new(start_from=start_from)
+    desk.store.send([0, 5])
+    first = desk.gather(start_from=start_from)
+    assert WHY.format(3) in str(first.contributions)
+    assert (french(first), first.as_metrics()[SEEN]) == ({}, "4-5")
+    desk.publish(first.as_metrics())
+    desk.store.send([7], "une image", "fr")
+    both = desk.gather(start_from=start_from)
+    assert "wait" not in str(both.contributions)
+    assert list(french(both)) == ["une image 0", "une image 1", "une image 2", "une image 7"]
+    assert desk.contributed(both)[1][0] == TRAIN
+    assert (both.as_metrics()["contributions_new"], both.as_metrics()["contributed_train_images"]) == (4, 5)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_language_that_the_model_knows_waits_for_nothing(desk):
+    desk.publish({})
+    with (select.current_parent().folder / "vocabulary.txt").open("a") as words:
+        words.write("<fr>\n")
+    desk.store.send([0], "une image", "fr")
+    assert french(desk.gather(start_from="current")) == {"une image 0": TRAIN}
+
+
+@pytest.mark.usefixtures("few")
+def test_an_image_with_captions_in_two_languages_is_there_twice_in_one_split(desk):
+    desk.store.send(range(10))
+    desk.store.send(range(6, 10), "une image", "fr")
+    found = [one for one in desk.gather().dataset.images if one.is_contributed]
+    assert len(found) == 14
+    assert len({(one.image_id, one.split) for one in found}) == 10
+    assert [one.split for one in found if one.captions == ("une image 9",)] == [TEST]
+
+
+@pytest.mark.usefixtures("few")
+def test_captions_that_were_learned_in_another_language_are_learned_anew_once_corrected(desk):
+    desk.store.send(range(5), "une image")
+    first = desk.gather()
+    desk.publish(first.as_metrics())
+    desk.store.set_language([1, 2], "fr")
+    with pytest.raises(NothingToDo, match=re.escape(WHY.format(2))):
+        desk.new(start_from="current")
+    desk.store.set_language([3, 4], "fr")
+    second = desk.gather(start_from="current")
+    assert len(french(second)) == second.as_metrics()["contributions_new"] == 4
+    assert second.as_metrics()[TRAINED] == "1-5"
+
+
+@pytest.mark.usefixtures("few")
+def test_what_the_parent_has_learned_and_waits_by_now_can_still_be_revoked(desk):
+    desk.store.send(range(3), "une image")
+    desk.publish(desk.gather().as_metrics())
+    desk.store.set_language([1], "fr")
+    desk.store.send([5])
+    metrics = desk.gather(start_from="current").as_metrics()
+    assert (metrics[TRAINED], metrics[SEEN]) == ("1-4", "2-4")
+
+
 # Suspects
 
 
@@ -294,6 +379,18 @@ def test_the_model_s_own_tag_scorer_finds_misfits(desk):
     coloured(desk, ["redd"] * 3 + ["greend"])
     assert numbers(desk.gather(misfit_share=0.2)) == [4]
     assert numbers(desk.gather(misfit_share=0.0)) == []
+
+
+def test_a_caption_that_the_tag_scorer_cannot_read_is_no_misfit(desk, monkeypatch):
+    monkeypatch.setattr(select, "LEAST_OF_A_LANGUAGE", 1)
+    desk.dataset = with_captions(desk.dataset, ["redd squared", "greend squared", "blued squared"])
+    desk.publish({}, tagger=TAGGER)
+    coloured(desk, ["redd"] * 3 + ["greend"])
+    desk.store.set_language([4], "fr")
+    assert numbers(desk.gather(misfit_share=0.3)) == []
+    desk.publish({}, tagger=TAGGER | {"languages": ["fr"]})
+    desk.dataset = Dataset(tuple(replace(image, language="fr") for image in desk.dataset.images))
+    assert numbers(desk.gather(misfit_share=0.3)) == [4]
 
 
 def with_captions(dataset: Dataset, captions: list[str]) -> Dataset:

@@ -79,7 +79,7 @@ def test_model_name_is_safe_in_a_header(service):
 def test_health(service):
     state = service().send("GET", "/healthz")
     assert state.status_code == 200
-    assert state.json.items() >= {"ready": True, "model": "tiny-1"}.items()
+    assert state.json.items() >= {"ready": True, "model": "tiny-1", "languages": ["en"]}.items()
     assert state.json["uptime_s"] >= 0
 
 
@@ -199,7 +199,8 @@ GOOD_DESCRIPTION = Description("a dog", ("a dog", "a cat"), (("dog", 0.75), ("ca
 class Odd:
     """A captioner that does what it is told to."""
 
-    name = "odd-1"
+    name, languages = "odd-1", ("en",)
+    offered = languages
 
     def __init__(self, act=lambda: GOOD_DESCRIPTION):
         self.act = act

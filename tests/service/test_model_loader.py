@@ -226,7 +226,8 @@ def test_i05_files_replaced_while_they_are_loaded(running, monkeypatch):
 class Waiting:
     """A captioner that waits with its answer until it may continue."""
 
-    tag_scorer = None
+    tag_scorer, languages = None, ("en",)
+    offered = languages
 
     def __init__(self, name: str):
         self.name, self.begun, self.may_continue = name, threading.Event(), threading.Event()

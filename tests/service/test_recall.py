@@ -190,19 +190,22 @@ def test_a_caption_in_another_language_stands_beside_english_ones(caller):
     assert reply.headers["X-LCM-Source"] == "contribution"
     contribute(caller, RED, "a blue lamp", language="en-GB")
     contribute(caller, RED, "une lampe bleue", language="fr")
-    reply = caller.client.post("/learning-model", json=question_body(image=text_of(RED)))
-    assert reply.json["captions"] == ["une lampe bleue"]
-    assert reply.json["english_captions"][:2] == ["a blue lamp", "a red square"]
+    for language, caption in (("fr", "une lampe bleue"), ("en", "a blue lamp")):
+        reply = caller.client.post("/learning-model", json=question_body(image=text_of(RED), language=language))
+        assert reply.json["captions"] == [caption]
+        assert reply.json["english_captions"][:2] == ["a blue lamp", "a red square"]
     assert [word for word, _ in reply.json["tags"]] == ["blue"]
 
 
 class Plain:
     """A captioner with three captions that does not tell what it sees; its tag scorer knows four words."""
 
-    name = "plain-1"
+    name, languages = "plain-1", ("en",)
+    offered = languages
     known = ("dog", "grass", "ball", "frisbee")
 
-    def describe(self, image, samples=5, labels=None):
+    def describe(self, image, samples, labels, language):
+        assert language == "en"
         assert isinstance(image, bytes)
         words = [word for word in (labels or ["dog", "grass"]) if word in self.known]
         captions = ("a dog", "a dog on the grass", "two dogs")[: 1 + samples]

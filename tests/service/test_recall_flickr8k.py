@@ -4,15 +4,18 @@ import hashlib
 from types import SimpleNamespace
 
 import pytest
+from werkzeug.datastructures import Accept
 
 from lcm.captioning.captioner import load_captioner
 from lcm.contributions.duplicates import Signatures
 from lcm.contributions.store import ContributionStore
 from lcm.service.model_loader import Model
 from lcm.service.recall import Recall
+from lcm.service.schemas import DescribeRequest, Wish
 from tests.fakes.altered import CROPPED, RESIZED, SAVED_ANEW, alter
 
 COUNT = 80
+ANY = Wish("", Accept(), "en")
 
 
 def read(flickr8k, split: str) -> list[bytes]:
@@ -48,11 +51,11 @@ def test_the_description_of_a_found_photo(captioner, contributed, how, tmp_path)
     store = ContributionStore(tmp_path)
     recall, photo = Recall(SimpleNamespace(model=Model(captioner)), store), [*contributed.values()][5]
     data = alter(photo, how) if how else photo
-    plain = captioner.describe(data)
-    assert recall.describe(captioner, data, 5, None) == plain, "what was seen before says the same"
+    plain, asked = captioner.describe(data), DescribeRequest.model_construct(image=data)
+    assert recall.describe(captioner, asked, "en", ANY) == plain, "what was seen before says the same"
     store.add(photo, "Our mayor opens the new skatepark")
     recall.learn(photo)
-    found = recall.describe(captioner, data, 5, None)
+    found = recall.describe(captioner, asked, "en", ANY)
     assert found.caption == found.english_captions[0] == "Our mayor opens the new skatepark"
     assert found.english_captions[1:] == plain.english_captions[: len(found.english_captions) - 1]
     assert {word for word, _ in found.tags} <= {"mayor", "new", "skatepark"}

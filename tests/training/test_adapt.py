@@ -1,18 +1,26 @@
 """Continuing from a model: its weights in a model that knows more words, and what it learns and keeps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcm.captioning.generate import caption_features
 from lcm.config import TrainConfig
-from lcm.data.dataset import LabelledImage
-from lcm.data.text import Vocabulary
+from lcm.data.dataset import Dataset, LabelledImage
+from lcm.data.text import START, Vocabulary, build_vocabulary
+from lcm.data.word_vectors import liken
 from lcm.errors import BundleError
-from lcm.features.cache import LabelledFeatures
-from lcm.training.adapt import Adaptation, cap_contributed
+from lcm.features.cache import EncodedImages, LabelledFeatures, PreparedRun
+from lcm.paths import RunDir
+from lcm.training import adapt as adapting
+from lcm.training.adapt import Adaptation, ParentModel, adapt, cap_contributed
 from lcm.training.batches import CaptionBatches
-from lcm.training.loop import caption_loss, load_weights, real_logits, save_weights
-from tests.training.test_self_critical import VOCABULARY, build, world
+from lcm.training.export import export_bundle
+from lcm.training.loop import KerasDecoder, Supervised, caption_loss, load_weights, real_logits, save_weights
+from tests.fakes.tiny_graphs import use_tiny_encoder
+from tests.training.test_self_critical import CAPTIONS, VOCABULARY, build, world
 
 MODELS = ("merge", "transformer")
 LARGER = Vocabulary((*VOCABULARY.words, "kite", "whale"))
@@ -54,20 +62,32 @@ def test_a_new_word_begins_with_the_least_bias_and_a_vector_of_its_own(tmp_path)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_new_word_that_is_like_known_ones_begins_as_their_mean(name, tmp_path):
+def test_a_new_word_that_is_like_known_ones_begins_as_their_mean_where_words_are_trained(name, tmp_path):
+    """Merge does not train what it reads words as: equal vectors would stay so."""
     model, larger = build(name), build(name, seed=1, vocabulary=LARGER)
+    own = {id(weight): weight.numpy() for weight in larger.non_trainable_weights}
     likeness = np.zeros((2, len(VOCABULARY)), np.float32)
     likeness[0, 4:6] = 0.25, 0.75
     save_weights(model, tmp_path / "weights.npz")
     load_weights(larger, tmp_path / "weights.npz", likeness)
     grown = 0
-    for old, new in zip(halved(model).get_weights(), larger.get_weights(), strict=True):
-        if old.shape != new.shape:
+    for old, weight in zip(halved(model).get_weights(), larger.weights, strict=True):
+        new = weight.numpy()
+        if id(weight) in own:
+            np.testing.assert_array_equal(new[len(VOCABULARY) :], own[id(weight)][len(VOCABULARY) :])
+        elif old.shape != new.shape:
             (axis,) = np.flatnonzero(np.array(old.shape) != new.shape)
             mean = 0.25 * old.take(4, axis) + 0.75 * old.take(5, axis)
             np.testing.assert_allclose(new.take(len(VOCABULARY), axis), mean, rtol=1e-5)
             grown += 1
     assert grown >= 2
+
+
+def test_a_new_language_begins_as_the_first_one():
+    likeness = liken(["kite", "<fr>", "<de>", "qzxqzx"], VOCABULARY.words, "glove_6b_50d")
+    assert likeness.argmax(1)[1:3].tolist() == [START, START]
+    assert likeness.sum(1).tolist() == pytest.approx([1, 1, 1, 0])
+    assert not likeness[0, START]
 
 
 @pytest.mark.parametrize(("name", "vocabulary"), [("transformer", VOCABULARY), ("merge", LARGER)])
@@ -130,3 +150,48 @@ def test_what_is_contributed_is_learned_and_the_rest_is_kept(name):
     assert distance(teacher, teacher, base) == pytest.approx(0, abs=1e-6)
     loose, loose_teacher, _, _, base = continued(name, keep_weight=0.0)
     assert distance(model, teacher, base) < 0.2 * distance(loose, loose_teacher, base)
+
+
+# Languages
+
+SAID = {
+    "en": CAPTIONS,
+    "fr": [f"{thing} {colour}" for colour in ("rouge", "vert", "bleu") for thing in ("chien", "chat", "bateau")],
+    "de": [f"{colour} {thing}" for colour in ("roter", "grüner", "blauer") for thing in ("hund", "kater", "kahn")],
+}
+KNOWN = build_vocabulary({code: SAID[code] for code in ("en", "fr")}, 1)
+
+
+def spoken(*languages: str, contributed: str = "") -> LabelledFeatures:
+    """The nine images with captions in each of the languages, those in one as if users had sent them."""
+    labelled, images = world("transformer"), []
+    for code in languages:
+        for place, image in enumerate(labelled.images):
+            image_id = f"contributions/{place:064x}" if code == contributed else image.image_id
+            images.append(LabelledImage(image_id, image.path, "train", (SAID[code][place],), code))
+    return LabelledFeatures(images, np.tile(labelled.rows, len(languages)), labelled.store)
+
+
+def written(model, vocabulary: Vocabulary, *languages: str) -> list[str]:
+    """Return what a model writes of the nine images in each of the languages."""
+    captions, _ = caption_features(KerasDecoder(model, vocabulary), spoken(*languages), 2, 4, progress=False)
+    return [best for best, *_ in captions]
+
+
+def test_a_new_language_is_learned_and_those_before_are_kept(tmp_path, monkeypatch):
+    """Of the images to keep, the data set has captions in English alone."""
+    encoder, model = use_tiny_encoder(tmp_path, monkeypatch), build("transformer", vocabulary=KNOWN)
+    config = TrainConfig(run_dir="", model="transformer", epochs=12, learning_rate=0.03, batch_size=9, max_words=4)
+    batches, none = (CaptionBatches(one, KNOWN, 9, together=True) for one in (spoken("en", "fr"), spoken()))
+    Supervised(model, batches, none, lambda: None, config).fit(tmp_path)
+    assert written(model, KNOWN, "en", "fr") == SAID["en"] + SAID["fr"]
+    prepared, run = PreparedRun(Dataset(()), KNOWN, EncodedImages(encoder, {}, {})), RunDir.at(tmp_path / "run")
+    manifest = export_bundle(model, None, prepared, config, run)
+    train = spoken("en", "de", contributed="de")
+    vocabulary = build_vocabulary({"en": SAID["en"], "de": SAID["de"]}, 1, KNOWN)
+    assert list(vocabulary.starts) == ["en", "fr", "de"]
+    larger = build("transformer", vocabulary=vocabulary)
+    monkeypatch.setattr(adapting, "build_model", lambda *_: build("transformer", vocabulary=vocabulary))  # as small
+    config = replace(config, epochs=100, new_share=0.5, keep_weight=1.0, learning_rate=0.02, batch_size=18)
+    adapt(larger, train, vocabulary, ParentModel(run.bundle, manifest), config, tmp_path / "adapted")
+    assert {code: written(larger, vocabulary, code) for code in SAID} == SAID

@@ -9,7 +9,7 @@ from lcm.features.cache import LabelledFeatures
 from lcm.training.batches import MAX_CAPTION_WORDS, CaptionBatches
 
 WORDS = [f"w{chr(97 + place)}" for place in range(20)]
-VOCABULARY = build_vocabulary(WORDS, 1)
+VOCABULARY = build_vocabulary({"en": WORDS}, 1)
 
 
 def label(lengths: list[list[int]], views: int = 0) -> LabelledFeatures:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from lcm.config import TrainConfig
 from lcm.data.dataset import LabelledImage
-from lcm.data.text import RESERVED, Vocabulary, build_vocabulary
+from lcm.data.text import RESERVED, Vocabulary, build_vocabulary, content_words
 from lcm.evaluation.tags import retrieval
 from lcm.features.cache import LabelledFeatures
 from lcm.models.dual_encoder import DualEncoder
@@ -46,7 +46,7 @@ class FakePrepared:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        return build_vocabulary((text for image in self.labelled.images for text in image.captions), 1)
+        return build_vocabulary({"en": [text for image in self.labelled.images for text in image.captions]}, 1)
 
     def labelled_features(self, split: str, kind: str) -> LabelledFeatures:
         assert (split, kind) == ("train", "pooled")
@@ -64,7 +64,8 @@ def write_embedding(path: Path, *words: str) -> str:
 
 
 def table_of(*words: str) -> WordTable:
-    return WordTable(words, len(words), np.random.default_rng(0).normal(size=(len(words), 3)).astype(np.float32))
+    vectors = np.random.default_rng(0).normal(size=(len(words), 3)).astype(np.float32)
+    return WordTable(words, len(words), vectors, tuple(filter(words.__contains__, content_words(" ".join(words)))))
 
 
 # Losses
@@ -109,10 +110,12 @@ def test_the_table_holds_the_vocabulary_first_then_what_the_embedding_knows(tmp_
     assert table.encode("blick") == []
 
 
-def test_key_words_are_the_vocabulary_s_content_words_in_one_form():
+def test_key_words_are_the_vocabulary_s_content_words_in_one_form(tmp_path):
     """ "cats" has no singular in the table, "tree" is not of the vocabulary."""
-    words = ("the", "dogs", "dog", "men", "two", "of", "red", "cats", "man", "tree")
-    table = WordTable(words, 8, np.zeros((len(words), 3), np.float32))
+    embedding = write_embedding(tmp_path / "glove.txt", "man", "tree", "dogs")
+    words = ("the", "dogs", "dog", "men", "two", "of", "red", "cats")
+    labelled = label([(" ".join(words), "a tree")])
+    table = build_word_table(labelled, Vocabulary((*RESERVED, *words)), embedding)
     assert table.key_words == ("dog", "man", "red")
 
 

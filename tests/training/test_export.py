@@ -78,10 +78,10 @@ def test_a_bundle_decodes_as_keras_does(name, transformer, folder, tagged):
     model, loaded, features, words = transformer, Bundle(folder), features_of(8), VOCABULARY
     if name == "merge":
         model, loaded, features, words = merge_world(tagged)
-    decoder = KerasDecoder(model, words)
+    decoder, starts = KerasDecoder(model, words), np.full(len(features), START)
     for decode in (
-        lambda one: decode_beam(one.step, one.start(features), 8, 3),
-        lambda one: decode_nucleus(one.step, one.start(features), 8, range(4)),
+        lambda one: decode_beam(one.step, one.start(features), starts, 8, 3),
+        lambda one: decode_nucleus(one.step, one.start(features), starts, 8, range(4)),
     ):
         ours, theirs = ([each for of_image in decode(one) for each in of_image] for one in (loaded, decoder))
         assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
@@ -217,6 +217,7 @@ def test_the_manifest_tells_of_the_tagger(tagged):
         "embedding_dim": 50,
         "width": 512,
         "words": tagged.tagger.table.learned,
+        "languages": ["en"],
     }
     assert tagged.scorer.scale == pytest.approx(30)
     assert sorted(tagged.manifest.files) == sorted({*CAPTIONER_FILES, *TAGGER_FILES} - {"bundle.json"})
@@ -229,7 +230,7 @@ def test_key_words_outside_the_vocabulary_are_in_the_bundle_s_table(tagged, tmp_
     """ "dogs" is in the vocabulary, "dog" is what images are tagged with."""
     images = [replace(image, captions=("two dogs run",)) for image in tagged.labelled.images]
     labelled = replace(tagged.labelled, images=images)
-    prepared = replace(tagged.prepared, vocabulary=build_vocabulary(["dogs"], 1))
+    prepared = replace(tagged.prepared, vocabulary=build_vocabulary({"en": ["dogs"]}, 1))
     tagger, run = make_tagger(labelled, prepared), RunDir.at(tmp_path)
     manifest = export_bundle(tagged.model, tagger, prepared, TrainConfig(run_dir=""), run)
     scorer = load_tag_scorer(None, run.bundle, manifest)

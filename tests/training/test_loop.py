@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from lcm.captioning.generate import write_captions
 from lcm.config import TrainConfig
+from lcm.data.dataset import Dataset
+from lcm.data.text import build_vocabulary, join_words, words
 from lcm.errors import DataError
 from lcm.features.cache import LabelledFeatures
 from lcm.models import build_model
@@ -23,6 +25,7 @@ from lcm.training.loop import (
     Supervised,
     cross_entropy,
     load_checkpoint,
+    make_dev_scorer,
     save_checkpoint,
 )
 from tests.fakes.toy_world import toy_world, train_toy
@@ -69,7 +72,9 @@ def test_it_learns_to_caption_and_leaves_the_best_weights(tmp_path):
     model, history, labelled, prepared = train_toy(tmp_path, epochs=40, patience=40)
     assert history.epochs[-1].train_loss < 0.5 * history.epochs[0].train_loss
     decoder = KerasDecoder(model, prepared.vocabulary)
-    captions, _ = write_captions(decoder, labelled.read(slice(None)), beam_width=2, max_words=10)
+    captions, _ = write_captions(
+        decoder, labelled.read(slice(None)), ["en"] * len(labelled), beam_width=2, max_words=10
+    )
     right = sum(best in image.captions for (best,), image in zip(captions, labelled.images, strict=True))
     assert right >= 18
 
@@ -259,3 +264,35 @@ def test_a_checkpoint_is_read_as_it_was_written_and_a_damaged_one_says_what_to_d
         (tmp_path / "a.npz").write_bytes(damaged)
         with pytest.raises(DataError, match=r"a\.npz is damaged .*remove it to train from the start"):
             load_checkpoint(tmp_path / "a.npz")
+
+
+FRENCH = {"red": "rouge", "green": "vert", "blue": "bleu", "white": "blanc"} | {
+    "dog": "chien",
+    "cat": "chat",
+    "horse": "cheval",
+    "boat": "l'eau",
+    "tree": "l'arbre",
+}
+
+
+def test_one_model_writes_each_language_after_its_start_token(tmp_path):
+    labelled, _ = toy_world()
+    both = []
+    for image in labelled.images:
+        _, colour, thing = image.captions[0].split()
+        captions = (f"voici {FRENCH[thing]} {FRENCH[colour]}", f"{FRENCH[colour]}, {FRENCH[thing]}")
+        both += [image, replace(image, captions=captions, language="fr")]
+    labelled = LabelledFeatures(both, np.repeat(labelled.rows, 2), labelled.store)
+    vocabulary = build_vocabulary(Dataset(tuple(both)).captions_of("train"), 1)
+    assert list(vocabulary.starts) == ["en", "fr"]
+    config = TrainConfig(run_dir="", epochs=30, patience=30, batch_size=8, learning_rate=0.01)
+    vectors = np.random.default_rng(0).normal(size=(len(vocabulary), 50)).astype(np.float32)
+    model = build_model("merge", labelled.shape, vectors, 0)
+    batches = CaptionBatches(labelled, vocabulary, config.batch_size)
+    scorer = make_dev_scorer(model, labelled, vocabulary, beam_width=2, max_words=10)
+    Supervised(model, batches, batches, scorer, config).fit(tmp_path)
+    decoder, features = KerasDecoder(model, vocabulary), labelled.read(slice(0, None, 2))
+    for place, language in enumerate(vocabulary.starts):
+        captions, _ = write_captions(decoder, features, [language] * len(features), beam_width=2, max_words=10)
+        people = [{join_words(words(text)) for text in image.captions} for image in both[place::2]]
+        assert sum(best in its for (best,), its in zip(captions, people, strict=True)) >= 16, (language, captions)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcm.captioning.decoding import NEVER_WRITTEN
 from lcm.config import TrainConfig
 from lcm.data.dataset import LabelledImage
 from lcm.data.text import END, PAD, START, UNKNOWN, Vocabulary, build_vocabulary
@@ -19,7 +18,8 @@ from lcm.training.self_critical import Sampler, SelfCritical, advantages, train_
 
 COLOURS, THINGS = ("red", "green", "blue"), ("dog", "cat", "boat")
 CAPTIONS = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
-VOCABULARY = build_vocabulary(CAPTIONS, 1)
+NEVER = (PAD, START, UNKNOWN)
+VOCABULARY = build_vocabulary({"en": CAPTIONS}, 1)
 MODELS = ("merge", "transformer")
 
 
@@ -127,10 +127,11 @@ def written() -> Written:
 
 
 IMAGES = tf.constant([[0.0], [1.0]])
+STARTS = np.full(2, START, np.int32)
 
 
 def test_words_are_drawn_with_the_probabilities_that_the_model_gives_them(written):
-    samples, of_image = 4000, Sampler(written, 4000, 5).write(IMAGES, (3, 0))
+    samples, of_image = 4000, Sampler(written, NEVER, 4000, 5).write(IMAGES, STARTS, (3, 0))
     expected = [
         # the three words that none may write leave 0.7
         {(A, A, END): 5 / 7 * 0.3, (A, B, END): 5 / 7 * 0.7, (B, END, PAD): 1 / 7, (END, PAD, PAD): 1 / 7},
@@ -145,7 +146,9 @@ def test_words_are_drawn_with_the_probabilities_that_the_model_gives_them(writte
 
 
 def test_the_seed_decides_the_samples(written):
-    first, same, other = (Sampler(written, 50, 5).write(IMAGES, seed) for seed in ((3, 0), (3, 0), (4, 0)))
+    first, same, other = (
+        Sampler(written, NEVER, 50, 5).write(IMAGES, STARTS, seed) for seed in ((3, 0), (3, 0), (4, 0))
+    )
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first[:, :, :2], other[:, :, :2])
 
@@ -153,7 +156,7 @@ def test_the_seed_decides_the_samples(written):
 def test_a_caption_stops_at_its_end_or_after_the_most_words():
     probabilities = np.zeros((1, 9, 8, 8))
     probabilities[..., [A, END]] = 0.9, 0.1
-    drawn = Sampler(Written(probabilities), 500, 6).write(tf.zeros((1, 1)), (0, 0))[0]
+    drawn = Sampler(Written(probabilities), NEVER, 500, 6).write(tf.zeros((1, 1)), STARTS[:1], (0, 0))[0]
     assert drawn.shape == (500, 6)
     ends = (drawn == END).argmax(1)
     for caption, end in zip(drawn.tolist(), ends, strict=True):
@@ -161,7 +164,11 @@ def test_a_caption_stops_at_its_end_or_after_the_most_words():
     assert set(ends) == set(range(6))
     assert (drawn != END).all(1).any()
     probabilities[..., [A, END]] = 0, 1
-    assert Sampler(Written(probabilities), 500, 6).write(tf.zeros((1, 1)), (0, 0)).shape == (1, 500, 1)
+    assert Sampler(Written(probabilities), NEVER, 500, 6).write(tf.zeros((1, 1)), STARTS[:1], (0, 0)).shape == (
+        1,
+        500,
+        1,
+    )
 
 
 # Learning
@@ -189,10 +196,10 @@ def test_a_step_follows_the_gradient(temperature):
     )
     inputs = np.concatenate([np.full((2, 2, 1), START), PAIRS[..., :-1]], axis=2)
     logits, before = stage.model.logits(stage.model.hidden(features, inputs)).numpy(), bias.numpy()
-    logits[..., list(NEVER_WRITTEN)] = -np.inf  # such words are not drawn, so they are not learned from
+    logits[..., list(NEVER)] = -np.inf  # such words are not drawn, so they are not learned from
     probabilities = np.exp(logits / temperature) / np.exp(logits / temperature).sum(-1, keepdims=True)
     lacking = (np.eye(len(VOCABULARY))[PAIRS] - probabilities) / temperature * earned[..., None, None]
-    stage.learn(features, PAIRS, earned.astype(np.float32))
+    stage.learn(features, np.full(len(PAIRS), START, np.int32), PAIRS, earned.astype(np.float32))
     np.testing.assert_allclose(bias.numpy() - before, lacking[PAIRS != PAD].mean(0), atol=1e-5)
 
 
