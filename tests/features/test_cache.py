@@ -139,12 +139,12 @@ KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
 from lcm.features.encoders import ENCODERS
-from lcm.features.cache import encode_images
+from lcm.features.cache import THUMBNAIL, encode_images  # the kind that is written last
 from tests.features.test_cache import FAKE_SPEC, KINDS, FakeEncoder
 
 class Killer(FakeEncoder):
     def encode(self, images, kinds=("pooled",)):
-        if any(path.stat().st_size for path in Path(os.environ["LCM_HOME"]).rglob("grid.rows")):
+        if any(path.stat().st_size for path in Path(os.environ["LCM_HOME"]).rglob(f"{THUMBNAIL}.rows")):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(images, kinds)
 
