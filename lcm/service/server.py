@@ -69,7 +69,11 @@ def run(make_app: Callable[[], Any], settings: Settings) -> int:
         if number := getattr(signal, name, None):
             signal.signal(number, lambda number, _: signals.put(number))
     server = listen(settings)
-    server.wsgi_app = make_app()
+    try:
+        server.wsgi_app = make_app()
+    except BaseException:
+        server.stop()  # its threads would keep the process, which answers nobody
+        raise
     threading.Thread(target=server.serve, name="lcm-server", daemon=True).start()
     _say(f"serving on http://{_joined(*server.bind_addr[:2])}")  # with the real port
     signals.get()

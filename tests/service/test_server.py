@@ -2,8 +2,12 @@
 
 import http.client
 import json
+import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +159,15 @@ def test_g13_a_port_that_is_taken_ends_the_start_in_one_line(service, folder):
         ServiceProcess(folder, port=service.port)
     assert f"lcm: cannot listen on 127.0.0.1:{service.port}: address already in use; " in str(told.value)
     assert "Traceback" not in str(told.value)
+
+
+def test_what_stops_the_start_ends_the_process(tmp_path):
+    """The port is bound by then, and threads wait for connections."""
+    environment = os.environ | {"LCM_HOME": str(tmp_path), "LCM_PORT": "0", "LCM_TRANSLATOR": str(tmp_path / "none")}
+    command = [sys.executable, "-m", "lcm", "serve"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert re.fullmatch(r"lcm: cannot use '.*' as a Marian checkpoint: there is no such folder\..*\n", ended.stderr)
 
 
 @pytest.mark.parametrize("line", ["BAD", "GET //x HTTP/1.1", "GET / HTTP/9.9", "GET /%zz\x01 HTTP/1.1"])
