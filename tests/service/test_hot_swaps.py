@@ -138,8 +138,8 @@ def test_i06_i07_swaps_under_load(tmp_path, monkeypatch):
                 registry.prune(1)
             time.sleep(0.3)  # the old one is freed
             memory.append(service.resident_mb())
-        if memory[0]:  # no more than one version is held, once requests have let the last but one go
-            wait_until(lambda: service.resident_mb() - memory[min(2, SWAPS - 1)] < BALLAST_MB)
+        if memory[0]:  # versions do not pile up: beside the one that answers, two may not have been given back yet
+            wait_until(lambda: service.resident_mb() - min(memory) < 2.5 * BALLAST_MB)
         final = service.health()
         asked = load.answered.total()
         wait_until(lambda: load.answered.total() > asked + 10 * CLIENTS)  # who asked before the last swap is answered
