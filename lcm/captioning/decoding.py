@@ -92,9 +92,8 @@ def decode_beam(
 ) -> list[list[Hypothesis]]:
     """Keep the `beam_width` most probable beginnings at each step, from a state of one text an image.
 
-    `starts` [B] are the ids that the captions begin after. Returns up to
-    `beam_width` hypotheses an image, best score first. An image is done when its hypotheses that have ended all score
-    at least as well as its beginnings do so far.
+    `starts` [B] are the ids that the captions begin after. Returns up to `beam_width` hypotheses an image, best score
+    first. An image is done when its hypotheses that have ended all score at least as well as its beginnings do so far.
     """
     ended: list[list[Hypothesis]] = [[] for _ in range(len(state))]
     active = np.arange(len(ended))  # images that still have something to write
