@@ -209,12 +209,12 @@ PICTURED = {
 UNPICTURED = {
     "en": "'s background distance foreground left middle nearby bunch lot lots pair piece type image photo photograph "
     "picture scene view attempt attempting coming prepare preparing ready",
-    "fr": "arrière arrière-plan au-dessous au-dessus autour avant-plan beaucoup bord côté ensemble face fond gauche image "
-    "milieu nombreux par-dessus photo photographie premier-plan proximité près quelqu'un quelque quelques scène travers vue "
-    "apprêter effectuer essayer sembler trouver",
+    "fr": "arrière arrière-plan au-dessous au-dessus autour avant-plan beaucoup bord côté ensemble face fond gauche "
+    "image milieu nombreux par-dessus photo photographie premier-plan proximité près quelqu'un quelque quelques scène "
+    "travers vue apprêter effectuer essayer sembler trouver",
     "de": "ab aufnahme aufs beide beim bild dabei daneben durchs entlang foto gemeinsam gerade her herum hinterher "
-    "hintergrund jemand links mehr miteinander mitte neben nebeneinander nähe paar rechts vorbei vordergrund vorm wobei "
-    "zusammen befinden lassen versuchen",
+    "hintergrund jemand links mehr miteinander mitte neben nebeneinander nähe paar rechts vorbei vordergrund vorm "
+    "wobei zusammen befinden lassen versuchen",
 }
 # Lemmas where simplemma cuts what is named in the plural, or takes a noun for a verb.
 LEMMAS = {
@@ -275,13 +275,14 @@ def candidates(captions: Iterable[str], language: str = "en") -> list[str]:
 
 # Articles, possessives, prepositions, conjunctions and auxiliaries after which something must follow, more of them than
 # ruotianluo/self-critical.pytorch counts (eval_utils.py, "bad_endings"). Not "her", "outside", "down", "by", "behind":
-# people end captions well with these. Of Flickr8k's 35,455 English captions 0.6 % end with a word of the list, and 0.1 %
-# with another than "on" ("as people look on"); of 6,549 French ones none, of 32,745 German ones ten ("fahren mit").
+# people end captions well with these. Of Flickr8k's 35,455 English captions 0.6 % end with a word of the list, and
+# 0.1 % with another than "on" ("as people look on"); of 6,549 French ones none, of 32,745 German ones ten ("fahren
+# mit").
 BAD_ENDINGS = {
     "en": "a an the his its my our their your 's against at beside between for from in into of on onto through to "
     "toward towards upon with without and as but or than while am are be is was were",
-    "fr": "un une des le la les du de au aux à en dans sur sous avec et ou que qui par pour son sa ses leur leurs se est "
-    "sont dont vers chez contre entre tandis lors",
+    "fr": "un une des le la les du de au aux à en dans sur sous avec et ou que qui par pour son sa ses leur leurs se "
+    "est sont dont vers chez contre entre tandis lors",
     "de": "einem einen einer eines der die das den dem des und oder mit in im ins am zum zur beim vom von für zwischen "
     "während als wie dass seinem seinen seiner seine ihrem ihren ihrer ihre",
 }
