@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lcm.captioning.captioner import PART
 from lcm.captioning.description import Captioner, Description
+from lcm.captioning.tagging import SHARE, TagRequest, tag_request
 from lcm.data.files import IMAGE_SUFFIXES, Listing, shorten, to_cell
 from lcm.errors import BadImageError, ConfigError
 from lcm.paths import AGAIN, explained, lock
@@ -104,6 +105,8 @@ def describe_into_file(
     samples: int,
     labels: Sequence[str] | None = None,
     language: str = "",
+    scores: str = SHARE,
+    min_score: float | None = None,
 ) -> str:
     """Describe the images that have no row in `out` yet, with a progress bar; returns a line on what is in it now.
 
@@ -112,7 +115,8 @@ def describe_into_file(
     or is being written to, and as `describe`; DataError when it cannot be written.
     """
     check_out(out)
-    language, settings = captioner.checked_language(language), _settings_of(captioner, samples, labels)
+    language = captioner.checked_language(language)
+    settings = _settings_of(captioner, samples, tag_request(captioner.tag_scorer, labels, scores, min_score))
     made, added = {"language": language, "model": captioner.name, "settings": settings}, 0
     with explained(escape(str(out)), f"rows that are in it stay: {AGAIN}"), _open(out) as file:
         there = _rows_in(file, out, made)
@@ -123,7 +127,7 @@ def describe_into_file(
         done = len(images) - len(missing)
         kept = len(images) - len(left)
         with tqdm(total=len(images), initial=kept, unit=" images", desc="caption") as progress:
-            for image, answer in captioner.describe_many(left, samples, labels, workers=0, language=language):
+            for image, answer in captioner.describe_many(left, samples, labels, 0, language, scores, min_score):
                 if image in missing and isinstance(answer, BadImageError):
                     failures.append((image, answer))
                 elif image in missing:
@@ -136,13 +140,15 @@ def describe_into_file(
     return f"{escape(str(out))}: images captioned: {added}" + f"; there already: {done}" * bool(done)
 
 
-def _settings_of(captioner: Captioner, samples: int, labels: Sequence[str] | None) -> str:
+def _settings_of(captioner: Captioner, samples: int, wanted: TagRequest) -> str:
     """Return, short and readable, what answers depend on beside image and model."""
-    scorer = captioner.tag_scorer
+    scorer, (labels, scores, min_score) = captioner.tag_scorer, wanted
     parts = [f"samples {samples}", f"tagger {scorer.name if scorer else 'none'}"]
     if labels is not None:
         digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()
         parts.append(f"labels {digest[:8]} ({len(labels)})")
+    if scores != SHARE:
+        parts.append(f"{scores} from {min_score:g}")
     return ", ".join(parts)
 
 

@@ -162,6 +162,8 @@ def parse_value(text: str) -> Any:
 @click.option(
     "--language", default="", metavar="CODE", help="Language of the captions: en, fr, … (default: the model's first)."
 )
+@click.option("--scores", metavar="KIND", default="share", help="Of tags: share (the default) or probability.")
+@click.option("--min-score", type=float, metavar="NUMBER", help="Least probability of a tag (default: 0.5).")
 @click.option("--tagger", metavar="NAME", help="What scores tags: dual_encoder, clip, none, … (default: the bundle's).")
 @click.option(
     "--captioner",
@@ -177,6 +179,8 @@ def caption(
     samples: int,
     labels: Path | None,
     language: str,
+    scores: str,
+    min_score: float | None,
     tagger: str | None,
     captioner: str | None,
     as_json: bool,
@@ -201,14 +205,15 @@ def caption(
             raise DataError("\n".join([*batch.list_failures(failures), *left_out]))
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         describer = load_captioner(captioner, tagger, threads)
-        language = describer.checked_language(language)
+        asked = {"samples": samples, "labels": own_labels, "scores": scores, "min_score": min_score}
+        asked["language"] = describer.checked_language(language)
     if own_labels and (note := batch.check_labels(describer, own_labels)):
         print(f"lcm: {note}", file=sys.stderr)
     try:
         if out:
-            _say(batch.describe_into_file(out, describer, listing.images, failures, samples, own_labels, language))
+            _say(batch.describe_into_file(out, describer, listing.images, failures, **asked))
         else:
-            for image, answer in describer.describe_many(listing.images, samples, own_labels, 0, language):
+            for image, answer in describer.describe_many(listing.images, workers=0, **asked):
                 if isinstance(answer, BadImageError):
                     failures.append((image, answer))
                 else:
@@ -257,6 +262,7 @@ def _for_people(image: str, description: "Description") -> str:
     sure = "" if description.confidence is None else f" ({sureness(description.confidence)})"
     line = f"{escape(image)}: {escape(description.caption)}{sure}"
     shown = ", ".join(f"{escape(word)} {score:.2f}" for word, score in description.tags[:TAGS_SHOWN])
+    shown = shown or "(no tag is probable enough)" * (description.scores == "probability")
     more = ", …" * (len(description.tags) > TAGS_SHOWN)
     return f"{line}\n    {shown}{more}" if shown else line
 

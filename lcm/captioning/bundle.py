@@ -57,7 +57,7 @@ class Manifest:
     rerank_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
     length_power: float = LENGTH_POWER  # of the score that the cosine is added to: see Hypothesis.score_at
     calibration: dict = field(default_factory=dict)  # what PlattScaler needs; empty: no confidence
-    tagger: dict = field(default_factory=dict)  # what DualEncoder needs; empty: no tag scorer
+    tagger: dict = field(default_factory=dict)  # what DualEncoder needs, curves among it; empty: no tag scorer
     files: dict = field(default_factory=dict)  # name -> sha256
     metrics: dict = field(default_factory=dict)  # of 03_evaluate
     notes: str = ""  # Markdown that a person adds to the model card: licences, biases seen, how it was made

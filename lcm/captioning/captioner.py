@@ -19,7 +19,7 @@ from lcm.captioning.description import Captioner, Description, PlattScaler
 from lcm.captioning.generate import write_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
-from lcm.captioning.tagging import SeenImage
+from lcm.captioning.tagging import SHARE, SeenImage
 from lcm.data.images import Source, read_image
 from lcm.data.text import ENGLISH
 from lcm.errors import BundleError, ConfigError, LcmError
@@ -175,7 +175,7 @@ def fault_of(description: Description) -> str:
 
     An empty caption is allowed: there is nothing to say of some pictures.
     """
-    scores = [score for _, score in description.tags]
+    scores = [score for _, score in description.tags if description.scores == SHARE]
     if not description.english_captions and description.language == ENGLISH:
         return "the captioner gave no captions"
     if description.confidence is not None and not 0 <= description.confidence <= 1:

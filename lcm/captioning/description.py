@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
+from lcm.captioning.tagging import SHARE, SeenImage, Tag, TagRequest, TagScorer, rank, tag_candidates, tag_request
 from lcm.captioning.translation import load_translator
 from lcm.data.images import KINDS, Source, read_stream
 from lcm.data.text import ENGLISH, candidates, is_broken, join_words, language_code, standardise, words
@@ -85,11 +85,12 @@ class Description:
 
     caption: str
     english_captions: tuple[str, ...]  # where the caption is English and nobody contributed it, it is the first
-    tags: tuple[Tag, ...]  # (word, score), best first; a score is the share among the candidates, all sum to 1
+    tags: tuple[Tag, ...]  # (word, score), best first; shares among the candidates sum to 1, probabilities do not
     model: str  # name of the captioner and its version
     confidence: float | None = None  # probability that people would use all its content words; None: not calibrated
     contribution: int | None = None  # number of the contribution that gave the caption; None: the captioner wrote it
     language: str = ENGLISH  # of the caption and of the tags
+    scores: str = SHARE  # what those of the tags are, one of SCORES
 
 
 class Captioner(ABC):
@@ -129,21 +130,24 @@ class Captioner(ABC):
         samples: int = SAMPLES,
         labels: Sequence[str] | None = None,
         language: str = "",
+        scores: str = SHARE,
+        min_score: float | None = None,
     ) -> Description:
         """Return caption, other captions and tags of an image, given in any way of Source, or as `see` has seen it.
 
         Up to `samples` (0 to MAX_SAMPLES) other captions are drawn beside the best one: they give more key words to
         choose tags from. `labels`, words or phrases of any kind, are scored in place of these. `language` is one
         of `languages`, or one that the translator has: then the caption is translated and gives the tags, as far as
-        the tag scorer can read it. Raises BadImageError when it is no image, ConfigError for several images, for
-        samples that are no such number, for labels that are no list of texts or an empty one, or for another language.
+        the tag scorer can read it. With `scores` "probability", each tag has one of its own, of `min_score` (MIN_SCORE)
+        or more. Raises BadImageError when it is no image, ConfigError for several images, for samples that are no such
+        number, for labels that are no list of texts or an empty one, for another language, and as tag_request.
         """
         if isinstance(image, list | tuple):
             raise ConfigError(
                 f"received a {type(image).__name__} of {len(image)}; describe takes one picture, {KINDS}: "
                 "give several to describe_many"
             )
-        ((_, description),) = self.describe_many([image], samples, labels, language=language)
+        ((_, description),) = self.describe_many([image], samples, labels, 1, language, scores, min_score)
         if isinstance(description, BadImageError):
             raise description
         return description
@@ -155,6 +159,8 @@ class Captioner(ABC):
         labels: Sequence[str] | None = None,
         workers: int = 1,
         language: str = "",
+        scores: str = SHARE,
+        min_score: float | None = None,
     ) -> Iterator[tuple[Source, Description | BadImageError]]:
         """Yield each image as it was given with its description, or with the reason why it has none, in their order.
 
@@ -167,10 +173,9 @@ class Captioner(ABC):
             )
         if isinstance(samples, bool) or not isinstance(samples, Integral) or not 0 <= samples <= MAX_SAMPLES:
             raise ConfigError(f"samples is {samples!r}; it must be a whole number, 0 to {MAX_SAMPLES}")
-        if labels is not None:
-            labels = _checked_labels(labels)
-        language = self.checked_language(language)
-        work = partial(self._describe_part, samples=samples, labels=labels, language=language)
+        labels = None if labels is None else _checked_labels(labels)
+        wanted, language = tag_request(self.tag_scorer, labels, scores, min_score), self.checked_language(language)
+        work = partial(self._describe_part, samples=samples, wanted=wanted, language=language)
         return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
 
     def checked_language(self, language: str) -> str:
@@ -187,8 +192,9 @@ class Captioner(ABC):
         return tuple(label for label, is_known in zip(labels, known, strict=True) if not is_known)
 
     def _describe_part(
-        self, images: Sequence[Source | SeenImage], samples: int, labels: Sequence[str] | None, language: str
+        self, images: Sequence[Source | SeenImage], samples: int, wanted: TagRequest, language: str
     ) -> list[tuple[Source, Description | BadImageError]]:
+        labels, scores, _ = wanted
         answers: list[tuple[Source, Description | BadImageError | None]] = []
         seen, vectors = [], []
         for image in images:
@@ -209,22 +215,24 @@ class Captioner(ABC):
             english = [captions for captions, _ in in_english] or [()] * len(written)
         described = []
         for (captions, confidence), its_english, vector in zip(written, english, vectors, strict=True):
-            tags = rank(self.tag_scorer, vector, tag_candidates(captions, labels, own)) if self.tag_scorer else ()
-            one = Description(captions[0], tuple(its_english), tags, self.name, confidence, language=own)
-            described.append(one if own == language else self._translated(one, vector, labels, language))
+            texts = tag_candidates(captions, labels, own)
+            tags = rank(self.tag_scorer, vector, texts, wanted) if self.tag_scorer else ()
+            one = Description(captions[0], tuple(its_english), tags, self.name, confidence, None, own, scores)
+            described.append(one if own == language else self._translated(one, vector, wanted, language))
         of_images = iter(described)
         return [(source, error or next(of_images)) for source, error in answers]
 
     def _translated(
-        self, own: Description, vector: np.ndarray | None, labels: Sequence[str] | None, language: str
+        self, own: Description, vector: np.ndarray | None, wanted: TagRequest, language: str
     ) -> Description:
         """Return a description in a language of the translator; of an image of this vector."""
         translator = load_translator(self.translator_names)
         caption = join_words(words(*translator.to_language([own.caption], own.language, language), language))
-        found = candidates([caption], language) if self.tag_scorer and labels is None else []
-        tags = found and rank(self.tag_scorer, vector, found)
+        found = candidates([caption], language) if self.tag_scorer and wanted[0] is None else []
+        is_read = found and self.tag_scorer.text_vectors(found).any()
+        tags = rank(self.tag_scorer, vector, found, wanted) if is_read else own.tags
         model = f"{own.model} with {translator.name}"
-        return replace(own, caption=caption, tags=tags or own.tags, model=model, language=language)
+        return replace(own, caption=caption, tags=tags, model=model, language=language)
 
 
 def _checked_labels(labels: Sequence[str]) -> list[str]:

@@ -36,6 +36,10 @@ METRIC_LABELS = {
     "tag_map_caption_order": "the same words in the order of the captions",
     "tag_map_upper_bound": "the same words in the best order",
     "tag_precision_5": "tags, precision at 5",
+    "tag_words_ece": "probabilities of the captions' words, calibration error",
+    "tag_labels_ece": "probabilities of labels, calibration error",
+    "tag_says_none": "of four labels that do not fit, none is a tag",
+    "tag_finds_one": "of four labels, the one that fits is a tag",
     "recall_10_image_to_text": "retrieval, recall@10, image to text",
     "recall_10_text_to_image": "retrieval, recall@10, text to image",
     "captions_right": "captions of which people used every content word",
@@ -93,20 +97,25 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
 
 
 def add_evaluation(
-    folder: Path, metrics: Mapping[str, Any], calibration: PlattScaler | None = None, notes: str = ""
+    folder: Path,
+    metrics: Mapping[str, Any],
+    calibration: PlattScaler | None = None,
+    notes: str = "",
+    curves: Any = None,
 ) -> None:
     """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
 
     `beam_width`, `max_words`, `rerank_weight` and `length_power` among them become the bundle's own: it captions as it
-    was measured, and with the confidence that was fitted. `notes` (Markdown), where there are any, take the place of
-    those that it has. Raises BundleError when a file of the bundle is not what was exported: sealing it would make
-    that good.
+    was measured, and with the confidence that was fitted, and the tagging.Curves. `notes` (Markdown), where there are
+    any, take the place of those that it has. Raises BundleError when a file of the bundle is not what was exported:
+    sealing it would make that good.
     """
     manifest = Manifest.load(folder)
     decoding = {name: metrics[name] for name in DECODING if name in metrics}
     record = asdict(calibration) if calibration else manifest.calibration
     notes = notes or manifest.notes
-    manifest = replace(manifest, metrics=dict(metrics), calibration=record, notes=notes, **decoding)
+    tagger = manifest.tagger | ({"curves": curves} if curves else {})
+    manifest = replace(manifest, metrics=dict(metrics), calibration=record, notes=notes, tagger=tagger, **decoding)
     verify(folder, manifest)
     (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
     seal(folder, manifest)

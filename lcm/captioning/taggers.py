@@ -14,7 +14,7 @@ import numpy as np
 
 from lcm.captioning import checkpoints
 from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORD_VECTORS, WORDS, Manifest
-from lcm.captioning.tagging import Reranker, SeenImage, TagScorer
+from lcm.captioning.tagging import Reranker, SeenImage, TagScorer, probability
 from lcm.data.images import open_image
 from lcm.data.text import comparison_form, words
 from lcm.data.word_vectors import find_vectors
@@ -47,7 +47,7 @@ class DualEncoder:
     """The tag scorer of a bundle, two towers with a table of words; safe to call from several threads."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]):
-        """Load the towers; `settings` are the manifest's: name, scale, word_embedding and embedding_dim.
+        """Load the towers; `settings` are the manifest's: name, scale, word_embedding, embedding_dim, perhaps curves.
 
         Raises BundleError when a file is not what the format says.
         """
@@ -59,6 +59,9 @@ class DualEncoder:
             known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
             rows = np.load(folder / WORD_ROWS, allow_pickle=False)
             vectors = np.load(folder / WORD_VECTORS, allow_pickle=False).astype(np.float32)
+            self.curves = settings.get("curves")
+            for kind in ("words", "labels") if self.curves else ():
+                probability(self.curves[kind], 0.0, vectors[:1] @ self.curves["mean_image"])
         except Exception as error:  # onnxruntime has no common class for what it raises
             raise BundleError(
                 f"{folder} holds a tag scorer that cannot be loaded ({type(error).__name__}); export it again"
@@ -131,6 +134,8 @@ CLIP = checkpoints.Kind(
 
 class ClipScorer:
     """A loaded CLIP; safe to call from several threads. A text's score is softmax(scale * cosine) over the texts."""
+
+    curves = None
 
     def __init__(self, checkpoint: str = CLIP_CHECKPOINT):
         """Load a checkpoint: a folder that holds one, or a name on the model hub, downloaded on first use.

@@ -1,7 +1,8 @@
-"""Tags: key words with their share of how well they fit the image; and which of a beam's captions fits best.
+"""Tags: key words with a score of how well they fit the image; and which of a beam's captions fits best.
 
 A score is a share among the candidates, not of the image's area, and no probability: a softmax over the candidates says
-how much better one fits than the others. Alone, any candidate has 1.
+how much better one fits than the others; alone, any has 1. Or, where lcm.evaluation.tags has fitted curves, each has a
+probability of its own, and what is improbable is no tag.
 
 Shapes: B images, K candidates, F numbers in the pooled features, D in a vector.
 """
@@ -14,8 +15,15 @@ import numpy as np
 
 from lcm.data.images import Source
 from lcm.data.text import ENGLISH, candidates, standardise
+from lcm.errors import DataError
 
 Tag = tuple[str, float]  # word, score
+SHARE, PROBABILITY = SCORES = ("share", "probability")
+MIN_SCORE = 0.5  # least probability of a tag, where nobody says another: it rather fits than not
+TagRequest = tuple[Sequence[str] | None, str, float]  # labels, None: the captions' words; one of SCORES; least score
+SHARES: TagRequest = (None, SHARE, 0.0)
+# Numbers for `probability`: of "words" that a captioner wrote, of "labels" that a person asks about, and "mean_image".
+Curves = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class TagScorer(Protocol):
 
     name: str
     scale: float  # what cosines are multiplied by before the softmax: one over the model's own temperature
+    curves: Curves | None  # None: it has no probabilities
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
@@ -42,17 +51,52 @@ class TagScorer(Protocol):
         ...
 
 
-def rank(scorer: TagScorer, image_vector: np.ndarray, texts: Sequence[str]) -> tuple[Tag, ...]:
-    """Return the texts with their shares, best first, equal ones in the order given; unknown ones are left out."""
+def tag_request(scorer: TagScorer | None, labels: Sequence[str] | None, scores: str, min_score: Any) -> TagRequest:
+    """Return what is wanted of tags; raises DataError for what cannot be had, as probabilities without curves."""
+    if scores == SHARE and min_score is None:
+        return labels, scores, 0.0
+    least = MIN_SCORE if min_score is None else min_score
+    if scores != PROBABILITY or not (isinstance(least, int | float) and 0 <= least <= 1):
+        raise DataError(
+            f"scores is {scores!r} and min_score {min_score!r}; choose scores from {', '.join(SCORES)}, and for "
+            "probabilities alone a min_score from 0 to 1"
+        )
+    if not (scorer and scorer.curves):
+        raise DataError(
+            "this model has no probabilities of tags; leave scores out, or take a bundle whose own tag scorer was "
+            "measured by 03_evaluate on 50 photos or more"
+        )
+    return labels, scores, least
+
+
+def probability(curve: Sequence[float], own: np.ndarray, typical: np.ndarray) -> np.ndarray:
+    """Return how probable it is that texts fit an image [K]: the sigmoid of a * own + b * typical + c.
+
+    The curve has a, b and c. `own` are the cosines of texts and image, `typical` those of texts and the mean image, all
+    times the scorer's scale: what is near every photo must be nearer to this one.
+    """
+    return (1 + np.tanh((curve[0] * own + curve[1] * typical + curve[2]) / 2)) / 2  # e ** x would overflow
+
+
+def rank(scorer: TagScorer, vector: np.ndarray, texts: Sequence[str], wanted: TagRequest = SHARES) -> tuple[Tag, ...]:
+    """Return the texts with their scores for an image's `vector`, best first, equal ones in the order given.
+
+    Unknown ones are left out, and those with a lower score than is wanted.
+    """
     vectors = scorer.text_vectors(texts)
     known = np.flatnonzero(vectors.any(1))
     if not len(known):
         return ()
-    logits = scorer.scale * (vectors[known] @ image_vector).astype(np.float64)
-    weights = np.exp(logits - logits.max())
-    scores = weights / weights.sum()
+    labels, kind, least = wanted
+    logits = scorer.scale * (vectors[known] @ vector).astype(np.float64)
+    if kind == PROBABILITY:
+        typical = scorer.scale * (vectors[known] @ scorer.curves["mean_image"])
+        scores = probability(scorer.curves["words" if labels is None else "labels"], logits, typical)
+    else:
+        weights = np.exp(logits - logits.max())
+        scores = weights / weights.sum()
     order = np.argsort(-scores, kind="stable")
-    return tuple((texts[known[place]], float(scores[place])) for place in order)
+    return tuple((texts[known[place]], float(scores[place])) for place in order if scores[place] >= least)
 
 
 def tag_candidates(captions: Sequence[str], labels: Sequence[str] | None = None, language: str = ENGLISH) -> list[str]:

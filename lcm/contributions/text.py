@@ -108,11 +108,6 @@ def language_of(caption: str, sent: str, default: str, written: Iterable[str] = 
     return default if found in ("", language_code(default)) else found
 
 
-def is_english(language: str) -> bool:
-    """Whether captions of this language can train already; the others wait for their translation."""
-    return language.partition("-")[0] == ENGLISH
-
-
 def id_ranges(ids: Iterable[int]) -> str:
     """Return ids as ascending ranges, such as "1-9,11"; empty for none."""
     ranges: list[list[int]] = []

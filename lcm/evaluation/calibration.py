@@ -114,19 +114,24 @@ def fit_platt_scaler(signal: np.ndarray, right: np.ndarray) -> PlattScaler:
     is one best curve and it is finite, also where all captions are right, all are wrong, or few or one are given.
     Equal log-probabilities, and captions that are all right or all wrong, give the slope 0.
     """
+    return PlattScaler(*fit_curve(signal[:, None], right))
+
+
+def fit_curve(signals: np.ndarray, right: np.ndarray) -> list[float]:
+    """Return the slopes of several signals [K, S], and the intercept after them, as fit_platt_scaler does of one."""
     ones = np.count_nonzero(right)
-    targets = np.where(right, (ones + 1) / (ones + 2), 1 / (len(signal) - ones + 2))
-    centre, spread = signal.mean(), signal.std()
-    if spread <= EQUAL * max(1.0, abs(centre)) or ones in (0, len(signal)):
+    targets = np.where(right, (ones + 1) / (ones + 2), 1 / (len(signals) - ones + 2))
+    centre, spread = signals.mean(0), signals.std(0)
+    if (spread <= EQUAL * np.maximum(1.0, abs(centre))).any() or ones in (0, len(signals)):
         share = targets.mean()
-        return PlattScaler(0.0, float(np.log(share / (1 - share))))
-    # scikit-learn takes no soft targets: each caption is given as right and as wrong, weighted by its target.
-    inputs = np.tile((signal - centre) / spread, 2)[:, None]
-    classes, weights = np.repeat([1, 0], len(signal)), np.concatenate([targets, 1 - targets])
+        return [*np.zeros(len(centre)).tolist(), float(np.log(share / (1 - share)))]
+    # scikit-learn takes no soft targets: each one is given as right and as wrong, weighted by its target.
+    inputs = np.tile((signals - centre) / spread, (2, 1))
+    classes, weights = np.repeat([1, 0], len(signals)), np.concatenate([targets, 1 - targets])
     regression = require("sklearn.linear_model", "evaluate").LogisticRegression
     fitted = regression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(inputs, classes, weights)
-    slope = fitted.coef_[0, 0] / spread
-    return PlattScaler(float(slope), float(fitted.intercept_[0] - slope * centre))
+    slopes = fitted.coef_[0] / spread
+    return [*slopes.tolist(), float(fitted.intercept_[0] - slopes @ centre)]
 
 
 def measure_reliability(signal: np.ndarray, right: np.ndarray) -> tuple[tuple[Bin, ...], float, float | None]:

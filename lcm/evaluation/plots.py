@@ -88,27 +88,27 @@ def caption_lengths(lengths: Mapping[str, Sequence[int]]):
     return figure
 
 
-def reliability(bins: Sequence[tuple[float, float, int]]):
-    """Draw how many captions are right against how many should be, of bins of captions of about the same confidence.
+def reliability(panels: Mapping[str, Sequence[tuple[float, float, int]]]):
+    """Draw how many are right against how many should be, a panel for each title: captions, words, labels.
 
-    Each of one or more is (mean confidence, share that is right, number of captions). Bars are 95 % intervals of the
-    share (Wilson 1927): what as many other captions of the same quality could have given.
+    Of bins of about the same probability, one or more; each is (mean probability, share that is right, how many). Bars
+    are 95 % intervals of the share (Wilson 1927): what as many others of the same quality could have given.
     """
-    with empty_figure(5.4, 5) as figure:
-        axes = figure.subplots()
-        axes.set(title="Confidence", xlabel="confidence, mean of the bin (%)", ylabel="captions that are right (%)")
-        predicted, observed, counts = (np.array(column, float) for column in zip(*bins, strict=True))
-        z = 1.96  # 95 % of the normal distribution
-        centre = (observed + z**2 / (2 * counts)) / (1 + z**2 / counts)
-        half = z * np.sqrt(observed * (1 - observed) / counts + z**2 / (4 * counts**2)) / (1 + z**2 / counts)
-        end = min(1.02, 1.05 * max(predicted.max(), (centre + half).max())) * 100
-        axes.plot((0, end), (0, end), color=GREY, linewidth=1.2, linestyle="--", label="as sure as right")
-        axes.vlines(predicted * 100, (centre - half) * 100, (centre + half) * 100, color=BLUE, linewidth=1.2, alpha=0.5)
-        axes.plot(predicted * 100, observed * 100, "o", color=BLUE, markersize=5, label="a bin, 95 % interval")
-        fact = f"{counts.sum():,.0f} captions, {(counts @ observed) / counts.sum():.1%} right"
-        axes.set_title(fact, color=GREY, **ASIDE)
-        axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
-        axes.legend()
+    with empty_figure(0.4 + 5 * len(panels), 5) as figure:
+        for axes, (title, bins) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+            axes.set(title=title, xlabel="probability, mean of the bin (%)", ylabel="right (%)")
+            predicted, observed, counts = (np.array(column, float) for column in zip(*bins, strict=True))
+            z = 1.96  # 95 % of the normal distribution
+            centre = 100 * (observed + z**2 / (2 * counts)) / (1 + z**2 / counts)
+            half = 100 * z * np.sqrt(observed * (1 - observed) / counts + z**2 / (4 * counts**2)) / (1 + z**2 / counts)
+            end = min(102, 1.05 * max(predicted.max() * 100, (centre + half).max()))
+            axes.plot((0, end), (0, end), color=GREY, linewidth=1.2, linestyle="--", label="as sure as right")
+            axes.vlines(predicted * 100, centre - half, centre + half, color=BLUE, linewidth=1.2, alpha=0.5)
+            axes.plot(predicted * 100, observed * 100, "o", color=BLUE, markersize=5, label="a bin, 95 % interval")
+            fact = f"{counts.sum():,.0f}, {(counts @ observed) / counts.sum():.1%} right"
+            axes.set_title(fact, color=GREY, **ASIDE)
+            axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
+            axes.legend()
     return figure
 
 

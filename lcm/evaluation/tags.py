@@ -1,8 +1,14 @@
-"""Quality of tags: their order against the words that people agreed on, and retrieval.
+"""Quality of tags: their order against the words that people agreed on, their probabilities, and retrieval.
 
 The gold tags of an image are the content words that at least two of its references use. Average precision is the sum
 of the precision at each hit over the number of gold tags, so one that was never proposed is a miss; precision at 5 is
 the hits among the first five over 5, also where fewer were proposed. Both are 0 to 1 and more is better.
+
+A word fits an image when at least one of its references uses it. There is a curve for the captions' words, of which a
+third fit, and one for labels, of which nobody knows how many will: asked here are, of each image with gold tags, as
+often four labels of which one, a gold tag, fits as four of which none does. Those are by turns gold tags of other
+images, so "man" more often than "kitchen", and from all their words, each as often: many are such as training hardly
+saw, or never. Each half of the images is measured by curves that are fitted on the other.
 
 Edge cases: an image without gold tags, as any with fewer than two references, is skipped and counted; an image
 without tags scores 0; a repeated tag counts once. Words are compared by their lemmas (`lcm.data.text`).
@@ -16,9 +22,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lcm.captioning.tagging import SeenImage, Tag, TagScorer, rank, tag_candidates
+from lcm.captioning.tagging import MIN_SCORE, Curves, SeenImage, Tag, TagScorer, probability, rank, tag_candidates
 from lcm.data.text import ENGLISH, candidates, comparison_form, content_words
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
+from lcm.evaluation.calibration import BINS, Bin, fit_curve
+from lcm.evaluation.calibration import LEAST as LEAST_IMAGES
 from lcm.features.cache import LabelledFeatures
 
 KS = (1, 5, 10)
@@ -27,6 +35,7 @@ KS = (1, 5, 10)
 TIE = 2e-6
 BLOCK = 1000  # texts whose cosines with all images are held at once
 LEAST = 2  # references that must use a word: one alone says as much about its writer as about the image
+ASKED, ROUNDS = 4, 4  # labels of a question, and questions of either kind about an image
 MEASURES = ("map", "precision_5")  # means over images: mean average precision, precision at 5
 # The same words in orders that need no scorer -> the title in a table.
 BASELINES = {
@@ -104,6 +113,9 @@ class TagReport:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     images: int = 0  # images with gold tags
     reason: str | None = None  # why there are no intervals, where there are none
+    curves: Curves | None = None  # None: for too few images
+    bins: Mapping[str, list[Bin]] = field(default_factory=dict)  # of each curve, a tenth of the probabilities each
+    reliability: Mapping[str, float] = field(default_factory=dict)  # metrics of the probabilities
 
     def as_metrics(self) -> dict[str, float | str | None]:
         """Return the flat object for metrics.json; `…_low` and `…_high` are the ends of an interval."""
@@ -113,7 +125,7 @@ class TagReport:
             flat |= {"tag_images": self.images, "tag_skipped_images": len(self.tags) - self.images}
         for name, its in self.intervals.items():
             flat |= its.as_metrics(name)
-        return flat
+        return flat | self.reliability
 
 
 def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: Sequence[Sequence[str]]) -> TagReport:
@@ -135,7 +147,49 @@ def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: 
     recall = retrieval(vectors, scorer.text_vectors(texts), owner)
     intervals, images = compare_orders([[word for word, _ in one] for one in tags], captions, references, language)
     why = f"{images} of {len(tags)} images have a gold tag: a word that at least {LEAST} references use"
-    return TagReport(tags, recall, intervals, images, None if intervals else f"{why}; intervals need two such images")
+    reason = None if intervals else f"{why}; intervals need two such images"
+    return TagReport(tags, recall, intervals, images, reason, *_fit_curves(scorer, vectors, held_out, captions))
+
+
+def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatures, captions: Sequence) -> tuple:
+    """Return `TagReport.curves`, `bins` and `reliability`; the arguments are as in report_tags, and vectors [B, D]."""
+    language, references = held_out.images[0].language, held_out.references
+    said = [set().union(*(content_words(text, language) for text in each)) for each in references]
+    words = [(place, word) for place, its in enumerate(captions) for word in tag_candidates(its, language=language)]
+    asked = _ask(said, [sorted(gold_tags(each, language)) for each in references])
+    if len({place for place, _ in asked}) < LEAST_IMAGES or not words:
+        return None, {}, {}
+    mean_image = vectors.mean(0, dtype=np.float64).round(5)
+    curves, bins, metrics = {"mean_image": mean_image.tolist()}, {}, {}
+    for kind, judged in {"words": words, "labels": asked}.items():
+        places, texts = np.array([place for place, _ in judged]), scorer.text_vectors([word for _, word in judged])
+        fits = np.array([comparison_form(word) in said[place] for place, word in judged])
+        signals = scorer.scale * np.stack([(texts * vectors[places]).sum(1), texts @ mean_image], 1)
+        known, found = texts.any(1), np.zeros(len(judged))
+        curves[kind] = fit_curve(signals[known], fits[known])
+        for half in (0, 1):
+            fitted, measured = (known & (places % 2 == one) for one in (half, 1 - half))
+            found[measured] = probability(fit_curve(signals[fitted], fits[fitted]), *signals[measured].T)
+        tenths = (found * BINS).astype(int)
+        groups = [np.flatnonzero(tenths == tenth) for tenth in np.unique(tenths)]
+        bins[kind] = [Bin(float(found[each].mean()), float(fits[each].mean()), len(each)) for each in groups]
+        metrics[f"tag_{kind}_ece"] = sum(n * abs(said_so - are_so) for said_so, are_so, n in bins[kind]) / len(judged)
+    are_tags, has_one = (found >= MIN_SCORE).reshape(-1, ASKED), fits[::ASKED]
+    metrics["tag_says_none"] = float((~are_tags[~has_one].any(1)).mean())
+    metrics["tag_finds_one"] = float(are_tags[has_one, 0].mean())
+    return curves, bins, metrics
+
+
+def _ask(said: Sequence[set[str]], gold: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
+    """Return the labels of all questions, ASKED of each, one that fits first, with the place of the image."""
+    random, asked = np.random.default_rng(0), []
+    pools = [word for each in gold for word in each], sorted(set().union(*said))
+    for place, own in enumerate(said):
+        wrong = [[word for word in pool if word not in own] for pool in pools]
+        for turn in range(2 * ROUNDS if gold[place] and all(wrong) else 0):
+            chosen = [gold[place] if turn % 2 else wrong[0], *(wrong[number % 2] for number in range(1, ASKED))]
+            asked += [(place, pool[random.integers(len(pool))]) for pool in chosen]
+    return asked
 
 
 def compare_orders(

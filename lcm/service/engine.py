@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from werkzeug.datastructures import Accept
 
 from lcm.captioning.description import Captioner, Description
+from lcm.captioning.tagging import tag_request
 from lcm.captioning.translation import load_translator
 from lcm.contributions.mirror import open_mirror
 from lcm.contributions.store import Contribution, ContributionStore
@@ -88,13 +89,14 @@ class Engine:
 
         def answer() -> tuple[Description, Model, list[int]]:
             asked = DescribeRequest.read(body, self._max_image)
-            wish = Wish(asked.language, accepted, self._language)
+            wish, scored = Wish(asked.language, accepted, self._language), (asked.scores, asked.min_score)
+            tag_request(captioner.tag_scorer, asked.labels, *scored)  # what it raises is the client's mistake
             try:
                 language = wish.choose(captioner.offered) or captioner.translated_from
                 if self._recall:
                     description = self._recall.describe(captioner, asked, language, wish)
                 else:
-                    description = captioner.describe(asked.image, asked.samples, asked.labels, language)
+                    description = captioner.describe(asked.image, asked.samples, asked.labels, language, *scored)
                 unread = [at for at, one in enumerate(asked.labels or [], 1) if captioner.unknown_labels([one])]
             except BadImageError:
                 raise

@@ -81,7 +81,7 @@ class Recall:
             labels = labels or [word for word in words if word not in unknown] or None
             code = language_code(newest.language)
             language = code if code in captioner.languages else captioner.translated_from
-        own = captioner.describe(image if seen is None else seen, asked.samples, labels, language)
+        own = captioner.describe(seen or image, asked.samples, labels, language, asked.scores, asked.min_score)
         if english := next((one.caption for one in reversed(found) if language_code(one.language) == ENGLISH), ""):
             others = (other for other in own.english_captions if standardise(other) != standardise(english))
             own = replace(own, english_captions=(english, *others)[: 1 + asked.samples])

@@ -9,7 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 from urllib.parse import quote, unquote
 
 from pydantic import (
@@ -26,6 +26,7 @@ from werkzeug.datastructures import Accept
 
 from lcm.captioning.captioner import fault_of
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description
+from lcm.captioning.tagging import MIN_SCORE, SCORES, SHARE
 from lcm.contributions.text import clean_language, clean_name, id_ranges
 from lcm.data.images import FORMATS
 from lcm.data.text import MAX_LABEL_LENGTH, language_code
@@ -49,7 +50,11 @@ _NOT_IN_TEXT = {"Cc", "Cs"}  # controls, and halves of characters that no UTF-8 
 _KINDS = {bool: "true or false", list: "an array", dict: "an object", str: "text", type(None): "null"}
 _JSON_HELP = 'send one JSON object in UTF-8, such as {"image": "…"}'
 _IMAGE_HELP = "send the content of one image file in base64, with its padding"
-_SAMPLES_RULE = f"must be a whole number from 0 to {MAX_SAMPLES}; the default is {SAMPLES}"
+_RULES = {
+    "samples": f"must be a whole number from 0 to {MAX_SAMPLES}; the default is {SAMPLES}",
+    "scores": f"must be {' or '.join(SCORES)}; the default is {SHARE}",
+    "min_score": f"must be a number from 0 to 1; the default is {MIN_SCORE}",
+}
 _CONTRIBUTOR_RULE = (
     f"{CONTRIBUTOR} must be a name in ASCII, or one encoded as in RFC 8187, such as UTF-8''%C3%89va; or send the name "
     "as contributor in the JSON object, in UTF-8"
@@ -194,6 +199,8 @@ class DescribeRequest(Request):
 
     samples: Annotated[StrictInt, Field(ge=0, le=MAX_SAMPLES)] = SAMPLES
     labels: Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)] = None  # None: the captions' words
+    scores: Literal[SCORES] = SHARE
+    min_score: Annotated[float, Field(strict=True, ge=0, le=1)] = None  # None: MIN_SCORE, for probabilities
     language: Language = ""  # empty: not sent
     image: Image
 
@@ -216,8 +223,8 @@ class Wish:
 def _sentence(fault: Mapping[str, Any]) -> str:
     """Return a fault that pydantic found, in the words of lcm."""
     name, *place = fault["loc"]
-    if name == "samples":
-        return f"{name} {_SAMPLES_RULE}"
+    if name in _RULES:
+        return f"{name} {_RULES[name]}"
     if fault["type"] == "missing":
         return f"{name} is missing; send it as text in the JSON object"
     kind = _KINDS.get(type(fault["input"]), "a number")
