@@ -116,6 +116,22 @@ def test_both_formats_are_as_they_are_documented(tmp_path, caption):
 
 
 @pytest.mark.usefixtures("fake")
+def test_probabilities_are_asked_for_by_name(tmp_path, caption):
+    folder, out, asked = make_files(tmp_path / "photos", 2), tmp_path / "out.csv", ("--scores", "probability")
+    (folder / "0001.jpg").write_bytes(bytes((0, 128, 0)))  # grass 3 * 128 / 255 - 1.5 is just above 0
+    caption(folder, *asked, "--out", out)
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["tags"] for row in rows] == ["", "grass 0.5015"]
+    assert rows[0]["settings"] == "samples 5, tagger fake, probability from 0.5"
+    assert "probability from 0.5 there" in caption(folder, *asked, "--min-score", 0.4, "--out", out)[2]
+    assert caption(folder, *asked, "--min-score", 0.6)[1].count("\n    (no tag is probable enough)\n") == 2
+    code, printed, complained = caption(folder, *asked, "--tagger", "none")
+    assert (code, printed) == (1, "")
+    assert complained.startswith("lcm: this model has no probabilities of tags; ")
+
+
+@pytest.mark.usefixtures("fake")
 def test_labels_are_the_tags_and_none_is_a_formula(tmp_path, caption):
     folder, labels = make_files(tmp_path / "photos", 2), tmp_path / "labels.txt"
     labels.write_text("=1+1\ncat\ndog\n")

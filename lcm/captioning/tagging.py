@@ -96,7 +96,7 @@ def rank(scorer: TagScorer, vector: np.ndarray, texts: Sequence[str], wanted: Ta
         weights = np.exp(logits - logits.max())
         scores = weights / weights.sum()
     order = np.argsort(-scores, kind="stable")
-    return tuple((texts[known[place]], float(scores[place])) for place in order if scores[place] >= least)
+    return tuple((texts[known[place]], float(scores[place])) for place in order if not scores[place] < least)
 
 
 def tag_candidates(captions: Sequence[str], labels: Sequence[str] | None = None, language: str = ENGLISH) -> list[str]:

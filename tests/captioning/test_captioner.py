@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,9 +28,10 @@ from lcm.captioning.captioner import (
     load_tested,
 )
 from lcm.captioning.description import BROKEN_CONFIDENCE, Description, PlattScaler
-from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
+from lcm.errors import BadImageError, BundleError, ConfigError, DataError, LcmError
 from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import (
+    PROBABLE,
     TAGGER,
     make_picture,
     save_bundle,
@@ -50,7 +52,7 @@ def varied(tmp_path, encoder) -> Callable[..., Path]:
     """Save a bundle with tag scorer that writes three captions a colour: "a red square", "a square" and "a red"."""
     save_step(tmp_path / "varied.onnx", varied_table())
     step = ("step.onnx", (tmp_path / "varied.onnx").read_bytes())
-    return lambda **changes: save_bundle(tmp_path / "tagged", encoder, [step], tagger=TAGGER, **changes)
+    return lambda **changes: save_bundle(tmp_path / "tagged", encoder, [step], **{"tagger": TAGGER} | changes)
 
 
 @pytest.fixture
@@ -58,6 +60,7 @@ def tagged(varied) -> Path:
     return varied()
 
 
+NAN = float("nan")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
@@ -105,6 +108,38 @@ def test_labels_take_the_place_of_the_caption_s_words(tagged, pictures):
     assert len(description.english_captions) == 3  # they come as they are asked for
     assert captioner.unknown_labels(labels) == ("xyzzy",)
     assert captioner.describe(pictures["green"], labels=["xyzzy"]).tags == ()
+
+
+def test_a_probability_is_each_tag_s_own_and_what_is_improbable_is_no_tag(varied, pictures):
+    captioner, probability = load_captioner(varied(tagger=PROBABLE)), {"scores": "probability"}
+    green, square = ("green", pytest.approx(4 / 5)), ("square", pytest.approx(1 / 2))
+    description = captioner.describe(pictures["green"], **probability)
+    assert (description.tags, description.scores) == ((green, square), "probability")
+    assert not fault_of(description), "they do not sum to 1"
+    for least, tags in ((0.6, (green,)), (0.9, ())):
+        assert captioner.describe(pictures["green"], min_score=least, **probability).tags == tags
+    # Own and typical cosine times ln 4: (2 - 1) * ln 4 of green, on red -1 * ln 4; of the phrase 0.5 ** 0.5 of that.
+    labels = ["blue", "green", "xyzzy", "green square"]
+    asked = partial(captioner.describe, labels=labels, min_score=0.0, **probability)
+    assert asked(pictures["green"]).tags == (
+        green,
+        ("green square", pytest.approx(1 / (1 + 4 ** -(0.5**0.5)))),
+        ("blue", pytest.approx(1 / 2)),
+    )
+    assert dict(asked(pictures["red"]).tags)["green"] == pytest.approx(1 / 5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "min_score"),
+    [("odds", None), (None, None), ("share", 0.5), *(("probability", value) for value in ("x", -0.1, 1.1, NAN, [0.5]))],
+)
+def test_scores_that_cannot_be_asked_are_refused(scores, min_score, varied, folder, pictures):
+    captioner = load_captioner(varied(tagger=PROBABLE))
+    with pytest.raises(DataError) as refused:
+        captioner.describe(pictures["red"], scores=scores, min_score=min_score)
+    assert str(refused.value).startswith(f"scores is {scores!r} and min_score {min_score!r}; choose scores from share,")
+    with pytest.raises(DataError, match=r"no probabilities of tags; .*03_evaluate on 50 photos"):
+        load_captioner(folder).describe_many([], scores="probability")
 
 
 def test_a_bundle_without_tag_scorer_gives_no_tags(folder, pictures):
@@ -425,9 +460,6 @@ def test_what_does_not_work_is_refused_in_one_line(name, tmp_path, monkeypatch):
         load_tested(folder)
     assert "\n" not in str(refused.value)
     assert "again" in str(refused.value) or "broken" in str(refused.value)
-
-
-NAN = float("nan")
 
 
 @pytest.mark.parametrize(

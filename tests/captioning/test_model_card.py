@@ -7,9 +7,7 @@ from lcm.captioning.description import PlattScaler
 from lcm.captioning.model_card import add_evaluation, model_card
 from lcm.errors import BundleError
 from tests.captioning.conftest import METRICS
-from tests.fakes.tiny_graphs import (
-    tiny_manifest,
-)
+from tests.fakes.tiny_graphs import CURVES, PROBABLE, tiny_manifest
 
 
 def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
@@ -25,8 +23,10 @@ def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
 
 
 def test_a_bundle_captions_as_it_was_measured(whole):
-    add_evaluation(whole, METRICS | {"beam_width": 4, "max_words": 7, "rerank_weight": 0.5}, PlattScaler(4.5, 3.0))
+    decoding = {"beam_width": 4, "max_words": 7, "rerank_weight": 0.5}
+    add_evaluation(whole, METRICS | decoding, PlattScaler(4.5, 3.0), curves=CURVES)
     manifest = Bundle(whole).manifest
+    assert manifest.tagger == PROBABLE
     assert (manifest.beam_width, manifest.max_words, manifest.rerank_weight) == (4, 7, 0.5)
     assert manifest.calibration == {"slope": 4.5, "intercept": 3.0}
     assert "width 4, at most 7 words, chosen by" in (whole / "MODEL_CARD.md").read_text()

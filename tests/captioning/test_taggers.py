@@ -16,7 +16,7 @@ from lcm.errors import BundleError, ConfigError
 from lcm.features.encoders import EncoderIdentity
 from tests.fakes.tiny_clip import LONGEST, SIDE, make_clip
 from tests.fakes.tiny_clip import WIDTH as CLIP_WIDTH
-from tests.fakes.tiny_graphs import TAGGER, WIDTH, save_tag_files, tiny_manifest
+from tests.fakes.tiny_graphs import CURVES, PROBABLE, TAGGER, WIDTH, save_tag_files, tiny_manifest
 
 # The dual encoder
 
@@ -88,6 +88,14 @@ def test_a_table_of_another_shape_is_refused(name, shape, folder):
     np.save(folder / name, np.zeros(shape, np.float16))
     with pytest.raises(BundleError, match="not from one export; export it again"):
         DualEncoder(folder, TAGGER)
+
+
+@pytest.mark.parametrize("change", [{"words": [1.0]}, {"labels": ["x", 1, 0]}, {"mean_image": [1.0]}])
+def test_damaged_curves_are_refused(change, folder):
+    with pytest.raises(BundleError, match="a tag scorer that cannot be loaded"):
+        DualEncoder(folder, PROBABLE | {"curves": CURVES | change})
+    with pytest.raises(BundleError, match="a tag scorer that cannot be loaded"):
+        DualEncoder(folder, PROBABLE | {"curves": {name: CURVES[name] for name in CURVES if name not in change}})
 
 
 # Scorers by name

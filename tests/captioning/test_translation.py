@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from lcm.captioning.captioner import load_captioner
 from lcm.captioning.translation import Translator, load_translator
 from lcm.errors import BundleError, ConfigError
 from tests.captioning.test_checkpoints import Trap, edit
-from tests.fakes.tiny_graphs import make_picture, use_tiny_encoder
+from tests.fakes.tiny_graphs import CURVES, make_picture, use_tiny_encoder
 from tests.fakes.tiny_marian import EN_FR, make_marian
 from tests.fakes.tiny_versions import save_bilingual
 
@@ -126,6 +127,10 @@ def test_a_captioner_answers_in_languages_that_the_translator_has(marian, tmp_pa
     assert french.english_captions == english.english_captions
     assert [word for word, _ in french.tags] == ["rouge", "carré"]
     assert captioner.describe(photo, labels=["blue", "red"], language="fr").tags[0][0] == "red"
+    monkeypatch.setattr(captioner.tag_scorer, "curves", CURVES)
+    probable = partial(captioner.describe, photo, language="fr", scores="probability")
+    assert [word for word, _ in probable(min_score=0.6).tags] == ["rouge"]
+    assert probable(min_score=0.9).tags == (), "and not the English ones"
     with pytest.raises(ConfigError, match=r"language is 'de'; choose from en, fr, or .*LCM_TRANSLATOR"):
         captioner.describe(photo, language="de")
     read, french_words = captioner.tag_scorer.text_vectors, {word for word, _ in french.tags}

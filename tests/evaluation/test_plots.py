@@ -49,8 +49,8 @@ FIGURES = {
     "lengths of nothing": lambda: plots.caption_lengths({"train": []}),
     "forest": lambda: plots.forest(PANELS, NAMES),
     "forest of nine": lambda: plots.forest(PANELS, [*NAMES, *"bcdefg"]),
-    "reliability": lambda: plots.reliability(BINS),
-    "reliability, sure and right": lambda: plots.reliability([(0.99, 1.0, 1)]),
+    "reliability": lambda: plots.reliability({"Words": BINS, "Labels": BINS}),
+    "reliability, sure and right": lambda: plots.reliability({"Confidence": [(0.99, 1.0, 1)]}),
 }
 
 
@@ -125,14 +125,14 @@ def test_a_forest_plot_draws_each_interval_in_its_row():
 
 
 def test_reliability_draws_the_bins_against_the_line_where_they_should_be():
-    (axes,) = plots.reliability(BINS).axes
+    (axes,) = plots.reliability({"Confidence": BINS}).axes
     line, points = axes.lines
     assert list(line.get_xdata()) == list(line.get_ydata())
     assert list(points.get_xdata()) == pytest.approx([10, 40, 50])
     assert list(points.get_ydata()) == pytest.approx([5, 60, 50])
     assert axes.get_xlim() == axes.get_ylim()
     assert axes.get_ylim()[1] > axes.collections[0].get_segments()[1][1, 1] > 60  # the highest interval is in sight
-    assert "301 captions, 38.4% right" in texts_of(axes)  # 5 + 60 + 50.5
+    assert "301, 38.4% right" in texts_of(axes)  # 5 + 60 + 50.5
     # Wilson's interval of 5 in 100 is 2.15 % to 11.18 % (Newcombe 1998, method 3).
     assert axes.collections[0].get_segments()[0][:, 1] == pytest.approx([2.15, 11.18], abs=0.01)
 

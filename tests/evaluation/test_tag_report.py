@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lcm.captioning.tagging import SeenImage
+from lcm.captioning.tagging import SeenImage, rank
 from lcm.data.dataset import LabelledImage
+from lcm.evaluation.calibration import LEAST
 from lcm.evaluation.tags import KS, TagReport, report_tags
 from lcm.features.cache import LabelledFeatures
 
@@ -81,6 +83,33 @@ def test_metrics_are_flat_and_hold_all_parts(report):
     assert (metrics["tag_images"], metrics["tag_skipped_images"]) == (4, 1)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert all(isinstance(value, int | float) for value in metrics.values())
+
+
+# Probabilities
+
+
+def test_a_word_is_as_probable_as_it_is_right():
+    """Each photo looks like one of two animals, and one in twenty is called by the name of the other."""
+    names, scorer, random = ("dog", "cat"), PlaneScorer(), np.random.default_rng(0)
+    seen, is_odd = random.choice(2, 400, p=(0.6, 0.4)), random.random(400) < 0.05
+    called = [names[animal ^ odd] for animal, odd in zip(seen, is_odd, strict=True)]
+    references = [(f"a {name}", f"the {name}") for name in called]
+    photos = replace(label(references), rows=seen, store=np.eye(2, dtype=np.float32))
+    scorer.texts = {name: np.eye(2)[place] for place, name in enumerate(names)}
+    report = report_tags(scorer, photos, [["a dog and a cat"]] * 400)
+    assert [sum(each.captions for each in report.bins[kind]) for kind in ("words", "labels")] == [800, 400 * 32]
+    share = 1 - is_odd.mean()
+    words = report.bins["words"][-1]
+    assert (words.observed, words.predicted) == (pytest.approx(share), pytest.approx(share, abs=0.02))
+    metrics = report.as_metrics()
+    assert metrics["tag_finds_one"] == metrics["tag_says_none"] == pytest.approx(share)
+    assert 0 < metrics["tag_words_ece"] < 0.02
+    assert 0 < metrics["tag_labels_ece"] < 0.03
+    assert json.loads(json.dumps(report.curves)) == report.curves
+    scorer.curves = report.curves
+    assert [word for word, _ in rank(scorer, photos.store[0], names, (names, "probability", 0.5))] == ["dog"]
+    few = report_tags(scorer, photos.at(np.arange(LEAST - 1)), [["a dog"]] * (LEAST - 1))
+    assert (few.curves, few.bins) == (None, {})
 
 
 # Where there is little to measure

@@ -14,7 +14,7 @@ import numpy as np
 from lcm.captioning import captioner as captioner_module
 from lcm.captioning.captioner import PART
 from lcm.captioning.description import SAMPLES, Captioner, Description
-from lcm.captioning.tagging import rank
+from lcm.captioning.tagging import SHARE, rank, tag_request
 from lcm.errors import BadImageError
 
 KNOWN = ("dog", "grass", "=1+1")
@@ -24,6 +24,7 @@ class FakeScorer:
     """Knows three words; its scores for an image are all others when one bit of the features is."""
 
     name, scale = "fake", 3.0
+    curves = dict.fromkeys(("words", "labels"), (1.0, 0.0, -1.5)) | {"mean_image": (0.0, 0.0, 0.0)}
 
     def image_vector(self, photo) -> np.ndarray:
         digest = hashlib.sha256(photo.features["pooled"].tobytes()).digest()
@@ -48,8 +49,8 @@ class FakeCaptioner:
     def unknown_labels(self, labels) -> tuple[str, ...]:
         return tuple(label for label in labels if label not in KNOWN)
 
-    def describe_many(self, images, samples=SAMPLES, labels=None, workers=1, language=""):  # noqa: ARG002
-        images = list(images)
+    def describe_many(self, images, samples=SAMPLES, labels=None, workers=1, language="", scores=SHARE, min_score=None):  # noqa: ARG002
+        images, wanted = list(images), tag_request(self.tag_scorer, labels, scores, min_score)
         for place, image in enumerate(images):
             if self.waits_after is not None and len(self.asked) == self.waits_after:
                 print("waiting", flush=True)
@@ -66,8 +67,9 @@ class FakeCaptioner:
             company = images[place // PART * PART]
             captions = (f"picture {len(content)}, in it a “dog”", *(f"{company!r} {n}" for n in range(samples)))
             vector = np.frombuffer((content * 3)[:3], np.uint8) / 255
-            tags = rank(self.tag_scorer, vector, labels or KNOWN[:2]) if self.tag_scorer else ()
-            yield image, Description(captions[0], captions, tags, self.name, self.confidence, language=language or "en")
+            tags = rank(self.tag_scorer, vector, labels or KNOWN[:2], wanted) if self.tag_scorer else ()
+            options = {"language": language or "en", "scores": scores}
+            yield image, Description(captions[0], captions, tags, self.name, self.confidence, **options)
 
 
 def main(waits_after: int, file_limit: int, *arguments: str) -> int:

@@ -24,7 +24,10 @@ IMPOSSIBLE = -30.0  # log-probability of what the captioner does not write
 # The table of the tag scorer: what is red, green and blue of a word's vector, and what is learned beyond that.
 TAG_WORDS = {"red": (1, 0, 0, 0), "green": (0, 1, 0, 0), "blue": (0, 0, 1, 0), "square": (0, 0, 0, 1)}
 TAG_SCALE = float(np.log(4))  # cosine 1 has four times the share of cosine 0
+# By words, the probability of cosine 1 is 4/5 and that of 0 is 1/2; by labels, green must be nearer, as all photos are.
+CURVES = {"words": [1.0, 0.0, 0.0], "labels": [2.0, -1.0, 0.0], "mean_image": [0.0, 1.0, 0.0, 0.0]}
 TAGGER = {"name": "tiny-tags", "scale": TAG_SCALE, "word_embedding": "not installed", "embedding_dim": 3}
+PROBABLE = TAGGER | {"curves": CURVES}
 
 
 def save_graph(path: Path, nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> None:

@@ -30,8 +30,10 @@ from tests.fakes.service_client import (
     settings_for,
     wait_until,
 )
+from tests.fakes.tiny_graphs import PROBABLE
 
 ROOT = Path(__file__).resolve().parents[2]
+RULE = "choose scores from share, probability, and for probabilities alone a min_score from 0 to 1"
 
 
 def test_hello(caller):
@@ -68,6 +70,19 @@ def test_confidence_is_in_a_header(service, tmp_path, monkeypatch):
         reply = service(captioner).post("/learning-model", body)
         # "a red square" has 0.5, 0.4, 0.4 and, with END, 0.5.
         assert reply.headers["X-LCM-Confidence"] == f"{curve.confidence(math.log(0.04) / 4):.4f}" == "0.3522"
+
+
+def test_probabilities_where_they_are_asked_for_and_there_are_any(service, tmp_path, monkeypatch):
+    asked = question_body(scores="probability")
+    refused = service().refuses("/learning-model", asked, 400)
+    assert refused.startswith("this model has no probabilities of tags; leave scores out")
+    caller = service(BundleCaptioner(make_tiny_bundle(tmp_path, monkeypatch, "probable", tagger=PROBABLE)))
+    # Cosines of 1 and 0 at a scale of ln 4: see CURVES.
+    assert caller.answers("/learning-model", asked)["tags"] == [["red", pytest.approx(0.8)], ["square", 0.5]]
+    assert caller.answers("/learning-model", asked | {"min_score": 1})["tags"] == []
+    assert sum(score for _, score in caller.answers("/learning-model", question_body())["tags"]) == pytest.approx(1)
+    shares = caller.refuses("/learning-model", question_body(min_score=0.5), 400)
+    assert shares == f"scores is 'share' and min_score 0.5; {RULE}"
 
 
 def test_model_name_is_safe_in_a_header(service):
@@ -199,7 +214,7 @@ GOOD_DESCRIPTION = Description("a dog", ("a dog", "a cat"), (("dog", 0.75), ("ca
 class Odd:
     """A captioner that does what it is told to."""
 
-    name, languages = "odd-1", ("en",)
+    name, languages, tag_scorer = "odd-1", ("en",), None
     offered = languages
 
     def __init__(self, act=lambda: GOOD_DESCRIPTION):

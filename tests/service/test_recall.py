@@ -200,11 +200,11 @@ def test_a_caption_in_another_language_stands_beside_english_ones(caller):
 class Plain:
     """A captioner with three captions that does not tell what it sees; its tag scorer knows four words."""
 
-    name, languages = "plain-1", ("en",)
+    name, languages, tag_scorer = "plain-1", ("en",), None
     offered = languages
     known = ("dog", "grass", "ball", "frisbee")
 
-    def describe(self, image, samples, labels, language):
+    def describe(self, image, samples, labels, language, *_):
         assert language == "en"
         assert isinstance(image, bytes)
         words = [word for word in (labels or ["dog", "grass"]) if word in self.known]
