@@ -140,8 +140,7 @@ class Captioner(ABC):
         of `languages`, or one that the translator has: then the caption is translated and gives the tags, as far as
         the tag scorer can read it. With `scores` "probability", each tag has one of its own, of `min_score` (MIN_SCORE)
         or more. Raises BadImageError when it is no image, ConfigError for several images, for samples that are no such
-        number, for labels that are no list of texts or an empty one, for another language; DataError as
-        tag_request.
+        number, for labels that are no list of texts or an empty one, for another language, and as tag_request.
         """
         if isinstance(image, list | tuple):
             raise ConfigError(

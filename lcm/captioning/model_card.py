@@ -97,16 +97,12 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
 
 
 def add_evaluation(
-    folder: Path,
-    metrics: Mapping[str, Any],
-    calibration: PlattScaler | None = None,
-    notes: str = "",
-    curves: Any = None,
+    folder: Path, metrics: Mapping, calibration: PlattScaler | None = None, notes: str = "", curves: dict | None = None
 ) -> None:
     """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
 
     `beam_width`, `max_words`, `rerank_weight` and `length_power` among them become the bundle's own: it captions as it
-    was measured, and with the confidence that was fitted, and the tagging.Curves. `notes` (Markdown), where there are
+    was measured, and with the confidence and tagging.Curves that were fitted. `notes` (Markdown), where there are
     any, take the place of those that it has. Raises BundleError when a file of the bundle is not what was exported:
     sealing it would make that good.
     """

@@ -15,7 +15,7 @@ import numpy as np
 
 from lcm.data.images import Source
 from lcm.data.text import ENGLISH, candidates, standardise
-from lcm.errors import DataError
+from lcm.errors import ConfigError
 
 Tag = tuple[str, float]  # word, score
 SHARE, PROBABILITY = SCORES = ("share", "probability")
@@ -52,17 +52,17 @@ class TagScorer(Protocol):
 
 
 def tag_request(scorer: TagScorer | None, labels: Sequence[str] | None, scores: str, min_score: Any) -> TagRequest:
-    """Return what is wanted of tags; raises DataError for what cannot be had, as probabilities without curves."""
+    """Return what is wanted of tags; raises ConfigError for what cannot be had, as probabilities without curves."""
     if scores == SHARE and min_score is None:
         return labels, scores, 0.0
     least = MIN_SCORE if min_score is None else min_score
     if scores != PROBABILITY or not (isinstance(least, int | float) and 0 <= least <= 1):
-        raise DataError(
+        raise ConfigError(
             f"scores is {scores!r} and min_score {min_score!r}; choose scores from {', '.join(SCORES)}, and for "
             "probabilities alone a min_score from 0 to 1"
         )
     if not (scorer and scorer.curves):
-        raise DataError(
+        raise ConfigError(
             "this model has no probabilities of tags; leave scores out, or take a bundle whose own tag scorer was "
             "measured by 03_evaluate on 50 photos or more"
         )

@@ -129,7 +129,7 @@ def fit_curve(signals: np.ndarray, right: np.ndarray) -> list[float]:
     inputs = np.tile((signals - centre) / spread, (2, 1))
     classes, weights = np.repeat([1, 0], len(signals)), np.concatenate([targets, 1 - targets])
     regression = require("sklearn.linear_model", "evaluate").LogisticRegression
-    fitted = regression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(inputs, classes, weights)
+    fitted = regression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(inputs, classes, weights)
     slopes = fitted.coef_[0] / spread
     return [*slopes.tolist(), float(fitted.intercept_[0] - slopes @ centre)]
 

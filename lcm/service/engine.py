@@ -14,7 +14,7 @@ from lcm.captioning.translation import load_translator
 from lcm.contributions.mirror import open_mirror
 from lcm.contributions.store import Contribution, ContributionStore
 from lcm.contributions.text import language_of
-from lcm.errors import BadImageError, LcmError
+from lcm.errors import BadImageError, ConfigError, LcmError
 from lcm.service.model_loader import Model, ModelLoader
 from lcm.service.recall import Recall
 from lcm.service.schemas import ContributionRequest, DescribeRequest, RefusedError, Wish
@@ -90,7 +90,10 @@ class Engine:
         def answer() -> tuple[Description, Model, list[int]]:
             asked = DescribeRequest.read(body, self._max_image)
             wish, scored = Wish(asked.language, accepted, self._language), (asked.scores, asked.min_score)
-            tag_request(captioner.tag_scorer, asked.labels, *scored)  # what it raises is the client's mistake
+            try:
+                tag_request(captioner.tag_scorer, asked.labels, *scored)
+            except ConfigError as error:
+                raise RefusedError(400, str(error)) from None
             try:
                 language = wish.choose(captioner.offered) or captioner.translated_from
                 if self._recall:

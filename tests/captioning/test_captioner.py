@@ -28,7 +28,7 @@ from lcm.captioning.captioner import (
     load_tested,
 )
 from lcm.captioning.description import BROKEN_CONFIDENCE, Description, PlattScaler
-from lcm.errors import BadImageError, BundleError, ConfigError, DataError, LcmError
+from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
 from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import (
     PROBABLE,
@@ -135,10 +135,10 @@ def test_a_probability_is_each_tag_s_own_and_what_is_improbable_is_no_tag(varied
 )
 def test_scores_that_cannot_be_asked_are_refused(scores, min_score, varied, folder, pictures):
     captioner = load_captioner(varied(tagger=PROBABLE))
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(ConfigError) as refused:
         captioner.describe(pictures["red"], scores=scores, min_score=min_score)
     assert str(refused.value).startswith(f"scores is {scores!r} and min_score {min_score!r}; choose scores from share,")
-    with pytest.raises(DataError, match=r"no probabilities of tags; .*03_evaluate on 50 photos"):
+    with pytest.raises(ConfigError, match=r"no probabilities of tags; .*03_evaluate on 50 photos"):
         load_captioner(folder).describe_many([], scores="probability")
 
 
