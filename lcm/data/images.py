@@ -186,10 +186,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a view that shows the whole picture
 
 @dataclass(frozen=True)
 class Square:
-    """How an image encoder of the model hub wants the square that it sees; one of lcm's own takes that of read_image.
-
-    The file is decoded at full size then, for the encoder's own image processor does so.
-    """
+    """How an image encoder of the model hub wants the square that it sees: of a file that is decoded at full size."""
 
     size: int  # pixels a side
     resample: int  # filter: a number of Pillow's Resampling

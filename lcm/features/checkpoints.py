@@ -1,7 +1,5 @@
 """Pretrained checkpoints in the form of transformers: a folder, or a name on the model hub, downloaded once.
 
-A name may be followed by @ and a revision.
-
 Nothing that could run code is read: weights are safetensors files or, of a kind that is published as nothing else, the
 tensors of a pickle.
 """
@@ -21,7 +19,7 @@ from typing import Any
 from lcm.errors import BundleError, require
 
 SETTINGS = ("*.json", "*.txt", "*.spm", "README.md")  # of model, image processor and tokenizer; and the licence
-HUB_NAME = re.compile(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(\w[\w./-]*))?")
+HUB_NAME = re.compile(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(\w[\w./-]*))?")  # perhaps with a revision
 
 
 @dataclass(frozen=True)

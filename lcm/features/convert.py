@@ -45,7 +45,6 @@ FAMILIES = {  # of checkpoints: what config.json calls the model, and the class 
     "vit": "ViTModel",
 }
 VISION = checkpoints.Kind("vision", "google/siglip2-base-patch16-224", model="", processor="", tokenizer="")
-PROBE = 333, 217  # sides of the picture that tells whether lcm makes the pixels that a checkpoint wants
 
 
 def lite_weights_file(name: str) -> Path:
@@ -202,7 +201,7 @@ def _pixels_of(processor: Any) -> tuple[Square, np.ndarray, np.ndarray]:
     factor = processor.rescale_factor if processor.do_rescale else 1
     mean, spread = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0], [1])
     mean, spread = np.array(mean) / factor, np.array(spread) / factor  # [3], in levels from 0 to 255
-    probe = np.random.default_rng(0).integers(0, 256, (*PROBE, 3), np.uint8)
+    probe = np.random.default_rng(0).integers(0, 256, (333, 217, 3), np.uint8)
     its = processor(images=Image.fromarray(probe), return_tensors="np")["pixel_values"]
     own = ((read_views(probe, square) - mean) / spread).transpose(0, 3, 1, 2)
     if its.shape != own.shape or not np.allclose(its, own, atol=1e-4):

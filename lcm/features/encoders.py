@@ -22,7 +22,7 @@ from lcm.data.images import Source, Square, read_image, read_views
 from lcm.errors import BundleError, ConfigError, choose, closest
 from lcm.features import convert
 from lcm.features.checkpoints import HUB_NAME
-from lcm.paths import cache_dir
+from lcm.paths import cache_dir, write_atomic
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -166,7 +166,7 @@ def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> En
     choices = WEIGHTS if is_listed else WEIGHTS[:1]
     if weights not in choices:
         raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(choices)} for {name}")
-    folder = cache_dir() / "encoders" / f"{file_name(name)}-{weights}-v{convert.PREPROCESSING}"
+    folder = _folder(name, weights)
     record = folder / RECORD
     if not record.exists():  # without the lock: a cache that is whole may be read-only
         if not (is_listed or is_folder or ("/" in name and HUB_NAME.fullmatch(name))):
@@ -179,6 +179,19 @@ def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> En
             if not record.exists():
                 _convert(name, weights, checkpoint, folder)
     return Encoder(folder / GRAPH, EncoderIdentity.from_record(json.loads(record.read_text())), threads)
+
+
+def keep_encoder(identity: EncoderIdentity, graph: Path) -> None:
+    """Put the graph that a bundle has of a checkpoint into the cache, where it is missing: no hub has all of them."""
+    folder = _folder(identity.name, identity.weights)
+    if identity.checkpoint and not (folder / RECORD).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(graph, folder / GRAPH)
+        write_atomic(folder / RECORD, json.dumps(asdict(identity)))
+
+
+def _folder(name: str, weights: str) -> Path:
+    return cache_dir() / "encoders" / f"{file_name(name)}-{weights}-v{convert.PREPROCESSING}"
 
 
 def file_name(encoder: str) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from lcm.captioning.model_card import model_card
 from lcm.data.images import Square, open_image, read_views
 from lcm.errors import BundleError, ConfigError
-from lcm.features.encoders import EncoderIdentity, find_encoder, load_encoder
+from lcm.features.encoders import EncoderIdentity, find_encoder, keep_encoder, load_encoder
 from tests.conftest import ROOT
 from tests.fakes.tiny_blip import make_blip
 from tests.fakes.tiny_graphs import tiny_manifest
@@ -96,7 +96,7 @@ def test_dinov3_s_own_processor_resizes_in_floating_point_and_differs_by_roundin
         np.testing.assert_allclose(encoder.read(path), 255 * its, atol=1.01)  # two passes, each rounded to a level
 
 
-def test_the_record_says_all_that_serving_needs_and_the_card_names_licence_and_revision(made, photos):
+def test_the_record_holds_what_serving_needs_and_the_card_names_the_licence(made, photos, tmp_path, monkeypatch):
     encoder = load_encoder(str(make_vision(made / "clip", "clip")))
     identity = encoder.identity
     assert identity.name.startswith("clip@")
@@ -105,8 +105,11 @@ def test_the_record_says_all_that_serving_needs_and_the_card_names_licence_and_r
     assert "frozen, pretrained weights, licence: apache-2.0, revision: a folder\n" in model_card(
         tiny_manifest(identity)
     )
-    again = find_encoder(identity)  # by what a run keeps, without the folder
-    np.testing.assert_array_equal(again.read(photos[0]), encoder.read(photos[0]))
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))  # another machine, which has the bundle alone
+    with pytest.raises(ConfigError, match=f"unknown encoder '{identity.name}'"):
+        find_encoder(identity)
+    keep_encoder(identity, encoder.path)  # as a run does that goes on from it
+    np.testing.assert_array_equal(find_encoder(identity).read(photos[0]), encoder.read(photos[0]))
     edit(made / "clip" / "preprocessor_config.json", image_mean=[0.1, 0.2, 0.3])
     assert load_encoder(str(made / "clip")).identity.name != identity.name
 
