@@ -45,10 +45,10 @@ def write_captions(
     """Return each image's captions, the best first, and the log-probability a word of each best one, END counted.
 
     `languages` [B] are those to write in, of the decoder's vocabulary. The best is the most probable that beam search
-    finds, or what `reranker` chooses among its hypotheses by the `pooled` features [B, D] (None: these are
-    `features`). Up to `samples` others are drawn from the model, all
-    different: samples are numbered from 0, the numbers seed them, and the first that end and differ are taken, so that
-    an image gets the same ones in any company. After ROUNDS times `samples` numbers there are no more to come.
+    finds, or what `reranker` chooses among its hypotheses by `pooled` features [B, D] (None: these are `features`). Up
+    to `samples` others are drawn from the model, all different: samples are numbered from 0, the numbers seed them, and
+    the first that end and differ are taken, so that an image gets the same ones in any company. After ROUNDS times
+    `samples` numbers there are no more to come.
     """
     vocabulary = decoder.vocabulary
     step = ruling_out(vocabulary.never_written, decoder.step)

@@ -181,8 +181,10 @@ def convert_checkpoint(checkpoint: str, onnx_path: Path) -> tuple[str, dict[str,
             return hidden[:, 0] if pooled is None else pooled, hidden[:, others:]
 
         _export(torch, network, pooled_and_grid, mean, spread, square.size, onnx_path)
-        hub = require("huggingface_hub", "clip")
-        card = hub.ModelCard.load(folder / "README.md").data.to_dict() if (folder / "README.md").exists() else {}
+        card, readme = {}, folder / "README.md"
+        if readme.exists():
+            hub = require("huggingface_hub", "encoder,clip")
+            card = hub.ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict()
         licence = card.get("license_name") or card.get("license") or "not stated"
         revision = "" if Path(checkpoint).is_dir() else folder.name  # the hub's cache is by commit
     return source_sha256(folder), {"square": square, "licence": str(licence), "revision": revision}
@@ -205,9 +207,7 @@ def _pixels_of(processor: Any) -> tuple[Square, np.ndarray, np.ndarray]:
     its = processor(images=Image.fromarray(probe), return_tensors="np")["pixel_values"]
     own = ((read_views(probe, square) - mean) / spread).transpose(0, 3, 1, 2)
     if its.shape != own.shape or not np.allclose(its, own, atol=1e-4):
-        raise ValueError(
-            f"its {type(processor).__name__} makes other pixels than lcm can; it must resize, and may crop"
-        )
+        raise ValueError(f"its {type(processor).__name__} does more than to resize and to cut the middle out")
     return square, mean, spread
 
 

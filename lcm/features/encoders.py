@@ -191,7 +191,7 @@ def keep_encoder(identity: EncoderIdentity, graph: Path) -> None:
 
 
 def _folder(name: str, weights: str) -> Path:
-    return cache_dir() / "encoders" / f"{file_name(name)}-{weights}-v{convert.PREPROCESSING}"
+    return cache_dir() / "encoders" / file_name(f"{name}-{weights}-v{convert.PREPROCESSING}")
 
 
 def file_name(encoder: str) -> str:
@@ -217,6 +217,7 @@ def _convert(name: str, weights: str, checkpoint: str, folder: Path) -> None:
     facts = CheckpointFacts(positions=encoder.spec.positions, width=encoder.spec.width, **found) if found else None
     identity = replace(encoder.identity, golden=golden, checkpoint=facts)
     (temporary / RECORD).write_text(json.dumps(asdict(identity), indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)  # what keep_encoder did not finish
     temporary.replace(folder)
 
 
