@@ -201,8 +201,7 @@ def read_views(
     A box is left, top, right and bottom in shares of the upright picture's sides, 0 to 1. The file is decoded once.
     `square` may be a size alone: each part is then as read_image returns the whole.
     """
-    wanted = square if isinstance(square, int) else None
-    square = Square(square, Image.Resampling.BICUBIC) if wanted else square
+    wanted, square = (square, Square(square, Image.Resampling.BICUBIC)) if isinstance(square, int) else (None, square)
     picture, size = _read(source, wanted, None), square.size
     views = np.empty((len(boxes), size, size, 3), np.uint8)
     for view, box in zip(views, boxes, strict=True):

@@ -92,7 +92,8 @@ def _export(
     onnx_path: Path,
 ) -> None:
     """Write the graph of a torch network: `features`, pooled and grid, of (pixels - mean) / spread, [B, 3, S, S]."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
+    for name in ("torch.onnx", "onnxscript"):  # they warn that torchvision is not there, and of what is not folded
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     class PooledAndGrid(torch.nn.Module):
         def __init__(self):
@@ -181,10 +182,10 @@ def convert_checkpoint(checkpoint: str, onnx_path: Path) -> tuple[str, dict[str,
             return hidden[:, 0] if pooled is None else pooled, hidden[:, others:]
 
         _export(torch, network, pooled_and_grid, mean, spread, square.size, onnx_path)
-        card, readme = {}, folder / "README.md"
-        if readme.exists():
-            hub = require("huggingface_hub", "encoder,clip")
-            card = hub.ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict()
+        from huggingface_hub import ModelCard
+
+        readme = folder / "README.md"
+        card = ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict() if readme.exists() else {}
         licence = card.get("license_name") or card.get("license") or "not stated"
         revision = "" if Path(checkpoint).is_dir() else folder.name  # the hub's cache is by commit
     return source_sha256(folder), {"square": square, "licence": str(licence), "revision": revision}
