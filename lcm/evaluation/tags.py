@@ -25,8 +25,7 @@ import numpy as np
 from lcm.captioning.tagging import MIN_SCORE, Curves, SeenImage, Tag, TagScorer, probability, rank, tag_candidates
 from lcm.data.text import ENGLISH, candidates, comparison_form, content_words
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
-from lcm.evaluation.calibration import BINS, Bin, fit_curve
-from lcm.evaluation.calibration import LEAST as LEAST_IMAGES
+from lcm.evaluation.calibration import BINS, LEAST, Bin, fit_curve
 from lcm.features.cache import LabelledFeatures
 
 KS = (1, 5, 10)
@@ -34,7 +33,7 @@ KS = (1, 5, 10)
 # for equal vectors of 8 to 4,096 numbers.
 TIE = 2e-6
 BLOCK = 1000  # texts whose cosines with all images are held at once
-LEAST = 2  # references that must use a word: one alone says as much about its writer as about the image
+AGREED = 2  # references that must use a word: one alone says as much about its writer as about the image
 ASKED, ROUNDS = 4, 4  # labels of a question, and questions of either kind about an image
 MEASURES = ("map", "precision_5")  # means over images: mean average precision, precision at 5
 # The same words in orders that need no scorer -> the title in a table.
@@ -81,7 +80,7 @@ def _units(vectors: np.ndarray) -> np.ndarray:
 def gold_tags(references: Sequence[str], language: str = ENGLISH) -> frozenset[str]:
     """Return the content words that at least two of an image's references use."""
     uses = Counter(word for text in references for word in content_words(text, language))
-    return frozenset(word for word, count in uses.items() if count >= LEAST)
+    return frozenset(word for word, count in uses.items() if count >= AGREED)
 
 
 def average_precision(ranked: Sequence[str], gold: Collection[str]) -> float:
@@ -146,7 +145,7 @@ def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: 
     owner = np.repeat(np.arange(len(references)), [len(each) for each in references])
     recall = retrieval(vectors, scorer.text_vectors(texts), owner)
     intervals, images = compare_orders([[word for word, _ in one] for one in tags], captions, references, language)
-    why = f"{images} of {len(tags)} images have a gold tag: a word that at least {LEAST} references use"
+    why = f"{images} of {len(tags)} images have a gold tag: a word that at least {AGREED} references use"
     reason = None if intervals else f"{why}; intervals need two such images"
     return TagReport(tags, recall, intervals, images, reason, *_fit_curves(scorer, vectors, held_out, captions))
 
@@ -157,15 +156,17 @@ def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatur
     said = [set().union(*(content_words(text, language) for text in each)) for each in references]
     words = [(place, word) for place, its in enumerate(captions) for word in tag_candidates(its, language=language)]
     asked = _ask(said, [sorted(gold_tags(each, language)) for each in references])
-    if len({place for place, _ in asked}) < LEAST_IMAGES or not words:
+    if not (asked and words):
         return None, {}, {}
     mean_image = vectors.mean(0, dtype=np.float64).round(5)
     curves, bins, metrics = {"mean_image": mean_image.tolist()}, {}, {}
     for kind, judged in {"words": words, "labels": asked}.items():
         places, texts = np.array([place for place, _ in judged]), scorer.text_vectors([word for _, word in judged])
         fits = np.array([comparison_form(word) in said[place] for place, word in judged])
-        signals = scorer.scale * np.stack([(texts * vectors[places]).sum(1), texts @ mean_image], 1)
+        signals = scorer.scale * np.stack([np.einsum("kd,kd->k", texts, vectors[places]), texts @ mean_image], 1)
         known, found = texts.any(1), np.zeros(len(judged))
+        if len(np.unique(places[known])) < LEAST:
+            return None, {}, {}
         curves[kind] = fit_curve(signals[known], fits[known])
         for half in (0, 1):
             fitted, measured = (known & (places % 2 == one) for one in (half, 1 - half))
@@ -175,9 +176,8 @@ def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatur
         bins[kind] = [Bin(float(found[each].mean()), float(fits[each].mean()), len(each)) for each in groups]
         metrics[f"tag_{kind}_ece"] = sum(n * abs(said_so - are_so) for said_so, are_so, n in bins[kind]) / len(judged)
     are_tags, has_one = (found >= MIN_SCORE).reshape(-1, ASKED), fits[::ASKED]
-    metrics["tag_says_none"] = float((~are_tags[~has_one].any(1)).mean())
-    metrics["tag_finds_one"] = float(are_tags[has_one, 0].mean())
-    return curves, bins, metrics
+    none, one = float((~are_tags[~has_one].any(1)).mean()), float(are_tags[has_one, 0].mean())
+    return curves, bins, metrics | {"tag_says_none": none, "tag_finds_one": one}
 
 
 def _ask(said: Sequence[set[str]], gold: Sequence[Sequence[str]]) -> list[tuple[int, str]]:

@@ -110,6 +110,8 @@ def test_a_word_is_as_probable_as_it_is_right():
     assert [word for word, _ in rank(scorer, photos.store[0], names, (names, "probability", 0.5))] == ["dog"]
     few = report_tags(scorer, photos.at(np.arange(LEAST - 1)), [["a dog"]] * (LEAST - 1))
     assert (few.curves, few.bins) == (None, {})
+    scorer.texts = {}
+    assert report_tags(scorer, photos, [["a dog and a cat"]] * 400).curves is None, "it reads none of the words"
 
 
 # Where there is little to measure
