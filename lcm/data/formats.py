@@ -33,6 +33,7 @@ NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name", "image_p
 TEXT_COLUMNS = ("text", "caption", "comment")  # of these and of those names the first that is there
 TSV_COLUMNS = ("image", "caption")  # of lines without a header
 LANGUAGE_COLUMN = "language"  # a code for each caption
+UNQUOTED = "\t|"  # between these, quotes are often a caption's own
 COCO_NAME = re.compile(r"captions_(?P<images>(train|val|dev|test)[^/]*)\.json", re.IGNORECASE)
 KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: what remains of val
 
@@ -118,33 +119,7 @@ class TextBeside(CaptionFile):
         return [Row(_plain(self._image.name), _caption(line)) for line in self.lines or [""]]
 
 
-# One caption a line: Flickr8k's and Flickr30k's token files, Kaggle's Flickr30k, plain tables
-
-_TOKEN_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")
-_PIPE_NUMBER = re.compile(r"\s*\d+\s+")
-
-
-def _read_token(lines: Sequence[str]) -> Rows:
-    """Read `name#number TAB caption`."""
-    return [_named(*match.groups()) if (match := _TOKEN_LINE.fullmatch(line)) else None for line in lines]
-
-
-def _read_tsv(lines: Sequence[str]) -> Rows:
-    """Read `name TAB caption`."""
-    return _read_records(lines, TSV_COLUMNS, "\t")
-
-
-def _read_pipes(lines: Sequence[str]) -> Rows:
-    """Read `name| number| caption`; the known broken row lacks the second separator."""
-    rows: Rows = []
-    for line in lines[1:]:
-        name, *rest = line.split("|", 2)
-        if len(rest) == 2:
-            rows.append(_named(name, rest[1]))
-        else:
-            number = _PIPE_NUMBER.match(rest[0]) if rest else None
-            rows.append(_named(name, rest[0][number.end() :] if number else None, repaired=True))
-    return rows
+# Tables: CSV (RFC 4180), Flickr30k's lines with "|", lines of name TAB caption, in which Flickr8k numbers the names
 
 
 def _named(name: str, caption: str | None = None, repaired: bool = False, language: str = "") -> Row | None:
@@ -161,17 +136,18 @@ def _caption(text: str) -> str:
     return _plain(html.unescape(text))
 
 
-def _columns(line: str, separator: str) -> list[str]:
-    return [field.strip(' \t"').lower() for field in _split(line, separator)]
-
-
-def _is_token(lines: Sequence[str]) -> bool:
-    return _most(map(_TOKEN_LINE.fullmatch, lines))
+def _without_numbers(lines: Sequence[str]) -> list[str]:
+    """Return `name TAB caption` of `name#number TAB caption`."""
+    return [re.sub(r"^([^\t]*)#\d+\t", r"\1\t", line) for line in lines]
 
 
 def _is_tsv(lines: Sequence[str]) -> bool:
-    records = _records(lines, TSV_COLUMNS, "\t")
+    records = _records(_without_numbers(lines), TSV_COLUMNS, "\t")
     return _most(len(fields) == 2 and is_image_name(fields[0].strip()) for fields, _ in records)
+
+
+def _read_tsv(lines: Sequence[str]) -> Rows:
+    return _read_records(_without_numbers(lines), TSV_COLUMNS, "\t")
 
 
 def _most(fits: Iterable[object]) -> bool:
@@ -180,17 +156,14 @@ def _most(fits: Iterable[object]) -> bool:
     return 2 * sum(fits) > len(fits)
 
 
-# CSV: Kaggle's Flickr8k and Flickr30k, people's own, and metadata.csv of an image folder; RFC 4180
-
-
 def _has_both(columns: Iterable[str], names: Sequence[str] = (NAME_COLUMN,)) -> bool:
     return any(name in columns for name in names) and any(column in columns for column in TEXT_COLUMNS)
 
 
 def _csv_header(line: str) -> tuple[list[str], str]:
     """Return the columns, and what separates them; spreadsheets write a semicolon where a comma is decimal."""
-    for separator in (", ", ",", "; ", ";", "\t"):
-        columns = _columns(line, separator)
+    for separator in (", ", ",", "; ", ";", "| ", "|", "\t"):
+        columns = [field.strip(' \t"').lower() for field in _split(line, separator)]
         if line.count(separator) == line.count(separator[0]) and _has_both(columns, NAME_COLUMNS):
             return columns, separator
     return [], ""
@@ -243,15 +216,15 @@ def _records(lines: Sequence[str], header: Sequence[str], separator: str) -> Ite
         reader = _reader(from_line(at), separator, strict=True)
         try:
             fields, repaired, used = next(reader), False, reader.line_num
-        except csv.Error:  # between tabs, quotes are often a caption's own
-            fields, repaired, used = _split(lines[at], separator), separator != "\t", 1
+        except csv.Error:
+            fields, repaired, used = _split(lines[at], separator), separator[0] not in UNQUOTED, 1
         yield fields, repaired
         at += used
 
 
 def _split(line: str, separator: str) -> list[str]:
     """Return the fields of a line whose quotes may be wrong; none of one that cannot be parted."""
-    if separator == "\t":
+    if separator[0] in UNQUOTED:
         return line.split(separator)
     with suppress(csv.Error):  # such as a field of over 131,072 characters
         return next(_reader([line], separator))
@@ -380,20 +353,16 @@ TABLES: dict[str, Format] = {
         beside,
     ),
     "csv": Format(
-        f"CSV (comma, semicolon or tab) with image (or {', '.join(NAME_COLUMNS[2:])}) and caption (or text, comment) "
-        "in its header (Kaggle's Flickr8k and Flickr30k, captions.txt)",
+        f"CSV (comma, semicolon, tab or |) with image (or {', '.join(NAME_COLUMNS[2:])}) and caption (or text, "
+        "comment) in its header (Kaggle's Flickr8k and Flickr30k, captions.txt, results.csv)",
         lambda lines: bool(_csv_header(lines[0])[0]),
         _read_csv,
     ),
-    "flickr30k_pipes": Format(
-        "lines of image_name| comment_number| comment (Kaggle's Flickr30k, results.csv)",
-        lambda lines: _columns(lines[0], "|") == ["image_name", "comment_number", "comment"],
-        _read_pipes,
+    "tsv": Format(
+        "lines of image TAB caption, or image#number TAB caption (Flickr8k.token.txt, results_20130124.token)",
+        _is_tsv,
+        _read_tsv,
     ),
-    "token": Format(
-        "lines of name#number TAB caption (Flickr8k.token.txt, results_20130124.token)", _is_token, _read_token
-    ),
-    "tsv": Format("lines of image TAB caption", _is_tsv, _read_tsv),
     "imagefolder_jsonl": Format(
         "lines of JSON with file_name and text or caption (Hugging Face image folder, metadata.jsonl)",
         lambda lines: _most(_has_both(_object(line)) for line in lines),

@@ -95,30 +95,12 @@ def flickr8k_archive(folder: Path) -> Path:
 def test_original_flickr8k_archives(tmp_path):
     dataset = read_dataset(flickr8k_archive(tmp_path))
     assert dataset.report.captions_file == "Flickr8k_text/Flickr8k.token.txt"
-    assert dataset.report.captions_format == "token"
+    assert dataset.report.captions_format == "tsv"
     assert split_of(dataset) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "dev", "4.jpg": "test"}
     assert dataset.captions_of("test") == {"en": ["Caption 0 of 4 .", "Caption 1 of 4 ."]}
     assert dataset.paths["1.jpg"] == tmp_path / "Flickr8k_Dataset/Flicker8k_Dataset/1.jpg"
     assert dataset.report.missing_images == ("2258277193_586949ec62.jpg.1",)
     assert dataset.report.images_without_captions == ()
-
-
-def test_kaggle_flickr30k(tmp_path):
-    results = (
-        "image_name| comment_number| comment\n"
-        "1.jpg| 0| A cat .\n"
-        "2199200615.jpg| 3| A dog , black and white , runs .\n"
-        "2199200615.jpg| 4   A dog runs across the grass .\n"
-    )
-    inner = "flickr30k_images/flickr30k_images"
-    make_folder(tmp_path, {"flickr30k_images/results.csv": results}, f"{inner}/1.jpg", f"{inner}/2199200615.jpg")
-    dataset = read_dataset(tmp_path)
-    assert dataset.report.captions_format == "flickr30k_pipes"
-    assert (dataset.report.rows, dataset.report.repaired_rows, dataset.report.unreadable_rows) == (3, 1, 0)
-    assert [image.captions for image in dataset.images] == [
-        ("A cat .",),
-        ("A dog , black and white , runs .", "A dog runs across the grass ."),
-    ]
 
 
 # What is refused
