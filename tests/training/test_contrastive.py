@@ -71,12 +71,6 @@ def table_of(*words: str) -> WordTable:
 # Losses
 
 
-def test_the_contrastive_loss_is_zero_apart_for_pairs_that_fit():
-    """Cosines 1 and 0 at a scale of ln 3: each finds its own with 3 / (3 + 1)."""
-    assert float(contrastive_loss(UNIT, UNIT, log(3))) == pytest.approx(log(4 / 3))
-    assert float(contrastive_loss(UNIT, UNIT, 50.0)) == pytest.approx(0, abs=1e-6)
-
-
 def test_the_contrastive_loss_asks_both_ways():
     """Both texts lie on the first image: images choose evenly, texts find their image with 3/4 and with 1/4."""
     texts = np.array([[1, 0], [1, 0]], np.float32)
@@ -192,37 +186,12 @@ def test_it_learns_which_captions_and_which_key_words_fit(tmp_path):
     assert right >= 19
 
 
-def test_killed_and_resumed_it_ends_like_an_uninterrupted_run(tmp_path, monkeypatch):
-    killed, resumed, whole, again = (make_toy_stage() for _ in range(4))
-    batches = killed.batches
-
-    def batches_until_killed(number):
-        for place, batch in enumerate(batches(number)):
-            if (number, place) == (3, 1):
-                raise KeyboardInterrupt
-            yield batch
-
-    monkeypatch.setattr(killed, "batches", batches_until_killed)
-    with pytest.raises(KeyboardInterrupt):
-        killed.fit(tmp_path / "killed")
-    history, expected = resumed.fit(tmp_path / "killed"), whole.fit(tmp_path / "whole")
-    assert [one.train_loss for one in history.epochs] == [one.train_loss for one in expected.epochs]
-    for ours, theirs in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert again.fit(tmp_path / "killed") == history, "a finished run is not trained again"
-
-
 # A run's tagger
 
 
 def train(tmp_path: Path, captions: list[tuple[str, ...]], embedding: str, **parameters) -> TrainedTagger | None:
     config = TrainConfig(run_dir="", word_embedding=embedding, **({"tagger_epochs": 2} | parameters))
     return train_tagger(FakePrepared(label(captions)), config, RunDir.at(tmp_path / "run"))
-
-
-def test_none_trains_nothing(tmp_path):
-    assert train(tmp_path, [], "", tagger="none") is None
-    assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_two_images_train_with_an_embedding_that_knows_one_word(tmp_path):
