@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from lcm.captioning.decoding import empty_rows
 from lcm.data.text import END, PAD, START
-from lcm.models import build_model, transformer
-from lcm.models.transformer import MAX_POSITIONS, Transformer
+from lcm.models import transformer
+from lcm.models.transformer import Transformer
 from lcm.training.loop import caption_loss
 from tests.fakes.attention import attention
 
@@ -107,29 +107,7 @@ def test_every_grid_position_is_seen_and_has_its_place(model):
         assert (np.abs(model.hidden(moved, token_ids) - before).max() > 1e-3) == (place > 0)
 
 
-# Size, weights, dropout
-
-
-def test_its_parameters_are_counted_by_hand():
-    model = make((3, 5), 7, width=4, heads=2, encoder_layers=2, decoder_layers=3)
-    attention = 4 * 4 * 4 + 3 * 4  # query, key, value and output; all but the key have a bias
-    thinking = 2 * 4 + (4 * 16 + 16) + (16 * 4 + 4)
-    encoder = 2 * 4 + attention + thinking
-    decoder = 2 * (2 * 4 + attention) + thinking
-    grid = (5 * 4 + 4) + 3 * 4 + 2 * encoder + 2 * 4  # features, places, layers, norm
-    words = 7 * 4 + MAX_POSITIONS * 4 + 3 * decoder + 2 * 4 + 7  # vectors, positions, layers, norm, bias of each word
-    assert model.count_params() == grid + words
-    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == grid + words
-
-
-def test_the_same_seed_gives_the_same_weights_whatever_the_word_vectors():
-    zeros, ones = np.zeros((9, 50), np.float32), np.ones((9, 50), np.float32)
-    first, same, other = (
-        build_model("transformer", (4, 3), vectors, seed).get_weights()
-        for seed, vectors in ((1, zeros), (1, ones), (2, zeros))
-    )
-    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+# Weights
 
 
 def test_every_weight_learns():
