@@ -19,7 +19,7 @@ from typing import Self
 from lcm.config import BASE, SAMPLE
 from lcm.data import formats, splits
 from lcm.data.files import IMAGE_SUFFIXES, find_files, shorten, with_suffix
-from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile, TextBeside
+from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile
 from lcm.data.names import Meaning, Names
 from lcm.data.remote import fetch, without_login
 from lcm.data.sample import generate
@@ -95,7 +95,7 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], langu
 
 def _together(caption_file: CaptionFile) -> str:
     """Return what files of one language share: one caption beside a photo says too little."""
-    return caption_file.format if isinstance(caption_file, TextBeside) else str(caption_file.path)
+    return formats.BESIDE if caption_file.format == formats.BESIDE else str(caption_file.path)
 
 
 def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) -> list[CaptionFile]:
@@ -129,7 +129,7 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
             return found + [text for one in found for text in others[_stem(one.path)] if text.format]
     image_of = {path.with_suffix(""): path for path in with_suffix(files, IMAGE_SUFFIXES)}
     if beside := [path for path in with_suffix(files, (".txt",)) if path.with_suffix("") in image_of]:
-        return [TextBeside(path, image_of[path.with_suffix("")]) for path in beside]
+        return [CaptionFile(path, image_of[path.with_suffix("")]) for path in beside]
     for candidates in filter(None, known):
         candidates[0].read()  # says what is wrong with a file that should be one
     seen = shorten([text.path.name for text in texts]) or "no text file at all"

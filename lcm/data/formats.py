@@ -25,6 +25,7 @@ from typing import Any
 from lcm.data.files import is_image_name, read_text, split_lines
 from lcm.errors import DataError
 
+BESIDE = "txt"  # the format of a text beside a photo
 PARQUET = ".parquet"  # what a data set may have, and lcm refuses
 LINES_TO_DETECT = 20  # a format of lines is recognised by the first ones of a file
 MAX_RECORD_LINES = 100  # of a caption in quotes that goes over several lines; a quote left open costs no more
@@ -33,7 +34,7 @@ NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name", "image_p
 TEXT_COLUMNS = ("text", "caption", "comment")  # of these and of those names the first that is there
 TSV_COLUMNS = ("image", "caption")  # of lines without a header
 LANGUAGE_COLUMN = "language"  # a code for each caption
-UNQUOTED = "\t|"  # between these, quotes are often a caption's own
+_NUMBERED = re.compile(r"([^\t]*)#\d+\t(.*)")
 COCO_NAME = re.compile(r"captions_(?P<images>(train|val|dev|test)[^/]*)\.json", re.IGNORECASE)
 KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: what remains of val
 
@@ -55,8 +56,9 @@ Rows = list[Row | None]  # None: there was a caption, and it cannot be read
 class CaptionFile:
     """A captions file. It is opened once, at the first question to it; rows are read when they are asked for."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, image: Path | None = None):
+        """`image` is the photo that a text lies beside: each of its lines is a caption."""
+        self.path, self._image = path, image
         self._is_document = path.suffix.lower() == ".json"
 
     @cached_property
@@ -73,8 +75,8 @@ class CaptionFile:
     @cached_property
     def format(self) -> str | None:
         """The name in FORMATS that the file is in, or None; a JSON document is not parsed for that."""
-        if self.path.suffix.lower() == PARQUET:
-            return None
+        if self._image or self.path.suffix.lower() == PARQUET:
+            return BESIDE if self._image else None
         table, content = (DOCUMENTS, self.text) if self._is_document else (TABLES, self.lines[:LINES_TO_DETECT])
         return next((name for name, known in table.items() if content and known.matches(content)), None)
 
@@ -84,6 +86,8 @@ class CaptionFile:
         Raises DataError for a file in no format, which lists them, for one that is no JSON, and for one in which no
         caption can be read.
         """
+        if self._image:
+            return [Row(_plain(self._image.name), _caption(line)) for line in self.lines or [""]]
         if self.format is None:
             begins = repr(self.text[:80]) if self.text else "nothing: it is empty"
             raise DataError(
@@ -105,20 +109,6 @@ class CaptionFile:
             raise DataError(f"{self.path.name} is broken JSON: {error}; download or write it again") from None
 
 
-class TextBeside(CaptionFile):
-    """A text file beside a photo, of the same name: each line is a caption."""
-
-    format = "txt"
-
-    def __init__(self, path: Path, image: Path):
-        super().__init__(path)
-        self._image = image
-
-    def read(self) -> Rows:
-        """Return a row for each line, or an empty one."""
-        return [Row(_plain(self._image.name), _caption(line)) for line in self.lines or [""]]
-
-
 # Tables: CSV (RFC 4180), Flickr30k's lines with "|", lines of name TAB caption, in which Flickr8k numbers the names
 
 
@@ -136,18 +126,19 @@ def _caption(text: str) -> str:
     return _plain(html.unescape(text))
 
 
-def _without_numbers(lines: Sequence[str]) -> list[str]:
-    """Return `name TAB caption` of `name#number TAB caption`."""
-    return [re.sub(r"^([^\t]*)#\d+\t", r"\1\t", line) for line in lines]
+def _without_number(line: str) -> str:
+    """Return `name TAB caption` of `name#number TAB caption`, whose quotes are the caption's own."""
+    match = _NUMBERED.fullmatch(line)
+    return match[1] + '\t"' + match[2].replace('"', '""') + '"' if match else line
 
 
 def _is_tsv(lines: Sequence[str]) -> bool:
-    records = _records(_without_numbers(lines), TSV_COLUMNS, "\t")
+    records = _records([*map(_without_number, lines)], TSV_COLUMNS, "\t")
     return _most(len(fields) == 2 and is_image_name(fields[0].strip()) for fields, _ in records)
 
 
 def _read_tsv(lines: Sequence[str]) -> Rows:
-    return _read_records(_without_numbers(lines), TSV_COLUMNS, "\t")
+    return _read_records([*map(_without_number, lines)], TSV_COLUMNS, "\t")
 
 
 def _most(fits: Iterable[object]) -> bool:
@@ -162,7 +153,7 @@ def _has_both(columns: Iterable[str], names: Sequence[str] = (NAME_COLUMN,)) -> 
 
 def _csv_header(line: str) -> tuple[list[str], str]:
     """Return the columns, and what separates them; spreadsheets write a semicolon where a comma is decimal."""
-    for separator in (", ", ",", "; ", ";", "| ", "|", "\t"):
+    for separator in (", ", ",", "; ", ";", "|", "\t"):
         columns = [field.strip(' \t"').lower() for field in _split(line, separator)]
         if line.count(separator) == line.count(separator[0]) and _has_both(columns, NAME_COLUMNS):
             return columns, separator
@@ -201,6 +192,9 @@ def _records(lines: Sequence[str], header: Sequence[str], separator: str) -> Ite
 
     A record may go over several lines inside quotes, if they are closed before a line that is a record without any.
     """
+    if separator == "|":  # Kaggle's Flickr30k has no quotes around captions
+        yield from ((line.split(separator), False) for line in lines)
+        return
     name_at, text_at = _places(header)
 
     def from_line(at: int) -> Iterator[str]:
@@ -216,15 +210,15 @@ def _records(lines: Sequence[str], header: Sequence[str], separator: str) -> Ite
         reader = _reader(from_line(at), separator, strict=True)
         try:
             fields, repaired, used = next(reader), False, reader.line_num
-        except csv.Error:
-            fields, repaired, used = _split(lines[at], separator), separator[0] not in UNQUOTED, 1
+        except csv.Error:  # between tabs, quotes are often a caption's own
+            fields, repaired, used = _split(lines[at], separator), separator != "\t", 1
         yield fields, repaired
         at += used
 
 
 def _split(line: str, separator: str) -> list[str]:
     """Return the fields of a line whose quotes may be wrong; none of one that cannot be parted."""
-    if separator[0] in UNQUOTED:
+    if separator == "\t":
         return line.split(separator)
     with suppress(csv.Error):  # such as a field of over 131,072 characters
         return next(_reader([line], separator))
@@ -383,8 +377,8 @@ DOCUMENTS: dict[str, Format] = {
         _read_karpathy,
     ),
 }
-BESIDE = Format("a text file beside each photo, of the same name (photo.jpg, photo.txt)", lambda _: False, list, beside)
-FORMATS = TABLES | DOCUMENTS | {TextBeside.format: BESIDE}
+_TEXTS = "a text file beside each photo, of the same name (photo.jpg, photo.txt)"
+FORMATS = TABLES | DOCUMENTS | {BESIDE: Format(_TEXTS, lambda _: False, list, beside)}
 
 
 def describe() -> str:

@@ -11,9 +11,8 @@ a unit vector.
 """
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import count, cycle
+from itertools import chain, count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.models import ADAPTED, build_model
 from lcm.paths import RunDir
-from lcm.training.batches import Batch, CaptionBatches
+from lcm.training.batches import CaptionBatches
 from lcm.training.contrastive import (
     CLIP_NORM,
     IMAGES_PER_STEP,
@@ -93,10 +92,11 @@ class Adaptation(Stage):
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
         optimizer = make_adam(config.learning_rate, config.epochs * len(learned), 0, config.clip_norm)
         super().__init__(model, optimizer, learned.images, stop, recipe)
-        self._teacher, self._learned, self._kept, self._config = teacher, learned, kept, config
+        self._teacher, self._learned, self._config = teacher, learned, config
         self._learn, self._keep = (compile_step(step, model.unrolled) for step in (self._learning, self._keeping))
         self._apply = tf.function(self._step)
-        self._drawn = self._kept_batches()
+        # Images to keep without end, each once before any comes again.
+        self._drawn = chain.from_iterable(kept.epoch(config.seed, number) for number in count(1))
 
     def train_epoch(self, number: int) -> dict[str, float]:
         losses = []
@@ -105,11 +105,6 @@ class Adaptation(Stage):
             self._apply(learning, self._keep(next(self._drawn)))
             losses.append(float(loss))
         return {"train_loss": float(np.mean(losses))}
-
-    def _kept_batches(self) -> Iterator[Batch]:
-        """Yield batches of images to keep for ever, each image once before any comes again."""
-        for number in count(1):
-            yield from self._kept.epoch(self._config.seed, number)
 
     def _learning(self, features, inputs, targets):
         with tf.GradientTape() as tape:

@@ -164,17 +164,7 @@ def test_an_empty_caption_is_a_row(tmp_path, name, line):
 
 # What a standard writer writes
 
-PIECES = [
-    *"\"',;\t\n|#&:{}[]\\/ .=\u2028é狗😀",
-    '""',
-    "\r\n",
-    "#0\t",
-    "&amp;",
-    "&#39;",
-    "dog",
-    "image",
-    "caption",
-]
+PIECES = [*"\"',;\t\n|#&:{}[]\\/ .=\u2028é狗😀", '""', "\r\n", "#0\t", *["&amp;", "&#39;", "dog", "image", "caption"]]
 TEXTS = st.lists(st.sampled_from(PIECES) | st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).map("".join)
 NAMES = st.builds(lambda text, suffix: f"1{' '.join(text.split())}{suffix}", TEXTS, st.sampled_from(IMAGE_SUFFIXES))
 LISTS = st.lists(st.tuples(NAMES, TEXTS), min_size=1, max_size=9)
@@ -411,17 +401,12 @@ def test_what_is_wrong_with_a_document_is_said(tmp_path, text, message):
     [
         ("strange.csv", ""),
         ("strange.csv", "\n \n"),
-        ("strange.csv", "Just some prose, with a comma.\n"),
         ("strange.csv", "1.jpg\n2.jpg\n"),  # a list of names
         ("strange.csv", "1.jpg,A CSV without header\n"),
         ("strange.csv", "1.jpg\t2.jpg#2\t1\t1\t2\n" * 3),  # Flickr8k's ExpertAnnotations.txt
         ("strange.csv", "Some notes\n1.jpg\tA dog .\nand more\n"),
-        ("strange.csv", "Some notes\n1.jpg#0\tA dog .\nand more\n"),
         ("strange.csv", "\x00\x05\x16\x07\x00\x02Mac OS X\x00"),
-        ("metadata.csv", "file_name,label\n1.jpg,3\n"),
         ("metadata.jsonl", '{"file_name": "1.jpg", "label": 3}\n'),
-        ("metadata.parquet", "PAR1"),
-        ("captions.json", ""),
         ("captions.json", "<html>Not found</html>"),
         ("captions.json", '{"images": [], "annotations": [{"bbox": 1}], "categories": []}'),  # COCO's instances
         ("captions.json", '[{"image_id": 1, "caption": "A result for COCO\'s server, of images, of annotations ."}]'),

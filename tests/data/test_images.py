@@ -380,18 +380,6 @@ def test_e12_cmyk_jpeg_is_no_negative():
     assert difference(array, read_image(encode(picture, "PNG"), SIZE)) < 3  # the negative differs by 100
 
 
-def test_e12_ycck_jpeg():
-    """Adobe's other way: luma and chroma of the inks, and black inverted. RGB (200, 40, 90) is inks (55, 215, 165, 0);
-    their Y, Cb and Cr by ITU-T T.871 are 161.46, 130.00 and 52.07. Pillow inverts all four on saving.
-    """
-    inks = Image.new("CMYK", (16, 16), (255 - 161, 255 - 130, 255 - 52, 0))
-    data = encode(inks, "JPEG", quality=100)
-    adobe = data.index(b"Adobe")
-    assert data[adobe + 11] == 0
-    array = read_image(data[: adobe + 11] + b"\2" + data[adobe + 12 :], SIZE)
-    assert difference(array, np.full((SIZE, SIZE, 3), (200, 40, 90))) < 2
-
-
 @pytest.mark.parametrize("low", [0, 1], ids=["low-byte-0", "low-byte-same"])
 def test_e13_16_bit_grey_equals_its_8_bit_twin(low):
     deep = LEVELS.astype(np.uint16) * (256 + low)
