@@ -112,33 +112,26 @@ class CaptionFile:
 # Tables: CSV (RFC 4180), Flickr30k's lines with "|", lines of name TAB caption, in which Flickr8k numbers the names
 
 
-def _named(name: str, caption: str | None = None, repaired: bool = False, language: str = "") -> Row | None:
-    """Return the row of a name and a caption; None where one of them is missing."""
-    name = _name(name)
-    return Row(name, _caption(caption), repaired, language=language) if name and caption is not None else None
-
-
-def _name(text: str) -> str:
-    return _plain(text).replace("\\", "/")
-
-
 def _caption(text: str) -> str:
     return _plain(html.unescape(text))
 
 
-def _without_number(line: str) -> str:
-    """Return `name TAB caption` of `name#number TAB caption`, whose quotes are the caption's own."""
-    match = _NUMBERED.fullmatch(line)
-    return match[1] + '\t"' + match[2].replace('"', '""') + '"' if match else line
+def _tsv_records(lines: Sequence[str]) -> list[str]:
+    """Return lines of `name TAB caption`, where most are `name#number TAB caption` in quotes: theirs are their own."""
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    if not _most(numbered):
+        return [*lines]
+    quoted = (match and match[1] + '\t"' + match[2].replace('"', '""') + '"' for match in numbered)
+    return [record or line for record, line in zip(quoted, lines, strict=True)]
 
 
 def _is_tsv(lines: Sequence[str]) -> bool:
-    records = _records([*map(_without_number, lines)], TSV_COLUMNS, "\t")
+    records = _records(_tsv_records(lines), TSV_COLUMNS, "\t")
     return _most(len(fields) == 2 and is_image_name(fields[0].strip()) for fields, _ in records)
 
 
 def _read_tsv(lines: Sequence[str]) -> Rows:
-    return _read_records([*map(_without_number, lines)], TSV_COLUMNS, "\t")
+    return _read_records(_tsv_records(lines), TSV_COLUMNS, "\t")
 
 
 def _most(fits: Iterable[object]) -> bool:
@@ -170,14 +163,11 @@ def _read_records(lines: Sequence[str], header: Sequence[str], separator: str) -
     language_at = header.index(LANGUAGE_COLUMN) if LANGUAGE_COLUMN in header else len(header)
     rows: Rows = []
     for fields, repaired in _records(lines, header, separator):
-        if len(fields) <= max(name_at, text_at):
-            rows.append(None)
-        elif len(fields) <= len(header):
-            language = "".join(fields[language_at : language_at + 1]).strip()
-            rows.append(_named(fields[name_at], fields[text_at], repaired, language))
-        else:  # separators without quotes are the caption's where its column is the last
-            caption = separator.join(fields[text_at:]) if text_at == len(header) - 1 else None
-            rows.append(_named(fields[name_at], caption, repaired=True))
+        if len(fields) > len(header) == text_at + 1:  # separators without quotes are those of a caption at the end
+            fields[text_at:], repaired = [separator.join(fields[text_at:])], True
+        is_whole = max(name_at, text_at) < len(fields) <= len(header)
+        name, caption = (fields[name_at], fields[text_at]) if is_whole else (None, None)
+        rows += _rows_of(name, caption, language="".join(fields[language_at : language_at + 1]), repaired=repaired)
     return rows
 
 
@@ -293,17 +283,17 @@ def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [thing if isinstance(thing, dict) else {} for thing in things] if isinstance(things, list) else []
 
 
-def _rows_of(name: Any, value: Any, split: str = "", language: Any = "") -> Rows:
-    """Return the rows of JSON values: one of a text, one of each text in a list, an empty one of null or of no text.
+def _rows_of(name: Any, value: Any, split: str = "", language: Any = "", repaired: bool = False) -> Rows:
+    """Return the rows of values: one of a text, one of each text in a list, an empty one of null or of no text.
 
     None where there is no name or no text: a number or an object is no caption.
     """
-    name = _name(name) if isinstance(name, str) else ""
+    name = _plain(name).replace("\\", "/") if isinstance(name, str) else ""
+    language = language.strip() if isinstance(language, str) else ""
     rows: Rows = []
     for text in (value or [None]) if isinstance(value, list) else [value]:
         usable = name and (text is None or isinstance(text, str))
-        its = language if isinstance(language, str) else ""
-        rows.append(Row(name, _caption(text or ""), split=split, language=its) if usable else None)
+        rows.append(Row(name, _caption(text or ""), repaired, split, language) if usable else None)
     return rows
 
 

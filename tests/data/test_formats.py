@@ -47,13 +47,8 @@ FILES = {
         ],
     ),
     "tsv": (
-        "1.jpg\tA dog , or a cat .\n2.PNG\tA | sign .\n3.jpg#1\tA #1 fan .\n2#b.jpg#0\tA name with a sign .\n",
-        [
-            Row("1.jpg", "A dog , or a cat ."),
-            Row("2.PNG", "A | sign ."),
-            Row("3.jpg", "A #1 fan ."),
-            Row("2#b.jpg", "A name with a sign ."),
-        ],
+        "1.jpg\tA dog , or a cat .\n2.PNG\tA | sign .\n",
+        [Row("1.jpg", "A dog , or a cat ."), Row("2.PNG", "A | sign .")],
     ),
     "imagefolder_csv": (
         'id,file_name,text\n7,1.jpg,A dog runs .\n8,1.jpg,"A dog , a ""cat""\nand a bird ."\n9,sub/2.jpg,A cat .\n',
@@ -114,7 +109,7 @@ def test_every_format_is_recognised_and_read_in_any_encoding(tmp_path, name, enc
 
 BROKEN = {
     "csv": ("image,caption\n", ["no comma at all", ",A caption without a name", "1.jpg," + "x" * 200_000]),
-    "tsv": ("", ["no tab", "\tA caption without a name", "#0\tA caption without a name", " #0\tA blank name"]),
+    "tsv": ("", ["no tab", "\tA caption without a name"]),
     "imagefolder_csv": (
         "id,file_name,text\n",
         ["1,1.jpg", "1,,A caption without a name", "1,1.jpg," + "x" * 200_000],
@@ -148,7 +143,6 @@ def test_unreadable_lines_are_none_and_the_others_read(tmp_path, name):
         ("csv", "1.jpg,"),
         ("csv", '1.jpg,""'),
         ("tsv", "1.jpg\t "),
-        ("tsv", "1.jpg#0\t"),
         ("imagefolder_csv", "1,1.jpg,"),
         ("imagefolder_jsonl", '{"file_name": "1.jpg", "text": ""}'),
         ("imagefolder_jsonl", '{"file_name": "1.jpg", "text": null}'),
@@ -326,6 +320,18 @@ ROWS = [
             Row("1.jpg", '"Stop" , says a sign .'),
             Row("1.jpg", "A sign with a | on it .", repaired=True),
             Row("1.jpg", ""),
+            None,
+        ],
+    ),
+    (
+        "x.token",
+        '1.jpg#0\tA dog , or a cat .\n1.jpg#1\t"Stop"\n2#b.jpg#2\tA #1\tfan .\n #0\tA blank name\n2.jpg#0\t\n3.jpg',
+        [
+            Row("1.jpg", "A dog , or a cat ."),
+            Row("1.jpg", '"Stop"'),
+            Row("2#b.jpg", "A #1\tfan ."),
+            None,
+            Row("2.jpg", ""),
             None,
         ],
     ),
