@@ -10,7 +10,6 @@ import re
 import sys
 import time
 import unicodedata
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +102,6 @@ def test_original_flickr8k_archives(tmp_path):
         ({}, "", "no text file at all"),
         ({"ours.csv": TWO, "theirs.tsv": "1.jpg\tUn chien .\n"}, "", r"\(ours\.csv, theirs\.tsv\); name one with capt"),
         ({"captions.txt": TWO}, "nothing.txt", r"has no captions file .*name one inside the folder"),
-        ({"captions.txt": TWO}, "Images", r"has no captions file .*name one inside the folder"),
         ({"../outside.csv": TWO}, "Images/../../outside.csv", r"has no captions file .*name one inside the folder"),
         ({"captions.txt": csv_of("1.jpg", "9.jpg")}, "", "holds 1 image with captions, and training needs two"),
         (
@@ -114,7 +112,6 @@ def test_original_flickr8k_archives(tmp_path):
         ({"captions.txt": TWO, "train.txt": "1.jpg\n", "test.txt": "2.jpg\n"}, "", "fewer than two train images"),
         ({"captions.txt": TWO, "train.txt": "7.jpg\n8.jpg\n"}, "", r"\(official lists\) leave fewer than two train"),
         ({"metadata.parquet": "PAR1"}, "", r"metadata\.parquet is in no format .*rewrite Parquet"),
-        ({"metadata.csv": "file_name,label\n1.jpg,0\n"}, "", r"metadata\.csv is in no format .*'file_name,label"),
         ({"metadata.csv": ""}, "metadata.csv", r"metadata\.csv is in no format .* it is empty"),
     ],
 )
@@ -321,11 +318,8 @@ def test_where_none_is_held_out_lists_help(tmp_path):
 KNOWN_SPLITS = {
     "1.jpg": "train",  # 4c468b3b16999fd9: 5
     "9.jpg": "train",  # b62c91d2ac6c6b59: 7
-    "photos/été.jpg": "train",  # 6d9040c0b90ea552: 0
     "20.jpg": "dev",  # 8c59d75a459c34de: 8
-    "26.jpg": "dev",  # 08adb595ca83340c: 8
     "11.jpg": "test",  # 7bf39d62b2d205ff: 9
-    "21.jpg": "test",  # a2adc733fbd8ea5d: 9
 }
 
 
@@ -458,10 +452,6 @@ def test_the_same_bytes_share_a_split_whatever_they_are_called(tmp_path):
     assert set(found.values()) == set(splits.SPLITS)
     assert all(found[name] == found[f"Copy of {name}"] for name in names[::2])
     assert (dataset.report.copies, dataset.report.moved_copies) == (tuple(names[1::2]), ())
-    (tmp_path / "captions.csv").write_text(csv_of(*(f"renamed/{number}.jpg" for number in range(40))))
-    for number in range(40):
-        make_folder(tmp_path, {f"renamed/{number}.jpg": contents[f"photo {number}.jpg"]})
-    assert list(split_of(read_dataset(tmp_path)).values()) == list(found.values())[::2]
 
 
 def test_twenty_copies_of_one_picture_all_train(tmp_path):
@@ -659,19 +649,17 @@ def test_real_flickr8k(flickr8k):
     of_splits = {"train": 6000, "dev": 1000, "test": 0}
     assert {split: len(dataset.of(split, "en")) for split in splits.SPLITS} == of_splits
     assert {len(image.captions) for image in dataset.images if image.language == "en"} == {5}
-    assert dataset.report == replace(
-        dataset.report,
-        captions_format="csv",
-        rows=sum(len(image.captions) for image in dataset.images),
-        repaired_rows=0,
-        unreadable_rows=0,
-        empty_captions=0,
-        missing_images=(),
-        images_without_captions=(),
-        ambiguous_images=(),
-        split_rule="official lists",
-    )
-    assert len(dataset.report.images_in_no_split) == 91
+    report = {name: value for name, value in dataset.report.as_metrics().items() if value}
+    assert report | {"rows": 0} == {
+        "captions_file": report["captions_file"],
+        "captions_format": "csv",
+        "split_rule": "official lists",
+        "caption_languages": report["caption_languages"],
+        "rows": 0,
+        "images_in_no_split": 91,
+        "copies": 1,
+    }
+    assert report["rows"] == sum(len(image.captions) for image in dataset.images)
 
 
 # Languages

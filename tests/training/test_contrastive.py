@@ -149,15 +149,10 @@ def test_key_words_count_once_a_caption_and_share_one():
     assert found == {0: pytest.approx([0.2, 0.6, 0.2]), 1: [0, 0, 0]}
 
 
-def make_toy_stage(**parameters) -> Contrastive:
-    return make_stage(
-        toy_world()[0], table_of(*COLOURS, *THINGS, "a", "there", "is", "in", "the", "picture"), **parameters
-    )
-
-
 def test_it_learns_which_captions_and_which_key_words_fit(tmp_path):
-    stage, labelled = make_toy_stage(tagger_epochs=60), toy_world()[0]
-    history, table = stage.fit(tmp_path), table_of(*COLOURS, *THINGS, "a", "there", "is", "in", "the", "picture")
+    labelled, table = toy_world()[0], table_of(*COLOURS, *THINGS, "a", "there", "is", "in", "the", "picture")
+    stage = make_stage(labelled, table, tagger_epochs=60)
+    history = stage.fit(tmp_path)
     first, *_, last = history.epochs
     assert (last.epoch, history.best_epoch) == (60, 60)
     assert last.train_loss < 0.7 * first.train_loss

@@ -28,7 +28,7 @@ from lcm.training.loop import (
     make_dev_scorer,
     save_checkpoint,
 )
-from tests.fakes.toy_world import toy_world, train_toy
+from tests.fakes.toy_world import COLOURS, THINGS, toy_world, train_toy
 
 # Loss
 
@@ -220,13 +220,8 @@ def test_a_checkpoint_is_read_as_it_was_written_and_a_damaged_one_says_what_to_d
             load_checkpoint(tmp_path / "a.npz")
 
 
-FRENCH = {"red": "rouge", "green": "vert", "blue": "bleu", "white": "blanc"} | {
-    "dog": "chien",
-    "cat": "chat",
-    "horse": "cheval",
-    "boat": "l'eau",
-    "tree": "l'arbre",
-}
+WORDS = ("rouge", "vert", "bleu", "blanc", "chien", "chat", "cheval", "l'eau", "l'arbre")
+FRENCH = dict(zip((*COLOURS, *THINGS), WORDS, strict=True))
 
 
 def test_one_model_writes_each_language_after_its_start_token(tmp_path):
