@@ -94,19 +94,17 @@ class CaptionFile:
                 f"{self.path.name} is in no format that lcm reads; it begins with {begins}. Formats:\n{describe()}"
             )
         known = FORMATS[self.format]
-        rows = known.read(self._parse_json() if self._is_document else self.lines)
+        try:
+            content = json.loads(self.text) if self._is_document else self.lines
+        except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+            raise DataError(f"{self.path.name} is broken JSON: {error}; download or write it again") from None
+        rows = known.read(content)
         if not any(rows):
             raise DataError(
                 f"{self.path.name} holds no caption that can be read, among {len(rows)} entries; it seems to be "
                 f"{known.description}: correct it, or name another file with captions_file"
             )
         return rows
-
-    def _parse_json(self) -> Any:
-        try:
-            return json.loads(self.text)
-        except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
-            raise DataError(f"{self.path.name} is broken JSON: {error}; download or write it again") from None
 
 
 # Tables: CSV (RFC 4180), Flickr30k's lines with "|", lines of name TAB caption, in which Flickr8k numbers the names
