@@ -34,7 +34,7 @@ NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name", "image_p
 TEXT_COLUMNS = ("text", "caption", "comment")  # of these and of those names the first that is there
 TSV_COLUMNS = ("image", "caption")  # of lines without a header
 LANGUAGE_COLUMN = "language"  # a code for each caption
-_NUMBERED = re.compile(r"([^\t]*)#\d+\t(.*)")
+_NUMBERED = re.compile(r"([^\t]*)#\d+\t(.*)")  # a line of Flickr8k.token.txt
 COCO_NAME = re.compile(r"captions_(?P<images>(train|val|dev|test)[^/]*)\.json", re.IGNORECASE)
 KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: what remains of val
 
@@ -115,7 +115,7 @@ def _caption(text: str) -> str:
 
 
 def _tsv_records(lines: Sequence[str]) -> list[str]:
-    """Return lines of `name TAB caption`, where most are `name#number TAB caption` in quotes: theirs are their own."""
+    """Return records of `name TAB caption`; where lines are numbered, captions are put in quotes: theirs are text."""
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
     if not _most(numbered):
         return [*lines]
