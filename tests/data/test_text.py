@@ -252,7 +252,7 @@ def test_a_word_has_one_form_where_it_means_the_same(language):
 
 def test_content_words_of_another_language():
     french = ["Des chiens blancs jouent dans l'herbe", "un chien blanc près d’une piscine"]
-    assert candidates(french, "fr") == ["chien", "blanc", "jouer", "herbe", "près", "piscine"]
+    assert candidates(french, "fr") == ["chien", "blanc", "jouer", "herbe", "piscine"]
     assert not is_content_word("qu'", "zz")
 
 
