@@ -103,10 +103,8 @@ def test_the_preset_of_the_shipped_model_runs_whole_and_again_without_a_tagger(t
         assert [word for word, _ in result["tags"]] == [word for word, _ in description.tags]
         shares = [score for _, score in description.tags]
         assert [score for _, score in result["tags"]] == pytest.approx(shares, abs=1e-5)
-    assert {"words", "labels", "mean_image"} == {*Manifest.load(folder.bundle).tagger["curves"]}
-    probable = captioner.describe(result["path"], labels=["red", "blue"], scores="probability", min_score=0.0).tags
-    assert {word for word, _ in probable} == {"red", "blue"}
-    assert 0 <= metrics["tag_says_none"] <= 1
+    with pytest.raises(ConfigError, match="no probabilities of tags"):  # two of three captions are empty
+        captioner.describe(result["path"], scores="probability")
     figures = {path.name for path in folder.figures.iterdir()}
     assert {"learning_curves.png", "reinforce_curves.png", "reliability.png"} <= figures
 

@@ -156,7 +156,7 @@ def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatur
     said = [set().union(*(content_words(text, language) for text in each)) for each in references]
     words = [(place, word) for place, its in enumerate(captions) for word in tag_candidates(its, language=language)]
     asked = _ask(said, [sorted(gold_tags(each, language)) for each in references])
-    if not (asked and words):
+    if len({place for place, _ in asked}) < LEAST or not words:
         return None, {}, {}
     mean_image = vectors.mean(0, dtype=np.float64).round(5)
     curves, bins, metrics = {"mean_image": mean_image.tolist()}, {}, {}
@@ -165,7 +165,7 @@ def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatur
         fits = np.array([comparison_form(word) in said[place] for place, word in judged])
         signals = scorer.scale * np.stack([np.einsum("kd,kd->k", texts, vectors[places]), texts @ mean_image], 1)
         known, found = texts.any(1), np.zeros(len(judged))
-        if len(np.unique(places[known])) < LEAST:
+        if min(np.bincount(places[known] % 2, minlength=2)) < BINS:  # too few to fit a half on
             return None, {}, {}
         curves[kind] = fit_curve(signals[known], fits[known])
         for half in (0, 1):
