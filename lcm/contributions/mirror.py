@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from lcm.contributions.store import DATABASE, SUFFIXES, Contribution, ContributionStore, Revocation, store_errors
-from lcm.contributions.text import id_ranges, parse_id_ranges
+from lcm.contributions.text import id_ranges, language_lines, parse_id_ranges, parse_language_lines
 from lcm.data.remote import Address, explain
 from lcm.errors import BadImageError, ConfigError, DataError, LcmError, StoreDamagedError
 from lcm.paths import home, write_atomic
@@ -244,8 +244,8 @@ class Mirror:
         self._store.set_mirrored(entry)
 
     def _copy_notes(self) -> None:
-        languages = [f"{language} {id_ranges(ids)}\n" for language, ids in self._store.corrected().items()]
-        for name, text in {APPROVED: f"{id_ranges(self._store.approved())}\n", LANGUAGES: "".join(languages)}.items():
+        languages = language_lines(self._store.corrected())
+        for name, text in {APPROVED: id_ranges(self._store.approved()), LANGUAGES: languages}.items():
             if text != self._notes.get(name):
                 self._target.put(name, text.encode())
                 self._notes[name] = text
@@ -394,5 +394,6 @@ def _take_approvals(store: ContributionStore, text: str) -> None:
 
 def _take_languages(store: ContributionStore, text: str) -> None:
     here = {one.id: one.language for one in store.contributions()}
-    for language, _, ids in (line.partition(" ") for line in text.splitlines()):
-        store.set_language([one for one in parse_id_ranges(ids) if here.get(one, language) != language], language)
+    for number, language in parse_language_lines(text).items():
+        if here.get(number, language) != language:
+            store.set_language([number], language)

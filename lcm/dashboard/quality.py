@@ -5,6 +5,7 @@ It only reads bundles and reports; a file that is missing or damaged is said to 
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -16,13 +17,14 @@ from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioner import find_bundle
 from lcm.captioning.description import percent
 from lcm.dashboard.client import ServiceClient
-from lcm.dashboard.language import number, say
+from lcm.dashboard.language import name_of, number, say
 from lcm.dashboard.widgets import Cell, fill, note, table
 from lcm.paths import GATE, newest_first
 from lcm.registry import Version, all_versions
 
 SCORES = {"cider": "CIDEr", "bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "wer": "WER"}
 SMALLER_IS_BETTER = ("wer",)
+MORE_IMAGES = re.compile(r"images_([a-z]{2,3})")  # tells of what further languages there are scores: "cider_fr"
 VERDICTS = {True: "passed", False: "refused", None: "not asked"}  # of the gate
 FIGURES = {  # of a run: what each shows, for those who cannot see it
     "learning_curves.png": "Learning curves: loss or reward, and CIDEr on dev, of each epoch",
@@ -79,8 +81,14 @@ def comparison_part(reports: Path) -> str:
 
 
 def scores_table(models: Mapping[str, Mapping]) -> str:
-    """Return the scores of captioners, with their intervals, the best of several in bold."""
-    rows = [[Cell(name), *(_score(models, name, metric) for metric in SCORES)] for name in models]
+    """Return the scores of captioners, with their intervals, the best of several in bold; a row for each language."""
+    rows = []
+    for name, metrics in models.items():
+        rows.append([Cell(name), *(_score(models, name, metric) for metric in SCORES)])
+        for code in (found[1] for found in map(MORE_IMAGES.fullmatch, metrics) if found):
+            images = number(metrics[f"images_{code}"])
+            where = say("in {language}, {images} images", language=name_of(code), images=images)
+            rows.append([Cell(name, where), *(_score(models, name, f"{metric}_{code}") for metric in SCORES)])
     return table([say("captioner"), *SCORES.values()], rows)
 
 
@@ -88,7 +96,7 @@ def _score(models: Mapping[str, Mapping], name: str, metric: str) -> Cell:
     values = {each: its[metric] for each, its in models.items() if its.get(metric) is not None}
     if name not in values:
         return Cell(say("not measured"))
-    best = (min if metric in SMALLER_IS_BETTER else max)(values.values())
+    best = (min if metric.partition("_")[0] in SMALLER_IS_BETTER else max)(values.values())
     low, high = (models[name].get(f"{metric}_{end}") for end in ("low", "high"))
     ends = "" if low is None else say("{low} to {high}", low=number(low, 3), high=number(high, 3))
     return Cell(number(values[name], 3), ends, len(models) > 1 and values[name] == best)

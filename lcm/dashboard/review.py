@@ -20,7 +20,7 @@ from lcm.dashboard.widgets import SENT_ON_LEAVING, error_note, image, note
 from lcm.errors import LcmError
 from lcm.evaluation.gallery import thumbnail
 from lcm.paths import newest_first
-from lcm.retraining.select import KEPT_OUT, QUARANTINED, SEEN, SUSPECTS, current_parent
+from lcm.retraining.select import KEPT_OUT, QUARANTINED, SUSPECTS, current_parent
 
 PAGE_SIZE = 10  # contributions
 
@@ -44,15 +44,15 @@ def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
 
     `runs` is the folder of the runs. Raises StoreError when the store cannot be read.
     """
-    seen, quarantined = set(), set()
+    current, quarantined = None, set()
     with suppress(LcmError, OSError):  # a current model that is damaged has seen nothing
         current = current_parent()
-        seen, quarantined = current.ids(SEEN), current.ids(QUARANTINED)
+        quarantined = current.ids(QUARANTINED)
     approved, reasons = store.approved(), latest_reasons(runs)
     found = [
         Pending(one, reasons.get(one.id, KEPT_OUT if one.id in quarantined else ""), one.id in approved)
         for one in store.contributions()
-        if one.id not in seen or one.id in quarantined
+        if not (current and current.has_seen(one)) or one.id in quarantined
     ]
     return sorted(found, key=lambda one: (not one.is_flagged, -one.contribution.id))
 

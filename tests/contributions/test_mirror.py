@@ -63,7 +63,7 @@ def test_the_copy_holds_each_image_once_each_record_and_what_is_approved(store, 
     assert '"caption": "un chien à côté"' in record
     assert json.loads(record) == store.get(2).as_record()
     assert there[json.loads(record)["image_file"]] == picture(98)
-    for approved, text in (([1], b"1\n"), ([3], b"1,3\n"), ([], b"\n")):
+    for approved, text in (([1], b"1"), ([3], b"1,3"), ([], b"")):
         store.approve(approved or [1, 3], approved=bool(approved))
         mirror.copy_due()
         assert objects(target)[APPROVED] == text

@@ -283,6 +283,19 @@ def test_the_shipped_model_s_figures_are_shown_without_any_run(tmp_path, monkeyp
     assert f"every content word of {percent(metrics['captions_right'])}" in shown
 
 
+def test_each_language_that_a_model_writes_has_its_scores():
+    models = {
+        "one": {"cider": 0.6, "cider_low": 0.5, "cider_high": 0.7, "images": 9, "cider_fr": 0.3, "images_fr": 1934},
+        "two": {"cider": 0.7, "cider_fr": 0.2, "wer_fr": 0.9, "meteor_fr": None, "images_fr": 1934},
+    }
+    PAGE.language = FRENCH
+    shown = quality.scores_table(models)
+    rows = [re.sub("<.*?>", " ", row).split() for row in shown.split("<tr>")[2:]]
+    assert [row[:2] for row in rows] == [["one", "0,600"], ["one", "en"], ["two", "0,700"], ["two", "en"]]
+    assert rows[1][2:5] == ["français,", "1", "934"]
+    assert re.findall("<b>(.*?)</b>", shown) == ["0,300", "0,700", "0,900"]
+
+
 def test_a_model_that_was_not_measured_or_is_not_there_is_said_to_be_so(tmp_path, monkeypatch):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LCM_BUNDLE", str(make_tiny_bundle(tmp_path, monkeypatch)))
