@@ -66,7 +66,8 @@ def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
     if not len(originals):
         return Fit(fit, block)
     coarse, coarse_originals = _shrink(copy), _shrink(originals)
-    places = _register(coarse.mean(-1), coarse_originals.mean(-1), _unmoved(len(originals)), COARSE_STEPS)
+    unmoved = np.tile(np.float32([1, 0, 1, 0]), (len(originals), 1))  # scale and shift across, down, as shares of sides
+    places = _register(coarse.mean(-1), coarse_originals.mean(-1), unmoved, COARSE_STEPS)
     fit, _ = _agreement(coarse, coarse_originals, places)
     close = np.flatnonzero(fit >= COARSE_FIT)
     if len(close):
@@ -74,11 +75,6 @@ def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
         fine = _register(_smooth(copy.mean(-1)), _smooth(near.mean(-1)), places[close], FINE_STEPS)
         fit[close], block[close] = _agreement(copy, near, fine)
     return Fit(fit, block)
-
-
-def _unmoved(count: int) -> np.ndarray:
-    """Return [K, 4] of scale and shift across, scale and shift down, in shares of the sides."""
-    return np.tile(np.float32([1, 0, 1, 0]), (count, 1))
 
 
 def _shrink(pictures: np.ndarray) -> np.ndarray:
@@ -144,8 +140,7 @@ class Signatures:
         self.encoder = encoder
         self._lock = threading.Lock()
         self._rows: dict[str, int] = {}  # image -> row
-        self._images: list[str] = []  # of the rows, which never move while others look; empty: it was removed
-        self._free: list[int] = []  # rows without an image
+        self._images: list[str] = []  # of the rows, which never move; empty: it was removed
         self._directions = np.empty((0, WIDTH), np.float32)  # of length 1; room for more than there are
         self._thumbnails = tempfile.TemporaryFile()  # noqa: SIM115 - of the rows; it is gone when this is
 
@@ -153,22 +148,22 @@ class Signatures:
         return image in self._rows
 
     def add(self, image: str, seen: SeenImage) -> None:
-        """Keep an image's signature."""
         direction, small = direction_of(seen.features["pooled"]), thumbnail(seen.pixels)
         with self._lock:
-            row = self._rows.get(image)
-            if row is None:
-                row = self._rows[image] = self._free.pop() if self._free else self._new_row()
-            self._write(row, image, direction, small.tobytes())
+            row = self._rows.setdefault(image, len(self._images))
+            if row == len(self._images):
+                self._images.append(image)
+            if row == len(self._directions):
+                self._directions = np.concatenate([self._directions, np.zeros((max(256, row), WIDTH), np.float32)])
+            self._write(row, direction, small.tobytes())
 
     def remove(self, images: Iterable[str]) -> None:
         """Forget images for good; what is not there is skipped."""
         with self._lock:
             for image in images:
-                row = self._rows.pop(image, None)
-                if row is not None:
-                    self._write(row, "", 0, bytes(THUMBNAIL_BYTES))
-                    self._free.append(row)
+                if (row := self._rows.pop(image, None)) is not None:
+                    self._images[row] = ""
+                    self._write(row, 0, bytes(THUMBNAIL_BYTES))
 
     def copies(self, seen: SeenImage) -> list[str]:
         """Return the images that the one seen is a copy of."""
@@ -184,16 +179,8 @@ class Signatures:
         fit = compare(thumbnail(seen.pixels), np.stack(list(found.values())))
         return [image for image, is_copy in zip(found, fit.is_copy, strict=True) if is_copy]
 
-    def _new_row(self) -> int:
-        row = len(self._images)
-        if row == len(self._directions):
-            room = np.zeros((max(256, row), WIDTH), np.float32)
-            self._directions = np.concatenate([self._directions, room])
-        self._images.append("")
-        return row
-
-    def _write(self, row: int, image: str, direction: np.ndarray | int, small: bytes) -> None:
-        self._images[row], self._directions[row] = image, direction
+    def _write(self, row: int, direction: np.ndarray | int, small: bytes) -> None:
+        self._directions[row] = direction
         self._thumbnails.seek(row * THUMBNAIL_BYTES)
         self._thumbnails.write(small)
 

@@ -79,7 +79,6 @@ class Target:
                     raise TargetError(f"{self.address.name}: {name} did not arrive whole")
 
     def delete(self, name: str) -> None:
-        """Remove the object `name` if it is there."""
         with self._opened():
             self._confirm()
             with suppress(FileNotFoundError):
@@ -265,14 +264,6 @@ class Mirror:
             (self._stopping if self._failures else self._wake).wait(pause)
 
 
-def open_mirror(url: str, store: ContributionStore) -> Mirror | None:
-    """Return the mirror of a store to LCM_STORE_URL, not started; None when that is empty.
-
-    Raises ConfigError for a bad address, an unknown protocol and a driver that is not installed.
-    """
-    return Mirror(store, open_target(url)) if url else None
-
-
 # The way back
 
 
@@ -292,7 +283,7 @@ class Fetched:
 
 
 def open_target(url: str) -> Target:
-    """Return the target at LCM_STORE_URL; raises ConfigError for no address and for one that cannot be used."""
+    """Return the target at LCM_STORE_URL; raises ConfigError for none, and for one that cannot be used."""
     if not url:
         raise ConfigError("LCM_STORE_URL is not set; give it the address that the service copies contributions to")
     return Target(Address.parse(url, "LCM_STORE_URL"))
@@ -377,23 +368,19 @@ def _parse(kind: type[Record], number: int, data: bytes | None) -> Record:
 
 def _take_notes(target: Target, store: ContributionStore, damaged: dict[str, str]) -> None:
     """Approve and correct here what is so there; where what says it is missing or damaged, all stays."""
-    takers = {APPROVED: _take_approvals, LANGUAGES: _take_languages}
-    for (name, take), data in zip(takers.items(), target.read_all([*takers]), strict=True):
-        if data is not None:
-            try:
-                take(store, data.decode("utf-8", "replace"))
-            except (ConfigError, DataError) as error:
-                damaged[name] = str(error)
-
-
-def _take_approvals(store: ContributionStore, text: str) -> None:
-    approved, wanted = store.approved(), parse_id_ranges(text) & {one.id for one in store.contributions()}
-    store.approve(wanted - approved)
-    store.approve(approved - wanted, approved=False)
-
-
-def _take_languages(store: ContributionStore, text: str) -> None:
     here = {one.id: one.language for one in store.contributions()}
-    for number, language in parse_language_lines(text).items():
-        if here.get(number, language) != language:
-            store.set_language([number], language)
+    for name, data in zip((APPROVED, LANGUAGES), target.read_all([APPROVED, LANGUAGES]), strict=True):
+        if data is None:
+            continue
+        text = data.decode("utf-8", "replace")
+        try:
+            if name == APPROVED:
+                approved, wanted = store.approved(), parse_id_ranges(text) & here.keys()
+                store.approve(wanted - approved)
+                store.approve(approved - wanted, approved=False)
+                continue
+            for number, language in parse_language_lines(text).items():
+                if here.get(number, language) != language:
+                    store.set_language([number], language)
+        except (ConfigError, DataError) as error:
+            damaged[name] = str(error)

@@ -102,7 +102,6 @@ class _WithImage:
         return f"images/{self.image_sha256[:SHARD]}/{self.image_sha256}{SUFFIXES[self.image_format]}"
 
     def as_record(self) -> dict[str, Any]:
-        """Return everything that is kept, for JSON."""
         record = asdict(self) | {"image_file": self.image_file}
         record.pop("known", None)
         return record
@@ -135,7 +134,6 @@ class Contribution(_WithImage):
 
     @property
     def contributor(self) -> str:
-        """The name of who sent it, empty when none was given."""
         return self.source.partition(":")[2]
 
 
@@ -162,7 +160,6 @@ class ContributedImage:
 
     @property
     def image_sha256(self) -> str:
-        """The hash of the image's bytes."""
         return self.contributions[0].image_sha256
 
     @property
@@ -180,7 +177,6 @@ class ContributedImage:
 
     @property
     def first_id(self) -> int:
-        """The id of the first contribution."""
         return self.contributions[0].id
 
     def without(self, ids: Collection[int]) -> Self | None:
@@ -229,11 +225,9 @@ class ContributionStore:
             return replace(known[0], known=True) if known else _insert_both(connection, draft, image)
 
     def get(self, number: int) -> Contribution | None:
-        """Return a contribution by its id, None when it was revoked or never there."""
         return next(iter(self._find(Contribution, "id = ?", number)), None)
 
     def of_image(self, image_sha256: str) -> list[Contribution]:
-        """Return the contributions of one image, in the order of arrival."""
         return self._find(Contribution, "image_sha256 = ? ORDER BY id", image_sha256)
 
     def contributions(self, after: int = 0) -> Iterator[Contribution]:
@@ -297,7 +291,6 @@ class ContributionStore:
         raise _no_contribution(number)
 
     def revocations(self) -> list[Revocation]:
-        """Return the lines about what was revoked, in the order of arrival."""
         return self._find(Revocation, "TRUE ORDER BY id")
 
     def approve(self, numbers: Iterable[int], approved: bool = True) -> None:
@@ -310,7 +303,6 @@ class ContributionStore:
                 _change(connection, number, "approved", int(approved))
 
     def approved(self) -> set[int]:
-        """Return the ids of the contributions that are approved."""
         with self._connection() as connection:
             return {number for (number,) in connection.execute("SELECT id FROM contributions WHERE approved = 1")}
 

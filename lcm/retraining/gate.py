@@ -23,8 +23,8 @@ from lcm.retraining.select import current_parent
 
 MARGIN = 0.01  # of CIDEr and of WER that the new model may be worse by on the base, at the interval's end
 FEW = 20  # held-out contributions; with fewer, the base alone decides
-SCORES = ("cider", "bleu_4", "meteor", "rouge_l", "wer", "images")  # of the new model, by 03_evaluate
-COUNTS = (
+SHOWN = (  # metrics in the summary: of the new model, by 03_evaluate, and of the contributions
+    *("cider", "bleu_4", "meteor", "rouge_l", "wer", "images"),
     *("contributions_new", "contributed_train_images", "contributed_test_images", "contributions_suspected"),
     *("contributed_copies", "contributed_copies_of_held_out"),
 )
@@ -97,7 +97,7 @@ def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
     `stand_in`: the base is the generated sample, for there was none; nothing that was trained on it is published.
     Raises DataError when the base has fewer than two images that can be scored.
     """
-    new, current = _scores(base.new, base.references), _scores(base.current, base.references)
+    new, current = (score(each, base.references, meteor=False) for each in (base.new, base.current))
     numbers, notes = _numbers("base", new, current), []
     cider, wer = _paired("cider", new, current), _paired("wer", new, current)
     checks = [
@@ -108,13 +108,13 @@ def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
         few = f"{len(contributed.references)} held-out contributions are fewer than {FEW}"
         notes.append(f"{few}: the base alone decided")
     else:
-        new, current = (_scores(each, contributed.references) for each in (contributed.new, contributed.current))
+        # Contributions whose captions belong to other images teach a model to write like them whatever it sees; that
+        # raises every score on them but this one: of each image's caption against that of the next one.
+        captions = contributed.new, contributed.current, [*contributed.new[1:], *contributed.new[:1]]
+        new, current, turned = (score(each, contributed.references, meteor=False) for each in captions)
         numbers |= _numbers("contributed", new, current)
         cider, wer = _paired("cider", new, current), _paired("wer", new, current)
-        # Contributions whose captions belong to other images teach a model to write like them whatever it sees; that
-        # raises every score on them but this one.
-        turned = [*contributed.new[1:], *contributed.new[:1]]
-        fit = _paired("cider", new, _scores(turned, contributed.references))
+        fit = _paired("cider", new, turned)
         rule = "captions fit their own images better than their neighbours', the lower bound is above 0"
         checks += [
             Check("CIDEr on contributions", cider.value > 0, "it rises", cider),
@@ -125,10 +125,6 @@ def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
         rule = "name the data set that the current model knows with -p data_dir or LCM_DATASET_URL"
         checks.append(Check("base data", False, f"the generated sample stands in for it; {rule}"))
     return Decision(tuple(checks), numbers, tuple(notes))
-
-
-def _scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
-    return score(captions, references, meteor=False)
 
 
 def _numbers(part: str, new: Scores, current: Scores) -> dict[str, float]:
@@ -184,15 +180,13 @@ def decide(run: RunDir, config: PublishConfig) -> Decision:
     if left_out := metrics.get("not_compared"):
         note = f"not compared: held-out images with captions in other languages ({left_out})"
         decision = replace(decision, notes=(*decision.notes, note))
-    _write(run, decision)
-    if decision.publish and config.publish:
-        decision = replace(decision, version=_publish(run, config, decision))
-        _write(run, decision)
+    try:
+        if decision.publish and config.publish:
+            decision = replace(decision, version=_publish(run, config, decision))
+    finally:
+        record = decision.as_record() | {"version": decision.version}
+        write_atomic(run.path / GATE, json.dumps(record, indent=1) + "\n")
     return decision
-
-
-def _write(run: RunDir, decision: Decision) -> None:
-    write_atomic(run.path / GATE, json.dumps(decision.as_record() | {"version": decision.version}, indent=1) + "\n")
 
 
 def _publish(run: RunDir, config: PublishConfig, decision: Decision) -> str:
@@ -236,9 +230,8 @@ def summarise(run: RunDir) -> str:
         raise DataError(f"{run.path} holds no run; give the folder of one, such as reports/runs/retrain")
     metrics, gate = run.read_metrics(), _read_gate(run)
     parts = ["## Retraining", _verdict(gate)]
-    for title, names in (("held-out images, new model", SCORES), ("contributions", COUNTS)):
-        rows = [(_text(name.replace("_", " ")), _number(metrics[name])) for name in names if name in metrics]
-        parts += [_table((title, ""), rows)] if rows else []
+    if rows := [(_text(name.replace("_", " ")), _number(metrics[name])) for name in SHOWN if name in metrics]:
+        parts.append(_table(("new model, contributions", ""), rows))
     if "data_source" in metrics:
         parts.append(f"Base data set: {_text(metrics['data_source'])}")
     return "\n\n".join(parts) + "\n"
@@ -261,14 +254,13 @@ def _verdict(gate: Mapping[str, Any]) -> str:
         (_text(name.replace("_", " ")), _number(numbers.get(f"{name}_current")), _number(numbers[f"{name}_new"]))
         for name in (name.removesuffix("_new") for name in numbers if name.endswith("_new"))
     ]
-    checks = _table(("check", "found (95 %)", "rule", "holds"), map(_check_row, gate["checks"]))
+    rows = []
+    for check in gate["checks"]:
+        one = check["found"]
+        found = f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" if one else ""
+        rows.append((_text(check["name"]), found, _text(check["rule"]), "yes" if check["passed"] else "**no**"))
+    checks = _table(("check", "found (95 %)", "rule", "holds"), rows)
     return f"**{verdict}**: {_text(gate['reason'])}\n\n{checks}\n\n{_table(('', 'current', 'new'), both)}"
-
-
-def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
-    one = check["found"]
-    found = f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" if one else ""
-    return _text(check["name"]), found, _text(check["rule"]), "yes" if check["passed"] else "**no**"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -10,7 +10,7 @@ from werkzeug.datastructures import Accept
 
 from lcm.captioning.description import Captioner, Description
 from lcm.captioning.translation import load_translator
-from lcm.contributions.mirror import open_mirror
+from lcm.contributions.mirror import Mirror, open_target
 from lcm.contributions.store import Contribution, ContributionStore
 from lcm.contributions.text import language_of
 from lcm.errors import BadImageError, LcmError
@@ -71,7 +71,7 @@ class Engine:
         self._max_image, self._started = settings.max_image_mb << 20, time.monotonic()
         self.models = ModelLoader(settings, captioner)
         self.store = store or ContributionStore(settings.home / "contributions")
-        self._mirror = open_mirror(settings.store_url, self.store)
+        self._mirror = Mirror(self.store, open_target(settings.store_url)) if settings.store_url else None
         # Contributions have places of their own, so that they need not wait for predictions.
         self._predictions, self._intake = (
             BoundedWork(settings.predictions, settings.queue, settings.time_limit_s) for _ in range(2)

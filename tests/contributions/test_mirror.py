@@ -15,7 +15,7 @@ import pytest
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from lcm.contributions import mirror as mirror_module
-from lcm.contributions.mirror import APPROVED, LONGEST_PAUSE_S, MARKER, Mirror, Target, TargetError, fetch, open_mirror
+from lcm.contributions.mirror import APPROVED, LONGEST_PAUSE_S, MARKER, Mirror, Target, TargetError, fetch, open_target
 from lcm.contributions.store import ContributionStore
 from lcm.data.remote import Address
 from lcm.errors import ConfigError, StoreBusyError
@@ -269,12 +269,11 @@ def test_recovery_is_told(target, mirror, caplog):
     assert recovered == f"{target.address.name} answers again"
 
 
-def test_no_address_is_no_mirror_and_a_target_may_not_lie_in_the_store_nor_around_it(store):
-    assert open_mirror("", store) is None
+def test_a_target_may_not_lie_in_the_store_nor_around_it(store):
     for folder in (store.folder, store.folder / "mirror", store.folder.parent):
         with pytest.raises(ConfigError, match="name another folder"):
-            open_mirror(f"file://{folder}", store)
-    assert open_mirror(f"file://{store.folder}-copy", store)
+            Mirror(store, open_target(f"file://{folder}"))
+    assert Mirror(store, open_target(f"file://{store.folder}-copy"))
 
 
 # The target
