@@ -47,14 +47,6 @@ class Answer:
     language: str = ""  # of caption and tags; empty: not told
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """The service's word that it keeps a contribution."""
-
-    number: int
-    known: bool  # the same photo with the same caption was there before
-
-
 class ServiceClient:
     """A service at an address. Whatever goes wrong is an LcmError whose message people can read."""
 
@@ -70,7 +62,6 @@ class ServiceClient:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Return the client that LCM_SERVICE and LCM_TOKEN ask for."""
         address, token = (os.environ.get(name, "").strip() for name in (SERVICE, "LCM_TOKEN"))
         return cls(address or DEFAULT_ADDRESS, token)
 
@@ -110,13 +101,15 @@ class ServiceClient:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ServiceError(say("the service answered with something else than lcm; is it lcm?")) from error
 
-    def contribute(self, photo: bytes, caption: str, contributor: str = "", language: str = ENGLISH) -> Receipt:
-        """Have a photo kept with a caption in a language; it is on the service's disk when this returns."""
+    def contribute(
+        self, photo: bytes, caption: str, contributor: str = "", language: str = ENGLISH
+    ) -> tuple[int, bool]:
+        """Have a photo kept with a caption, on the service's disk; returns its number, and whether it was known."""
         sent = {"image": base64.b64encode(photo).decode(), "caption": caption, "language": language, "fileType": ""}
         body, headers = self._post("/caption", sent | ({"contributor": contributor} if contributor else {}))
         if type(body.get("id")) is not int:
             raise ServiceError(say("the service answered with something else than lcm; is it lcm?"))
-        return Receipt(body["id"], headers.get("X-LCM-Known") == "true")
+        return body["id"], headers.get("X-LCM-Known") == "true"
 
     def _post(self, route: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         """Return the JSON object and the headers of a reply; raises ServiceError with the words of a refusal."""

@@ -72,7 +72,6 @@ class ReviewPage:
     """The widgets of contributions, in `view`; nothing is read before `draw`."""
 
     def __init__(self, client: ServiceClient, runs: Path):
-        """Take who keeps corrections, and the folder of the runs."""
         self._runs, self._first = runs, 0
         self._where = say(
             "These are the contributions in this machine's folder LCM_HOME. Corrections go to the service at {place}; "
@@ -105,14 +104,11 @@ class ReviewPage:
         self.more.layout.display = None if self._first + PAGE_SIZE < len(found) else "none"
 
     def approve(self, number: int, approved: bool) -> None:
-        """Let a contribution pass, or not any more."""
-        said = say("Contribution {number} takes part in the next retraining.")
-        if not approved:
-            said = say("Contribution {number} is kept out of the next retraining.")
+        takes_part = say("Contribution {number} takes part in the next retraining.")
+        said = takes_part if approved else say("Contribution {number} is kept out of the next retraining.")
         self._do(lambda: self.store.approve([number], approved=approved), said.format(number=number))
 
     def revoke(self, number: int, reason: str) -> None:
-        """Remove a contribution for good."""
         said = say("Contribution {number} is revoked: image and caption are gone.", number=number)
         self._do(lambda: self.store.revoke(number, reason), said)
 

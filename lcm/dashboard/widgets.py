@@ -5,7 +5,6 @@ Every text is escaped, every picture is inside the page.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from html import escape
 
 import ipywidgets as widgets
@@ -63,29 +62,21 @@ def image(jpeg: str, alt: str) -> str:
     return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{jpeg}">'
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One entry of a table."""
-
-    text: str
-    small: str = ""  # beside it, in small letters
-    best: bool = False  # of its column
-
-    def as_html(self) -> str:
-        """Return it with every text escaped."""
-        text = f"<b>{escape(self.text)}</b>" if self.best else escape(self.text)
-        return f"{text} <small>{escape(self.small)}</small>" if self.small else text
+def cell(text: str, small: str = "", best: bool = False) -> str:
+    """Return an entry of a table, with a text beside it in small letters; the best of its column is in bold."""
+    shown = f"<b>{escape(text)}</b>" if best else escape(text)
+    return f"{shown} <small>{escape(small)}</small>" if small else shown
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Return a table whose rows become cards on a phone (style.css); the first cell of a row names it."""
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of cells whose rows become cards on a phone (style.css); the first cell of a row names it."""
     whole = [escape(heading.replace("-", "\N{NON-BREAKING HYPHEN}")) for heading in headings]  # BLEU-4 on one line
     head = "".join(f'<th scope="col">{heading}</th>' for heading in whole)
     body = ""
     for first, *others in rows:
         named = zip(whole[1:], others, strict=True)
-        cells = (f'<td data-label="{heading}"><span>{cell.as_html()}</span></td>' for heading, cell in named)
-        body += f'<tr><th scope="row">{first.as_html()}</th>{"".join(cells)}</tr>'
+        cells = (f'<td data-label="{heading}"><span>{its}</span></td>' for heading, its in named)
+        body += f'<tr><th scope="row">{first}</th>{"".join(cells)}</tr>'
     return f'<table class="lcm-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 

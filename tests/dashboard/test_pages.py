@@ -19,7 +19,7 @@ from lcm.captioning.captioner import SHIPPED_BUNDLE
 from lcm.captioning.description import percent
 from lcm.dashboard import photo, quality, widgets
 from lcm.dashboard.app import Dashboard, dashboard
-from lcm.dashboard.client import Answer, Receipt, ServiceClient, ServiceError
+from lcm.dashboard.client import Answer, ServiceClient, ServiceError
 from lcm.dashboard.language import FRENCH, PAGE, SENTENCES
 from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
 from lcm.errors import DataError, StoreError
@@ -39,7 +39,7 @@ def test_every_text_is_escaped():
     shown = [
         widgets.answer_card(picture(), ODD, answer),
         widgets.note(ODD),
-        widgets.table(["a", ODD], [[widgets.Cell(ODD), widgets.Cell("", ODD)]]),
+        widgets.table(["a", ODD], [[widgets.cell(ODD), widgets.cell("", ODD)]]),
     ]
     for part in shown:
         assert "<script" not in part
@@ -136,7 +136,7 @@ def test_no_word_on_the_pages_goes_unsaid(store, tmp_path, monkeypatch):
         place="HERE",
         health=lambda: {"languages": ["de"], "version": "F00"},
         describe=lambda _photo, asked: replace(answer, confidence=0.5 if asked == "fr" else None),
-        contribute=lambda *_: Receipt(7, True),
+        contribute=lambda *_: (7, True),
     )
     board = Dashboard(client, tmp_path)
     board.look_for_service(["xx", "fr-CA"])
@@ -181,7 +181,7 @@ def test_a_correction_that_is_kept_is_called_so_whatever_comes_after(tmp_path):
     def away(*_) -> Answer:
         raise ServiceError("the service went away")
 
-    client = SimpleNamespace(contribute=lambda *_: Receipt(7, False), describe=away)
+    client = SimpleNamespace(contribute=lambda *_: (7, False), describe=away)
     page = photo.PhotoPage(client, tmp_path)
     page.asked, page.caption.value = ("dog.png", picture()), "a dog"
     page.contribute()
