@@ -57,10 +57,7 @@ class Fit:
 
 
 def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
-    """Lay originals [K, SIDE, SIDE, 3] upon a picture [SIDE, SIDE, 3], all thumbnails, and tell how they agree.
-
-    What does not fit coarsely is not looked at closely: its block is infinite.
-    """
+    """Lay originals [K, SIDE, SIDE, 3] upon a picture, all thumbnails; where none fits coarsely, block is infinite."""
     copy, originals = copy.astype(np.float32), originals.astype(np.float32)
     fit, block = np.full(len(originals), -np.inf), np.full(len(originals), np.inf)
     if not len(originals):
@@ -203,10 +200,7 @@ def direction_of(features: np.ndarray) -> np.ndarray:
 
 
 def outline_of(small: np.ndarray) -> np.ndarray:
-    """Return a thumbnail's coarse greys less their mean, [COARSE * COARSE] float32, of length 1, or 0 without any edge.
-
-    They are alike in copies that show all of a picture, and quickly looked for among many.
-    """
+    """Return a thumbnail's coarse greys less their mean, [COARSE * COARSE], of length 1, or 0 without any edge."""
     greys = _shrink(small.astype(np.float32)).mean(-1).ravel()
     greys -= greys.mean()
     return greys / max(np.linalg.norm(greys), 1e-3)

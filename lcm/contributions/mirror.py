@@ -54,10 +54,7 @@ class TargetError(LcmError):
 
 
 class Target:
-    """The folder behind an address. Each method may raise TargetError, and may be called again.
-
-    How long an operation may take is the driver's to say.
-    """
+    """The folder behind an address. Each method may raise TargetError, and may be called again."""
 
     def __init__(self, address: Address, connect: Callable[[], tuple[Any, str]] | None = None):
         """Open nothing yet; `connect` (for tests) returns a file system and the folder in it."""
@@ -67,10 +64,7 @@ class Target:
         self._found = False  # whether the target was there once
 
     def put(self, name: str, data: bytes, overwrite: bool = True) -> None:
-        """Make the object `name` hold the data.
-
-        Without `overwrite` an object of the same size stays, for the name says what it holds.
-        """
+        """Make the object `name` hold the data; without `overwrite`, one of the same size stays."""
         with self._opened():
             self._confirm()
             if overwrite or self._size(name) != len(data):
@@ -115,10 +109,7 @@ class Target:
             raise TargetError(f"{self.address.name}: {explain(error)}") from None
 
     def _confirm(self) -> None:
-        """Make sure that the target is there: a disk that is not mounted any more must not be filled below its place.
-
-        On the first call the marker is written, later ones look for it, which in a bucket no write needs.
-        """
+        """Make sure that the target is there: a disk that is mounted no more must not be filled below its place."""
         if not self._found:
             if not self._is_object_store:
                 self._fs.makedirs(self._root or "/", exist_ok=True)
@@ -188,10 +179,7 @@ class Mirror:
         return not self._thread.is_alive()
 
     def copy_due(self) -> float:
-        """Copy all that is due; returns the seconds until the next look.
-
-        Two failures in a row end the attempt: the target is down. One alone holds nothing up.
-        """
+        """Copy all that is due; returns the seconds until the next look. Two failures in a row end the attempt."""
         failed, in_a_row = "", 0
         try:
             for entry in self._store.to_mirror():

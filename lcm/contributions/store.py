@@ -196,10 +196,7 @@ class ContributionStore:
     """
 
     def __init__(self, folder: str | Path | None = None, *, clock: Callable[[], float] = time.time):
-        """Open the store in `folder` (`contributions` in LCM_HOME), make it if it is not there, and check it.
-
-        `clock` gives seconds since 1970.
-        """
+        """Open the store in `folder` (`contributions` in LCM_HOME), made if it is not there."""
         self.folder = Path(folder or home() / "contributions").expanduser().resolve()
         self.path = self.folder / DATABASE
         self._clock = clock
@@ -231,10 +228,7 @@ class ContributionStore:
         return self._find(Contribution, "image_sha256 = ? ORDER BY id", image_sha256)
 
     def contributions(self, after: int = 0) -> Iterator[Contribution]:
-        """Yield the contributions beyond id `after` in the order of arrival.
-
-        What comes or goes meanwhile may be among them.
-        """
+        """Yield those beyond id `after` in the order of arrival; what comes or goes meanwhile may be among them."""
         return self._pages("TRUE", after)
 
     def state(self) -> tuple[int, int]:
@@ -245,10 +239,7 @@ class ContributionStore:
         return given.get("contributions", 0), revoked + given.get("corrections", 0)
 
     def read_image(self, contribution: Contribution) -> bytes:
-        """Return the bytes of a contribution's image as they were sent.
-
-        Raises DataError when it was revoked meanwhile, StoreDamagedError when the bytes are not what was sent.
-        """
+        """Return the bytes as they were sent; raises DataError for what was revoked, StoreDamagedError for others."""
         with self._connection() as connection:
             query = "SELECT data FROM images WHERE image_sha256 = ?"
             (data,) = connection.execute(query, (contribution.image_sha256,)).fetchone() or (b"",)
@@ -294,10 +285,7 @@ class ContributionStore:
         return self._find(Revocation, "TRUE ORDER BY id")
 
     def approve(self, numbers: Iterable[int], approved: bool = True) -> None:
-        """Note that a person has looked at contributions and lets them train, or not any more.
-
-        Raises DataError, and notes nothing, when one of them is not there.
-        """
+        """Let contributions train, as a person says, or not any more; raises DataError where one is not there."""
         with self._writing() as connection:
             for number in numbers:
                 _change(connection, number, "approved", int(approved))
@@ -422,10 +410,7 @@ class ContributionStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection in a transaction that no other thread or process has, committed unless an error leaves it.
-
-        Raises StoreBusyError when the others leave no gap for BUSY_TIMEOUT_S.
-        """
+        """Yield a connection in a transaction of its own; StoreBusyError where others leave no gap."""
         if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
             raise _busy(self.folder)
         try:

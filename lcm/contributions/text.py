@@ -42,10 +42,7 @@ def clean_caption(sent: str) -> str:
 
 
 def clean_name(sent: str) -> str:
-    """Return a contributor's name by the rule of captions, of up to MAX_NAME characters.
-
-    What cannot be seen is refused, not removed. Raises DataError.
-    """
+    """Return a contributor's name by the rule of captions; what cannot be seen is a DataError, not removed."""
     name = clean_text(sent, "contributor's name", MAX_NAME)
     if _HIDDEN.search(sent):
         raise DataError("the contributor's name holds control or invisible characters; send it without them")

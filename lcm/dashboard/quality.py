@@ -116,10 +116,7 @@ def run_part(run: Path) -> str:
 
 
 def versions_part(versions: Sequence[Version], answering: str | None) -> str:
-    """Return the versions, the newest first, with why each was published and what the gate found.
-
-    `answering` is the version that the service answers with, which need not be the current one here; None: unknown.
-    """
+    """Return the versions, newest first, with what the gate found; the service answers with `answering`."""
     rows = []
     for one in reversed(versions):
         record, cider = one.as_record(), one.metrics.get("cider")

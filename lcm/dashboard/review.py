@@ -40,10 +40,7 @@ class Pending:
 
 
 def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
-    """Return what the next retraining has to learn: what is kept out first, then the newest.
-
-    `runs` is the folder of the runs. Raises StoreError when the store cannot be read.
-    """
+    """Return what the next retraining has to learn, what is kept out first, then the newest; `runs` is a folder."""
     current, quarantined = None, set()
     with suppress(LcmError, OSError):  # a current model that is damaged has seen nothing
         current = current_parent()

@@ -22,10 +22,7 @@ LOG = logging.getLogger("lcm.dashboard")
 
 
 def answer_card(photo: bytes, name: str, answer: Answer, asked: str = "") -> str:
-    """Return a photo with its caption, how sure that is, other captions, tags and the model that wrote them.
-
-    `asked` is the language that was asked for where the answer is in another one.
-    """
+    """Return a photo with all that is said of it; `asked` is the language asked for where that is another one."""
     notes = [("good", say("A person wrote this caption."))] if answer.contributed else []
     if asked:
         text = say("In {given}.") if answer.contributed else say("In {given}: the model does not write {asked} yet.")

@@ -147,10 +147,7 @@ def _paired(metric: str, new: Scores, other: Scores) -> Interval:
 
 
 def _read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
-    """Return the base's and the contributions' held-out images, as 04_compare has captioned them with both models.
-
-    Raises DataError when it has not.
-    """
+    """Return the base's and the contributions' held-out images with the captions of both; DataError without any."""
     path = run.path / "comparison.jsonl"
     if not path.is_file():
         raise DataError(f"{path} is not there; run 04_compare for this run folder first")
@@ -222,10 +219,7 @@ def published_version(run: RunDir) -> str:
 
 
 def summarise(run: RunDir) -> str:
-    """Return the decision, the numbers that it rests on, and what became of the contributions, as Markdown.
-
-    Raises DataError for a folder that is no run's.
-    """
+    """Return decision, numbers and counts of a run as Markdown; raises DataError for a folder that is no run's."""
     if not run.metrics.is_file() and not list(run.path.glob("*.ipynb")):
         raise DataError(f"{run.path} holds no run; give the folder of one, such as reports/runs/retrain")
     metrics, gate = run.read_metrics(), _read_gate(run)

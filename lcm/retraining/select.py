@@ -389,10 +389,7 @@ class TrainingSet:
     flagged: Sequence[Flagged] = ()
 
     def as_metrics(self) -> dict[str, float | str]:
-        """Return the counts for metrics.json, and the ids of the contributions for the manifest.
-
-        Without contributions too: what an earlier run into the same folder has left does not hold any more.
-        """
+        """Return counts for metrics.json and ids for the manifest; without contributions too: a run may be repeated."""
         split_of = {image.image_id: image.split for image in self.dataset.images if image.is_contributed}
         flagged = {one.contribution.id for one in self.flagged}
         images, parent = self.contributions.images, self.contributions.parent
@@ -458,10 +455,7 @@ def _table(rows: Iterable[Sequence[object]]) -> str:
 def build_training_set(
     dataset: Dataset, encoded: EncodedImages, contributions: NewContributions, config: PrepareConfig
 ) -> TrainingSet:
-    """Return the data set with the contributed images that take part, each in its split.
-
-    `dataset` is as `contributions.join` gave it, `encoded` of all its images that could be read.
-    """
+    """Return the images that take part, each in its split; `dataset` is as `join` gave it, `encoded` of it."""
     if not contributions.images:
         return TrainingSet(dataset, contributions, Placement())
     images = contributions.images

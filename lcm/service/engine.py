@@ -53,7 +53,6 @@ class BoundedWork:
             del future  # else error, traceback and future hold each other, and an image of 20 MB with them
 
     def close(self) -> None:
-        """Take no more work and wait for none."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -105,10 +104,7 @@ class Engine:
         return self._predictions.run(answer)
 
     def contribute(self, body: bytes, contributor: str = "") -> Contribution:
-        """Store the contribution that a request's body holds; returns when it is durable.
-
-        `contributor` is the name in the request's header, which comes before one in the body.
-        """
+        """Store what a request's body holds, durably; the name in its header, if any, comes before one in the body."""
 
         def store() -> Contribution:
             sent = ContributionRequest.read(body, self._max_image)
@@ -126,7 +122,6 @@ class Engine:
         return self._intake.run(store, to_the_end=True)
 
     def health(self) -> dict[str, Any]:
-        """Return what GET /healthz says."""
         model = self.models.model
         problem = {"problem": self.models.problem} if self.models.problem else {}
         return {
@@ -138,7 +133,6 @@ class Engine:
         } | problem
 
     def close(self) -> None:
-        """End the threads that outlive a request; what the mirror has not copied it copies after the next start."""
         for part in (self._predictions, self._intake):
             part.close()
         for part in (self.models, self._recall, self._mirror):

@@ -48,10 +48,7 @@ class ModelLoader:
     """The model, or none yet; looks for it, and for a newer one, in a thread of its own."""
 
     def __init__(self, settings: Settings, captioner: Captioner | None = None):
-        """Take what the settings name, or a captioner that stays; nothing is done before `start`.
-
-        Raises ConfigError for a tagger that no tag scorer has; whether a checkpoint can be loaded shows when it is.
-        """
+        """Take what the settings name, or a captioner that stays; raises ConfigError for a tagger that is none."""
         name = settings.tagger
         if name not in ("", *TAG_SCORERS) and "/" not in name and not Path(name).is_dir():
             raise ConfigError(
@@ -88,7 +85,6 @@ class ModelLoader:
             self._tried.wait(START_WAIT_S)
 
     def stop(self) -> None:
-        """Look no more."""
         self._stop.set()
 
     def _watch(self) -> None:

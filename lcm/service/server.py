@@ -124,6 +124,5 @@ def _log_error(msg: str = "", level: int = 20, traceback: bool = False) -> None:
 
 
 def _say(text: str) -> None:
-    """Tell the operator something on stderr, if that is still there."""
     with suppress(OSError):
         print(f"lcm: {text}", file=sys.stderr, flush=True)
