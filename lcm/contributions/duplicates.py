@@ -59,13 +59,11 @@ class Fit:
 def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
     """Lay originals [K, SIDE, SIDE, 3] upon a picture, all thumbnails; where none fits coarsely, block is infinite."""
     copy, originals = copy.astype(np.float32), originals.astype(np.float32)
-    fit, block = np.full(len(originals), -np.inf), np.full(len(originals), np.inf)
-    if not len(originals):
-        return Fit(fit, block)
     coarse, coarse_originals = _shrink(copy), _shrink(originals)
     unmoved = np.tile(np.float32([1, 0, 1, 0]), (len(originals), 1))  # scale and shift across, down, as shares of sides
     places = _register(coarse.mean(-1), coarse_originals.mean(-1), unmoved, COARSE_STEPS)
     fit, _ = _agreement(coarse, coarse_originals, places)
+    block = np.full(len(originals), np.inf)
     close = np.flatnonzero(fit >= COARSE_FIT)
     if len(close):
         near = originals[close]

@@ -175,10 +175,6 @@ class ContributedImage:
             found[one.model_language] = (*found.get(one.model_language, ()), one.caption)
         return found
 
-    @property
-    def first_id(self) -> int:
-        return self.contributions[0].id
-
     def without(self, ids: Collection[int]) -> Self | None:
         """Return the image without some of its contributions, None where no other is left."""
         left = tuple(one for one in self.contributions if one.id not in ids)

@@ -113,25 +113,21 @@ class ServiceClient:
 
     def _post(self, route: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         """Return the JSON object and the headers of a reply; raises ServiceError with the words of a refusal."""
-        headers = {"Content-Type": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        status, reply, reply_headers = self._send(route, json.dumps(body).encode(), headers)
+        status, reply, headers = self._send(route, body)
         if status >= 400:
             why = str(reply.get("error") or say("the service refused with {status}", status=status))
             token = say("set LCM_TOKEN where this page is started")
             raise ServiceError(f"{why} ({token})" if status == 401 else why)
-        return reply, reply_headers
+        return reply, headers
 
     def _send(
-        self,
-        route: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float = TIMEOUT_S,
+        self, route: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S
     ) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
         """Return status, JSON object (empty for another body) and headers; raises ServiceError when nobody answers."""
-        request = urllib.request.Request(f"{self._address}{route}", body, headers or {})
+        sent, headers = json.dumps(body).encode() if body else None, {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(f"{self._address}{route}", sent, headers)
         try:
             try:
                 reply = self._open(request, timeout=timeout_s)

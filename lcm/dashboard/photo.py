@@ -4,8 +4,6 @@ ipywidgets' own upload button accepts no drops, and Voila ends the connection at
 word; so photo_drop.js says in the browser how large a file may be.
 """
 
-import base64
-import io
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -28,7 +26,7 @@ from lcm.data.files import is_image_name
 from lcm.data.images import open_image, read_image
 from lcm.data.text import ENGLISH
 from lcm.errors import DataError
-from lcm.evaluation.gallery import attention_of, looked_at, thumbnail
+from lcm.evaluation.gallery import as_jpeg, attention_of, looked_at, thumbnail
 from lcm.features.encoders import Encoder
 from lcm.registry import short_digest
 
@@ -55,7 +53,7 @@ def attention_maps(photo: bytes, answer: Answer) -> str:
     pixels, figures = np.asarray(small), ""
     for word, weights in zip(*attention_of(bundle, features, answer.caption, language), strict=True):
         alt = say("Where the model looked for {word}: {place}", word=word, place=place_of(weights))
-        shown = image(_jpeg(looked_at(pixels, weights)), alt)
+        shown = image(as_jpeg(Image.fromarray(looked_at(pixels, weights))), alt)
         figures += f"<figure>{shown}<figcaption>{escape(word)}</figcaption></figure>"
     return f'<div class="card"><div class="maps">{figures}</div></div>' if figures else note(say("(empty)"))
 
@@ -74,12 +72,6 @@ def place_of(weights: np.ndarray) -> str:
     third, across = ((2 * place + 1) * 3 // (2 * side) for place in (row, column))
     vertical, horizontal = say("top, middle, bottom").split(", ")[third], say("left, centre, right").split(", ")[across]
     return horizontal if third == across == 1 else f"{vertical} {horizontal}"
-
-
-def _jpeg(pixels: np.ndarray) -> str:
-    with io.BytesIO() as buffer:
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
-        return base64.b64encode(buffer.getvalue()).decode()
 
 
 class PhotoDrop(anywidget.AnyWidget):

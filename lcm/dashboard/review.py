@@ -22,7 +22,7 @@ from lcm.evaluation.gallery import thumbnail
 from lcm.paths import newest_first
 from lcm.retraining.select import KEPT_OUT, QUARANTINED, SUSPECTS, current_parent
 
-PAGE_SIZE = 10  # contributions
+PAGE_SIZE = 10  # contributions that are shown at first, and then more
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ class Pending:
 
     @property
     def is_flagged(self) -> bool:
-        """Whether it is kept out until somebody approves it."""
         return bool(self.reason) and not self.approved
 
 
@@ -69,36 +68,32 @@ class ReviewPage:
     """The widgets of contributions, in `view`; nothing is read before `draw`."""
 
     def __init__(self, client: ServiceClient, runs: Path):
-        self._runs, self._first = runs, 0
+        self._runs, self._shown = runs, PAGE_SIZE
         self._where = say(
             "These are the contributions in this machine's folder LCM_HOME. Corrections go to the service at {place}; "
             "if it keeps them in another folder or on another machine, they are approved and revoked there.",
             place=client.place,
         )
         self.summary, self.said, self.list = widgets.HTML(), widgets.HTML(), widgets.VBox()
-        self.back, self.more = widgets.Button(description=say("Back")), widgets.Button(description=say("More"))
-        self.back.on_click(lambda _: self._turn(-PAGE_SIZE))
-        self.more.on_click(lambda _: self._turn(PAGE_SIZE))
-        pages = widgets.HBox([self.back, self.more]).add_class("buttons")
-        self.view = widgets.VBox([self.summary, self.said, self.list, pages])
+        self.more = widgets.Button(description=say("Show more"))
+        self.more.on_click(lambda _: self.draw(PAGE_SIZE))
+        self.view = widgets.VBox([self.summary, self.said, self.list, self.more])
 
     @cached_property
     def store(self) -> ContributionStore:
-        """The store of contributions on this machine, opened when it is needed."""
         return ContributionStore()
 
-    def draw(self) -> None:
-        """Read the store and show what is pending, or why it cannot be read."""
+    def draw(self, more: int = 0) -> None:
+        """Read the store and show what is pending, so many more than before, or why it cannot be read."""
+        self._shown += more
         try:
             found = read_pending(self.store, self._runs)
-            self._first = max(0, min(self._first, (len(found) - 1) // PAGE_SIZE * PAGE_SIZE))
-            rows = tuple(self._row(one) for one in found[self._first : self._first + PAGE_SIZE])
+            rows = tuple(self._row(one) for one in found[: self._shown])
         except Exception as error:  # whatever it is, the page stays usable
             self.summary.value, self.list.children = error_note(error), ()
             return
         self.summary.value, self.list.children = summary(found) + note(self._where), rows
-        self.back.layout.display = None if self._first else "none"
-        self.more.layout.display = None if self._first + PAGE_SIZE < len(found) else "none"
+        self.more.layout.display = None if self._shown < len(found) else "none"
 
     def approve(self, number: int, approved: bool) -> None:
         takes_part = say("Contribution {number} takes part in the next retraining.")
@@ -118,10 +113,6 @@ class ReviewPage:
             said = error_note(error)
         self.draw()
         self.said.value = said
-
-    def _turn(self, by: int) -> None:
-        self._first += by
-        self.draw()
 
     def _row(self, one: Pending) -> widgets.Widget:
         number, buttons = one.contribution.id, widgets.HBox().add_class("buttons")

@@ -36,22 +36,17 @@ def answer_card(photo: bytes, name: str, answer: Answer, asked: str = "") -> str
     others = "".join(f"<li>{escape(one)}</li>" for one in answer.others)
     what = say("Other captions") if answer.language in ("", ENGLISH) else say("In English")
     more = f"<details><summary>{what} ({len(answer.others)})</summary><ol>{others}</ol></details>"
+    most = max((score for _, score in answer.tags), default=1.0) or 1.0
+    bars = "".join(  # the longest is the best tag's
+        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}&nbsp;%</span></li>'
+        for word, score in answer.tags[:TAGS_SHOWN]
+    )
+    tags = f'<ol class="bars">{bars}</ol>' if bars else f"<p>{say('none')}</p>"
     return (
         f'<div class="card answer"><div>{image(thumbnail(photo), name)}</div>'
         f'<div><p class="caption">{escape(answer.caption) or say("(empty)")}</p>{about}'
-        f"{tag_bars(answer.tags)}{more if others else ''}</div></div>"
+        f"<h3>{say('Tags')}</h3>{tags}{more if others else ''}</div></div>"
     )
-
-
-def tag_bars(tags: Sequence[tuple[str, float]]) -> str:
-    """Return the first tags as a bar chart that is a list: the longest bar is the best tag's."""
-    most = max((score for _, score in tags), default=1.0) or 1.0
-    rows = "".join(
-        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}&nbsp;%</span></li>'
-        for word, score in tags[:TAGS_SHOWN]
-    )
-    shown = f'<ol class="bars">{rows}</ol>' if rows else f"<p>{say('none')}</p>"
-    return f"<h3>{say('Tags')}</h3>{shown}"
 
 
 def image(jpeg: str, alt: str) -> str:

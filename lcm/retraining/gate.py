@@ -62,12 +62,10 @@ class Decision:
 
     @property
     def publish(self) -> bool:
-        """Whether the new model may be published."""
         return all(one.passed for one in self.checks)
 
     @property
     def reason(self) -> str:
-        """The decision in words."""
         failed = [f"{one.name}: {one.rule}" for one in self.checks if not one.passed]
         said = "refused, for this does not hold: " + "; ".join(failed) if failed else "all checks passed"
         return ". ".join([said, *self.notes])
@@ -82,7 +80,6 @@ class Decision:
         }
 
     def as_metrics(self) -> dict[str, float | str]:
-        """Return what metrics.json keeps."""
         return {
             "gate": "passed" if self.publish else "refused",
             "gate_reason": self.reason,
@@ -199,14 +196,8 @@ def _publish(run: RunDir, config: PublishConfig, decision: Decision) -> str:
             raise DataError(
                 f"{compared} was compared as {name!r}, and {what} {manifest.name}; run 04_compare and 06_publish again"
             )
-    change = publish(
-        run.bundle,
-        decision.reason,
-        decision.as_record(),
-        make_current=config.make_current,
-        instead_of=current.version,
-    )
-    return change.version
+    options = {"make_current": config.make_current, "instead_of": current.version}
+    return publish(run.bundle, decision.reason, decision.as_record(), **options).version
 
 
 # The summary of a run

@@ -28,11 +28,6 @@ class Placement:
     splits: dict[str, str] = field(default_factory=dict)  # image_id -> train, test or held out
     copies: dict[str, str] = field(default_factory=dict)  # image_id -> the image, base or contributed, that it copies
 
-    @property
-    def held_out(self) -> int:
-        """How many images take no part."""
-        return sum(split == HELD_OUT for split in self.splits.values())
-
 
 class Pictures:
     """Images with their thumbnails, in order: each is compared with those before it, as the encoder sees them."""
@@ -61,14 +56,14 @@ class Pictures:
             places = [self._places[name] for name in part]
             cosines = self._directions[places] @ self._directions[: max(places)].T
             for name, place, row in zip(part, places, cosines, strict=True):
-                same = self._first[self._keys[name]]
-                yield name, [same] if same != name else self._copied(place, row[:place])
-
-    def _copied(self, place: int, cosines: np.ndarray) -> list[str]:
-        close = np.flatnonzero(cosines >= self._min_cosine)
-        best = close[np.argsort(-cosines[close], kind="stable")[: duplicates.CANDIDATES]]
-        fit = duplicates.compare(self._thumbnails[self._rows[place]], self._thumbnails[self._rows[best]])
-        return [self.names[best[rank]] for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
+                if (same := self._first[self._keys[name]]) != name:
+                    yield name, [same]
+                    continue
+                close = np.flatnonzero(row[:place] >= self._min_cosine)
+                best = close[np.argsort(-row[close], kind="stable")[: duplicates.CANDIDATES]]
+                fit = duplicates.compare(self._thumbnails[self._rows[place]], self._thumbnails[self._rows[best]])
+                ranks = (rank for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank])
+                yield name, [self.names[best[rank]] for rank in ranks]
 
 
 def keep_copies_together(dataset: Dataset, encoded: EncodedImages) -> Dataset:
@@ -139,7 +134,7 @@ def place_images(
 def _in_order(images: Sequence[ContributedImage], revoked: Sequence[Revocation]) -> list[ContributedImage | None]:
     """Return the images in the order of arrival, and None where one stood of which all is revoked."""
     there: dict[str, ContributedImage] = {one.image_sha256: one for one in images}
-    first = {one.image_sha256: one.first_id for one in images}
+    first = {one.image_sha256: one.contributions[0].id for one in images}
     for line in revoked:
         first[line.image_sha256] = min(first.get(line.image_sha256, line.id), line.id)
     return [there.get(digest) for digest in sorted(first, key=first.__getitem__)]

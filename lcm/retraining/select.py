@@ -31,7 +31,7 @@ from lcm.errors import BundleError, ConfigError, NothingToDo
 from lcm.evaluation.gallery import evenly
 from lcm.features.cache import EncodedImages
 from lcm.paths import write_atomic
-from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
+from lcm.retraining.placement import HELD_OUT, TEST, TRAIN, Placement, place_images
 
 # Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, which it is
 # measured on, which wait for a person to look at them, each as id ranges, and all that there were, by language.
@@ -323,7 +323,13 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
             return NewContributions()
         present = {one.id for one in (store or ContributionStore()).contributions()}
         return NewContributions(parent=find_parent(config.start_from, present))
-    store = store or _open(config.contributions)
+    if not store:
+        folder = None if config.contributions == STORE else Path(config.contributions).expanduser()
+        if folder and not folder.is_dir():  # the store would make it, and hold nothing
+            raise ConfigError(
+                f"contributions is {str(folder)!r}, which is no folder; give {STORE!r} or a store's folder"
+            )
+        store = ContributionStore(folder)
     approved = named | store.approved()
     there, current = store.training_images(), current_parent()
     present, learned = _ids_of(there), current.ids(TRAINED)
@@ -367,15 +373,6 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
     )
 
 
-def _open(contributions: str) -> ContributionStore:
-    if contributions == STORE:
-        return ContributionStore()
-    folder = Path(contributions).expanduser()
-    if not folder.is_dir():  # the store would make it, and hold nothing
-        raise ConfigError(f"contributions is {contributions!r}, which is no folder; give {STORE!r} or a store's folder")
-    return ContributionStore(folder)
-
-
 # What trains
 
 
@@ -410,7 +407,7 @@ class TrainingSet:
             "contributions_new": len(self.contributions.new),
             "contributions_suspected": len(self.flagged),
             "contributed_copies": len(self.placement.copies),
-            "contributed_copies_of_held_out": self.placement.held_out,
+            "contributed_copies_of_held_out": [*self.placement.splits.values()].count(HELD_OUT),
             "start_from": str(parent.folder) if parent else "",
             "start_version": parent.version if parent else "",
         }

@@ -114,11 +114,8 @@ def refuse_http(error: HTTPException) -> Response:
 
 def set_up_log() -> None:
     """Show the log on stderr, with the time of each line, unless the process has a log already."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     LOG.setLevel(logging.INFO)
-    if not LOG.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        LOG.addHandler(handler)
 
 
 def log_request(status: int) -> None:

@@ -226,7 +226,7 @@ def test_j01_training_images_come_in_order_of_their_first_arrival_with_captions_
     store.add(picture(2), "A small cat")
     store.revoke(4, "wrong")
     found = store.training_images()
-    assert [(image.image_sha256, image.captions, image.first_id) for image in found] == [
+    assert [(image.image_sha256, image.captions, image.contributions[0].id) for image in found] == [
         (sha256(picture(2)), {"en": ("A cat", "A small cat")}, 1),
         (sha256(picture(1)), {"de": ("Ein Hund",), "en": ("A dog",)}, 2),
     ]

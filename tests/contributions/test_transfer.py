@@ -68,7 +68,7 @@ def test_an_export_is_a_data_set(filled, tmp_path):
     assert dataset.report.captions_file == "captions.tsv"
     assert dataset.report.unreadable_rows == len(dataset.report.missing_images) == 0
     assert list(dict.fromkeys(image.image_id for image in dataset.images)) == [
-        filled.get(image.first_id).image_file for image in filled.training_images()
+        filled.get(image.contributions[0].id).image_file for image in filled.training_images()
     ]
 
 
