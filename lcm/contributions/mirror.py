@@ -339,19 +339,14 @@ def _records(target: Target, kind: type[Record], ids: set[int], damaged: dict[st
         names = [f"{folder}/{number}.json" for number in page]
         for number, name, data in zip(page, names, target.read_all(names), strict=True):
             try:
-                found.append(_parse(kind, number, data))
+                one = TypeAdapter(kind).validate_json(data or b"", strict=True)
+                datetime.fromisoformat(one.received if isinstance(one, Contribution) else one.revoked)
+                if one.id != number or not _SHA256.fullmatch(one.image_sha256) or one.image_format not in SUFFIXES:
+                    raise ValueError
+                found.append(one)
             except ValueError:
                 damaged[name] = "it is not there or not whole"
         yield found
-
-
-def _parse(kind: type[Record], number: int, data: bytes | None) -> Record:
-    """Return a record; raises ValueError for one that is not as it was written."""
-    one = TypeAdapter(kind).validate_json(data or b"", strict=True)
-    datetime.fromisoformat(one.received if isinstance(one, Contribution) else one.revoked)
-    if one.id != number or not _SHA256.fullmatch(one.image_sha256) or one.image_format not in SUFFIXES:
-        raise ValueError
-    return one
 
 
 def _take_notes(target: Target, store: ContributionStore, damaged: dict[str, str]) -> None:

@@ -262,11 +262,7 @@ class ContributionStore:
     # Revocations, approvals, languages
 
     def revoke(self, number: int, reason: str) -> Revocation:
-        """Take a contribution away for good, its image too unless another one uses it; a line about it stays.
-
-        Doing it again returns the same line, which is `known` then. Raises DataError when there never was a
-        contribution `number`.
-        """
+        """Take a contribution away for good, its image too if no other uses it; returns the line that stays."""
         with self._writing() as connection:
             for gone in _select(connection, Revocation, "id = ?", number):
                 return replace(gone, known=True)
@@ -318,11 +314,7 @@ class ContributionStore:
             connection.execute(f"UPDATE {entry.table} SET mirrored = 1 WHERE id = ?", (entry.id,))
 
     def take(self, contribution: Contribution, image: bytes) -> None:
-        """Keep what another store has, under its id there, if it passes the checks of `add`.
-
-        Raises BadImageError or DataError where it does not, where record and image do not belong together, and where
-        the id or the pair is another one's here.
-        """
+        """Keep what another store has, under its id; raises BadImageError or DataError for what is not whole."""
         one = contribution
         own = self._draft(image, one.caption, one.language, one.source, one.file_name)
         if replace(own, id=one.id, caption_sent=one.caption_sent, received=one.received) != one:

@@ -66,7 +66,6 @@ class ServiceClient:
         return cls(address or DEFAULT_ADDRESS, token)
 
     def no_answer(self, why: str = "") -> str:
-        """Return what people are told where no service answers: what to start."""
         return say(
             "No answer from the service at {place}{why}: start it there with lcm serve --port {port}, or name another "
             "one in LCM_SERVICE; then reload this page.",

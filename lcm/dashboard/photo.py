@@ -34,11 +34,7 @@ MAP_SIDE = 240  # pixels of the longer side of an attention map
 
 
 def attention_maps(photo: bytes, answer: Answer) -> str:
-    """Return a picture for each word of an answer's caption, without colour and coloured where the model looked.
-
-    The service's replies hold no weights, so they are computed here, by the same bundle where this machine has it.
-    Raises DataError where that cannot be told.
-    """
+    """Return a picture for each word, coloured where the model looked, by its bundle here; DataError where none can."""
     folder = find_bundle()
     if not answer.version or short_digest(folder) != answer.version:
         raise DataError(say("The model that answered is not the current one here: where it looked cannot be shown."))

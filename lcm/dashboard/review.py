@@ -92,7 +92,13 @@ class ReviewPage:
         except Exception as error:  # whatever it is, the page stays usable
             self.summary.value, self.list.children = error_note(error), ()
             return
-        self.summary.value, self.list.children = summary(found) + note(self._where), rows
+        summary = f"<p>{say('Nothing waits: the current model has seen all contributions.')}</p>"
+        if found:
+            counts = say("Contributions that wait for retraining: {count}. To be looked at first: {flagged}.")
+            shown = counts.format(count=len(found), flagged=sum(one.is_flagged for one in found))
+            retrain = say("Retrain with <code>lcm run --params retrain</code>: what is approved here takes part.")
+            summary = f"<p><b>{shown}</b> {retrain}</p>"
+        self.summary.value, self.list.children = summary + note(self._where), rows
         self.more.layout.display = None if self._shown < len(found) else "none"
 
     def approve(self, number: int, approved: bool) -> None:
@@ -151,13 +157,3 @@ class ReviewPage:
             f'<p class="quiet">{its.id} · {escape(when)} · {escape(its.source)} · {escape(name_of(its.language))}</p>'
             "</div></div>"
         )
-
-
-def summary(found: list[Pending]) -> str:
-    """Return how many contributions are pending, and how many of them are odd, as HTML."""
-    if not found:
-        return f"<p>{say('Nothing waits: the current model has seen all contributions.')}</p>"
-    counts = say("Contributions that wait for retraining: {count}. To be looked at first: {flagged}.")
-    shown = counts.format(count=len(found), flagged=sum(one.is_flagged for one in found))
-    retrain = say("Retrain with <code>lcm run --params retrain</code>: what is approved here takes part.")
-    return f"<p><b>{shown}</b> {retrain}</p>"

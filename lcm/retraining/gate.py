@@ -89,11 +89,7 @@ class Decision:
 
 
 def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
-    """Judge the new model on the base's held-out images and on the contributions'.
-
-    `stand_in`: the base is the generated sample, for there was none; nothing that was trained on it is published.
-    Raises DataError when the base has fewer than two images that can be scored.
-    """
+    """Judge on held-out images of the base and of contributions; with a `stand_in` for the base none passes."""
     new, current = (score(each, base.references, meteor=False) for each in (base.new, base.current))
     numbers, notes = _numbers("base", new, current), []
     cider, wer = _paired("cider", new, current), _paired("wer", new, current)

@@ -46,10 +46,7 @@ class Pictures:
             self._thumbnails, (self._rows,) = encoded.features(self.names, THUMBNAIL)
 
     def find_originals(self, names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-        """Yield each of the images and those before it that it is a copy of, the best fitting first.
-
-        Of those with the same bytes, the first stands for all. Images without features are left out.
-        """
+        """Yield each image that has features with those before it that it is a copy of, the best first."""
         present = [name for name in names if name in self._places]
         for start in range(0, len(present), PART):
             part = present[start : start + PART]
@@ -108,7 +105,11 @@ def place_images(
     base = [image for image in dataset.images if not image.is_contributed and image.split]
     base.sort(key=lambda image: image.split == TRAIN)  # of the same bytes, the first counts: one that is held out
     split_of = {image.image_id: TRAIN if image.split == TRAIN else HELD_OUT for image in base}
-    order = _in_order(images, revoked)
+    there: dict[str, ContributedImage] = {one.image_sha256: one for one in images}
+    first = {one.image_sha256: one.contributions[0].id for one in images}
+    for line in revoked:
+        first[line.image_sha256] = min(first.get(line.image_sha256, line.id), line.id)
+    order = [there.get(digest) for digest in sorted(first, key=first.__getitem__)]  # None: all of it is revoked
     arrived = [image.image_id for image in order if image]
     pictures = Pictures([*split_of, *arrived], encoded)
     originals_of = dict(pictures.find_originals(arrived))
@@ -129,12 +130,3 @@ def place_images(
         if originals:
             placement.copies[name] = originals[0]
     return placement
-
-
-def _in_order(images: Sequence[ContributedImage], revoked: Sequence[Revocation]) -> list[ContributedImage | None]:
-    """Return the images in the order of arrival, and None where one stood of which all is revoked."""
-    there: dict[str, ContributedImage] = {one.image_sha256: one for one in images}
-    first = {one.image_sha256: one.contributions[0].id for one in images}
-    for line in revoked:
-        first[line.image_sha256] = min(first.get(line.image_sha256, line.id), line.id)
-    return [there.get(digest) for digest in sorted(first, key=first.__getitem__)]

@@ -150,11 +150,15 @@ def waiting_and_translated(
     First those that wait, with the number of their captions, then the others, each with the known one that
     LCM_TRANSLATOR translates it into.
     """
-    counts = Counter(one.model_language for one in contributions)
-    few = {code: count for code, count in counts.items() if code not in known and count < LEAST_OF_A_LANGUAGE}
-    targets = {code: _translator().targets(code) for code in few}
-    into = {code: next(filter(targets[code].__contains__, known), "") for code in few}
-    return {code: few[code] for code in few if not into[code]}, {code: into[code] for code in few if into[code]}
+    waiting, into = {}, {}
+    for code, count in Counter(one.model_language for one in contributions).items():
+        if code not in known and count < LEAST_OF_A_LANGUAGE:
+            targets = _translator().targets(code)
+            if target := next(filter(targets.__contains__, known), ""):
+                into[code] = target
+            else:
+                waiting[code] = count
+    return waiting, into
 
 
 def why_waiting(counts: Mapping[str, int]) -> list[str]:

@@ -60,11 +60,7 @@ class Engine:
     """All that is shared by the requests of a service."""
 
     def __init__(self, settings: Settings, captioner: Captioner | None = None, store: ContributionStore | None = None):
-        """Take what is given, and what the settings name for the rest.
-
-        Raises ConfigError for an unknown tagger or mirror, BundleError when a translator cannot be loaded, StoreError
-        when the store cannot be opened; a model that cannot be loaded is waited for.
-        """
+        """Take what is given, and what the settings name for the rest; a model that cannot be loaded is waited for."""
         load_translator(settings.translator)
         self._language = settings.language
         self._max_image, self._started = settings.max_image_mb << 20, time.monotonic()

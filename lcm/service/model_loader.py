@@ -73,7 +73,6 @@ class ModelLoader:
         return "another model is current and cannot be loaded; the log of the service says why" if is_other else ""
 
     def require(self) -> Model:
-        """Return the model; raises RefusedError while there is none."""
         if model := self.model:
             return model
         raise RefusedError(503, "no model is loaded yet, so images cannot be described; try again a little later", 5)

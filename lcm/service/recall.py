@@ -94,7 +94,6 @@ class Recall:
         self._try(lambda: self._sign(hashlib.sha256(image).hexdigest(), image))
 
     def _find(self, captioner: Captioner, image: bytes, seen: SeenImage | None) -> list[Correction]:
-        """Return what was contributed for an image and for what it is a copy of, the oldest first."""
         signatures = self._signatures
         is_its = seen and signatures and signatures.encoder == captioner.encoder
         images = {hashlib.sha256(image).hexdigest(), *(signatures.copies(seen) if is_its else [])}
@@ -128,7 +127,6 @@ class Recall:
                 return
 
     def _sign_next(self) -> bool:
-        """Make the next signature that is missing; returns whether there was one."""
         _, signatures = self._index()
         while signatures and self._unsigned:
             image = self._unsigned.popleft()

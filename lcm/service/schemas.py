@@ -172,7 +172,6 @@ class Request(BaseModel):
 
     @classmethod
     def read(cls, body: bytes, max_image: int) -> Self:
-        """Return what a body holds; raises RefusedError."""
         try:
             return cls.model_validate(read_object(body), context={"max_image": max_image})
         except ValidationError as error:
@@ -250,7 +249,6 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """Refuse what Python reads and JSON does not have."""
     raise RefusedError(400, f"the body holds {name}, which is not JSON; {_JSON_HELP}")
 
 

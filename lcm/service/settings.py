@@ -68,7 +68,6 @@ class Settings(BaseSettings):
     )
 
     def __init__(self, **given: Any) -> None:
-        """Take what is given, and the rest from the environment."""
         try:
             super().__init__(**given)
         except ValidationError as error:
@@ -141,7 +140,6 @@ def settings_table() -> list[tuple[str, str, str]]:
 
 
 def _default_of(field: FieldInfo) -> str:
-    """Return a default in words."""
     if field.default_factory:
         return "`data/` of the clone, else the user's data folder"
     if field.default in ("", ()):
