@@ -104,11 +104,11 @@ def _register(copy: np.ndarray, originals: np.ndarray, places: np.ndarray, steps
         difference = copy - down @ originals @ across
         slope_x, slope_y = (down @ slope @ across for slope in slopes)
         jacobian = np.stack([slope_x * centres, slope_x, slope_y * centres[:, None], slope_y], 1)
-        jacobian = jacobian.reshape(count, 4, -1)
+        jacobian = jacobian.reshape(count, 4, side**2)
         normal = jacobian @ jacobian.transpose(0, 2, 1)  # [K, 4, 4]
         damping = 1e-3 * np.trace(normal, axis1=1, axis2=2) / 4 + 1e-3  # a picture of one colour has no slopes
         normal += damping[:, None, None] * np.eye(4, dtype=np.float32)
-        step = np.linalg.solve(normal, jacobian @ difference.reshape(count, -1, 1))[..., 0]
+        step = np.linalg.solve(normal, jacobian @ difference.reshape(count, side**2, 1))[..., 0]
         places = places + step.clip(-0.1, 0.1)
         places[:, ::2] = places[:, ::2].clip(*SCALES)
     return places
@@ -124,7 +124,7 @@ def _agreement(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> t
     squares = (copy - laid) ** 2
     variance = ((copy - copy.mean((1, 2), keepdims=True)) ** 2).mean() + NOISE**2
     part = side // BLOCKS
-    blocks = squares.reshape(-1, 3, BLOCKS, part, BLOCKS, part).mean((1, 3, 5))  # [K, BLOCKS, BLOCKS]
+    blocks = squares.reshape(len(laid), 3, BLOCKS, part, BLOCKS, part).mean((1, 3, 5))  # [K, BLOCKS, BLOCKS]
     return 1 - squares.mean((1, 2, 3)) / variance, np.sqrt(blocks.max((1, 2)))
 
 
