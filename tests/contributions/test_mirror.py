@@ -8,8 +8,6 @@ import logging
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
@@ -21,6 +19,7 @@ from lcm.data.remote import Address
 from lcm.errors import ConfigError, StoreBusyError
 from tests.fakes.contributed import picture
 from tests.fakes.mirror_targets import FAULTS, FaultyMemory, assert_equal, down, make_target, objects, reset, run
+from tests.fakes.service_process import wait_until
 
 SECRET = "Zm9vYmFyLXNlY3JldC1rZXk="
 
@@ -41,13 +40,6 @@ def target(request, tmp_path) -> Target:
 @pytest.fixture
 def mirror(store, target) -> Mirror:
     return Mirror(store, target)
-
-
-def wait_until(condition: Callable[[], object], limit_s: float = 60) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
 
 
 # The copy
