@@ -333,11 +333,7 @@ class ContributionStore:
             return _remove(connection, gone)
 
     def backup(self, file: str | Path, replace_it: bool = False) -> int:
-        """Copy the store to one file; returns how many contributions it holds. Others may read; who writes waits.
-
-        To restore, stop the service and copy the file in the place of the store's. Raises ConfigError for a file in the
-        store's folder, and for one that is there already, unless it is to be replaced.
-        """
+        """Copy the store to one file, which may be put in its place; returns how many contributions it holds."""
         target = Path(file).expanduser().resolve()
         if target.is_relative_to(self.folder):
             raise ConfigError(f"{target} is in the store's own folder; choose another one")

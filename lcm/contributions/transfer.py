@@ -54,11 +54,7 @@ class Import:
 
 
 def export_contributions(store: ContributionStore, folder: str | Path) -> Export:
-    """Write all contributions to a folder; the same contributions always give the same bytes.
-
-    An earlier export there is brought up to date; images of what was revoked since are removed. Raises ConfigError for
-    a folder with other files, StoreError when it cannot be written.
-    """
+    """Write all to a folder, the same contributions as the same bytes; what was revoked since leaves it."""
     target = _prepare(folder, store)
     contributions = list(store.contributions())
     with store_errors(target):

@@ -76,7 +76,8 @@ class Dashboard:
         for each, page in enumerate(pages):
             page.view.layout.display = None if each == place else "none"
         self.busy.value = note(say("One moment …"))
-        pages[place].draw()
+        if place:  # the answer about a photo stays when people come back to it
+            pages[place].draw()
         self.busy.value = ""
 
 

@@ -123,9 +123,6 @@ class PhotoPage:
         self.view = widgets.VBox([self.drop, self._shown])
         self._shown.layout.display = "none"
 
-    def draw(self) -> None:
-        """Leave everything as it is: an answer stays when people come back from another page."""
-
     def take(self, name: str, photo: bytes) -> None:
         self._shown.layout.display = "none"
         self.drop.say(say("Asking about {name} …", name=name), "busy")

@@ -158,14 +158,10 @@ def _read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
 
 
 def decide(run: RunDir, config: PublishConfig) -> Decision:
-    """Let the gate judge, publish the run's bundle where it may be, and write gate.json, whatever publishing does.
-
-    Where 01_prepare has not noted what the base data are, they count as generated. Raises DataError when other models
-    were compared than the run's and the one that is current by now, or on images that train; PublishError when
-    publishing fails.
-    """
+    """Let the gate judge, publish the bundle where it may be, and write gate.json, whatever publishing does."""
     base, contributed = _read_parts(run, config)
     metrics = run.read_metrics()
+    # Where 01_prepare has not noted what the base data are, they count as generated.
     decision = judge(base, contributed, stand_in=metrics.get("generated_data") != 0)
     if left_out := metrics.get("not_compared"):
         note = f"not compared: held-out images with captions in other languages ({left_out})"

@@ -316,11 +316,7 @@ class NewContributions:
 
 
 def read_new_contributions(config: PrepareConfig, store: ContributionStore | None = None) -> NewContributions:
-    """Return the contributions of the store that `config` names; none where it names none.
-
-    Raises NothingToDo when the current model has seen all there are, none that it has not learned from was approved
-    since, and none that it has learned from is revoked.
-    """
+    """Return the contributions that `config` names; raises NothingToDo when none of them is new to learn."""
     named = parse_id_ranges("" if config.approved == ALL else config.approved)
     if not config.contributions:
         if not config.start_from:

@@ -30,12 +30,7 @@ class BoundedWork:
         self._threads = ThreadPoolExecutor(running, "lcm-work")
 
     def run(self, task: Callable[[], Result], *, to_the_end: bool = False) -> Result:
-        """Return what `task()` returns, or raise what it raises.
-
-        Raises RefusedError at once when there is no place left, and when the time limit passes before the task begins,
-        or before it is done, unless it is waited for `to_the_end`. A task that took too long holds its thread and its
-        place until it is done.
-        """
+        """Return what `task()` returns; raises RefusedError when there is no place or no time left for it."""
         if not self._places.acquire(blocking=False):
             message = "the service has as much to do as it takes on; send the request again a little later"
             raise RefusedError(429, message, 1)
@@ -44,7 +39,7 @@ class BoundedWork:
         if not wait([future], self._limit_s).done:
             if future.cancel():
                 raise RefusedError(503, "the service had no time for this request; send it again a little later", 5)
-            if not to_the_end:
+            if not to_the_end:  # it holds its thread and its place until it is done
                 message = "the answer took longer than the time limit; send the request again later"
                 raise RefusedError(504, message, 5)
         try:
