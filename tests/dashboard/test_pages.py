@@ -245,6 +245,17 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     assert latest_reasons(tmp_path / "nothing") == {}
 
 
+def test_ten_contributions_are_shown_and_then_more(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    for number in range(12):
+        store.add(picture(side=40 + number), f"caption {number}")
+    page = ReviewPage(ServiceClient(), tmp_path)
+    page.draw()
+    assert (len(page.list.children), page.more.layout.display) == (10, None)
+    page.more.click()
+    assert (len(page.list.children), page.more.layout.display) == (12, "none")
+
+
 def test_an_image_or_a_store_that_cannot_be_read_is_told(store, tmp_path, monkeypatch):
     def fail(*_):
         raise StoreError("the disk is away")
