@@ -361,9 +361,9 @@ def _take_notes(target: Target, store: ContributionStore, damaged: dict[str, str
                 approved, wanted = store.approved(), parse_id_ranges(text) & here.keys()
                 store.approve(wanted - approved)
                 store.approve(approved - wanted, approved=False)
-                continue
-            for number, language in parse_language_lines(text).items():
-                if here.get(number, language) != language:
-                    store.set_language([number], language)
+            else:
+                for number, language in parse_language_lines(text).items():
+                    if here.get(number, language) != language:
+                        store.set_language([number], language)
         except (ConfigError, DataError) as error:
             damaged[name] = str(error)
