@@ -9,8 +9,9 @@ import pytest
 from lcm.dashboard.__main__ import main
 from lcm.dashboard.client import MAX_PHOTO, ServiceClient, ServiceError
 from lcm.errors import ConfigError, LcmError
+from tests.fakes.service_process import free_port
 
-from .site import free_port, picture
+from .site import picture
 
 ODD = "<script>alert(\"1\")</script> & 'more'"
 

@@ -26,8 +26,9 @@ from lcm.errors import DataError, StoreError
 from lcm.features.encoders import find_encoder
 from lcm.registry import Event, Version, short_digest
 from tests.fakes.service_client import make_tiny_bundle
+from tests.fakes.service_process import ROOT, free_port
 
-from .site import ROOT, free_port, picture
+from .site import picture
 
 SHIPPED = ROOT / SHIPPED_BUNDLE
 ODD = "<script>alert(\"1\")</script> & 'more'"

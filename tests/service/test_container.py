@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import venv
 from pathlib import Path
@@ -19,7 +18,7 @@ import yaml
 
 from lcm.paths import cache_dir
 from lcm.service.settings import Settings
-from tests.fakes.service_process import ASTRONAUT, ask, wait_until
+from tests.fakes.service_process import ASTRONAUT, answers, ask, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -87,17 +86,8 @@ def test_neither_torch_nor_tensorflow_is_installed(installed):
     assert names & {"torch", "tensorflow", "tensorflow-cpu", "keras", "transformers"} == set()
 
 
-def is_ready(port: int) -> bool:
-    try:
-        return ask(port, "GET", "/healthz")[0] == 200
-    except OSError:
-        return False
-
-
 def test_the_last_stage_serves(installed, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     own = {"LCM_HOME": str(tmp_path / "data"), "LCM_CACHE": str(cache_dir()), "LCM_PORT": str(port)}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("LCM_", "PYTHON"))}
     environment = clean | variables() | own | {"LCM_HOST": "127.0.0.1", "LCM_TOKEN": "secret"}
@@ -107,8 +97,9 @@ def test_the_last_stage_serves(installed, tmp_path):
         [installed / "bin" / program, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_until(lambda: service.poll() is not None or is_ready(port))
+        wait_until(lambda: service.poll() is not None or answers(port))
         assert service.poll() is None, service.stderr.read()
+        wait_until(lambda: ask(port, "GET", "/healthz")[0] == 200)
         _, answer, _ = ask(port, "POST", "/learning-model", {"image": ASTRONAUT})
         assert set(answer) == {"tags", "captions", "english_captions"}
         assert sum(score for _, score in answer["tags"]) == pytest.approx(1)
