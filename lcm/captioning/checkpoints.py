@@ -42,6 +42,7 @@ class Checkpoint:
     processor: Any
     tokenizer: Any
     torch: ModuleType
+    device: str  # where the model is, and what it is given must be
 
 
 def load(checkpoint: str, kind: Kind) -> Checkpoint:
@@ -66,7 +67,9 @@ def load(checkpoint: str, kind: Kind) -> Checkpoint:
             f"hub, such as {kind.example} (needs a network, once), or a folder that holds one; to make one "
             f"where a network is: hf download {kind.example} --local-dir {kind.label.lower()} {wanted}"
         ) from error
-    return Checkpoint(folder.resolve().name if Path(checkpoint).is_dir() else checkpoint, *parts, torch)
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    parts[0].to(device)
+    return Checkpoint(folder.resolve().name if Path(checkpoint).is_dir() else checkpoint, *parts, torch, device)
 
 
 def _find(checkpoint: str, kind: Kind, hub: ModuleType) -> Path:

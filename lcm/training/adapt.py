@@ -44,6 +44,7 @@ from lcm.training.loop import (
     compile_step,
     gradients_of,
     load_weights,
+    open_log,
     real_logits,
     under_progress,
 )
@@ -82,12 +83,14 @@ class Adaptation(Stage):
         self, model, teacher, learned: CaptionBatches, kept: CaptionBatches, config: TrainConfig, parent: str = ""
     ):
         """`teacher` is the model of the name `parent`; `kept` holds captions that it wrote."""
-        schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * len(learned))
-        recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
+        steps, floor = config.epochs * len(learned), float(config.constant_rate)
+        schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, floor)
+        recipe = {name: value for name, value in asdict(config).items() if name not in ("run_dir", "tensorboard")}
         recipe |= {"parent": parent, "learned": learned.fingerprint(), "kept": kept.fingerprint()}
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
         optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
         super().__init__(model, optimizer, learned.images, stop, recipe)
+        self.log = open_log(config, "adapt")
         self._teacher, self._learned, self._kept, self._config = teacher, learned, kept, config
         self._learn, self._keep = (compile_step(step, model.unrolled) for step in (self._learning, self._keeping))
         self._apply = tf.function(self._step)

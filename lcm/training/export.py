@@ -156,7 +156,7 @@ def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.
         name=f"{config.model}-{digest[:8]}",
         model=config.model,
         settings=model.settings,
-        training={name: value for name, value in asdict(config).items() if name != "run_dir"},
+        training={name: value for name, value in asdict(config).items() if name not in ("run_dir", "tensorboard")},
         training_data=data,
         vocabulary_size=len(prepared.vocabulary),
         feature_kind=model.feature_kind,
