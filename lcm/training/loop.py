@@ -282,11 +282,12 @@ class Stage(ABC):
 
     def _log(self, epoch: Epoch) -> None:
         """Write an epoch for TensorBoard, whose package tf.summary.scalar would want here too."""
-        value, numbers = tf.compat.v1.Summary.Value, asdict(epoch).items()
-        values = [value(tag=name, simple_value=number) for name, number in numbers if number is not None]
+        value, numbers = tf.compat.v1.Summary.Value, asdict(epoch)
+        step = numbers.pop("epoch")
+        values = [value(tag=name, simple_value=number) for name, number in numbers.items() if number is not None]
         with self.log.as_default():
             written = tf.compat.v1.Summary(value=values).SerializeToString()
-            tf.summary.experimental.write_raw_pb(written, step=epoch.epoch)
+            tf.summary.experimental.write_raw_pb(written, step)
             tf.summary.flush()
 
     def fit(self, checkpoint: Path) -> History:

@@ -1,5 +1,9 @@
 """The merge model: its size, its two ways of running, and the original's loss."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
