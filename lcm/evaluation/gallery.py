@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.description import sureness
@@ -155,11 +156,11 @@ def attention_pictures(bundle: Bundle, held_out: LabelledFeatures, captions: Seq
     `captions` are the model's, one an image; a photo whose caption has no words is left out. Empty where the bundle
     cannot tell where its model looked.
     """
-    rows = []
+    rows, square = [], bundle.manifest.encoder.square
     for place in evenly(ATTENTION_PHOTOS, len(captions)) if bundle.has_attention else ():
         words, weights = attention_of(bundle, held_out.read(slice(place, place + 1))[0], captions[place])
         if words:
-            rows.append(_word_pictures(held_out.paths[place], words, weights))
+            rows.append(_word_pictures(open_image(held_out.paths[place], square), words, weights))
     return f"<style>{STYLE}</style>{''.join(rows)}" if rows else ""
 
 
@@ -177,10 +178,7 @@ def attention_of(
     return words, bundle.attention(features[None], token_ids[None, None, :-2])[0, 0]
 
 
-def _word_pictures(image: Path, words: Sequence[str], weights: np.ndarray) -> str:
-    from PIL import Image
-
-    photo = open_image(image)
+def _word_pictures(photo: Image.Image, words: Sequence[str], weights: np.ndarray) -> str:
     photo.thumbnail((WORD_SIDE, WORD_SIDE))
     pixels = np.asarray(photo)
     maps = [Image.fromarray(looked_at(pixels, row)) for row in weights]
@@ -196,10 +194,8 @@ def looked_at(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return a photo [H, W, 3] faded, without colour, and coloured where a word's weights [N] are high.
 
     Weights, none below 0, are scaled to their own maximum, so colours say where, not how much more than at other words.
-    The square grid covers the whole photo: encoders squash it to a square and crop nothing.
+    The square grid covers the whole photo, as far as the encoder sees it.
     """
-    from PIL import Image
-
     side = math.isqrt(len(weights))
     scaled = (weights / max(weights.max(), np.finfo(float).tiny)).astype(np.float32)
     heat = Image.fromarray(scaled.reshape(side, side)).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC)

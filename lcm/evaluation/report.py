@@ -66,7 +66,8 @@ def score_other_languages(
             prepared.labelled_features(config.split, kind, language)
             for kind in ("pooled", bundle.manifest.feature_kind)
         )
-        captions, _ = caption_features(bundle, held_out, config.beam_width, config.max_words, reranker=reranker)
+        beam = config.beam_width, config.max_words
+        captions, _ = caption_features(bundle, held_out, *beam, reranker=reranker, pooled=seen)
         nearest = NearestImage(prepared.labelled_features("train", "pooled", language))
         copied = [nearest.captions(features)[0] for features in seen.read(slice(None))]
         options = {"meteor": config.meteor, "language": language}

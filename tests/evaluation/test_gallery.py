@@ -27,7 +27,8 @@ from lcm.evaluation.gallery import (
 )
 from lcm.features.cache import LabelledFeatures
 from tests.fakes.html_reader import EVIL, Reader
-from tests.fakes.tiny_graphs import BLUE, GREEN, RED, VOCABULARY, A
+from tests.fakes.tiny_graphs import BLUE, GREEN, RED, VOCABULARY, A, tiny_manifest
+from tests.fakes.toy_world import NO_ENCODER
 
 
 def picture_bytes(colour="red", size=(60, 40)) -> bytes:
@@ -130,7 +131,7 @@ class LookingBundle:
     """A bundle that looks at the grid position that an image's first feature names, then at the next ones."""
 
     has_attention: bool = True
-    vocabulary = VOCABULARY
+    vocabulary, manifest = VOCABULARY, tiny_manifest(NO_ENCODER)
     asked: list = field(default_factory=list)
 
     def attention(self, features: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
