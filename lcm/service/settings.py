@@ -50,9 +50,7 @@ class Settings(BaseSettings):
         (), "web origins whose pages may call the service (CORS), separated by commas"
     )
     home: Path = Field(default_factory=home, description="state folder: contributions, models and cache")
-    bundle: str = setting(
-        "", "folder or address of the captioner; none: `models/current` in LCM_HOME, else the shipped one"
-    )
+    bundle: str = setting("", "captioner's folder or address; none: `models/current` in LCM_HOME, else the shipped one")
     tagger: str = setting(
         "", "tag scorer: `dual_encoder`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
     )

@@ -37,6 +37,7 @@ from lcm.paths import RunDir
 from lcm.training.batches import Batch, CaptionBatches
 from lcm.training.contrastive import CLIP_NORM, IMAGES_PER_STEP, LEARNING_RATE, contrastive_loss, key_word_loss
 from lcm.training.loop import (
+    NOT_LEARNED,
     History,
     Stage,
     Stop,
@@ -85,7 +86,7 @@ class Adaptation(Stage):
         """`teacher` is the model of the name `parent`; `kept` holds captions that it wrote."""
         steps, floor = config.epochs * len(learned), float(config.constant_rate)
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, floor)
-        recipe = {name: value for name, value in asdict(config).items() if name not in ("run_dir", "tensorboard")}
+        recipe = {name: value for name, value in asdict(config).items() if name not in NOT_LEARNED}
         recipe |= {"parent": parent, "learned": learned.fingerprint(), "kept": kept.fingerprint()}
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
         optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)

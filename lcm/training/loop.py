@@ -33,6 +33,8 @@ from lcm.features.cache import LabelledFeatures
 from lcm.paths import in_clone, open_atomic
 from lcm.training.batches import Batch, CaptionBatches
 
+NOT_LEARNED = ("run_dir", "tensorboard")  # parameters of which nothing that is learned depends
+
 
 def save_checkpoint(path: Path, arrays: Sequence[np.ndarray], record: dict) -> None:
     """Write arrays and a JSON-able record as one .npz file, atomically."""
@@ -411,17 +413,7 @@ class Supervised(Stage):
         config: TrainConfig,
     ):
         """Compile nothing yet; over all steps the learning rate rises, then falls to zero or stays."""
-        of_others = (
-            "run_dir",
-            "tensorboard",
-            "word_embedding",
-            "new",
-            "keep",
-            "parent",
-            "adapt",
-            "reinforce",
-            "tagger",
-        )
+        of_others = (*NOT_LEARNED, "word_embedding", "new", "keep", "parent", "adapt", "reinforce", "tagger")
         recipe = {name: value for name, value in asdict(config).items() if not name.startswith(of_others)}
         recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
         self._passes = -(-config.epoch_steps // max(len(train), 1))  # over the images, an epoch
