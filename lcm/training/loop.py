@@ -356,7 +356,7 @@ class Stage(ABC):
 
 
 def make_adam(rate: float, steps: int, rising: int, clip_norm: float, stays: bool = False) -> keras.optimizers.Adam:
-    """Return an optimizer whose rate rises from zero in `rising` of the steps, and falls to zero in the others, or stays.
+    """Return an optimizer whose rate rises from zero in `rising` of the steps, then falls to zero or stays.
 
     `clip_norm` is of the gradient, 0 for any.
     """
