@@ -166,7 +166,7 @@ def parse_value(text: str) -> Any:
 @click.option(
     "--captioner",
     metavar="SPEC",
-    help="current, a version, a bundle's folder, blip, blip:CHECKPOINT or nearest:RUN_DIR "
+    help="current, a version, a bundle's folder or address (hf://OWNER/NAME), blip, blip:CHECKPOINT or nearest:RUN_DIR "
     "(default: LCM_BUNDLE, else current, which is the shipped bundle at first).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")

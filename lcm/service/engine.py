@@ -119,6 +119,7 @@ class Engine:
             "ready": model is not None,
             "model": model.captioner.name if model else None,
             "version": model.version if model else None,
+            "runs_on": model.captioner.runs_on if model else "",
             "languages": list(model.captioner.offered) if model else [],
             "uptime_s": round(time.monotonic() - self._started, 3),
         } | problem

@@ -124,7 +124,8 @@ class ModelLoader:
         else:
             self._old = weakref.ref(self.model) if self.model else None
             self.model, self._loaded, self._failure, self._refused = model, state, "", None
-            LOG.info("model %s is ready", escape(model.captioner.name))
+            where = f" on {model.captioner.runs_on}" if model.captioner.runs_on else ""
+            LOG.info("model %s is ready%s", escape(model.captioner.name), where)
 
     def _load(self, folder: Path) -> Model:
         captioner = load_tested(folder, self._settings.tagger or None, self._settings.threads)

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         (), "web origins whose pages may call the service (CORS), separated by commas"
     )
     home: Path = Field(default_factory=home, description="state folder: contributions, models and cache")
-    bundle: str = setting("", "folder of the captioner; none: `models/current` in LCM_HOME, else the shipped one")
+    bundle: str = setting("", "captioner's folder or address; none: `models/current` in LCM_HOME, else the shipped one")
     tagger: str = setting(
         "", "tag scorer: `dual_encoder`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
     )
@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     predictions: int = setting(2, "images described at once", 1, 64)
     queue: int = setting(16, "images that wait for that; beyond, the answer is 429", 0, 1024)
     time_limit_s: float = setting(30.0, "longest time for an answer, in seconds; beyond, it is 503 or 504", 0.01, 3600)
+    provider: str = setting("", "ONNX Runtime's: `cpu`, `cuda`, `coreml`, `directml`; none: `cuda` if it is offered")
     threads: int = setting(1, "cores that encoding one image uses; 0: all", 0, 1024)
     http_threads: int = setting(
         48, "requests handled at once; the cheap ones need some beside those that wait", 4, 1024
