@@ -101,7 +101,8 @@ class TrainConfig(Params):
     model: str = param("merge", "a name from lcm.models.MODELS")
     epochs: int = param(11, "passes over the training captions, at most", "above 0")
     batch_size: int = param(128, "captions a step; a labelled image mostly has five", "above 0")
-    learning_rate: float = param(1e-3, "Adam's, at its highest; it falls to zero along a half cosine", "above 0")
+    learning_rate: float = param(1e-3, "Adam's, at its highest", "above 0")
+    constant_rate: bool = param(False, "whether the learning rate stays; else it falls to zero along a half cosine")
     warm_up: float = param(0.0, "share of all steps in which the learning rate rises to its highest", "0 to below 1")
     clip_norm: float = param(0.0, "norm of all gradients together that a longer one is cut to; 0: no cut", "at least 0")
     label_smoothing: float = param(0.0, "share of each target that all words hold equally", "0 to below 1")
@@ -127,6 +128,7 @@ class TrainConfig(Params):
     )
     tagger_epochs: int = param(30, "passes over the training images, one caption each, for the tag scorer", "above 0")
     word_embedding: str = param("glove_6b_50d", "what the tag scorer reads words with: as in 01_prepare")
+    tensorboard: bool = param(False, "whether each epoch is logged for TensorBoard, in tensorboard of the run's folder")
     seed: int = param(0, "of weights, dropout and the order of batches")
 
 

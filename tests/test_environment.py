@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+CUDA = EXTRAS.pop("train-cuda")  # in place of "train": the same TensorFlow, not to be installed beside it
 PINNED = {  # every requirement; `lcm[...]`, which only groups extras, is none
     line for lines in (PROJECT["dependencies"], *EXTRAS.values()) for line in lines if not line.startswith("lcm[")
 }
@@ -24,6 +25,9 @@ HOOKS = {
 
 def test_everything_is_pinned_exactly_and_all_names_every_extra_but_dev():
     assert [line for line in PINNED if "==" not in line.split(";")[0]] == []
+    assert {line.split(";")[0].replace("[and-cuda]", "") for line in CUDA} <= {
+        line.split(";")[0] for line in EXTRAS["train"]
+    }
     (group,) = EXTRAS["all"]
     assert sorted(group.removeprefix("lcm[").removesuffix("]").split(",")) == sorted(EXTRAS.keys() - {"all", "dev"})
 

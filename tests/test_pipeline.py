@@ -267,6 +267,10 @@ def test_the_original_s_settings():
     assert (parameters["encoder"], parameters["model"], parameters["epochs"]) == ("resnet50", "merge", 15)
     assert parameters["batch_size"] == 5 * 5  # five images with five captions each
     assert parameters["min_count"] == 11  # more than 10 times
+    assert parameters["patience"] >= parameters["epochs"], "it had no early end"
+    assert parameters["data_dir"].endswith("flickr30k")
+    assert parameters["constant_rate"]
+    assert parameters["beam_width"] == parameters["dev_beam_width"] == 1
 
 
 def test_a_preset_can_be_a_file_of_one_s_own(tmp_path):

@@ -9,6 +9,7 @@ it.
 import io
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptione
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
 from lcm.captioning.tagging import SHARE, SeenImage
 from lcm.data.images import Source
+from lcm.data.remote import fetch
 from lcm.data.text import ENGLISH
 from lcm.errors import BundleError, ConfigError, LcmError
 from lcm.paths import home, packaged_file
@@ -44,6 +46,7 @@ class BundleCaptioner(Captioner):
         manifest = self._bundle.manifest
         self._encoder = self._bundle.encoder(threads)
         self.name, self.encoder = manifest.name, self._encoder.identity
+        self.runs_on = self._encoder.provider
         self.languages = tuple(self._bundle.vocabulary.starts)
         self.feature_kinds = tuple({"pooled": None, manifest.feature_kind: None})
         self.tag_scorer = load_tag_scorer(tagger, folder, manifest)
@@ -115,7 +118,8 @@ def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:
 def find_bundle(explicit: str | Path | None = None, models: Path | None = None) -> Path:
     """Return the folder of the bundle that answers: `explicit`, else LCM_BUNDLE, else the current version.
 
-    The first two are a version's name, "current" and "shipped" among them, or a folder; without a current version, the
+    The first two are a version's name, "current" and "shipped" among them, a folder, or an address such as
+    hf://OWNER/NAME, from which a process fetches it once; without a current version, the
     shipped bundle is it. `models` is the folder of the versions (default: that of LCM_HOME). The folder may be gone.
     Raises ConfigError for an unknown version, BundleError when `current` cannot be read.
     """
@@ -126,6 +130,8 @@ def find_bundle(explicit: str | Path | None = None, models: Path | None = None) 
             return current_folder(models)
         except OSError as error:
             raise BundleError(f"{models / CURRENT} cannot be read ({error.strerror}); check who owns it") from error
+    if isinstance(named, str) and "://" in named:
+        return _fetch_once(named, "captioner" if explicit else "LCM_BUNDLE")
     if isinstance(named, str) and os.sep not in named:
         if named == SHIPPED or (models / named).is_dir():
             return version_folder(models, named)
@@ -136,6 +142,9 @@ def find_bundle(explicit: str | Path | None = None, models: Path | None = None) 
                 "or give the name of a version (lcm models list shows them) or the folder of a bundle"
             )
     return Path(named).expanduser().resolve()
+
+
+_fetch_once = cache(fetch)  # a service asks twice a second
 
 
 def models_folder() -> Path:

@@ -100,6 +100,7 @@ class Captioner(ABC):
     tag_scorer: TagScorer | None  # None: descriptions have no tags
     languages: tuple[str, ...] = (ENGLISH,)  # that it writes, the first where none is asked for
     translator_names = ""  # of the Marian checkpoints for other languages, as load_translator takes them
+    runs_on = ""  # provider of ONNX Runtime; empty: it uses none
     part = 1  # images that a thread describes at once
 
     @property

@@ -1,13 +1,16 @@
 """The model card: manifest and metrics as a page, after Mitchell et al., "Model Cards for Model Reporting" (2019)."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lcm.captioning.bundle import MODEL_CARD, Manifest, seal, verify
+from lcm.captioning.bundle import MODEL_CARD, VOCABULARY, Manifest, seal, verify
 from lcm.captioning.description import PlattScaler
-from lcm.config import DECODING
+from lcm.config import DECODING, SAMPLE
+from lcm.data.text import Vocabulary
+from lcm.errors import require
 
 METRIC_LABELS = {
     "verdict": "verdict",
@@ -50,8 +53,36 @@ METRIC_LABELS = {
 }
 
 
-def model_card(manifest: Manifest) -> str:
-    """Return the card as Markdown."""
+# What the hub calls metrics, and the key here; the headline of each.
+HUB_METRICS = {"cider": "cider", "bleu": "bleu_4", "meteor": "meteor", "rouge": "rouge_l", "wer": "wer"}
+HUB_DATASET = re.compile(r"([\w-]+/)?[\w.-]+")  # the name of a data set as the hub takes it
+NOT_COMMERCIAL = {"license": "other", "license_name": "research-and-education-only"}
+LICENCES = {SAMPLE: {"license": "mit"}, "flickr8k": NOT_COMMERCIAL, "flickr30k": NOT_COMMERCIAL}  # by what it learned
+
+
+def front_matter(manifest: Manifest, languages: Sequence[str]) -> str:
+    """Return the YAML block that model hubs read at the head of a card: github.com/huggingface/hub-docs, modelcard.md.
+
+    A licence is named where that of the training data is known.
+    """
+    source, metrics = str(manifest.training_data.get("source") or ""), manifest.metrics
+    measured = {hub: metrics[name] for hub, name in HUB_METRICS.items() if isinstance(metrics.get(name), float)}
+    record = {"language": [*languages], **LICENCES.get(source, {}), "library_name": "lcm"}
+    record |= {"pipeline_tag": "image-to-text", "tags": ["image-captioning", "image-tagging", "onnx"]}
+    if HUB_DATASET.fullmatch(source):
+        record["datasets"] = [source]
+    if measured:
+        values = [
+            {"type": hub, "name": METRIC_LABELS[HUB_METRICS[hub]], "value": value} for hub, value in measured.items()
+        ]
+        dataset = {"type": source or "unknown", "name": source or "unknown", "split": metrics.get("split", "dev")}
+        result = {"task": {"type": "image-to-text"}, "dataset": dataset, "metrics": values}
+        record |= {"metrics": [*measured], "model-index": [{"name": manifest.name, "results": [result]}]}
+    return f"---\n{require('yaml', 'notebooks').safe_dump(record, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def model_card(manifest: Manifest, languages: Sequence[str]) -> str:
+    """Return the card as Markdown; `languages` are those that it writes."""
     data, metrics, tagger = manifest.training_data, manifest.metrics, manifest.tagger
     settings = "\n".join(f"- {name}: {value}" for name, value in manifest.training.items())
     tags = f"{tagger.get('name')} over {tagger.get('word_embedding')}" if tagger else "none"
@@ -64,10 +95,11 @@ def model_card(manifest: Manifest) -> str:
     facts = manifest.encoder.checkpoint
     licence = f", licence: {facts.licence}, revision: {facts.revision or 'a folder'}" if facts else ""
     known = "; its confidence tells them apart in part, on images like those of the data set"
-    return f"""# {manifest.name}
+    return f"""{front_matter(manifest, languages)}
+# {manifest.name}
 
-An image captioner of lcm. It writes one English-like sentence about a picture, in the words of the captions it
-was trained on, and scores key words against the picture.
+An image captioner of lcm. It writes one sentence about a picture ({", ".join(languages)}), in the words of the
+captions it was trained on, and scores key words against the picture.
 
 - model: {manifest.model}, vocabulary of {manifest.vocabulary_size} words
 - image encoder: {manifest.encoder.name}, frozen, {manifest.encoder.weights} weights{licence}
@@ -115,7 +147,8 @@ def add_evaluation(
     tagger = manifest.tagger | ({"curves": curves} if curves else {})
     manifest = replace(manifest, metrics=dict(metrics), calibration=record, notes=notes, tagger=tagger, **decoding)
     verify(folder, manifest)
-    (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
+    languages = [*Vocabulary.load(folder / VOCABULARY).starts]
+    (folder / MODEL_CARD).write_text(model_card(manifest, languages), encoding="utf-8")
     seal(folder, manifest)
 
 

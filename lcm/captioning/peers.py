@@ -51,7 +51,7 @@ class BlipCaptioner(Captioner):
         """
         self.tag_scorer = load_tag_scorer(tagger)
         loaded = checkpoints.load(checkpoint, BLIP)
-        self.name, self._torch = f"blip:{loaded.name}", loaded.torch
+        self.name, self._torch, self._device = f"blip:{loaded.name}", loaded.torch, loaded.device
         self._processor, self._tokenizer = loaded.processor, loaded.tokenizer
         self._eye, self._writer = loaded.model.vision_model, loaded.model.text_decoder
         ids = loaded.model.config.text_config
@@ -64,7 +64,7 @@ class BlipCaptioner(Captioner):
             do_sample=False,
         )
         prompt = self._tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
-        self._prompt = self._torch.tensor([[ids.bos_token_id, *prompt]])  # [1, P]
+        self._prompt = self._torch.tensor([[ids.bos_token_id, *prompt]], device=self._device)  # [1, P]
 
     def see(self, image: Source) -> SeenImage:
         """Read an image; its features are the pixels as BLIP takes them, [1, 3, S, S]."""
@@ -82,11 +82,11 @@ class BlipCaptioner(Captioner):
 
     def _caption(self, pixels: Any) -> str:
         with self._torch.inference_mode():
-            seen = self._eye(pixel_values=pixels).last_hidden_state  # [1, N, D]
+            seen = self._eye(pixel_values=pixels.to(self._device)).last_hidden_state  # [1, N, D]
             (ids,) = self._writer.generate(
                 input_ids=self._prompt,
                 encoder_hidden_states=seen,
-                encoder_attention_mask=self._torch.ones(seen.shape[:2], dtype=self._torch.long),
+                encoder_attention_mask=self._torch.ones(seen.shape[:2], dtype=self._torch.long, device=self._device),
             )
         text = self._tokenizer.decode(ids[self._prompt.shape[1] :], skip_special_tokens=True)
         return join_words(words(APART.sub(r"\1", text)))

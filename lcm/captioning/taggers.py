@@ -143,7 +143,7 @@ class ClipScorer:
         Raises BundleError when it cannot be had or is no CLIP, and ConfigError when the packages are missing.
         """
         loaded = checkpoints.load(checkpoint, CLIP)
-        self.name, self._torch = loaded.name, loaded.torch
+        self.name, self._torch, self._device = loaded.name, loaded.torch, loaded.device
         self._model, self._processor, self._tokenizer = loaded.model, loaded.processor, loaded.tokenizer
         self.scale = float(self._model.logit_scale.detach().exp())
         self._look_up = _TextCache(self._encode, {})
@@ -152,7 +152,7 @@ class ClipScorer:
         """Return the unit vector of the picture at its own size, float32 [D]; its middle counts."""
         pixels = self._processor(images=open_image(image.source), return_tensors="pt")["pixel_values"]
         with self._torch.inference_mode():
-            return _unit(self._model.get_image_features(pixel_values=pixels).pooler_output)[0]
+            return _unit(self._model.get_image_features(pixel_values=pixels.to(self._device)).pooler_output)[0]
 
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return the unit vectors of texts taken as they are, float32 [K, D]; the end of a very long one is cut off."""
@@ -164,13 +164,13 @@ class ClipScorer:
             part = list(texts[start : start + TEXTS_AT_ONCE])
             tokens = self._tokenizer(part, padding=True, truncation=True, max_length=longest, return_tensors="pt")
             with self._torch.inference_mode():
-                vectors += list(_unit(self._model.get_text_features(**tokens).pooler_output))
+                vectors += list(_unit(self._model.get_text_features(**tokens.to(self._device)).pooler_output))
         return vectors
 
 
 def _unit(vectors: Any) -> np.ndarray:
     """Return a tensor's vectors at length 1, float32 [K, D]."""
-    return (vectors / vectors.norm(dim=-1, keepdim=True)).numpy()
+    return (vectors / vectors.norm(dim=-1, keepdim=True)).cpu().numpy()
 
 
 BUNDLED, NONE = "dual_encoder", "none"

@@ -89,7 +89,7 @@ def _translate(checkpoint: checkpoints.Checkpoint, text: str) -> str:
         num_beams=BEAM_WIDTH,
     )
     with checkpoint.torch.inference_mode():
-        (ids,) = model.generate(**tokens, generation_config=config)
+        (ids,) = model.generate(**tokens.to(checkpoint.device), generation_config=config)
     return tokenizer.decode(ids, skip_special_tokens=True, use_source_tokenizer=False).strip()
 
 

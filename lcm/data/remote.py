@@ -21,7 +21,7 @@ from tqdm import tqdm
 from lcm.errors import ConfigError, DataError, require
 from lcm.paths import cache_dir
 
-CLOUDS = ("az", "abfs", "s3", "gs")  # their drivers (adlfs, s3fs, gcsfs) take credentials from the environment
+CLOUDS = ("az", "abfs", "s3", "gs", "hf")  # their drivers (adlfs, s3fs, …) take credentials from the environment
 CHOICES = ", ".join(f"{protocol}://" for protocol in (*CLOUDS, "file", "memory"))
 _URL = re.compile(r"([a-z][a-z0-9+.-]{0,19})://([^\s?#]*)")
 _TALKATIVE = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3")

@@ -133,10 +133,11 @@ def thumbnail(image: str | Path | bytes) -> str:
     """Return the picture, small, as base64 of a JPEG."""
     picture = open_image(image)
     picture.thumbnail((SIDE, SIDE))
-    return _base64(picture)
+    return as_jpeg(picture)
 
 
-def _base64(picture) -> str:
+def as_jpeg(picture) -> str:
+    """Return a picture of Pillow's as base64 of a JPEG."""
     with io.BytesIO() as buffer:
         picture.save(buffer, "JPEG", quality=QUALITY)
         return base64.b64encode(buffer.getvalue()).decode()
@@ -183,7 +184,7 @@ def _word_pictures(photo: Image.Image, words: Sequence[str], weights: np.ndarray
     pixels = np.asarray(photo)
     maps = [Image.fromarray(looked_at(pixels, row)) for row in weights]
     cells = "".join(
-        f'<figure><img alt="where the model looked: {escape(word)}" src="data:image/jpeg;base64,{_base64(picture)}">'
+        f'<figure><img alt="where the model looked: {escape(word)}" src="data:image/jpeg;base64,{as_jpeg(picture)}">'
         f"<figcaption>{escape(word)}</figcaption></figure>"
         for word, picture in zip(["", *words], [photo, *maps], strict=True)
     )

@@ -43,6 +43,7 @@ class Checkpoint:
     processor: Any
     tokenizer: Any
     torch: ModuleType
+    device: str  # where the model is, and what it is given must be
 
 
 def load(checkpoint: str, kind: Kind) -> Checkpoint:
@@ -52,7 +53,9 @@ def load(checkpoint: str, kind: Kind) -> Checkpoint:
     """
     with opened(checkpoint, kind) as (folder, torch, transformers):
         parts = _parts(folder, kind, torch, transformers)
-    return Checkpoint(folder.resolve().name if Path(checkpoint).is_dir() else checkpoint, *parts, torch)
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        parts[0].to(device)
+    return Checkpoint(folder.resolve().name if Path(checkpoint).is_dir() else checkpoint, *parts, torch, device)
 
 
 @contextmanager

@@ -28,12 +28,27 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
+PROVIDERS = {  # of ONNX Runtime, by LCM_PROVIDER; CoreML, which every Mac has, rounds otherwise: by name alone
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+
+
+def find_providers(available: Sequence[str]) -> list[str]:
+    """Return what runs the graphs, the processor last; raises ConfigError where LCM_PROVIDER names none of them."""
+    offered = {name: provider for name, provider in PROVIDERS.items() if provider in available}
+    named = os.environ.get("LCM_PROVIDER", "").strip() or ("cuda" if "cuda" in offered else "cpu")
+    return list(dict.fromkeys([choose(offered, named, "LCM_PROVIDER"), PROVIDERS["cpu"]]))
+
+
 GRAPH, RECORD = "encoder.onnx", "encoder.json"  # files of an encoder in the cache
 MOST_THREADS = 8  # of one call: an image has no work for more
 
 
 def open_session(path: Path, threads: int = 0, alone: bool = False) -> "onnxruntime.InferenceSession":
-    """Load a graph for the processor; `threads` is the number of cores one call uses (0: all, to MOST_THREADS).
+    """Load a graph where LCM_PROVIDER says; `threads` is the number of cores one call uses (0: all, to MOST_THREADS).
 
     `alone`: no other request wants the cores while a call runs.
     """
@@ -47,7 +62,8 @@ def open_session(path: Path, threads: int = 0, alone: bool = False) -> "onnxrunt
     # Threads that wait for work by spinning take the cores from other requests: without it, four at once are answered
     # half as fast again on two cores. One alone is encoded in 10 ms instead of 13 where they spin on to the next part.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if alone else "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    options.enable_mem_pattern = os.environ.get("LCM_PROVIDER") != "directml"  # which cannot
+    return onnxruntime.InferenceSession(path, options, providers=find_providers(onnxruntime.get_available_providers()))
 
 
 FEATURE_KINDS = ("pooled", "grid")  # the order of the ONNX outputs
@@ -119,6 +135,7 @@ class Encoder:
         self._session = open_session(onnx_path, threads, alone=threads == 0)
         (image,), (pooled, grid) = self._session.get_inputs(), self._session.get_outputs()
         self.spec = EncoderSpec(image.shape[1], *grid.shape[1:])
+        self.provider = self._session.get_providers()[0]  # what really runs it
         self.square = identity.square or self.spec.size  # as read_views takes it
         self._outputs = dict(zip(FEATURE_KINDS, (pooled.name, grid.name), strict=True))
 

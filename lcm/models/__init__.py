@@ -19,10 +19,15 @@ A tagger has what dual_encoder.py shows.
 import os
 import warnings
 
+from lcm.errors import ConfigError, choose
+
 
 def _import_tensorflow() -> None:
     """Import TensorFlow without the two lines about oneDNN that it writes to stderr whatever the log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # whatever ~/.keras/keras.json says
+    if backend != "tensorflow":
+        raise ConfigError(f"KERAS_BACKEND is {backend!r}; lcm trains with tensorflow: unset it, or set it to that")
     shown, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -40,7 +45,6 @@ _import_tensorflow()
 import keras
 import numpy as np
 
-from lcm.errors import choose
 from lcm.models.dual_encoder import DualEncoder
 from lcm.models.merge import Merge
 from lcm.models.transformer import Transformer

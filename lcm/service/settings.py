@@ -32,10 +32,7 @@ def setting(default: Any, meaning: str, least: float | None = None, most: float 
 
 
 class Settings(BaseSettings):
-    """All settings of the service; a field `name` is the variable LCM_NAME.
-
-    Raises ConfigError for a value that cannot be used.
-    """
+    """All settings; a field `name` is the variable LCM_NAME. Raises ConfigError for a value that cannot be used."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, str_strip_whitespace=True, frozen=True, extra="forbid"
@@ -50,7 +47,7 @@ class Settings(BaseSettings):
         (), "web origins whose pages may call the service (CORS), separated by commas"
     )
     home: Path = Field(default_factory=home, description="state folder: contributions, models and cache")
-    bundle: str = setting("", "folder of the captioner; none: `models/current` in LCM_HOME, else the shipped one")
+    bundle: str = setting("", "captioner's folder or address; none: `models/current` in LCM_HOME, else the shipped one")
     tagger: str = setting(
         "", "tag scorer: `dual_encoder`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
     )
@@ -65,13 +62,13 @@ class Settings(BaseSettings):
     predictions: int = setting(2, "images described at once", 1, 64)
     queue: int = setting(16, "images that wait for that; beyond, the answer is 429", 0, 1024)
     time_limit_s: float = setting(30.0, "longest time for an answer, in seconds; beyond, it is 503 or 504", 0.01, 3600)
+    provider: str = setting("", "ONNX Runtime's: `cpu`, `cuda`, `coreml`, `directml`; none: `cuda` if it is offered")
     threads: int = setting(1, "cores that encoding one image uses; 0: all", 0, 1024)
     http_threads: int = setting(
         48, "requests handled at once; the cheap ones need some beside those that wait", 4, 1024
     )
 
     def __init__(self, **given: Any) -> None:
-        """Take what is given, and the rest from the environment."""
         try:
             super().__init__(**given)
         except ValidationError as error:
@@ -79,10 +76,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read every LCM_* variable; an empty one counts as not set.
-
-        Raises ConfigError for an unknown variable and for a bad value.
-        """
+        """Read every LCM_* variable, an empty one as not set; raises ConfigError for unknown ones and bad values."""
         known = {*map(variable, cls.model_fields), *NOT_OF_THE_SERVICE}
         for name in sorted(os.environ):
             if name.startswith(PREFIX) and name not in known:
@@ -147,7 +141,6 @@ def settings_table() -> list[tuple[str, str, str]]:
 
 
 def _default_of(field: FieldInfo) -> str:
-    """Return a default in words."""
     if field.default_factory:
         return "`data/` of the clone, else the user's data folder"
     if field.default in ("", ()):

@@ -41,6 +41,7 @@ from lcm.training.contrastive import (
     key_word_shares,
 )
 from lcm.training.loop import (
+    NOT_LEARNED,
     History,
     Stage,
     Stop,
@@ -49,6 +50,7 @@ from lcm.training.loop import (
     gradients_of,
     load_weights,
     make_adam,
+    open_log,
     real_logits,
     under_progress,
 )
@@ -87,11 +89,13 @@ class Adaptation(Stage):
         self, model, teacher, learned: CaptionBatches, kept: CaptionBatches, config: TrainConfig, parent: str = ""
     ):
         """`teacher` is the model of the name `parent`; `kept` holds captions that it wrote."""
-        recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
+        recipe = {name: value for name, value in asdict(config).items() if name not in NOT_LEARNED}
         recipe |= {"parent": parent, "learned": learned.fingerprint(), "kept": kept.fingerprint()}
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
-        optimizer = make_adam(config.learning_rate, config.epochs * len(learned), 0, config.clip_norm)
+        steps, stays = config.epochs * len(learned), config.constant_rate
+        optimizer = make_adam(config.learning_rate, steps, 0, config.clip_norm, stays)
         super().__init__(model, optimizer, learned.images, stop, recipe)
+        self.log = open_log(config, "adapt")
         self._teacher, self._learned, self._config = teacher, learned, config
         self._learn, self._keep = (compile_step(step, model.unrolled) for step in (self._learning, self._keeping))
         self._apply = tf.function(self._step)

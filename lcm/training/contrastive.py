@@ -26,7 +26,7 @@ from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.models import TAGGERS, build_tagger
 from lcm.models.dual_encoder import DualEncoder
 from lcm.paths import RunDir
-from lcm.training.loop import Epoch, History, Stage, Stop, make_adam
+from lcm.training.loop import Epoch, History, Stage, Stop, make_adam, open_log
 
 MAX_WORDS = 20  # of a caption; the rest is not read: a batch is as long as its longest caption
 IMAGES_PER_STEP = 256
@@ -150,6 +150,7 @@ class Contrastive(Stage):
             digest.update(np.ascontiguousarray(array))
         recipe = {"epochs": epochs, "seed": config.seed, "view_share": views, "fingerprint": digest.hexdigest()}
         super().__init__(model, optimizer, len(train), Stop(epochs, epochs, AVERAGED_EPOCHS), recipe)
+        self.log = open_log(config, "tagger")
         self._key_word_ids = tf.constant(np.array([table.ids[word] for word in columns], np.int32).reshape(-1, 1))
         features = tf.TensorSpec([None, model.feature_dim], tf.float32)
         texts, shares = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, len(columns)], tf.float32)

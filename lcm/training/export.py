@@ -24,7 +24,7 @@ from lcm.paths import RunDir
 from lcm.retraining.select import CONTRIBUTIONS
 from lcm.training.adapt import AdaptedTagger, ParentModel
 from lcm.training.contrastive import TrainedTagger
-from lcm.training.loop import save_weights
+from lcm.training.loop import NOT_LEARNED, save_weights
 
 LEAST = 1024  # numbers of an array that is worth it; small ones are scales, biases and constants
 
@@ -156,7 +156,7 @@ def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.
         name=f"{config.model}-{digest[:8]}",
         model=config.model,
         settings=model.settings,
-        training={name: value for name, value in asdict(config).items() if name != "run_dir"},
+        training={name: value for name, value in asdict(config).items() if name not in NOT_LEARNED},
         training_data=data,
         vocabulary_size=len(prepared.vocabulary),
         feature_kind=model.feature_kind,

@@ -30,8 +30,10 @@ from lcm.data.text import PAD, Vocabulary
 from lcm.errors import BundleError, DataError
 from lcm.evaluation.metrics import score_languages
 from lcm.features.cache import LabelledFeatures
-from lcm.paths import open_atomic
+from lcm.paths import in_clone, open_atomic
 from lcm.training.batches import Batch, CaptionBatches
+
+NOT_LEARNED = ("run_dir", "tensorboard")  # parameters of which nothing that is learned depends
 
 
 def save_checkpoint(path: Path, arrays: Sequence[np.ndarray], record: dict) -> None:
@@ -249,6 +251,12 @@ def few_images(images: int) -> str:
     )
 
 
+def open_log(config: TrainConfig, stage: str) -> tf.summary.SummaryWriter:
+    """Return what writes the epochs of a stage for TensorBoard, or nothing where that is not asked for."""
+    folder = in_clone(config.run_dir) / "tensorboard" / stage
+    return tf.summary.create_file_writer(str(folder)) if config.tensorboard else tf.summary.create_noop_writer()
+
+
 class Stage(ABC):
     """One way of training a model; a subclass says what an epoch does and how the model is measured."""
 
@@ -257,6 +265,7 @@ class Stage(ABC):
     ):
         """Build the optimizer; an epoch trains on `images`, and `recipe`, which JSON can hold, tells runs apart."""
         self.model, self.optimizer, self.images, self._stop, self._recipe = model, optimizer, images, stop, recipe
+        self.log = tf.summary.create_noop_writer()  # or what open_log returns
         optimizer.build(model.trainable_variables)
         self._recent: deque[list[np.ndarray]] = deque(maxlen=stop.averaged)  # weights after the latest epochs
 
@@ -272,6 +281,16 @@ class Stage(ABC):
     def show(self, epoch: Epoch) -> None:
         """Tell of an epoch that is over."""
         print(epoch, flush=True)
+
+    def _log(self, epoch: Epoch) -> None:
+        """Write an epoch for TensorBoard, whose package tf.summary.scalar would want here too."""
+        value, numbers = tf.compat.v1.Summary.Value, asdict(epoch)
+        step = numbers.pop("epoch")
+        values = [value(tag=name, simple_value=number) for name, number in numbers.items() if number is not None]
+        with self.log.as_default():
+            written = tf.compat.v1.Summary(value=values).SerializeToString()
+            tf.summary.experimental.write_raw_pb(written, step)
+            tf.summary.flush()
 
     def fit(self, checkpoint: Path) -> History:
         """Train as long as it helps; the model keeps the best weights.
@@ -293,6 +312,7 @@ class Stage(ABC):
                 save_checkpoint(checkpoint / "best.npz", self.model.get_weights(), {"epoch": number})
             self.model.set_weights(own)
             self.show(epoch)
+            self._log(epoch)
             self._save(checkpoint / "last.npz", history)
         best_weights, _ = load_checkpoint(checkpoint / "best.npz")
         self.model.set_weights(best_weights)
@@ -335,13 +355,15 @@ class Stage(ABC):
         return History([Epoch(**one) for one in history["epochs"]], history["best_epoch"])
 
 
-def make_adam(rate: float, steps: int, rising: int, clip_norm: float) -> keras.optimizers.Adam:
-    """Return an optimizer whose rate rises from zero in `rising` of the steps, and falls to zero in the others.
+def make_adam(rate: float, steps: int, rising: int, clip_norm: float, stays: bool = False) -> keras.optimizers.Adam:
+    """Return an optimizer whose rate rises from zero in `rising` of the steps, then falls to zero or stays.
 
     `clip_norm` is of the gradient, 0 for any.
     """
     rise = {"warmup_target": rate, "warmup_steps": rising} if rising else {}
-    schedule = keras.optimizers.schedules.CosineDecay(0.0 if rising else rate, max(steps - rising, 1), **rise)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if rising else rate, max(steps - rising, 1), float(stays), **rise
+    )
     return keras.optimizers.Adam(schedule, global_clipnorm=clip_norm or None)
 
 
@@ -402,16 +424,17 @@ class Supervised(Stage):
         dev_cider: Callable[[], float | None],
         config: TrainConfig,
     ):
-        """Compile nothing yet; over all steps the learning rate rises, then falls to zero."""
-        of_others = ("run_dir", "word_embedding", "new", "keep", "parent", "adapt", "reinforce", "tagger")
+        """Compile nothing yet; over all steps the learning rate rises, then falls to zero or stays."""
+        of_others = (*NOT_LEARNED, "word_embedding", "new", "keep", "parent", "adapt", "reinforce", "tagger")
         recipe = {name: value for name, value in asdict(config).items() if not name.startswith(of_others)}
         recipe |= {"batches": len(train), "images": train.images, "fingerprint": train.fingerprint()}
         self._passes = -(-config.epoch_steps // max(len(train), 1))  # over the images, an epoch
         total_steps = config.epochs * self._passes * len(train)
         rising = round(config.warm_up * total_steps)
-        optimizer = make_adam(config.learning_rate, total_steps, rising, config.clip_norm)
+        optimizer = make_adam(config.learning_rate, total_steps, rising, config.clip_norm, config.constant_rate)
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
         super().__init__(model, optimizer, self._passes * train.images, stop, recipe)
+        self.log = open_log(config, "captions")
         self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
         # Both return the loss of a batch: `step` that before the step that it takes, `loss_of` with dropout off.
         self.step = compile_step(self._take_step, model.unrolled)

@@ -26,7 +26,7 @@ from lcm.data.text import END, PAD, Vocabulary
 from lcm.errors import DataError
 from lcm.evaluation.metrics import CiderD
 from lcm.features.cache import LabelledFeatures
-from lcm.training.loop import History, Stage, Stop
+from lcm.training.loop import History, Stage, Stop, open_log
 
 LENGTH_STEP = 4  # samples are padded to a multiple of it: each length costs a compiled graph
 # Parameters; whatever else there is has its say in the weights that the first stage leaves.
@@ -108,6 +108,7 @@ class SelfCritical(Stage):
         optimizer = keras.optimizers.Adam(config.reinforce_learning_rate)
         stop = Stop(config.reinforce_epochs, config.patience, config.averaged_epochs)
         super().__init__(model, optimizer, len(self._places), stop, recipe)
+        self.log = open_log(config, "reinforce")
         self._reward = CiderD(references)
         self._train, self._dev_cider, self._config = train, dev_cider, config
         never, temperature = vocabulary.never_written, config.reinforce_temperature

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 import lcm
@@ -28,7 +29,7 @@ from lcm.captioning.captioner import (
     load_tested,
 )
 from lcm.captioning.description import BROKEN_CONFIDENCE, Description, PlattScaler
-from lcm.errors import BadImageError, BundleError, ConfigError, LcmError
+from lcm.errors import BadImageError, BundleError, ConfigError, DataError, LcmError
 from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import (
     PROBABLE,
@@ -479,3 +480,46 @@ def test_what_is_an_answer(captions, tags, confidence, fault):
     found = fault_of(Description("a dog", captions, tags, "m", confidence))
     assert fault in found
     assert bool(fault) == bool(found)
+
+
+# Bundles at an address
+
+
+@pytest.fixture
+def remote(whole, monkeypatch, tmp_path) -> MemoryFileSystem:
+    """The bundle `whole` at memory://models/whole, and an empty cache."""
+    monkeypatch.setenv("LCM_CACHE", str(tmp_path / "cache"))
+    fs = MemoryFileSystem()
+    fs.put(str(whole), "/models/whole", recursive=True)
+    yield fs
+    fs.rm("/models", recursive=True)
+    captioner._fetch_once.cache_clear()
+
+
+ADDRESS = "memory://models/whole"
+
+
+def test_a_bundle_at_an_address_is_fetched_once_and_answers(remote, pictures, monkeypatch):
+    assert load_captioner(ADDRESS).describe(pictures["red"]).caption == "a red square"
+    monkeypatch.setattr(remote, "store", {})  # the place is gone: this process has it
+    monkeypatch.setenv("LCM_BUNDLE", ADDRESS)
+    assert load_captioner().runs_on == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("name", ["step.onnx", "bundle.json"])
+def test_a_bundle_at_an_address_that_is_not_what_was_exported_never_answers(name, remote):
+    remote.pipe_file(f"/models/whole/{name}", remote.cat_file(f"/models/whole/{name}")[:-9])
+    with pytest.raises(BundleError, match=rf"{name} is (not what was exported|damaged)"):
+        load_captioner(ADDRESS)
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "message"),
+    [
+        ("memory://models/none", DataError, "^memory://models/none cannot be read: FileNotFoundError"),
+        ("nonsense://models", ConfigError, "^captioner: unknown protocol nonsense://; choose from az://.*hf://"),
+    ],
+)
+def test_an_address_without_a_bundle_says_what_to_do(address, error, message, remote):  # noqa: ARG001
+    with pytest.raises(error, match=message):
+        load_captioner(address)

@@ -1,6 +1,8 @@
 """The model card, and how an evaluation is written into a bundle."""
 
 import pytest
+import yaml
+from huggingface_hub import ModelCard
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.description import PlattScaler
@@ -15,7 +17,7 @@ def test_an_evaluation_keeps_the_bundle_whole(folder, encoder):
     manifest = Bundle(folder).manifest
     assert manifest == tiny_manifest(encoder, metrics=METRICS, files=manifest.files)
     assert set(manifest.files) == {"encoder.onnx", "start.onnx", "step.onnx", "vocabulary.txt", "MODEL_CARD.md"}
-    assert (folder / "MODEL_CARD.md").read_text() == model_card(manifest)
+    assert (folder / "MODEL_CARD.md").read_text() == model_card(manifest, ["en"])
     add_evaluation(folder, {"cider": 0.75})
     assert Bundle(folder).manifest.metrics == {"cider": 0.75}
     assert "0.750" in (folder / "MODEL_CARD.md").read_text()
@@ -54,8 +56,8 @@ def test_an_evaluation_does_not_make_a_damaged_bundle_good(name, whole):
 
 
 def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
-    card = model_card(tiny_manifest(encoder, metrics=METRICS))
-    assert card.startswith("# tiny-1\n")
+    card = model_card(tiny_manifest(encoder, metrics=METRICS), ["en"])
+    assert "\n# tiny-1\n" in card
     assert "| CIDEr | 0.522 |" in card
     assert "| METEOR | not measured |" in card
     assert "BLEU" not in card
@@ -65,3 +67,27 @@ def test_the_card_shows_what_was_measured_and_what_was_not(encoder):
     assert "vocabulary of 9 words" in card
     assert "- decoding: beam search of width 2, at most 5 words\n" in card
     assert "- epochs: 7\n- learning_rate: 0.5" in card
+
+
+def test_model_hubs_read_what_the_card_begins_with(encoder, tmp_path):
+    data = {"source": "flickr8k", "train_images": 3, "train_captions": 12}
+    metrics = METRICS | {"bleu_4": 0.25}
+    manifest = tiny_manifest(encoder, name="a: 'b'", metrics=metrics, training_data=data)
+    (tmp_path / "card.md").write_text(model_card(manifest, ["en", "fr"]))
+    card = ModelCard.load(tmp_path / "card.md")
+    its = card.data
+    assert (its.language, its.license, its.license_name) == (["en", "fr"], "other", "research-and-education-only")
+    assert (its.pipeline_tag, its.datasets, its.metrics) == ("image-to-text", ["flickr8k"], ["cider", "bleu"])
+    (cider, bleu) = its.eval_results
+    assert (its.model_name, cider.metric_name, cider.metric_value) == ("a: 'b'", "CIDEr", 0.5219)
+    assert (bleu.metric_type, bleu.dataset_name, bleu.dataset_split, bleu.task_type) == (
+        *("bleu", "flickr8k", "dev", "image-to-text"),
+    )
+    assert card.text.lstrip().startswith("# a: 'b'\n")
+
+
+def test_what_is_not_known_is_not_in_it(encoder):
+    data = {"source": "our photos", "train_images": 3, "train_captions": 12}
+    card = model_card(tiny_manifest(encoder, metrics={}, training_data=data), ["de"])
+    record = yaml.safe_load(card.split("---\n")[1])
+    assert record.keys() == {"language", "library_name", "pipeline_tag", "tags"}

@@ -37,7 +37,7 @@ def train_toy(
 ) -> tuple[object, History, LabelledFeatures, PreparedRun]:
     """Train a merge model on it; returns it, its history, the images and the run."""
     labelled, prepared = toy_world()
-    config = TrainConfig(run_dir="", **({"epochs": 4, "batch_size": 8, "learning_rate": 0.01} | parameters))
+    config = TrainConfig(**({"run_dir": "", "epochs": 4, "batch_size": 8, "learning_rate": 0.01} | parameters))
     vectors = np.random.default_rng(0).normal(size=(len(prepared.vocabulary), 50)).astype(np.float32)
     model = build_model("merge", labelled.shape, vectors, config.seed)
     batches, dev = (each(labelled, prepared.vocabulary, config.batch_size) for each in (kind, CaptionBatches))

@@ -250,3 +250,26 @@ def test_threads_are_counted_out_for_else_they_would_be_tied_to_cores(threads, c
         ).get_session_options()
         assert options.intra_op_num_threads == expected
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == spinning
+
+
+CPU, CUDA, COREML = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "CoreML"))
+
+
+@pytest.mark.parametrize(
+    ("named", "offered", "expected"),
+    [
+        ("", [COREML, CPU], [CPU]),  # what every Mac has is taken by name alone
+        ("", [CUDA, CPU], [CUDA, CPU]),
+        ("cpu", [CUDA, CPU], [CPU]),
+        ("coreml", [COREML, CPU], [COREML, CPU]),
+    ],
+)
+def test_the_processor_is_the_last_of_what_runs_a_graph(named, offered, expected, monkeypatch):
+    monkeypatch.setenv("LCM_PROVIDER", named)
+    assert encoders.find_providers(offered) == expected
+
+
+def test_a_provider_that_is_not_there_is_named_with_those_that_are(monkeypatch):
+    monkeypatch.setenv("LCM_PROVIDER", "cuda")
+    with pytest.raises(ConfigError, match=r"unknown LCM_PROVIDER 'cuda'; choose from cpu$"):
+        encoders.find_providers([CPU])

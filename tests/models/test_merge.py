@@ -1,5 +1,9 @@
 """The merge model: its size, its two ways of running, and the original's loss."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -81,3 +85,9 @@ def test_the_word_embedding_is_frozen_and_gets_no_gradient(model):
     gradients = tape.gradient(loss, model.trainable_variables)
     assert all(gradient is not None for gradient in gradients)
     assert "word_embedding" not in {variable.path.split("/")[-2] for variable in model.trainable_variables}
+
+
+def test_another_backend_of_keras_is_one_sentence():
+    command = [sys.executable, "-c", "import lcm.models"]
+    done = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True)
+    assert "ConfigError: KERAS_BACKEND is 'jax'; lcm trains with tensorflow" in done.stderr.splitlines()[-1]

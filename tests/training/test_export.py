@@ -108,8 +108,8 @@ def test_a_model_that_goes_on_names_its_parent_and_what_that_had_learned_from(
     assert (
         "- data: new: 0 train images, 0 captions\n- started from: parent-1 (shipped), which had learned from "
         "base: 6000 train images, 30000 captions; mine: 9 train images, 10 captions\n"
-    ) in model_card(manifest)
-    assert "started from" not in model_card(Bundle(folder).manifest)
+    ) in model_card(manifest, ["en"])
+    assert "started from" not in model_card(Bundle(folder).manifest, ["en"])
 
 
 def test_a_step_is_little_besides_its_products(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import keras
 import numpy as np
@@ -85,6 +86,31 @@ def test_other_parameters_start_over_but_not_those_of_other_stages(tmp_path, cap
     _, other, *_ = train_toy(tmp_path, epochs=1, learning_rate=0.02)
     assert "starts over" in capsys.readouterr().out
     assert other.epochs != first.epochs
+
+
+def test_each_epoch_is_logged_for_tensorboard_where_that_is_asked_for(tmp_path):
+    def logged():
+        events = chain(*map(tf.compat.v1.train.summary_iterator, map(str, tmp_path.glob("run/tensorboard/captions/*"))))
+        found = [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
+        return [(step, tag, pytest.approx(number)) for step, tag, number in found]
+
+    run = str(tmp_path / "run")
+    train_toy(tmp_path / "checkpoint", epochs=2, run_dir=run)
+    assert not (tmp_path / "run").exists()
+    _, history, *_ = train_toy(tmp_path / "checkpoint", epochs=2, run_dir=run, tensorboard=True)
+    assert logged() == [], "it is no other recipe: a finished run is not trained again"
+    _, history, *_ = train_toy(tmp_path / "new", epochs=2, run_dir=run, tensorboard=True)
+    names = ("learning_rate", "images_per_second", "train_loss", "dev_loss", "dev_cider")
+    assert logged() == [(one.epoch, name, getattr(one, name)) for one in history.epochs for name in names]
+
+
+def test_a_constant_rate_stays(tmp_path):
+    rates = [
+        [epoch.learning_rate for epoch in train_toy(tmp_path / str(stays), constant_rate=stays)[1].epochs]
+        for stays in (False, True)
+    ]
+    assert rates[0][-1] == pytest.approx(0.0, abs=1e-9)
+    assert rates[1] == [pytest.approx(0.01)] * 4
 
 
 class KilledBatches(CaptionBatches):
