@@ -63,8 +63,7 @@ def tag_request(scorer: TagScorer | None, labels: Sequence[str] | None, scores: 
         )
     if not (scorer and scorer.curves):
         raise ConfigError(
-            "this model has no probabilities of tags; leave scores out, or take a bundle whose own tag scorer was "
-            "measured by 03_evaluate on 50 photos or more"
+            "this model has no probabilities of tags; leave scores out, or have 03_evaluate measure it on 50 photos"
         )
     return labels, scores, least
 
@@ -79,10 +78,7 @@ def probability(curve: Sequence[float], own: np.ndarray, typical: np.ndarray) ->
 
 
 def rank(scorer: TagScorer, vector: np.ndarray, texts: Sequence[str], wanted: TagRequest = SHARES) -> tuple[Tag, ...]:
-    """Return the texts with their scores for an image's `vector`, best first, equal ones in the order given.
-
-    Unknown ones are left out, and those with a lower score than is wanted.
-    """
+    """Return texts with scores, best first, equal ones as given; what is unknown or scores too low is left out."""
     vectors = scorer.text_vectors(texts)
     known = np.flatnonzero(vectors.any(1))
     if not len(known):

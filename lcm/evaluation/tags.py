@@ -6,9 +6,8 @@ the hits among the first five over 5, also where fewer were proposed. Both are 0
 
 A word fits an image when at least one of its references uses it. There is a curve for the captions' words, of which a
 third fit, and one for labels, of which nobody knows how many will: asked here are, of each image with gold tags, as
-often four labels of which one, a gold tag, fits as four of which none does. Those are by turns gold tags of other
-images, so "man" more often than "kitchen", and from all their words, each as often: many are such as training hardly
-saw, or never. Each half of the images is measured by curves that are fitted on the other.
+often four of which one, a gold tag, fits as four of which none does. Those are by turns gold tags of other images, so
+"man" more often than "kitchen", and any of their words. Each half of the images is measured by the other's curves.
 
 Edge cases: an image without gold tags, as any with fewer than two references, is skipped and counted; an image
 without tags scores 0; a repeated tag counts once. Words are compared by their lemmas (`lcm.data.text`).

@@ -139,7 +139,7 @@ def test_scores_that_cannot_be_asked_are_refused(scores, min_score, varied, fold
     with pytest.raises(ConfigError) as refused:
         captioner.describe(pictures["red"], scores=scores, min_score=min_score)
     assert str(refused.value).startswith(f"scores is {scores!r} and min_score {min_score!r}; choose scores from share,")
-    with pytest.raises(ConfigError, match=r"no probabilities of tags; .*03_evaluate on 50 photos"):
+    with pytest.raises(ConfigError, match=r"no probabilities of tags; .*03_evaluate measure it on 50 photos"):
         load_captioner(folder).describe_many([], scores="probability")
 
 
