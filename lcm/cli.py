@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stopped(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
         return _stopped("interrupted", 130)
+    except OSError as error:
+        if error.filename:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at its end
+        return _stopped(f"cannot print ({error.strerror}); if it goes into a file, make room for it", 1)
 
 
 def _stopped(reason: str, code: int) -> int:
@@ -62,15 +68,7 @@ def _stopped(reason: str, code: int) -> int:
     return code
 
 
-def _say(line: str) -> None:
-    """Print a line at once."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:  # of `lcm caption … | head`: click ends the command quietly
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at its end
-        raise DataError(f"cannot print ({error.strerror}); if it goes into a file, make room for it") from error
+_say = partial(print, flush=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -1,9 +1,8 @@
 """The captioner of a bundle, captioners by name, and which bundle answers.
 
 Published bundles ("versions") lie side by side in the folder `models` of the state folder; the file `current` there
-names one of them (a link to a version's folder, made by hand, is understood too, but not every file system has links).
-Without it the shipped bundle is current, as the version `shipped`. This module reads that pointer; lcm.registry changes
-it.
+names one of them. Without it the shipped bundle is current, as the version `shipped`. This module reads that file;
+lcm.registry changes it.
 """
 
 import io
@@ -122,7 +121,7 @@ def find_bundle(explicit: str | Path | None = None, models: Path | None = None) 
     models = models or models_folder()
     if named == CURRENT:
         try:
-            return current_folder(models)
+            return version_folder(models, current_version(models))
         except OSError as error:
             raise BundleError(f"{models / CURRENT} cannot be read ({error.strerror}); check who owns it") from error
     if isinstance(named, str) and os.sep not in named:
@@ -143,24 +142,18 @@ def models_folder() -> Path:
 
 
 def version_folder(models: Path, version: str) -> Path:
-    """Return the folder that a version has or would have; of a path only its last part counts."""
-    return packaged_file(SHIPPED_BUNDLE) if version == SHIPPED else models / (Path(version).name or "none")
-
-
-def current_folder(models: Path) -> Path:
-    """Return the folder of the current version, which may be gone; raises OSError when `current` cannot be read."""
-    pointer = models / CURRENT
-    if pointer.is_file():
-        return version_folder(models, pointer.read_text(encoding="utf-8", errors="replace").strip())
-    return pointer.resolve() if pointer.exists() or pointer.is_symlink() else packaged_file(SHIPPED_BUNDLE)
+    """Return the folder that a version has or would have."""
+    return packaged_file(SHIPPED_BUNDLE) if version == SHIPPED else models / version
 
 
 def current_version(models: Path) -> str:
-    """Return the name of the current version; the whole path where `current` is a link to somewhere else."""
-    folder = current_folder(models)
-    if folder == packaged_file(SHIPPED_BUNDLE):
+    """Return the name of the current version, which may be gone; raises OSError when `current` cannot be read.
+
+    Where the file holds a path, only its last part counts.
+    """
+    if not (models / CURRENT).exists():
         return SHIPPED
-    return folder.name if folder.parent in (models, models.resolve()) else str(folder)
+    return Path((models / CURRENT).read_text(encoding="utf-8", errors="replace").strip()).name or "none"
 
 
 PROBES = {

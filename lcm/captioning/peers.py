@@ -71,12 +71,7 @@ class BlipCaptioner(Captioner):
         pixels = self._processor(images=open_image(image), return_tensors="pt")["pixel_values"]
         return SeenImage(image, None, {"pixels": pixels})
 
-    def write(
-        self,
-        images: Sequence[SeenImage],
-        samples: int,  # noqa: ARG002
-        language: str,  # noqa: ARG002
-    ) -> list[tuple[list[str], float | None]]:
+    def write(self, images: Sequence[SeenImage], *_) -> list[tuple[list[str], float | None]]:
         """Write one caption an image, without confidence."""
         return [([self._caption(one.features["pixels"])], None) for one in images]
 
@@ -111,6 +106,13 @@ class NearestImage:
         return by_agreement(self._references[nearest])
 
 
+def nearest_captions(prepared: PreparedRun, split: str, language: str) -> list[str]:
+    """Return the first caption in a language of the training image nearest to each image of a split."""
+    nearest = NearestImage(prepared.labelled_features("train", "pooled", language))
+    held_out = prepared.labelled_features(split, "pooled", language)
+    return [nearest.captions(features)[0] for features in held_out.read(slice(0, None))]
+
+
 class NearestCaptioner(Captioner):
     """A prepared run's train images with their captions, and its encoder."""
 
@@ -137,12 +139,7 @@ class NearestCaptioner(Captioner):
         pixels = read_image(image, self._encoder.spec.size)
         return SeenImage(image, pixels, {"pooled": self._encoder.encode(pixels[None])["pooled"][0]})
 
-    def write(
-        self,
-        images: Sequence[SeenImage],
-        samples: int,
-        language: str,  # noqa: ARG002
-    ) -> list[tuple[list[str], float | None]]:
+    def write(self, images: Sequence[SeenImage], samples: int, *_) -> list[tuple[list[str], float | None]]:
         """Return captions of each image's neighbour, without confidence."""
         return [(self._nearest.captions(one.features["pooled"])[: 1 + samples], None) for one in images]
 

@@ -36,10 +36,9 @@ from lcm.errors import BadImageError, ConfigError, LcmError
 from lcm.evaluation.bootstrap import Interval, bootstrap
 from lcm.evaluation.gallery import evenly
 from lcm.evaluation.metrics import (
-    Degeneration,
     Scores,
     bleu,
-    degeneration_of_people,
+    firsts,
     measure_degeneration,
     score_several,
     signs_of_degeneration,
@@ -68,7 +67,7 @@ class CaptionerResult:
 
     output: CaptionerOutput
     scores: Scores
-    degeneration: Degeneration
+    degeneration: Mapping[str, float | str | None]  # see measure_degeneration
     signs: Sequence[str]  # in words, that its output is degenerate; none: it is not
     intervals: Mapping[str, Interval]  # of MEASURES; one that could not be measured is missing
 
@@ -82,7 +81,7 @@ class CaptionerResult:
 
         A score that was not measured is None, and `<name>_reason` says why.
         """
-        flat = self.scores.as_metrics() | self.degeneration.as_metrics() | self.costs()
+        flat = self.scores.as_metrics() | self.degeneration | self.costs()
         flat["degenerate"] = int(bool(self.signs))
         for name, its in self.intervals.items():
             flat |= its.as_metrics(name)
@@ -120,7 +119,7 @@ class Comparison:
     results: tuple[CaptionerResult, ...]  # in the order given
     images: Sequence[LabelledImage]
     differences: tuple[Difference, ...]  # every pair, in the order given, of every measure that both have
-    people: Degeneration  # of the first reference of each image: the yardstick
+    people: Mapping[str, float | str | None]  # degeneration of the first reference of each image: the yardstick
     not_run: Mapping[str, str]  # name -> why it could not be run
 
     @property
@@ -165,7 +164,7 @@ class Comparison:
                 {"measure": one.measure, "first": one.first, "second": one.second, **asdict(one.interval)}
                 for one in self.differences
             ],
-            "people": self.people.as_metrics(),
+            "people": self.people,
             "not_run": self.not_run,
         }
 
@@ -196,9 +195,8 @@ def compare(
         for one, scores, its in zip(outputs, scored, drawn, strict=True)
     ]
     differences = _differences([one.name for one in outputs], drawn, scored[0].images)
-    return Comparison(
-        tuple(results), images, tuple(differences), degeneration_of_people(references, language), not_run or {}
-    )
+    people = measure_degeneration(firsts(references), language)
+    return Comparison(tuple(results), images, tuple(differences), people, not_run or {})
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # as bootstrap takes it: places [..., B] of images drawn -> scores [...]

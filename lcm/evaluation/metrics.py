@@ -18,7 +18,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from statistics import fmean
 from sys import intern
 from typing import NamedTuple
@@ -327,44 +327,29 @@ def _mean_similarity(caption: _Vector, references: list[_Vector]) -> float:
     return total / (len(SIZES) * max(1, len(references)))
 
 
-@dataclass(frozen=True)
-class Degeneration:
-    """How often captions break off, repeat themselves or are all the same: shares, lower is better; None without any.
+DEGENERATION = ("bad_endings", "repeated_words", "most_frequent_caption")
 
-    Training for a score (self-critical training, Rennie et al. 2017) can bring all three about: word sequences that pay
-    are written twice, sentences are left open, one caption that suits many images is preferred to one for each. CIDEr
-    hardly shows it. More signs are in `Scores`: distinct_captions, copied_from_train, vocabulary_used. An empty caption
+
+def measure_degeneration(
+    captions: Sequence[str], language: str = ENGLISH, suffix: str = ""
+) -> dict[str, float | str | None]:
+    """Return how often captions, one an image, break off, repeat themselves or are the one most frequent caption.
+
+    Keys are those of metrics.json, `suffix` after each; shares, lower is better. Training for a score (self-critical
+    training, Rennie et al. 2017) can bring all three about: word sequences that pay are written twice, sentences are
+    left open, one caption that suits many images is preferred to one for each. CIDEr hardly shows it. An empty caption
     neither breaks off nor repeats anything, but can be the most frequent one.
     """
-
-    bad_endings: float | None  # end with a word after which something must follow
-    repeated_words: float | None  # hold a word twice running, or two neighbouring words twice, one a content word
-    most_frequent_caption: float | None  # are the one caption that most of them are
-
-    def as_metrics(self, suffix: str = "") -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json, `suffix` after each name; `<name>_reason` where one is None."""
-        flat = {f"{name}{suffix}": value for name, value in asdict(self).items()}
-        return flat | {f"{name}_reason": "there are no captions" for name, value in flat.items() if value is None}
-
-
-def measure_degeneration(captions: Sequence[str], language: str = ENGLISH) -> Degeneration:
-    """Return the degeneration of captions, one an image, in a language."""
+    names = [f"{name}{suffix}" for name in DEGENERATION]
     if not captions:
-        return Degeneration(None, None, None)
+        return dict.fromkeys(names) | {f"{name}_reason": "there are no captions" for name in names}
     texts = [tuple(standardise(caption)) for caption in captions]
-    return Degeneration(
-        bad_endings=fmean(breaks_off(text, language) for text in texts),
-        repeated_words=fmean(repeats(text, language) for text in texts),
-        most_frequent_caption=max(Counter(texts).values()) / len(texts),
-    )
+    shares = [fmean(sign(text, language) for text in texts) for sign in (breaks_off, repeats)]
+    return dict(zip(names, [*shares, max(Counter(texts).values()) / len(texts)], strict=True))
 
 
-def degeneration_of_people(references: Sequence[Sequence[str]], language: str = ENGLISH) -> Degeneration:
-    """Return the yardstick: the degeneration of people's captions, the first of each image, so that as many count."""
-    return measure_degeneration(_firsts(references), language)
-
-
-def _firsts(references: Sequence[Sequence[str]]) -> list[str]:
+def firsts(references: Sequence[Sequence[str]]) -> list[str]:
+    """Return people's first caption of each image that has one: the yardstick, as many as a captioner writes."""
     return [first for first, *_ in filter(None, references)]
 
 
@@ -384,20 +369,18 @@ def signs_of_degeneration(
 
     Empty where they are not, or there are none; `images` says which they are.
     """
-    ours, people = ([tuple(standardise(text)) for text in texts] for texts in (captions, _firsts(references)))
+    ours, people = ([tuple(standardise(text)) for text in texts] for texts in (captions, firsts(references)))
     people = [text for text in people if text]
-    signs, of_ours, of_people = [], len(ours), max(1, len(people))
-    broken, of_theirs = ([text for text in texts if is_broken(text, language)] for texts in (ours, people))
-    broken_of_people = len(of_theirs)
-    is_more = len(broken) / max(1, of_ours) > broken_of_people / of_people + BROKEN_MORE
-    if is_more and len(broken) >= min(LEAST_CAPTIONS, of_ours):
-        said = f"of the captions of {of_ours} {images}, {len(broken)} are empty, break off or repeat words"
-        example = Counter(filter(None, broken)).most_common(1)
-        shown = f", such as “{join_words(example[0][0])}”" if example else ""
-        signs.append(f"{said} (of people's, {broken_of_people}){shown}")
+    said, signs = f"of the captions of {len(ours)} {images}", []
+    broken, of_people = ([text for text in texts if is_broken(text, language)] for texts in (ours, people))
+    more = len(broken) / max(1, len(ours)) - len(of_people) / max(1, len(people))
+    if more > BROKEN_MORE and len(broken) >= min(LEAST_CAPTIONS, len(ours)):
+        examples = [f", such as “{join_words(text)}”" for text, _ in Counter(filter(None, broken)).most_common(1)]
+        its = f"{len(broken)} are empty, break off or repeat words (of people's, {len(of_people)})"
+        signs.append("".join([f"{said}, {its}", *examples]))
     same_of_people = max(Counter(people).values(), default=0)
     for text, same in Counter(filter(None, ours)).most_common(1):
-        if same >= LEAST_CAPTIONS and same / of_ours > same_of_people / of_people + SAME_MORE:
-            said = f"of the captions of {of_ours} {images}, {same} are the same"
-            signs.append(f"{said} (of people's, {same_of_people}): “{join_words(text)}”")
+        more = same / len(ours) - same_of_people / max(1, len(people))
+        if same >= LEAST_CAPTIONS and more > SAME_MORE:
+            signs.append(f"{said}, {same} are the same (of people's, {same_of_people}): “{join_words(text)}”")
     return signs

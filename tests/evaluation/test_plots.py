@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from lcm.evaluation import plots
-from lcm.evaluation.bootstrap import Interval
 
 
 def texts_of(figure):
@@ -26,11 +25,6 @@ EPOCHS = [
     for epoch in range(1, 10)
 ]
 REWARDED = [each | {"train_loss": None, "dev_loss": None, "train_reward": 0.6 + each["epoch"] / 50} for each in EPOCHS]
-NAMES = ["merge-1", "nearest", "a $name$ that is longer than any figure has room for"]
-PANELS = {
-    "WER": {name: Interval(0.5 + place / 10, 0.4 + place / 10, 0.65 + place / 10) for place, name in enumerate(NAMES)},
-    "CIDEr": {NAMES[0]: Interval(0.5, 0.45, 0.56), NAMES[2]: Interval(0.6, 0.6, 0.6)},
-}
 BINS = [(0.1, 0.05, 100), (0.4, 0.6, 100), (0.5, 0.5, 101)]
 
 
@@ -47,8 +41,6 @@ FIGURES = {
     "lengths": lambda: plots.caption_lengths({"train": [3, 8, 8, 9, 12], "dev": [7, 8], "test": []}),
     "lengths, long": lambda: plots.caption_lengths({"a $plit": [5, 2000]}),
     "lengths of nothing": lambda: plots.caption_lengths({"train": []}),
-    "forest": lambda: plots.forest(PANELS, NAMES),
-    "forest of nine": lambda: plots.forest(PANELS, [*NAMES, *"bcdefg"]),
     "reliability": lambda: plots.reliability(BINS),
     "reliability, sure and right": lambda: plots.reliability([(0.99, 1.0, 1)]),
 }
@@ -105,20 +97,6 @@ def test_caption_lengths_are_shares_of_their_split():
     (axes,) = plots.caption_lengths({"train": [1, 60, 61, 2000]}).axes
     assert axes.patches[0].get_data().values[-1] == 75
     assert "60 stands for all longer ones" in axes.get_xlabel()
-
-
-# Captioners
-
-
-def test_a_forest_plot_draws_each_interval_in_its_row():
-    wer, cider, *_ = plots.forest(PANELS, NAMES).axes
-    assert (wer.get_title(loc="left"), wer.get_xlabel()) == ("WER", "smaller is better")
-    assert (cider.get_title(loc="left"), cider.get_xlabel()) == ("CIDEr", "more is better")
-    ends = [tuple(line.get_xdata()) for line in wer.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
-    assert ends == [(its.low, its.high) for its in PANELS["WER"].values()]
-    points = [line for line in cider.lines if line.get_marker() != "None"]
-    assert [point.get_ydata()[0] for point in points] == [0, 2]  # "nearest" has no CIDEr, and its row stays empty
-    assert [label.get_text() for label in wer.get_yticklabels()] == [plots.shortened(name) for name in NAMES]
 
 
 # Confidence

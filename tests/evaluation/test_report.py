@@ -114,7 +114,6 @@ def test_little_to_compare_is_answered_too(captioners, images, said):
     assert all(each in answer for each in said)
     for table in (report.scores_table, report.degeneration_table, report.costs_table):
         assert table(comparison).to_html()
-    assert (report.draw_forest(comparison) is None) == (images < 2)
     assert report.pairs_table(comparison) is None
     assert report.disagreements(comparison, 9) == []
 
@@ -206,14 +205,6 @@ def test_disagreements_begin_with_the_widest_range_and_mark_the_best():
     assert cards[0].references == tuple(REFERENCES[place])
     assert len(report.disagreements(comparison, 1)) == 1
     assert report.disagreements(compared(GOOD, GOOD), 9) == []
-
-
-# Figures
-
-
-def test_the_forest_has_a_panel_for_each_measure():
-    panels = [axes.get_title(loc="left") for axes in report.draw_forest(compared()).axes]
-    assert panels == ["WER", "CIDEr", "BLEU-4", "WER, best reference"]
 
 
 # Image by image
