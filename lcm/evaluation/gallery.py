@@ -20,7 +20,6 @@ from lcm.captioning.description import sureness
 from lcm.captioning.tagging import Tag
 from lcm.data.dataset import LabelledImage
 from lcm.data.images import open_image
-from lcm.features.cache import LabelledFeatures
 
 SIDE, QUALITY = 480, 75  # pixels of the longer side of a picture, and of its JPEG: 13,000 bytes for a photo
 TAGS_SHOWN = 8
@@ -43,9 +42,6 @@ STYLE = """
   border-radius: 3px; background: linear-gradient(var(--bar) 0 0) 0 / var(--share) 100% no-repeat; }
 .lcm-photos details, .lcm-photos ul { color: var(--grey); font-size: .9em; margin: .6em 0 0; }
 .lcm-photos ul { padding-left: 1.2em; }
-.lcm-photos.words { grid-template-columns: repeat(auto-fill, minmax(7.5em, 1fr)); gap: .5em; }
-.lcm-photos.words img { aspect-ratio: auto; }
-.lcm-photos.words figcaption { padding: .2em .5em .3em; font-weight: 600; min-height: 1.4em; }
 """
 
 
@@ -132,10 +128,6 @@ def thumbnail(image: str | Path | bytes) -> str:
     """Return the picture, small, as base64 of a JPEG."""
     picture = open_image(image)
     picture.thumbnail((SIDE, SIDE))
-    return _base64(picture)
-
-
-def _base64(picture) -> str:
     with io.BytesIO() as buffer:
         picture.save(buffer, "JPEG", quality=QUALITY)
         return base64.b64encode(buffer.getvalue()).decode()
@@ -145,22 +137,6 @@ def _base64(picture) -> str:
 # and the most. Red never is lighter than yellow: the order is seen without colours, and by the colour-blind.
 HEAT = ((255, 255, 255), (255, 221, 128), (246, 140, 31), (200, 32, 8))
 FADED = 0.42  # share of its contrast that the photo keeps below
-WORD_SIDE = 240  # pixels of the longer side of a word's picture
-ATTENTION_PHOTOS = 4
-
-
-def attention_pictures(bundle: Bundle, held_out: LabelledFeatures, captions: Sequence[str]) -> str:
-    """Return four photos, evenly spaced, as HTML, each followed by where the model looked at each word of its caption.
-
-    `captions` are the model's, one an image; a photo whose caption has no words is left out. Empty where the bundle
-    cannot tell where its model looked.
-    """
-    rows = []
-    for place in evenly(ATTENTION_PHOTOS, len(captions)) if bundle.has_attention else ():
-        words, weights = attention_of(bundle, held_out.read(slice(place, place + 1))[0], captions[place])
-        if words:
-            rows.append(_word_pictures(held_out.paths[place], words, weights))
-    return f"<style>{STYLE}</style>{''.join(rows)}" if rows else ""
 
 
 def attention_of(
@@ -175,21 +151,6 @@ def attention_of(
     if not words:
         return [], np.empty((0, len(features)))
     return words, bundle.attention(features[None], token_ids[None, None, :-2])[0, 0]
-
-
-def _word_pictures(image: Path, words: Sequence[str], weights: np.ndarray) -> str:
-    from PIL import Image
-
-    photo = open_image(image)
-    photo.thumbnail((WORD_SIDE, WORD_SIDE))
-    pixels = np.asarray(photo)
-    maps = [Image.fromarray(looked_at(pixels, row)) for row in weights]
-    cells = "".join(
-        f'<figure><img alt="where the model looked: {escape(word)}" src="data:image/jpeg;base64,{_base64(picture)}">'
-        f"<figcaption>{escape(word)}</figcaption></figure>"
-        for word, picture in zip(["", *words], [photo, *maps], strict=True)
-    )
-    return f'<div class="lcm-photos words">{cells}</div>'
 
 
 def looked_at(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
