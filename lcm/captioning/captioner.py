@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from lcm.captioning.bundle import Bundle
+from lcm.captioning.decoding import write_captions
 from lcm.captioning.description import Captioner, Description, PlattScaler
-from lcm.captioning.generate import write_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
 from lcm.captioning.tagging import SeenImage

@@ -145,22 +145,18 @@ class NearestCaptioner(Captioner):
 
 
 def by_agreement(captions: Sequence[str]) -> list[str]:
-    """Return captions in lower case without punctuation, the most typical of them first, all different."""
-    texts = [standardise(text) for text in captions]
-    order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # of equal ones as written first
-    shown = {tuple(text): join_words(words(caption)) for text, caption in zip(texts, captions, strict=True)}
-    return list(dict.fromkeys(shown[tuple(texts[place])] for place in order))
+    """Return captions in lower case without punctuation, the most typical of them first, all different.
 
-
-def agreement(texts: Sequence[Sequence[str]]) -> np.ndarray:
-    """Return how much each text has in common with the others, [C]: the mean of its overlaps with them, 0 to 1.
-
-    The overlap of two is Dice's coefficient of their words and pairs of words, 1 where they have the same.
+    It has most in common with the others: the mean over them of Dice's coefficient of words and pairs of words.
     """
-    groups = [{*words, *pairwise(words)} for words in texts]
+    texts = [standardise(text) for text in captions]
+    groups = [{*text, *pairwise(text)} for text in texts]
     overlaps = np.array([[2 * len(a & b) / max(len(a) + len(b), 1) for b in groups] for a in groups])  # [C, C]
     np.fill_diagonal(overlaps, 0)
-    return overlaps.sum(1) / max(len(texts) - 1, 1)
+    agreement = overlaps.sum(1) / max(len(texts) - 1, 1)
+    order = np.argsort(-agreement.round(DIGITS), kind="stable")  # of equal ones as written first
+    shown = {tuple(text): join_words(words(caption)) for text, caption in zip(texts, captions, strict=True)}
+    return list(dict.fromkeys(shown[tuple(texts[place])] for place in order))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

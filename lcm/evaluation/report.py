@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lcm.captioning.bundle import Bundle
-from lcm.captioning.generate import caption_features
+from lcm.captioning.decoding import caption_features
 from lcm.captioning.peers import nearest_captions
 from lcm.captioning.tagging import Reranker, Tag
 from lcm.config import EvaluateConfig

@@ -15,7 +15,7 @@ import numpy as np
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.captioner import SHIPPED, load_captioner
-from lcm.captioning.generate import caption_features
+from lcm.captioning.decoding import caption_features
 from lcm.captioning.peers import by_agreement, nearest_captions
 from lcm.data.dataset import LabelledImage
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
