@@ -81,14 +81,12 @@ class RunCommand(click.Command):
     """`lcm run`: takes -p KEY=VALUE as -p KEY VALUE, and its help lists the parameters of the preset that is given."""
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
-        """Split KEY=VALUE."""
         split: list[str] = []
         for before, word in zip(["", *arguments], arguments, strict=False):
             split += word.split("=", 1) if before == "-p" else [word]
         return super().parse_args(context, split)
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the parameters, with what the preset sets."""
         if not context.params.get("params"):
             return
         from lcm.config import OF_PARENT, parameters_table

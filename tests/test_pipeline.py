@@ -260,13 +260,6 @@ def test_every_preset_says_what_it_runs_and_sets_what_notebooks_know():
         assert set(preset.values({"data_dir": "photos"})) == set(preset.notebooks), "all is known and right"
 
 
-def test_the_original_s_settings():
-    parameters = load_preset("original").parameters
-    assert (parameters["encoder"], parameters["model"], parameters["epochs"]) == ("resnet50", "merge", 15)
-    assert parameters["batch_size"] == 5 * 5  # five images with five captions each
-    assert parameters["min_count"] == 11  # more than 10 times
-
-
 def test_a_preset_can_be_a_file_of_one_s_own(tmp_path):
     (tmp_path / "mine.yaml").write_text("notebooks: [03_evaluate]\nparameters: {split: test}\n")
     assert load_preset(str(tmp_path / "mine.yaml")) == Preset("mine", ("03_evaluate",), {"split": "test"})

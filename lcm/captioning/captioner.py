@@ -56,7 +56,6 @@ class BundleCaptioner(Captioner):
         return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
 
     def write(self, images: Sequence[SeenImage], samples: int, language: str) -> list[tuple[list[str], float | None]]:
-        """Write captions for all at once."""
         manifest = self._bundle.manifest
         features = np.stack([one.features[manifest.feature_kind] for one in images])
         captions, mean_log_probs = write_captions(

@@ -27,7 +27,6 @@ class State:
     rows: tuple[np.ndarray, ...]  # each [B, W, ...]; a step replaces them
 
     def __len__(self) -> int:
-        """The number of images."""
         return len(self.images[0])
 
     def of_images(self, chosen: np.ndarray) -> Self:

@@ -72,7 +72,6 @@ class BlipCaptioner(Captioner):
         return SeenImage(image, None, {"pixels": pixels})
 
     def write(self, images: Sequence[SeenImage], *_) -> list[tuple[list[str], float | None]]:
-        """Write one caption an image, without confidence."""
         return [([self._caption(one.features["pixels"])], None) for one in images]
 
     def _caption(self, pixels: Any) -> str:
@@ -135,12 +134,10 @@ class NearestCaptioner(Captioner):
         self.name = f"nearest:{folder.name}"
 
     def see(self, image: Source) -> SeenImage:
-        """Read and encode an image by itself."""
         pixels = read_image(image, self._encoder.spec.size)
         return SeenImage(image, pixels, {"pooled": self._encoder.encode(pixels[None])["pooled"][0]})
 
     def write(self, images: Sequence[SeenImage], samples: int, *_) -> list[tuple[list[str], float | None]]:
-        """Return captions of each image's neighbour, without confidence."""
         return [(self._nearest.captions(one.features["pooled"])[: 1 + samples], None) for one in images]
 
 

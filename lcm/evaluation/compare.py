@@ -73,7 +73,6 @@ class CaptionerResult:
 
     @property
     def name(self) -> str:
-        """The captioner's name."""
         return self.output.name
 
     def as_metrics(self) -> dict[str, float | str | None]:

@@ -320,14 +320,12 @@ def tag_tables(report: TagReport) -> list:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence]):
-    """Return rows under headings as a styled frame."""
     frame = require("pandas", "evaluate").DataFrame(rows, columns=headings, dtype=str)
     left = {"selector": "th, td", "props": "text-align: left; vertical-align: top"}
     return frame.style.hide(axis="index").format(escape="html").set_table_styles([left])
 
 
 def _scored(result: CaptionerResult, metric: str) -> str:
-    """Return a score, with its interval where it has one."""
     interval = result.intervals.get(metric)
     return with_ends(interval) if interval else number(getattr(result.scores, metric))
 

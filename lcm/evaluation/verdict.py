@@ -179,7 +179,6 @@ def _intervals(ciders: Sequence[Sequence[float | None]], rivals: Iterable[str]) 
 
 
 def _next_step(verdict: Verdict, metrics: Mapping[str, Any], parent: str) -> str:
-    """Return what a person does with the outcome."""
     if metrics.get("contributions_new"):
         return "the gate (06_publish) decides whether it is published"
     if metrics.get("generated_data"):

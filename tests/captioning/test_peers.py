@@ -171,7 +171,7 @@ def save_noise(path: Path, seed: int) -> Path:
 
 
 def test_a_train_image_gets_the_captions_that_its_others_agree_with(run, colours):
-    """Of their words and pairs of words the fourth shares 2 * 5 / (5 + 11) with the first, 2 * 8 / 22 with the second."""
+    """Of words and pairs of words the fourth shares 2 * 5 / (5 + 11) with the first, 2 * 8 / 22 with the second."""
     captioner = load_captioner(f"nearest:{run.path}")
     red, green, blue = (captioner.describe(image.path) for image in colours)
     captions = ("a red square on the wall", "the red square on a wall", "a red square", "a large painting")

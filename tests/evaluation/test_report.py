@@ -235,19 +235,6 @@ def test_a_result_has_all_that_was_written_of_an_image(tmp_path):
         report.collect_results(PLAIN, CAPTIONS[:4], TAGS, SCORES, SURE)
 
 
-def test_photos_with_tags_are_spaced_evenly():
-    results = report.collect_results(PLAIN, CAPTIONS, TAGS, SCORES, SURE)
-    first, second = report.pick_evenly(results, 2)
-    assert (first.image, first.other_captions, first.tags, first.confidence) == (
-        "/photos/0.jpg",
-        ["the zebra"],
-        TAGS[0],
-        0.1,
-    )
-    assert second.image == "/photos/2.jpg"
-    assert len(report.pick_evenly(results, 9)) == 5
-
-
 @pytest.mark.parametrize(
     ("images", "count", "shown"),
     [
