@@ -61,19 +61,14 @@ class CaptionerOutput:
     note: str = ""  # what one should know of it
 
 
-@dataclass(frozen=True)
-class CaptionerResult:
-    """How good a captioner's output is."""
+@dataclass(frozen=True, kw_only=True)
+class CaptionerResult(CaptionerOutput):
+    """And how good it is."""
 
-    output: CaptionerOutput
     scores: Scores
     degeneration: Mapping[str, float | str | None]  # see measure_degeneration
     signs: Sequence[str]  # in words, that its output is degenerate; none: it is not
     intervals: Mapping[str, Interval]  # of MEASURES; one that could not be measured is missing
-
-    @property
-    def name(self) -> str:
-        return self.output.name
 
     def as_metrics(self) -> dict[str, float | str | None]:
         """Return every number, no caption: `<measure>_low` and `_high` are the ends of an interval, where there is one.
@@ -88,10 +83,9 @@ class CaptionerResult:
 
     def costs(self) -> dict[str, float | None]:
         """Return `seconds_median`, `seconds_p95`, `seconds_photos` that were timed, and `peak_memory_mb`."""
-        times = self.output.seconds
-        median, p95 = np.quantile(times, (0.5, 0.95)).tolist() if len(times) else (None, None)
-        peak = self.output.peak_memory_mb
-        return {"seconds_median": median, "seconds_p95": p95, "seconds_photos": len(times), "peak_memory_mb": peak}
+        median, p95 = np.quantile(self.seconds, (0.5, 0.95)).tolist() if len(self.seconds) else (None, None)
+        times = {"seconds_median": median, "seconds_p95": p95, "seconds_photos": len(self.seconds)}
+        return times | {"peak_memory_mb": self.peak_memory_mb}
 
 
 @dataclass(frozen=True)
@@ -158,7 +152,7 @@ class Comparison:
         return {
             "images": self.scored_images,
             "skipped_images": len(self.images) - self.scored_images,
-            "models": {r.name: {"note": r.output.note} | r.as_metrics() for r in self.results},
+            "models": {r.name: {"note": r.note} | r.as_metrics() for r in self.results},
             "differences": [
                 {"measure": one.measure, "first": one.first, "second": one.second, **asdict(one.interval)}
                 for one in self.differences
@@ -185,11 +179,11 @@ def compare(
     drawn = [_scores_of_drawn(scores) for scores in scored]
     results = [
         CaptionerResult(
-            one,
-            scores,
-            measure_degeneration(one.captions, language),
-            signs_of_degeneration(one.captions, references, language=language),
-            {measure: bootstrap(its[measure], scores.images) for measure in MEASURES if measure in its},
+            **vars(one),
+            scores=scores,
+            degeneration=measure_degeneration(one.captions, language),
+            signs=signs_of_degeneration(one.captions, references, language=language),
+            intervals={measure: bootstrap(its[measure], scores.images) for measure in MEASURES if measure in its},
         )
         for one, scores, its in zip(outputs, scored, drawn, strict=True)
     ]
@@ -226,7 +220,7 @@ def caption_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """Yield what comparison.jsonl has of each image: people's captions, and each captioner's with its scores."""
     for place, image in enumerate(comparison.images):
         said = {
-            result.name: {"caption": result.output.captions[place]}
+            result.name: {"caption": result.captions[place]}
             | {name: its[place] for name, its in result.scores.per_image.items()}
             for result in comparison.results
         }

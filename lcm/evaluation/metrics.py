@@ -21,7 +21,6 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import fmean
 from sys import intern
-from typing import NamedTuple
 
 import numpy as np
 
@@ -142,7 +141,6 @@ def _score(
     values: dict[str, float] = {}
     per_image: dict[str, Sequence[float]] = {}
     reasons: dict[str, str] = {}
-
     if len(references) < 2:
         reasons["cider"] = "needs two images: over one alone every n-gram weighs log 1 = 0"
     else:
@@ -169,12 +167,10 @@ def _score(
     values["distinct_captions"] = len(set(texts)) / len(texts)
     if known:
         values["copied_from_train"] = fmean(text in known for text in texts)
-    else:
-        reasons["copied_from_train"] = "no train captions were given"
     if vocabulary:
         values["vocabulary_used"] = len({word for each in words for word in each} & vocabulary) / len(vocabulary)
-    else:
-        reasons["vocabulary_used"] = "no vocabulary was given"
+    given = {"copied_from_train": "train captions were", "vocabulary_used": "vocabulary was"}
+    reasons |= {name: f"no {what} given" for name, what in given.items() if name not in values}
     by_place = {name: dict(zip(references, map(float, each), strict=True)) for name, each in per_image.items()}
     return Scores(
         images=len(texts),
@@ -244,12 +240,7 @@ Words = Sequence[Hashable]  # of a caption
 NGram = tuple[Hashable, ...]
 
 
-class _Vector(NamedTuple):
-    """A caption as CIDEr-D sees it."""
-
-    weights: list[dict[NGram, float]]  # for each n: how often the n-gram occurs, times its idf
-    norms: list[float]  # for each n: Euclidean
-    length: int  # words
+Vector = tuple[dict[NGram, float], float]  # how often each n-gram of a caption occurs, times its idf; Euclidean norm
 
 
 class CiderD:
@@ -277,17 +268,18 @@ class CiderD:
         """
         scores = []
         for place, candidates in zip(places, captions, strict=True):
-            references = [self._vector(reference) for reference in self._references[place]]
-            scores.append([_mean_similarity(self._vector(caption), references) for caption in candidates])
+            references = [(len(one), self._vectors(one)) for one in self._references[place]]
+            scores.append([_mean_similarity(len(one), self._vectors(one), references) for one in candidates])
         return SCALE * np.array(scores, dtype=np.float64)
 
-    def _vector(self, caption: Words) -> _Vector:
-        weights = [
-            {ngram: count * self._idf.get(ngram, self._rarest) for ngram, count in Counter(_ngrams(caption, n)).items()}
-            for n in SIZES
-        ]
-        norms = [math.sqrt(sum(weight * weight for weight in each.values())) for each in weights]
-        return _Vector(weights, norms, len(caption))
+    def _vectors(self, caption: Words) -> list[Vector]:
+        """Return the vector of each n."""
+        vectors = []
+        for n in SIZES:
+            counts = Counter(_ngrams(caption, n))
+            weights = {ngram: count * self._idf.get(ngram, self._rarest) for ngram, count in counts.items()}
+            vectors.append((weights, math.sqrt(sum(weight * weight for weight in weights.values()))))
+        return vectors
 
 
 def _ngrams(caption: Words, n: int) -> Iterator[NGram]:
@@ -310,14 +302,12 @@ def _shared_ngrams(references: Sequence[Sequence[Words]]) -> dict[NGram, int]:
     return shared
 
 
-def _mean_similarity(caption: _Vector, references: list[_Vector]) -> float:
+def _mean_similarity(length: int, vectors: list[Vector], references: list[tuple[int, list[Vector]]]) -> float:
     """Return the mean over references and n of the cosine, clipped and less for another length; 0 to 1."""
     total = 0.0
-    for reference in references:
-        penalty = math.exp(-((caption.length - reference.length) ** 2) / (2 * SIGMA**2))
-        for ours, theirs, our_norm, their_norm in zip(
-            caption.weights, reference.weights, caption.norms, reference.norms, strict=True
-        ):
+    for their_length, their_vectors in references:
+        penalty = math.exp(-((length - their_length) ** 2) / (2 * SIGMA**2))
+        for (ours, our_norm), (theirs, their_norm) in zip(vectors, their_vectors, strict=True):
             product = 0.0
             for ngram, weight in ours.items():
                 if their_weight := theirs.get(ngram):

@@ -163,7 +163,7 @@ def disagreements(comparison: Comparison, count: int) -> list[PhotoCard]:
         if None in scores or min(scores) == max(scores):
             continue
         lines = [
-            CaptionLine(result.output.captions[place], f"{result.name}, CIDEr {value:.2f}", value == max(scores))
+            CaptionLine(result.captions[place], f"{result.name}, CIDEr {value:.2f}", value == max(scores))
             for result, value in zip(comparison.results, scores, strict=True)
         ]
         found.append((max(scores) - min(scores), PhotoCard(image.path, lines, references=image.captions)))
@@ -274,7 +274,7 @@ def costs_table(comparison: Comparison):
         memory = costs["peak_memory_mb"]
         times = map(_time, (costs["seconds_median"], costs["seconds_p95"]))
         held = NONE if memory is None else f"{memory:,.0f} MB"
-        rows.append([result.name, *times, costs["seconds_photos"], held, result.output.note])
+        rows.append([result.name, *times, costs["seconds_photos"], held, result.note])
     headings = ["time of a photo, median", "95 % are faster than", "photos timed", "peak memory", "model"]
     return _table(["captioner", *headings], rows)
 
