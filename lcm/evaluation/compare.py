@@ -88,21 +88,20 @@ class CaptionerResult(CaptionerOutput):
         return times | {"peak_memory_mb": self.peak_memory_mb}
 
 
-@dataclass(frozen=True)
-class Difference:
+@dataclass(frozen=True, kw_only=True)
+class Difference(Interval):
     """How much the first captioner's value exceeds the second's, over the same images."""
 
     measure: str
     first: str
     second: str
-    interval: Interval  # first minus second
 
     @property
     def better(self) -> str | None:
         """The captioner of the better score; None where the interval does not tell the two apart."""
-        if not self.interval.tells_apart:
+        if not self.tells_apart:
             return None
-        return self.first if (self.interval.value < 0) == (self.measure in SMALLER_IS_BETTER) else self.second
+        return self.first if (self.value < 0) == (self.measure in SMALLER_IS_BETTER) else self.second
 
 
 @dataclass(frozen=True)
@@ -153,10 +152,7 @@ class Comparison:
             "images": self.scored_images,
             "skipped_images": len(self.images) - self.scored_images,
             "models": {r.name: {"note": r.note} | r.as_metrics() for r in self.results},
-            "differences": [
-                {"measure": one.measure, "first": one.first, "second": one.second, **asdict(one.interval)}
-                for one in self.differences
-            ],
+            "differences": [asdict(one) for one in self.differences],
             "people": self.people,
             "not_run": self.not_run,
         }
@@ -213,7 +209,7 @@ def _differences(names: Sequence[str], drawn: Sequence[Mapping[str, Score]], ima
         having = [(name, its[measure]) for name, its in zip(names, drawn, strict=True) if measure in its]
         for (first, ours), (second, theirs) in combinations(having, 2):
             interval = bootstrap(lambda places, a=ours, b=theirs: a(places) - b(places), images)
-            yield Difference(measure, first, second, interval)
+            yield Difference(**vars(interval), measure=measure, first=first, second=second)
 
 
 def caption_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:

@@ -24,25 +24,7 @@ from lcm.data.images import open_image
 SIDE, QUALITY = 480, 75  # pixels of the longer side of a picture, and of its JPEG: 13,000 bytes for a photo
 TAGS_SHOWN = 8
 SURE = "80 % sure: of 100 such captions, about 80 name only what people named in the same photo."
-STYLE = """
-.lcm-photos { color-scheme: light dark; --ink: light-dark(#222, #e8e8e8); --grey: light-dark(#5c5c5c, #a8a8a8);
-  --card: light-dark(#fff, #1d1f21); --line: light-dark(#ddd, #3a3d40); --bar: light-dark(#9fcbe6, #1b5a80);
-  --mark: light-dark(#0b6e99, #7cc4e8); font: 15px/1.4 system-ui, sans-serif; color: var(--ink); display: grid;
-  gap: 1.2em; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17em), 1fr)); margin: 0 0 1.2em; }
-.lcm-photos figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
-  overflow: hidden; }
-.lcm-photos img { width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: #0002; display: block; }
-.lcm-photos figcaption { padding: .8em 1em 1em; }
-.lcm-photos p { margin: 0 0 .5em; font-weight: 600; }
-.lcm-photos small { display: block; font-size: .85em; font-weight: normal; color: var(--grey); }
-.lcm-photos p.best small { color: var(--mark); font-weight: 600; }
-.lcm-photos > small { grid-column: 1 / -1; max-width: 45em; }
-.lcm-photos ol { list-style: none; margin: 0; padding: 0 !important; } /* notebooks indent lists */
-.lcm-photos .tags li { display: flex; justify-content: space-between; padding: 0 .4em; margin: 2px 0;
-  border-radius: 3px; background: linear-gradient(var(--bar) 0 0) 0 / var(--share) 100% no-repeat; }
-.lcm-photos details, .lcm-photos ul { color: var(--grey); font-size: .9em; margin: .6em 0 0; }
-.lcm-photos ul { padding-left: 1.2em; }
-"""
+STYLE = Path(__file__).with_name("gallery.css").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -190,16 +190,16 @@ def score_meteor(references: Captions, several: Sequence[Captions]) -> list[tupl
     if shutil.which("java") is None:
         return ["Java is missing; METEOR is a Java program: install a Java runtime"] * len(several)
     meteor = require("pycocoevalcap.meteor.meteor", "evaluate").Meteor()
-    found, why = [], ""
     try:
-        found = [meteor.compute_score(references, hypotheses) for hypotheses in several]
+        return [meteor.compute_score(references, hypotheses) for hypotheses in several]
     except (OSError, ValueError) as error:
         meteor.lock.release()  # or its end would wait for it forever
         why = str(error)
-    meteor.meteor_p.kill()  # it holds 2 GB, and takes a second to end by itself
-    _, complaints = meteor.meteor_p.communicate()
+    finally:
+        meteor.meteor_p.kill()  # it holds 2 GB, and takes a second to end by itself
+        _, complaints = meteor.meteor_p.communicate()
     last_line = complaints.decode(errors="replace").strip().rpartition("\n")[2]
-    return found or [f"METEOR's Java program failed: {last_line or why}"] * len(several)
+    return [f"METEOR's Java program failed: {last_line or why}"] * len(several)
 
 
 ORDERS = 4  # words of the longest n-gram

@@ -223,7 +223,7 @@ def _leader(comparison: Comparison, metric: str, label: str) -> str:
     chance = "is hardly" if lead.better else "may be"
     return (
         f"{said}, {plain(others[0].name)} {number(getattr(others[0].scores, metric))}. The difference "
-        f"{plain(lead.first)} − {plain(lead.second)} is {with_ends(lead.interval, '+')}: "
+        f"{plain(lead.first)} − {plain(lead.second)} is {with_ends(lead, '+')}: "
         f"it {chance} an accident of these images."
     )
 
@@ -286,12 +286,7 @@ def pairs_table(comparison: Comparison):
     """
     said = {None: MAY_BE_CHANCE} | {one.name: f"({one.name}: degenerate)" for one in comparison.results if one.signs}
     rows = [
-        [
-            f"{one.first} − {one.second}",
-            LABELS[one.measure],
-            with_ends(one.interval, "+"),
-            said.get(one.better, one.better),
-        ]
+        [f"{one.first} − {one.second}", LABELS[one.measure], with_ends(one, "+"), said.get(one.better, one.better)]
         for one in comparison.differences
     ]
     if not rows:

@@ -48,7 +48,7 @@ def test_the_answer_is_the_lead_of_the_best_over_the_next():
     said, wer, cider, missing = report.answer(comparison, "Drawn, dev", 40).split("\n\n")
     assert said == "2 captioners on 4 images of Drawn, dev (1 more have no usable reference)."
     good, poor = comparison.results
-    interval, apart = good.intervals["wer"], comparison.difference("wer", "poor", "good").interval
+    interval, apart = good.intervals["wer"], comparison.difference("wer", "poor", "good")
     assert wer == (  # on one image both say the same
         f"By WER, smaller is better, **good** has {report.with_ends(interval)}, poor {poor.scores.wer:.3f}. "
         f"The difference good − poor is {report.with_ends(apart, '+')}: it may be an accident of these images."
