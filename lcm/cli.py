@@ -196,6 +196,7 @@ def caption(
         if not listing.images:
             raise DataError("\n".join([*batch.list_failures(failures), *left_out]))
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
+        is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
         describer = load_captioner(captioner, tagger, threads)
         language = describer.checked_language(language)
     if own_labels and (note := batch.check_labels(describer, own_labels)):
@@ -207,8 +208,10 @@ def caption(
             for image, answer in describer.describe_many(listing.images, samples, own_labels, 0, language):
                 if isinstance(answer, BadImageError):
                     failures.append((image, answer))
+                elif as_json:
+                    _say(json.dumps(batch.as_record(image, answer), ensure_ascii=not is_utf8))
                 else:
-                    _say(_as_json(image, answer) if as_json else _for_people(image, answer))
+                    _say(_for_people(image, answer))
     finally:
         if complaints := [*batch.list_failures(failures), *left_out]:
             print("lcm:", "\n".join(complaints), file=sys.stderr)
@@ -236,13 +239,6 @@ def _interrupts_kept() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
         if came:
             raise KeyboardInterrupt
-
-
-def _as_json(image: str, description: "Description") -> str:
-    from lcm.batch import as_record
-
-    is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
-    return json.dumps(as_record(image, description), ensure_ascii=not is_utf8)
 
 
 def _for_people(image: str, description: "Description") -> str:

@@ -93,20 +93,14 @@ def load_captioner(captioner: str | Path | None = None, tagger: str | None = Non
     chosen. LCM_TRANSLATOR names what translates captions. Raises ConfigError for an unknown kind, version or tagger,
     BundleError when there is no whole bundle or checkpoint, DataError when a run is not prepared.
     """
-    kind, argument = _parse(captioner)
+    kind, _, argument = str(captioner or "bundle").partition(":")
+    if isinstance(captioner, Path) or kind not in CAPTIONERS:
+        kind, argument = "bundle", captioner
+    elif argument.startswith("~"):  # a shell leaves it as it is behind a colon
+        argument = str(Path(argument).expanduser())
     loaded = CAPTIONERS[kind](argument, tagger, threads)
     loaded.translator_names = os.environ.get("LCM_TRANSLATOR", "")
     return loaded
-
-
-def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:
-    """Return kind and argument of a captioner; whatever is not one of the kinds is a bundle."""
-    kind, _, argument = str(captioner or "bundle").partition(":")
-    if isinstance(captioner, Path) or kind not in CAPTIONERS:
-        return "bundle", captioner
-    if argument.startswith("~"):  # a shell leaves it as it is behind a colon
-        argument = str(Path(argument).expanduser())
-    return kind, argument
 
 
 def find_bundle(explicit: str | Path | None = None, models: Path | None = None) -> Path:
@@ -188,12 +182,9 @@ def load_tested(folder: Path, tagger: str | None = None, threads: int = 0) -> Ca
             file = io.BytesIO()
             picture().save(file, "PNG")
             first, second = (captioner.describe(file.getvalue()) for _ in range(2))
-            fault = fault_of(first)
-            if not fault and not all(text.strip() for text in (first.caption, *first.english_captions)):
-                fault = "a caption is empty"
-            if not fault and first != second:
-                fault = "it is described otherwise the second time"
-            if fault:
+            silent = not all(text.strip() for text in (first.caption, *first.english_captions))
+            other = "it is described otherwise the second time" if first != second else ""
+            if fault := fault_of(first) or ("a caption is empty" if silent else other):
                 raise BundleError(
                     f"{captioner.name} fails its self-test on the {name}: {fault}; train or export it again"
                 )
