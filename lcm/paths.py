@@ -123,7 +123,7 @@ OUTPUTS = {  # notebook -> what it writes into a run's folder, beside its page a
     "01_prepare": (*DATA, "figures/caption_lengths.png"),
     "02_train": ("bundle", "figures/learning_curves.png", "figures/reinforce_curves.png"),
     "03_evaluate": ("bundle", "results.jsonl", "figures/reliability.png"),  # the bundle, with what was measured
-    "04_compare": ("comparison.json", "comparison.jsonl"),
+    "04_compare": ("comparison.json", "comparison.jsonl", "figures/comparison.png"),
     "06_publish": (GATE,),
 }
 

@@ -56,7 +56,7 @@ def test_a_run_leaves_notebooks_reports_and_figures(sample_run):
     page = (sample_run.path / "02_train.html").read_text()
     assert "word_embedding" in page, "the model's layers"
     assert "Total params" in page
-    for figure in ("learning_curves", "caption_lengths"):
+    for figure in ("learning_curves", "caption_lengths", "comparison"):
         with Image.open(sample_run.figures / f"{figure}.png") as image:
             assert min(image.size) > 200
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm.errors import require
+from lcm.evaluation.bootstrap import Interval
 from lcm.paths import write_atomic
 
 DPI = 150
@@ -29,6 +30,7 @@ STYLE = {
     **dict.fromkeys(("figure.constrained_layout.w_pad", "figure.constrained_layout.h_pad"), 0.12),  # inches
 }
 ASIDE = {"loc": "right", "fontsize": 9, "fontweight": "normal"}  # a second title, for a fact
+NAME_SHOWN = 26  # letters of a captioner's name
 MAX_LENGTH_SHOWN = 60  # words; longer captions are counted at the right edge
 
 
@@ -107,6 +109,23 @@ def reliability(bins: Sequence[tuple[float, float, int]]):
         axes.set_title(fact, color=GREY, **ASIDE)
         axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
         axes.legend()
+    return figure
+
+
+def forest(panels: Mapping[str, Mapping[str, Interval]]):
+    """Draw intervals by captioner: a panel for each title, in each the same captioners, the first at the top."""
+    count = len(next(iter(panels.values())))
+    with empty_figure(1.8 + 2.5 * len(panels), 1 + 0.3 * count) as figure:
+        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axes, (title, intervals) in zip(grid, panels.items(), strict=True):
+            axes.set(title=title, xlabel="smaller is better" if "WER" in title else "more is better")
+            for row, its in enumerate(intervals.values()):
+                axes.plot((its.low, its.high), (row, row), color=BLUE, linewidth=2.2)
+                axes.plot(its.value, row, "o", color=BLUE, markersize=7)
+            axes.set_yticks(range(count), [name[:NAME_SHOWN] for name in intervals], color=INK)
+            axes.set_ylim(count - 0.4, -0.6)
+            axes.grid(visible=False, axis="y")
+            axes.xaxis.get_major_locator().set_params(nbins=4)
     return figure
 
 

@@ -15,8 +15,9 @@ from lcm.captioning.tagging import Reranker, Tag
 from lcm.config import EvaluateConfig
 from lcm.data.dataset import LabelledImage
 from lcm.errors import require
+from lcm.evaluation import plots
 from lcm.evaluation.bootstrap import Interval
-from lcm.evaluation.compare import CaptionerResult, Comparison
+from lcm.evaluation.compare import MEASURES, CaptionerResult, Comparison
 from lcm.evaluation.gallery import CaptionLine, PhotoCard, described, evenly
 from lcm.evaluation.metrics import DEGENERATION, Scores, score, score_several
 from lcm.evaluation.tags import BASELINES, KS, TagReport
@@ -343,3 +344,12 @@ def _time(seconds: float | None) -> str:
     if seconds is None:
         return NONE
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def draw_forest(comparison: Comparison):
+    """Draw every measure's intervals in one figure, the best by WER first; None where there are no intervals."""
+    ranked = comparison.ranked("wer")
+    found = [name for name in MEASURES if name in ranked[0].intervals]
+    return (
+        plots.forest({LABELS[name]: {r.name: r.intervals[name] for r in ranked} for name in found}) if found else None
+    )

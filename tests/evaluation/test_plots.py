@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lcm.evaluation import plots
+from lcm.evaluation.bootstrap import Interval
 
 
 def texts_of(figure):
@@ -25,6 +26,8 @@ EPOCHS = [
     for epoch in range(1, 10)
 ]
 REWARDED = [each | {"train_loss": None, "dev_loss": None, "train_reward": 0.6 + each["epoch"] / 50} for each in EPOCHS]
+LONG = "a $name$ that is longer than any figure has room for"
+PANELS = {title: {"merge": Interval(0.5, 0.4, 0.65), LONG: Interval(0.6, 0.5, 0.75)} for title in ("WER", "CIDEr")}
 BINS = [(0.1, 0.05, 100), (0.4, 0.6, 100), (0.5, 0.5, 101)]
 
 
@@ -41,6 +44,7 @@ FIGURES = {
     "lengths": lambda: plots.caption_lengths({"train": [3, 8, 8, 9, 12], "dev": [7, 8], "test": []}),
     "lengths, long": lambda: plots.caption_lengths({"a $plit": [5, 2000]}),
     "lengths of nothing": lambda: plots.caption_lengths({"train": []}),
+    "forest": lambda: plots.forest(PANELS),
     "reliability": lambda: plots.reliability(BINS),
     "reliability, sure and right": lambda: plots.reliability([(0.99, 1.0, 1)]),
 }
@@ -97,6 +101,18 @@ def test_caption_lengths_are_shares_of_their_split():
     (axes,) = plots.caption_lengths({"train": [1, 60, 61, 2000]}).axes
     assert axes.patches[0].get_data().values[-1] == 75
     assert "60 stands for all longer ones" in axes.get_xlabel()
+
+
+# Captioners
+
+
+def test_a_forest_plot_draws_each_interval_in_its_row():
+    wer, cider = plots.forest(PANELS).axes
+    assert (wer.get_title(loc="left"), wer.get_xlabel()) == ("WER", "smaller is better")
+    assert (cider.get_title(loc="left"), cider.get_xlabel()) == ("CIDEr", "more is better")
+    drawn = [(*line.get_xdata(), line.get_ydata()[0]) for line in wer.lines]
+    assert drawn == [(0.4, 0.65, 0), (0.5, 0), (0.5, 0.75, 1), (0.6, 1)]
+    assert [label.get_text() for label in wer.get_yticklabels()] == ["merge", "a $name$ that is longer th"]
 
 
 # Confidence

@@ -114,6 +114,7 @@ def test_little_to_compare_is_answered_too(captioners, images, said):
     assert all(each in answer for each in said)
     for table in (report.scores_table, report.degeneration_table, report.costs_table):
         assert table(comparison).to_html()
+    assert (report.draw_forest(comparison) is None) == (images < 2)
     assert report.pairs_table(comparison) is None
     assert report.disagreements(comparison, 9) == []
 
