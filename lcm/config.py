@@ -78,7 +78,7 @@ class PrepareConfig(Params):
     data_dir: str = param(SAMPLE, "folder or address (s3://…) with images and captions, or sample, or base", "given")
     captions_file: str = param("", "caption file inside data_dir; empty: found by its content")
     language: str = param("", "code of that of all captions; empty: as columns or file names say, else by their words")
-    encoder: str = param("efficientnet_lite2", "a name from lcm.features.encoders.ENCODERS")
+    encoder: str = param("efficientnet_lite2", "one of features.encoders.ENCODERS, or of the model hub, or a folder")
     encoder_weights: str = param("pretrained", "pretrained, or random (seeded, for tests without downloads)")
     features: str = param("pooled", "pooled, or grid, which the transformer needs; grid includes pooled")
     views: int = param(0, "further views of each train image to encode: random crops, half mirrored", "at least 0")

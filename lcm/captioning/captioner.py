@@ -19,7 +19,7 @@ from lcm.captioning.description import Captioner, Description, PlattScaler
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
 from lcm.captioning.tagging import SeenImage
-from lcm.data.images import Source, read_image
+from lcm.data.images import Source
 from lcm.data.text import ENGLISH
 from lcm.errors import BundleError, ConfigError, LcmError
 from lcm.paths import home, packaged_file
@@ -51,7 +51,7 @@ class BundleCaptioner(Captioner):
 
     def see(self, image: Source) -> SeenImage:
         """Read and encode an image by itself: in a batch, its features would have other last digits."""
-        pixels = read_image(image, self._encoder.spec.size)
+        pixels = self._encoder.read(image)
         encoded = self._encoder.encode(pixels[None], self.feature_kinds)
         return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
 
@@ -66,6 +66,7 @@ class BundleCaptioner(Captioner):
             manifest.max_words,
             samples,
             self._reranker,
+            np.stack([one.features["pooled"] for one in images]),
         )
         scaler = self._calibration
         return [

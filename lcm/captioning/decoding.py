@@ -218,13 +218,15 @@ def write_captions(
     max_words: int,
     samples: int = 0,
     reranker: Reranker | None = None,
+    pooled: np.ndarray | None = None,
 ) -> tuple[list[list[str]], list[float]]:
     """Return each image's captions, the best first, and the log-probability a word of each best one, END counted.
 
     `languages` [B] are those to write in, of the decoder's vocabulary. The best is the most probable that beam search
-    finds, or what `reranker` chooses among its hypotheses. Up to `samples` others are drawn from the model, all
-    different: samples are numbered from 0, the numbers seed them, and the first that end and differ are taken, so that
-    an image gets the same ones in any company. After ROUNDS times `samples` numbers there are no more to come.
+    finds, or what `reranker` chooses among its hypotheses by `pooled` features [B, D] (None: these are `features`). Up
+    to `samples` others are drawn from the model, all different: samples are numbered from 0, the numbers seed them, and
+    the first that end and differ are taken, so that an image gets the same ones in any company. After ROUNDS times
+    `samples` numbers there are no more to come.
     """
     vocabulary = decoder.vocabulary
     step = ruling_out(vocabulary.never_written, decoder.step)
@@ -233,8 +235,8 @@ def write_captions(
     texts = [[vocabulary.decode(one.token_ids) for one in hypotheses] for hypotheses in found]
     best = [0] * len(found)
     if reranker and found:
-        pooled = features if features.ndim == 2 else features.mean(1)  # as encoders do: a mean over the grid
-        best = reranker.choose(pooled, texts, [[one.score_at(reranker.length_power) for one in each] for each in found])
+        seen = features if pooled is None else pooled
+        best = reranker.choose(seen, texts, [[one.score_at(reranker.length_power) for one in each] for each in found])
     captions = [[each[place]] for each, place in zip(texts, best, strict=True)]
     for turn in range(ROUNDS if samples else 0):
         lacking = [place for place, each in enumerate(captions) if len(each) <= samples]
@@ -256,16 +258,18 @@ def caption_features(
     max_words: int,
     samples: int = 0,
     reranker: Reranker | None = None,
+    pooled: LabelledFeatures | None = None,
     progress: bool = True,
 ) -> tuple[list[list[str]], list[float]]:
     """Caption images from features that are encoded already, each in its language, a part on each core.
 
-    Returns what write_captions does.
+    `pooled` are the same images' for a reranker (None: these are `labelled`). Returns what write_captions does.
     """
 
     def work(places: Sequence[int]) -> tuple[list[list[str]], list[float]]:
-        features, languages = labelled.read(np.array(places)), [labelled.images[place].language for place in places]
-        return write_captions(decoder, features, languages, beam_width, max_words, samples, reranker)
+        at, languages = np.array(places), [labelled.images[place].language for place in places]
+        seen = pooled.read(at) if pooled else None
+        return write_captions(decoder, labelled.read(at), languages, beam_width, max_words, samples, reranker, seen)
 
     captions, mean_log_probs = [], []
     with tqdm(total=len(labelled), desc="caption", unit=" images", disable=not progress) as shown:

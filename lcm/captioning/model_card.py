@@ -57,6 +57,8 @@ def model_card(manifest: Manifest) -> str:
     learned = "; ".join(f"{source}: {size}" for source, size in data.get("learned_before", {}).items())
     name, version = data.get("started_from"), data.get("start_version") or "a bundle"
     parent = f"\n- started from: {name} ({version}), which had learned from {learned}" if learned else ""
+    facts = manifest.encoder.checkpoint
+    licence = f", licence: {facts.licence}, revision: {facts.revision or 'a folder'}" if facts else ""
     known = "; its confidence tells them apart in part, on images like those of the data set"
     return f"""# {manifest.name}
 
@@ -64,7 +66,7 @@ An image captioner of lcm. It writes one English-like sentence about a picture, 
 was trained on, and scores key words against the picture.
 
 - model: {manifest.model}, vocabulary of {manifest.vocabulary_size} words
-- image encoder: {manifest.encoder.name}, frozen, {manifest.encoder.weights} weights
+- image encoder: {manifest.encoder.name}, frozen, {manifest.encoder.weights} weights{licence}
 - data: {data.get("source")}: {data.get("train_images")} train images, {data.get("train_captions")} captions{parent}
 - tags: {tags}
 - decoding: beam search of width {manifest.beam_width}, at most {manifest.max_words} words{choice}

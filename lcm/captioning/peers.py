@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from lcm.captioning import checkpoints
 from lcm.captioning.description import Captioner
 from lcm.captioning.taggers import load_tag_scorer
 from lcm.captioning.tagging import SeenImage
-from lcm.data.images import Source, open_image, read_image
+from lcm.data.images import Source, open_image
 from lcm.data.text import join_words, standardise, words
 from lcm.errors import ConfigError, DataError
+from lcm.features import checkpoints
 from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.features.encoders import find_encoder
 from lcm.paths import RunDir
@@ -134,7 +134,7 @@ class NearestCaptioner(Captioner):
         self.name = f"nearest:{folder.name}"
 
     def see(self, image: Source) -> SeenImage:
-        pixels = read_image(image, self._encoder.spec.size)
+        pixels = self._encoder.read(image)
         return SeenImage(image, pixels, {"pooled": self._encoder.encode(pixels[None])["pooled"][0]})
 
     def write(self, images: Sequence[SeenImage], samples: int, *_) -> list[tuple[list[str], float | None]]:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from lcm.captioning import checkpoints
 from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORD_VECTORS, WORDS, Manifest
 from lcm.captioning.tagging import Reranker, SeenImage, TagScorer
 from lcm.data.images import open_image
 from lcm.data.text import comparison_form, words
 from lcm.data.word_vectors import find_vectors
 from lcm.errors import BundleError, ConfigError, DataError
+from lcm.features import checkpoints
 from lcm.features.encoders import open_session
 
 CACHED_TEXTS = 50_000  # vectors that are kept: 100 MB at D = 512

@@ -10,9 +10,9 @@ from functools import cache
 from importlib import import_module
 from threading import Lock
 
-from lcm.captioning import checkpoints
 from lcm.data.text import PLAIN, language_code
 from lcm.errors import ConfigError, require
+from lcm.features import checkpoints
 
 MARIAN = checkpoints.Kind(
     label="Marian",

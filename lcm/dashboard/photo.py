@@ -25,7 +25,7 @@ from lcm.dashboard.client import MAX_PHOTO, Answer, ServiceClient
 from lcm.dashboard.language import PAGE, SENTENCES, name_of, say
 from lcm.dashboard.widgets import SENT_ON_LEAVING, answer_card, fill, image, message_for, note
 from lcm.data.files import is_image_name
-from lcm.data.images import open_image, read_image
+from lcm.data.images import open_image
 from lcm.data.text import ENGLISH
 from lcm.errors import DataError
 from lcm.evaluation.gallery import attention_of, looked_at, thumbnail
@@ -49,8 +49,8 @@ def attention_maps(photo: bytes, answer: Answer) -> str:
     if not bundle.has_attention or language not in bundle.vocabulary.starts:
         raise DataError(say("This model cannot tell where it looked."))
     kind = bundle.manifest.feature_kind
-    features = encoder.encode(read_image(photo, encoder.spec.size)[None], (kind,))[kind][0]  # [N, F]
-    small = open_image(photo)
+    features = encoder.encode(encoder.read(photo)[None], (kind,))[kind][0]  # [N, F]
+    small = open_image(photo, encoder.identity.square)
     small.thumbnail((MAP_SIDE, MAP_SIDE))
     pixels, figures = np.asarray(small), ""
     for word, weights in zip(*attention_of(bundle, features, answer.caption, language), strict=True):

@@ -181,22 +181,51 @@ def read_image(source: Source, size: int) -> np.ndarray:
     return np.array(_read(source, size, size))
 
 
-def read_views(source: Source, size: int, boxes: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
-    """Return parts of the picture, each as read_image returns the whole, uint8 [len(boxes), size, size, 3].
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a view that shows the whole picture
+
+
+@dataclass(frozen=True)
+class Square:
+    """How an image encoder of the model hub wants the square that it sees: of a file that is decoded at full size."""
+
+    size: int  # pixels a side
+    resample: int  # filter: a number of Pillow's Resampling
+    shorter: int = 0  # pixels that the shorter side gets before the middle is cut out; 0: the whole picture is squeezed
+
+
+def read_views(
+    source: Source, square: int | Square, boxes: Sequence[tuple[float, float, float, float]] = (WHOLE,)
+) -> np.ndarray:
+    """Return parts of the picture as squares, uint8 [len(boxes), size, size, 3].
 
     A box is left, top, right and bottom in shares of the upright picture's sides, 0 to 1. The file is decoded once.
+    `square` may be a size alone: each part is then as read_image returns the whole.
     """
-    picture = _read(source, size, None)
+    wanted, square = (square, Square(square, Image.Resampling.BICUBIC)) if isinstance(square, int) else (None, square)
+    picture, size = _read(source, wanted, None), square.size
     views = np.empty((len(boxes), size, size, 3), np.uint8)
     for view, box in zip(views, boxes, strict=True):
-        pixels = tuple(share * side for share, side in zip(box, picture.size * 2, strict=True))
-        view[:] = picture.resize((size, size), Image.Resampling.BICUBIC, pixels)
+        left, top, right, bottom = pixels = [share * side for share, side in zip(box, picture.size * 2, strict=True)]
+        sides = size, size
+        if square.shorter:
+            part = right - left, bottom - top
+            sides = tuple(max(square.shorter, int(square.shorter * side / min(part))) for side in part)
+        left, top = ((side - size) // 2 for side in sides)
+        view[:] = picture.resize(sides, square.resample, pixels).crop((left, top, left + size, top + size))
     return views
 
 
-def open_image(source: Source) -> Image.Image:
-    """Return the picture at its own size in mode RGB, for people to look at; otherwise as read_image."""
-    return _read(source, None, None)
+def open_image(source: Source, square: Square | None = None) -> Image.Image:
+    """Return the picture at its own size in mode RGB, for people to look at; otherwise as read_image.
+
+    With `square`, only what is left where an image encoder cuts the middle out.
+    """
+    picture = _read(source, None, None)
+    if not (square and square.shorter):
+        return picture
+    side = round(min(picture.size) * square.size / square.shorter)
+    left, top = ((whole - side) // 2 for whole in picture.size)
+    return picture.crop((left, top, left + side, top + side))
 
 
 def read_stream(source: Source) -> Source:

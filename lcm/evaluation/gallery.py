@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.description import sureness
@@ -139,10 +140,8 @@ def looked_at(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return a photo [H, W, 3] faded, without colour, and coloured where a word's weights [N] are high.
 
     Weights, none below 0, are scaled to their own maximum, so colours say where, not how much more than at other words.
-    The square grid covers the whole photo: encoders squash it to a square and crop nothing.
+    The square grid covers the whole photo, as far as the encoder sees it.
     """
-    from PIL import Image
-
     side = math.isqrt(len(weights))
     scaled = (weights / max(weights.max(), np.finfo(float).tiny)).astype(np.float32)
     heat = Image.fromarray(scaled.reshape(side, side)).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC)

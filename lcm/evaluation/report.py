@@ -56,8 +56,12 @@ def score_other_languages(
     """
     found = {}
     for language in [*prepared.vocabulary.starts][1:]:
-        held_out = prepared.labelled_features(config.split, bundle.manifest.feature_kind, language)
-        captions, _ = caption_features(bundle, held_out, config.beam_width, config.max_words, reranker=reranker)
+        pooled, held_out = (
+            prepared.labelled_features(config.split, kind, language)
+            for kind in ("pooled", bundle.manifest.feature_kind)
+        )
+        beam = config.beam_width, config.max_words
+        captions, _ = caption_features(bundle, held_out, *beam, reranker=reranker, pooled=pooled)
         copied = nearest_captions(prepared, config.split, language)
         options = {"meteor": config.meteor, "language": language}
         scores, nearest = score_several([best_of(captions), copied], held_out.references, **options)

@@ -24,12 +24,12 @@ from tqdm import tqdm
 
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.files import NAMES_SHOWN
-from lcm.data.images import THUMBNAIL_SIDE, read_views, thumbnail
+from lcm.data.images import THUMBNAIL_SIDE, WHOLE, Square, read_views, thumbnail
 from lcm.data.splits import SPLITS
 from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BadImageError, DataError, choose
 from lcm.features.convert import PREPROCESSING
-from lcm.features.encoders import ENCODERS, Encoder, EncoderIdentity
+from lcm.features.encoders import ENCODERS, Encoder, EncoderIdentity, file_name
 from lcm.paths import RunDir, cache_dir, explained
 
 
@@ -57,7 +57,6 @@ def map_in_order(
 POLICY = 1  # counts up when the same image and number would give another view
 VIEW_AREA = (0.6, 1.0)  # share of the picture that a view shows
 MAX_STRETCH = 4 / 3  # width over height of a view, against the picture's own, at most; at least its inverse
-WHOLE = (0.0, 0.0, 1.0, 1.0)
 # What a caption in some language says that is untrue of the mirrored picture.
 SIDES = {"en": "left|right|(anti|counter)?clockwise", "fr": "gauche|droite", "de": "(link|recht)(s|e[mnrs]?)"}
 _SIDES = re.compile(rf"\b({'|'.join(SIDES.values())})\b", re.IGNORECASE)
@@ -82,13 +81,13 @@ def view_of(key: str) -> tuple[tuple[float, float, float, float], bool]:
     return (left, top, min(1.0, left + width), min(1.0, top + height)), draws[4] < 0.5
 
 
-def read_keys(data: bytes, size: int, image_key: str, keys: Sequence[str]) -> np.ndarray:
+def read_keys(data: bytes, square: int | Square, image_key: str, keys: Sequence[str]) -> np.ndarray:
     """Return the pictures of some of an image's keys, uint8 [R, S, S, 3]; that of its own key is the whole picture.
 
-    `data` is the image's file. Raises BadImageError as read_image does.
+    `data` is the image's file, `square` as read_views takes it. Raises BadImageError as read_image does.
     """
     boxes, mirrored = zip(*((WHOLE, False) if key == image_key else view_of(key) for key in keys), strict=True)
-    pictures = read_views(data, size, boxes)
+    pictures = read_views(data, square, boxes)
     pictures[list(mirrored)] = pictures[list(mirrored), :, ::-1]
     return pictures
 
@@ -154,13 +153,13 @@ MAX_UNREADABLE = 0.25  # share of the images; more of them, and it is hardly the
 def open_store(encoder: EncoderIdentity, kind: str) -> FeatureStore:
     """Return the cache of one kind of feature of one encoder."""
     dtype = choose(DTYPES, kind, "kind of feature")
-    spec = choose(ENCODERS, encoder.name, "encoder")
+    spec = encoder.checkpoint or choose(ENCODERS, encoder.name, "encoder")
     shapes = {"pooled": (spec.width,), THUMBNAIL: (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)}
     return FeatureStore(_folder_of(encoder) / f"{kind}.rows", shapes.get(kind, (spec.positions, spec.width)), dtype)
 
 
 def _folder_of(encoder: EncoderIdentity) -> Path:
-    return cache_dir() / "features" / f"{encoder.name}-{encoder.source_sha256[:12]}-v{PREPROCESSING}"
+    return cache_dir() / "features" / f"{file_name(encoder.name)}-{encoder.source_sha256[:12]}-v{PREPROCESSING}"
 
 
 def find_features(path: Path, stores: Mapping[str, FeatureStore]) -> dict[str, np.ndarray] | None:
@@ -232,7 +231,7 @@ def encode_images(
                 wanted = view_keys(key, views_of[image_id])
                 missing = [one for one in wanted if not all(one in store for store in stores.values())]
                 if missing:
-                    pictures.update(zip(missing, read_keys(data, encoder.spec.size, key, missing), strict=True))
+                    pictures.update(zip(missing, read_keys(data, encoder.square, key, missing), strict=True))
                 found[image_id] = key
             except (BadImageError, OSError) as error:
                 refused[image_id] = str(error)

@@ -9,11 +9,18 @@ import io
 import logging
 import os
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from lcm.data.images import Square, read_views
 from lcm.errors import BundleError, require
+from lcm.features import checkpoints
 
 PREPROCESSING = 1  # counts up when the same picture and weights would give other features: resizing, normalisation
 RANDOM_SEED = 0  # of encoders with random weights, which tests use where nothing can be downloaded
@@ -27,6 +34,17 @@ KERAS_APPLICATIONS = {  # module and builder in keras.applications, which downlo
     "inception_v3": ("inception_v3", "InceptionV3"),
     "efficientnetv2b0": ("efficientnet_v2", "EfficientNetV2B0"),
 }
+FAMILIES = {  # of checkpoints: what config.json calls the model, and the class of transformers that reads images
+    "siglip": "SiglipVisionModel",  # those of SigLIP 2 with a fixed size too
+    "clip": "CLIPVisionModel",
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "dinov3_vit": "DINOv3ViTModel",
+    "convnext": "ConvNextModel",
+    "convnextv2": "ConvNextV2Model",
+    "vit": "ViTModel",
+}
+VISION = checkpoints.Kind("vision", "google/siglip2-base-patch16-224", model="", processor="", tokenizer="")
 
 
 def lite_weights_file(name: str) -> Path:
@@ -42,7 +60,6 @@ def convert_efficientnet_lite(name: str, size: int, weights: str, onnx_path: Pat
     (Tan and Le, EfficientNet, ICML 2019, in its Lite form), its input (x - 127) / 128.
     """
     torch = require("torch", "encoder")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
     network_class = require("efficientnet_lite_pytorch", "encoder").EfficientNet
     architecture = name.replace("_", "-")
     if weights == "random":
@@ -57,15 +74,36 @@ def convert_efficientnet_lite(name: str, size: int, weights: str, onnx_path: Pat
             network = network_class.from_pretrained(architecture, weights_path=str(file))
         source = file.read_bytes()
 
+    def pooled_and_grid(scaled):
+        grid = network.extract_features(scaled).flatten(2).transpose(1, 2)  # [B, N, D]
+        return grid.mean(1), grid
+
+    _export(torch, network, pooled_and_grid, 127, 128, size, onnx_path)
+    return hashlib.sha256(source).hexdigest()
+
+
+def _export(
+    torch: ModuleType,
+    network: Any,
+    features: Callable[[Any], tuple[Any, Any]],
+    mean: float | np.ndarray,
+    spread: float | np.ndarray,
+    size: int,
+    onnx_path: Path,
+) -> None:
+    """Write the graph of a torch network: `features`, pooled and grid, of (pixels - mean) / spread, [B, 3, S, S]."""
+    for name in ("torch.onnx", "onnxscript"):  # they warn that torchvision is not there, and of what is not folded
+        logging.getLogger(name).setLevel(logging.ERROR)
+
     class PooledAndGrid(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.network = network
+            for name, value in (("mean", mean), ("spread", spread)):
+                self.register_buffer(name, torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1))
 
         def forward(self, image):
-            scaled = (image.permute(0, 3, 1, 2).float() - 127) / 128  # [B, 3, S, S]
-            grid = self.network.extract_features(scaled).flatten(2).transpose(1, 2)  # [B, N, D]
-            return grid.mean(1), grid
+            return features((image.permute(0, 3, 1, 2).float() - self.mean) / self.spread)
 
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # between torch's own parts
         torch.onnx.export(
@@ -78,7 +116,6 @@ def convert_efficientnet_lite(name: str, size: int, weights: str, onnx_path: Pat
             external_data=False,
             verbose=False,
         )
-    return hashlib.sha256(source).hexdigest()
 
 
 def convert_keras_application(name: str, size: int, weights: str, onnx_path: Path) -> str:
@@ -114,3 +151,72 @@ def convert_keras_application(name: str, size: int, weights: str, onnx_path: Pat
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # Keras looks for np.object
         encoder.export(onnx_path, format="onnx", verbose=False)
     return hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in network.weights)).hexdigest()
+
+
+def convert_checkpoint(checkpoint: str, onnx_path: Path) -> tuple[str, dict[str, Any]]:
+    """Write the vision model of a checkpoint: its folder, or its name on the model hub, perhaps with @ and a revision.
+
+    Pooled features are the model's own pooled output (where it has none, its class token), grid its last hidden state
+    without class and register tokens. Returns the checkpoint's source_sha256, and how it wants its pictures, its
+    licence and its revision by their names in CheckpointFacts. Raises BundleError when it cannot be had or used.
+    """
+    with checkpoints.opened(checkpoint, VISION, "encoder,clip") as (folder, torch, transformers):
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        family = config.model_type.removesuffix("_vision_model")
+        if family not in FAMILIES:
+            raise ValueError(f"it holds a {family} model; lcm reads {', '.join(FAMILIES)}")
+        options = {"add_pooling_layer": False} if family == "vit" else {}  # those that classify have none
+        config, model_class = getattr(config, "vision_config", config), getattr(transformers, FAMILIES[family])
+        network = checkpoints.load_model(folder, VISION, config, torch, model_class, **options)
+        load_processor = partial(transformers.AutoImageProcessor.from_pretrained, backend="pil")
+        if family == "dinov3_vit":  # its own needs torchvision: it resizes in floating point, and differs by rounding
+            load_processor = transformers.ViTImageProcessorPil.from_pretrained
+        square, mean, spread = _pixels_of(load_processor(folder, local_files_only=True))
+
+        def pooled_and_grid(pixels):
+            seen = network(pixel_values=pixels)
+            hidden, pooled = seen.last_hidden_state, getattr(seen, "pooler_output", None)
+            if hidden.ndim == 4:
+                return pooled, hidden.flatten(2).transpose(1, 2)
+            others = hidden.shape[1] - (square.size // config.patch_size) ** 2  # tokens that are no grid position
+            return hidden[:, 0] if pooled is None else pooled, hidden[:, others:]
+
+        _export(torch, network, pooled_and_grid, mean, spread, square.size, onnx_path)
+        from huggingface_hub import ModelCard
+
+        readme = folder / "README.md"
+        card = ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict() if readme.exists() else {}
+        licence = card.get("license_name") or card.get("license") or "not stated"
+        revision = "" if Path(checkpoint).is_dir() else folder.name  # the hub's cache is by commit
+    return source_sha256(folder), {"square": square, "licence": str(licence), "revision": revision}
+
+
+def _pixels_of(processor: Any) -> tuple[Square, np.ndarray, np.ndarray]:
+    """Return what an image processor of transformers does: how it makes a square, and mean and spread of its levels.
+
+    Raises ValueError when that is not all it does.
+    """
+    size, crop, shorter = processor.size, processor.crop_size, processor.size.shortest_edge or 0
+    side = crop.height if processor.do_center_crop else shorter or size.height
+    if crop_share := getattr(processor, "crop_pct", None):  # ConvNext's, which crops small pictures alone
+        shorter = int(side / crop_share) if side < 384 else 0
+    square = Square(side, int(processor.resample), shorter)
+    factor = processor.rescale_factor if processor.do_rescale else 1
+    mean, spread = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0], [1])
+    mean, spread = np.array(mean) / factor, np.array(spread) / factor  # [3], in levels from 0 to 255
+    probe = np.random.default_rng(0).integers(0, 256, (333, 217, 3), np.uint8)
+    its = processor(images=Image.fromarray(probe), return_tensors="np")["pixel_values"]
+    own = ((read_views(probe, square) - mean) / spread).transpose(0, 3, 1, 2)
+    if its.shape != own.shape or not np.allclose(its, own, atol=1e-4):
+        raise ValueError(f"its {type(processor).__name__} does more than to resize and to cut the middle out")
+    return square, mean, spread
+
+
+def source_sha256(folder: Path) -> str:
+    """Return a hash of what a checkpoint's features depend on: weights, and settings of model and image processor."""
+    digest = hashlib.sha256()
+    for pattern in ("*.safetensors", "config.json", "*processor_config.json"):
+        for path in sorted(folder.glob(pattern)):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Frozen image encoders: one table, one ONNX file each, made once and checked ever after.
+"""Frozen image encoders, of one table or of the model hub: one ONNX file each, made once and checked ever after.
 
 An encoder is known by its golden outputs, what it gives for a fixed test picture: ONNX bytes differ between exporters.
 
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from filelock import FileLock
 
-from lcm.errors import BundleError, ConfigError, choose
+from lcm.data.images import Source, Square, read_image, read_views
+from lcm.errors import BundleError, ConfigError, choose, closest
 from lcm.features import convert
-from lcm.paths import cache_dir
+from lcm.features.checkpoints import HUB_NAME
+from lcm.paths import cache_dir, write_atomic
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -74,18 +76,38 @@ ENCODERS: dict[str, EncoderSpec] = {
 
 
 @dataclass(frozen=True)
+class CheckpointFacts:
+    """What is recorded besides of an encoder that was made from a checkpoint in the form of transformers."""
+
+    square: Square
+    positions: int  # N
+    width: int  # D
+    licence: str  # as the checkpoint's README names it
+    revision: str  # the commit on the model hub; empty: it was a folder
+
+
+@dataclass(frozen=True)
 class EncoderIdentity:
     """What a bundle records of its encoder: enough to find it again and to know that it is the same."""
 
-    name: str
+    name: str  # in ENCODERS, or on the model hub, perhaps with @ and a revision; of a folder with @ and a hash
     weights: str  # "pretrained" or "random"
     source_sha256: str  # of the weights it was made from, not of the ONNX bytes, which differ between exporters
     golden: tuple[float, ...]  # pooled features of the golden image, GOLDEN_VALUES of them
+    checkpoint: CheckpointFacts | None = None  # None: it stands in ENCODERS
+
+    @property
+    def square(self) -> Square | None:
+        """How it wants its pictures; None: as read_image makes them."""
+        return self.checkpoint.square if self.checkpoint else None
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Read back what `dataclasses.asdict` made, from JSON; other keys are ignored."""
-        return cls(record["name"], record["weights"], record["source_sha256"], tuple(map(float, record["golden"])))
+        golden, checkpoint = tuple(map(float, record["golden"])), record.get("checkpoint")
+        if checkpoint:
+            checkpoint = CheckpointFacts(**checkpoint | {"square": Square(**checkpoint["square"])})
+        return cls(record["name"], record["weights"], record["source_sha256"], golden, checkpoint)
 
 
 class Encoder:
@@ -97,7 +119,12 @@ class Encoder:
         self._session = open_session(onnx_path, threads, alone=threads == 0)
         (image,), (pooled, grid) = self._session.get_inputs(), self._session.get_outputs()
         self.spec = EncoderSpec(image.shape[1], *grid.shape[1:])
+        self.square = identity.square or self.spec.size  # as read_views takes it
         self._outputs = dict(zip(FEATURE_KINDS, (pooled.name, grid.name), strict=True))
+
+    def read(self, image: Source) -> np.ndarray:
+        """Return a picture as this encoder sees it, uint8 [S, S, 3]; raises BadImageError as read_image does."""
+        return read_image(image, self.square) if isinstance(self.square, int) else read_views(image, self.square)[0]
 
     def encode(self, images: np.ndarray, kinds: Sequence[str] = ("pooled",)) -> dict[str, np.ndarray]:
         """Return the features of uint8 images [B, S, S, 3]: "pooled" [B, D] and, when asked, "grid" [B, N, D]."""
@@ -125,24 +152,54 @@ def golden_features(encoder: Encoder) -> np.ndarray:
 
 
 def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> Encoder:
-    """Return an encoder of ENCODERS, converting it to ONNX on first use (some seconds, needs its packages).
+    """Return an encoder, converting it to ONNX on first use (some seconds, needs its packages).
 
-    Raises ConfigError for an unknown name, for unknown weights and for a missing package.
+    `name` is one of ENCODERS, or a checkpoint of one of convert.FAMILIES: its folder, or its name on the model hub,
+    owner/name or hf:owner/name@revision. Raises ConfigError for an unknown name, for weights that it has not and for a
+    missing package, BundleError for a checkpoint that cannot be had or used.
     """
-    spec = choose(ENCODERS, name, "encoder")
-    if weights not in WEIGHTS:
-        raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(WEIGHTS)}")
-    folder = cache_dir() / "encoders" / f"{name}-{weights}-v{convert.PREPROCESSING}"
+    name = checkpoint = name.removeprefix("hf:")
+    is_listed = name in ENCODERS
+    if is_folder := bool(name) and not is_listed and Path(name).expanduser().is_dir():
+        checkpoint = str(Path(name).expanduser())
+        name = f"{Path(checkpoint).resolve().name}@{convert.source_sha256(Path(checkpoint))[:12]}"
+    choices = WEIGHTS if is_listed else WEIGHTS[:1]
+    if weights not in choices:
+        raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(choices)} for {name}")
+    folder = _folder(name, weights)
     record = folder / RECORD
     if not record.exists():  # without the lock: a cache that is whole may be read-only
+        if not (is_listed or is_folder or ("/" in name and HUB_NAME.fullmatch(name))):
+            raise ConfigError(
+                f"unknown encoder {name!r}; {closest(name, ENCODERS)}, or give a checkpoint by its folder or its name "
+                f"on the hub, owner/name or hf:owner/name@revision, with a model of {', '.join(convert.FAMILIES)}"
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not record.exists():
-                _convert(name, spec, weights, folder)
+                _convert(name, weights, checkpoint, folder)
     return Encoder(folder / GRAPH, EncoderIdentity.from_record(json.loads(record.read_text())), threads)
 
 
-def _convert(name: str, spec: EncoderSpec, weights: str, folder: Path) -> None:
+def keep_encoder(identity: EncoderIdentity, graph: Path) -> None:
+    """Put the graph that a bundle has of a checkpoint into the cache, where it is missing: no hub has all of them."""
+    folder = _folder(identity.name, identity.weights)
+    if identity.checkpoint and not (folder / RECORD).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(graph, folder / GRAPH)
+        write_atomic(folder / RECORD, json.dumps(asdict(identity)))
+
+
+def _folder(name: str, weights: str) -> Path:
+    return cache_dir() / "encoders" / file_name(f"{name}-{weights}-v{convert.PREPROCESSING}")
+
+
+def file_name(encoder: str) -> str:
+    """Return the name of an encoder as one of a file."""
+    return encoder.replace("/", "--")
+
+
+def _convert(name: str, weights: str, checkpoint: str, folder: Path) -> None:
     """Convert into a temporary folder and rename it: the cache holds whole encoders or none.
 
     The caller holds the lock, so a temporary folder that is there is what an interruption left.
@@ -151,11 +208,16 @@ def _convert(name: str, spec: EncoderSpec, weights: str, folder: Path) -> None:
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    source_sha256 = spec.convert(name, spec.size, weights, temporary / GRAPH)
-    identity = EncoderIdentity(name, weights, source_sha256, ())
-    golden = golden_features(Encoder(temporary / GRAPH, identity))
-    identity = replace(identity, golden=tuple(round(float(value), 5) for value in golden))
+    if spec := ENCODERS.get(name):
+        source_sha256, found = spec.convert(name, spec.size, weights, temporary / GRAPH), {}
+    else:
+        source_sha256, found = convert.convert_checkpoint(checkpoint, temporary / GRAPH)
+    encoder = Encoder(temporary / GRAPH, EncoderIdentity(name, weights, source_sha256, ()))
+    golden = tuple(round(float(value), 5) for value in golden_features(encoder))
+    facts = CheckpointFacts(positions=encoder.spec.positions, width=encoder.spec.width, **found) if found else None
+    identity = replace(encoder.identity, golden=golden, checkpoint=facts)
     (temporary / RECORD).write_text(json.dumps(asdict(identity), indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)  # what keep_encoder did not finish
     temporary.replace(folder)
 
 

@@ -17,7 +17,7 @@ from statistics import fmean
 import numpy as np
 
 from lcm import registry
-from lcm.captioning.bundle import WEIGHTS, Manifest
+from lcm.captioning.bundle import ENCODER_GRAPH, WEIGHTS, Manifest
 from lcm.captioning.captioner import SHIPPED, current_version, models_folder, version_folder
 from lcm.captioning.taggers import DualEncoder, load_tag_scorer
 from lcm.config import PrepareConfig
@@ -28,6 +28,7 @@ from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BundleError, ConfigError, NothingToDo
 from lcm.evaluation.gallery import evenly
 from lcm.features.cache import EncodedImages
+from lcm.features.encoders import keep_encoder
 from lcm.paths import write_atomic
 from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
 
@@ -78,6 +79,7 @@ class ParentVersion:
 
     def adapt(self, config: PrepareConfig) -> PrepareConfig:
         """Return the parameters with the encoder and the features that the model was trained with."""
+        keep_encoder(self.manifest.encoder, self.folder / ENCODER_GRAPH)
         return replace(config, encoder=self.manifest.encoder.name, features=self.manifest.feature_kind)
 
 

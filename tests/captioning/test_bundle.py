@@ -12,13 +12,13 @@ from lcm.captioning.bundle import REQUIRED_FILES, SCHEMA_VERSION, Bundle, Manife
 from lcm.captioning.captioner import BundleCaptioner
 from lcm.data.text import RESERVED
 from lcm.errors import BundleError
-from tests.captioning.test_checkpoints import Trap
 from tests.fakes.tiny_graphs import (
     TAGGER,
     VOCABULARY,
     save_bundle,
     tiny_manifest,
 )
+from tests.features.test_checkpoints import Trap
 
 TAG_FILES = ["tag_image.onnx", "tag_text.onnx", "tag_vectors.npy", "tag_word_rows.npy", "tag_words.txt"]
 

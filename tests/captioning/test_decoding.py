@@ -332,13 +332,14 @@ CAT_FOUND = {
 }
 
 
-def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides():
+@pytest.mark.parametrize("pooled", [None, features_of(1, 1)])
+def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides(pooled):
     reranker, features = LastReranker(), features_of(0, 1)
-    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features, ["en"] * len(features), 3, 5, 0, reranker)
+    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features, ["en"] * 2, 3, 5, 0, reranker, pooled)
     assert captions == [["dog"], ["a dog"]]
     assert mean_log_probs == pytest.approx([CAT_FOUND["dog"][1], 0])
-    ((pooled, candidates, scores),) = reranker.asked
-    assert pooled is features
+    ((seen, candidates, scores),) = reranker.asked
+    assert seen is (features if pooled is None else pooled)
     assert candidates == [list(CAT_FOUND), ["a dog"]]
     assert scores == [pytest.approx([score for score, _ in CAT_FOUND.values()]), [pytest.approx(0)]]
 

@@ -10,10 +10,10 @@ import pytest
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.translation import Translator, load_translator
 from lcm.errors import BundleError, ConfigError
-from tests.captioning.test_checkpoints import edit
 from tests.fakes.tiny_graphs import make_picture, use_tiny_encoder
 from tests.fakes.tiny_marian import EN_FR, make_marian
 from tests.fakes.tiny_versions import save_bilingual
+from tests.features.test_checkpoints import edit
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def scene(seed: int) -> bytes:
 class ColourEncoder:
     """Gives mean red, green and blue, 0 to 1, then how far each of 4 x 4 parts differs from grey."""
 
-    identity, spec = IDENTITY, SPEC
+    identity, square = IDENTITY, SPEC.size
 
     def encode(self, images: np.ndarray, kinds: Iterable[str] = ("pooled",)) -> dict[str, np.ndarray]:
         shares = images.astype(np.float32) / 255

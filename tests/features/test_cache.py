@@ -44,7 +44,7 @@ RECORD_BYTES = 64 + 3 * 4  # a key, and a pooled row of the fake: three float32
 class FakeEncoder:
     """Gives mean colours, divided by 7 so that half precision cannot hold them; counts the images it is given."""
 
-    identity, spec = FAKE, FAKE_SPEC
+    identity, square = FAKE, FAKE_SPEC.size
 
     def __init__(self):
         self.images = 0

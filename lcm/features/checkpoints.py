@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,8 @@ from typing import Any
 
 from lcm.errors import BundleError, require
 
-SETTINGS = ("*.json", "*.txt", "*.spm")  # of model, image processor and tokenizer
-HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+SETTINGS = ("*.json", "*.txt", "*.spm", "README.md")  # of model, image processor and tokenizer; and the licence
+HUB_NAME = re.compile(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(\w[\w./-]*))?")  # perhaps with a revision
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,25 @@ def load(checkpoint: str, kind: Kind) -> Checkpoint:
 
     Raises BundleError when it cannot be had, is damaged or of another kind, ConfigError when packages are missing.
     """
+    with opened(checkpoint, kind) as (folder, torch, transformers):
+        parts = _parts(folder, kind, torch, transformers)
+    return Checkpoint(folder.resolve().name if Path(checkpoint).is_dir() else checkpoint, *parts, torch)
+
+
+@contextmanager
+def opened(checkpoint: str, kind: Kind, extras: str = "clip") -> Iterator[tuple[Path, ModuleType, ModuleType]]:
+    """Find a checkpoint, and give its folder with torch and transformers; whatever goes wrong within is a BundleError.
+
+    Raises ConfigError when packages are missing, which `extras` install.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    torch, transformers, hub = (require(name, "clip") for name in ("torch", "transformers", "huggingface_hub"))
+    torch, transformers, hub = (require(name, extras) for name in ("torch", "transformers", "huggingface_hub"))
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()  # the hub's too
     hub.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's tokenizer does not call it
     try:
-        folder = _find(checkpoint, kind, hub)
-        parts = _parts(folder, kind, torch, transformers)
+        yield _find(checkpoint, kind, hub), torch, transformers
     except Exception as error:  # of the network, the hub, the disk, or any reader that a damaged file trips
         first = re.split(r"\.\s|\.?$|\n", str(error).strip() or type(error).__name__)[0]  # libraries add advice
         wanted = " ".join(f"--include '{pattern}'" for pattern in (*SETTINGS, *kind.weights))
@@ -66,16 +77,16 @@ def load(checkpoint: str, kind: Kind) -> Checkpoint:
             f"hub, such as {kind.example} (needs a network, once), or a folder that holds one; to make one "
             f"where a network is: hf download {kind.example} --local-dir {kind.label.lower()} {wanted}"
         ) from error
-    return Checkpoint(folder.resolve().name if Path(checkpoint).is_dir() else checkpoint, *parts, torch)
 
 
 def _find(checkpoint: str, kind: Kind, hub: ModuleType) -> Path:
     """Return the folder of a checkpoint: itself, or the one in the hub's cache, filled if need be."""
     if checkpoint and Path(checkpoint).is_dir():
         return Path(checkpoint)
-    if not HUB_NAME.fullmatch(checkpoint):
+    if not (named := HUB_NAME.fullmatch(checkpoint)):
         raise OSError("there is no such folder")
-    download = partial(hub.snapshot_download, checkpoint, allow_patterns=[*SETTINGS, *kind.weights])
+    name, revision = named.groups()
+    download = partial(hub.snapshot_download, name, revision=revision, allow_patterns=[*SETTINGS, *kind.weights])
     with suppress(hub.errors.LocalEntryNotFoundError):
         cached = Path(download(local_files_only=True))
         if any(next(cached.glob(pattern), None) for pattern in kind.weights):  # else it was downloaded in part
@@ -89,8 +100,22 @@ def _parts(folder: Path, kind: Kind, torch: ModuleType, transformers: ModuleType
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     if kind.model not in (config.architectures or []):
         raise ValueError(f"it holds a {config.model_type} model, {config.architectures}; only {kind.model} is read")
+    model = load_model(folder, kind, config, torch, getattr(transformers, kind.model))
+    processor, tokenizer = (
+        name and getattr(transformers, name).from_pretrained(folder, local_files_only=True)
+        for name in (kind.processor, kind.tokenizer)
+    )
+    known, words = len(tokenizer), config.get_text_config().vocab_size
+    # Models may have some words more, BLIP has two; transformers makes a tokenizer of three or five without its files.
+    if not words / 2 < known <= words:
+        raise ValueError(f"its tokenizer has {known:,} tokens, its model {words:,}")
+    return model, processor, tokenizer
+
+
+def load_model(folder: Path, kind: Kind, config: Any, torch: ModuleType, model_class: Any, **options: Any) -> Any:
+    """Return a model of a class of transformers, in float32; raises ValueError when weights do not fit its config."""
     config.transformers_weights = None  # it may name any file, a pickle too
-    model, report = getattr(transformers, kind.model).from_pretrained(
+    model, report = model_class.from_pretrained(
         folder,
         config=config,
         local_files_only=True,
@@ -100,15 +125,8 @@ def _parts(folder: Path, kind: Kind, torch: ModuleType, transformers: ModuleType
         attn_implementation="eager",  # whatever config.json asks for, code from the hub too
         ignore_mismatched_sizes=True,  # told in the next lines, in words
         output_loading_info=True,
+        **options,
     )
     if wrong := [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]:
         raise ValueError(f"weights are missing or of another size, {len(wrong)} in all: {min(wrong)} is one")
-    processor, tokenizer = (
-        name and getattr(transformers, name).from_pretrained(folder, local_files_only=True)
-        for name in (kind.processor, kind.tokenizer)
-    )
-    known, words = len(tokenizer), config.get_text_config().vocab_size
-    # Models may have some words more, BLIP has two; transformers makes a tokenizer of three or five without its files.
-    if not words / 2 < known <= words:
-        raise ValueError(f"its tokenizer has {known:,} tokens, its model {words:,}")
-    return model.eval(), processor, tokenizer
+    return model.eval()

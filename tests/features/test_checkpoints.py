@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcm.captioning import checkpoints
 from lcm.captioning.peers import BLIP, BlipCaptioner
 from lcm.captioning.taggers import CLIP, ClipScorer
 from lcm.errors import BundleError, ConfigError
+from lcm.features import checkpoints
 from tests.conftest import ROOT
 from tests.fakes.tiny_blip import make_blip
 from tests.fakes.tiny_clip import make_clip, vocabulary
