@@ -18,7 +18,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from math import inf
 from multiprocessing.connection import Connection
@@ -152,7 +152,10 @@ class Comparison:
             "images": self.scored_images,
             "skipped_images": len(self.images) - self.scored_images,
             "models": {r.name: {"note": r.note} | r.as_metrics() for r in self.results},
-            "differences": [asdict(one) for one in self.differences],
+            "differences": [
+                {name: getattr(one, name) for name in ("measure", "first", "second", "value", "low", "high")}
+                for one in self.differences
+            ],
             "people": self.people,
             "not_run": self.not_run,
         }
