@@ -291,7 +291,7 @@ def list_contributions(folder: Path | None, as_json: bool) -> None:
 
     found, waiting = [*_open_store(folder).contributions()], {}
     with suppress(LcmError):  # a current model that is damaged knows no language
-        waiting = select.count_waiting(found, select.current_parent().vocabulary.starts)
+        waiting, _ = select.waiting_and_translated(found, select.current_parent().vocabulary.starts)
     for one in found:
         language = f"{one.language} (waits)" if one.model_language in waiting else one.language
         cells = one.id, one.received[:10], one.file_name or "-", one.contributor or "-", language, one.caption

@@ -193,7 +193,7 @@ class Runner:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> str:
     """The address of a copy of thirty contributions, as a service leaves it, of which one is revoked."""
-    from lcm.contributions.mirror import open_mirror
+    from lcm.contributions.mirror import Mirror, open_target
     from lcm.contributions.store import ContributionStore
 
     folder = tmp_path_factory.mktemp("service")
@@ -204,7 +204,7 @@ def copy(tmp_path_factory) -> str:
         store.add(scene.path.read_bytes(), *(nasty or scene.captions[:1]))
     store.revoke(12, "asked for")
     url = f"file://{folder / 'copy'}"
-    open_mirror(url, store).copy_due()
+    Mirror(store, open_target(url)).copy_due()
     return url
 
 

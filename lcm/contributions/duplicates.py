@@ -57,28 +57,19 @@ class Fit:
 
 
 def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
-    """Lay originals [K, SIDE, SIDE, 3] upon a picture [SIDE, SIDE, 3], all thumbnails, and tell how they agree.
-
-    What does not fit coarsely is not looked at closely: its block is infinite.
-    """
+    """Lay originals [K, SIDE, SIDE, 3] upon a picture, all thumbnails; where none fits coarsely, block is infinite."""
     copy, originals = copy.astype(np.float32), originals.astype(np.float32)
-    fit, block = np.full(len(originals), -np.inf), np.full(len(originals), np.inf)
-    if not len(originals):
-        return Fit(fit, block)
     coarse, coarse_originals = _shrink(copy), _shrink(originals)
-    places = _register(coarse.mean(-1), coarse_originals.mean(-1), _unmoved(len(originals)), COARSE_STEPS)
+    unmoved = np.tile(np.float32([1, 0, 1, 0]), (len(originals), 1))  # scale and shift across, down, as shares of sides
+    places = _register(coarse.mean(-1), coarse_originals.mean(-1), unmoved, COARSE_STEPS)
     fit, _ = _agreement(coarse, coarse_originals, places)
+    block = np.full(len(originals), np.inf)
     close = np.flatnonzero(fit >= COARSE_FIT)
     if len(close):
         near = originals[close]
         fine = _register(_smooth(copy.mean(-1)), _smooth(near.mean(-1)), places[close], FINE_STEPS)
         fit[close], block[close] = _agreement(copy, near, fine)
     return Fit(fit, block)
-
-
-def _unmoved(count: int) -> np.ndarray:
-    """Return [K, 4] of scale and shift across, scale and shift down, in shares of the sides."""
-    return np.tile(np.float32([1, 0, 1, 0]), (count, 1))
 
 
 def _shrink(pictures: np.ndarray) -> np.ndarray:
@@ -113,11 +104,11 @@ def _register(copy: np.ndarray, originals: np.ndarray, places: np.ndarray, steps
         difference = copy - down @ originals @ across
         slope_x, slope_y = (down @ slope @ across for slope in slopes)
         jacobian = np.stack([slope_x * centres, slope_x, slope_y * centres[:, None], slope_y], 1)
-        jacobian = jacobian.reshape(count, 4, -1)
+        jacobian = jacobian.reshape(count, 4, side**2)
         normal = jacobian @ jacobian.transpose(0, 2, 1)  # [K, 4, 4]
         damping = 1e-3 * np.trace(normal, axis1=1, axis2=2) / 4 + 1e-3  # a picture of one colour has no slopes
         normal += damping[:, None, None] * np.eye(4, dtype=np.float32)
-        step = np.linalg.solve(normal, jacobian @ difference.reshape(count, -1, 1))[..., 0]
+        step = np.linalg.solve(normal, jacobian @ difference.reshape(count, side**2, 1))[..., 0]
         places = places + step.clip(-0.1, 0.1)
         places[:, ::2] = places[:, ::2].clip(*SCALES)
     return places
@@ -133,7 +124,7 @@ def _agreement(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> t
     squares = (copy - laid) ** 2
     variance = ((copy - copy.mean((1, 2), keepdims=True)) ** 2).mean() + NOISE**2
     part = side // BLOCKS
-    blocks = squares.reshape(-1, 3, BLOCKS, part, BLOCKS, part).mean((1, 3, 5))  # [K, BLOCKS, BLOCKS]
+    blocks = squares.reshape(len(laid), 3, BLOCKS, part, BLOCKS, part).mean((1, 3, 5))  # [K, BLOCKS, BLOCKS]
     return 1 - squares.mean((1, 2, 3)) / variance, np.sqrt(blocks.max((1, 2)))
 
 
@@ -144,8 +135,7 @@ class Signatures:
         self.encoder = encoder
         self._lock = threading.Lock()
         self._rows: dict[str, int] = {}  # image -> row
-        self._images: list[str] = []  # of the rows, which never move while others look; empty: it was removed
-        self._free: list[int] = []  # rows without an image
+        self._images: list[str] = []  # of the rows, which never move; empty: it was removed
         self._directions = np.empty((0, WIDTH), np.float32)  # of length 1; room for more than there are
         self._thumbnails = tempfile.TemporaryFile()  # noqa: SIM115 - of the rows; it is gone when this is
 
@@ -153,22 +143,22 @@ class Signatures:
         return image in self._rows
 
     def add(self, image: str, seen: SeenImage) -> None:
-        """Keep an image's signature."""
         direction, small = direction_of(seen.features["pooled"]), thumbnail(seen.pixels)
         with self._lock:
-            row = self._rows.get(image)
-            if row is None:
-                row = self._rows[image] = self._free.pop() if self._free else self._new_row()
-            self._write(row, image, direction, small.tobytes())
+            row = self._rows.setdefault(image, len(self._images))
+            if row == len(self._images):
+                self._images.append(image)
+            if row == len(self._directions):
+                self._directions = np.concatenate([self._directions, np.zeros((max(256, row), WIDTH), np.float32)])
+            self._write(row, direction, small.tobytes())
 
     def remove(self, images: Iterable[str]) -> None:
         """Forget images for good; what is not there is skipped."""
         with self._lock:
             for image in images:
-                row = self._rows.pop(image, None)
-                if row is not None:
-                    self._write(row, "", 0, bytes(THUMBNAIL_BYTES))
-                    self._free.append(row)
+                if (row := self._rows.pop(image, None)) is not None:
+                    self._images[row] = ""
+                    self._write(row, 0, bytes(THUMBNAIL_BYTES))
 
     def copies(self, seen: SeenImage) -> list[str]:
         """Return the images that the one seen is a copy of."""
@@ -184,16 +174,8 @@ class Signatures:
         fit = compare(thumbnail(seen.pixels), np.stack(list(found.values())))
         return [image for image, is_copy in zip(found, fit.is_copy, strict=True) if is_copy]
 
-    def _new_row(self) -> int:
-        row = len(self._images)
-        if row == len(self._directions):
-            room = np.zeros((max(256, row), WIDTH), np.float32)
-            self._directions = np.concatenate([self._directions, room])
-        self._images.append("")
-        return row
-
-    def _write(self, row: int, image: str, direction: np.ndarray | int, small: bytes) -> None:
-        self._images[row], self._directions[row] = image, direction
+    def _write(self, row: int, direction: np.ndarray | int, small: bytes) -> None:
+        self._directions[row] = direction
         self._thumbnails.seek(row * THUMBNAIL_BYTES)
         self._thumbnails.write(small)
 
@@ -216,10 +198,7 @@ def direction_of(features: np.ndarray) -> np.ndarray:
 
 
 def outline_of(small: np.ndarray) -> np.ndarray:
-    """Return a thumbnail's coarse greys less their mean, [COARSE * COARSE] float32, of length 1, or 0 without any edge.
-
-    They are alike in copies that show all of a picture, and quickly looked for among many.
-    """
+    """Return a thumbnail's coarse greys less their mean, [COARSE * COARSE], of length 1, or 0 without any edge."""
     greys = _shrink(small.astype(np.float32)).mean(-1).ravel()
     greys -= greys.mean()
     return greys / max(np.linalg.norm(greys), 1e-3)

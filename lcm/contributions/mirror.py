@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from lcm.contributions.store import DATABASE, SUFFIXES, Contribution, ContributionStore, Revocation, store_errors
-from lcm.contributions.text import id_ranges, parse_id_ranges
+from lcm.contributions.text import id_ranges, language_lines, parse_id_ranges, parse_language_lines
 from lcm.data.remote import Address, explain
 from lcm.errors import BadImageError, ConfigError, DataError, LcmError, StoreDamagedError
 from lcm.paths import home, write_atomic
@@ -54,10 +54,7 @@ class TargetError(LcmError):
 
 
 class Target:
-    """The folder behind an address. Each method may raise TargetError, and may be called again.
-
-    How long an operation may take is the driver's to say.
-    """
+    """The folder behind an address. Each method may raise TargetError, and may be called again."""
 
     def __init__(self, address: Address, connect: Callable[[], tuple[Any, str]] | None = None):
         """Open nothing yet; `connect` (for tests) returns a file system and the folder in it."""
@@ -67,10 +64,7 @@ class Target:
         self._found = False  # whether the target was there once
 
     def put(self, name: str, data: bytes, overwrite: bool = True) -> None:
-        """Make the object `name` hold the data.
-
-        Without `overwrite` an object of the same size stays, for the name says what it holds.
-        """
+        """Make the object `name` hold the data; without `overwrite`, one of the same size stays."""
         with self._opened():
             self._confirm()
             if overwrite or self._size(name) != len(data):
@@ -79,7 +73,6 @@ class Target:
                     raise TargetError(f"{self.address.name}: {name} did not arrive whole")
 
     def delete(self, name: str) -> None:
-        """Remove the object `name` if it is there."""
         with self._opened():
             self._confirm()
             with suppress(FileNotFoundError):
@@ -116,10 +109,7 @@ class Target:
             raise TargetError(f"{self.address.name}: {explain(error)}") from None
 
     def _confirm(self) -> None:
-        """Make sure that the target is there: a disk that is not mounted any more must not be filled below its place.
-
-        On the first call the marker is written, later ones look for it, which in a bucket no write needs.
-        """
+        """Make sure that the target is there: a disk that is mounted no more must not be filled below its place."""
         if not self._found:
             if not self._is_object_store:
                 self._fs.makedirs(self._root or "/", exist_ok=True)
@@ -189,10 +179,7 @@ class Mirror:
         return not self._thread.is_alive()
 
     def copy_due(self) -> float:
-        """Copy all that is due; returns the seconds until the next look.
-
-        Two failures in a row end the attempt: the target is down. One alone holds nothing up.
-        """
+        """Copy all that is due; returns the seconds until the next look. Two failures in a row end the attempt."""
         failed, in_a_row = "", 0
         try:
             for entry in self._store.to_mirror():
@@ -244,8 +231,8 @@ class Mirror:
         self._store.set_mirrored(entry)
 
     def _copy_notes(self) -> None:
-        languages = [f"{language} {id_ranges(ids)}\n" for language, ids in self._store.corrected().items()]
-        for name, text in {APPROVED: f"{id_ranges(self._store.approved())}\n", LANGUAGES: "".join(languages)}.items():
+        languages = language_lines(self._store.corrected())
+        for name, text in {APPROVED: id_ranges(self._store.approved()), LANGUAGES: languages}.items():
             if text != self._notes.get(name):
                 self._target.put(name, text.encode())
                 self._notes[name] = text
@@ -263,14 +250,6 @@ class Mirror:
             except OSError as error:
                 _log.warning("mirroring: %s: %s", self._store.folder, explain(error))
             (self._stopping if self._failures else self._wake).wait(pause)
-
-
-def open_mirror(url: str, store: ContributionStore) -> Mirror | None:
-    """Return the mirror of a store to LCM_STORE_URL, not started; None when that is empty.
-
-    Raises ConfigError for a bad address, an unknown protocol and a driver that is not installed.
-    """
-    return Mirror(store, open_target(url)) if url else None
 
 
 # The way back
@@ -292,7 +271,7 @@ class Fetched:
 
 
 def open_target(url: str) -> Target:
-    """Return the target at LCM_STORE_URL; raises ConfigError for no address and for one that cannot be used."""
+    """Return the target at LCM_STORE_URL; raises ConfigError for none, and for one that cannot be used."""
     if not url:
         raise ConfigError("LCM_STORE_URL is not set; give it the address that the service copies contributions to")
     return Target(Address.parse(url, "LCM_STORE_URL"))
@@ -360,39 +339,31 @@ def _records(target: Target, kind: type[Record], ids: set[int], damaged: dict[st
         names = [f"{folder}/{number}.json" for number in page]
         for number, name, data in zip(page, names, target.read_all(names), strict=True):
             try:
-                found.append(_parse(kind, number, data))
+                one = TypeAdapter(kind).validate_json(data or b"", strict=True)
+                datetime.fromisoformat(one.received if isinstance(one, Contribution) else one.revoked)
+                if one.id != number or not _SHA256.fullmatch(one.image_sha256) or one.image_format not in SUFFIXES:
+                    raise ValueError
+                found.append(one)
             except ValueError:
                 damaged[name] = "it is not there or not whole"
         yield found
 
 
-def _parse(kind: type[Record], number: int, data: bytes | None) -> Record:
-    """Return a record; raises ValueError for one that is not as it was written."""
-    one = TypeAdapter(kind).validate_json(data or b"", strict=True)
-    datetime.fromisoformat(one.received if isinstance(one, Contribution) else one.revoked)
-    if one.id != number or not _SHA256.fullmatch(one.image_sha256) or one.image_format not in SUFFIXES:
-        raise ValueError
-    return one
-
-
 def _take_notes(target: Target, store: ContributionStore, damaged: dict[str, str]) -> None:
     """Approve and correct here what is so there; where what says it is missing or damaged, all stays."""
-    takers = {APPROVED: _take_approvals, LANGUAGES: _take_languages}
-    for (name, take), data in zip(takers.items(), target.read_all([*takers]), strict=True):
-        if data is not None:
-            try:
-                take(store, data.decode("utf-8", "replace"))
-            except (ConfigError, DataError) as error:
-                damaged[name] = str(error)
-
-
-def _take_approvals(store: ContributionStore, text: str) -> None:
-    approved, wanted = store.approved(), parse_id_ranges(text) & {one.id for one in store.contributions()}
-    store.approve(wanted - approved)
-    store.approve(approved - wanted, approved=False)
-
-
-def _take_languages(store: ContributionStore, text: str) -> None:
     here = {one.id: one.language for one in store.contributions()}
-    for language, _, ids in (line.partition(" ") for line in text.splitlines()):
-        store.set_language([one for one in parse_id_ranges(ids) if here.get(one, language) != language], language)
+    for name, data in zip((APPROVED, LANGUAGES), target.read_all([APPROVED, LANGUAGES]), strict=True):
+        if data is None:
+            continue
+        text = data.decode("utf-8", "replace")
+        try:
+            if name == APPROVED:
+                approved, wanted = store.approved(), parse_id_ranges(text) & here.keys()
+                store.approve(wanted - approved)
+                store.approve(approved - wanted, approved=False)
+            else:
+                for number, language in parse_language_lines(text).items():
+                    if here.get(number, language) != language:
+                        store.set_language([number], language)
+        except (ConfigError, DataError) as error:
+            damaged[name] = str(error)

@@ -102,7 +102,6 @@ class _WithImage:
         return f"images/{self.image_sha256[:SHARD]}/{self.image_sha256}{SUFFIXES[self.image_format]}"
 
     def as_record(self) -> dict[str, Any]:
-        """Return everything that is kept, for JSON."""
         record = asdict(self) | {"image_file": self.image_file}
         record.pop("known", None)
         return record
@@ -135,7 +134,6 @@ class Contribution(_WithImage):
 
     @property
     def contributor(self) -> str:
-        """The name of who sent it, empty when none was given."""
         return self.source.partition(":")[2]
 
 
@@ -162,7 +160,6 @@ class ContributedImage:
 
     @property
     def image_sha256(self) -> str:
-        """The hash of the image's bytes."""
         return self.contributions[0].image_sha256
 
     @property
@@ -177,11 +174,6 @@ class ContributedImage:
         for one in self.contributions:
             found[one.model_language] = (*found.get(one.model_language, ()), one.caption)
         return found
-
-    @property
-    def first_id(self) -> int:
-        """The id of the first contribution."""
-        return self.contributions[0].id
 
     def without(self, ids: Collection[int]) -> Self | None:
         """Return the image without some of its contributions, None where no other is left."""
@@ -200,10 +192,7 @@ class ContributionStore:
     """
 
     def __init__(self, folder: str | Path | None = None, *, clock: Callable[[], float] = time.time):
-        """Open the store in `folder` (`contributions` in LCM_HOME), make it if it is not there, and check it.
-
-        `clock` gives seconds since 1970.
-        """
+        """Open the store in `folder` (`contributions` in LCM_HOME), made if it is not there."""
         self.folder = Path(folder or home() / "contributions").expanduser().resolve()
         self.path = self.folder / DATABASE
         self._clock = clock
@@ -229,18 +218,13 @@ class ContributionStore:
             return replace(known[0], known=True) if known else _insert_both(connection, draft, image)
 
     def get(self, number: int) -> Contribution | None:
-        """Return a contribution by its id, None when it was revoked or never there."""
         return next(iter(self._find(Contribution, "id = ?", number)), None)
 
     def of_image(self, image_sha256: str) -> list[Contribution]:
-        """Return the contributions of one image, in the order of arrival."""
         return self._find(Contribution, "image_sha256 = ? ORDER BY id", image_sha256)
 
     def contributions(self, after: int = 0) -> Iterator[Contribution]:
-        """Yield the contributions beyond id `after` in the order of arrival.
-
-        What comes or goes meanwhile may be among them.
-        """
+        """Yield those beyond id `after` in the order of arrival; what comes or goes meanwhile may be among them."""
         return self._pages("TRUE", after)
 
     def state(self) -> tuple[int, int]:
@@ -251,10 +235,7 @@ class ContributionStore:
         return given.get("contributions", 0), revoked + given.get("corrections", 0)
 
     def read_image(self, contribution: Contribution) -> bytes:
-        """Return the bytes of a contribution's image as they were sent.
-
-        Raises DataError when it was revoked meanwhile, StoreDamagedError when the bytes are not what was sent.
-        """
+        """Return the bytes as they were sent; raises DataError for what was revoked, StoreDamagedError for others."""
         with self._connection() as connection:
             query = "SELECT data FROM images WHERE image_sha256 = ?"
             (data,) = connection.execute(query, (contribution.image_sha256,)).fetchone() or (b"",)
@@ -281,11 +262,7 @@ class ContributionStore:
     # Revocations, approvals, languages
 
     def revoke(self, number: int, reason: str) -> Revocation:
-        """Take a contribution away for good, its image too unless another one uses it; a line about it stays.
-
-        Doing it again returns the same line, which is `known` then. Raises DataError when there never was a
-        contribution `number`.
-        """
+        """Take a contribution away for good, its image too if no other uses it; returns the line that stays."""
         with self._writing() as connection:
             for gone in _select(connection, Revocation, "id = ?", number):
                 return replace(gone, known=True)
@@ -297,20 +274,15 @@ class ContributionStore:
         raise _no_contribution(number)
 
     def revocations(self) -> list[Revocation]:
-        """Return the lines about what was revoked, in the order of arrival."""
         return self._find(Revocation, "TRUE ORDER BY id")
 
     def approve(self, numbers: Iterable[int], approved: bool = True) -> None:
-        """Note that a person has looked at contributions and lets them train, or not any more.
-
-        Raises DataError, and notes nothing, when one of them is not there.
-        """
+        """Let contributions train, as a person says, or not any more; raises DataError where one is not there."""
         with self._writing() as connection:
             for number in numbers:
                 _change(connection, number, "approved", int(approved))
 
     def approved(self) -> set[int]:
-        """Return the ids of the contributions that are approved."""
         with self._connection() as connection:
             return {number for (number,) in connection.execute("SELECT id FROM contributions WHERE approved = 1")}
 
@@ -342,11 +314,7 @@ class ContributionStore:
             connection.execute(f"UPDATE {entry.table} SET mirrored = 1 WHERE id = ?", (entry.id,))
 
     def take(self, contribution: Contribution, image: bytes) -> None:
-        """Keep what another store has, under its id there, if it passes the checks of `add`.
-
-        Raises BadImageError or DataError where it does not, where record and image do not belong together, and where
-        the id or the pair is another one's here.
-        """
+        """Keep what another store has, under its id; raises BadImageError or DataError for what is not whole."""
         one = contribution
         own = self._draft(image, one.caption, one.language, one.source, one.file_name)
         if replace(own, id=one.id, caption_sent=one.caption_sent, received=one.received) != one:
@@ -365,11 +333,7 @@ class ContributionStore:
             return _remove(connection, gone)
 
     def backup(self, file: str | Path, replace_it: bool = False) -> int:
-        """Copy the store to one file; returns how many contributions it holds. Others may read; who writes waits.
-
-        To restore, stop the service and copy the file in the place of the store's. Raises ConfigError for a file in the
-        store's folder, and for one that is there already, unless it is to be replaced.
-        """
+        """Copy the store to one file, which may be put in its place; returns how many contributions it holds."""
         target = Path(file).expanduser().resolve()
         if target.is_relative_to(self.folder):
             raise ConfigError(f"{target} is in the store's own folder; choose another one")
@@ -430,10 +394,7 @@ class ContributionStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection in a transaction that no other thread or process has, committed unless an error leaves it.
-
-        Raises StoreBusyError when the others leave no gap for BUSY_TIMEOUT_S.
-        """
+        """Yield a connection in a transaction of its own; StoreBusyError where others leave no gap."""
         if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
             raise _busy(self.folder)
         try:

@@ -4,7 +4,7 @@ One rule says what of a caption is kept. The ids that a model has learned from s
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import regex
 
@@ -42,10 +42,7 @@ def clean_caption(sent: str) -> str:
 
 
 def clean_name(sent: str) -> str:
-    """Return a contributor's name by the rule of captions, of up to MAX_NAME characters.
-
-    What cannot be seen is refused, not removed. Raises DataError.
-    """
+    """Return a contributor's name by the rule of captions; what cannot be seen is a DataError, not removed."""
     name = clean_text(sent, "contributor's name", MAX_NAME)
     if _HIDDEN.search(sent):
         raise DataError("the contributor's name holds control or invisible characters; send it without them")
@@ -108,11 +105,6 @@ def language_of(caption: str, sent: str, default: str, written: Iterable[str] = 
     return default if found in ("", language_code(default)) else found
 
 
-def is_english(language: str) -> bool:
-    """Whether captions of this language can train already; the others wait for their translation."""
-    return language.partition("-")[0] == ENGLISH
-
-
 def id_ranges(ids: Iterable[int]) -> str:
     """Return ids as ascending ranges, such as "1-9,11"; empty for none."""
     ranges: list[list[int]] = []
@@ -137,3 +129,14 @@ def parse_id_ranges(text: str) -> set[int]:
             raise ConfigError(f"{part[:60]!r} is no number and no range of contributions; write 3,7-9")
         ids.update(found)
     return ids
+
+
+def language_lines(ids: Mapping[str, Iterable[int]]) -> str:
+    """Return a line for each language with its ids, such as "fr 3,7-9"."""
+    return "\n".join(f"{language} {id_ranges(its)}" for language, its in ids.items())
+
+
+def parse_language_lines(text: str) -> dict[int, str]:
+    """Return the language of each id that `language_lines` wrote. Raises ConfigError for anything else."""
+    lines = (line.partition(" ") for line in text.splitlines())
+    return {one: language for language, _, ids in lines for one in parse_id_ranges(ids)}

@@ -54,11 +54,7 @@ class Import:
 
 
 def export_contributions(store: ContributionStore, folder: str | Path) -> Export:
-    """Write all contributions to a folder; the same contributions always give the same bytes.
-
-    An earlier export there is brought up to date; images of what was revoked since are removed. Raises ConfigError for
-    a folder with other files, StoreError when it cannot be written.
-    """
+    """Write all to a folder, the same contributions as the same bytes; what was revoked since leaves it."""
     target = _prepare(folder, store)
     contributions = list(store.contributions())
     with store_errors(target):
@@ -126,7 +122,7 @@ def import_contributions(store: ContributionStore, captions: str | Path, folder:
     root = Path(folder or place).expanduser()
     added, known, refused = 0, 0, []
     try:
-        files = _caption_files(path)
+        files = find_caption_files(path, find_files(path), "") if path.is_dir() else [CaptionFile(path)]
         labels = read_caption_files(place, files)
         found, _ = find_images(root, find_files(root), labels)
     except OSError as error:
@@ -147,15 +143,6 @@ def import_contributions(store: ContributionStore, captions: str | Path, folder:
                 known += contribution.known
                 added += not contribution.known
     return Import(added, known, tuple(refused))
-
-
-def _caption_files(path: Path) -> list[CaptionFile]:
-    if not path.is_dir():
-        return [CaptionFile(path)]
-    exported = path / CAPTIONS
-    if exported.is_file() and exported.read_bytes() == _table([]).encode():  # of an empty store
-        return []
-    return find_caption_files(path, find_files(path), "")
 
 
 def _read_image(path: Path | None) -> bytes:

@@ -1,5 +1,1 @@
-"""The dashboard: a page where people describe photos, correct captions and compare models.
-
-`app` puts the pages together and notebooks/dashboard.ipynb shows them; `python -m lcm.dashboard` serves it by Voila.
-Nothing here imports TensorFlow or torch.
-"""
+"""The dashboard: a page to describe photos, correct captions and compare models; without TensorFlow or torch."""

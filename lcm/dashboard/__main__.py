@@ -35,8 +35,10 @@ def main(options: list[str]) -> int:
                     print("the service for the page has ended; what it wrote above says why", file=sys.stderr)
                     return 1
                 time.sleep(0.2)
-        voila = [sys.executable, "-m", "voila", NOTEBOOK, *options]
-        running.append(subprocess.Popen(voila, env=voila_environment()))
+        voila, own = [sys.executable, "-m", "voila", NOTEBOOK, *options], str(Path(__file__).with_name("jupyter"))
+        paths = os.pathsep.join(filter(None, [own, os.environ.get("JUPYTER_PATH")]))  # our template and settings first
+        environment = os.environ | {"JUPYTER_CONFIG_PATH": own, "JUPYTER_PATH": paths}
+        running.append(subprocess.Popen(voila, env=environment))
         return running[-1].wait()
     except KeyboardInterrupt:
         return 130
@@ -44,13 +46,6 @@ def main(options: list[str]) -> int:
         for process in reversed(running):
             process.terminate()
             process.wait()
-
-
-def voila_environment() -> dict[str, str]:
-    """Return the environment with the page's own template and settings of Voila."""
-    own = str(Path(__file__).with_name("jupyter"))
-    paths = os.pathsep.join(filter(None, [own, os.environ.get("JUPYTER_PATH")]))
-    return os.environ | {"JUPYTER_CONFIG_PATH": own, "JUPYTER_PATH": paths}
 
 
 if __name__ == "__main__":

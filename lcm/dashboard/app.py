@@ -36,7 +36,6 @@ class Dashboard:
     """The widgets of the dashboard, in `view`."""
 
     def __init__(self, client: ServiceClient, reports: Path):
-        """Take who answers, and the folder of the reports, which holds the examples too."""
         self._client, self._reports, self.photo = client, reports, None
         self.choice = PageChoice()
         self.choice.observe(lambda change: self.show(change["new"]), "page")
@@ -73,12 +72,12 @@ class Dashboard:
             self.photo.take(*asked)
 
     def show(self, place: int) -> None:
-        """Show one page, as it is now, and hide the others."""
         pages = self.photo, self.review, self.quality
         for each, page in enumerate(pages):
             page.view.layout.display = None if each == place else "none"
         self.busy.value = note(say("One moment …"))
-        pages[place].draw()
+        if place:  # the answer about a photo stays when people come back to it
+            pages[place].draw()
         self.busy.value = ""
 
 

@@ -47,14 +47,6 @@ class Answer:
     language: str = ""  # of caption and tags; empty: not told
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """The service's word that it keeps a contribution."""
-
-    number: int
-    known: bool  # the same photo with the same caption was there before
-
-
 class ServiceClient:
     """A service at an address. Whatever goes wrong is an LcmError whose message people can read."""
 
@@ -70,12 +62,10 @@ class ServiceClient:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Return the client that LCM_SERVICE and LCM_TOKEN ask for."""
         address, token = (os.environ.get(name, "").strip() for name in (SERVICE, "LCM_TOKEN"))
         return cls(address or DEFAULT_ADDRESS, token)
 
     def no_answer(self, why: str = "") -> str:
-        """Return what people are told where no service answers: what to start."""
         return say(
             "No answer from the service at {place}{why}: start it there with lcm serve --port {port}, or name another "
             "one in LCM_SERVICE; then reload this page.",
@@ -110,35 +100,33 @@ class ServiceClient:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ServiceError(say("the service answered with something else than lcm; is it lcm?")) from error
 
-    def contribute(self, photo: bytes, caption: str, contributor: str = "", language: str = ENGLISH) -> Receipt:
-        """Have a photo kept with a caption in a language; it is on the service's disk when this returns."""
+    def contribute(
+        self, photo: bytes, caption: str, contributor: str = "", language: str = ENGLISH
+    ) -> tuple[int, bool]:
+        """Have a photo kept with a caption, on the service's disk; returns its number, and whether it was known."""
         sent = {"image": base64.b64encode(photo).decode(), "caption": caption, "language": language, "fileType": ""}
         body, headers = self._post("/caption", sent | ({"contributor": contributor} if contributor else {}))
         if type(body.get("id")) is not int:
             raise ServiceError(say("the service answered with something else than lcm; is it lcm?"))
-        return Receipt(body["id"], headers.get("X-LCM-Known") == "true")
+        return body["id"], headers.get("X-LCM-Known") == "true"
 
     def _post(self, route: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         """Return the JSON object and the headers of a reply; raises ServiceError with the words of a refusal."""
-        headers = {"Content-Type": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        status, reply, reply_headers = self._send(route, json.dumps(body).encode(), headers)
+        status, reply, headers = self._send(route, body)
         if status >= 400:
             why = str(reply.get("error") or say("the service refused with {status}", status=status))
             token = say("set LCM_TOKEN where this page is started")
             raise ServiceError(f"{why} ({token})" if status == 401 else why)
-        return reply, reply_headers
+        return reply, headers
 
     def _send(
-        self,
-        route: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float = TIMEOUT_S,
+        self, route: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S
     ) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
         """Return status, JSON object (empty for another body) and headers; raises ServiceError when nobody answers."""
-        request = urllib.request.Request(f"{self._address}{route}", body, headers or {})
+        sent, headers = json.dumps(body).encode() if body else None, {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(f"{self._address}{route}", sent, headers)
         try:
             try:
                 reply = self._open(request, timeout=timeout_s)

@@ -4,8 +4,6 @@ ipywidgets' own upload button accepts no drops, and Voila ends the connection at
 word; so photo_drop.js says in the browser how large a file may be.
 """
 
-import base64
-import io
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -28,7 +26,7 @@ from lcm.data.files import is_image_name
 from lcm.data.images import open_image
 from lcm.data.text import ENGLISH
 from lcm.errors import DataError
-from lcm.evaluation.gallery import attention_of, looked_at, thumbnail
+from lcm.evaluation.gallery import as_jpeg, attention_of, looked_at, thumbnail
 from lcm.features.encoders import Encoder
 from lcm.registry import short_digest
 
@@ -36,11 +34,7 @@ MAP_SIDE = 240  # pixels of the longer side of an attention map
 
 
 def attention_maps(photo: bytes, answer: Answer) -> str:
-    """Return a picture for each word of an answer's caption, without colour and coloured where the model looked.
-
-    The service's replies hold no weights, so they are computed here, by the same bundle where this machine has it.
-    Raises DataError where that cannot be told.
-    """
+    """Return a picture for each word, coloured where the model looked, by its bundle here; DataError where none can."""
     folder = find_bundle()
     if not answer.version or short_digest(folder) != answer.version:
         raise DataError(say("The model that answered is not the current one here: where it looked cannot be shown."))
@@ -55,9 +49,8 @@ def attention_maps(photo: bytes, answer: Answer) -> str:
     pixels, figures = np.asarray(small), ""
     for word, weights in zip(*attention_of(bundle, features, answer.caption, language), strict=True):
         alt = say("Where the model looked for {word}: {place}", word=word, place=place_of(weights))
-        figures += (
-            f"<figure>{image(_jpeg(looked_at(pixels, weights)), alt)}<figcaption>{escape(word)}</figcaption></figure>"
-        )
+        shown = image(as_jpeg(Image.fromarray(looked_at(pixels, weights))), alt)
+        figures += f"<figure>{shown}<figcaption>{escape(word)}</figcaption></figure>"
     return f'<div class="card"><div class="maps">{figures}</div></div>' if figures else note(say("(empty)"))
 
 
@@ -77,12 +70,6 @@ def place_of(weights: np.ndarray) -> str:
     return horizontal if third == across == 1 else f"{vertical} {horizontal}"
 
 
-def _jpeg(pixels: np.ndarray) -> str:
-    with io.BytesIO() as buffer:
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
-        return base64.b64encode(buffer.getvalue()).decode()
-
-
 class PhotoDrop(anywidget.AnyWidget):
     """Calls `on_photo` with the name and the bytes of each photo: dropped, pasted, chosen, or one of the examples."""
 
@@ -95,7 +82,6 @@ class PhotoDrop(anywidget.AnyWidget):
     said = traitlets.Int(0).tag(sync=True)  # counts statuses: the same words again are shown again
 
     def __init__(self, on_photo: Callable[[str, bytes], None], examples: Path):
-        """Take what is called with a photo, and the folder of the example photos, which need not be there."""
         self._on_photo = on_photo
         paths = sorted(path for path in examples.glob("*") if is_image_name(path.name))
         self._examples = [(path.name, path.read_bytes()) for path in paths]  # now: a file may go later
@@ -104,7 +90,6 @@ class PhotoDrop(anywidget.AnyWidget):
         self.on_msg(self._receive)
 
     def say(self, text: str, kind: str = "") -> None:
-        """Show what is being done, or what went wrong."""
         with self.hold_sync():
             self.status, self.kind, self.said = text, kind, self.said + 1
 
@@ -120,7 +105,6 @@ class PhotoPage:
     """The widgets of a photo, in `view`."""
 
     def __init__(self, client: ServiceClient, examples: Path, language: str = ENGLISH):
-        """Take who answers, the folder of the photos to try, and the language to ask for."""
         self._client, self._language = client, language
         self.asked, self._answer = (), None  # name and bytes of the photo, and what is said of it
         self.drop = PhotoDrop(self.take, examples)
@@ -139,11 +123,7 @@ class PhotoPage:
         self.view = widgets.VBox([self.drop, self._shown])
         self._shown.layout.display = "none"
 
-    def draw(self) -> None:
-        """Leave everything as it is: an answer stays when people come back from another page."""
-
     def take(self, name: str, photo: bytes) -> None:
-        """Ask about a photo and show what is said of it, or why nothing is."""
         self._shown.layout.display = "none"
         self.drop.say(say("Asking about {name} …", name=name), "busy")
         try:
@@ -164,9 +144,10 @@ class PhotoPage:
         self.send.disabled, self.sent.value, kept = True, note(say("One moment …")), ""
         _, photo = self.asked
         try:
-            receipt = self._client.contribute(photo, caption, self.contributor.value.strip(), self._language)
-            known = say("Contribution {number} was kept before."), say("Contribution {number} is kept.")
-            kept = known[not receipt.known].format(number=receipt.number)
+            sent = photo, caption, self.contributor.value.strip(), self._language
+            number, known = self._client.contribute(*sent)
+            words = say("Contribution {number} was kept before.") if known else say("Contribution {number} is kept.")
+            kept = words.format(number=number)
             self._show(self._client.describe(photo, self._language))
         except Exception as error:  # as above
             why = message_for(error)
@@ -178,7 +159,6 @@ class PhotoPage:
             self.send.disabled = False
 
     def draw_attention(self) -> None:
-        """Show where the model looked at each word, or why that cannot be told."""
         self.show_maps.disabled, self.maps.value = True, note(say("One moment …"))
         fill(self.maps, lambda: attention_maps(self.asked[1], self._answer))
         self.show_maps.disabled = False

@@ -5,6 +5,7 @@ It only reads bundles and reports; a file that is missing or damaged is said to 
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -16,13 +17,14 @@ from lcm.captioning.bundle import Manifest
 from lcm.captioning.captioner import find_bundle
 from lcm.captioning.description import percent
 from lcm.dashboard.client import ServiceClient
-from lcm.dashboard.language import number, say
-from lcm.dashboard.widgets import Cell, fill, note, table
+from lcm.dashboard.language import name_of, number, say
+from lcm.dashboard.widgets import cell, fill, note, table
 from lcm.paths import GATE, newest_first
 from lcm.registry import Version, all_versions
 
 SCORES = {"cider": "CIDEr", "bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "wer": "WER"}
 SMALLER_IS_BETTER = ("wer",)
+MORE_IMAGES = re.compile(r"images_([a-z]{2,3})")  # tells of what further languages there are scores: "cider_fr"
 VERDICTS = {True: "passed", False: "refused", None: "not asked"}  # of the gate
 FIGURES = {  # of a run: what each shows, for those who cannot see it
     "learning_curves.png": "Learning curves: loss or reward, and CIDEr on dev, of each epoch",
@@ -79,19 +81,25 @@ def comparison_part(reports: Path) -> str:
 
 
 def scores_table(models: Mapping[str, Mapping]) -> str:
-    """Return the scores of captioners, with their intervals, the best of several in bold."""
-    rows = [[Cell(name), *(_score(models, name, metric) for metric in SCORES)] for name in models]
+    """Return the scores of captioners, with their intervals, the best of several in bold; a row for each language."""
+    rows = []
+    for name, metrics in models.items():
+        rows.append([cell(name), *(_score(models, name, metric) for metric in SCORES)])
+        for code in (found[1] for found in map(MORE_IMAGES.fullmatch, metrics) if found):
+            images = number(metrics[f"images_{code}"])
+            where = say("in {language}, {images} images", language=name_of(code), images=images)
+            rows.append([cell(name, where), *(_score(models, name, f"{metric}_{code}") for metric in SCORES)])
     return table([say("captioner"), *SCORES.values()], rows)
 
 
-def _score(models: Mapping[str, Mapping], name: str, metric: str) -> Cell:
+def _score(models: Mapping[str, Mapping], name: str, metric: str) -> str:
     values = {each: its[metric] for each, its in models.items() if its.get(metric) is not None}
     if name not in values:
-        return Cell(say("not measured"))
-    best = (min if metric in SMALLER_IS_BETTER else max)(values.values())
+        return cell(say("not measured"))
+    best = (min if metric.partition("_")[0] in SMALLER_IS_BETTER else max)(values.values())
     low, high = (models[name].get(f"{metric}_{end}") for end in ("low", "high"))
     ends = "" if low is None else say("{low} to {high}", low=number(low, 3), high=number(high, 3))
-    return Cell(number(values[name], 3), ends, len(models) > 1 and values[name] == best)
+    return cell(number(values[name], 3), ends, len(models) > 1 and values[name] == best)
 
 
 def run_part(run: Path) -> str:
@@ -99,38 +107,26 @@ def run_part(run: Path) -> str:
     metrics = read_record(run / "metrics.json")
     is_evaluated = any(metrics.get(name) is not None for name in SCORES)
     scores = scores_table({run.name: metrics}) if is_evaluated else f"<p>{say('This run was not evaluated.')}</p>"
-    figures = "".join(_figure(run / "figures" / name, say(alt)) for name, alt in FIGURES.items())
+    figures = ""
+    for path, alt in ((run / "figures" / name, escape(say(alt))) for name, alt in FIGURES.items()):
+        if path.is_file():
+            data = base64.b64encode(path.read_bytes()).decode()
+            figures += f'<figure><img class="drawn" alt="{alt}" src="data:image/png;base64,{data}"></figure>'
     return f'{scores}<div class="figures">{figures}</div>'
 
 
-def _figure(path: Path, alt: str) -> str:
-    """Return a picture of a run, empty when it is missing."""
-    if not path.is_file():
-        return ""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<figure><img class="drawn" alt="{escape(alt)}" src="data:image/png;base64,{data}"></figure>'
-
-
 def versions_part(versions: Sequence[Version], answering: str | None) -> str:
-    """Return the versions, the newest first, with why each was published and what the gate found.
-
-    `answering` is the version that the service answers with, which need not be the current one here; None: unknown.
-    """
+    """Return the versions, newest first, with what the gate found; the service answers with `answering`."""
     rows = []
     for one in reversed(versions):
         record, cider = one.as_record(), one.metrics.get("cider")
         holds = one.digest == answering, one.is_current, one.is_before, True
         states = zip(say("answers now, current, before it, kept").split(", "), holds, strict=True)
         state = one.fault or next(words for words, its in states if its)
-        rows.append(
-            [
-                Cell(one.name, one.digest),
-                Cell(state),
-                Cell(record["published"] or say("with lcm"), record["by"] or ""),
-                Cell(say(VERDICTS[record["decision"].get("publish")]), record["reason"] or ""),
-                Cell(say("not measured") if cider is None else number(cider, 3)),
-            ]
-        )
+        published = cell(record["published"] or say("with lcm"), record["by"] or "")
+        verdict = cell(say(VERDICTS[record["decision"].get("publish")]), record["reason"] or "")
+        measured = say("not measured") if cider is None else number(cider, 3)
+        rows.append([cell(one.name, one.digest), cell(state), published, verdict, measured])
     shown = table(say("version, state, published, gate, CIDEr").split(", "), rows)
     if answering and answering not in [one.digest for one in versions]:
         other = say("Answers come from version {version}, which is none of these.", version=answering)
@@ -145,11 +141,8 @@ def gate_part(runs: Path) -> str:
     if "publish" not in record:
         return f"<p>{say('No retraining has come to the gate yet.')}</p>"
     yes, no = say("yes, no").split(", ")
-    rows = [
-        [Cell(one["name"]), Cell(str(one["rule"])), Cell(yes if one["passed"] else no)]
-        for one in record.get("checks") or []
-    ]
-    reason = escape(f"{record.get('reason', '')} ({files[0].parent.name})")
+    rows = [[cell(one["name"]), cell(one["rule"]), yes if one["passed"] else no] for one in record["checks"]]
+    reason = escape(f"{record['reason']} ({files[0].parent.name})")
     said = f"<p><b>{say(VERDICTS[record['publish']])}</b> – {reason}</p>"
     return said + (table(say("check, rule, holds").split(", "), rows) if rows else "")
 
@@ -158,27 +151,20 @@ class QualityPage:
     """The widgets of quality, in `view`; nothing is read before `draw`."""
 
     def __init__(self, client: ServiceClient, reports: Path):
-        """Take who answers, and the folder of the reports, which need not be there."""
         self._client, self._reports = client, reports
         self.model, self.comparison, self.run_part, self.versions = (widgets.HTML() for _ in range(4))
         self.run = widgets.Dropdown(description=say("Run"))
         self.run.observe(lambda _: self._draw_run(), "value")
-        self.view = widgets.VBox(
-            [
-                widgets.HTML(f"<h2>{say('How good the current model is')}</h2>"),
-                self.model,
-                widgets.HTML(f"<h2>{say('Which captioner is better')}</h2>"),
-                self.comparison,
-                widgets.HTML(f"<h2>{say('A training run and its curves')}</h2>"),
-                self.run,
-                self.run_part,
-                widgets.HTML(f"<h2>{say('Versions and the gate')}</h2>"),
-                self.versions,
-            ]
-        )
+        parts = {
+            say("How good the current model is"): [self.model],
+            say("Which captioner is better"): [self.comparison],
+            say("A training run and its curves"): [self.run, self.run_part],
+            say("Versions and the gate"): [self.versions],
+        }
+        shown = [[widgets.HTML(f"<h2>{heading}</h2>"), *its] for heading, its in parts.items()]
+        self.view = widgets.VBox([widget for part in shown for widget in part])
 
     def draw(self) -> None:
-        """Read the current model, the reports and the versions, and show them."""
         fill(self.model, lambda: model_part(Manifest.load(find_bundle())))
         fill(self.comparison, lambda: comparison_part(self._reports))
         runs = self._reports / "runs"
@@ -189,9 +175,8 @@ class QualityPage:
             self.run.value = chosen if chosen in found else [*trained, *found][0]
         self.run.layout.display = None if found else "none"
         self._draw_run()
-        fill(
-            self.versions, lambda: versions_part(all_versions(), self._client.health().get("version")) + gate_part(runs)
-        )
+        answering = self._client.health().get("version")
+        fill(self.versions, lambda: versions_part(all_versions(), answering) + gate_part(runs))
 
     def _draw_run(self) -> None:
         run = self.run.value

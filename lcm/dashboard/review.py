@@ -20,9 +20,9 @@ from lcm.dashboard.widgets import SENT_ON_LEAVING, error_note, image, note
 from lcm.errors import LcmError
 from lcm.evaluation.gallery import thumbnail
 from lcm.paths import newest_first
-from lcm.retraining.select import KEPT_OUT, QUARANTINED, SEEN, SUSPECTS, current_parent
+from lcm.retraining.select import KEPT_OUT, QUARANTINED, SUSPECTS, current_parent
 
-PAGE_SIZE = 10  # contributions
+PAGE_SIZE = 10  # contributions that are shown at first, and then more
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,20 @@ class Pending:
 
     @property
     def is_flagged(self) -> bool:
-        """Whether it is kept out until somebody approves it."""
         return bool(self.reason) and not self.approved
 
 
 def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
-    """Return what the next retraining has to learn: what is kept out first, then the newest.
-
-    `runs` is the folder of the runs. Raises StoreError when the store cannot be read.
-    """
-    seen, quarantined = set(), set()
+    """Return what the next retraining has to learn, what is kept out first, then the newest; `runs` is a folder."""
+    current, quarantined = None, set()
     with suppress(LcmError, OSError):  # a current model that is damaged has seen nothing
         current = current_parent()
-        seen, quarantined = current.ids(SEEN), current.ids(QUARANTINED)
+        quarantined = current.ids(QUARANTINED)
     approved, reasons = store.approved(), latest_reasons(runs)
     found = [
         Pending(one, reasons.get(one.id, KEPT_OUT if one.id in quarantined else ""), one.id in approved)
         for one in store.contributions()
-        if one.id not in seen or one.id in quarantined
+        if not (current and current.has_seen(one)) or one.id in quarantined
     ]
     return sorted(found, key=lambda one: (not one.is_flagged, -one.contribution.id))
 
@@ -72,47 +68,45 @@ class ReviewPage:
     """The widgets of contributions, in `view`; nothing is read before `draw`."""
 
     def __init__(self, client: ServiceClient, runs: Path):
-        """Take who keeps corrections, and the folder of the runs."""
-        self._runs, self._first = runs, 0
+        self._runs, self._shown = runs, PAGE_SIZE
         self._where = say(
             "These are the contributions in this machine's folder LCM_HOME. Corrections go to the service at {place}; "
             "if it keeps them in another folder or on another machine, they are approved and revoked there.",
             place=client.place,
         )
         self.summary, self.said, self.list = widgets.HTML(), widgets.HTML(), widgets.VBox()
-        self.back, self.more = widgets.Button(description=say("Back")), widgets.Button(description=say("More"))
-        self.back.on_click(lambda _: self._turn(-PAGE_SIZE))
-        self.more.on_click(lambda _: self._turn(PAGE_SIZE))
-        pages = widgets.HBox([self.back, self.more]).add_class("buttons")
-        self.view = widgets.VBox([self.summary, self.said, self.list, pages])
+        self.more = widgets.Button(description=say("Show more"))
+        self.more.on_click(lambda _: self.draw(PAGE_SIZE))
+        self.view = widgets.VBox([self.summary, self.said, self.list, self.more])
 
     @cached_property
     def store(self) -> ContributionStore:
-        """The store of contributions on this machine, opened when it is needed."""
         return ContributionStore()
 
-    def draw(self) -> None:
-        """Read the store and show what is pending, or why it cannot be read."""
+    def draw(self, more: int = 0) -> None:
+        """Read the store and show what is pending, so many more than before, or why it cannot be read."""
+        self._shown += more
         try:
             found = read_pending(self.store, self._runs)
-            self._first = max(0, min(self._first, (len(found) - 1) // PAGE_SIZE * PAGE_SIZE))
-            rows = tuple(self._row(one) for one in found[self._first : self._first + PAGE_SIZE])
+            rows = tuple(self._row(one) for one in found[: self._shown])
         except Exception as error:  # whatever it is, the page stays usable
             self.summary.value, self.list.children = error_note(error), ()
             return
-        self.summary.value, self.list.children = summary(found) + note(self._where), rows
-        self.back.layout.display = None if self._first else "none"
-        self.more.layout.display = None if self._first + PAGE_SIZE < len(found) else "none"
+        summary = f"<p>{say('Nothing waits: the current model has seen all contributions.')}</p>"
+        if found:
+            counts = say("Contributions that wait for retraining: {count}. To be looked at first: {flagged}.")
+            shown = counts.format(count=len(found), flagged=sum(one.is_flagged for one in found))
+            retrain = say("Retrain with <code>lcm run --params retrain</code>: what is approved here takes part.")
+            summary = f"<p><b>{shown}</b> {retrain}</p>"
+        self.summary.value, self.list.children = summary + note(self._where), rows
+        self.more.layout.display = None if self._shown < len(found) else "none"
 
     def approve(self, number: int, approved: bool) -> None:
-        """Let a contribution pass, or not any more."""
-        said = say("Contribution {number} takes part in the next retraining.")
-        if not approved:
-            said = say("Contribution {number} is kept out of the next retraining.")
+        takes_part = say("Contribution {number} takes part in the next retraining.")
+        said = takes_part if approved else say("Contribution {number} is kept out of the next retraining.")
         self._do(lambda: self.store.approve([number], approved=approved), said.format(number=number))
 
     def revoke(self, number: int, reason: str) -> None:
-        """Remove a contribution for good."""
         said = say("Contribution {number} is revoked: image and caption are gone.", number=number)
         self._do(lambda: self.store.revoke(number, reason), said)
 
@@ -125,10 +119,6 @@ class ReviewPage:
             said = error_note(error)
         self.draw()
         self.said.value = said
-
-    def _turn(self, by: int) -> None:
-        self._first += by
-        self.draw()
 
     def _row(self, one: Pending) -> widgets.Widget:
         number, buttons = one.contribution.id, widgets.HBox().add_class("buttons")
@@ -167,13 +157,3 @@ class ReviewPage:
             f'<p class="quiet">{its.id} · {escape(when)} · {escape(its.source)} · {escape(name_of(its.language))}</p>'
             "</div></div>"
         )
-
-
-def summary(found: list[Pending]) -> str:
-    """Return how many contributions are pending, and how many of them are odd, as HTML."""
-    if not found:
-        return f"<p>{say('Nothing waits: the current model has seen all contributions.')}</p>"
-    counts = say("Contributions that wait for retraining: {count}. To be looked at first: {flagged}.")
-    shown = counts.format(count=len(found), flagged=sum(one.is_flagged for one in found))
-    retrain = say("Retrain with <code>lcm run --params retrain</code>: what is approved here takes part.")
-    return f"<p><b>{shown}</b> {retrain}</p>"

@@ -5,7 +5,6 @@ Every text is escaped, every picture is inside the page.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from html import escape
 
 import ipywidgets as widgets
@@ -23,10 +22,7 @@ LOG = logging.getLogger("lcm.dashboard")
 
 
 def answer_card(photo: bytes, name: str, answer: Answer, asked: str = "") -> str:
-    """Return a photo with its caption, how sure that is, other captions, tags and the model that wrote them.
-
-    `asked` is the language that was asked for where the answer is in another one.
-    """
+    """Return a photo with all that is said of it; `asked` is the language asked for where that is another one."""
     notes = [("good", say("A person wrote this caption."))] if answer.contributed else []
     if asked:
         text = say("In {given}.") if answer.contributed else say("In {given}: the model does not write {asked} yet.")
@@ -40,22 +36,17 @@ def answer_card(photo: bytes, name: str, answer: Answer, asked: str = "") -> str
     others = "".join(f"<li>{escape(one)}</li>" for one in answer.others)
     what = say("Other captions") if answer.language in ("", ENGLISH) else say("In English")
     more = f"<details><summary>{what} ({len(answer.others)})</summary><ol>{others}</ol></details>"
+    most = max((score for _, score in answer.tags), default=1.0) or 1.0
+    bars = "".join(  # the longest is the best tag's
+        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}&nbsp;%</span></li>'
+        for word, score in answer.tags[:TAGS_SHOWN]
+    )
+    tags = f'<ol class="bars">{bars}</ol>' if bars else f"<p>{say('none')}</p>"
     return (
         f'<div class="card answer"><div>{image(thumbnail(photo), name)}</div>'
         f'<div><p class="caption">{escape(answer.caption) or say("(empty)")}</p>{about}'
-        f"{tag_bars(answer.tags)}{more if others else ''}</div></div>"
+        f"<h3>{say('Tags')}</h3>{tags}{more if others else ''}</div></div>"
     )
-
-
-def tag_bars(tags: Sequence[tuple[str, float]]) -> str:
-    """Return the first tags as a bar chart that is a list: the longest bar is the best tag's."""
-    most = max((score for _, score in tags), default=1.0) or 1.0
-    rows = "".join(
-        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}&nbsp;%</span></li>'
-        for word, score in tags[:TAGS_SHOWN]
-    )
-    shown = f'<ol class="bars">{rows}</ol>' if rows else f"<p>{say('none')}</p>"
-    return f"<h3>{say('Tags')}</h3>{shown}"
 
 
 def image(jpeg: str, alt: str) -> str:
@@ -63,29 +54,21 @@ def image(jpeg: str, alt: str) -> str:
     return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{jpeg}">'
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One entry of a table."""
-
-    text: str
-    small: str = ""  # beside it, in small letters
-    best: bool = False  # of its column
-
-    def as_html(self) -> str:
-        """Return it with every text escaped."""
-        text = f"<b>{escape(self.text)}</b>" if self.best else escape(self.text)
-        return f"{text} <small>{escape(self.small)}</small>" if self.small else text
+def cell(text: str, small: str = "", best: bool = False) -> str:
+    """Return an entry of a table, with a text beside it in small letters; the best of its column is in bold."""
+    shown = f"<b>{escape(text)}</b>" if best else escape(text)
+    return f"{shown} <small>{escape(small)}</small>" if small else shown
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Return a table whose rows become cards on a phone (style.css); the first cell of a row names it."""
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of cells whose rows become cards on a phone (style.css); the first cell of a row names it."""
     whole = [escape(heading.replace("-", "\N{NON-BREAKING HYPHEN}")) for heading in headings]  # BLEU-4 on one line
     head = "".join(f'<th scope="col">{heading}</th>' for heading in whole)
     body = ""
     for first, *others in rows:
         named = zip(whole[1:], others, strict=True)
-        cells = (f'<td data-label="{heading}"><span>{cell.as_html()}</span></td>' for heading, cell in named)
-        body += f'<tr><th scope="row">{first.as_html()}</th>{"".join(cells)}</tr>'
+        cells = (f'<td data-label="{heading}"><span>{its}</span></td>' for heading, its in named)
+        body += f'<tr><th scope="row">{first}</th>{"".join(cells)}</tr>'
     return f'<table class="lcm-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 

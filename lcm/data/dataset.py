@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from typing import Self
 from lcm.config import BASE, SAMPLE
 from lcm.data import formats, splits
 from lcm.data.files import IMAGE_SUFFIXES, find_files, shorten, with_suffix
-from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile, TextBeside
+from lcm.data.formats import COCO_NAME, FORMATS, CaptionFile
 from lcm.data.names import Meaning, Names
 from lcm.data.remote import fetch, without_login
 from lcm.data.sample import generate
@@ -77,13 +77,13 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], langu
         labels.rows += rows
         if relative.name.lower() == OWN_NAME:
             labels.own |= {known.image_id(relative, row.name) for row in filter(None, rows)}
-        its_language = language or _language_in(caption_file.path) or detected.get(_together(caption_file), "")
-        labels.languages[caption_file.path] = its_language or ENGLISH
+        of_words = detected.get(_together(caption_file)) or ENGLISH
+        labels.languages[caption_file.path] = its_language = language or _language_in(caption_file.path) or of_words
         labels.are_paths = known.image_id is formats.beside
         for row in filter(None, rows):
             name, place = known.image_id(relative, row.name), formats.beside(relative, row.name)
             labels.places.setdefault(name, place)
-            code = language or language_code(row.language) or labels.languages[caption_file.path]
+            code = language or language_code(row.language) or its_language
             labels.captions.setdefault(name, []).extend([(code, row.caption)] if row.caption else [])
             of_folder = splits.named_in_path(PurePosixPath(place).parent) if is_metadata else ""
             if split := row.split or of_folder or split_of_file:
@@ -95,7 +95,7 @@ def read_caption_files(folder: Path, caption_files: Sequence[CaptionFile], langu
 
 def _together(caption_file: CaptionFile) -> str:
     """Return what files of one language share: one caption beside a photo says too little."""
-    return caption_file.format if isinstance(caption_file, TextBeside) else str(caption_file.path)
+    return formats.BESIDE if caption_file.format == formats.BESIDE else str(caption_file.path)
 
 
 def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) -> list[CaptionFile]:
@@ -129,7 +129,7 @@ def find_caption_files(folder: Path, files: Sequence[Path], captions_file: str) 
             return found + [text for one in found for text in others[_stem(one.path)] if text.format]
     image_of = {path.with_suffix(""): path for path in with_suffix(files, IMAGE_SUFFIXES)}
     if beside := [path for path in with_suffix(files, (".txt",)) if path.with_suffix("") in image_of]:
-        return [TextBeside(path, image_of[path.with_suffix("")]) for path in beside]
+        return [CaptionFile(path, image_of[path.with_suffix("")]) for path in beside]
     for candidates in filter(None, known):
         candidates[0].read()  # says what is wrong with a file that should be one
     seen = shorten([text.path.name for text in texts]) or "no text file at all"
@@ -383,11 +383,14 @@ def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> D
         for code in dict.fromkeys(code for code, _ in captions[name]):
             texts = tuple(text for its, text in captions[name] if its == code)
             images.append(LabelledImage(name, path, split_of[name], texts, code))
+    counts = Counter(image.language for image in images for _ in image.captions)
     report = ReadReport(
         captions_file=names,
         captions_format=", ".join(dict.fromkeys(text.format for text in caption_files)),
         split_rule=rule,
-        caption_languages=_count_languages(images, labels.detected),
+        caption_languages=", ".join(
+            f"{code}{' (detected)' * (code in labels.detected)} {count:,}" for code, count in counts.most_common()
+        ),
         rows=len(labels.rows),
         repaired_rows=sum(row.repaired for row in labels.rows if row),
         unreadable_rows=labels.rows.count(None),
@@ -398,12 +401,6 @@ def read_dataset(folder: Path, captions_file: str = "", language: str = "") -> D
         moved_copies=moved,
     )
     return Dataset(tuple(images), report)
-
-
-def _count_languages(images: Iterable[LabelledImage], detected: Collection[str]) -> str:
-    counts = Counter(image.language for image in images for _ in image.captions)
-    told = {language: language + " (detected)" * (language in detected) for language in counts}
-    return ", ".join(f"{told[language]} {count:,}" for language, count in counts.most_common())
 
 
 VARIABLE = "LCM_DATASET_URL"  # what "base" stands for: a folder or an address

@@ -45,11 +45,6 @@ def split_lines(text: str) -> list[str]:
     return [line for line in text.replace("\r", "\n").split("\n") if line and not line.isspace()]
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file that are not blank."""
-    return split_lines(read_text(path))
-
-
 # Where a spreadsheet may begin a cell, it runs what begins like this; the last four are the wide forms of the first.
 # Apostrophes before it count, so that one more can be told from them.
 _CELL, _FORMULA = '(?:^|[,;])[\\s"]*', "(?='*[=+@\uff1d\uff0b\uff0d\uff20-])"

@@ -25,6 +25,7 @@ from typing import Any
 from lcm.data.files import is_image_name, read_text, split_lines
 from lcm.errors import DataError
 
+BESIDE = "txt"  # the format of a text beside a photo
 PARQUET = ".parquet"  # what a data set may have, and lcm refuses
 LINES_TO_DETECT = 20  # a format of lines is recognised by the first ones of a file
 MAX_RECORD_LINES = 100  # of a caption in quotes that goes over several lines; a quote left open costs no more
@@ -33,6 +34,7 @@ NAME_COLUMNS = (NAME_COLUMN, "image", "filename", "file", "image_name", "image_p
 TEXT_COLUMNS = ("text", "caption", "comment")  # of these and of those names the first that is there
 TSV_COLUMNS = ("image", "caption")  # of lines without a header
 LANGUAGE_COLUMN = "language"  # a code for each caption
+_NUMBERED = re.compile(r"([^\t]*)#\d+\t(.*)")  # a line of Flickr8k.token.txt
 COCO_NAME = re.compile(r"captions_(?P<images>(train|val|dev|test)[^/]*)\.json", re.IGNORECASE)
 KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: what remains of val
 
@@ -54,8 +56,9 @@ Rows = list[Row | None]  # None: there was a caption, and it cannot be read
 class CaptionFile:
     """A captions file. It is opened once, at the first question to it; rows are read when they are asked for."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, image: Path | None = None):
+        """`image` is the photo that a text lies beside: each of its lines is a caption."""
+        self.path, self._image = path, image
         self._is_document = path.suffix.lower() == ".json"
 
     @cached_property
@@ -72,8 +75,8 @@ class CaptionFile:
     @cached_property
     def format(self) -> str | None:
         """The name in FORMATS that the file is in, or None; a JSON document is not parsed for that."""
-        if self.path.suffix.lower() == PARQUET:
-            return None
+        if self._image or self.path.suffix.lower() == PARQUET:
+            return BESIDE if self._image else None
         table, content = (DOCUMENTS, self.text) if self._is_document else (TABLES, self.lines[:LINES_TO_DETECT])
         return next((name for name, known in table.items() if content and known.matches(content)), None)
 
@@ -83,13 +86,19 @@ class CaptionFile:
         Raises DataError for a file in no format, which lists them, for one that is no JSON, and for one in which no
         caption can be read.
         """
+        if self._image:
+            return [Row(_plain(self._image.name), _caption(line)) for line in self.lines or [""]]
         if self.format is None:
             begins = repr(self.text[:80]) if self.text else "nothing: it is empty"
             raise DataError(
                 f"{self.path.name} is in no format that lcm reads; it begins with {begins}. Formats:\n{describe()}"
             )
         known = FORMATS[self.format]
-        rows = known.read(self._parse_json() if self._is_document else self.lines)
+        try:
+            content = json.loads(self.text) if self._is_document else self.lines
+        except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+            raise DataError(f"{self.path.name} is broken JSON: {error}; download or write it again") from None
+        rows = known.read(content)
         if not any(rows):
             raise DataError(
                 f"{self.path.name} holds no caption that can be read, among {len(rows)} entries; it seems to be "
@@ -97,81 +106,30 @@ class CaptionFile:
             )
         return rows
 
-    def _parse_json(self) -> Any:
-        try:
-            return json.loads(self.text)
-        except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
-            raise DataError(f"{self.path.name} is broken JSON: {error}; download or write it again") from None
 
-
-class TextBeside(CaptionFile):
-    """A text file beside a photo, of the same name: each line is a caption."""
-
-    format = "txt"
-
-    def __init__(self, path: Path, image: Path):
-        super().__init__(path)
-        self._image = image
-
-    def read(self) -> Rows:
-        """Return a row for each line, or an empty one."""
-        return [Row(_plain(self._image.name), _caption(line)) for line in self.lines or [""]]
-
-
-# One caption a line: Flickr8k's and Flickr30k's token files, Kaggle's Flickr30k, plain tables
-
-_TOKEN_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")
-_PIPE_NUMBER = re.compile(r"\s*\d+\s+")
-
-
-def _read_token(lines: Sequence[str]) -> Rows:
-    """Read `name#number TAB caption`."""
-    return [_named(*match.groups()) if (match := _TOKEN_LINE.fullmatch(line)) else None for line in lines]
-
-
-def _read_tsv(lines: Sequence[str]) -> Rows:
-    """Read `name TAB caption`."""
-    return _read_records(lines, TSV_COLUMNS, "\t")
-
-
-def _read_pipes(lines: Sequence[str]) -> Rows:
-    """Read `name| number| caption`; the known broken row lacks the second separator."""
-    rows: Rows = []
-    for line in lines[1:]:
-        name, *rest = line.split("|", 2)
-        if len(rest) == 2:
-            rows.append(_named(name, rest[1]))
-        else:
-            number = _PIPE_NUMBER.match(rest[0]) if rest else None
-            rows.append(_named(name, rest[0][number.end() :] if number else None, repaired=True))
-    return rows
-
-
-def _named(name: str, caption: str | None = None, repaired: bool = False, language: str = "") -> Row | None:
-    """Return the row of a name and a caption; None where one of them is missing."""
-    name = _name(name)
-    return Row(name, _caption(caption), repaired, language=language) if name and caption is not None else None
-
-
-def _name(text: str) -> str:
-    return _plain(text).replace("\\", "/")
+# Tables: CSV (RFC 4180), Flickr30k's lines with "|", lines of name TAB caption, in which Flickr8k numbers the names
 
 
 def _caption(text: str) -> str:
     return _plain(html.unescape(text))
 
 
-def _columns(line: str, separator: str) -> list[str]:
-    return [field.strip(' \t"').lower() for field in _split(line, separator)]
-
-
-def _is_token(lines: Sequence[str]) -> bool:
-    return _most(map(_TOKEN_LINE.fullmatch, lines))
+def _tsv_records(lines: Sequence[str]) -> list[str]:
+    """Return records of `name TAB caption`; where lines are numbered, captions are put in quotes: theirs are text."""
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    if not _most(numbered):
+        return [*lines]
+    quoted = (match and match[1] + '\t"' + match[2].replace('"', '""') + '"' for match in numbered)
+    return [record or line for record, line in zip(quoted, lines, strict=True)]
 
 
 def _is_tsv(lines: Sequence[str]) -> bool:
-    records = _records(lines, TSV_COLUMNS, "\t")
+    records = _records(_tsv_records(lines), TSV_COLUMNS, "\t")
     return _most(len(fields) == 2 and is_image_name(fields[0].strip()) for fields, _ in records)
+
+
+def _read_tsv(lines: Sequence[str]) -> Rows:
+    return _read_records(_tsv_records(lines), TSV_COLUMNS, "\t")
 
 
 def _most(fits: Iterable[object]) -> bool:
@@ -180,17 +138,14 @@ def _most(fits: Iterable[object]) -> bool:
     return 2 * sum(fits) > len(fits)
 
 
-# CSV: Kaggle's Flickr8k and Flickr30k, people's own, and metadata.csv of an image folder; RFC 4180
-
-
 def _has_both(columns: Iterable[str], names: Sequence[str] = (NAME_COLUMN,)) -> bool:
     return any(name in columns for name in names) and any(column in columns for column in TEXT_COLUMNS)
 
 
 def _csv_header(line: str) -> tuple[list[str], str]:
     """Return the columns, and what separates them; spreadsheets write a semicolon where a comma is decimal."""
-    for separator in (", ", ",", "; ", ";", "\t"):
-        columns = _columns(line, separator)
+    for separator in (", ", ",", "; ", ";", "|", "\t"):
+        columns = [field.strip(' \t"').lower() for field in _split(line, separator)]
         if line.count(separator) == line.count(separator[0]) and _has_both(columns, NAME_COLUMNS):
             return columns, separator
     return [], ""
@@ -206,14 +161,11 @@ def _read_records(lines: Sequence[str], header: Sequence[str], separator: str) -
     language_at = header.index(LANGUAGE_COLUMN) if LANGUAGE_COLUMN in header else len(header)
     rows: Rows = []
     for fields, repaired in _records(lines, header, separator):
-        if len(fields) <= max(name_at, text_at):
-            rows.append(None)
-        elif len(fields) <= len(header):
-            language = "".join(fields[language_at : language_at + 1]).strip()
-            rows.append(_named(fields[name_at], fields[text_at], repaired, language))
-        else:  # separators without quotes are the caption's where its column is the last
-            caption = separator.join(fields[text_at:]) if text_at == len(header) - 1 else None
-            rows.append(_named(fields[name_at], caption, repaired=True))
+        if len(fields) > len(header) == text_at + 1:  # separators without quotes are those of a caption at the end
+            fields[text_at:], repaired = [separator.join(fields[text_at:])], True
+        is_whole = max(name_at, text_at) < len(fields) <= len(header)
+        name, caption = (fields[name_at], fields[text_at]) if is_whole else (None, None)
+        rows += _rows_of(name, caption, language="".join(fields[language_at : language_at + 1]), repaired=repaired)
     return rows
 
 
@@ -228,6 +180,9 @@ def _records(lines: Sequence[str], header: Sequence[str], separator: str) -> Ite
 
     A record may go over several lines inside quotes, if they are closed before a line that is a record without any.
     """
+    if separator == "|":  # Kaggle's Flickr30k has no quotes around captions
+        yield from ((line.split(separator), False) for line in lines)
+        return
     name_at, text_at = _places(header)
 
     def from_line(at: int) -> Iterator[str]:
@@ -326,17 +281,17 @@ def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [thing if isinstance(thing, dict) else {} for thing in things] if isinstance(things, list) else []
 
 
-def _rows_of(name: Any, value: Any, split: str = "", language: Any = "") -> Rows:
-    """Return the rows of JSON values: one of a text, one of each text in a list, an empty one of null or of no text.
+def _rows_of(name: Any, value: Any, split: str = "", language: Any = "", repaired: bool = False) -> Rows:
+    """Return the rows of values: one of a text, one of each text in a list, an empty one of null or of no text.
 
     None where there is no name or no text: a number or an object is no caption.
     """
-    name = _name(name) if isinstance(name, str) else ""
+    name = _plain(name).replace("\\", "/") if isinstance(name, str) else ""
+    language = language.strip() if isinstance(language, str) else ""
     rows: Rows = []
     for text in (value or [None]) if isinstance(value, list) else [value]:
         usable = name and (text is None or isinstance(text, str))
-        its = language if isinstance(language, str) else ""
-        rows.append(Row(name, _caption(text or ""), split=split, language=its) if usable else None)
+        rows.append(Row(name, _caption(text or ""), repaired, split, language) if usable else None)
     return rows
 
 
@@ -380,20 +335,16 @@ TABLES: dict[str, Format] = {
         beside,
     ),
     "csv": Format(
-        f"CSV (comma, semicolon or tab) with image (or {', '.join(NAME_COLUMNS[2:])}) and caption (or text, comment) "
-        "in its header (Kaggle's Flickr8k and Flickr30k, captions.txt)",
+        f"CSV (comma, semicolon, tab or |) with image (or {', '.join(NAME_COLUMNS[2:])}) and caption (or text, "
+        "comment) in its header (Kaggle's Flickr8k and Flickr30k, captions.txt, results.csv)",
         lambda lines: bool(_csv_header(lines[0])[0]),
         _read_csv,
     ),
-    "flickr30k_pipes": Format(
-        "lines of image_name| comment_number| comment (Kaggle's Flickr30k, results.csv)",
-        lambda lines: _columns(lines[0], "|") == ["image_name", "comment_number", "comment"],
-        _read_pipes,
+    "tsv": Format(
+        "lines of image TAB caption, or image#number TAB caption (Flickr8k.token.txt, results_20130124.token)",
+        _is_tsv,
+        _read_tsv,
     ),
-    "token": Format(
-        "lines of name#number TAB caption (Flickr8k.token.txt, results_20130124.token)", _is_token, _read_token
-    ),
-    "tsv": Format("lines of image TAB caption", _is_tsv, _read_tsv),
     "imagefolder_jsonl": Format(
         "lines of JSON with file_name and text or caption (Hugging Face image folder, metadata.jsonl)",
         lambda lines: _most(_has_both(_object(line)) for line in lines),
@@ -414,8 +365,8 @@ DOCUMENTS: dict[str, Format] = {
         _read_karpathy,
     ),
 }
-BESIDE = Format("a text file beside each photo, of the same name (photo.jpg, photo.txt)", lambda _: False, list, beside)
-FORMATS = TABLES | DOCUMENTS | {TextBeside.format: BESIDE}
+_TEXTS = "a text file beside each photo, of the same name (photo.jpg, photo.txt)"
+FORMATS = TABLES | DOCUMENTS | {BESIDE: Format(_TEXTS, lambda _: False, list, beside)}
 
 
 def describe() -> str:

@@ -179,7 +179,14 @@ def _update(folder: Path, address: Address) -> None:
     with tqdm(total=len(missing), unit=" files", desc="fetch", disable=not missing) as progress:
         for start in range(0, len(missing), AT_ONCE):
             names = missing[start : start + AT_ONCE]
-            _get(fs, root, folder, names, address)
+            for name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                fs.get([f"{root}/{name}" for name in names], [str(folder / name) for name in names])
+            except Exception as error:
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise _unreadable(address, explain(error)) from None
             for name in names:
                 size, time = there[name]
                 if not _is_whole(folder / name, size):
@@ -191,17 +198,6 @@ def _update(folder: Path, address: Address) -> None:
 
 def _is_whole(path: Path, size: int | None) -> bool:
     return path.is_file() and size in (None, path.stat().st_size)
-
-
-def _get(fs: Any, root: str, folder: Path, names: list[str], address: Address) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        fs.get([f"{root}/{name}" for name in names], [str(folder / name) for name in names])
-    except Exception as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise _unreadable(address, explain(error)) from None
 
 
 def _unreadable(address: Address, reason: str) -> DataError:

@@ -14,7 +14,6 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -134,15 +133,8 @@ def _mountains(draw: Draw, horizon: int, random: Random) -> None:
     _dots(draw, random, 30, horizon, (140, 135, 128), 9)
 
 
-_DECORATIONS: dict[str, Callable[[Draw, int, Random], None]] = {
-    "meadow": _meadow,
-    "desert": _desert,
-    "snow": _snow,
-    "sea": _sea,
-    "night": _night,
-    "forest": _forest,
-    "city": _city,
-    "mountains": _mountains,
+_DECORATIONS = {
+    draw.__name__.strip("_"): draw for draw in (_meadow, _desert, _snow, _sea, _night, _forest, _city, _mountains)
 }
 
 

@@ -48,7 +48,7 @@ def read_lists(paths: Sequence[Path]) -> dict[str, str]:
         split = named_in(path.stem)
         if not split:
             continue
-        lines = [line.strip() for line in files.read_lines(path)]
+        lines = [line.strip() for line in files.split_lines(files.read_text(path))]
         if any(separator in line and not files.is_image_name(line) for line in lines for separator in "\t,| "):
             continue  # a table or prose, not a list of names
         for name in lines:

@@ -203,7 +203,7 @@ PICTURED = {
     "en": "dj group groups man member members men old older young younger big clear empty full high large little long "
     "low open round small smaller thick thin bill case cases computer course face faces fire home keys line mill mine "
     "mug net number numbers ring room rooms shed shell tv web cry move ran run turn turning turns work working works",
-    "fr": "dos grande grandes personne personnes pièce pièces plein pleine voie voies",
+    "fr": "dos grande personne personnes pièce plein voie",
 }
 # Words that it does not have and that say where something is, how many, that it is a picture, or is about to be.
 UNPICTURED = {

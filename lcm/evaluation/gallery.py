@@ -111,6 +111,11 @@ def thumbnail(image: str | Path | bytes) -> str:
     """Return the picture, small, as base64 of a JPEG."""
     picture = open_image(image)
     picture.thumbnail((SIDE, SIDE))
+    return as_jpeg(picture)
+
+
+def as_jpeg(picture) -> str:
+    """Return a picture of Pillow's as base64 of a JPEG."""
     with io.BytesIO() as buffer:
         picture.save(buffer, "JPEG", quality=QUALITY)
         return base64.b64encode(buffer.getvalue()).decode()

@@ -23,8 +23,8 @@ from lcm.retraining.select import current_parent
 
 MARGIN = 0.01  # of CIDEr and of WER that the new model may be worse by on the base, at the interval's end
 FEW = 20  # held-out contributions; with fewer, the base alone decides
-SCORES = ("cider", "bleu_4", "meteor", "rouge_l", "wer", "images")  # of the new model, by 03_evaluate
-COUNTS = (
+SHOWN = (  # metrics in the summary: of the new model, by 03_evaluate, and of the contributions
+    *("cider", "bleu_4", "meteor", "rouge_l", "wer", "images"),
     *("contributions_new", "contributed_train_images", "contributed_test_images", "contributions_suspected"),
     *("contributed_copies", "contributed_copies_of_held_out"),
 )
@@ -62,12 +62,10 @@ class Decision:
 
     @property
     def publish(self) -> bool:
-        """Whether the new model may be published."""
         return all(one.passed for one in self.checks)
 
     @property
     def reason(self) -> str:
-        """The decision in words."""
         failed = [f"{one.name}: {one.rule}" for one in self.checks if not one.passed]
         said = "refused, for this does not hold: " + "; ".join(failed) if failed else "all checks passed"
         return ". ".join([said, *self.notes])
@@ -82,7 +80,6 @@ class Decision:
         }
 
     def as_metrics(self) -> dict[str, float | str]:
-        """Return what metrics.json keeps."""
         return {
             "gate": "passed" if self.publish else "refused",
             "gate_reason": self.reason,
@@ -92,12 +89,8 @@ class Decision:
 
 
 def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
-    """Judge the new model on the base's held-out images and on the contributions'.
-
-    `stand_in`: the base is the generated sample, for there was none; nothing that was trained on it is published.
-    Raises DataError when the base has fewer than two images that can be scored.
-    """
-    new, current = _scores(base.new, base.references), _scores(base.current, base.references)
+    """Judge on held-out images of the base and of contributions; with a `stand_in` for the base none passes."""
+    new, current = (score(each, base.references, meteor=False) for each in (base.new, base.current))
     numbers, notes = _numbers("base", new, current), []
     cider, wer = _paired("cider", new, current), _paired("wer", new, current)
     checks = [
@@ -108,13 +101,13 @@ def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
         few = f"{len(contributed.references)} held-out contributions are fewer than {FEW}"
         notes.append(f"{few}: the base alone decided")
     else:
-        new, current = (_scores(each, contributed.references) for each in (contributed.new, contributed.current))
+        # Contributions whose captions belong to other images teach a model to write like them whatever it sees; that
+        # raises every score on them but this one: of each image's caption against that of the next one.
+        captions = contributed.new, contributed.current, [*contributed.new[1:], *contributed.new[:1]]
+        new, current, turned = (score(each, contributed.references, meteor=False) for each in captions)
         numbers |= _numbers("contributed", new, current)
         cider, wer = _paired("cider", new, current), _paired("wer", new, current)
-        # Contributions whose captions belong to other images teach a model to write like them whatever it sees; that
-        # raises every score on them but this one.
-        turned = [*contributed.new[1:], *contributed.new[:1]]
-        fit = _paired("cider", new, _scores(turned, contributed.references))
+        fit = _paired("cider", new, turned)
         rule = "captions fit their own images better than their neighbours', the lower bound is above 0"
         checks += [
             Check("CIDEr on contributions", cider.value > 0, "it rises", cider),
@@ -125,10 +118,6 @@ def judge(base: Part, contributed: Part, stand_in: bool = False) -> Decision:
         rule = "name the data set that the current model knows with -p data_dir or LCM_DATASET_URL"
         checks.append(Check("base data", False, f"the generated sample stands in for it; {rule}"))
     return Decision(tuple(checks), numbers, tuple(notes))
-
-
-def _scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
-    return score(captions, references, meteor=False)
 
 
 def _numbers(part: str, new: Scores, current: Scores) -> dict[str, float]:
@@ -151,10 +140,7 @@ def _paired(metric: str, new: Scores, other: Scores) -> Interval:
 
 
 def _read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
-    """Return the base's and the contributions' held-out images, as 04_compare has captioned them with both models.
-
-    Raises DataError when it has not.
-    """
+    """Return the base's and the contributions' held-out images with the captions of both; DataError without any."""
     path = run.path / "comparison.jsonl"
     if not path.is_file():
         raise DataError(f"{path} is not there; run 04_compare for this run folder first")
@@ -172,27 +158,21 @@ def _read_parts(run: RunDir, config: PublishConfig) -> tuple[Part, Part]:
 
 
 def decide(run: RunDir, config: PublishConfig) -> Decision:
-    """Let the gate judge, publish the run's bundle where it may be, and write gate.json, whatever publishing does.
-
-    Where 01_prepare has not noted what the base data are, they count as generated. Raises DataError when other models
-    were compared than the run's and the one that is current by now, or on images that train; PublishError when
-    publishing fails.
-    """
+    """Let the gate judge, publish the bundle where it may be, and write gate.json, whatever publishing does."""
     base, contributed = _read_parts(run, config)
     metrics = run.read_metrics()
+    # Where 01_prepare has not noted what the base data are, they count as generated.
     decision = judge(base, contributed, stand_in=metrics.get("generated_data") != 0)
     if left_out := metrics.get("not_compared"):
         note = f"not compared: held-out images with captions in other languages ({left_out})"
         decision = replace(decision, notes=(*decision.notes, note))
-    _write(run, decision)
-    if decision.publish and config.publish:
-        decision = replace(decision, version=_publish(run, config, decision))
-        _write(run, decision)
+    try:
+        if decision.publish and config.publish:
+            decision = replace(decision, version=_publish(run, config, decision))
+    finally:
+        record = decision.as_record() | {"version": decision.version}
+        write_atomic(run.path / GATE, json.dumps(record, indent=1) + "\n")
     return decision
-
-
-def _write(run: RunDir, decision: Decision) -> None:
-    write_atomic(run.path / GATE, json.dumps(decision.as_record() | {"version": decision.version}, indent=1) + "\n")
 
 
 def _publish(run: RunDir, config: PublishConfig, decision: Decision) -> str:
@@ -208,14 +188,8 @@ def _publish(run: RunDir, config: PublishConfig, decision: Decision) -> str:
             raise DataError(
                 f"{compared} was compared as {name!r}, and {what} {manifest.name}; run 04_compare and 06_publish again"
             )
-    change = publish(
-        run.bundle,
-        decision.reason,
-        decision.as_record(),
-        make_current=config.make_current,
-        instead_of=current.version,
-    )
-    return change.version
+    options = {"make_current": config.make_current, "instead_of": current.version}
+    return publish(run.bundle, decision.reason, decision.as_record(), **options).version
 
 
 # The summary of a run
@@ -228,17 +202,13 @@ def published_version(run: RunDir) -> str:
 
 
 def summarise(run: RunDir) -> str:
-    """Return the decision, the numbers that it rests on, and what became of the contributions, as Markdown.
-
-    Raises DataError for a folder that is no run's.
-    """
+    """Return decision, numbers and counts of a run as Markdown; raises DataError for a folder that is no run's."""
     if not run.metrics.is_file() and not list(run.path.glob("*.ipynb")):
         raise DataError(f"{run.path} holds no run; give the folder of one, such as reports/runs/retrain")
     metrics, gate = run.read_metrics(), _read_gate(run)
     parts = ["## Retraining", _verdict(gate)]
-    for title, names in (("held-out images, new model", SCORES), ("contributions", COUNTS)):
-        rows = [(_text(name.replace("_", " ")), _number(metrics[name])) for name in names if name in metrics]
-        parts += [_table((title, ""), rows)] if rows else []
+    if rows := [(_text(name.replace("_", " ")), _number(metrics[name])) for name in SHOWN if name in metrics]:
+        parts.append(_table(("new model, contributions", ""), rows))
     if "data_source" in metrics:
         parts.append(f"Base data set: {_text(metrics['data_source'])}")
     return "\n\n".join(parts) + "\n"
@@ -261,14 +231,13 @@ def _verdict(gate: Mapping[str, Any]) -> str:
         (_text(name.replace("_", " ")), _number(numbers.get(f"{name}_current")), _number(numbers[f"{name}_new"]))
         for name in (name.removesuffix("_new") for name in numbers if name.endswith("_new"))
     ]
-    checks = _table(("check", "found (95 %)", "rule", "holds"), map(_check_row, gate["checks"]))
+    rows = []
+    for check in gate["checks"]:
+        one = check["found"]
+        found = f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" if one else ""
+        rows.append((_text(check["name"]), found, _text(check["rule"]), "yes" if check["passed"] else "**no**"))
+    checks = _table(("check", "found (95 %)", "rule", "holds"), rows)
     return f"**{verdict}**: {_text(gate['reason'])}\n\n{checks}\n\n{_table(('', 'current', 'new'), both)}"
-
-
-def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
-    one = check["found"]
-    found = f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" if one else ""
-    return _text(check["name"]), found, _text(check["rule"]), "yes" if check["passed"] else "**no**"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -28,11 +28,6 @@ class Placement:
     splits: dict[str, str] = field(default_factory=dict)  # image_id -> train, test or held out
     copies: dict[str, str] = field(default_factory=dict)  # image_id -> the image, base or contributed, that it copies
 
-    @property
-    def held_out(self) -> int:
-        """How many images take no part."""
-        return sum(split == HELD_OUT for split in self.splits.values())
-
 
 class Pictures:
     """Images with their thumbnails, in order: each is compared with those before it, as the encoder sees them."""
@@ -51,24 +46,21 @@ class Pictures:
             self._thumbnails, (self._rows,) = encoded.features(self.names, THUMBNAIL)
 
     def find_originals(self, names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-        """Yield each of the images and those before it that it is a copy of, the best fitting first.
-
-        Of those with the same bytes, the first stands for all. Images without features are left out.
-        """
+        """Yield each image that has features with those before it that it is a copy of, the best first."""
         present = [name for name in names if name in self._places]
         for start in range(0, len(present), PART):
             part = present[start : start + PART]
             places = [self._places[name] for name in part]
             cosines = self._directions[places] @ self._directions[: max(places)].T
             for name, place, row in zip(part, places, cosines, strict=True):
-                same = self._first[self._keys[name]]
-                yield name, [same] if same != name else self._copied(place, row[:place])
-
-    def _copied(self, place: int, cosines: np.ndarray) -> list[str]:
-        close = np.flatnonzero(cosines >= self._min_cosine)
-        best = close[np.argsort(-cosines[close], kind="stable")[: duplicates.CANDIDATES]]
-        fit = duplicates.compare(self._thumbnails[self._rows[place]], self._thumbnails[self._rows[best]])
-        return [self.names[best[rank]] for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank]]
+                if (same := self._first[self._keys[name]]) != name:
+                    yield name, [same]
+                    continue
+                close = np.flatnonzero(row[:place] >= self._min_cosine)
+                best = close[np.argsort(-row[close], kind="stable")[: duplicates.CANDIDATES]]
+                fit = duplicates.compare(self._thumbnails[self._rows[place]], self._thumbnails[self._rows[best]])
+                ranks = (rank for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank])
+                yield name, [self.names[best[rank]] for rank in ranks]
 
 
 def keep_copies_together(dataset: Dataset, encoded: EncodedImages) -> Dataset:
@@ -113,7 +105,11 @@ def place_images(
     base = [image for image in dataset.images if not image.is_contributed and image.split]
     base.sort(key=lambda image: image.split == TRAIN)  # of the same bytes, the first counts: one that is held out
     split_of = {image.image_id: TRAIN if image.split == TRAIN else HELD_OUT for image in base}
-    order = _in_order(images, revoked)
+    there: dict[str, ContributedImage] = {one.image_sha256: one for one in images}
+    first = {one.image_sha256: one.contributions[0].id for one in images}
+    for line in revoked:
+        first[line.image_sha256] = min(first.get(line.image_sha256, line.id), line.id)
+    order = [there.get(digest) for digest in sorted(first, key=first.__getitem__)]  # None: all of it is revoked
     arrived = [image.image_id for image in order if image]
     pictures = Pictures([*split_of, *arrived], encoded)
     originals_of = dict(pictures.find_originals(arrived))
@@ -134,12 +130,3 @@ def place_images(
         if originals:
             placement.copies[name] = originals[0]
     return placement
-
-
-def _in_order(images: Sequence[ContributedImage], revoked: Sequence[Revocation]) -> list[ContributedImage | None]:
-    """Return the images in the order of arrival, and None where one stood of which all is revoked."""
-    there: dict[str, ContributedImage] = {one.image_sha256: one for one in images}
-    first = {one.image_sha256: one.first_id for one in images}
-    for line in revoked:
-        first[line.image_sha256] = min(first.get(line.image_sha256, line.id), line.id)
-    return [there.get(digest) for digest in sorted(first, key=first.__getitem__)]

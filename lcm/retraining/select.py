@@ -7,6 +7,7 @@ live on in the weights of the parent model.
 
 import html
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,10 @@ from lcm import registry
 from lcm.captioning.bundle import ENCODER_GRAPH, WEIGHTS, Manifest
 from lcm.captioning.captioner import SHIPPED, current_version, models_folder, version_folder
 from lcm.captioning.taggers import DualEncoder, load_tag_scorer
+from lcm.captioning.translation import Translator, load_translator
 from lcm.config import PrepareConfig
 from lcm.contributions.store import ContributedImage, Contribution, ContributionStore, Revocation
-from lcm.contributions.text import id_ranges, parse_id_ranges
+from lcm.contributions.text import id_ranges, language_lines, parse_id_ranges, parse_language_lines
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BundleError, ConfigError, NothingToDo
@@ -30,10 +32,10 @@ from lcm.evaluation.gallery import evenly
 from lcm.features.cache import EncodedImages
 from lcm.features.encoders import keep_encoder
 from lcm.paths import write_atomic
-from lcm.retraining.placement import TEST, TRAIN, Placement, place_images
+from lcm.retraining.placement import HELD_OUT, TEST, TRAIN, Placement, place_images
 
 # Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, which it is
-# measured on, which wait for a person to look at them, and all that there were, each as id ranges.
+# measured on, which wait for a person to look at them, each as id ranges, and all that there were, by language.
 TRAINED, TESTED, QUARANTINED, SEEN = CONTRIBUTIONS = (
     "contributions",
     "contributions_tested",
@@ -69,8 +71,16 @@ class ParentVersion:
     skipped: tuple[str, ...] = ()  # newer versions that learned from what is revoked by now
 
     def ids(self, key: str) -> set[int]:
-        """Return the ids of contributions that the model's training data name; `key` is one of CONTRIBUTIONS."""
+        """Return the ids that the model's training data name; `key` is TRAINED, TESTED or QUARANTINED."""
         return parse_id_ranges(self.manifest.training_data.get(key, ""))
+
+    def has_seen(self, one: Contribution) -> bool:
+        """Whether a contribution was there when the model was trained, in the language that it has now."""
+        return self._seen.get(one.id) == one.model_language
+
+    @cached_property
+    def _seen(self) -> dict[int, str]:
+        return parse_language_lines(self.manifest.training_data.get(SEEN, ""))
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -135,16 +145,49 @@ def _clean_version(present: set[int]) -> ParentVersion:
 # Languages
 
 
-def count_waiting(contributions: Iterable[Contribution], known: Collection[str]) -> dict[str, int]:
-    """Return how many captions are in each language that is not `known` to the model, where too few are to learn it."""
-    counts = Counter(one.model_language for one in contributions)
-    return {code: count for code, count in counts.items() if code not in known and count < LEAST_OF_A_LANGUAGE}
+def waiting_and_translated(
+    contributions: Iterable[Contribution], known: Collection[str]
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Return what becomes of languages that are not `known` to the model, and have too few captions to be learned.
+
+    First those that wait, with the number of their captions, then the others, each with the known one that
+    LCM_TRANSLATOR translates it into.
+    """
+    waiting, into = {}, {}
+    for code, count in Counter(one.model_language for one in contributions).items():
+        if code not in known and count < LEAST_OF_A_LANGUAGE:
+            targets = _translator().targets(code)
+            if target := next(filter(targets.__contains__, known), ""):
+                into[code] = target
+            else:
+                waiting[code] = count
+    return waiting, into
 
 
 def why_waiting(counts: Mapping[str, int]) -> list[str]:
-    """Return in words what `count_waiting` found, a language each."""
+    """Return in words what waits, a language each, of which there are so many captions."""
     why = f"which the current model does not know: they wait until {LEAST_OF_A_LANGUAGE} are there"
-    return [f"captions in {language}, {why} (now {count})" for language, count in counts.items()]
+    way = "or for a Marian checkpoint in LCM_TRANSLATOR that translates them"
+    return [f"captions in {language}, {why} (now {count}), {way}" for language, count in counts.items()]
+
+
+def _translator() -> Translator:
+    return load_translator(os.environ.get("LCM_TRANSLATOR", ""))
+
+
+def _translate(images: Sequence[ContributedImage], into: Mapping[str, str]) -> list[ContributedImage]:
+    """Return the images with their captions in other languages; one of which nothing comes is left out."""
+
+    def translated(one: Contribution) -> Contribution:
+        source, target = one.model_language, into.get(one.model_language)
+        if not target:
+            return one
+        (caption,) = _translator().to_language([one.caption], source, target)
+        return replace(one, caption=caption, language=target)
+
+    found = [replace(image, contributions=(*map(translated, image.contributions),)) for image in images]
+    empty = {one.id for image in found for one in image.contributions if not standardise(one.caption)}
+    return [left for image in found if (left := image.without(empty))]
 
 
 # Contributions that a person should look at first
@@ -252,7 +295,8 @@ class NewContributions:
     needs_unlearning: bool = False  # whether the current model has learned from what is revoked
     earlier: Mapping[str, str] = field(default_factory=dict)  # image_id -> its split when models were trained
     parent: ParentVersion | None = None  # what to resume from; None: from scratch
-    waiting: Mapping[str, int] = field(default_factory=dict)  # as count_waiting says; these captions take no part
+    waiting: Mapping[str, int] = field(default_factory=dict)  # language -> captions, which take no part
+    translated: Mapping[int, Contribution] = field(default_factory=dict)  # id -> what was sent, of a translation
 
     def join(self, dataset: Dataset) -> Dataset:
         """Return the data set with all these images, as if they all trained."""
@@ -264,6 +308,8 @@ class NewContributions:
             captions = sum(len(image.contributions) for image in self.images)
             new = f"{len(self.new)} of them new to the current model"
             lines = [f"{len(self.images)} contributed images, {captions} captions, {new}"]
+        translated = Counter(one.model_language for one in self.translated.values())
+        lines += [f"{count} captions in {code} train in translation" for code, count in translated.items()]
         lines += why_waiting(self.waiting)
         if self.parent:
             is_shipped = self.parent.version == SHIPPED
@@ -273,32 +319,36 @@ class NewContributions:
 
 
 def read_new_contributions(config: PrepareConfig, store: ContributionStore | None = None) -> NewContributions:
-    """Return the contributions of the store that `config` names; none where it names none.
-
-    Raises NothingToDo when the current model has seen all there are, none that it has not learned from was approved
-    since, and none that it has learned from is revoked.
-    """
+    """Return the contributions that `config` names; raises NothingToDo when none of them is new to learn."""
     named = parse_id_ranges("" if config.approved == ALL else config.approved)
     if not config.contributions:
         if not config.start_from:
             return NewContributions()
         present = {one.id for one in (store or ContributionStore()).contributions()}
         return NewContributions(parent=find_parent(config.start_from, present))
-    store = store or _open(config.contributions)
+    if not store:
+        folder = None if config.contributions == STORE else Path(config.contributions).expanduser()
+        if folder and not folder.is_dir():  # the store would make it, and hold nothing
+            raise ConfigError(
+                f"contributions is {str(folder)!r}, which is no folder; give {STORE!r} or a store's folder"
+            )
+        store = ContributionStore(folder)
     approved = named | store.approved()
     there, current = store.training_images(), current_parent()
     present, learned = _ids_of(there), current.ids(TRAINED)
     parent = find_parent(config.start_from, present) if config.start_from else None
     known = (parent or current).vocabulary.starts
     sent = [one for image in there for one in image.contributions]
-    waiting = count_waiting(sent, known)
+    waiting, into = waiting_and_translated(sent, known)
     wait = {one.id for one in sent if one.model_language in waiting}
     images = [left for image in there if (left := image.without(wait))]
     taking_part = _ids_of(images)
-    enter = {one.id for one in sent if one.model_language not in known} & taking_part
-    quarantined = (current.ids(QUARANTINED) & taking_part) - enter
+    own = {one.id for one in sent if one.model_language not in into}  # what trains as it was sent
+    enter = {one.id for one in sent if one.model_language not in known} & own  # and may have been seen in translation
+    unseen = {one.id for one in sent if not current.has_seen(one)} | enter
+    quarantined = (current.ids(QUARANTINED) & taking_part) - unseen
     let_pass = quarantined if config.approved == ALL else quarantined & approved
-    new = (taking_part - current.ids(SEEN)) | let_pass | enter  # which may have been seen in another language
+    new = (unseen & taking_part) | let_pass
     needs_unlearning = not learned <= present
     if not new and not needs_unlearning:
         which = f"{current.version}, the current model, has not seen" if images else "can train"
@@ -313,7 +363,7 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
         if split := TRAIN if ids & learned else TEST if ids & current.ids(TESTED) else "":
             earlier[image.image_id] = split
     return NewContributions(
-        images=images,
+        images=_translate(images, into),
         revoked=store.revocations(),
         new=new,
         quarantined=quarantined - let_pass,
@@ -322,16 +372,8 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
         earlier=earlier,
         parent=parent,
         waiting=waiting,
+        translated={one.id: one for one in sent if one.model_language in into},
     )
-
-
-def _open(contributions: str) -> ContributionStore:
-    if contributions == STORE:
-        return ContributionStore()
-    folder = Path(contributions).expanduser()
-    if not folder.is_dir():  # the store would make it, and hold nothing
-        raise ConfigError(f"contributions is {contributions!r}, which is no folder; give {STORE!r} or a store's folder")
-    return ContributionStore(folder)
 
 
 # What trains
@@ -347,10 +389,7 @@ class TrainingSet:
     flagged: Sequence[Flagged] = ()
 
     def as_metrics(self) -> dict[str, float | str]:
-        """Return the counts for metrics.json, and the ids of the contributions for the manifest.
-
-        Without contributions too: what an earlier run into the same folder has left does not hold any more.
-        """
+        """Return counts for metrics.json and ids for the manifest; without contributions too: a run may be repeated."""
         split_of = {image.image_id: image.split for image in self.dataset.images if image.is_contributed}
         flagged = {one.contribution.id for one in self.flagged}
         images, parent = self.contributions.images, self.contributions.parent
@@ -358,7 +397,11 @@ class TrainingSet:
             _ids_of(one for one in images if split_of.get(one.image_id) == split) - flagged for split in (TRAIN, TEST)
         )
         trained |= parent.ids(TRAINED) if parent else set()  # what its weights hold, those of the new model hold too
-        ids = dict(zip(CONTRIBUTIONS, map(id_ranges, (trained, tested, flagged, _ids_of(images))), strict=True))
+        seen: dict[str, list[int]] = {}
+        for one in (one for image in images for one in image.contributions):
+            seen.setdefault(self.contributions.translated.get(one.id, one).model_language, []).append(one.id)
+        values = *map(id_ranges, (trained, tested, flagged)), language_lines(seen)
+        ids = dict(zip(CONTRIBUTIONS, values, strict=True))
         if parent and not images:
             ids = {key: parent.manifest.training_data.get(key, "") for key in CONTRIBUTIONS}
         return ids | {
@@ -367,7 +410,7 @@ class TrainingSet:
             "contributions_new": len(self.contributions.new),
             "contributions_suspected": len(self.flagged),
             "contributed_copies": len(self.placement.copies),
-            "contributed_copies_of_held_out": self.placement.held_out,
+            "contributed_copies_of_held_out": [*self.placement.splits.values()].count(HELD_OUT),
             "start_from": str(parent.folder) if parent else "",
             "start_version": parent.version if parent else "",
         }
@@ -412,10 +455,7 @@ def _table(rows: Iterable[Sequence[object]]) -> str:
 def build_training_set(
     dataset: Dataset, encoded: EncodedImages, contributions: NewContributions, config: PrepareConfig
 ) -> TrainingSet:
-    """Return the data set with the contributed images that take part, each in its split.
-
-    `dataset` is as `contributions.join` gave it, `encoded` of all its images that could be read.
-    """
+    """Return the images that take part, each in its split; `dataset` is as `join` gave it, `encoded` of it."""
     if not contributions.images:
         return TrainingSet(dataset, contributions, Placement())
     images = contributions.images
@@ -451,6 +491,8 @@ def _flagged(
     }
     found = find_flagged(new, config, scorer, features, base)
     found = [*kept_out, *(one for one in found if one.contribution.id not in contributions.approved)]
+    sent = contributions.translated
+    found = [replace(one, contribution=sent.get(one.contribution.id, one.contribution)) for one in found]
     return sorted(found, key=lambda one: one.contribution.id)
 
 

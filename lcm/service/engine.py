@@ -10,7 +10,7 @@ from werkzeug.datastructures import Accept
 
 from lcm.captioning.description import Captioner, Description
 from lcm.captioning.translation import load_translator
-from lcm.contributions.mirror import open_mirror
+from lcm.contributions.mirror import Mirror, open_target
 from lcm.contributions.store import Contribution, ContributionStore
 from lcm.contributions.text import language_of
 from lcm.errors import BadImageError, LcmError
@@ -30,12 +30,7 @@ class BoundedWork:
         self._threads = ThreadPoolExecutor(running, "lcm-work")
 
     def run(self, task: Callable[[], Result], *, to_the_end: bool = False) -> Result:
-        """Return what `task()` returns, or raise what it raises.
-
-        Raises RefusedError at once when there is no place left, and when the time limit passes before the task begins,
-        or before it is done, unless it is waited for `to_the_end`. A task that took too long holds its thread and its
-        place until it is done.
-        """
+        """Return what `task()` returns; raises RefusedError when there is no place or no time left for it."""
         if not self._places.acquire(blocking=False):
             message = "the service has as much to do as it takes on; send the request again a little later"
             raise RefusedError(429, message, 1)
@@ -44,7 +39,7 @@ class BoundedWork:
         if not wait([future], self._limit_s).done:
             if future.cancel():
                 raise RefusedError(503, "the service had no time for this request; send it again a little later", 5)
-            if not to_the_end:
+            if not to_the_end:  # it holds its thread and its place until it is done
                 message = "the answer took longer than the time limit; send the request again later"
                 raise RefusedError(504, message, 5)
         try:
@@ -53,7 +48,6 @@ class BoundedWork:
             del future  # else error, traceback and future hold each other, and an image of 20 MB with them
 
     def close(self) -> None:
-        """Take no more work and wait for none."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -61,17 +55,13 @@ class Engine:
     """All that is shared by the requests of a service."""
 
     def __init__(self, settings: Settings, captioner: Captioner | None = None, store: ContributionStore | None = None):
-        """Take what is given, and what the settings name for the rest.
-
-        Raises ConfigError for an unknown tagger or mirror, BundleError when a translator cannot be loaded, StoreError
-        when the store cannot be opened; a model that cannot be loaded is waited for.
-        """
+        """Take what is given, and what the settings name for the rest; a model that cannot be loaded is waited for."""
         load_translator(settings.translator)
         self._language = settings.language
         self._max_image, self._started = settings.max_image_mb << 20, time.monotonic()
         self.models = ModelLoader(settings, captioner)
         self.store = store or ContributionStore(settings.home / "contributions")
-        self._mirror = open_mirror(settings.store_url, self.store)
+        self._mirror = Mirror(self.store, open_target(settings.store_url)) if settings.store_url else None
         # Contributions have places of their own, so that they need not wait for predictions.
         self._predictions, self._intake = (
             BoundedWork(settings.predictions, settings.queue, settings.time_limit_s) for _ in range(2)
@@ -105,10 +95,7 @@ class Engine:
         return self._predictions.run(answer)
 
     def contribute(self, body: bytes, contributor: str = "") -> Contribution:
-        """Store the contribution that a request's body holds; returns when it is durable.
-
-        `contributor` is the name in the request's header, which comes before one in the body.
-        """
+        """Store what a request's body holds, durably; the name in its header, if any, comes before one in the body."""
 
         def store() -> Contribution:
             sent = ContributionRequest.read(body, self._max_image)
@@ -126,7 +113,6 @@ class Engine:
         return self._intake.run(store, to_the_end=True)
 
     def health(self) -> dict[str, Any]:
-        """Return what GET /healthz says."""
         model = self.models.model
         problem = {"problem": self.models.problem} if self.models.problem else {}
         return {
@@ -138,7 +124,6 @@ class Engine:
         } | problem
 
     def close(self) -> None:
-        """End the threads that outlive a request; what the mirror has not copied it copies after the next start."""
         for part in (self._predictions, self._intake):
             part.close()
         for part in (self.models, self._recall, self._mirror):

@@ -69,11 +69,9 @@ def read_body() -> bytes:
 
 
 def check_token(header: str, token: str) -> None:
-    """Raise RefusedError unless an Authorization header carries the token.
-
-    Bytes are compared, in constant time: `compare_digest` takes no text beyond ASCII.
-    """
+    """Raise RefusedError unless an Authorization header carries the token, which is compared in constant time."""
     kind, _, sent = header.partition(" ")
+    # As bytes: `compare_digest` takes no text beyond ASCII.
     is_right = hmac.compare_digest(sent.strip().encode("utf-8", "surrogatepass"), token.encode("ascii"))
     if kind.lower() != "bearer" or not is_right:
         raise RefusedError(401, "this service asks for a token; send the header Authorization: Bearer and the token")
@@ -116,11 +114,8 @@ def refuse_http(error: HTTPException) -> Response:
 
 def set_up_log() -> None:
     """Show the log on stderr, with the time of each line, unless the process has a log already."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     LOG.setLevel(logging.INFO)
-    if not LOG.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        LOG.addHandler(handler)
 
 
 def log_request(status: int) -> None:
@@ -133,10 +128,7 @@ def log_request(status: int) -> None:
 
 
 def stack_of(error: BaseException | None) -> str:
-    """Return an error's kind and the lines of code it went through, and those of the errors behind it.
-
-    Its message is left out: it may hold what was sent.
-    """
+    """Return an error's kind and lines of code, and those behind it; no message: it may hold what was sent."""
     parts = []
     while error is not None and len(parts) < 5:
         parts.append(f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}")

@@ -48,10 +48,7 @@ class ModelLoader:
     """The model, or none yet; looks for it, and for a newer one, in a thread of its own."""
 
     def __init__(self, settings: Settings, captioner: Captioner | None = None):
-        """Take what the settings name, or a captioner that stays; nothing is done before `start`.
-
-        Raises ConfigError for a tagger that no tag scorer has; whether a checkpoint can be loaded shows when it is.
-        """
+        """Take what the settings name, or a captioner that stays; raises ConfigError for a tagger that is none."""
         name = settings.tagger
         if name not in ("", *TAG_SCORERS) and "/" not in name and not Path(name).is_dir():
             raise ConfigError(
@@ -76,7 +73,6 @@ class ModelLoader:
         return "another model is current and cannot be loaded; the log of the service says why" if is_other else ""
 
     def require(self) -> Model:
-        """Return the model; raises RefusedError while there is none."""
         if model := self.model:
             return model
         raise RefusedError(503, "no model is loaded yet, so images cannot be described; try again a little later", 5)
@@ -88,7 +84,6 @@ class ModelLoader:
             self._tried.wait(START_WAIT_S)
 
     def stop(self) -> None:
-        """Look no more."""
         self._stop.set()
 
     def _watch(self) -> None:

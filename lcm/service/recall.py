@@ -43,7 +43,6 @@ class Recall:
     """The corrections of a store, kept in step with it; safe to call from several threads."""
 
     def __init__(self, models: ModelLoader, store: ContributionStore):
-        """Take what says which captioner answers, and the store; nothing is read yet."""
         self._models, self._store = models, store
         self._by_image: dict[str, list[Correction]] = {}  # the oldest first
         self._state = (0, 0)  # of the store, when it was last read
@@ -59,7 +58,6 @@ class Recall:
         self._has_looked.wait(START_WAIT_S)
 
     def stop(self) -> None:
-        """Learn no more."""
         self._stop.set()
 
     def describe(self, captioner: Captioner, asked: DescribeRequest, language: str, wish: Wish) -> Description:
@@ -96,7 +94,6 @@ class Recall:
         self._try(lambda: self._sign(hashlib.sha256(image).hexdigest(), image))
 
     def _find(self, captioner: Captioner, image: bytes, seen: SeenImage | None) -> list[Correction]:
-        """Return what was contributed for an image and for what it is a copy of, the oldest first."""
         signatures = self._signatures
         is_its = seen and signatures and signatures.encoder == captioner.encoder
         images = {hashlib.sha256(image).hexdigest(), *(signatures.copies(seen) if is_its else [])}
@@ -130,8 +127,7 @@ class Recall:
                 return
 
     def _sign_next(self) -> bool:
-        """Make the next signature that is missing; returns whether there was one."""
-        signatures = self._signatures_of(self._captioner())
+        _, signatures = self._index()
         while signatures and self._unsigned:
             image = self._unsigned.popleft()
             if image not in signatures and (its := self._store.of_image(image)):
@@ -141,27 +137,22 @@ class Recall:
 
     def _sign(self, image: str, data: bytes) -> None:
         """Make the signature of an image, unless it has one, or is contributed no more."""
-        captioner = self._captioner()
-        signatures = self._signatures_of(captioner)
+        captioner, signatures = self._index()
         if signatures and image not in signatures:
             seen = captioner.see(data)
             with self._lock:
                 if image in self._by_image:
                     signatures.add(image, seen)
 
-    def _captioner(self) -> SeeingCaptioner | None:
-        """Return the captioner that answers, if it can tell what it sees."""
+    def _index(self) -> tuple[SeeingCaptioner, Signatures] | tuple[None, None]:
+        """Return the captioner, if it tells what it sees, and signatures by its encoder; another one begins anew."""
         model = self._models.model
-        return model.captioner if model and isinstance(model.captioner, SeeingCaptioner) else None
-
-    def _signatures_of(self, captioner: SeeingCaptioner | None) -> Signatures | None:
-        """Return the signatures by a captioner's encoder; another encoder begins anew with all images."""
-        if captioner is None:
-            return None
+        if not (model and isinstance(model.captioner, SeeingCaptioner)):
+            return None, None
         with self._lock:
-            if self._signatures is None or self._signatures.encoder != captioner.encoder:
-                self._signatures, self._unsigned = Signatures(captioner.encoder), deque(self._by_image)
-            return self._signatures
+            if self._signatures is None or self._signatures.encoder != model.captioner.encoder:
+                self._signatures, self._unsigned = Signatures(model.captioner.encoder), deque(self._by_image)
+            return model.captioner, self._signatures
 
     def _try(self, work: Callable[[], Any]) -> Any:
         """Return what `work` returns, None when it fails; a reason is told once."""

@@ -172,7 +172,6 @@ class Request(BaseModel):
 
     @classmethod
     def read(cls, body: bytes, max_image: int) -> Self:
-        """Return what a body holds; raises RefusedError."""
         try:
             return cls.model_validate(read_object(body), context={"max_image": max_image})
         except ValidationError as error:
@@ -230,10 +229,7 @@ def _sentence(fault: Mapping[str, Any]) -> str:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a body holds; raises RefusedError when it holds anything else.
-
-    UTF-8, no NaN and no Infinity; of a key given twice the last one counts.
-    """
+    """Return the JSON object that a body holds, of a key given twice the last; raises RefusedError for all else."""
     if not body:
         raise RefusedError(400, f"the body is empty; {_JSON_HELP}")
     if sum(map(body.count, (b"[", b"{", b","))) > MAX_PARTS:
@@ -253,15 +249,11 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """Refuse what Python reads and JSON does not have."""
     raise RefusedError(400, f"the body holds {name}, which is not JSON; {_JSON_HELP}")
 
 
 def read_contributor(header: str) -> str:
-    """Return the name in a request's header, empty for none: plain ASCII, or any letters as RFC 8187 has them.
-
-    Raises RefusedError or DataError, whose message does not repeat the name.
-    """
+    """Return the name in a request's header, empty for none; raises RefusedError or DataError without repeating it."""
     try:
         header.encode("ascii")
         if header.lower().startswith("utf-8'"):
@@ -273,10 +265,7 @@ def read_contributor(header: str) -> str:
 
 
 def answer_body(description: Description) -> dict[str, Any]:
-    """Return the three keys of the answer: the caption and the tags in the description's language.
-
-    `english_captions` are English. Raises LcmError when the description breaks the contract, as fault_of says.
-    """
+    """Return the three keys of the answer; raises LcmError when it breaks the contract, as fault_of says."""
     if fault := fault_of(description):
         raise LcmError(fault)
     return {

@@ -59,11 +59,7 @@ class Connection(HTTPConnection):
 
 
 def run(make_app: Callable[[], Any], settings: Settings) -> int:
-    """Serve the WSGI application that `make_app` returns until a signal ends it, in the main thread.
-
-    Returns 0 when all accepted requests were answered, else 1; raises ConfigError when the address cannot be listened
-    on, and what `make_app` raises.
-    """
+    """Serve what `make_app` returns until a signal ends it; returns 0 when all requests were answered, else 1."""
     signals: SimpleQueue[int] = SimpleQueue()  # its `put` is safe in a signal handler
     for name in SIGNALS:
         if number := getattr(signal, name, None):
@@ -124,6 +120,5 @@ def _log_error(msg: str = "", level: int = 20, traceback: bool = False) -> None:
 
 
 def _say(text: str) -> None:
-    """Tell the operator something on stderr, if that is still there."""
     with suppress(OSError):
         print(f"lcm: {text}", file=sys.stderr, flush=True)

@@ -32,10 +32,7 @@ def setting(default: Any, meaning: str, least: float | None = None, most: float 
 
 
 class Settings(BaseSettings):
-    """All settings of the service; a field `name` is the variable LCM_NAME.
-
-    Raises ConfigError for a value that cannot be used.
-    """
+    """All settings; a field `name` is the variable LCM_NAME. Raises ConfigError for a value that cannot be used."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, str_strip_whitespace=True, frozen=True, extra="forbid"
@@ -71,7 +68,6 @@ class Settings(BaseSettings):
     )
 
     def __init__(self, **given: Any) -> None:
-        """Take what is given, and the rest from the environment."""
         try:
             super().__init__(**given)
         except ValidationError as error:
@@ -79,10 +75,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read every LCM_* variable; an empty one counts as not set.
-
-        Raises ConfigError for an unknown variable and for a bad value.
-        """
+        """Read every LCM_* variable, an empty one as not set; raises ConfigError for unknown ones and bad values."""
         known = {*map(variable, cls.model_fields), *NOT_OF_THE_SERVICE}
         for name in sorted(os.environ):
             if name.startswith(PREFIX) and name not in known:
@@ -147,7 +140,6 @@ def settings_table() -> list[tuple[str, str, str]]:
 
 
 def _default_of(field: FieldInfo) -> str:
-    """Return a default in words."""
     if field.default_factory:
         return "`data/` of the clone, else the user's data folder"
     if field.default in ("", ()):

@@ -11,14 +11,11 @@ a unit vector.
 """
 
 import shutil
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import count, cycle
+from itertools import chain, count, cycle
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import onnx
 import tensorflow as tf
@@ -34,8 +31,15 @@ from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.models import ADAPTED, build_model
 from lcm.paths import RunDir
-from lcm.training.batches import Batch, CaptionBatches
-from lcm.training.contrastive import CLIP_NORM, IMAGES_PER_STEP, LEARNING_RATE, contrastive_loss, key_word_loss
+from lcm.training.batches import CaptionBatches
+from lcm.training.contrastive import (
+    CLIP_NORM,
+    IMAGES_PER_STEP,
+    LEARNING_RATE,
+    contrastive_loss,
+    key_word_loss,
+    key_word_shares,
+)
 from lcm.training.loop import (
     History,
     Stage,
@@ -44,6 +48,7 @@ from lcm.training.loop import (
     compile_step,
     gradients_of,
     load_weights,
+    make_adam,
     real_logits,
     under_progress,
 )
@@ -82,30 +87,24 @@ class Adaptation(Stage):
         self, model, teacher, learned: CaptionBatches, kept: CaptionBatches, config: TrainConfig, parent: str = ""
     ):
         """`teacher` is the model of the name `parent`; `kept` holds captions that it wrote."""
-        schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * len(learned))
         recipe = {name: value for name, value in asdict(config).items() if name != "run_dir"}
         recipe |= {"parent": parent, "learned": learned.fingerprint(), "kept": kept.fingerprint()}
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
-        optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
+        optimizer = make_adam(config.learning_rate, config.epochs * len(learned), 0, config.clip_norm)
         super().__init__(model, optimizer, learned.images, stop, recipe)
-        self._teacher, self._learned, self._kept, self._config = teacher, learned, kept, config
+        self._teacher, self._learned, self._config = teacher, learned, config
         self._learn, self._keep = (compile_step(step, model.unrolled) for step in (self._learning, self._keeping))
         self._apply = tf.function(self._step)
-        self._drawn = self._kept_batches()
+        # Images to keep without end, each once before any comes again.
+        self._drawn = chain.from_iterable(kept.epoch(config.seed, number) for number in count(1))
 
     def train_epoch(self, number: int) -> dict[str, float]:
-        """Learn from every image to learn once."""
         losses = []
         for batch in under_progress(self._learned, self._config, number):
             loss, learning = self._learn(batch)
             self._apply(learning, self._keep(next(self._drawn)))
             losses.append(float(loss))
         return {"train_loss": float(np.mean(losses))}
-
-    def _kept_batches(self) -> Iterator[Batch]:
-        """Yield batches of images to keep for ever, each image once before any comes again."""
-        for number in count(1):
-            yield from self._kept.epoch(self._config.seed, number)
 
     def _learning(self, features, inputs, targets):
         with tf.GradientTape() as tape:
@@ -278,21 +277,15 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
         return AdaptedTagger(parent, tower.array("MatMul"), tower.array("Add"), (), ())
     features = (train.read(slice(None)) - tower.array("Sub")) * tower.array("Mul")  # [images, F]
     captions = [scorer.text_vectors(image.captions) for image in train.images]
-    held = [
-        Counter(word for caption in image.captions for word in content_words(caption, image.language))
-        for image in train.images
-    ]
-    words = sorted(set().union(*held))
+    texts = ((caption, image.language) for image in train.images for caption in image.captions)
+    words = sorted({word for text in texts for word in content_words(*text)})
     word_vectors = scorer.text_vectors(words) if words else np.zeros((0, tower.array("Add").size), np.float32)
     columns = {word: column for column, word in enumerate(words)}
+    held = [key_word_shares(image, columns) for image in train.images]
     kernel, bias = (tf.Variable(tower.array(operation)) for operation in ("MatMul", "Add"))
     size = min(IMAGES_PER_STEP, len(train))
     steps = config.tagger_epochs * (len(train) // size)
-    warm_up = max(steps // 10, 1)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(steps - warm_up, 1), warmup_target=LEARNING_RATE, warmup_steps=warm_up
-    )
-    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM)
+    optimizer = make_adam(LEARNING_RATE, steps, max(steps // 10, 1), CLIP_NORM)
     optimizer.build([kernel, bias])
     scales = [np.float32(settings[name]) for name in ("sentence_scale", "scale")]
 
@@ -315,8 +308,7 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
             texts = np.stack([captions[place][random.integers(len(captions[place]))] for place in places])
             shares = np.zeros((size, len(words)), np.float32)
             for row, place in enumerate(places):
-                for word, times in held[place].items():
-                    shares[row, columns[word]] = times / held[place].total()
+                shares[row, [*held[place]]] = [*held[place].values()]
             losses.append(float(step(features[places], texts, shares, random.integers(2**31, size=2))))
     before = [tower.array("MatMul"), tower.array("Add")]
     own = _mean_with(before, [kernel.numpy(), bias.numpy()], config.parent_images, len(train))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
@@ -27,7 +26,7 @@ from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.models import TAGGERS, build_tagger
 from lcm.models.dual_encoder import DualEncoder
 from lcm.paths import RunDir
-from lcm.training.loop import Epoch, History, Stage, Stop
+from lcm.training.loop import Epoch, History, Stage, Stop, make_adam
 
 MAX_WORDS = 20  # of a caption; the rest is not read: a batch is as long as its longest caption
 IMAGES_PER_STEP = 256
@@ -141,13 +140,10 @@ class Contrastive(Stage):
         self._train, self._table, self._config, self._batch_size = train, table, config, min(batch_size, len(train))
         self._captions = [list(filter(None, map(table.encode, captions))) for captions in train.references]
         columns = {comparison_form(word): column for column, word in enumerate(table.key_words)}
-        self._shares = [_shares(image, columns) for image in train.images]
+        self._shares = [key_word_shares(image, columns) for image in train.images]
         total_steps = config.tagger_epochs * (len(train) // self._batch_size)
         warmup = min(WARMUP_STEPS, max(total_steps // 4, 1))
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, max(total_steps - warmup, 1), warmup_target=LEARNING_RATE, warmup_steps=warmup
-        )
-        optimizer = keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM)
+        optimizer = make_adam(LEARNING_RATE, total_steps, warmup, CLIP_NORM)
         epochs, views = config.tagger_epochs, config.view_share if train.views else 0.0
         digest = hashlib.sha256(json.dumps([train.references, table.words]).encode())
         for array in (train.read(slice(None)), table.vectors):
@@ -160,12 +156,10 @@ class Contrastive(Stage):
         self._step = tf.function(self._take_step, input_signature=[features, texts, shares])
 
     def fit(self, checkpoint: Path) -> History:
-        """Train with a progress bar."""
         with tqdm(total=self._config.tagger_epochs, desc="tagger", unit=" epochs") as self._progress:
             return super().fit(checkpoint)
 
     def show(self, epoch: Epoch) -> None:
-        """Move the progress bar."""
         self._progress.set_postfix(loss=f"{epoch.train_loss:.3f}", refresh=False)
         self._progress.update(epoch.epoch - self._progress.n)
 
@@ -184,13 +178,11 @@ class Contrastive(Stage):
             shares = np.zeros((len(places), len(self._table.key_words)), np.float32)
             for row, (place, ids) in enumerate(zip(places, captions, strict=True)):
                 word_ids[row, : len(ids)] = ids
-                for column, share in self._shares[place].items():
-                    shares[row, column] = share
+                shares[row, [*self._shares[place]]] = [*self._shares[place].values()]
             views = self._train.draw_views(len(places), self._config.view_share, random)
             yield self._train.read(places, views), word_ids, shares
 
     def train_epoch(self, number: int) -> dict[str, float]:
-        """Train on each image with one of its captions."""
         return {"train_loss": float(np.mean([float(self._step(*batch)) for batch in self.batches(number)]))}
 
     def _take_step(self, features, word_ids, key_words):
@@ -206,7 +198,7 @@ class Contrastive(Stage):
         return self.descend(loss_of)
 
 
-def _shares(image: LabelledImage, columns: Mapping[str, int]) -> dict[int, float]:
+def key_word_shares(image: LabelledImage, columns: Mapping[str, int]) -> dict[int, float]:
     """Return the columns of the key words that an image's captions hold, and the share of each among them."""
     words = (word for caption in image.captions for word in content_words(caption, image.language))
     counts = Counter(columns[word] for word in words if word in columns)

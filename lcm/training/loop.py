@@ -334,6 +334,16 @@ class Stage(ABC):
         return History([Epoch(**one) for one in history["epochs"]], history["best_epoch"])
 
 
+def make_adam(rate: float, steps: int, rising: int, clip_norm: float) -> keras.optimizers.Adam:
+    """Return an optimizer whose rate rises from zero in `rising` of the steps, and falls to zero in the others.
+
+    `clip_norm` is of the gradient, 0 for any.
+    """
+    rise = {"warmup_target": rate, "warmup_steps": rising} if rising else {}
+    schedule = keras.optimizers.schedules.CosineDecay(0.0 if rising else rate, max(steps - rising, 1), **rise)
+    return keras.optimizers.Adam(schedule, global_clipnorm=clip_norm or None)
+
+
 def gradients_of(tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model) -> list[tf.Tensor]:
     """Return the gradient of a loss by the weights that are trained, each a dense array."""
     return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, model.trainable_variables)]
@@ -398,11 +408,7 @@ class Supervised(Stage):
         self._passes = -(-config.epoch_steps // max(len(train), 1))  # over the images, an epoch
         total_steps = config.epochs * self._passes * len(train)
         rising = round(config.warm_up * total_steps)
-        rise = {"warmup_target": config.learning_rate, "warmup_steps": rising} if rising else {}
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0 if rising else config.learning_rate, total_steps - rising, **rise
-        )
-        optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm or None)
+        optimizer = make_adam(config.learning_rate, total_steps, rising, config.clip_norm)
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
         super().__init__(model, optimizer, self._passes * train.images, stop, recipe)
         self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
@@ -415,12 +421,10 @@ class Supervised(Stage):
         return self.descend(lambda: caption_loss(self.model, features, inputs, targets, True, smoothing))
 
     def train_epoch(self, number: int) -> dict[str, float]:
-        """Train on every caption once, or several times where there are few."""
         batches = under_progress(self._train, self._config, number, self._passes)
         return {"train_loss": _mean([(self.step(batch), batch.positions) for batch in batches])}
 
     def measure(self) -> dict[str, float | None]:
-        """Return loss and CIDEr on dev, nothing without dev images."""
         if not len(self._dev):
             return {}
         losses = [(self.loss_of(batch), batch.positions) for batch in self._dev.epoch(0, 0)]

@@ -115,7 +115,6 @@ class SelfCritical(Stage):
         self._steps: dict[int, Callable] = {}  # by T
 
     def train_epoch(self, number: int) -> dict[str, float]:
-        """Let the model write about every image once, and learn from it."""
         rewards, config = [], self._config
         random = np.random.default_rng((config.seed, number))
         parts = -(-len(self._places) // config.reinforce_images)
@@ -135,7 +134,6 @@ class SelfCritical(Stage):
         return {"train_reward": float(np.mean(rewards))}
 
     def measure(self) -> dict[str, float | None]:
-        """Return CIDEr on dev."""
         return {"dev_cider": self._dev_cider()}
 
     def learn(self, features: tf.Tensor, starts: np.ndarray, written: np.ndarray, advantages: np.ndarray) -> None:

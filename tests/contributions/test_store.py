@@ -1,6 +1,5 @@
 """The store in ordinary use: what is kept, in which order, what goes, what a backup holds."""
 
-import multiprocessing
 import sqlite3
 import stat
 import threading
@@ -226,7 +225,7 @@ def test_j01_training_images_come_in_order_of_their_first_arrival_with_captions_
     store.add(picture(2), "A small cat")
     store.revoke(4, "wrong")
     found = store.training_images()
-    assert [(image.image_sha256, image.captions, image.first_id) for image in found] == [
+    assert [(image.image_sha256, image.captions, image.contributions[0].id) for image in found] == [
         (sha256(picture(2)), {"en": ("A cat", "A small cat")}, 1),
         (sha256(picture(1)), {"de": ("Ein Hund",), "en": ("A dog",)}, 2),
     ]
@@ -332,31 +331,3 @@ def test_an_earlier_backup_is_replaced_only_when_asked(store, tmp_path):
             store.backup(bad)
     assert target.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"backup.sqlite", "contributions"}
-
-
-# Many processes
-
-PROCESSES = multiprocessing.get_context("spawn")
-
-
-def add_many(folder, client: int) -> None:
-    """Add 50 pairs of a client and 10 that all send."""
-    store = ContributionStore(folder)
-    numbers = [*range(client * 50, client * 50 + 50), *range(1000, 1010)]
-    with ThreadPoolExecutor(10) as pool:
-        list(pool.map(lambda number: store.add(picture(number), f"number {number}"), numbers))
-
-
-def test_g01_g02_g14_240_posts_at_once_from_4_processes_that_make_the_store(tmp_path):
-    folder = tmp_path / "contributions"
-    processes = [PROCESSES.Process(target=add_many, args=(folder, client)) for client in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 4
-    store = ContributionStore(folder)
-    found = list(store.contributions())
-    assert [one.id for one in found] == list(range(1, 211))
-    assert {one.caption for one in found} == {f"number {number}" for number in (*range(200), *range(1000, 1010))}
-    assert all(sha256(store.read_image(one)) == one.image_sha256 for one in found)

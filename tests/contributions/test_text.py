@@ -15,7 +15,6 @@ from lcm.contributions.text import (
     clean_name,
     clean_text,
     id_ranges,
-    is_english,
     language_of,
     parse_id_ranges,
 )
@@ -167,10 +166,6 @@ def test_a_language_that_is_none_is_an_error(sent):
         clean_language(sent)
     assert len(str(error.value)) < 120
     assert str(error.value).isprintable()
-
-
-def test_english_is_told_by_the_first_part():
-    assert [code for code in ("en", "en-gb", "eng", "de", "pt-br") if is_english(code)] == ["en", "en-gb"]
 
 
 def test_other_texts_go_by_the_same_rule_under_their_own_name():

@@ -3,12 +3,8 @@
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.fakes.service_process import ROOT, answers, free_port, wait_until
+
 SECONDS = 30  # for whatever the page does; it takes three
 
 
@@ -32,12 +29,6 @@ def picture(colour: str = "red", side: int = 40) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (side, side), colour).save(file, "PNG")
     return file.getvalue()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @contextmanager
@@ -59,24 +50,9 @@ def site(folder: Path, settings: Mapping[str, str], options: str = "") -> Iterat
             command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        wait_for(f"{address}voila/static/voila.js", started, log)
+        wait_until(lambda: started.poll() is not None or answers(port, "/voila/static/voila.js"), SECONDS)
+        assert started.poll() is None, log.read_text()
         yield Site(address, log)
     finally:
         started.terminate()  # make hands it on
         started.wait(SECONDS)
-
-
-def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    """Wait until a server answers, whatever it says."""
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except urllib.error.HTTPError as error:
-            error.close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(log.read_text())

@@ -16,8 +16,9 @@ import pytest
 from lcm.contributions.store import ContributionStore
 from lcm.dashboard.client import MAX_PHOTO, ServiceClient
 from lcm.dashboard.language import SENTENCES
+from tests.fakes.service_process import free_port
 
-from .site import SECONDS, free_port, picture, site
+from .site import SECONDS, picture, site
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"

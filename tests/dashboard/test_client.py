@@ -9,8 +9,9 @@ import pytest
 from lcm.dashboard.__main__ import main
 from lcm.dashboard.client import MAX_PHOTO, ServiceClient, ServiceError
 from lcm.errors import ConfigError, LcmError
+from tests.fakes.service_process import free_port
 
-from .site import free_port, picture
+from .site import picture
 
 ODD = "<script>alert(\"1\")</script> & 'more'"
 
@@ -36,10 +37,10 @@ def test_it_is_told_what_language_the_answer_is_in(address, asked, language, cap
 
 def test_a_correction_is_kept_and_is_the_answer(address, store):
     client = ServiceClient(address)
-    receipt = client.contribute(picture(), ODD, "Łucja 李")
-    assert (receipt.known, client.contribute(picture(), ODD).known) == (False, True)
+    number, known = client.contribute(picture(), ODD, "Łucja 李")
+    assert (known, client.contribute(picture(), ODD)) == (False, (number, True))
     (kept,) = store.contributions()
-    assert (kept.id, kept.caption, kept.source) == (receipt.number, ODD, "http:Łucja 李")
+    assert (kept.id, kept.caption, kept.source) == (number, ODD, "http:Łucja 李")
     answer = client.describe(picture())
     assert (answer.caption, answer.contributed) == (ODD, True)
     client.contribute(picture("blue"), "a chat", language="fr")  # a text that no guess takes for French
@@ -69,7 +70,7 @@ def test_a_service_asks_for_its_token(run_service, tmp_path, store, monkeypatch)
             ServiceClient(address).contribute(picture(), "a dog")
         monkeypatch.setenv("LCM_SERVICE", address)
         monkeypatch.setenv("LCM_TOKEN", token)
-        assert ServiceClient.from_environment().contribute(picture(), "a dog").number == 1
+        assert ServiceClient.from_environment().contribute(picture(), "a dog") == (1, False)
 
 
 def test_a_service_that_is_away_is_told_with_what_to_start():

@@ -19,15 +19,16 @@ from lcm.captioning.captioner import SHIPPED_BUNDLE
 from lcm.captioning.description import percent
 from lcm.dashboard import photo, quality, widgets
 from lcm.dashboard.app import Dashboard, dashboard
-from lcm.dashboard.client import Answer, Receipt, ServiceClient, ServiceError
+from lcm.dashboard.client import Answer, ServiceClient, ServiceError
 from lcm.dashboard.language import FRENCH, PAGE, SENTENCES
 from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
 from lcm.errors import DataError, StoreError
 from lcm.features.encoders import find_encoder
 from lcm.registry import Event, Version, short_digest
 from tests.fakes.service_client import make_tiny_bundle
+from tests.fakes.service_process import ROOT, free_port
 
-from .site import ROOT, free_port, picture
+from .site import picture
 
 SHIPPED = ROOT / SHIPPED_BUNDLE
 ODD = "<script>alert(\"1\")</script> & 'more'"
@@ -39,7 +40,7 @@ def test_every_text_is_escaped():
     shown = [
         widgets.answer_card(picture(), ODD, answer),
         widgets.note(ODD),
-        widgets.table(["a", ODD], [[widgets.Cell(ODD), widgets.Cell("", ODD)]]),
+        widgets.table(["a", ODD], [[widgets.cell(ODD), widgets.cell("", ODD)]]),
     ]
     for part in shown:
         assert "<script" not in part
@@ -136,7 +137,7 @@ def test_no_word_on_the_pages_goes_unsaid(store, tmp_path, monkeypatch):
         place="HERE",
         health=lambda: {"languages": ["de"], "version": "F00"},
         describe=lambda _photo, asked: replace(answer, confidence=0.5 if asked == "fr" else None),
-        contribute=lambda *_: Receipt(7, True),
+        contribute=lambda *_: (7, True),
     )
     board = Dashboard(client, tmp_path)
     board.look_for_service(["xx", "fr-CA"])
@@ -181,7 +182,7 @@ def test_a_correction_that_is_kept_is_called_so_whatever_comes_after(tmp_path):
     def away(*_) -> Answer:
         raise ServiceError("the service went away")
 
-    client = SimpleNamespace(contribute=lambda *_: Receipt(7, False), describe=away)
+    client = SimpleNamespace(contribute=lambda *_: (7, False), describe=away)
     page = photo.PhotoPage(client, tmp_path)
     page.asked, page.caption.value = ("dog.png", picture()), "a dog"
     page.contribute()
@@ -245,6 +246,17 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     assert latest_reasons(tmp_path / "nothing") == {}
 
 
+def test_ten_contributions_are_shown_and_then_more(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    for number in range(12):
+        store.add(picture(side=40 + number), f"caption {number}")
+    page = ReviewPage(ServiceClient(), tmp_path)
+    page.draw()
+    assert (len(page.list.children), page.more.layout.display) == (10, None)
+    page.more.click()
+    assert (len(page.list.children), page.more.layout.display) == (12, "none")
+
+
 def test_an_image_or_a_store_that_cannot_be_read_is_told(store, tmp_path, monkeypatch):
     def fail(*_):
         raise StoreError("the disk is away")
@@ -281,6 +293,19 @@ def test_the_shipped_model_s_figures_are_shown_without_any_run(tmp_path, monkeyp
     for name in ("cider", "cider_low", "cider_high", "bleu_4", "wer", "wer_low", "wer_high"):
         assert f"{metrics[name]:.3f}" in shown, name
     assert f"every content word of {percent(metrics['captions_right'])}" in shown
+
+
+def test_each_language_that_a_model_writes_has_its_scores():
+    models = {
+        "one": {"cider": 0.6, "cider_low": 0.5, "cider_high": 0.7, "images": 9, "cider_fr": 0.3, "images_fr": 1934},
+        "two": {"cider": 0.7, "cider_fr": 0.2, "wer_fr": 0.9, "meteor_fr": None, "images_fr": 1934},
+    }
+    PAGE.language = FRENCH
+    shown = quality.scores_table(models)
+    rows = [re.sub("<.*?>", " ", row).split() for row in shown.split("<tr>")[2:]]
+    assert [row[:2] for row in rows] == [["one", "0,600"], ["one", "en"], ["two", "0,700"], ["two", "en"]]
+    assert rows[1][2:5] == ["français,", "1", "934"]
+    assert re.findall("<b>(.*?)</b>", shown) == ["0,300", "0,700", "0,900"]
 
 
 def test_a_model_that_was_not_measured_or_is_not_there_is_said_to_be_so(tmp_path, monkeypatch):

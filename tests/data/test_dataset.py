@@ -10,7 +10,6 @@ import re
 import sys
 import time
 import unicodedata
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,16 +58,6 @@ def files_of(dataset: Dataset, folder: Path) -> dict[str, str]:
 # Layouts that people download
 
 
-def test_kaggle_flickr8k(tmp_path):
-    folder = make_folder(tmp_path, {"captions.txt": TWO}, "Images/1.jpg", "Images/2.jpg")
-    dataset = read_dataset(folder)
-    assert dataset.images == (
-        LabelledImage("1.jpg", folder / "Images/1.jpg", "train", ("A dog .",)),
-        LabelledImage("2.jpg", folder / "Images/2.jpg", "train", ("A cat .",)),
-    )
-    assert (dataset.report.captions_file, dataset.report.captions_format) == ("captions.txt", "csv")
-
-
 def flickr8k_archive(folder: Path) -> Path:
     """The two original archives unpacked, with macOS's companion files and the captions' one known slip."""
     token = "".join(f"{i}.jpg#{n}\tCaption {n} of {i} .\n" for i in (1, 2, 3, 4) for n in (0, 1))
@@ -95,30 +84,12 @@ def flickr8k_archive(folder: Path) -> Path:
 def test_original_flickr8k_archives(tmp_path):
     dataset = read_dataset(flickr8k_archive(tmp_path))
     assert dataset.report.captions_file == "Flickr8k_text/Flickr8k.token.txt"
-    assert dataset.report.captions_format == "token"
+    assert dataset.report.captions_format == "tsv"
     assert split_of(dataset) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "dev", "4.jpg": "test"}
     assert dataset.captions_of("test") == {"en": ["Caption 0 of 4 .", "Caption 1 of 4 ."]}
     assert dataset.paths["1.jpg"] == tmp_path / "Flickr8k_Dataset/Flicker8k_Dataset/1.jpg"
     assert dataset.report.missing_images == ("2258277193_586949ec62.jpg.1",)
     assert dataset.report.images_without_captions == ()
-
-
-def test_kaggle_flickr30k(tmp_path):
-    results = (
-        "image_name| comment_number| comment\n"
-        "1.jpg| 0| A cat .\n"
-        "2199200615.jpg| 3| A dog , black and white , runs .\n"
-        "2199200615.jpg| 4   A dog runs across the grass .\n"
-    )
-    inner = "flickr30k_images/flickr30k_images"
-    make_folder(tmp_path, {"flickr30k_images/results.csv": results}, f"{inner}/1.jpg", f"{inner}/2199200615.jpg")
-    dataset = read_dataset(tmp_path)
-    assert dataset.report.captions_format == "flickr30k_pipes"
-    assert (dataset.report.rows, dataset.report.repaired_rows, dataset.report.unreadable_rows) == (3, 1, 0)
-    assert [image.captions for image in dataset.images] == [
-        ("A cat .",),
-        ("A dog , black and white , runs .", "A dog runs across the grass ."),
-    ]
 
 
 # What is refused
@@ -131,7 +102,6 @@ def test_kaggle_flickr30k(tmp_path):
         ({}, "", "no text file at all"),
         ({"ours.csv": TWO, "theirs.tsv": "1.jpg\tUn chien .\n"}, "", r"\(ours\.csv, theirs\.tsv\); name one with capt"),
         ({"captions.txt": TWO}, "nothing.txt", r"has no captions file .*name one inside the folder"),
-        ({"captions.txt": TWO}, "Images", r"has no captions file .*name one inside the folder"),
         ({"../outside.csv": TWO}, "Images/../../outside.csv", r"has no captions file .*name one inside the folder"),
         ({"captions.txt": csv_of("1.jpg", "9.jpg")}, "", "holds 1 image with captions, and training needs two"),
         (
@@ -142,7 +112,6 @@ def test_kaggle_flickr30k(tmp_path):
         ({"captions.txt": TWO, "train.txt": "1.jpg\n", "test.txt": "2.jpg\n"}, "", "fewer than two train images"),
         ({"captions.txt": TWO, "train.txt": "7.jpg\n8.jpg\n"}, "", r"\(official lists\) leave fewer than two train"),
         ({"metadata.parquet": "PAR1"}, "", r"metadata\.parquet is in no format .*rewrite Parquet"),
-        ({"metadata.csv": "file_name,label\n1.jpg,0\n"}, "", r"metadata\.csv is in no format .*'file_name,label"),
         ({"metadata.csv": ""}, "metadata.csv", r"metadata\.csv is in no format .* it is empty"),
     ],
 )
@@ -185,22 +154,16 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
         "1.jpg": ("A dog .", 'A "big" dog , running .'),
         "2.jpg": ("A cat .",),
     }
-    assert dataset.report.as_metrics() == {
+    assert {name: value for name, value in dataset.report.as_metrics().items() if value} == {
         "captions_file": "captions.txt",
         "captions_format": "csv",
         "split_rule": dataset.report.split_rule,
         "caption_languages": "en (detected) 3",
         "rows": 8,
-        "repaired_rows": 0,
         "unreadable_rows": 1,
         "empty_captions": 2,
         "missing_images": 1,
         "images_without_captions": 1,
-        "ambiguous_images": 0,
-        "images_in_no_split": 0,
-        "other_names": 0,
-        "copies": 0,
-        "moved_copies": 0,
     }
     text = str(dataset.report)
     assert text.splitlines() == [
@@ -213,20 +176,6 @@ def test_everything_that_does_not_fit_is_counted(tmp_path):
     ]
     left_out = 2 + 1 + 2  # empty, unreadable, of the missing image
     assert sum(len(image.captions) for image in dataset.images) + left_out == dataset.report.rows
-
-
-def test_file_names_as_macos_writes_them(tmp_path):
-    decomposed = unicodedata.normalize("NFD", "été.jpg")
-    assert decomposed != "été.jpg"
-    make_folder(
-        tmp_path,
-        {"captions.txt": csv_of("été.jpg", "1.jpg"), "train.txt": unicodedata.normalize("NFD", "été\n1.jpg\n")},
-        f"Images/{decomposed}",
-        "Images/1.jpg",
-    )
-    dataset = read_dataset(tmp_path)
-    assert dataset.paths["été.jpg"].exists()
-    assert split_of(dataset) == {"été.jpg": "train", "1.jpg": "train"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows file names that are not Unicode")
@@ -243,18 +192,6 @@ WHERE = {
         "images/1.jpg images/2.jpg images/images/1.jpg images/images/2.jpg",
         {"1.jpg": "images/1.jpg", "2.jpg": "images/2.jpg"},
         {"images_without_captions": ("images/images/1.jpg", "images/images/2.jpg")},
-    ),
-    "found by its content": (
-        {"readme.txt": "Nothing here, really.\n", "my Words.TXT": "1.jpg#0\tA dog .\n2.jpg#0\tA cat .\n"},
-        "a/1.jpg a/2.jpg",
-        {"1.jpg": "a/1.jpg", "2.jpg": "a/2.jpg"},
-        {},
-    ),
-    "JSON of any name": (
-        {"captions_of_mine.json": coco("1.jpg", "a/2.jpg")},
-        "photos/1.jpg photos/a/2.jpg",
-        {"1.jpg": "photos/1.jpg", "a/2.jpg": "photos/a/2.jpg"},
-        {},
     ),
     "the shortest path of several": (
         {"texts/captions.txt": TWO},
@@ -309,12 +246,6 @@ WHERE = {
         {name: name for name in ("train/1.jpg", "train/2.jpg", "val/4.jpg")},
         {"missing_images": ("train/3.jpg",), "images_without_captions": ("val/3.jpg",)},
     ),
-    "Windows' way of writing a path": (
-        {"metadata.csv": metadata("a\\1.jpg", ".\\a\\2.jpg")},
-        "a/1.jpg a/2.jpg",
-        {"a/1.jpg": "a/1.jpg", "a/2.jpg": "a/2.jpg"},
-        {},
-    ),
     "as the project that lcm descends from keeps them": (
         {
             "textFiles/30k_captions.txt": "1.jpg#0\tA dog .\n1.jpg#1\tA pet .\n2.jpg#0\tA cow .\n",
@@ -329,12 +260,6 @@ WHERE = {
         {"captions.txt": "image,caption\n1.jpg,A dog .\n", "custom_captions.txt": "2.jpg\tA cat .\n"},
         "images/1.jpg images/2.jpg",
         {"1.jpg": "images/1.jpg", "2.jpg": "images/2.jpg"},
-        {},
-    ),
-    "one's own pairs alone": (
-        {"custom_captions.txt": "1.jpg\tA dog .\n2.jpg\tA cat .\n"},
-        "1.jpg 2.jpg",
-        {"1.jpg": "1.jpg", "2.jpg": "2.jpg"},
         {},
     ),
     "from each metadata file": (  # a missing cat is not the dog of that name
@@ -377,16 +302,11 @@ def test_contributed_images_are_told_by_their_id():
 # Splits by hash
 
 
-@pytest.mark.parametrize("names", [("1.jpg", "20.jpg"), ("20.jpg", "11.jpg")])
-def test_two_images_both_train(tmp_path, names):
-    dataset = read_dataset(make_folder(tmp_path, {"captions.txt": csv_of(*names)}, *names))
-    assert split_of(dataset) == dict.fromkeys(names, "train")
-    assert "of the 2 images none is held out as dev" in dataset.report.split_rule
-
-
 def test_where_none_is_held_out_lists_help(tmp_path):
     names = ("1.jpg", "9.jpg", "11.jpg")
-    folder = make_folder(tmp_path, {"captions.txt": csv_of(*names)}, *names)
+    folder = make_folder(tmp_path, {"captions.txt": csv_of(*names[1:])}, *names)
+    assert split_of(read_dataset(folder)) == {"9.jpg": "train", "11.jpg": "train"}, "two are the least that train"
+    make_folder(tmp_path, {"captions.txt": csv_of(*names)})
     report = read_dataset(folder).report
     assert re.search("of the 3 images none is held out as dev.* add photos.* dev.txt, and the others into", str(report))
     dataset = read_dataset(make_folder(folder, {"train.txt": "1\n9.jpg\n", "dev.txt": "11.jpg\n"}))
@@ -398,11 +318,8 @@ def test_where_none_is_held_out_lists_help(tmp_path):
 KNOWN_SPLITS = {
     "1.jpg": "train",  # 4c468b3b16999fd9: 5
     "9.jpg": "train",  # b62c91d2ac6c6b59: 7
-    "photos/été.jpg": "train",  # 6d9040c0b90ea552: 0
     "20.jpg": "dev",  # 8c59d75a459c34de: 8
-    "26.jpg": "dev",  # 08adb595ca83340c: 8
     "11.jpg": "test",  # 7bf39d62b2d205ff: 9
-    "21.jpg": "test",  # a2adc733fbd8ea5d: 9
 }
 
 
@@ -492,6 +409,17 @@ WHOSE_SPLIT = {
         {},
         {"train/1.jpg": "train", "train/test_2.jpg": "train", "val/1.jpg": "dev", "test/a/1.jpg": "test"},
     ),
+    "metadata above the folders of splits": (
+        "",
+        {"metadata.csv": metadata("train/1.jpg", "train/test_2.jpg", "validation/1.jpg", "test/a/1.jpg", "1.jpg")},
+        {
+            "train/1.jpg": "train",
+            "train/test_2.jpg": "train",
+            "validation/1.jpg": "dev",
+            "test/a/1.jpg": "test",
+            "1.jpg": "",
+        },
+    ),
 }
 
 
@@ -502,12 +430,6 @@ def test_each_image_is_in_the_split_that_its_data_set_says(tmp_path, case):
     dataset = read_dataset(tmp_path)
     assert split_of(dataset) == wanted
     assert dataset.images[0].captions == (f"Caption of {dataset.images[0].image_id}",)
-
-
-def test_metadata_above_the_folders_of_splits(tmp_path):
-    names = ["train/1.jpg", "train/test_2.jpg", "validation/1.jpg", "test/a/1.jpg", "1.jpg"]
-    dataset = read_dataset(make_folder(tmp_path, {"metadata.csv": metadata(*names)}, *names))
-    assert list(split_of(dataset).values()) == ["train", "train", "dev", "test", ""]
 
 
 # What is one picture
@@ -530,10 +452,6 @@ def test_the_same_bytes_share_a_split_whatever_they_are_called(tmp_path):
     assert set(found.values()) == set(splits.SPLITS)
     assert all(found[name] == found[f"Copy of {name}"] for name in names[::2])
     assert (dataset.report.copies, dataset.report.moved_copies) == (tuple(names[1::2]), ())
-    (tmp_path / "captions.csv").write_text(csv_of(*(f"renamed/{number}.jpg" for number in range(40))))
-    for number in range(40):
-        make_folder(tmp_path, {f"renamed/{number}.jpg": contents[f"photo {number}.jpg"]})
-    assert list(split_of(read_dataset(tmp_path)).values()) == list(found.values())[::2]
 
 
 def test_twenty_copies_of_one_picture_all_train(tmp_path):
@@ -718,14 +636,11 @@ def test_save_and_load(tmp_path):
             LabelledImage("2.jpg", Path("/photos/2.jpg"), "", ("A cat .",)),
         )
     )
+    with pytest.raises(DataError, match="run 01_prepare"):
+        Dataset.load(tmp_path / "dataset.jsonl")
     dataset.save(tmp_path / "dataset.jsonl")
     assert Dataset.load(tmp_path / "dataset.jsonl") == dataset
     assert (tmp_path / "dataset.jsonl").read_bytes().count(b"\n") == 2
-
-
-def test_load_before_prepare(tmp_path):
-    with pytest.raises(DataError, match="run 01_prepare"):
-        Dataset.load(tmp_path / "dataset.jsonl")
 
 
 def test_real_flickr8k(flickr8k):
@@ -734,19 +649,17 @@ def test_real_flickr8k(flickr8k):
     of_splits = {"train": 6000, "dev": 1000, "test": 0}
     assert {split: len(dataset.of(split, "en")) for split in splits.SPLITS} == of_splits
     assert {len(image.captions) for image in dataset.images if image.language == "en"} == {5}
-    assert dataset.report == replace(
-        dataset.report,
-        captions_format="csv",
-        rows=sum(len(image.captions) for image in dataset.images),
-        repaired_rows=0,
-        unreadable_rows=0,
-        empty_captions=0,
-        missing_images=(),
-        images_without_captions=(),
-        ambiguous_images=(),
-        split_rule="official lists",
-    )
-    assert len(dataset.report.images_in_no_split) == 91
+    report = {name: value for name, value in dataset.report.as_metrics().items() if value}
+    assert report | {"rows": 0} == {
+        "captions_file": report["captions_file"],
+        "captions_format": "csv",
+        "split_rule": "official lists",
+        "caption_languages": report["caption_languages"],
+        "rows": 0,
+        "images_in_no_split": 91,
+        "copies": 1,
+    }
+    assert report["rows"] == sum(len(image.captions) for image in dataset.images)
 
 
 # Languages
@@ -780,8 +693,7 @@ IN_LANGUAGES = {  # files, the parameter, the languages of each image, what the 
     "by a field": (
         {
             "metadata.jsonl": "".join(
-                json.dumps({"file_name": f"{at}.jpg", "text": text, "language": "fr"}) + "\n"
-                for at, text in ((1, "Chien ."), (2, "Chat ."))
+                f'{{"file_name": "{at}.jpg", "text": "Chien .", "language": "fr"}}\n' for at in (1, 2)
             )
         },
         "",
@@ -789,17 +701,10 @@ IN_LANGUAGES = {  # files, the parameter, the languages of each image, what the 
         "fr 2",
     ),
     "by an annotation's field": (
-        {
-            "captions_x.json": json.dumps(
-                {
-                    "images": [{"id": at, "file_name": f"{at}.jpg"} for at in (1, 2)],
-                    "annotations": [{"image_id": at, "caption": "Chien .", "language": "fr"} for at in (1, 2)],
-                }
-            )
-        },
+        {"captions_x.json": coco("1.jpg", "2.jpg").replace('"caption"', '"language": "fr", "caption"')},
         "",
         ["fr"],
-        "fr 2",
+        "fr 4",
     ),
     "by a parameter": ({"captions.txt": ENGLISH_TABLE}, "nl", ["nl"], "nl 2"),
     "beside each photo": (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lcm.data.files import IMAGE_SUFFIXES, find_files, list_images, shorten, with_suffix
+from lcm.data.files import IMAGE_SUFFIXES, find_files, list_images, with_suffix
 
 KINDS = ("JPEG", "MPO", "PNG", "GIF", "WEBP")  # what lcm reads, as Pillow calls it
 NAMES = "b.jpg a.PNG .hidden.jpg ._a.jpg .DS_Store notes.txt sub/d.webp sub/c.gif sub/x/e.jpeg .trash/f.jpg z/g.jpg"
@@ -123,9 +123,3 @@ def test_a_path_that_leads_nowhere_is_named(given, said, photos):
     (problem,) = list_images([given]).problems
     assert problem[0] == given
     assert problem[1].startswith(said.format(here=photos.parent))
-
-
-def test_shorten():
-    assert shorten([]) == ""
-    assert shorten(list("abcde")) == "a, b, c, d, e"
-    assert shorten(list("abcdefg")) == "a, b, c, d, e and 2 more"

@@ -77,6 +77,10 @@ def interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
+def full(*_) -> None:
+    raise OSError(28, "No space left on device")
+
+
 # What is fetched
 
 
@@ -118,7 +122,7 @@ def test_links_on_a_disk_are_followed_where_they_lead_to_a_file(tmp_path):
     assert contents(fetch(f"file://{tmp_path}/place")) == FILES | {"c.png": FILES["images/a.png"]}
 
 
-@pytest.mark.parametrize("key", ["ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated"])
+@pytest.mark.parametrize("key", ["ETag", "mtime"])
 def test_any_driver_s_stamp_tells_of_a_change(driver, key):
     stamp = "1"
     driver.put(one=b"0123456789")
@@ -249,19 +253,16 @@ def test_a_folder_that_is_empty_not_there_or_cannot_be_listed_removes_nothing(dr
     assert "is the bucket, container or folder there?" in capsys.readouterr().err
 
 
-def test_half_a_file_is_never_taken(driver):
-    driver.fault = lambda method, path: os.truncate(path, 3) if method == "got" else None
-    with pytest.raises(DataError, match=r"did not arrive whole"):
-        fetch(URL)
-
-
-def test_a_full_disk_is_told_as_one(driver):
-    def full(method, _path):
-        if method == "get":
-            raise OSError(28, "No space left on device")
-
-    driver.fault = full
-    with pytest.raises(DataError, match=r"cannot be kept in .*datasets \(No space left on device\).*LCM_CACHE"):
+@pytest.mark.parametrize(
+    ("method", "fault", "message"),
+    [
+        ("got", lambda path: os.truncate(path, 3), "did not arrive whole"),
+        ("get", full, r"cannot be kept in .*datasets \(No space left on device\).*LCM_CACHE"),
+    ],
+)
+def test_half_a_file_is_never_taken_and_a_full_disk_is_told_as_one(driver, method, fault, message):
+    driver.fault = lambda at, path: fault(path) if at == method else None
+    with pytest.raises(DataError, match=message):
         fetch(URL)
 
 
@@ -275,21 +276,13 @@ def write(place: Path, files: dict[str, bytes] = FILES) -> None:
 
 
 @pytest.mark.usefixtures("driver")
-def test_a_data_set_is_loaded_from_an_address(cache):
-    dataset = load_dataset(URL)
-    assert [(image.image_id, image.captions) for image in dataset.images] == [
-        ("a.png", ("a dog",)),
-        ("b.png", ("a cat",)),
-    ]
-    assert all(image.path.is_relative_to(cache) and image.path.is_file() for image in dataset.images)
-    assert load_dataset(URL, "captions.tsv") == dataset
-
-
-@pytest.mark.usefixtures("driver")
-def test_base_is_what_the_variable_names(monkeypatch, tmp_path, capsys):
+def test_base_is_what_the_variable_names(monkeypatch, tmp_path, capsys, cache):
     monkeypatch.setenv("LCM_DATASET_URL", f" {URL} ")
     assert resolve("base") == URL
-    assert load_dataset("base") == load_dataset(URL)
+    dataset = load_dataset("base")
+    assert dataset == load_dataset(URL, "captions.tsv")
+    assert {image.image_id: image.captions for image in dataset.images} == {"a.png": ("a dog",), "b.png": ("a cat",)}
+    assert all(image.path.is_relative_to(cache) and image.path.is_file() for image in dataset.images)
     write(tmp_path / "place")
     monkeypatch.setenv("LCM_DATASET_URL", str(tmp_path / "place"))
     assert len(load_dataset("base").images) == 2
@@ -316,14 +309,12 @@ def test_the_sample_stands_in_for_the_base_and_stderr_says_so(monkeypatch, tmp_p
     ("url", "name"),
     [
         ("s3://bucket/flickr8k/", "flickr8k"),
-        ("s3://bucket", "bucket"),
         ("memory://", "memory"),
         (f"s3://key:sec/r@et{SECRET}@bucket/photos", "photos"),
         (f"https://{SECRET}@host", "host"),
         (f"https://host/photos?sig={SECRET}", "photos"),
         ("abfs://container@account.dfs.core.windows.net/photos", "photos"),
         ("photos/holiday", "holiday"),
-        ("sample", "sample"),
     ],
 )
 def test_the_source_s_name_holds_no_path_and_no_credentials(url, name, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lcm.data.text import END, PAD, RESERVED, START, UNKNOWN, Vocabulary
-from lcm.data.word_vectors import build_word_vectors, find_vectors
+from lcm.data.word_vectors import build_word_vectors
 from lcm.errors import ConfigError, DataError
 
 
@@ -21,6 +21,8 @@ def test_vectors_of_the_glove_package():
     assert vectors.without_vector == ("flickrword",)
     assert not vectors.matrix[PAD].any()
     assert vectors.matrix[1:].any(axis=1).all()
+    with pytest.raises(ConfigError, match=r"unknown word embedding .*'word2vec'; choose from glove_6b_50d"):
+        build_word_vectors(vocabulary_of("a"), "word2vec", seed=0)
 
 
 def glove_file(folder, text: str, encoding="utf-8") -> str:
@@ -60,14 +62,3 @@ def test_ragged_rows(tmp_path, text):
 def test_a_file_without_vectors_for_the_vocabulary(tmp_path, text):
     with pytest.raises(DataError, match=r"glove\.txt holds none of the vocabulary's words"):
         build_word_vectors(vocabulary_of("a", "cat"), glove_file(tmp_path, text), seed=0)
-
-
-def test_unknown_word_embedding():
-    with pytest.raises(ConfigError, match=r"unknown word embedding .*'word2vec'; choose from glove_6b_50d"):
-        build_word_vectors(vocabulary_of("a"), "word2vec", seed=0)
-
-
-def test_vectors_of_single_words():
-    found = find_vectors(["dog", "flickrword", "the"], "glove_6b_50d")
-    assert list(found) == ["dog", "the"]
-    np.testing.assert_allclose(found["the"][:5], [0.418, 0.24968, -0.41242, 0.1217, 0.34527])

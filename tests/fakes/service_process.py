@@ -41,6 +41,21 @@ def ask(
     return reply.status, json.loads(text) if is_json else text, dict(reply.headers)
 
 
+def answers(port: int, path: str = "/") -> bool:
+    """Whether a server answers there, whatever it says."""
+    try:
+        ask(port, "GET", path)
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def raw(port: int, data: bytes, *more: bytes) -> bytes:
     """Send bytes as they are and return all that comes until the server closes; a reset ends it too."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:

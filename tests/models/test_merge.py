@@ -44,11 +44,6 @@ def test_it_has_exactly_the_parameters_of_the_original():
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 2_547_768 - 5352 * 50
 
 
-def test_it_reads_words_by_the_vectors_it_is_given():
-    vectors = np.random.default_rng(0).normal(size=(9, 50)).astype(np.float32)
-    assert np.array_equal(build_model("merge", (4,), vectors, seed=1).word_embedding(np.arange(9)), vectors)
-
-
 def test_word_by_word_gives_what_the_whole_caption_gives(model):
     features, token_ids = random_features(2), several_texts()
     whole = np.log(model((features, token_ids)).numpy())

@@ -6,9 +6,10 @@ import pytest
 
 from lcm.captioning.bundle import WEIGHTS
 from lcm.config import PrepareConfig
+from lcm.contributions.store import Contribution
 from lcm.errors import BundleError
 from lcm.registry import publish, rollback
-from lcm.retraining.select import CONTRIBUTIONS, QUARANTINED, SEEN, TESTED, TRAINED, current_parent, find_parent
+from lcm.retraining.select import QUARANTINED, SEEN, TESTED, TRAINED, current_parent, find_parent
 from tests.fakes.tiny_graphs import tiny_manifest, use_tiny_encoder
 from tests.fakes.tiny_versions import reseal, save_version
 
@@ -21,7 +22,7 @@ class Desk:
         self.models = folder / "home" / "models"
 
     def bundle(self, letters: str, trained: str = "", weights: bool = True, **numbers: str) -> Path:
-        data = dict(tiny_manifest(self.encoder).training_data) | {TRAINED: trained, SEEN: trained} | numbers
+        data = dict(tiny_manifest(self.encoder).training_data) | {TRAINED: trained} | numbers
         folder = save_version(self.folder / letters, self.encoder, letters, training_data=data)
         if weights:
             (folder / WEIGHTS).write_bytes(b"weights")
@@ -41,9 +42,13 @@ def desk(tmp_path, monkeypatch) -> Desk:
 
 
 def test_a_model_knows_what_it_has_learned_from_and_what_it_has_seen(desk):
-    desk.publish("b", **{TRAINED: "1-9", TESTED: "10", QUARANTINED: "11,13", SEEN: "1-13"})
+    desk.publish("b", **{TRAINED: "1-9", TESTED: "10", QUARANTINED: "11,13", SEEN: "en 1-12\nfr 13"})
     start = current_parent()
-    assert [start.ids(key) for key in CONTRIBUTIONS] == [set(range(1, 10)), {10}, {11, 13}, set(range(1, 14))]
+    assert [start.ids(key) for key in (TRAINED, TESTED, QUARANTINED)] == [set(range(1, 10)), {10}, {11, 13}]
+    sent = ((12, "en"), (13, "fr-ca"), (13, "en"), (14, "en"))
+    assert [start.has_seen(Contribution(one, "", 0, "", 0, 0, "", "", code, "", "")) for one, code in sent] == [
+        *(True, True, False, False)
+    ]
     assert "squareb" in start.vocabulary.ids
 
 

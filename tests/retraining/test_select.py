@@ -34,6 +34,7 @@ from lcm.retraining.select import (
 )
 from tests.fakes.altered import alter
 from tests.fakes.tiny_graphs import TAGGER
+from tests.fakes.tiny_marian import EN_FR, make_marian
 from tests.fakes.tiny_retraining import BASE, IDENTITY, SmallStore, base_dataset, encode, scene, use_colour_encoder
 from tests.fakes.tiny_versions import save_version
 
@@ -52,8 +53,8 @@ class Desk:
         self.versions = 0
         self.publish({})
 
-    def publish(self, metrics: dict, encoder: EncoderIdentity = IDENTITY, **changes) -> None:
-        """Make a model current that was trained by a run with these metrics."""
+    def publish(self, metrics: dict, encoder: EncoderIdentity = IDENTITY, vocabulary=(), **changes) -> None:
+        """Make a model current that was trained by a run with these metrics; `vocabulary` is more of its words."""
         self.versions += 1
         name = f"tiny-{'bcdefgh'[self.versions]}"
         models_folder().mkdir(parents=True, exist_ok=True)
@@ -61,6 +62,8 @@ class Desk:
         changes = {"training_data": data, "tagger": {}} | changes
         folder = save_version(models_folder() / name, encoder, name[-1], **changes)
         (folder / WEIGHTS).write_bytes(b"")
+        with (folder / "vocabulary.txt").open("a") as words:
+            words.writelines(f"{word}\n" for word in vocabulary)
         (models_folder() / "current").write_text(f"{name}\n")
         registry.add_event(models_folder(), Event(registry.PROMOTE, name, "the one before"))
 
@@ -174,7 +177,7 @@ def test_contributed_images_join_the_base_each_in_its_split(desk):
     assert [number for number, split in enumerate(splits, 1) if split == TEST] == [10, 20]
     assert training_set.dataset.images[:3] == desk.dataset.images
     metrics = training_set.as_metrics()
-    assert (metrics[TRAINED], metrics[TESTED], metrics[SEEN]) == ("1-9,11-19", "10,20", "1-20")
+    assert (metrics[TRAINED], metrics[TESTED], metrics[SEEN]) == ("1-9,11-19", "10,20", "en 1-20")
     assert (metrics["contributed_train_images"], metrics["contributed_test_images"]) == (18, 2)
     assert metrics["contributions_new"] == 20
 
@@ -185,7 +188,7 @@ def test_j04_copies_of_what_the_base_holds_out_are_seen_and_do_not_train(desk):
     training_set = desk.gather()
     assert list(desk.contributed(training_set)) == [2]
     metrics = training_set.as_metrics()
-    assert (metrics[TRAINED], metrics[SEEN], metrics["contributed_copies_of_held_out"]) == ("2", "1-2", 1)
+    assert (metrics[TRAINED], metrics[SEEN], metrics["contributed_copies_of_held_out"]) == ("2", "en 1-2", 1)
 
 
 def test_images_move_with_no_revocation_once_a_model_has_learned_from_them(desk):
@@ -217,12 +220,15 @@ def test_j05_unreadable_images_are_left_out_and_counted(desk):
     training_set = desk.gather()
     assert list(desk.contributed(training_set)) == [1, 3]
     metrics = training_set.as_metrics()
-    assert (metrics[TRAINED], metrics[SEEN]) == ("1,3", "1-3")
+    assert (metrics[TRAINED], metrics[SEEN]) == ("1,3", "en 1-3")
 
 
 # Languages
 
-WHY = "captions in fr, which the current model does not know: they wait until 4 are there (now {})"
+WHY = (
+    "captions in fr, which the current model does not know: they wait until 4 are there (now {}), or for a Marian "
+    "checkpoint in LCM_TRANSLATOR that translates them"
+)
 
 
 def french(training_set: TrainingSet) -> dict[str, str]:
@@ -233,6 +239,19 @@ def french(training_set: TrainingSet) -> dict[str, str]:
 @pytest.fixture
 def few(monkeypatch) -> None:
     monkeypatch.setattr(select, "LEAST_OF_A_LANGUAGE", 4)
+
+
+FR_EN = {french: english for english, french in EN_FR.items()}
+
+
+@pytest.fixture(scope="module")
+def marian_from_french(tmp_path_factory) -> Path:
+    return make_marian(tmp_path_factory.mktemp("marian") / "opus-mt-fr-en", FR_EN, "fr", "en")
+
+
+@pytest.fixture
+def from_french(marian_from_french, monkeypatch) -> None:
+    monkeypatch.setenv("LCM_TRANSLATOR", str(marian_from_french))
 
 
 @pytest.mark.usefixtures("few")
@@ -250,7 +269,7 @@ def test_captions_in_a_language_that_the_model_does_not_know_wait_until_enough_a
     desk.store.send([0, 5])
     first = desk.gather(start_from=start_from)
     assert WHY.format(3) in str(first.contributions)
-    assert (french(first), first.as_metrics()[SEEN]) == ({}, "4-5")
+    assert (french(first), first.as_metrics()[SEEN]) == ({}, "en 4-5")
     desk.publish(first.as_metrics())
     desk.store.send([7], "une image", "fr")
     both = desk.gather(start_from=start_from)
@@ -262,11 +281,39 @@ def test_captions_in_a_language_that_the_model_does_not_know_wait_until_enough_a
 
 @pytest.mark.usefixtures("few")
 def test_a_language_that_the_model_knows_waits_for_nothing(desk):
-    desk.publish({})
-    with (select.current_parent().folder / "vocabulary.txt").open("a") as words:
-        words.write("<fr>\n")
+    desk.publish({}, vocabulary=("<fr>",))
     desk.store.send([0], "une image", "fr")
     assert french(desk.gather(start_from="current")) == {"une image 0": TRAIN}
+
+
+@pytest.mark.usefixtures("few", "from_french")
+def test_with_a_translator_captions_train_in_its_translation_until_enough_are_there(desk):
+    """Once: they are seen then. When the language enters, they are learned anew as they were sent."""
+    texts, translations = [*FR_EN], [*FR_EN.values()]
+    for place in range(3):
+        desk.store.keep(scene(place), texts[place], language="fr-ca")
+    first = desk.gather(start_from="current")
+    assert "3 captions in fr train in translation" in str(first.contributions)
+    assert [text for _, (text,) in desk.contributed(first).values()] == translations[:3]
+    assert (first.as_metrics()[TRAINED], first.as_metrics()[SEEN]) == ("1-3", "fr 1-3")
+    assert [one.caption for one in desk.store.contributions()] == texts[:3]
+    desk.publish(first.as_metrics())
+    with pytest.raises(NothingToDo, match="has not seen"):
+        desk.new(start_from="current")
+    desk.store.keep(scene(3), texts[3], language="fr")
+    assert list(french(desk.gather(start_from="current"))) == texts
+    assert desk.new(start_from="current").new == {1, 2, 3, 4}
+
+
+@pytest.mark.usefixtures("from_french")
+def test_a_flagged_translation_is_shown_as_it_was_sent(desk):
+    for seed in range(12):
+        desk.store.keep(scene(seed), "un rouge", language="fr")
+    desk.store.keep(scene(20), "un carré vert", language="fr")
+    training_set = desk.gather()
+    flagged = {(one.contribution.caption, one.contribution.language) for one in training_set.flagged}
+    assert flagged == {("un rouge", "fr")}
+    assert desk.contributed(training_set) == {13: (TRAIN, ("a green square",))}
 
 
 @pytest.mark.usefixtures("few")
@@ -293,6 +340,19 @@ def test_captions_that_were_learned_in_another_language_are_learned_anew_once_co
     assert second.as_metrics()[TRAINED] == "1-5"
 
 
+def test_a_correction_between_two_languages_that_the_model_knows_is_something_new_to_train_on(desk):
+    desk.publish({}, vocabulary=("<fr>",))
+    desk.store.send(range(12), "une image")
+    desk.publish(desk.gather().as_metrics(), vocabulary=("<fr>",))
+    desk.store.set_language([2, 10], "fr-ca")
+    again = desk.gather(start_from="current")
+    assert (again.contributions.new, again.as_metrics()[SEEN]) == ({2, 10}, "en 1,3-9,11-12\nfr 2,10")
+    assert french(again) == {"une image 1": TRAIN, "une image 9": TEST}
+    desk.publish(again.as_metrics(), vocabulary=("<fr>",))
+    with pytest.raises(NothingToDo):
+        desk.new(start_from="current")
+
+
 @pytest.mark.usefixtures("few")
 def test_what_the_parent_has_learned_and_waits_by_now_can_still_be_revoked(desk):
     desk.store.send(range(3), "une image")
@@ -300,7 +360,7 @@ def test_what_the_parent_has_learned_and_waits_by_now_can_still_be_revoked(desk)
     desk.store.set_language([1], "fr")
     desk.store.send([5])
     metrics = desk.gather(start_from="current").as_metrics()
-    assert (metrics[TRAINED], metrics[SEEN]) == ("1-4", "2-4")
+    assert (metrics[TRAINED], metrics[SEEN]) == ("1-4", "en 2-4")
 
 
 # Suspects
@@ -318,7 +378,7 @@ def test_j02_suspects_neither_train_nor_test_and_are_listed(desk, tmp_path):
     assert list(desk.contributed(training_set)) == list(range(1, 10))
     metrics = training_set.as_metrics()
     assert (metrics[TRAINED], metrics[TESTED], metrics[QUARANTINED]) == ("1-9", "", "10-21")
-    assert (metrics[SEEN], metrics["contributions_suspected"]) == ("1-21", 12)
+    assert (metrics[SEEN], metrics["contributions_suspected"]) == ("en 1-21", 12)
     training_set.save_flagged(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / SUSPECTS).read_text().splitlines()]
     assert [line["id"] for line in lines] == bad

@@ -166,14 +166,3 @@ def test_f14_naughty_texts(caller):
         labels = caller.post("/learning-model", question_body(labels=[text, "red"]), follow_up=False)
         assert labels.status_code in (200, 400), ascii(text)
     assert taken > 150
-
-
-def test_f18_f19_duplicates(caller):
-    first = caller.post("/caption", caption_body())
-    again = caller.post("/caption", caption_body(caption="  a  red square\n", fileType="jpg"))
-    assert (first.status_code, again.status_code) == (200, 200)
-    assert first.json == again.json
-    assert (first.headers["X-LCM-Known"], again.headers["X-LCM-Known"]) == ("false", "true")
-    other_caption, other_image = kept(caller, caption="red"), kept(caller, image=text_of(png("blue")))
-    assert len({first.json["id"], other_caption.id, other_image.id}) == 3
-    assert len(list(caller.store.contributions())) == 3

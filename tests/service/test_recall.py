@@ -181,22 +181,6 @@ def test_switched_off(start):
     assert (found.source, found.english) == OF_THE_MODEL
 
 
-def test_a_caption_in_another_language_stands_beside_english_ones(caller):
-    contribute(caller, RED, "eine blaue Lampe", language="de")
-    reply = caller.client.post("/learning-model", json=question_body(image=text_of(RED)))
-    assert reply.json["captions"] == ["eine blaue Lampe"]
-    assert reply.json["english_captions"] == OF_THE_MODEL[1]
-    assert [word for word, _ in reply.json["tags"]] == ["red", "square"]
-    assert reply.headers["X-LCM-Source"] == "contribution"
-    contribute(caller, RED, "a blue lamp", language="en-GB")
-    contribute(caller, RED, "une lampe bleue", language="fr")
-    for language, caption in (("fr", "une lampe bleue"), ("en", "a blue lamp")):
-        reply = caller.client.post("/learning-model", json=question_body(image=text_of(RED), language=language))
-        assert reply.json["captions"] == [caption]
-        assert reply.json["english_captions"][:2] == ["a blue lamp", "a red square"]
-    assert [word for word, _ in reply.json["tags"]] == ["blue"]
-
-
 class Plain:
     """A captioner with three captions that does not tell what it sees; its tag scorer knows four words."""
 

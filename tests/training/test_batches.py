@@ -77,21 +77,6 @@ def test_a_batch_holds_about_as_many_captions_as_its_size_says(batch_size, image
     assert max(len(batch.inputs) for batch in batches.epoch(0, 1)) == images
 
 
-def test_images_are_in_the_bucket_of_their_longest_caption():
-    batches = make(label([[1, 3]] * 10 + [[7, 1]] * 10), 4)
-    assert {length: sorted(members) for length, members in batches.buckets.items()} == {
-        4: list(range(10)),
-        8: list(range(10, 20)),
-    }
-    assert {batch.inputs.shape[1:] for batch in batches.epoch(0, 1)} == {(2, 4), (2, 8)}
-
-
-def test_an_image_with_many_captions_pads_its_own_batch_only():
-    batches = make(label([[2]] * 30 + [[2] * 12]), 4)
-    widths = [batch.inputs.shape[1] for batch in batches.epoch(0, 1)]
-    assert sorted(widths)[-2:] == [1, 12]
-
-
 @pytest.mark.parametrize("together", [False, True])
 def test_a_caption_too_long_is_cut(together):
     batches = CaptionBatches(label([[60, 2]]), VOCABULARY, 9, together=together)

@@ -88,32 +88,27 @@ def test_a_bundle_decodes_as_keras_does(name, transformer, folder, tagged):
         assert [one.log_prob for one in ours] == pytest.approx([one.log_prob for one in theirs], abs=0.02)
 
 
-def test_a_model_that_goes_on_keeps_the_curve_of_confidence_until_it_has_its_own(
-    transformer, tiny_encoder, folder, tmp_path
-):
-    curve = {"slope": 4.5, "intercept": 1.0}
-    parent = ParentModel(folder, replace(Bundle(folder).manifest, calibration=curve))
-    prepared = PreparedRun(Dataset(()), VOCABULARY, EncodedImages(tiny_encoder, {}, {}))
-    config = TrainConfig(run_dir="", model="transformer")
-    assert export_bundle(transformer, None, prepared, config, RunDir.at(tmp_path), parent).calibration == curve
-    assert Bundle(folder).manifest.calibration == {}, "from scratch there is none"
-
-
 def test_a_model_that_goes_on_names_its_parent_and_what_that_had_learned_from(
     transformer, tiny_encoder, folder, tmp_path
 ):
-    """Also what the parent's parent had: of a source that comes again, the newest counts."""
+    """Also what the parent's parent had: of a source that comes again, the newest counts. The curve of confidence stays
+    until it has one of its own.
+    """
     prepared = PreparedRun(Dataset(()), VOCABULARY, EncodedImages(tiny_encoder, {}, {}))
     data = {"source": "mine", "train_images": 9, "train_captions": 10}
     data["learned_before"] = {"base": "6000 train images, 30000 captions", "mine": "5 train images, 5 captions"}
-    parent = ParentModel(folder, replace(Bundle(folder).manifest, name="parent-1", training_data=data))
+    curve = {"slope": 4.5, "intercept": 1.0}
+    changed = {"name": "parent-1", "training_data": data, "calibration": curve}
+    parent = ParentModel(folder, replace(Bundle(folder).manifest, **changed))
     run = RunDir.at(tmp_path)
     run.add_metrics(start_version="shipped", data_source="new")
     config = TrainConfig(run_dir="", model="transformer")
+    manifest = export_bundle(transformer, None, prepared, config, run, parent)
+    assert manifest.calibration == curve
     assert (
         "- data: new: 0 train images, 0 captions\n- started from: parent-1 (shipped), which had learned from "
         "base: 6000 train images, 30000 captions; mine: 9 train images, 10 captions\n"
-    ) in model_card(export_bundle(transformer, None, prepared, config, run, parent))
+    ) in model_card(manifest)
     assert "started from" not in model_card(Bundle(folder).manifest)
 
 
