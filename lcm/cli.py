@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stopped(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
         return _stopped("interrupted", 130)
+    except OSError as error:
+        if error.filename:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at its end
+        return _stopped(f"cannot print ({error.strerror}); if it goes into a file, make room for it", 1)
 
 
 def _stopped(reason: str, code: int) -> int:
@@ -62,15 +68,7 @@ def _stopped(reason: str, code: int) -> int:
     return code
 
 
-def _say(line: str) -> None:
-    """Print a line at once."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:  # of `lcm caption … | head`: click ends the command quietly
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at its end
-        raise DataError(f"cannot print ({error.strerror}); if it goes into a file, make room for it") from error
+_say = partial(print, flush=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -83,14 +81,12 @@ class RunCommand(click.Command):
     """`lcm run`: takes -p KEY=VALUE as -p KEY VALUE, and its help lists the parameters of the preset that is given."""
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
-        """Split KEY=VALUE."""
         split: list[str] = []
         for before, word in zip(["", *arguments], arguments, strict=False):
             split += word.split("=", 1) if before == "-p" else [word]
         return super().parse_args(context, split)
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the parameters, with what the preset sets."""
         if not context.params.get("params"):
             return
         from lcm.config import OF_PARENT, parameters_table
@@ -204,6 +200,7 @@ def caption(
         if not listing.images:
             raise DataError("\n".join([*batch.list_failures(failures), *left_out]))
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
+        is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
         describer = load_captioner(captioner, tagger, threads)
         asked = {"samples": samples, "labels": own_labels, "scores": scores, "min_score": min_score}
         asked["language"] = describer.checked_language(language)
@@ -216,8 +213,10 @@ def caption(
             for image, answer in describer.describe_many(listing.images, workers=0, **asked):
                 if isinstance(answer, BadImageError):
                     failures.append((image, answer))
+                elif as_json:
+                    _say(json.dumps(batch.as_record(image, answer), ensure_ascii=not is_utf8))
                 else:
-                    _say(_as_json(image, answer) if as_json else _for_people(image, answer))
+                    _say(_for_people(image, answer))
     finally:
         if complaints := [*batch.list_failures(failures), *left_out]:
             print("lcm:", "\n".join(complaints), file=sys.stderr)
@@ -245,13 +244,6 @@ def _interrupts_kept() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
         if came:
             raise KeyboardInterrupt
-
-
-def _as_json(image: str, description: "Description") -> str:
-    from lcm.batch import as_record
-
-    is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
-    return json.dumps(as_record(image, description), ensure_ascii=not is_utf8)
 
 
 def _for_people(image: str, description: "Description") -> str:

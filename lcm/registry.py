@@ -26,7 +26,6 @@ from lcm.captioning.captioner import (
     CURRENT,
     SHIPPED,
     SHIPPED_BUNDLE,
-    current_folder,
     current_version,
     load_tested,
     models_folder,
@@ -143,7 +142,9 @@ def publish(
             )
         incoming = _hidden(models)
         try:
-            version = _free_name(_copy_bundle(folder, incoming), incoming, models)
+            version, digest = _copy_bundle(folder, incoming), short_digest(incoming)
+            if (models / version).exists() and short_digest(models / version) != digest:
+                version = f"{version}-{digest}"
             load_tested(incoming)
             unmeasured = Manifest.load(incoming).metrics.get("verdict", NOT_MEASURED) == NOT_MEASURED
             is_whole = (models / version).exists() and not _fault_in(models / version)
@@ -235,10 +236,8 @@ def all_versions() -> list[Version]:
     published = {one.version: (place, one) for place, one in enumerate(events) if one.action == PUBLISH}  # the latest
     names = sorted(_folders(models), key=lambda name: (published[name][0] if name in published else -1, name))
     if current not in (SHIPPED, *names):
-        names.append(current)  # it is gone, or a link leads elsewhere
-    folders = {
-        name: current_folder(models) if name == current else version_folder(models, name) for name in [SHIPPED, *names]
-    }
+        names.append(current)  # it is gone
+    folders = {name: version_folder(models, name) for name in [SHIPPED, *names]}
     faults = {name: _fault_in(folder) for name, folder in folders.items()}
     before = next((name for name in versions_before(events, current) if faults.get(name) == ""), "")
     return [
@@ -338,13 +337,6 @@ def _copy_bundle(folder: Path, incoming: Path) -> str:
     for name in [*manifest.files, MANIFEST]:
         shutil.copyfile(folder / name, incoming / name)
     return manifest.name
-
-
-def _free_name(name: str, incoming: Path, models: Path) -> str:
-    """Return the version that a bundle becomes: its name, and more where another bundle has that."""
-    digest = short_digest(incoming)
-    is_free = not (models / name).exists() or short_digest(models / name) == digest
-    return name if is_free else f"{name}-{digest}"
 
 
 def _point_to(models: Path, event: Event) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,13 +57,6 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     write_atomic(path, b"\xff")
     assert path.read_bytes() == b"\xff"
     assert [one.name for one in tmp_path.iterdir()] == ["one.txt"], "nothing temporary stays"
-
-
-def test_a_run_folder_is_made(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = RunDir.at("runs/first")
-    assert folder.path == tmp_path / "runs" / "first"
-    assert folder.figures.is_dir()
 
 
 @pytest.mark.parametrize(
@@ -132,14 +124,3 @@ def test_metrics_are_merged(tmp_path):
         with pytest.raises((TypeError, ValueError)):
             folder.add_metrics(cider=bad)
     assert folder.read_metrics() == expected
-
-
-def test_who_reads_the_metrics_never_sees_half_of_them(tmp_path):
-    folder = RunDir.at(tmp_path)
-    folder.add_metrics(text="x" * 200_000, number=0)
-    with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(lambda: [folder.add_metrics(number=number) for number in range(40)])
-        while not writing.done():
-            assert len(folder.read_metrics()["text"]) == 200_000
-        writing.result()
-    assert folder.read_metrics()["number"] == 39

@@ -180,14 +180,8 @@ class Bundle:
     def attention(self, features: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
         """Return where the model looked as it wrote the word after each id: [B, W, T, N], each row sums to 1.
 
-        From features [B, N, D] and ids [B, W, T], START first. Raises BundleError for a model that looks at no grid.
+        From features [B, N, D] and ids [B, W, T], START first; of a bundle that has_attention.
         """
-        if not self.has_attention:
-            raise BundleError(
-                f"the bundle {self.manifest.name} cannot tell where its model looked: a {self.manifest.model} model "
-                "reads the image as a whole; train one that looks at it, with: lcm run -p features grid -p model "
-                "transformer"
-            )
         state = self.start(features).of_texts(np.zeros(token_ids.shape[:2], np.int64))
         looked = []
         for ids in np.moveaxis(token_ids, 2, 0):

@@ -1,9 +1,8 @@
 """The captioner of a bundle, captioners by name, and which bundle answers.
 
 Published bundles ("versions") lie side by side in the folder `models` of the state folder; the file `current` there
-names one of them (a link to a version's folder, made by hand, is understood too, but not every file system has links).
-Without it the shipped bundle is current, as the version `shipped`. This module reads that pointer; lcm.registry changes
-it.
+names one of them. Without it the shipped bundle is current, as the version `shipped`. This module reads that file;
+lcm.registry changes it.
 """
 
 import io
@@ -16,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from lcm.captioning.bundle import Bundle
+from lcm.captioning.decoding import write_captions
 from lcm.captioning.description import Captioner, Description, PlattScaler
-from lcm.captioning.generate import write_captions
 from lcm.captioning.peers import BLIP_CHECKPOINT, BlipCaptioner, NearestCaptioner
 from lcm.captioning.taggers import load_reranker, load_tag_scorer
 from lcm.captioning.tagging import SHARE, SeenImage
@@ -60,7 +59,6 @@ class BundleCaptioner(Captioner):
         return SeenImage(image, pixels, {kind: features[0] for kind, features in encoded.items()})
 
     def write(self, images: Sequence[SeenImage], samples: int, language: str) -> list[tuple[list[str], float | None]]:
-        """Write captions for all at once."""
         manifest = self._bundle.manifest
         features = np.stack([one.features[manifest.feature_kind] for one in images])
         captions, mean_log_probs = write_captions(
@@ -99,20 +97,14 @@ def load_captioner(captioner: str | Path | None = None, tagger: str | None = Non
     chosen. LCM_TRANSLATOR names what translates captions. Raises ConfigError for an unknown kind, version or tagger,
     BundleError when there is no whole bundle or checkpoint, DataError when a run is not prepared.
     """
-    kind, argument = _parse(captioner)
+    kind, _, argument = str(captioner or "bundle").partition(":")
+    if isinstance(captioner, Path) or kind not in CAPTIONERS:
+        kind, argument = "bundle", captioner
+    elif argument.startswith("~"):  # a shell leaves it as it is behind a colon
+        argument = str(Path(argument).expanduser())
     loaded = CAPTIONERS[kind](argument, tagger, threads)
     loaded.translator_names = os.environ.get("LCM_TRANSLATOR", "")
     return loaded
-
-
-def _parse(captioner: str | Path | None) -> tuple[str, str | Path]:
-    """Return kind and argument of a captioner; whatever is not one of the kinds is a bundle."""
-    kind, _, argument = str(captioner or "bundle").partition(":")
-    if isinstance(captioner, Path) or kind not in CAPTIONERS:
-        return "bundle", captioner
-    if argument.startswith("~"):  # a shell leaves it as it is behind a colon
-        argument = str(Path(argument).expanduser())
-    return kind, argument
 
 
 def find_bundle(explicit: str | Path | None = None, models: Path | None = None) -> Path:
@@ -127,7 +119,7 @@ def find_bundle(explicit: str | Path | None = None, models: Path | None = None) 
     models = models or models_folder()
     if named == CURRENT:
         try:
-            return current_folder(models)
+            return version_folder(models, current_version(models))
         except OSError as error:
             raise BundleError(f"{models / CURRENT} cannot be read ({error.strerror}); check who owns it") from error
     if isinstance(named, str) and "://" in named:
@@ -153,24 +145,18 @@ def models_folder() -> Path:
 
 
 def version_folder(models: Path, version: str) -> Path:
-    """Return the folder that a version has or would have; of a path only its last part counts."""
-    return packaged_file(SHIPPED_BUNDLE) if version == SHIPPED else models / (Path(version).name or "none")
-
-
-def current_folder(models: Path) -> Path:
-    """Return the folder of the current version, which may be gone; raises OSError when `current` cannot be read."""
-    pointer = models / CURRENT
-    if pointer.is_file():
-        return version_folder(models, pointer.read_text(encoding="utf-8", errors="replace").strip())
-    return pointer.resolve() if pointer.exists() or pointer.is_symlink() else packaged_file(SHIPPED_BUNDLE)
+    """Return the folder that a version has or would have."""
+    return packaged_file(SHIPPED_BUNDLE) if version == SHIPPED else models / version
 
 
 def current_version(models: Path) -> str:
-    """Return the name of the current version; the whole path where `current` is a link to somewhere else."""
-    folder = current_folder(models)
-    if folder == packaged_file(SHIPPED_BUNDLE):
+    """Return the name of the current version, which may be gone; raises OSError when `current` cannot be read.
+
+    Where the file holds a path, only its last part counts.
+    """
+    if not (models / CURRENT).exists():
         return SHIPPED
-    return folder.name if folder.parent in (models, models.resolve()) else str(folder)
+    return Path((models / CURRENT).read_text(encoding="utf-8", errors="replace").strip()).name or "none"
 
 
 PROBES = {
@@ -206,12 +192,9 @@ def load_tested(folder: Path, tagger: str | None = None, threads: int = 0) -> Ca
             file = io.BytesIO()
             picture().save(file, "PNG")
             first, second = (captioner.describe(file.getvalue()) for _ in range(2))
-            fault = fault_of(first)
-            if not fault and not all(text.strip() for text in (first.caption, *first.english_captions)):
-                fault = "a caption is empty"
-            if not fault and first != second:
-                fault = "it is described otherwise the second time"
-            if fault:
+            silent = not all(text.strip() for text in (first.caption, *first.english_captions))
+            other = "it is described otherwise the second time" if first != second else ""
+            if fault := fault_of(first) or ("a caption is empty" if silent else other):
                 raise BundleError(
                     f"{captioner.name} fails its self-test on the {name}: {fault}; train or export it again"
                 )

@@ -1,19 +1,22 @@
-"""Decoding: beam search and nucleus sampling over a step function, for many images at once.
+"""Decoding: from image features to captions in words, by beam search and nucleus sampling, for many images at once.
 
 A step takes the last ids and a state, and gives log-probabilities and the next state; it may be a bundle, a Keras model
-or a table in a test.
+or a table in a test. The best caption is found by beam search and perhaps reranked, others are drawn.
 
-Shapes: B images, W texts that are being written of each image (beams or samples), V words in the vocabulary, T words
-so far, S samples an image, R texts in all.
+Shapes: B images, features [B, D] or [B, N, D], W texts that are being written of each image (beams or samples), V
+words in the vocabulary, T words so far, S samples an image, R texts in all.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
+from tqdm import tqdm
 
-from lcm.data.text import END
+from lcm.captioning.tagging import Reranker
+from lcm.data.text import END, Vocabulary
+from lcm.features.cache import LabelledFeatures, map_in_order
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,6 @@ class State:
     rows: tuple[np.ndarray, ...]  # each [B, W, ...]; a step replaces them
 
     def __len__(self) -> int:
-        """The number of images."""
         return len(self.images[0])
 
     def of_images(self, chosen: np.ndarray) -> Self:
@@ -191,3 +193,88 @@ def _can_improve(ended: list[Hypothesis], best_now: float, beam_width: int) -> b
     if not np.isfinite(best_now):
         return False
     return len(ended) < beam_width or best_now > sorted((one.score for one in ended), reverse=True)[beam_width - 1]
+
+
+# From features to captions in words
+
+
+PART = 32  # images of one beam search: more of them fall out of the cache of a core, fewer leave it idle
+ROUNDS = 4  # of samples, at most: a model that is sure of its words has few sentences to give
+
+
+class Decoder(Protocol):
+    """What turns features into words: a bundle, or a model in training."""
+
+    vocabulary: Vocabulary
+    start: Callable[[np.ndarray], State]  # features -> the state before the first word, of one text an image
+    step: Step
+
+
+def write_captions(
+    decoder: Decoder,
+    features: np.ndarray,
+    languages: Sequence[str],
+    beam_width: int,
+    max_words: int,
+    samples: int = 0,
+    reranker: Reranker | None = None,
+    pooled: np.ndarray | None = None,
+) -> tuple[list[list[str]], list[float]]:
+    """Return each image's captions, the best first, and the log-probability a word of each best one, END counted.
+
+    `languages` [B] are those to write in, of the decoder's vocabulary. The best is the most probable that beam search
+    finds, or what `reranker` chooses among its hypotheses by `pooled` features [B, D] (None: these are `features`). Up
+    to `samples` others are drawn from the model, all different: samples are numbered from 0, the numbers seed them, and
+    the first that end and differ are taken, so that an image gets the same ones in any company. After ROUNDS times
+    `samples` numbers there are no more to come.
+    """
+    vocabulary = decoder.vocabulary
+    step = ruling_out(vocabulary.never_written, decoder.step)
+    state, starts = decoder.start(features), np.array([vocabulary.starts[language] for language in languages])
+    found = decode_beam(step, state, starts, max_words, beam_width)
+    texts = [[vocabulary.decode(one.token_ids) for one in hypotheses] for hypotheses in found]
+    best = [0] * len(found)
+    if reranker and found:
+        seen = features if pooled is None else pooled
+        best = reranker.choose(seen, texts, [[one.score_at(reranker.length_power) for one in each] for each in found])
+    captions = [[each[place]] for each, place in zip(texts, best, strict=True)]
+    for turn in range(ROUNDS if samples else 0):
+        lacking = [place for place, each in enumerate(captions) if len(each) <= samples]
+        if not lacking:
+            break
+        drawn = decode_nucleus(
+            step, state.of_images(lacking), starts[lacking], max_words, range(turn * samples, (turn + 1) * samples)
+        )
+        for place, hypotheses in zip(lacking, drawn, strict=True):
+            more = [vocabulary.decode(one.token_ids) for one in hypotheses if one.ended]
+            captions[place] = list(dict.fromkeys([*captions[place], *filter(None, more)]))[: samples + 1]
+    return captions, [hypotheses[place].score_at(1) for hypotheses, place in zip(found, best, strict=True)]
+
+
+def caption_features(
+    decoder: Decoder,
+    labelled: LabelledFeatures,
+    beam_width: int,
+    max_words: int,
+    samples: int = 0,
+    reranker: Reranker | None = None,
+    pooled: LabelledFeatures | None = None,
+    progress: bool = True,
+) -> tuple[list[list[str]], list[float]]:
+    """Caption images from features that are encoded already, each in its language, a part on each core.
+
+    `pooled` are the same images' for a reranker (None: these are `labelled`). Returns what write_captions does.
+    """
+
+    def work(places: Sequence[int]) -> tuple[list[list[str]], list[float]]:
+        at, languages = np.array(places), [labelled.images[place].language for place in places]
+        seen = pooled.read(at) if pooled else None
+        return write_captions(decoder, labelled.read(at), languages, beam_width, max_words, samples, reranker, seen)
+
+    captions, mean_log_probs = [], []
+    with tqdm(total=len(labelled), desc="caption", unit=" images", disable=not progress) as shown:
+        for its_captions, its_log_probs in map_in_order(work, range(len(labelled)), PART):
+            captions += its_captions
+            mean_log_probs += its_log_probs
+            shown.update(len(its_captions))
+    return captions, mean_log_probs

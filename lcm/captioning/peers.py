@@ -71,13 +71,7 @@ class BlipCaptioner(Captioner):
         pixels = self._processor(images=open_image(image), return_tensors="pt")["pixel_values"]
         return SeenImage(image, None, {"pixels": pixels})
 
-    def write(
-        self,
-        images: Sequence[SeenImage],
-        samples: int,  # noqa: ARG002
-        language: str,  # noqa: ARG002
-    ) -> list[tuple[list[str], float | None]]:
-        """Write one caption an image, without confidence."""
+    def write(self, images: Sequence[SeenImage], *_) -> list[tuple[list[str], float | None]]:
         return [([self._caption(one.features["pixels"])], None) for one in images]
 
     def _caption(self, pixels: Any) -> str:
@@ -111,6 +105,13 @@ class NearestImage:
         return by_agreement(self._references[nearest])
 
 
+def nearest_captions(prepared: PreparedRun, split: str, language: str) -> list[str]:
+    """Return the first caption in a language of the training image nearest to each image of a split."""
+    nearest = NearestImage(prepared.labelled_features("train", "pooled", language))
+    held_out = prepared.labelled_features(split, "pooled", language)
+    return [nearest.captions(features)[0] for features in held_out.read(slice(0, None))]
+
+
 class NearestCaptioner(Captioner):
     """A prepared run's train images with their captions, and its encoder."""
 
@@ -133,37 +134,26 @@ class NearestCaptioner(Captioner):
         self.name = f"nearest:{folder.name}"
 
     def see(self, image: Source) -> SeenImage:
-        """Read and encode an image by itself."""
         pixels = self._encoder.read(image)
         return SeenImage(image, pixels, {"pooled": self._encoder.encode(pixels[None])["pooled"][0]})
 
-    def write(
-        self,
-        images: Sequence[SeenImage],
-        samples: int,
-        language: str,  # noqa: ARG002
-    ) -> list[tuple[list[str], float | None]]:
-        """Return captions of each image's neighbour, without confidence."""
+    def write(self, images: Sequence[SeenImage], samples: int, *_) -> list[tuple[list[str], float | None]]:
         return [(self._nearest.captions(one.features["pooled"])[: 1 + samples], None) for one in images]
 
 
 def by_agreement(captions: Sequence[str]) -> list[str]:
-    """Return captions in lower case without punctuation, the most typical of them first, all different."""
-    texts = [standardise(text) for text in captions]
-    order = np.argsort(-agreement(texts).round(DIGITS), kind="stable")  # of equal ones as written first
-    shown = {tuple(text): join_words(words(caption)) for text, caption in zip(texts, captions, strict=True)}
-    return list(dict.fromkeys(shown[tuple(texts[place])] for place in order))
+    """Return captions in lower case without punctuation, the most typical of them first, all different.
 
-
-def agreement(texts: Sequence[Sequence[str]]) -> np.ndarray:
-    """Return how much each text has in common with the others, [C]: the mean of its overlaps with them, 0 to 1.
-
-    The overlap of two is Dice's coefficient of their words and pairs of words, 1 where they have the same.
+    It has most in common with the others: the mean over them of Dice's coefficient of words and pairs of words.
     """
-    groups = [{*words, *pairwise(words)} for words in texts]
+    texts = [standardise(text) for text in captions]
+    groups = [{*text, *pairwise(text)} for text in texts]
     overlaps = np.array([[2 * len(a & b) / max(len(a) + len(b), 1) for b in groups] for a in groups])  # [C, C]
     np.fill_diagonal(overlaps, 0)
-    return overlaps.sum(1) / max(len(texts) - 1, 1)
+    agreement = overlaps.sum(1) / max(len(texts) - 1, 1)
+    order = np.argsort(-agreement.round(DIGITS), kind="stable")  # of equal ones as written first
+    shown = {tuple(text): join_words(words(caption)) for text, caption in zip(texts, captions, strict=True)}
+    return list(dict.fromkeys(shown[tuple(texts[place])] for place in order))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

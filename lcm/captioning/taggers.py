@@ -28,18 +28,20 @@ TEXTS_AT_ONCE = 64  # through a text model; more would only take more memory
 class _TextCache:
     """Vectors of texts, made when first asked for and kept; safe to call from several threads."""
 
-    def __init__(self, encode: Callable[[Sequence[str]], Sequence[np.ndarray | None]], table: Mapping[str, np.ndarray]):
-        """`encode` returns the vectors [D] of different texts, None for one that cannot be read; `table` has some."""
+    def __init__(self, encode: Callable[[Sequence[str]], Mapping[str, np.ndarray]], table: Mapping[str, np.ndarray]):
+        """`encode` returns the vectors [D] of some different texts, of those that it can read; `table` has others."""
         self._encode, self._table, self._known = encode, table, dict(table)
         self._lock = Lock()  # a tokenizer that pads is not safe from threads either
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray | None]:
-        """Return the vector of each text."""
+        """Return the vector of each text, None for one that cannot be read."""
         with self._lock:
             if len(self._known) > CACHED_TEXTS:
                 self._known = dict(self._table)
             new = [text for text in dict.fromkeys(texts) if text not in self._known]
-            self._known.update(zip(new, self._encode(new), strict=True))
+            for start in range(0, len(new), TEXTS_AT_ONCE):
+                part = new[start : start + TEXTS_AT_ONCE]
+                self._known |= dict.fromkeys(part) | self._encode(part)
             return [self._known[text] for text in texts]
 
 
@@ -87,26 +89,23 @@ class DualEncoder:
         vectors = [self._nothing if vector is None else vector for vector in self._look_up(texts)]
         return np.array(vectors, np.float32).reshape(len(texts), len(self._nothing))
 
-    def _encode(self, texts: Sequence[str]) -> list[np.ndarray | None]:
-        """Return the vectors of texts, through the text tower; None where no word is known."""
+    def _encode(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the vectors of the texts of which a word is known, through the text tower."""
         shown = [words(text) for text in texts]
         outside = {word for each in shown for word in each if comparison_form(word) not in self._rows}
         rows = ChainMap(self._rows_outside(outside), self._rows)
-        known = [[rows[form] for form in map(comparison_form, each) if form in rows] for each in shown]
-        vectors: list[np.ndarray | None] = [None] * len(texts)
-        readable = sorted((place for place, each in enumerate(known) if each), key=lambda place: len(known[place]))
+        known = ([rows[form] for form in map(comparison_form, each) if form in rows] for each in shown)
+        readable = {text: its_rows for text, its_rows in zip(texts, known, strict=True) if its_rows}
+        if not readable:
+            return {}
+        longest = max(map(len, readable.values()))
+        inputs = np.zeros((len(readable), longest, self._row_width), np.float32)
+        counted = np.zeros((len(readable), longest), np.float32)
+        for place, its_rows in enumerate(readable.values()):
+            inputs[place, : len(its_rows)], counted[place, : len(its_rows)] = its_rows, 1
         names = [entry.name for entry in self._text_tower.get_inputs()]
-        for start in range(0, len(readable), TEXTS_AT_ONCE):
-            part = readable[start : start + TEXTS_AT_ONCE]
-            longest = len(known[part[-1]])
-            inputs = np.zeros((len(part), longest, self._row_width), np.float32)
-            counted = np.zeros((len(part), longest), np.float32)
-            for number, place in enumerate(part):
-                inputs[number, : len(known[place])], counted[number, : len(known[place])] = known[place], 1
-            (encoded,) = self._text_tower.run(None, dict(zip(names, (inputs, counted), strict=True)))
-            for place, vector in zip(part, encoded, strict=True):
-                vectors[place] = vector
-        return vectors
+        (vectors,) = self._text_tower.run(None, dict(zip(names, (inputs, counted), strict=True)))
+        return dict(zip(readable, vectors, strict=True))
 
     def _rows_outside(self, words: set[str]) -> dict[str, np.ndarray]:
         """Return the rows that the text tower reads, [E] each, of words that only the word embedding may know."""
@@ -158,14 +157,12 @@ class ClipScorer:
         """Return the unit vectors of texts taken as they are, float32 [K, D]; the end of a very long one is cut off."""
         return np.array(self._look_up(texts), np.float32).reshape(len(texts), self._model.config.projection_dim)
 
-    def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        longest, vectors = self._model.config.text_config.max_position_embeddings, []
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            part = list(texts[start : start + TEXTS_AT_ONCE])
-            tokens = self._tokenizer(part, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-            with self._torch.inference_mode():
-                vectors += list(_unit(self._model.get_text_features(**tokens.to(self._device)).pooler_output))
-        return vectors
+    def _encode(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        longest = self._model.config.text_config.max_position_embeddings
+        tokens = self._tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        with self._torch.inference_mode():
+            vectors = _unit(self._model.get_text_features(**tokens.to(self._device)).pooler_output)
+        return dict(zip(texts, vectors, strict=True))
 
 
 def _unit(vectors: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from math import inf
 from multiprocessing.connection import Connection
@@ -36,10 +36,9 @@ from lcm.errors import BadImageError, ConfigError, LcmError
 from lcm.evaluation.bootstrap import Interval, bootstrap
 from lcm.evaluation.gallery import evenly
 from lcm.evaluation.metrics import (
-    Degeneration,
     Scores,
     bleu,
-    degeneration_of_people,
+    firsts,
     measure_degeneration,
     score_several,
     signs_of_degeneration,
@@ -62,27 +61,21 @@ class CaptionerOutput:
     note: str = ""  # what one should know of it
 
 
-@dataclass(frozen=True)
-class CaptionerResult:
-    """How good a captioner's output is."""
+@dataclass(frozen=True, kw_only=True)
+class CaptionerResult(CaptionerOutput):
+    """And how good it is."""
 
-    output: CaptionerOutput
     scores: Scores
-    degeneration: Degeneration
+    degeneration: Mapping[str, float | str | None]  # see measure_degeneration
     signs: Sequence[str]  # in words, that its output is degenerate; none: it is not
     intervals: Mapping[str, Interval]  # of MEASURES; one that could not be measured is missing
-
-    @property
-    def name(self) -> str:
-        """The captioner's name."""
-        return self.output.name
 
     def as_metrics(self) -> dict[str, float | str | None]:
         """Return every number, no caption: `<measure>_low` and `_high` are the ends of an interval, where there is one.
 
         A score that was not measured is None, and `<name>_reason` says why.
         """
-        flat = self.scores.as_metrics() | self.degeneration.as_metrics() | self.costs()
+        flat = self.scores.as_metrics() | self.degeneration | self.costs()
         flat["degenerate"] = int(bool(self.signs))
         for name, its in self.intervals.items():
             flat |= its.as_metrics(name)
@@ -90,27 +83,25 @@ class CaptionerResult:
 
     def costs(self) -> dict[str, float | None]:
         """Return `seconds_median`, `seconds_p95`, `seconds_photos` that were timed, and `peak_memory_mb`."""
-        times = self.output.seconds
-        median, p95 = np.quantile(times, (0.5, 0.95)).tolist() if len(times) else (None, None)
-        peak = self.output.peak_memory_mb
-        return {"seconds_median": median, "seconds_p95": p95, "seconds_photos": len(times), "peak_memory_mb": peak}
+        median, p95 = np.quantile(self.seconds, (0.5, 0.95)).tolist() if len(self.seconds) else (None, None)
+        times = {"seconds_median": median, "seconds_p95": p95, "seconds_photos": len(self.seconds)}
+        return times | {"peak_memory_mb": self.peak_memory_mb}
 
 
-@dataclass(frozen=True)
-class Difference:
+@dataclass(frozen=True, kw_only=True)
+class Difference(Interval):
     """How much the first captioner's value exceeds the second's, over the same images."""
 
     measure: str
     first: str
     second: str
-    interval: Interval  # first minus second
 
     @property
     def better(self) -> str | None:
         """The captioner of the better score; None where the interval does not tell the two apart."""
-        if not self.interval.tells_apart:
+        if not self.tells_apart:
             return None
-        return self.first if (self.interval.value < 0) == (self.measure in SMALLER_IS_BETTER) else self.second
+        return self.first if (self.value < 0) == (self.measure in SMALLER_IS_BETTER) else self.second
 
 
 @dataclass(frozen=True)
@@ -120,7 +111,7 @@ class Comparison:
     results: tuple[CaptionerResult, ...]  # in the order given
     images: Sequence[LabelledImage]
     differences: tuple[Difference, ...]  # every pair, in the order given, of every measure that both have
-    people: Degeneration  # of the first reference of each image: the yardstick
+    people: Mapping[str, float | str | None]  # degeneration of the first reference of each image: the yardstick
     not_run: Mapping[str, str]  # name -> why it could not be run
 
     @property
@@ -160,12 +151,12 @@ class Comparison:
         return {
             "images": self.scored_images,
             "skipped_images": len(self.images) - self.scored_images,
-            "models": {r.name: {"note": r.output.note} | r.as_metrics() for r in self.results},
+            "models": {r.name: {"note": r.note} | r.as_metrics() for r in self.results},
             "differences": [
-                {"measure": one.measure, "first": one.first, "second": one.second, **asdict(one.interval)}
+                {name: getattr(one, name) for name in ("measure", "first", "second", "value", "low", "high")}
                 for one in self.differences
             ],
-            "people": self.people.as_metrics(),
+            "people": self.people,
             "not_run": self.not_run,
         }
 
@@ -187,18 +178,17 @@ def compare(
     drawn = [_scores_of_drawn(scores) for scores in scored]
     results = [
         CaptionerResult(
-            one,
-            scores,
-            measure_degeneration(one.captions, language),
-            signs_of_degeneration(one.captions, references, language=language),
-            {measure: bootstrap(its[measure], scores.images) for measure in MEASURES if measure in its},
+            **vars(one),
+            scores=scores,
+            degeneration=measure_degeneration(one.captions, language),
+            signs=signs_of_degeneration(one.captions, references, language=language),
+            intervals={measure: bootstrap(its[measure], scores.images) for measure in MEASURES if measure in its},
         )
         for one, scores, its in zip(outputs, scored, drawn, strict=True)
     ]
     differences = _differences([one.name for one in outputs], drawn, scored[0].images)
-    return Comparison(
-        tuple(results), images, tuple(differences), degeneration_of_people(references, language), not_run or {}
-    )
+    people = measure_degeneration(firsts(references), language)
+    return Comparison(tuple(results), images, tuple(differences), people, not_run or {})
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # as bootstrap takes it: places [..., B] of images drawn -> scores [...]
@@ -222,14 +212,14 @@ def _differences(names: Sequence[str], drawn: Sequence[Mapping[str, Score]], ima
         having = [(name, its[measure]) for name, its in zip(names, drawn, strict=True) if measure in its]
         for (first, ours), (second, theirs) in combinations(having, 2):
             interval = bootstrap(lambda places, a=ours, b=theirs: a(places) - b(places), images)
-            yield Difference(measure, first, second, interval)
+            yield Difference(**vars(interval), measure=measure, first=first, second=second)
 
 
 def caption_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """Yield what comparison.jsonl has of each image: people's captions, and each captioner's with its scores."""
     for place, image in enumerate(comparison.images):
         said = {
-            result.name: {"caption": result.output.captions[place]}
+            result.name: {"caption": result.captions[place]}
             | {name: its[place] for name, its in result.scores.per_image.items()}
             for result in comparison.results
         }

@@ -21,33 +21,11 @@ from lcm.captioning.description import sureness
 from lcm.captioning.tagging import Tag
 from lcm.data.dataset import LabelledImage
 from lcm.data.images import open_image
-from lcm.features.cache import LabelledFeatures
 
 SIDE, QUALITY = 480, 75  # pixels of the longer side of a picture, and of its JPEG: 13,000 bytes for a photo
 TAGS_SHOWN = 8
 SURE = "80 % sure: of 100 such captions, about 80 name only what people named in the same photo."
-STYLE = """
-.lcm-photos { color-scheme: light dark; --ink: light-dark(#222, #e8e8e8); --grey: light-dark(#5c5c5c, #a8a8a8);
-  --card: light-dark(#fff, #1d1f21); --line: light-dark(#ddd, #3a3d40); --bar: light-dark(#9fcbe6, #1b5a80);
-  --mark: light-dark(#0b6e99, #7cc4e8); font: 15px/1.4 system-ui, sans-serif; color: var(--ink); display: grid;
-  gap: 1.2em; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17em), 1fr)); margin: 0 0 1.2em; }
-.lcm-photos figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
-  overflow: hidden; }
-.lcm-photos img { width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: #0002; display: block; }
-.lcm-photos figcaption { padding: .8em 1em 1em; }
-.lcm-photos p { margin: 0 0 .5em; font-weight: 600; }
-.lcm-photos small { display: block; font-size: .85em; font-weight: normal; color: var(--grey); }
-.lcm-photos p.best small { color: var(--mark); font-weight: 600; }
-.lcm-photos > small { grid-column: 1 / -1; max-width: 45em; }
-.lcm-photos ol { list-style: none; margin: 0; padding: 0 !important; } /* notebooks indent lists */
-.lcm-photos .tags li { display: flex; justify-content: space-between; padding: 0 .4em; margin: 2px 0;
-  border-radius: 3px; background: linear-gradient(var(--bar) 0 0) 0 / var(--share) 100% no-repeat; }
-.lcm-photos details, .lcm-photos ul { color: var(--grey); font-size: .9em; margin: .6em 0 0; }
-.lcm-photos ul { padding-left: 1.2em; }
-.lcm-photos.words { grid-template-columns: repeat(auto-fill, minmax(7.5em, 1fr)); gap: .5em; }
-.lcm-photos.words img { aspect-ratio: auto; }
-.lcm-photos.words figcaption { padding: .2em .5em .3em; font-weight: 600; min-height: 1.4em; }
-"""
+STYLE = Path(__file__).with_name("gallery.css").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -147,22 +125,6 @@ def as_jpeg(picture) -> str:
 # and the most. Red never is lighter than yellow: the order is seen without colours, and by the colour-blind.
 HEAT = ((255, 255, 255), (255, 221, 128), (246, 140, 31), (200, 32, 8))
 FADED = 0.42  # share of its contrast that the photo keeps below
-WORD_SIDE = 240  # pixels of the longer side of a word's picture
-ATTENTION_PHOTOS = 4
-
-
-def attention_pictures(bundle: Bundle, held_out: LabelledFeatures, captions: Sequence[str]) -> str:
-    """Return four photos, evenly spaced, as HTML, each followed by where the model looked at each word of its caption.
-
-    `captions` are the model's, one an image; a photo whose caption has no words is left out. Empty where the bundle
-    cannot tell where its model looked.
-    """
-    rows, square = [], bundle.manifest.encoder.square
-    for place in evenly(ATTENTION_PHOTOS, len(captions)) if bundle.has_attention else ():
-        words, weights = attention_of(bundle, held_out.read(slice(place, place + 1))[0], captions[place])
-        if words:
-            rows.append(_word_pictures(open_image(held_out.paths[place], square), words, weights))
-    return f"<style>{STYLE}</style>{''.join(rows)}" if rows else ""
 
 
 def attention_of(
@@ -177,18 +139,6 @@ def attention_of(
     if not words:
         return [], np.empty((0, len(features)))
     return words, bundle.attention(features[None], token_ids[None, None, :-2])[0, 0]
-
-
-def _word_pictures(photo: Image.Image, words: Sequence[str], weights: np.ndarray) -> str:
-    photo.thumbnail((WORD_SIDE, WORD_SIDE))
-    pixels = np.asarray(photo)
-    maps = [Image.fromarray(looked_at(pixels, row)) for row in weights]
-    cells = "".join(
-        f'<figure><img alt="where the model looked: {escape(word)}" src="data:image/jpeg;base64,{as_jpeg(picture)}">'
-        f"<figcaption>{escape(word)}</figcaption></figure>"
-        for word, picture in zip(["", *words], [photo, *maps], strict=True)
-    )
-    return f'<div class="lcm-photos words">{cells}</div>'
 
 
 def looked_at(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -18,10 +18,9 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from statistics import fmean
 from sys import intern
-from typing import NamedTuple
 
 import numpy as np
 
@@ -142,7 +141,6 @@ def _score(
     values: dict[str, float] = {}
     per_image: dict[str, Sequence[float]] = {}
     reasons: dict[str, str] = {}
-
     if len(references) < 2:
         reasons["cider"] = "needs two images: over one alone every n-gram weighs log 1 = 0"
     else:
@@ -169,12 +167,10 @@ def _score(
     values["distinct_captions"] = len(set(texts)) / len(texts)
     if known:
         values["copied_from_train"] = fmean(text in known for text in texts)
-    else:
-        reasons["copied_from_train"] = "no train captions were given"
     if vocabulary:
         values["vocabulary_used"] = len({word for each in words for word in each} & vocabulary) / len(vocabulary)
-    else:
-        reasons["vocabulary_used"] = "no vocabulary was given"
+    given = {"copied_from_train": "train captions were", "vocabulary_used": "vocabulary was"}
+    reasons |= {name: f"no {what} given" for name, what in given.items() if name not in values}
     by_place = {name: dict(zip(references, map(float, each), strict=True)) for name, each in per_image.items()}
     return Scores(
         images=len(texts),
@@ -194,16 +190,16 @@ def score_meteor(references: Captions, several: Sequence[Captions]) -> list[tupl
     if shutil.which("java") is None:
         return ["Java is missing; METEOR is a Java program: install a Java runtime"] * len(several)
     meteor = require("pycocoevalcap.meteor.meteor", "evaluate").Meteor()
-    found, why = [], ""
     try:
-        found = [meteor.compute_score(references, hypotheses) for hypotheses in several]
+        return [meteor.compute_score(references, hypotheses) for hypotheses in several]
     except (OSError, ValueError) as error:
         meteor.lock.release()  # or its end would wait for it forever
         why = str(error)
-    meteor.meteor_p.kill()  # it holds 2 GB, and takes a second to end by itself
-    _, complaints = meteor.meteor_p.communicate()
+    finally:
+        meteor.meteor_p.kill()  # it holds 2 GB, and takes a second to end by itself
+        _, complaints = meteor.meteor_p.communicate()
     last_line = complaints.decode(errors="replace").strip().rpartition("\n")[2]
-    return found or [f"METEOR's Java program failed: {last_line or why}"] * len(several)
+    return [f"METEOR's Java program failed: {last_line or why}"] * len(several)
 
 
 ORDERS = 4  # words of the longest n-gram
@@ -244,12 +240,7 @@ Words = Sequence[Hashable]  # of a caption
 NGram = tuple[Hashable, ...]
 
 
-class _Vector(NamedTuple):
-    """A caption as CIDEr-D sees it."""
-
-    weights: list[dict[NGram, float]]  # for each n: how often the n-gram occurs, times its idf
-    norms: list[float]  # for each n: Euclidean
-    length: int  # words
+Vector = tuple[dict[NGram, float], float]  # how often each n-gram of a caption occurs, times its idf; Euclidean norm
 
 
 class CiderD:
@@ -277,17 +268,18 @@ class CiderD:
         """
         scores = []
         for place, candidates in zip(places, captions, strict=True):
-            references = [self._vector(reference) for reference in self._references[place]]
-            scores.append([_mean_similarity(self._vector(caption), references) for caption in candidates])
+            references = [(len(one), self._vectors(one)) for one in self._references[place]]
+            scores.append([_mean_similarity(len(one), self._vectors(one), references) for one in candidates])
         return SCALE * np.array(scores, dtype=np.float64)
 
-    def _vector(self, caption: Words) -> _Vector:
-        weights = [
-            {ngram: count * self._idf.get(ngram, self._rarest) for ngram, count in Counter(_ngrams(caption, n)).items()}
-            for n in SIZES
-        ]
-        norms = [math.sqrt(sum(weight * weight for weight in each.values())) for each in weights]
-        return _Vector(weights, norms, len(caption))
+    def _vectors(self, caption: Words) -> list[Vector]:
+        """Return the vector of each n."""
+        vectors = []
+        for n in SIZES:
+            counts = Counter(_ngrams(caption, n))
+            weights = {ngram: count * self._idf.get(ngram, self._rarest) for ngram, count in counts.items()}
+            vectors.append((weights, math.sqrt(sum(weight * weight for weight in weights.values()))))
+        return vectors
 
 
 def _ngrams(caption: Words, n: int) -> Iterator[NGram]:
@@ -310,14 +302,12 @@ def _shared_ngrams(references: Sequence[Sequence[Words]]) -> dict[NGram, int]:
     return shared
 
 
-def _mean_similarity(caption: _Vector, references: list[_Vector]) -> float:
+def _mean_similarity(length: int, vectors: list[Vector], references: list[tuple[int, list[Vector]]]) -> float:
     """Return the mean over references and n of the cosine, clipped and less for another length; 0 to 1."""
     total = 0.0
-    for reference in references:
-        penalty = math.exp(-((caption.length - reference.length) ** 2) / (2 * SIGMA**2))
-        for ours, theirs, our_norm, their_norm in zip(
-            caption.weights, reference.weights, caption.norms, reference.norms, strict=True
-        ):
+    for their_length, their_vectors in references:
+        penalty = math.exp(-((length - their_length) ** 2) / (2 * SIGMA**2))
+        for (ours, our_norm), (theirs, their_norm) in zip(vectors, their_vectors, strict=True):
             product = 0.0
             for ngram, weight in ours.items():
                 if their_weight := theirs.get(ngram):
@@ -327,44 +317,29 @@ def _mean_similarity(caption: _Vector, references: list[_Vector]) -> float:
     return total / (len(SIZES) * max(1, len(references)))
 
 
-@dataclass(frozen=True)
-class Degeneration:
-    """How often captions break off, repeat themselves or are all the same: shares, lower is better; None without any.
+DEGENERATION = ("bad_endings", "repeated_words", "most_frequent_caption")
 
-    Training for a score (self-critical training, Rennie et al. 2017) can bring all three about: word sequences that pay
-    are written twice, sentences are left open, one caption that suits many images is preferred to one for each. CIDEr
-    hardly shows it. More signs are in `Scores`: distinct_captions, copied_from_train, vocabulary_used. An empty caption
+
+def measure_degeneration(
+    captions: Sequence[str], language: str = ENGLISH, suffix: str = ""
+) -> dict[str, float | str | None]:
+    """Return how often captions, one an image, break off, repeat themselves or are the one most frequent caption.
+
+    Keys are those of metrics.json, `suffix` after each; shares, lower is better. Training for a score (self-critical
+    training, Rennie et al. 2017) can bring all three about: word sequences that pay are written twice, sentences are
+    left open, one caption that suits many images is preferred to one for each. CIDEr hardly shows it. An empty caption
     neither breaks off nor repeats anything, but can be the most frequent one.
     """
-
-    bad_endings: float | None  # end with a word after which something must follow
-    repeated_words: float | None  # hold a word twice running, or two neighbouring words twice, one a content word
-    most_frequent_caption: float | None  # are the one caption that most of them are
-
-    def as_metrics(self, suffix: str = "") -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json, `suffix` after each name; `<name>_reason` where one is None."""
-        flat = {f"{name}{suffix}": value for name, value in asdict(self).items()}
-        return flat | {f"{name}_reason": "there are no captions" for name, value in flat.items() if value is None}
-
-
-def measure_degeneration(captions: Sequence[str], language: str = ENGLISH) -> Degeneration:
-    """Return the degeneration of captions, one an image, in a language."""
+    names = [f"{name}{suffix}" for name in DEGENERATION]
     if not captions:
-        return Degeneration(None, None, None)
+        return dict.fromkeys(names) | {f"{name}_reason": "there are no captions" for name in names}
     texts = [tuple(standardise(caption)) for caption in captions]
-    return Degeneration(
-        bad_endings=fmean(breaks_off(text, language) for text in texts),
-        repeated_words=fmean(repeats(text, language) for text in texts),
-        most_frequent_caption=max(Counter(texts).values()) / len(texts),
-    )
+    shares = [fmean(sign(text, language) for text in texts) for sign in (breaks_off, repeats)]
+    return dict(zip(names, [*shares, max(Counter(texts).values()) / len(texts)], strict=True))
 
 
-def degeneration_of_people(references: Sequence[Sequence[str]], language: str = ENGLISH) -> Degeneration:
-    """Return the yardstick: the degeneration of people's captions, the first of each image, so that as many count."""
-    return measure_degeneration(_firsts(references), language)
-
-
-def _firsts(references: Sequence[Sequence[str]]) -> list[str]:
+def firsts(references: Sequence[Sequence[str]]) -> list[str]:
+    """Return people's first caption of each image that has one: the yardstick, as many as a captioner writes."""
     return [first for first, *_ in filter(None, references)]
 
 
@@ -384,20 +359,18 @@ def signs_of_degeneration(
 
     Empty where they are not, or there are none; `images` says which they are.
     """
-    ours, people = ([tuple(standardise(text)) for text in texts] for texts in (captions, _firsts(references)))
+    ours, people = ([tuple(standardise(text)) for text in texts] for texts in (captions, firsts(references)))
     people = [text for text in people if text]
-    signs, of_ours, of_people = [], len(ours), max(1, len(people))
-    broken, of_theirs = ([text for text in texts if is_broken(text, language)] for texts in (ours, people))
-    broken_of_people = len(of_theirs)
-    is_more = len(broken) / max(1, of_ours) > broken_of_people / of_people + BROKEN_MORE
-    if is_more and len(broken) >= min(LEAST_CAPTIONS, of_ours):
-        said = f"of the captions of {of_ours} {images}, {len(broken)} are empty, break off or repeat words"
-        example = Counter(filter(None, broken)).most_common(1)
-        shown = f", such as “{join_words(example[0][0])}”" if example else ""
-        signs.append(f"{said} (of people's, {broken_of_people}){shown}")
+    said, signs = f"of the captions of {len(ours)} {images}", []
+    broken, of_people = ([text for text in texts if is_broken(text, language)] for texts in (ours, people))
+    more = len(broken) / max(1, len(ours)) - len(of_people) / max(1, len(people))
+    if more > BROKEN_MORE and len(broken) >= min(LEAST_CAPTIONS, len(ours)):
+        examples = [f", such as “{join_words(text)}”" for text, _ in Counter(filter(None, broken)).most_common(1)]
+        its = f"{len(broken)} are empty, break off or repeat words (of people's, {len(of_people)})"
+        signs.append("".join([f"{said}, {its}", *examples]))
     same_of_people = max(Counter(people).values(), default=0)
     for text, same in Counter(filter(None, ours)).most_common(1):
-        if same >= LEAST_CAPTIONS and same / of_ours > same_of_people / of_people + SAME_MORE:
-            said = f"of the captions of {of_ours} {images}, {same} are the same"
-            signs.append(f"{said} (of people's, {same_of_people}): “{join_words(text)}”")
+        more = same / len(ours) - same_of_people / max(1, len(people))
+        if same >= LEAST_CAPTIONS and more > SAME_MORE:
+            signs.append(f"{said}, {same} are the same (of people's, {same_of_people}): “{join_words(text)}”")
     return signs

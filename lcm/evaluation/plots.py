@@ -76,7 +76,7 @@ def caption_lengths(lengths: Mapping[str, Sequence[int]]):
         edges = np.arange(-0.5, min(longest, MAX_LENGTH_SHOWN) + 1)
         for (name, its), colour in zip(drawn.items(), cycle(COLOURS), strict=False):
             shares = np.histogram(its.clip(max=MAX_LENGTH_SHOWN), edges)[0] * 100 / len(its)
-            label = f"{shortened(name)}: {len(its):,} captions, median {np.median(its):g}, longest {its.max()}"
+            label = f"{name}: {len(its):,} captions, median {np.median(its):g}, longest {its.max()}"
             axes.stairs(shares, edges, color=colour, linewidth=1.8, label=label)
         beyond = f" ({MAX_LENGTH_SHOWN} stands for all longer ones)" if longest > MAX_LENGTH_SHOWN else ""
         axes.set(title="Caption lengths", xlabel=f"words a caption{beyond}", ylabel="% of the captions")
@@ -112,29 +112,21 @@ def reliability(panels: Mapping[str, Sequence[tuple[float, float, int]]]):
     return figure
 
 
-def forest(panels: Mapping[str, Mapping[str, Interval]], names: Sequence[str]):
-    """Draw intervals: a panel for each title, a row for each captioner, the first of `names` at the top.
-
-    A captioner without an interval has an empty row.
-    """
-    with empty_figure(1.8 + 2.5 * len(panels), 1 + 0.3 * len(names)) as figure:
+def forest(panels: Mapping[str, Mapping[str, Interval]]):
+    """Draw intervals by captioner: a panel for each title, in each the same captioners, the first at the top."""
+    count = len(next(iter(panels.values())))
+    with empty_figure(1.8 + 2.5 * len(panels), 1 + 0.3 * count) as figure:
         grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, (title, intervals) in zip(grid, panels.items(), strict=True):
             axes.set(title=title, xlabel="smaller is better" if "WER" in title else "more is better")
-            for row, name in enumerate(names):
-                if its := intervals.get(name):
-                    axes.plot((its.low, its.high), (row, row), color=BLUE, linewidth=2.2)
-                    axes.plot(its.value, row, "o", color=BLUE, markersize=7)
-            axes.set_yticks(range(len(names)), [shortened(name) for name in names], color=INK)
-            axes.set_ylim(len(names) - 0.4, -0.6)
+            for row, its in enumerate(intervals.values()):
+                axes.plot((its.low, its.high), (row, row), color=BLUE, linewidth=2.2)
+                axes.plot(its.value, row, "o", color=BLUE, markersize=7)
+            axes.set_yticks(range(count), [name[:NAME_SHOWN] for name in intervals], color=INK)
+            axes.set_ylim(count - 0.4, -0.6)
             axes.grid(visible=False, axis="y")
             axes.xaxis.get_major_locator().set_params(nbins=4)
     return figure
-
-
-def shortened(name: str) -> str:
-    """Return the name, no longer than a figure has room for."""
-    return name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "…"
 
 
 def save(figure, path: Path) -> None:

@@ -6,12 +6,11 @@ of captioners and words of captions come from outside; sentences are Markdown, w
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from lcm.captioning.bundle import Bundle
-from lcm.captioning.generate import caption_features
-from lcm.captioning.peers import NearestImage
+from lcm.captioning.decoding import caption_features
+from lcm.captioning.peers import nearest_captions
 from lcm.captioning.tagging import Reranker, Tag
 from lcm.config import EvaluateConfig
 from lcm.data.dataset import LabelledImage
@@ -20,7 +19,7 @@ from lcm.evaluation import plots
 from lcm.evaluation.bootstrap import Interval
 from lcm.evaluation.compare import MEASURES, CaptionerResult, Comparison
 from lcm.evaluation.gallery import CaptionLine, PhotoCard, described, evenly
-from lcm.evaluation.metrics import Scores, score, score_several
+from lcm.evaluation.metrics import DEGENERATION, Scores, score, score_several
 from lcm.evaluation.tags import BASELINES, KS, TagReport
 from lcm.evaluation.tags import MEASURES as TAG_MEASURES
 from lcm.features.cache import PreparedRun
@@ -48,49 +47,37 @@ PAIRED = (
 # Languages
 
 
-@dataclass(frozen=True)
-class LanguageScores:
-    """Scores on the held-out images of a language, and those of the nearest training image's caption in it."""
-
-    scores: Scores
-    nearest: Scores
-
-
 def score_other_languages(
     bundle: Bundle, prepared: PreparedRun, config: EvaluateConfig, reranker: Reranker | None
-) -> dict[str, LanguageScores]:
-    """Caption and score the held-out images of every language but the first, each language by itself."""
+) -> dict[str, dict[str, float | str | None]]:
+    """Caption and score the held-out images of every language but the first; returns metrics by language.
+
+    Beside those of `Scores`, `cider_nearest` is the CIDEr of the nearest training image's caption.
+    """
     found = {}
     for language in [*prepared.vocabulary.starts][1:]:
-        seen, held_out = (
+        pooled, held_out = (
             prepared.labelled_features(config.split, kind, language)
             for kind in ("pooled", bundle.manifest.feature_kind)
         )
         beam = config.beam_width, config.max_words
-        captions, _ = caption_features(bundle, held_out, *beam, reranker=reranker, pooled=seen)
-        nearest = NearestImage(prepared.labelled_features("train", "pooled", language))
-        copied = [nearest.captions(features)[0] for features in seen.read(slice(None))]
+        captions, _ = caption_features(bundle, held_out, *beam, reranker=reranker, pooled=pooled)
+        copied = nearest_captions(prepared, config.split, language)
         options = {"meteor": config.meteor, "language": language}
-        scored = score_several([best_of(captions), copied], held_out.references, **options)
-        found[language] = LanguageScores(*scored)
+        scores, nearest = score_several([best_of(captions), copied], held_out.references, **options)
+        found[language] = scores.as_metrics() | {"cider_nearest": nearest.cider}
     return found
 
 
-def language_metrics(others: Mapping[str, LanguageScores]) -> dict[str, float | str | None]:
+def language_metrics(others: Mapping[str, Mapping[str, Any]]) -> dict[str, float | str | None]:
     """Return the flat object for metrics.json: the keys of the first language with `_fr` and the like after them."""
-    flat: dict[str, float | str | None] = {}
-    for language, its in others.items():
-        flat |= {f"{name}_{language}": value for name, value in its.scores.as_metrics().items()}
-        flat[f"cider_nearest_{language}"] = its.nearest.cider
-    return flat
+    return {f"{name}_{language}": value for language, its in others.items() for name, value in its.items()}
 
 
-def languages_table(others: Mapping[str, LanguageScores]):
+def languages_table(others: Mapping[str, Mapping[str, Any]]):
     """Return the scores of each further language."""
-    rows = []
-    for language, its in others.items():
-        values = [*(getattr(its.scores, name) for name in LABELS), its.nearest.cider]
-        rows.append([language, str(its.scores.images), *map(number, values)])
+    names = [*LABELS, "cider_nearest"]
+    rows = [[language, its["images"], *(number(its[name]) for name in names)] for language, its in others.items()]
     return _table(["language", "images", *LABELS.values(), "CIDEr of the nearest photo's caption"], rows)
 
 
@@ -181,7 +168,7 @@ def disagreements(comparison: Comparison, count: int) -> list[PhotoCard]:
         if None in scores or min(scores) == max(scores):
             continue
         lines = [
-            CaptionLine(result.output.captions[place], f"{result.name}, CIDEr {value:.2f}", value == max(scores))
+            CaptionLine(result.captions[place], f"{result.name}, CIDEr {value:.2f}", value == max(scores))
             for result, value in zip(comparison.results, scores, strict=True)
         ]
         found.append((max(scores) - min(scores), PhotoCard(image.path, lines, references=image.captions)))
@@ -241,7 +228,7 @@ def _leader(comparison: Comparison, metric: str, label: str) -> str:
     chance = "is hardly" if lead.better else "may be"
     return (
         f"{said}, {plain(others[0].name)} {number(getattr(others[0].scores, metric))}. The difference "
-        f"{plain(lead.first)} − {plain(lead.second)} is {with_ends(lead.interval, '+')}: "
+        f"{plain(lead.first)} − {plain(lead.second)} is {with_ends(lead, '+')}: "
         f"it {chance} an accident of these images."
     )
 
@@ -276,9 +263,9 @@ def degeneration_table(comparison: Comparison):
     for result in comparison.ranked("wer"):
         scores = result.scores
         shares = [scores.distinct_captions, scores.copied_from_train, scores.vocabulary_used]
-        shares += asdict(result.degeneration).values()
+        shares += [result.degeneration[name] for name in DEGENERATION]
         rows.append([result.name, number(scores.length_ratio), *map(_share, shares)])
-    rows.append(["people, first reference", *[""] * 4, *map(_share, asdict(comparison.people).values())])
+    rows.append(["people, first reference", *[""] * 4, *(_share(comparison.people[name]) for name in DEGENERATION)])
     variety = ["distinct captions", "copied from training", "of the run's vocabulary used"]
     ailing = ["break off", "repeat words", "most frequent caption"]
     return _table(["captioner", "length ratio", *variety, *ailing], rows)
@@ -292,7 +279,7 @@ def costs_table(comparison: Comparison):
         memory = costs["peak_memory_mb"]
         times = map(_time, (costs["seconds_median"], costs["seconds_p95"]))
         held = NONE if memory is None else f"{memory:,.0f} MB"
-        rows.append([result.name, *times, costs["seconds_photos"], held, result.output.note])
+        rows.append([result.name, *times, costs["seconds_photos"], held, result.note])
     headings = ["time of a photo, median", "95 % are faster than", "photos timed", "peak memory", "model"]
     return _table(["captioner", *headings], rows)
 
@@ -304,12 +291,7 @@ def pairs_table(comparison: Comparison):
     """
     said = {None: MAY_BE_CHANCE} | {one.name: f"({one.name}: degenerate)" for one in comparison.results if one.signs}
     rows = [
-        [
-            f"{one.first} − {one.second}",
-            LABELS[one.measure],
-            with_ends(one.interval, "+"),
-            said.get(one.better, one.better),
-        ]
+        [f"{one.first} − {one.second}", LABELS[one.measure], with_ends(one, "+"), said.get(one.better, one.better)]
         for one in comparison.differences
     ]
     if not rows:
@@ -338,14 +320,12 @@ def tag_tables(report: TagReport) -> list:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence]):
-    """Return rows under headings as a styled frame."""
     frame = require("pandas", "evaluate").DataFrame(rows, columns=headings, dtype=str)
     left = {"selector": "th, td", "props": "text-align: left; vertical-align: top"}
     return frame.style.hide(axis="index").format(escape="html").set_table_styles([left])
 
 
 def _scored(result: CaptionerResult, metric: str) -> str:
-    """Return a score, with its interval where it has one."""
     interval = result.intervals.get(metric)
     return with_ends(interval) if interval else number(getattr(result.scores, metric))
 
@@ -373,6 +353,7 @@ def _time(seconds: float | None) -> str:
 def draw_forest(comparison: Comparison):
     """Draw every measure's intervals in one figure, the best by WER first; None where there are no intervals."""
     ranked = comparison.ranked("wer")
-    panels = {LABELS[name]: {r.name: r.intervals[name] for r in ranked if name in r.intervals} for name in MEASURES}
-    panels = {title: its for title, its in panels.items() if its}
-    return plots.forest(panels, [result.name for result in ranked]) if panels else None
+    found = [name for name in MEASURES if name in ranked[0].intervals]
+    return (
+        plots.forest({LABELS[name]: {r.name: r.intervals[name] for r in ranked} for name in found}) if found else None
+    )

@@ -15,8 +15,8 @@ import numpy as np
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.captioner import SHIPPED, load_captioner
-from lcm.captioning.generate import caption_features
-from lcm.captioning.peers import NearestImage, by_agreement
+from lcm.captioning.decoding import caption_features
+from lcm.captioning.peers import by_agreement, nearest_captions
 from lcm.data.dataset import LabelledImage
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from lcm.evaluation.compare import caption_photos
@@ -93,7 +93,10 @@ def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, ca
         unmeasured = f"{held_out} held out for {split}, and a verdict needs {LEAST_IMAGES}"
         shown = images or trained[: LEAST_IMAGES - 1]
         before = caption_photos(parent, [image.path for image in shown], called, language)
-        rivals = {STARTED_FROM: before[: len(images)]} | _rivals(prepared, split)
+        texts = prepared.dataset.captions_of("train")[language]
+        typical = by_agreement([texts[place] for place in evenly(TYPICAL_OF, len(texts))])[0]
+        nearest = nearest_captions(prepared, split, language)
+        rivals = {STARTED_FROM: before[: len(images)], NEAREST: nearest, CONSTANT: [typical] * len(images)}
         verdict = judge(captions, [image.captions for image in images], rivals, called, signs, unmeasured)
         photos = before_and_after(shown, before, [*captions, *said][: len(shown)])
     return replace(verdict, text=f"{verdict.text}\nNext: {_next_step(verdict, metrics, called)}.", photos=photos)
@@ -122,19 +125,6 @@ def _of_train(prepared: PreparedRun, bundle: Bundle) -> tuple[Sequence[LabelledI
     some = train.at(np.array(evenly(TRAIN_IMAGES, len(train))))
     captions, _ = caption_features(bundle, some, manifest.beam_width, manifest.max_words, progress=False)
     return some.images, best_of(captions)
-
-
-def _rivals(prepared: PreparedRun, split: str) -> dict[str, list[str]]:
-    """Return what RIVALS say of the images of a split, but for the model that it started from."""
-    language = prepared.language
-    nearest = NearestImage(prepared.labelled_features("train", "pooled", language))
-    held_out = prepared.labelled_features(split, "pooled", language)
-    texts = prepared.dataset.captions_of("train")[language]
-    typical = by_agreement([texts[place] for place in evenly(TYPICAL_OF, len(texts))])[0]
-    return {
-        NEAREST: [nearest.captions(features)[0] for features in held_out.read(slice(0, None))],
-        CONSTANT: [typical] * len(held_out),
-    }
 
 
 def judge(
@@ -172,9 +162,8 @@ def judge(
     if is_measured:
         lines.append(f"Its CIDEr on {images:,} held-out images (95 % interval) is {with_ends(intervals['cider'])}.")
         for name in rivals:
-            its, over = intervals[f"cider_{name}"], intervals[f"cider_over_{name}"]
-            first, *others = f"{called[name]} has {with_ends(its)}; the difference is {with_ends(over, '+')}."
-            lines.append("".join([first.upper(), *others]))
+            its, over = with_ends(intervals[f"cider_{name}"]), with_ends(intervals[f"cider_over_{name}"], "+")
+            lines.append(f"{called[name][0].upper()}{called[name][1:]} has {its}; the difference is {over}.")
     return Verdict(outcome, "\n".join(lines), intervals)
 
 
@@ -190,7 +179,6 @@ def _intervals(ciders: Sequence[Sequence[float | None]], rivals: Iterable[str]) 
 
 
 def _next_step(verdict: Verdict, metrics: Mapping[str, Any], parent: str) -> str:
-    """Return what a person does with the outcome."""
     if metrics.get("contributions_new"):
         return "the gate (06_publish) decides whether it is published"
     if metrics.get("generated_data"):

@@ -19,7 +19,7 @@ import numpy as np
 
 from lcm import registry
 from lcm.captioning.bundle import ENCODER_GRAPH, WEIGHTS, Manifest
-from lcm.captioning.captioner import SHIPPED, current_folder, current_version, models_folder, version_folder
+from lcm.captioning.captioner import SHIPPED, current_version, models_folder, version_folder
 from lcm.captioning.taggers import DualEncoder, load_tag_scorer
 from lcm.captioning.translation import Translator, load_translator
 from lcm.config import PrepareConfig
@@ -96,8 +96,9 @@ class ParentVersion:
 def current_parent() -> ParentVersion:
     """Return the current version; raises BundleError when it is no bundle."""
     models = models_folder()
-    folder = current_folder(models)  # a link may lead to somewhere else
-    return ParentVersion(current_version(models), folder, Manifest.load(folder))
+    version = current_version(models)
+    folder = version_folder(models, version)
+    return ParentVersion(version, folder, Manifest.load(folder))
 
 
 def find_parent(start_from: str, present: Collection[int]) -> ParentVersion:
@@ -130,7 +131,7 @@ def _clean_version(present: set[int]) -> ParentVersion:
     models, skipped = models_folder(), []
     current = current_version(models)
     for version in (current, *registry.versions_before(registry.read_history(models), current), SHIPPED):
-        folder = current_folder(models) if version == current else version_folder(models, version)
+        folder = version_folder(models, version)
         try:
             parent = ParentVersion(version, folder, Manifest.load(folder), tuple(skipped))
         except BundleError:

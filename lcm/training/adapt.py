@@ -23,7 +23,7 @@ from onnx import numpy_helper
 
 from lcm.captioning import taggers
 from lcm.captioning.bundle import TAGGER_FILES, WEIGHTS, Bundle, Manifest
-from lcm.captioning.generate import caption_features
+from lcm.captioning.decoding import caption_features
 from lcm.config import TrainConfig
 from lcm.data.text import Vocabulary, comparison_form, content_words
 from lcm.data.word_vectors import find_vectors, liken

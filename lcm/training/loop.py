@@ -23,8 +23,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from lcm.captioning.decoding import State, empty_rows
-from lcm.captioning.generate import caption_features
+from lcm.captioning.decoding import State, caption_features, empty_rows
 from lcm.config import TrainConfig
 from lcm.data.text import PAD, Vocabulary
 from lcm.errors import BundleError, DataError

@@ -6,25 +6,19 @@ import pickle
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lcm.captioning.bundle import REQUIRED_FILES, SCHEMA_VERSION, Bundle, Manifest
 from lcm.captioning.captioner import BundleCaptioner
-from lcm.captioning.decoding import State
-from lcm.data.text import RESERVED, START
+from lcm.data.text import RESERVED
 from lcm.errors import BundleError
 from tests.fakes.tiny_graphs import (
-    BLUE,
-    RED,
     TAGGER,
     VOCABULARY,
-    WIDTH,
-    A,
-    log_prob_table,
     save_bundle,
     tiny_manifest,
 )
+from tests.features.test_checkpoints import Trap
 
 TAG_FILES = ["tag_image.onnx", "tag_text.onnx", "tag_vectors.npy", "tag_word_rows.npy", "tag_words.txt"]
 
@@ -48,25 +42,6 @@ def test_the_manifest_is_read_as_it_was_sealed(folder, encoder):
     assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", *names]
     assert manifest.schema_version == SCHEMA_VERSION == 3
     assert Bundle(folder).vocabulary == VOCABULARY
-
-
-def test_start_makes_a_state_of_one_text_of_each_image_s_features(folder):
-    features = np.zeros((3, WIDTH))
-    features[[0, 1, 2], [2, 0, 1]] = 1.0
-    for given in (features, features.astype(np.float16), features.astype(np.float32)):
-        state = Bundle(folder).start(given)
-        assert [array.tolist() for array in state.images] == [[[2], [0], [1]]]
-        assert [array.tolist() for array in state.rows] == [[[[0.0]]] * 3]
-
-
-def test_step_looks_the_next_word_up(folder):
-    bundle = Bundle(folder)
-    before = State((np.array([[0], [2]]),), (np.zeros((2, 2, 1), np.float32),))
-    log_probs, state = bundle.step(np.array([[START, A], [A, A]]), before)
-    np.testing.assert_array_equal(log_probs, log_prob_table()[[[0, 0], [2, 2]], [[START, A], [A, A]]])
-    assert log_probs.argmax(2).tolist() == [[A, RED], [BLUE, BLUE]]
-    assert state.images is before.images
-    assert [array.tolist() for array in state.rows] == [[[[1.0], [1.0]], [[1.0], [1.0]]]]
 
 
 # Damage
@@ -151,20 +126,10 @@ def test_a_graph_that_cannot_be_loaded_is_refused(name, content, tmp_path, encod
         Bundle(folder)
 
 
-class Payload:
-    """Leaves a trace where it is unpickled."""
-
-    def __init__(self, trace: Path):
-        self.trace = trace
-
-    def __reduce__(self):
-        return Path.touch, (self.trace,)
-
-
 @pytest.mark.parametrize("name", ["encoder.onnx", "start.onnx", "step.onnx", "vocabulary.txt", *TAG_FILES])
 def test_a_pickle_put_in_place_is_never_loaded(name, tmp_path, encoder):
     trace = tmp_path / "was loaded"
-    content = pickle.dumps(Payload(trace))
+    content = pickle.dumps(Trap(trace))
     pickle.loads(content)
     assert trace.exists(), "the payload works"
     trace.unlink()

@@ -20,7 +20,6 @@ from PIL import Image
 import lcm
 from lcm.captioning import captioner, decoding
 from lcm.captioning.captioner import (
-    SHIPPED_BUNDLE,
     BundleCaptioner,
     current_version,
     fault_of,
@@ -30,7 +29,6 @@ from lcm.captioning.captioner import (
 )
 from lcm.captioning.description import BROKEN_CONFIDENCE, Description, PlattScaler
 from lcm.errors import BadImageError, BundleError, ConfigError, DataError, LcmError
-from lcm.paths import packaged_file
 from tests.fakes.tiny_graphs import (
     PROBABLE,
     TAGGER,
@@ -375,10 +373,7 @@ def test_an_explicit_bundle_answers_else_lcm_bundle_else_the_current_version_els
     assert lcm.load_captioner(spec).name == f"tiny-{answers}"
 
 
-def test_a_link_may_be_current_and_a_version_may_be_gone(versions):
-    (versions / "current").symlink_to(versions / "mine")
-    assert (find_bundle(), current_version(versions)) == (versions / "mine", "mine")
-    (versions / "current").unlink()
+def test_the_current_version_may_be_gone(versions):
     (versions / "current").write_text("gone\n")
     assert (find_bundle(), current_version(versions)) == (versions / "gone", "gone")
     with pytest.raises(BundleError, match="gone is no bundle"):
@@ -447,10 +442,6 @@ def test_a_version_that_works_passes(tmp_path, monkeypatch):
     said = load_tested(folder).describe(red_picture())
     assert said.caption == "ab redb squareb"
     assert letters_of(list(said.english_captions), list(said.tags)) == {"b"}
-
-
-def test_the_shipped_model_passes():
-    assert load_tested(packaged_file(SHIPPED_BUNDLE)).name
 
 
 @pytest.mark.parametrize("name", BROKEN)

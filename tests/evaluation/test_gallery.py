@@ -2,14 +2,11 @@
 
 import base64
 import io
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lcm.data.dataset import LabelledImage
-from lcm.data.text import START
 from lcm.evaluation.gallery import (
     FADED,
     HEAT,
@@ -17,7 +14,6 @@ from lcm.evaluation.gallery import (
     TAGS_SHOWN,
     CaptionLine,
     PhotoCard,
-    attention_pictures,
     described,
     evenly,
     looked_at,
@@ -25,10 +21,7 @@ from lcm.evaluation.gallery import (
     section,
     thumbnail,
 )
-from lcm.features.cache import LabelledFeatures
 from tests.fakes.html_reader import EVIL, Reader
-from tests.fakes.tiny_graphs import BLUE, GREEN, RED, VOCABULARY, A, tiny_manifest
-from tests.fakes.toy_world import NO_ENCODER
 
 
 def picture_bytes(colour="red", size=(60, 40)) -> bytes:
@@ -123,54 +116,13 @@ def test_places_are_evenly_spaced(count, of, places):
     assert evenly(count, of) == places
 
 
-# Where the model looked
-
-
-@dataclass
-class LookingBundle:
-    """A bundle that looks at the grid position that an image's first feature names, then at the next ones."""
-
-    has_attention: bool = True
-    vocabulary, manifest = VOCABULARY, tiny_manifest(NO_ENCODER)
-    asked: list = field(default_factory=list)
-
-    def attention(self, features: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
-        assert features.shape[:2] == (1, 4)
-        self.asked.append(token_ids[0, 0].tolist())
-        places = int(features[0, 0, 0]) + np.arange(token_ids.shape[2])
-        return np.eye(4)[places % 4][None, None]
-
-
-def photos_in(folder, count=8) -> LabelledFeatures:
-    """Photos of which the first feature is the number."""
-    images = []
-    for number in range(count):
-        Image.new("RGB", (40, 30), (200, 30 * number, 0)).save(path := folder / f"{number}.png")
-        images.append(LabelledImage(path.name, path, "dev", ("a photo",)))
-    store = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None], (count, 4, 3))
-    return LabelledFeatures(images, np.arange(count), store)
-
-
-CAPTIONS = ["a red square", "a blue square", "", "green", "a green square", "a red", "blue square", "a"]
-
-
-def test_some_photos_have_a_picture_for_each_word_of_where_the_model_looked(tmp_path):
-    page = Reader(attention_pictures(bundle := LookingBundle(), photos_in(tmp_path), CAPTIONS))
-    # of eight, four evenly spaced are 0, 2, 4 and 6; the second has no words
-    assert bundle.asked == [[START, A, RED], [START, A, GREEN], [START, BLUE]]  # what was read as each word was written
-    assert page.text_of("figcaption") == ["a", "red", "square", "a", "green", "square", "blue", "square"]
-    pictures = [np.asarray(shown(image)).astype(int) for image in page.all("img")]
-    assert len(pictures) == 3 + 8  # each photo itself first
-    red = [(picture[..., 0] - picture[..., 2]) for picture in pictures[1:3]]
-    assert [np.unravel_index(each.argmax(), each.shape)[1] >= 20 for each in red] == [False, True]  # upper left, right
-
-
-def test_what_has_nothing_to_show_is_left_out(tmp_path):
-    bundle = LookingBundle(has_attention=False)  # cannot tell where it looked
-    assert attention_pictures(bundle, photos_in(tmp_path, 1), CAPTIONS[:1]) == photo_cards([]) == ""
-    assert bundle.asked == []
+def test_what_has_nothing_to_show_is_left_out():
+    assert photo_cards([]) == ""
     assert section("Photos", "Some.", "") == ""
     assert section("A & B", "Some.", "<b>x</b>") == "<h2>A &amp; B</h2><p>Some.</p><b>x</b>"
+
+
+# Where the model looked
 
 
 def test_colours_are_where_the_weights_are_and_the_photo_fades_elsewhere():

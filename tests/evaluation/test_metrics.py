@@ -9,13 +9,15 @@ import subprocess
 import sys
 from statistics import fmean
 
+import numpy as np
 import pytest
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.cider.cider_scorer import CiderScorer
 from pycocoevalcap.rouge.rouge import Rouge
 
 from lcm.errors import DataError
-from lcm.evaluation.metrics import METRICS, score, score_several
+from lcm.evaluation.metrics import METRICS, CiderD, score, score_several
 
 WORDS = [f"w{i}" for i in range(200)]
 
@@ -76,6 +78,28 @@ def test_cider_bleu_and_rouge_are_pycocoevalcap_s():
     bleu, each = Bleu(4).compute_score(theirs, ours, verbose=0)
     assert [scores.bleu_1, scores.bleu_2, scores.bleu_3, scores.bleu_4] == pytest.approx(bleu, rel=1e-9)
     assert scores.per_image["bleu_4"] == pytest.approx(each[-1], rel=1e-9)
+
+
+def test_cider_of_several_captions_of_ids_is_pycocoevalcap_s():
+    """The reward of self-critical training: ids of which the first are far more common; now and then no word at all."""
+    chance = random.Random(0)
+
+    def draw(longest: int) -> list[int]:
+        return [min(int(chance.expovariate(0.3)), 30) for _ in range(chance.randint(0, longest))]
+
+    references = [[draw(16) for _ in range(chance.randint(1, 6))] for _ in range(40)]
+    captions = [[draw(24) for _ in range(4)] for _ in references]
+    scorer, expected = CiderD(references), []
+    for sample in range(4):
+        theirs = CiderScorer()
+        for usable, each in zip(references, captions, strict=True):
+            theirs.cook_append(" ".join(map(str, each[sample])), [" ".join(map(str, one)) for one in usable])
+        expected.append(theirs.compute_score()[1])
+    assert np.max(expected) > 0.5
+    np.testing.assert_allclose(scorer.score(range(40), captions).T, expected, rtol=1e-9, atol=1e-12)
+    batch = [17, 3, 29, 3]
+    scores = scorer.score(batch, [captions[place] for place in batch])
+    np.testing.assert_allclose(scores.T, np.array(expected)[:, batch], rtol=1e-9, atol=1e-12)
 
 
 def test_cider_needs_two_images():

@@ -52,14 +52,6 @@ def test_a_model_knows_what_it_has_learned_from_and_what_it_has_seen(desk):
     assert "squareb" in start.vocabulary.ids
 
 
-def test_a_link_to_a_bundle_elsewhere_is_followed(desk):
-    folder = desk.bundle("b", "1-3")
-    desk.models.mkdir(parents=True)
-    (desk.models / "current").symlink_to(folder)
-    assert current_parent().folder == folder
-    assert find_parent("current", range(1, 4)).folder == folder
-
-
 def test_features_are_those_that_the_model_was_trained_with(desk):
     desk.publish("b")
     config = current_parent().adapt(PrepareConfig(run_dir="x", encoder="resnet50", features="grid", seed=7))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcm.captioning.generate import caption_features
+from lcm.captioning.decoding import caption_features
 from lcm.config import TrainConfig
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.text import START, Vocabulary, build_vocabulary

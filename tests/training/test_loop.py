@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcm.captioning.generate import write_captions
+from lcm.captioning.decoding import write_captions
 from lcm.config import TrainConfig
 from lcm.data.dataset import Dataset
 from lcm.data.text import build_vocabulary, join_words, words
