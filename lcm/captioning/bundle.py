@@ -35,8 +35,7 @@ IMAGE_TOWER = "tag_image.onnx"  # pooled features [B, F] -> unit vectors [B, D]
 TEXT_TOWER = "tag_text.onnx"  # rows of words [K, T, E] and which of them count [K, T] -> unit vectors [K, D]
 WORDS = "tag_words.txt"  # the table: a word a line
 WORD_ROWS = "tag_word_rows.npy"  # [W, E] float16: what the text tower reads for each
-WORD_VECTORS = "tag_vectors.npy"  # [W, D] float16: what it made of each alone, so that a tag is a dot product
-TAGGER_FILES = (IMAGE_TOWER, TEXT_TOWER, WORDS, WORD_ROWS, WORD_VECTORS)
+TAGGER_FILES = (IMAGE_TOWER, TEXT_TOWER, WORDS, WORD_ROWS)
 REQUIRED_FILES = (ENCODER_GRAPH, START_GRAPH, STEP_GRAPH, VOCABULARY)
 
 

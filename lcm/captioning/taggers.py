@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORD_VECTORS, WORDS, Manifest
+from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORDS, Manifest
 from lcm.captioning.tagging import Reranker, SeenImage, TagScorer, probability
 from lcm.data.images import open_image
 from lcm.data.text import comparison_form, words
@@ -28,16 +28,16 @@ TEXTS_AT_ONCE = 64  # through a text model; more would only take more memory
 class _TextCache:
     """Vectors of texts, made when first asked for and kept; safe to call from several threads."""
 
-    def __init__(self, encode: Callable[[Sequence[str]], Mapping[str, np.ndarray]], table: Mapping[str, np.ndarray]):
-        """`encode` returns the vectors [D] of some different texts, of those that it can read; `table` has others."""
-        self._encode, self._table, self._known = encode, table, dict(table)
+    def __init__(self, encode: Callable[[Sequence[str]], Mapping[str, np.ndarray]]):
+        """`encode` returns the vectors [D] of some different texts, of those that it can read."""
+        self._encode, self._known = encode, {}
         self._lock = Lock()  # a tokenizer that pads is not safe from threads either
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray | None]:
         """Return the vector of each text, None for one that cannot be read."""
         with self._lock:
             if len(self._known) > CACHED_TEXTS:
-                self._known = dict(self._table)
+                self._known = {}
             new = [text for text in dict.fromkeys(texts) if text not in self._known]
             for start in range(0, len(new), TEXTS_AT_ONCE):
                 part = new[start : start + TEXTS_AT_ONCE]
@@ -60,19 +60,18 @@ class DualEncoder:
             self._text_tower = open_session(folder / TEXT_TOWER, threads=1)
             known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
             rows = np.load(folder / WORD_ROWS, allow_pickle=False)
-            vectors = np.load(folder / WORD_VECTORS, allow_pickle=False).astype(np.float32)
+            self._nothing = np.zeros(self._text_tower.get_outputs()[0].shape[1], np.float32)
             self.curves = settings.get("curves")
             for kind in ("words", "labels") if self.curves else ():
-                probability(self.curves[kind], 0.0, vectors[:1] @ self.curves["mean_image"])
+                probability(self.curves[kind], 0.0, self._nothing[None] @ self.curves["mean_image"])
         except Exception as error:  # onnxruntime has no common class for what it raises
             raise BundleError(
                 f"{folder} holds a tag scorer that cannot be loaded ({type(error).__name__}); export it again"
             ) from error
-        if any(len(shape) != 2 or shape[0] != len(known) for shape in (rows.shape, vectors.shape)):
+        if rows.ndim != 2 or len(rows) != len(known):
             raise BundleError(f"{folder} holds a tag scorer whose files are not from one export; export it again")
         self._rows, self._row_width = dict(zip(map(comparison_form, known), rows, strict=True)), rows.shape[1]
-        self._nothing = np.zeros(vectors.shape[1], np.float32)
-        self._look_up = _TextCache(self._encode, dict(zip(known, vectors, strict=True)))
+        self._look_up = _TextCache(self._encode)
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
@@ -145,7 +144,7 @@ class ClipScorer:
         self.name, self._torch, self._device = loaded.name, loaded.torch, loaded.device
         self._model, self._processor, self._tokenizer = loaded.model, loaded.processor, loaded.tokenizer
         self.scale = float(self._model.logit_scale.detach().exp())
-        self._look_up = _TextCache(self._encode, {})
+        self._look_up = _TextCache(self._encode)
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the unit vector of the picture at its own size, float32 [D]; its middle counts."""

@@ -217,12 +217,10 @@ class AdaptedTagger:
             return dict(its)
         known = find_vectors(self.new_words, its["word_embedding"])
         words = [word for word in self.new_words if word in known]
-        rows, vectors = (np.load(folder / name) for name in (taggers.WORD_ROWS, taggers.WORD_VECTORS))
+        rows = np.load(folder / taggers.WORD_ROWS)
         new_rows = np.zeros((len(words), rows.shape[1]), rows.dtype)  # what training learns of a word: nothing
         new_rows[:, : its["embedding_dim"]] = [known[word] for word in words] or 0
-        new_vectors = taggers.DualEncoder(self.parent.folder, its).text_vectors(words).astype(vectors.dtype)
         np.save(folder / taggers.WORD_ROWS, np.vstack([rows, new_rows]))
-        np.save(folder / taggers.WORD_VECTORS, np.vstack([vectors, new_vectors]))
         with (folder / taggers.WORDS).open("a", encoding="utf-8") as lines:
             lines.writelines(f"{word}\n" for word in words)
         return dict(its) | {"words": len(rows) + len(words)}

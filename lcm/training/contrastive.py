@@ -7,10 +7,11 @@ a word vector.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -110,8 +111,8 @@ def train_tagger(prepared: PreparedRun, config: TrainConfig, run: RunDir) -> Tra
     table = build_word_table(train, prepared.vocabulary, config.word_embedding)
     train = readable(train, table)
     model = build_tagger(config.tagger, train.read(slice(None)), table.vectors, table.learned, config.seed)
-    history = Contrastive(model, train, table, config).fit(run.checkpoint / "tagger")
-    return TrainedTagger(model, table, history, len(train))
+    stage = Contrastive(model, train, table, config)
+    return TrainedTagger(model, table, stage.fit(run.checkpoint / "tagger"), stage.images)
 
 
 def readable(labelled: LabelledFeatures, table: WordTable) -> LabelledFeatures:
@@ -122,6 +123,7 @@ def readable(labelled: LabelledFeatures, table: WordTable) -> LabelledFeatures:
 class Contrastive(Stage):
     """Each image with one of its captions once an epoch, and with its key words.
 
+    The captions of an image in all its languages belong together: one in another language is no text of another image.
     Nothing is measured: 03_evaluate does, and later epochs count as better.
     """
 
@@ -137,15 +139,20 @@ class Contrastive(Stage):
 
         `train` are images with readable captions; `batch_size` counts images.
         """
-        self._train, self._table, self._config, self._batch_size = train, table, config, min(batch_size, len(train))
-        self._captions = [list(filter(None, map(table.encode, captions))) for captions in train.references]
         columns = {comparison_form(word): column for column, word in enumerate(table.key_words)}
-        self._shares = [key_word_shares(image, columns) for image in train.images]
+        digest = hashlib.sha256(json.dumps([train.references, table.words]).encode())
+        places: dict[str, list[int]] = {}  # of an image's records, one a language
+        for place, image in enumerate(train.images):
+            places.setdefault(image.image_id, []).append(place)
+        records = [[train.images[place] for place in its] for its in places.values()]
+        train = train.at(np.array([first for first, *_ in places.values()]))
+        self._train, self._table, self._config, self._batch_size = train, table, config, min(batch_size, len(train))
+        self._captions = [[list(filter(None, map(table.encode, one.captions))) for one in its] for its in records]
+        self._shares = [_mean_shares([key_word_shares(one, columns) for one in its]) for its in records]
         total_steps = config.tagger_epochs * (len(train) // self._batch_size)
         warmup = min(WARMUP_STEPS, max(total_steps // 4, 1))
         optimizer = make_adam(LEARNING_RATE, total_steps, warmup, CLIP_NORM)
         epochs, views = config.tagger_epochs, config.view_share if train.views else 0.0
-        digest = hashlib.sha256(json.dumps([train.references, table.words]).encode())
         for array in (train.read(slice(None)), table.vectors):
             digest.update(np.ascontiguousarray(array))
         recipe = {"epochs": epochs, "seed": config.seed, "view_share": views, "fingerprint": digest.hexdigest()}
@@ -174,7 +181,8 @@ class Contrastive(Stage):
         order = random.permutation(len(self._train))
         for start in range(0, len(order) - self._batch_size + 1, self._batch_size):
             places = order[start : start + self._batch_size]
-            captions = [self._captions[place][random.integers(len(self._captions[place]))] for place in places]
+            languages = [_one_of(self._captions[place], random) for place in places]
+            captions = [_one_of(its, random) for its in languages]
             word_ids = np.zeros((len(places), max(map(len, captions))), np.int32)
             shares = np.zeros((len(places), len(self._table.key_words)), np.float32)
             for row, (place, ids) in enumerate(zip(places, captions, strict=True)):
@@ -204,6 +212,14 @@ def key_word_shares(image: LabelledImage, columns: Mapping[str, int]) -> dict[in
     words = (word for caption in image.captions for word in content_words(caption, image.language))
     counts = Counter(columns[word] for word in words if word in columns)
     return {column: times / counts.total() for column, times in counts.items()}
+
+
+def _mean_shares(several: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    return {column: sum(one.get(column, 0.0) for one in several) / len(several) for column in set().union(*several)}
+
+
+def _one_of(choices: Sequence, random: np.random.Generator) -> Any:
+    return choices[random.integers(len(choices))]
 
 
 def contrastive_loss(images: tf.Tensor, texts: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

@@ -215,7 +215,6 @@ def _export_tagger(tagger: TrainedTagger, word_embedding: str, folder: Path) -> 
     ids = np.array([[table.ids[comparison_form(word)]] for word in words], np.int32)
     (folder / taggers.WORDS).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     np.save(folder / taggers.WORD_ROWS, np.asarray(model.rows(ids))[:, 0].astype(np.float16))
-    np.save(folder / taggers.WORD_VECTORS, np.asarray(model.read(ids)).astype(np.float16))
     sentence_scale, word_scale = np.exp(model.log_scales.numpy()).tolist()
     return {
         "name": "dual_encoder",

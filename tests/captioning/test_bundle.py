@@ -20,7 +20,7 @@ from tests.fakes.tiny_graphs import (
 )
 from tests.features.test_checkpoints import Trap
 
-TAG_FILES = ["tag_image.onnx", "tag_text.onnx", "tag_vectors.npy", "tag_word_rows.npy", "tag_words.txt"]
+TAG_FILES = ["tag_image.onnx", "tag_text.onnx", "tag_word_rows.npy", "tag_words.txt"]
 
 
 def change_manifest(folder: Path, **changes) -> None:

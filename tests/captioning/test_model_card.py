@@ -45,7 +45,7 @@ def test_notes_are_on_the_card_and_stay_until_there_are_others(whole):
     Bundle(whole)
 
 
-@pytest.mark.parametrize("name", ["step.onnx", "tag_vectors.npy"])
+@pytest.mark.parametrize("name", ["step.onnx", "tag_word_rows.npy"])
 def test_an_evaluation_does_not_make_a_damaged_bundle_good(name, whole):
     (whole / name).write_bytes((whole / name).read_bytes()[:-1])
     before = (whole / "bundle.json").read_bytes()

@@ -192,7 +192,6 @@ def save_tag_files(folder: Path, words: Mapping[str, Sequence[float]] = TAG_WORD
     (folder / taggers.WORDS).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     rows = np.array(list(words.values()), np.float16).reshape(len(words), 4)
     np.save(folder / taggers.WORD_ROWS, rows)
-    np.save(folder / taggers.WORD_VECTORS, rows)
 
 
 def tiny_manifest(encoder: EncoderIdentity, **changes) -> bundle.Manifest:

@@ -159,8 +159,8 @@ def _half_nan(table: np.ndarray) -> None:
 
 
 def _nan_tags(folder: Path) -> None:
-    rows = np.load(folder / taggers.WORD_VECTORS)
-    np.save(folder / taggers.WORD_VECTORS, np.full_like(rows, np.nan))
+    rows = np.load(folder / taggers.WORD_ROWS)
+    np.save(folder / taggers.WORD_ROWS, np.full_like(rows, np.nan))
     reseal(folder)
 
 
@@ -181,5 +181,5 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "nan-tags": _nan_tags,
     "by-chance": _by_chance,
     "no-graph": lambda folder: (folder / STEP_GRAPH).write_bytes(b"no graph") and reseal(folder),
-    "no-table": lambda folder: (folder / taggers.WORD_VECTORS).write_bytes(b"no array") and reseal(folder),
+    "no-table": lambda folder: (folder / taggers.WORD_ROWS).write_bytes(b"no array") and reseal(folder),
 }

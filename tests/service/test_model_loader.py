@@ -358,7 +358,7 @@ class Payload:
         return os.system, (f"touch {self.path}",)
 
 
-@pytest.mark.parametrize("name", ["bundle.json", "vocabulary.txt", "step.onnx", "tag_vectors.npy", "model.pkl"])
+@pytest.mark.parametrize("name", ["bundle.json", "vocabulary.txt", "step.onnx", "tag_word_rows.npy", "model.pkl"])
 def test_i10_pickles_are_refused(running, caplog, tmp_path, name):
     """Even sealed with its hash, nothing of a bundle is ever unpickled; a stray file beside its own is not read."""
     payload, is_stray = pickle.dumps(Payload(tmp_path / "touched")), name == "model.pkl"
