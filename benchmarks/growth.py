@@ -56,6 +56,7 @@ class NoNetwork:
 
     spec = ENCODERS["efficientnet_lite2"]
     identity = EncoderIdentity("efficientnet_lite2", "random", "0" * 64, ())
+    square = spec.size
 
     def encode(self, images: np.ndarray, kinds: Sequence[str]) -> dict[str, np.ndarray]:
         """Return zeros."""

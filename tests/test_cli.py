@@ -245,7 +245,7 @@ def contributions(lcm, tmp_path):
     store = ContributionStore(tmp_path / "store")
     for photo, caption in zip(PHOTOS, ("an astronaut", "a cat"), strict=False):
         store.add(photo.read_bytes(), caption, source="http:Zoë 李", file_name=photo.name)
-    store.add(PHOTOS[0].read_bytes(), "eine Astronautin", language="de")
+    store.add(PHOTOS[0].read_bytes(), "una astronauta", language="es")
     return lambda *arguments, folder="store": lcm("contributions", "--store", tmp_path / folder, *arguments)
 
 
@@ -254,15 +254,15 @@ def test_contributions_are_listed_revoked_and_backed_up(contributions, tmp_path)
     assert [(number, *row) for number, _date, *row in rows] == [
         ("1", PHOTOS[0].name, "Zoë 李", "en", "an astronaut"),
         ("2", PHOTOS[1].name, "Zoë 李", "en", "a cat"),
-        ("3", "-", "-", "de (waits)", "eine Astronautin"),
+        ("3", "-", "-", "es (waits)", "una astronauta"),
     ]
-    why = "captions in de, which the current model does not know: they wait until 200 are there (now 1)"
+    why = "captions in es, which the current model does not know: they wait until 200 are there (now 1)"
     assert why in contributions("list")[2]
     assert contributions("language", "fr", "1", "3")[:2] == (0, "1,3: in fr; the next retraining takes them as such\n")
     assert "there is no contribution 9" in contributions("language", "fr", "2,9")[2]
     records = [json.loads(line) for line in contributions("list", "--json")[1].splitlines()]
     assert [record["language"] for record in records] == ["fr", "en", "fr"]
-    assert [record["caption"] for record in records] == ["an astronaut", "a cat", "eine Astronautin"]
+    assert [record["caption"] for record in records] == ["an astronaut", "a cat", "una astronauta"]
     file = tmp_path / "backup.sqlite"
     assert contributions("backup", file)[1].startswith(f"{file}: 3 contributions; to restore them, ")
     assert "give --replace" in contributions("backup", file)[2]

@@ -103,7 +103,7 @@ def test_the_record_holds_what_serving_needs_and_the_card_names_the_licence(made
     assert EncoderIdentity.from_record(json.loads(json.dumps(asdict(identity)))) == identity
     assert identity.checkpoint.square == Square(32, Image.Resampling.BICUBIC, 32)
     assert "frozen, pretrained weights, licence: apache-2.0, revision: a folder\n" in model_card(
-        tiny_manifest(identity)
+        tiny_manifest(identity), ["en"]
     )
     monkeypatch.setenv("LCM_HOME", str(tmp_path))  # another machine, which has the bundle alone
     with pytest.raises(ConfigError, match=f"unknown encoder '{identity.name}'"):
