@@ -1,9 +1,10 @@
-"""Tag scorers: the dual encoder that a bundle carries, CLIP, and the table of their names.
+"""Tag scorers: the dual encoder or the text tower that a bundle carries, CLIP, and the table of their names.
 
-Shapes: B images, K texts, T words in a text, W words of the table, F numbers in the pooled features, E in a word's row,
+Shapes: B images, K texts, T words or tokens in a text, W words of the table, F numbers in the pooled features, E in a word's row,
 D in a vector.
 """
 
+from abc import ABC, abstractmethod
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORDS, Manifest
+from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, TOKENIZER, TOWER, WORD_ROWS, WORDS, Manifest
 from lcm.captioning.tagging import Reranker, SeenImage, TagScorer, probability
 from lcm.data.images import open_image
 from lcm.data.text import comparison_form, words
 from lcm.data.word_vectors import find_vectors
-from lcm.errors import BundleError, ConfigError, DataError
+from lcm.errors import BundleError, ConfigError, DataError, LcmError, require
 from lcm.features import checkpoints
 from lcm.features.encoders import open_session
 
@@ -45,33 +46,41 @@ class _TextCache:
             return [self._known[text] for text in texts]
 
 
-class DualEncoder:
-    """The tag scorer of a bundle, two towers with a table of words; safe to call from several threads."""
+class TwoTowers(ABC):
+    """The tag scorer of a bundle: graphs for features and for texts; safe to call from several threads."""
+
+    threads = 1  # that one call of the text tower uses
+    sigmoid: Sequence[float] | None = None
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]):
-        """Load the towers; `settings` are the manifest's: name, scale, word_embedding, embedding_dim, perhaps curves.
+        """Load the towers; `settings` are the manifest's: name, scale, perhaps curves, and what `_load` reads.
 
-        Raises BundleError when a file is not what the format says.
+        Raises BundleError when a file is not what the format says, ConfigError when a package is missing.
         """
         try:
             self.name, self.scale = str(settings["name"]), float(settings["scale"])
-            self._word_embedding, self._embedding_dim = str(settings["word_embedding"]), int(settings["embedding_dim"])
             self._image_tower = open_session(folder / IMAGE_TOWER, threads=1)
-            self._text_tower = open_session(folder / TEXT_TOWER, threads=1)
-            known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
-            rows = np.load(folder / WORD_ROWS, allow_pickle=False)
+            self._text_tower = open_session(folder / TEXT_TOWER, self.threads)
             self._nothing = np.zeros(self._text_tower.get_outputs()[0].shape[1], np.float32)
             self.curves = settings.get("curves")
+            self._load(folder, settings)
             for kind in ("words", "labels") if self.curves else ():
                 probability(self.curves[kind], 0.0, self._nothing[None] @ self.curves["mean_image"])
+        except LcmError:
+            raise
         except Exception as error:  # onnxruntime has no common class for what it raises
             raise BundleError(
                 f"{folder} holds a tag scorer that cannot be loaded ({type(error).__name__}); export it again"
             ) from error
-        if rows.ndim != 2 or len(rows) != len(known):
-            raise BundleError(f"{folder} holds a tag scorer whose files are not from one export; export it again")
-        self._rows, self._row_width = dict(zip(map(comparison_form, known), rows, strict=True)), rows.shape[1]
         self._look_up = _TextCache(self._encode)
+
+    @abstractmethod
+    def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Load what cuts texts into the parts that the text tower reads."""
+
+    @abstractmethod
+    def _read(self, texts: Sequence[str]) -> tuple[list[str], list[np.ndarray]]:
+        """Return the texts that can be read, and what the text tower takes of them."""
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
@@ -89,22 +98,37 @@ class DualEncoder:
         return np.array(vectors, np.float32).reshape(len(texts), len(self._nothing))
 
     def _encode(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the vectors of the texts of which a word is known, through the text tower."""
+        readable, inputs = self._read(texts)
+        if not readable:
+            return {}
+        names = [entry.name for entry in self._text_tower.get_inputs()]
+        (vectors,) = self._text_tower.run(None, dict(zip(names, inputs, strict=True)))
+        return dict(zip(readable, vectors, strict=True))
+
+
+class DualEncoder(TwoTowers):
+    """The one that is trained with the captioner, with a table of words; its settings name their word embedding."""
+
+    def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._word_embedding, self._embedding_dim = str(settings["word_embedding"]), int(settings["embedding_dim"])
+        known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
+        rows = np.load(folder / WORD_ROWS, allow_pickle=False)
+        if rows.ndim != 2 or len(rows) != len(known):
+            raise BundleError(f"{folder} holds a tag scorer whose files are not from one export; export it again")
+        self._rows, self._row_width = dict(zip(map(comparison_form, known), rows, strict=True)), rows.shape[1]
+
+    def _read(self, texts: Sequence[str]) -> tuple[list[str], list[np.ndarray]]:
         shown = [words(text) for text in texts]
         outside = {word for each in shown for word in each if comparison_form(word) not in self._rows}
         rows = ChainMap(self._rows_outside(outside), self._rows)
         known = ([rows[form] for form in map(comparison_form, each) if form in rows] for each in shown)
         readable = {text: its_rows for text, its_rows in zip(texts, known, strict=True) if its_rows}
-        if not readable:
-            return {}
-        longest = max(map(len, readable.values()))
+        longest = max(map(len, readable.values()), default=0)
         inputs = np.zeros((len(readable), longest, self._row_width), np.float32)
         counted = np.zeros((len(readable), longest), np.float32)
         for place, its_rows in enumerate(readable.values()):
             inputs[place, : len(its_rows)], counted[place, : len(its_rows)] = its_rows, 1
-        names = [entry.name for entry in self._text_tower.get_inputs()]
-        (vectors,) = self._text_tower.run(None, dict(zip(names, (inputs, counted), strict=True)))
-        return dict(zip(readable, vectors, strict=True))
+        return list(readable), [inputs, counted]
 
     def _rows_outside(self, words: set[str]) -> dict[str, np.ndarray]:
         """Return the rows that the text tower reads, [E] each, of words that only the word embedding may know."""
@@ -120,6 +144,28 @@ class DualEncoder:
         return rows
 
 
+class TextTower(TwoTowers):
+    """The text side of the checkpoint whose image side is the encoder, as features.text_towers makes it."""
+
+    threads = 0  # all: it is as large as the encoder
+
+    def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._tokenizer = require("tokenizers", "tower").Tokenizer.from_file(str(folder / TOKENIZER))
+        self._unknown = settings["unknown"]
+        if "bias" in settings:  # its probability is the sigmoid of scale * cosine + bias, until others are fitted
+            self.sigmoid = [1.0, 0.0, float(settings["bias"])]
+            own = dict.fromkeys(("words", "labels"), self.sigmoid) | {"mean_image": self._nothing}
+            self.curves = self.curves or own
+
+    def _read(self, texts: Sequence[str]) -> tuple[list[str], list[np.ndarray]]:
+        cut = {text: self._tokenizer.encode(text.encode("utf-8", "replace").decode()) for text in texts}
+        own = {text: np.array(one.ids)[np.array(one.special_tokens_mask) == 0] for text, one in cut.items()}
+        readable = [text for text, ids in own.items() if len(ids) and self._unknown not in ids]
+        longest = max((len(cut[text]) for text in readable), default=0)
+        padded = [cut[text].ids + cut[text].ids[-1:] * (longest - len(cut[text])) for text in readable]  # CLIP's end
+        return readable, [np.array(padded, np.int64)]
+
+
 CLIP_CHECKPOINT = "openai/clip-vit-large-patch14"  # Radford et al. 2021, arXiv 2103.00020; 1.7 GB
 CLIP = checkpoints.Kind(
     label="CLIP",
@@ -133,7 +179,7 @@ CLIP = checkpoints.Kind(
 class ClipScorer:
     """A loaded CLIP; safe to call from several threads. A text's score is softmax(scale * cosine) over the texts."""
 
-    curves = None
+    curves = sigmoid = None
 
     def __init__(self, checkpoint: str = CLIP_CHECKPOINT):
         """Load a checkpoint: a folder that holds one, or a name on the model hub, downloaded on first use.
@@ -170,7 +216,12 @@ def _unit(vectors: Any) -> np.ndarray:
 
 
 BUNDLED, NONE = "dual_encoder", "none"
-TAG_SCORERS = (BUNDLED, "clip", NONE)
+TAG_SCORERS = (BUNDLED, TOWER, "clip", NONE)
+
+
+def load_own(folder: Path, manifest: Manifest) -> TwoTowers:
+    """Return the tag scorer that a bundle carries."""
+    return (TextTower if manifest.tagger.get("name") == TOWER else DualEncoder)(folder, manifest.tagger)
 
 
 def load_tag_scorer(
@@ -184,12 +235,12 @@ def load_tag_scorer(
     if tagger == NONE or not (tagger or (manifest and manifest.tagger)):
         return None
     clip = "the name (owner/name) or the folder of a CLIP checkpoint"
-    if not tagger or tagger == BUNDLED:
-        if manifest and manifest.tagger:
-            return DualEncoder(folder, manifest.tagger)
+    if not tagger or tagger in (BUNDLED, TOWER):
+        if manifest and manifest.tagger and (not tagger or (tagger == TOWER) == (manifest.tagger.get("name") == TOWER)):
+            return load_own(folder, manifest)
         raise BundleError(
-            f"{folder or 'a captioner without a bundle'} has no tag scorer of its own; train a bundle with -p tagger "
-            f"{BUNDLED}, or give clip, or {clip}"
+            f"{folder or 'a captioner without a bundle'} has no {tagger} of its own; train a bundle with -p tagger "
+            f"{tagger}, or give clip, or {clip}"
         )
     if tagger != "clip" and "/" not in tagger and not Path(tagger).is_dir():
         raise ConfigError(f"unknown tagger {tagger!r}; choose from {', '.join(TAG_SCORERS)}, or give {clip}")
@@ -210,5 +261,5 @@ def load_reranker(
             f"{folder} was trained without a tag scorer, which rerank_weight {weight:g} asks; train with -p tagger "
             f"{BUNDLED}, or evaluate with -p rerank_weight 0"
         )
-    model = scorer if isinstance(scorer, DualEncoder) else DualEncoder(folder, manifest.tagger)
+    model = scorer if isinstance(scorer, TwoTowers) else load_own(folder, manifest)
     return Reranker(model, weight, length_power)

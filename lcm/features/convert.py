@@ -78,11 +78,11 @@ def convert_efficientnet_lite(name: str, size: int, weights: str, onnx_path: Pat
         grid = network.extract_features(scaled).flatten(2).transpose(1, 2)  # [B, N, D]
         return grid.mean(1), grid
 
-    _export(torch, network, pooled_and_grid, 127, 128, size, onnx_path)
+    _export_encoder(torch, network, pooled_and_grid, 127, 128, size, onnx_path)
     return hashlib.sha256(source).hexdigest()
 
 
-def _export(
+def _export_encoder(
     torch: ModuleType,
     network: Any,
     features: Callable[[Any], tuple[Any, Any]],
@@ -92,27 +92,42 @@ def _export(
     onnx_path: Path,
 ) -> None:
     """Write the graph of a torch network: `features`, pooled and grid, of (pixels - mean) / spread, [B, 3, S, S]."""
+    mean, spread = (torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1) for value in (mean, spread))
+
+    def encode(image):
+        return features((image.permute(0, 3, 1, 2).float() - mean) / spread)
+
+    export(torch, network, encode, torch.zeros(2, size, size, 3, dtype=torch.uint8), ["pooled", "grid"], onnx_path)
+
+
+def export(
+    torch: ModuleType,
+    network: Any,
+    function: Callable[[Any], Any],
+    example: Any,
+    outputs: list[str],
+    onnx_path: Path,
+    axes: tuple[str, ...] = ("batch",),
+) -> None:
+    """Write the graph of a `function` of one tensor that calls a torch network; its first `axes` may have any size."""
     for name in ("torch.onnx", "onnxscript"):  # they warn that torchvision is not there, and of what is not folded
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    class PooledAndGrid(torch.nn.Module):
+    class Graph(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.network = network
-            for name, value in (("mean", mean), ("spread", spread)):
-                self.register_buffer(name, torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1))
 
-        def forward(self, image):
-            return features((image.permute(0, 3, 1, 2).float() - self.mean) / self.spread)
+        def forward(self, given):
+            return function(given)
 
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # between torch's own parts
         torch.onnx.export(
-            PooledAndGrid().eval(),
-            (torch.zeros(2, size, size, 3, dtype=torch.uint8),),
+            Graph().eval(),
+            (example,),
             str(onnx_path),
-            input_names=["image"],
-            output_names=["pooled", "grid"],
-            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+            output_names=outputs,
+            dynamic_shapes={"given": {place: torch.export.Dim(axis) for place, axis in enumerate(axes)}},
             external_data=False,
             verbose=False,
         )
@@ -181,7 +196,7 @@ def convert_checkpoint(checkpoint: str, onnx_path: Path) -> tuple[str, dict[str,
             others = hidden.shape[1] - (square.size // config.patch_size) ** 2  # tokens that are no grid position
             return hidden[:, 0] if pooled is None else pooled, hidden[:, others:]
 
-        _export(torch, network, pooled_and_grid, mean, spread, square.size, onnx_path)
+        _export_encoder(torch, network, pooled_and_grid, mean, spread, square.size, onnx_path)
         from huggingface_hub import ModelCard
 
         readme = folder / "README.md"
