@@ -1,12 +1,11 @@
 """Tag scorers: the dual encoder or the text tower that a bundle carries, CLIP, and the table of their names.
 
-Shapes: B images, K texts, T words or tokens in a text, W words of the table, F numbers in the pooled features, E in a word's row,
-D in a vector.
+Shapes: B images, K texts, T words or tokens in a text, W words of the table, F numbers in the pooled features, E in a
+word's row, D in a vector.
 """
 
-from abc import ABC, abstractmethod
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -46,8 +45,8 @@ class _TextCache:
             return [self._known[text] for text in texts]
 
 
-class TwoTowers(ABC):
-    """The tag scorer of a bundle: graphs for features and for texts; safe to call from several threads."""
+class DualEncoder:
+    """The tag scorer of a bundle, two towers with a table of words; safe to call from several threads."""
 
     threads = 1  # that one call of the text tower uses
     sigmoid: Sequence[float] | None = None
@@ -58,11 +57,10 @@ class TwoTowers(ABC):
         Raises BundleError when a file is not what the format says, ConfigError when a package is missing.
         """
         try:
-            self.name, self.scale = str(settings["name"]), float(settings["scale"])
+            self.name, self.scale, self.curves = str(settings["name"]), float(settings["scale"]), settings.get("curves")
             self._image_tower = open_session(folder / IMAGE_TOWER, threads=1)
             self._text_tower = open_session(folder / TEXT_TOWER, self.threads)
             self._nothing = np.zeros(self._text_tower.get_outputs()[0].shape[1], np.float32)
-            self.curves = settings.get("curves")
             self._load(folder, settings)
             for kind in ("words", "labels") if self.curves else ():
                 probability(self.curves[kind], 0.0, self._nothing[None] @ self.curves["mean_image"])
@@ -74,13 +72,14 @@ class TwoTowers(ABC):
             ) from error
         self._look_up = _TextCache(self._encode)
 
-    @abstractmethod
     def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Load what cuts texts into the parts that the text tower reads."""
-
-    @abstractmethod
-    def _read(self, texts: Sequence[str]) -> tuple[list[str], list[np.ndarray]]:
-        """Return the texts that can be read, and what the text tower takes of them."""
+        """Load what `_read` needs, of these settings: word_embedding and embedding_dim."""
+        self._word_embedding, self._embedding_dim = str(settings["word_embedding"]), int(settings["embedding_dim"])
+        known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
+        rows = np.load(folder / WORD_ROWS, allow_pickle=False)
+        if rows.ndim != 2 or len(rows) != len(known):
+            raise BundleError(f"{folder} holds a tag scorer whose files are not from one export; export it again")
+        self._rows, self._row_width = dict(zip(map(comparison_form, known), rows, strict=True)), rows.shape[1]
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
@@ -105,19 +104,8 @@ class TwoTowers(ABC):
         (vectors,) = self._text_tower.run(None, dict(zip(names, inputs, strict=True)))
         return dict(zip(readable, vectors, strict=True))
 
-
-class DualEncoder(TwoTowers):
-    """The one that is trained with the captioner, with a table of words; its settings name their word embedding."""
-
-    def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self._word_embedding, self._embedding_dim = str(settings["word_embedding"]), int(settings["embedding_dim"])
-        known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
-        rows = np.load(folder / WORD_ROWS, allow_pickle=False)
-        if rows.ndim != 2 or len(rows) != len(known):
-            raise BundleError(f"{folder} holds a tag scorer whose files are not from one export; export it again")
-        self._rows, self._row_width = dict(zip(map(comparison_form, known), rows, strict=True)), rows.shape[1]
-
-    def _read(self, texts: Sequence[str]) -> tuple[list[str], list[np.ndarray]]:
+    def _read(self, texts: Sequence[str]) -> tuple[Collection[str], list[np.ndarray]]:
+        """Return the texts of which a word is known, and what the text tower takes of them."""
         shown = [words(text) for text in texts]
         outside = {word for each in shown for word in each if comparison_form(word) not in self._rows}
         rows = ChainMap(self._rows_outside(outside), self._rows)
@@ -128,7 +116,7 @@ class DualEncoder(TwoTowers):
         counted = np.zeros((len(readable), longest), np.float32)
         for place, its_rows in enumerate(readable.values()):
             inputs[place, : len(its_rows)], counted[place, : len(its_rows)] = its_rows, 1
-        return list(readable), [inputs, counted]
+        return readable, [inputs, counted]
 
     def _rows_outside(self, words: set[str]) -> dict[str, np.ndarray]:
         """Return the rows that the text tower reads, [E] each, of words that only the word embedding may know."""
@@ -144,26 +132,27 @@ class DualEncoder(TwoTowers):
         return rows
 
 
-class TextTower(TwoTowers):
+class TextTower(DualEncoder):
     """The text side of the checkpoint whose image side is the encoder, as features.text_towers makes it."""
 
     threads = 0  # all: it is as large as the encoder
 
     def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Load the tokenizer; the settings are `unknown`, the id of what is no token, and of SigLIP `bias`."""
         self._tokenizer = require("tokenizers", "tower").Tokenizer.from_file(str(folder / TOKENIZER))
         self._unknown = settings["unknown"]
-        if "bias" in settings:  # its probability is the sigmoid of scale * cosine + bias, until others are fitted
+        if "bias" in settings:  # the sigmoid of scale * cosine + bias, until 03_evaluate has fitted others
             self.sigmoid = [1.0, 0.0, float(settings["bias"])]
-            own = dict.fromkeys(("words", "labels"), self.sigmoid) | {"mean_image": self._nothing}
-            self.curves = self.curves or own
+            kinds = dict.fromkeys(("words", "labels"), self.sigmoid)
+            self.curves = self.curves or kinds | {"mean_image": self._nothing}
 
-    def _read(self, texts: Sequence[str]) -> tuple[list[str], list[np.ndarray]]:
+    def _read(self, texts: Sequence[str]) -> tuple[Collection[str], list[np.ndarray]]:
+        """Return the texts of which all tokens are known, and their ids [K, T]; behind CLIP's end, ends."""
         cut = {text: self._tokenizer.encode(text.encode("utf-8", "replace").decode()) for text in texts}
         own = {text: np.array(one.ids)[np.array(one.special_tokens_mask) == 0] for text, one in cut.items()}
-        readable = [text for text, ids in own.items() if len(ids) and self._unknown not in ids]
-        longest = max((len(cut[text]) for text in readable), default=0)
-        padded = [cut[text].ids + cut[text].ids[-1:] * (longest - len(cut[text])) for text in readable]  # CLIP's end
-        return readable, [np.array(padded, np.int64)]
+        ids = {text: cut[text].ids for text, its in own.items() if len(its) and self._unknown not in its}
+        longest = max(map(len, ids.values()), default=0)
+        return ids, [np.array([its + its[-1:] * (longest - len(its)) for its in ids.values()], np.int64)]
 
 
 CLIP_CHECKPOINT = "openai/clip-vit-large-patch14"  # Radford et al. 2021, arXiv 2103.00020; 1.7 GB
@@ -219,7 +208,7 @@ BUNDLED, NONE = "dual_encoder", "none"
 TAG_SCORERS = (BUNDLED, TOWER, "clip", NONE)
 
 
-def load_own(folder: Path, manifest: Manifest) -> TwoTowers:
+def load_own(folder: Path, manifest: Manifest) -> DualEncoder:
     """Return the tag scorer that a bundle carries."""
     return (TextTower if manifest.tagger.get("name") == TOWER else DualEncoder)(folder, manifest.tagger)
 
@@ -236,7 +225,8 @@ def load_tag_scorer(
         return None
     clip = "the name (owner/name) or the folder of a CLIP checkpoint"
     if not tagger or tagger in (BUNDLED, TOWER):
-        if manifest and manifest.tagger and (not tagger or (tagger == TOWER) == (manifest.tagger.get("name") == TOWER)):
+        its = TOWER if manifest and manifest.tagger.get("name") == TOWER else BUNDLED
+        if manifest and manifest.tagger and tagger in (None, "", its):
             return load_own(folder, manifest)
         raise BundleError(
             f"{folder or 'a captioner without a bundle'} has no {tagger} of its own; train a bundle with -p tagger "
@@ -261,5 +251,5 @@ def load_reranker(
             f"{folder} was trained without a tag scorer, which rerank_weight {weight:g} asks; train with -p tagger "
             f"{BUNDLED}, or evaluate with -p rerank_weight 0"
         )
-    model = scorer if isinstance(scorer, TwoTowers) else load_own(folder, manifest)
+    model = scorer if isinstance(scorer, DualEncoder) else load_own(folder, manifest)
     return Reranker(model, weight, length_power)

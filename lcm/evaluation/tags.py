@@ -8,7 +8,6 @@ A word fits an image when at least one of its references uses it. There is a cur
 third fit, and one for labels, of which nobody knows how many will: asked here are, of each image with gold tags, as
 often four of which one, a gold tag, fits as four of which none does. Those are by turns gold tags of other images, so
 "man" more often than "kitchen", and any of their words. Each half of the images is measured by the other's curves.
-Where SigLIP's own sigmoid is as near to the truth or nearer, that stays.
 
 Edge cases: an image without gold tags, as any with fewer than two references, is skipped and counted; an image
 without tags scores 0; a repeated tag counts once. Words are compared by their lemmas (`lcm.data.text`).
@@ -172,19 +171,15 @@ def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatur
             fitted, measured = (known & (places % 2 == one) for one in (half, 1 - half))
             found[measured] = probability(fit_curve(signals[fitted], fits[fitted]), *signals[measured].T)
         bins[kind], metrics[f"tag_{kind}_ece"] = _reliability(found, fits)
-        if scorer.sigmoid:
-            own = probability(scorer.sigmoid, *signals.T) * known
-            its_bins, its_ece = _reliability(own, fits)
-            if its_ece <= metrics[f"tag_{kind}_ece"]:
-                curves[kind], found, bins[kind], metrics[f"tag_{kind}_ece"] = scorer.sigmoid, own, its_bins, its_ece
-            metrics[f"tag_{kind}_ece_sigmoid"] = its_ece
+        if scorer.sigmoid:  # how far it would have held
+            metrics[f"tag_{kind}_ece_sigmoid"] = _reliability(probability(scorer.sigmoid, *signals.T), fits)[1]
     are_tags, has_one = (found >= MIN_SCORE).reshape(-1, ASKED), fits[::ASKED]
     none, one = float((~are_tags[~has_one].any(1)).mean()), float(are_tags[has_one, 0].mean())
     return curves, bins, metrics | {"tag_says_none": none, "tag_finds_one": one}
 
 
 def _reliability(found: np.ndarray, fits: np.ndarray) -> tuple[list[Bin], float]:
-    """Return bins of probabilities, a tenth each, and how far these are from what fits, on average."""
+    """Return bins of probabilities, a tenth each, and how far they are from the shares that fit, on average."""
     tenths = (found * BINS).astype(int)
     groups = [np.flatnonzero(tenths == tenth) for tenth in np.unique(tenths)]
     bins = [Bin(float(found[each].mean()), float(fits[each].mean()), len(each)) for each in groups]

@@ -18,7 +18,7 @@ from typing import Any
 
 from lcm.errors import BundleError, require
 
-SETTINGS = ("*.json", "*.txt", "*.spm", "*.model", "README.md")  # of model, image processor and tokenizer; and the licence
+SETTINGS = ("*.json", "*.txt", "*.spm", "*.model", "README.md")  # of model, processor, tokenizer; and the licence
 HUB_NAME = re.compile(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(\w[\w./-]*))?")  # perhaps with a revision
 
 

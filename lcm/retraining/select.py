@@ -20,7 +20,7 @@ import numpy as np
 from lcm import registry
 from lcm.captioning.bundle import ENCODER_GRAPH, WEIGHTS, Manifest
 from lcm.captioning.captioner import SHIPPED, current_version, models_folder, version_folder
-from lcm.captioning.taggers import TwoTowers, load_tag_scorer
+from lcm.captioning.taggers import DualEncoder, load_tag_scorer
 from lcm.captioning.translation import Translator, load_translator
 from lcm.config import PrepareConfig
 from lcm.contributions.store import ContributedImage, Contribution, ContributionStore, Revocation
@@ -204,7 +204,7 @@ class Flagged:
 def find_flagged(
     images: Sequence[ContributedImage],
     config: PrepareConfig,
-    scorer: TwoTowers | None,
+    scorer: DualEncoder | None,
     features: Mapping[str, np.ndarray],
     base_captions: Mapping[str, Sequence[str]],
 ) -> list[Flagged]:
@@ -249,7 +249,7 @@ def _frequent_contributors(new: Sequence[Contribution], most: int) -> Iterator[F
 
 def _misfits(
     pairs: Sequence[tuple[Contribution, ContributedImage]],
-    scorer: TwoTowers,
+    scorer: DualEncoder,
     features: Mapping[str, np.ndarray],
     base_captions: Sequence[str],
     share: float,

@@ -1,25 +1,32 @@
 """Text towers: tiny CLIP, SigLIP and SigLIP 2 against transformers itself, what is refused, and a whole run."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lcm.captioning.bundle import MODEL_CARD, Manifest
+from lcm.captioning.captioner import load_captioner
 from lcm.captioning.taggers import TextTower
 from lcm.captioning.tagging import SeenImage, rank
+from lcm.config import TrainConfig
 from lcm.data.images import open_image
 from lcm.errors import BundleError, ConfigError
-from lcm.features.encoders import Encoder, keep_encoder, load_encoder
-from lcm.features.text_towers import TOWER, find_text_tower
+from lcm.features import text_towers
+from lcm.features.encoders import Encoder, EncoderIdentity, load_encoder
+from lcm.features.text_towers import TEXT_TOWER, TOKENIZER, TOWER, find_text_tower
+from lcm.pipeline import Preset, run
+from lcm.training.export import check_parameters
 from tests.conftest import ROOT
 from tests.fakes.tiny_towers import LONGEST, make_towers
-from tests.fakes.tiny_vision import make_vision
+from tests.fakes.tiny_vision import WIDTH, make_vision
 from tests.features.test_checkpoints import edit
+from tests.test_pipeline import make_data_set
 
 pytest.importorskip("torch", reason="converting a checkpoint needs torch: pip install 'lcm[encoder,clip]'")
 
@@ -74,7 +81,6 @@ def test_vectors_logits_and_sigmoid_are_those_of_transformers(family, made):
         (texts, its.text_embeds),
         (logits, its.logits_per_image),
     ):
-        print(family, np.abs(ours - theirs.numpy()).max())
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert np.ptp(logits, axis=1).min() > 1  # what is compared tells the texts apart
 
@@ -98,27 +104,96 @@ def test_a_text_can_be_read_where_its_tokenizer_knows_all_of_it(family, made):
     assert tower.text_vectors([]).shape == (0, vectors.shape[1])
 
 
-# What is refused, and what happens to a checkpoint's folder
+def test_a_table_of_very_many_words_is_stored_in_16_bits(made, tmp_path, monkeypatch):
+    encoder = load_encoder(str(make_towers(made / "siglip2", "siglip2")))
+    whole, whole_size = load_tower(encoder), (encoder.path.parent / TEXT_TOWER).stat().st_size
+    monkeypatch.setenv("LCM_HOME", str(tmp_path))
+    monkeypatch.setattr(text_towers, "MANY_WORDS", 100)
+    encoder = load_encoder(str(made / "siglip2"))
+    half = load_tower(encoder)
+    words = len(json.loads((made / "siglip2" / "tokenizer.json").read_text())["model"]["vocab"])
+    assert whole_size - (encoder.path.parent / TEXT_TOWER).stat().st_size > 1.5 * words * WIDTH
+    np.testing.assert_allclose(half.text_vectors(TEXTS), whole.text_vectors(TEXTS), atol=1e-3)
 
 
-def test_what_has_no_text_tower_is_refused_before_training(made, tmp_path, monkeypatch):
-    def refusal(encoder: Encoder) -> str:
-        with pytest.raises((BundleError, ConfigError)) as caught:
-            check_parameters(TrainConfig(run_dir="", tagger=TOWER), None, encoder.identity)
-        return str(caught.value)
-
-    tiny = replace(load_encoder(str(make_vision(made / "vit", "vit"))))
-    assert "it holds a vit model, which reads no text: choose the tagger dual_encoder" in refusal(tiny)
+# What is refused
 
 
-def test_a_folder_that_moved_is_asked_for_and_one_that_changed_refused(made, tmp_path, monkeypatch):
+def refusal(encoder: EncoderIdentity) -> str:
+    with pytest.raises((BundleError, ConfigError)) as caught:
+        check_parameters(TrainConfig(run_dir="", tagger=TOWER), None, encoder)
+    return str(caught.value)
+
+
+def test_an_encoder_without_a_text_tower_is_refused_before_training(made):
+    other = EncoderIdentity("efficientnet_lite2", "pretrained", "0", ())
+    said = "the encoder efficientnet_lite2 has no text tower here; choose the tagger dual_encoder, or kept, or run 01_"
+    assert refusal(other).startswith(said)
+    vit = load_encoder(str(make_vision(made / "vit", "vit"))).identity
+    assert "it holds a vit model, which reads no text: choose the tagger dual_encoder" in refusal(vit)
+    without_words = load_encoder(str(make_vision(made / "wordless", "siglip"))).identity
+    assert "cannot use" in refusal(without_words)
+
+
+def test_the_folder_of_a_checkpoint_may_move_but_not_change(tmp_path, monkeypatch):
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
-    first = make_towers(tmp_path / "first" / "model", "clip")
-    encoder = load_encoder(str(first))
-    second = first.rename(tmp_path / "model")
-    with pytest.raises(BundleError, match="first/model' as a vision checkpoint: there is no such folder"):
-        find_text_tower(encoder.identity)
-    assert load_encoder(str(second)).identity == encoder.identity
-    tower = load_tower(encoder)
-    shutil.rmtree(second)  # all is in the cache by now
-    np.testing.assert_array_equal(load_tower(encoder).text_vectors(["dog"]), tower.text_vectors(["dog"]))
+    folder = make_towers(tmp_path / "first" / "model", "clip")
+    encoder = load_encoder(str(folder))
+    folder = folder.rename(tmp_path / "model")
+    assert "first/model' as a vision checkpoint: there is no such folder" in refusal(encoder.identity)
+    assert load_encoder(str(folder)).identity == encoder.identity  # which tells where it is now
+    settings = (folder / "config.json").read_text()
+    edit(folder / "config.json", projection_dim=8)
+    assert "it is another one by now than the encoder was made from" in refusal(encoder.identity)
+    (folder / "config.json").write_text(settings)
+    vectors = load_tower(encoder).text_vectors(["dog"])
+    shutil.rmtree(folder)  # by now all is in the cache
+    np.testing.assert_array_equal(load_tower(encoder).text_vectors(["dog"]), vectors)
+    (encoder.path.parent / TOKENIZER).write_text("{}")
+    with pytest.raises(BundleError, match="holds a tag scorer that cannot be loaded"):
+        load_tower(encoder)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ConfigError, match=r"tokenizers is not installed; install it with: pip install 'lcm\[tower\]'"):
+        load_tower(encoder)
+
+
+# A whole run
+
+CAPTION = """
+import sys
+for name in ("torch", "transformers", "tensorflow", "keras"):
+    sys.modules[name] = None
+from lcm.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_run_takes_the_tower_along_and_its_bundle_needs_no_torch(made, tmp_path):
+    """Then a run that goes on from it keeps it, with captions reranked by it."""
+    quick = {"epochs": 1, "epoch_steps": 1, "meteor": False, "encoder": str(make_towers(made / "siglip2", "siglip2"))}
+    data = make_data_set(tmp_path / "photos", 60, captions=2)
+    given = quick | {"data_dir": str(data), "tagger": TOWER}
+    folder = run(Preset("tower", ("01_prepare", "02_train", "03_evaluate"), {}), given, tmp_path / "run")
+    manifest = Manifest.load(folder.bundle)
+    assert f"- tags: text_tower over {manifest.encoder.name}\n" in (folder.bundle / MODEL_CARD).read_text()
+    (tmp_path / "labels.txt").write_text("dog\nсобака\nein Hund\n狗\n", encoding="utf-8")
+    asked = ["--labels", tmp_path / "labels.txt", "--scores", "probability", "--min-score", "0", "--json"]
+    command = [sys.executable, "-c", CAPTION, "caption", "--captioner", folder.bundle, PHOTOS[0], *asked]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "LCM_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
+    assert "the tagger text_tower does not know 狗; 3 of the 4 labels are scored" in done.stderr
+    tags = dict(json.loads(done.stdout)["tags"])
+
+    captioner = load_captioner(folder.bundle)
+    tower, seen = captioner.tag_scorer, captioner.see(PHOTOS[0])
+    labels = ["dog", "собака", "ein Hund"]
+    logits = tower.scale * tower.text_vectors(labels) @ tower.image_vector(seen) + manifest.tagger["bias"]
+    assert [tags[label] for label in labels] == pytest.approx(list(1 / (1 + np.exp(-logits))), abs=1e-5)
+    shares = [score for _, score in captioner.describe(PHOTOS[0], labels=labels).tags]
+    assert sum(shares) == pytest.approx(1)
+
+    resumed = quick | {"data_dir": str(data), "start_from": str(folder.bundle), "tagger": "adapted"}
+    resumed |= {"rerank_weight": 2.0}
+    again = run(Preset("again", ("01_prepare", "02_train", "03_evaluate"), {}), resumed, tmp_path / "again").bundle
+    assert (again / TEXT_TOWER).read_bytes() == (folder.bundle / TEXT_TOWER).read_bytes()
+    assert load_captioner(again).tag_scorer.text_vectors(["dog"]).any()

@@ -16,7 +16,13 @@ SENTENCES = [
     "собака бежит по пляжу",
 ]
 LONGEST = {"clip": 24, "siglip": 16, "siglip2": 16}  # tokens
-SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>", "mask_token": "<mask>"}
+SPECIAL = {
+    "pad_token": "<pad>",
+    "eos_token": "<eos>",
+    "bos_token": "<bos>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
 
 
 def make_towers(folder: Path, family: str) -> Path:
@@ -36,7 +42,7 @@ def make_towers(folder: Path, family: str) -> Path:
         model = transformers.SiglipModel(transformers.SiglipConfig(**configs))
         torch.nn.init.constant_(model.logit_bias, -2.5)
     torch.nn.init.constant_(model.logit_scale, math.log(12))
-    for name, weight in model.text_model.named_parameters():
+    for weight in model.text_model.parameters():
         if weight.ndim > 1 and family != "clip":  # as they are drawn, texts are all alike
             torch.nn.init.normal_(weight, std=0.3)
     model.save_pretrained(folder)
