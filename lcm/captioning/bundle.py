@@ -8,10 +8,9 @@ row_1, …
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -93,7 +92,7 @@ class Manifest:
         )
 
 
-def tagger_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
+def tagger_files(settings: dict) -> tuple[str, ...]:
     """Return the names of the files of a tag scorer, given its settings in a manifest."""
     return () if not settings else TOWER_FILES if settings.get("name") == TOWER else TAGGER_FILES
 

@@ -208,11 +208,6 @@ BUNDLED, NONE = "dual_encoder", "none"
 TAG_SCORERS = (BUNDLED, TOWER, "clip", NONE)
 
 
-def load_own(folder: Path, manifest: Manifest) -> DualEncoder:
-    """Return the tag scorer that a bundle carries."""
-    return (TextTower if manifest.tagger.get("name") == TOWER else DualEncoder)(folder, manifest.tagger)
-
-
 def load_tag_scorer(
     tagger: str | None, folder: Path | None = None, manifest: Manifest | None = None
 ) -> TagScorer | None:
@@ -227,7 +222,7 @@ def load_tag_scorer(
     if not tagger or tagger in (BUNDLED, TOWER):
         its = TOWER if manifest and manifest.tagger.get("name") == TOWER else BUNDLED
         if manifest and manifest.tagger and tagger in (None, "", its):
-            return load_own(folder, manifest)
+            return (TextTower if its == TOWER else DualEncoder)(folder, manifest.tagger)
         raise BundleError(
             f"{folder or 'a captioner without a bundle'} has no {tagger} of its own; train a bundle with -p tagger "
             f"{tagger}, or give clip, or {clip}"
@@ -251,5 +246,5 @@ def load_reranker(
             f"{folder} was trained without a tag scorer, which rerank_weight {weight:g} asks; train with -p tagger "
             f"{BUNDLED}, or evaluate with -p rerank_weight 0"
         )
-    model = scorer if isinstance(scorer, DualEncoder) else load_own(folder, manifest)
+    model = scorer if isinstance(scorer, DualEncoder) else load_tag_scorer(None, folder, manifest)
     return Reranker(model, weight, length_power)

@@ -65,10 +65,13 @@ def _convert(checkpoint: str, source_sha256: str, folder: Path) -> dict[str, Any
             table.half()  # widened when read
         project = getattr(model, "visual_projection", torch.nn.Identity())  # SigLIP has none
         write, unit = partial(convert.export, torch, model), partial(torch.nn.functional.normalize, dim=-1)
+
+        def read(tokens):
+            return unit(model.get_text_features(tokens).pooler_output)
+
         pooled, tokens = torch.zeros(2, model.config.vision_config.hidden_size), torch.zeros(2, longest).long()
         write(lambda pooled: unit(project(pooled)), pooled, ("pooled", "vectors"), folder / IMAGE_TOWER)
-        texts = partial(write, lambda tokens: unit(model.get_text_features(tokens).pooler_output), tokens)
-        texts(("tokens", "vectors"), folder / TEXT_TOWER, ("batch", "tokens"))
+        write(read, tokens, ("tokens", "vectors"), folder / TEXT_TOWER, ("batch", "tokens"))
         bias = {"bias": model.logit_bias.item()} if hasattr(model, "logit_bias") else {}
         return {"scale": model.logit_scale.exp().item(), "unknown": tokenizer.unk_token_id} | bias
 

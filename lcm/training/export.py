@@ -18,7 +18,7 @@ from lcm.config import TrainConfig
 from lcm.data.text import comparison_form
 from lcm.errors import ConfigError, choose
 from lcm.features.cache import PreparedRun
-from lcm.features.encoders import EncoderIdentity, find_encoder, open_session
+from lcm.features.encoders import find_encoder, open_session
 from lcm.features.text_towers import TOWER, find_text_tower
 from lcm.models import ADAPTED, KEPT, MODELS, TAGGERS
 from lcm.paths import RunDir
@@ -90,16 +90,14 @@ def store_fp16(model: onnx.ModelProto) -> None:
         model.graph.node.insert(0, node)
 
 
-def check_parameters(
-    config: TrainConfig, parent: ParentModel | None = None, encoder: EncoderIdentity | None = None
-) -> None:
+def check_parameters(config: TrainConfig, parent: ParentModel | None = None, run: PreparedRun | None = None) -> None:
     """Raise ConfigError or BundleError, before any training, for what could not be exported after it."""
     choose(MODELS, config.model, "model")
     choose(TAGGERS, config.tagger, "tagger")
     if config.tagger in (KEPT, ADAPTED) and parent is None:
         raise ConfigError(f"tagger is {config.tagger!r}, and training is from scratch; choose dual_encoder or none")
-    if config.tagger == TOWER and encoder:
-        find_text_tower(encoder)
+    if config.tagger == TOWER and run:
+        find_text_tower(run.encoded.encoder)
 
 
 def export_bundle(

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,8 +121,9 @@ def test_a_table_of_very_many_words_is_stored_in_16_bits(made, tmp_path, monkeyp
 
 
 def refusal(encoder: EncoderIdentity) -> str:
+    run = SimpleNamespace(encoded=SimpleNamespace(encoder=encoder))  # as much of a PreparedRun as is asked
     with pytest.raises((BundleError, ConfigError)) as caught:
-        check_parameters(TrainConfig(run_dir="", tagger=TOWER), None, encoder)
+        check_parameters(TrainConfig(run_dir="", tagger=TOWER), None, run)
     return str(caught.value)
 
 
