@@ -7,6 +7,7 @@ Shapes: B images, F numbers in the pooled features, K texts, T tokens, D numbers
 
 import json
 import string
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,9 @@ def find_text_tower(encoder: EncoderIdentity) -> tuple[Path, dict[str, Any]]:
                 "01_prepare with a checkpoint of CLIP or SigLIP, by its name on the hub or its folder, as the encoder"
             )
         with FileLock(f"{folder}.lock"):
-            write_atomic(record, json.dumps(_convert(checkpoint, encoder.source_sha256, folder)))
+            if not record.exists():
+                print(f"converting the text tower of {encoder.name} to ONNX, once", file=sys.stderr)
+                write_atomic(record, json.dumps(_convert(checkpoint, encoder.source_sha256, folder)))
     return folder, json.loads(record.read_text())
 
 

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +28,7 @@ from lcm.training.export import check_parameters
 from tests.conftest import ROOT
 from tests.fakes.tiny_towers import LONGEST, make_towers
 from tests.fakes.tiny_vision import WIDTH, make_vision
-from tests.features.test_checkpoints import edit
+from tests.features.test_checkpoints import FakeHub, edit
 from tests.test_pipeline import make_data_set
 
 pytest.importorskip("torch", reason="converting a checkpoint needs torch: pip install 'lcm[encoder,clip]'")
@@ -115,6 +117,34 @@ def test_a_table_of_very_many_words_is_stored_in_16_bits(made, tmp_path, monkeyp
     words = len(json.loads((made / "siglip2" / "tokenizer.json").read_text())["model"]["vocab"])
     assert whole_size - (encoder.path.parent / TEXT_TOWER).stat().st_size > 1.5 * words * WIDTH
     np.testing.assert_allclose(half.text_vectors(TEXTS), whole.text_vectors(TEXTS), atol=1e-3)
+
+
+FROM_HUB = """
+import sys
+from lcm.features.encoders import load_encoder
+from lcm.features.text_towers import find_text_tower
+identity = load_encoder("nobody/clip").identity
+if sys.argv[1:]:
+    print(find_text_tower(identity)[1]["scale"], "torch" in sys.modules)
+"""
+
+
+def test_that_of_a_name_on_the_hub_is_made_from_the_same_commit(tmp_path):
+    """Asked for when there is no network any more, and then found without torch."""
+    handler = type("Hub", (FakeHub,), {"folder": make_towers(tmp_path / "clip", "clip"), "asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    online = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
+    environment = os.environ | {"HF_HOME": str(tmp_path / "hub"), "LCM_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", FROM_HUB]
+    subprocess.run(command, env=environment | {"NO_PROXY": "127.0.0.1"} | online, check=True, capture_output=True)
+    server.shutdown()
+    server.server_close()
+    for has_torch in (True, False):
+        offline = environment | {"HF_HUB_OFFLINE": "1"}
+        done = subprocess.run([*command, "tower"], env=offline, capture_output=True, text=True)
+        scale, loaded = done.stdout.split()
+        assert (float(scale), loaded) == (pytest.approx(12), str(has_torch)), done.stderr
 
 
 # What is refused
