@@ -163,8 +163,11 @@ def test_an_encoder_without_a_text_tower_is_refused_before_training(made):
     assert refusal(other).startswith(said)
     vit = load_encoder(str(make_vision(made / "vit", "vit"))).identity
     assert "it holds a vit model, which reads no text: choose the tagger dual_encoder" in refusal(vit)
-    without_words = load_encoder(str(make_vision(made / "wordless", "siglip"))).identity
-    assert "cannot use" in refusal(without_words)
+    wordless = load_encoder(str(make_vision(made / "wordless", "clip"))).identity
+    assert "its tokenizer has 2 tokens, its model 99" in refusal(wordless)
+    assert find_text_tower(load_encoder(str(make_towers(made / "clip", "clip"))).identity)[1]["scale"] == pytest.approx(
+        12
+    )
 
 
 def test_the_folder_of_a_checkpoint_may_move_but_not_change(tmp_path, monkeypatch):
