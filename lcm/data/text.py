@@ -74,7 +74,7 @@ class Vocabulary:
     """
 
     words: tuple[str, ...]
-    # Of a word, the languages whose train captions have it: only these are written with it. Others: in all of them.
+    # Word to the languages whose train captions have it: only these are written with it. Those not named: all of them.
     languages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
