@@ -5,7 +5,7 @@ word's row, D in a vector.
 """
 
 from collections import ChainMap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -73,7 +73,7 @@ class DualEncoder:
         self._look_up = _TextCache(self._encode)
 
     def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Load what `_read` needs, of these settings: word_embedding and embedding_dim."""
+        """Load the table of words; the settings are word_embedding and embedding_dim."""
         self._word_embedding, self._embedding_dim = str(settings["word_embedding"]), int(settings["embedding_dim"])
         known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
         rows = np.load(folder / WORD_ROWS, allow_pickle=False)
@@ -97,26 +97,22 @@ class DualEncoder:
         return np.array(vectors, np.float32).reshape(len(texts), len(self._nothing))
 
     def _encode(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        readable, inputs = self._read(texts)
-        if not readable:
-            return {}
-        names = [entry.name for entry in self._text_tower.get_inputs()]
-        (vectors,) = self._text_tower.run(None, dict(zip(names, inputs, strict=True)))
-        return dict(zip(readable, vectors, strict=True))
-
-    def _read(self, texts: Sequence[str]) -> tuple[Collection[str], list[np.ndarray]]:
-        """Return the texts of which a word is known, and what the text tower takes of them."""
+        """Return the vectors of the texts of which a word is known, through the text tower."""
         shown = [words(text) for text in texts]
         outside = {word for each in shown for word in each if comparison_form(word) not in self._rows}
         rows = ChainMap(self._rows_outside(outside), self._rows)
         known = ([rows[form] for form in map(comparison_form, each) if form in rows] for each in shown)
         readable = {text: its_rows for text, its_rows in zip(texts, known, strict=True) if its_rows}
-        longest = max(map(len, readable.values()), default=0)
+        if not readable:
+            return {}
+        longest = max(map(len, readable.values()))
         inputs = np.zeros((len(readable), longest, self._row_width), np.float32)
         counted = np.zeros((len(readable), longest), np.float32)
         for place, its_rows in enumerate(readable.values()):
             inputs[place, : len(its_rows)], counted[place, : len(its_rows)] = its_rows, 1
-        return readable, [inputs, counted]
+        names = [entry.name for entry in self._text_tower.get_inputs()]
+        (vectors,) = self._text_tower.run(None, dict(zip(names, (inputs, counted), strict=True)))
+        return dict(zip(readable, vectors, strict=True))
 
     def _rows_outside(self, words: set[str]) -> dict[str, np.ndarray]:
         """Return the rows that the text tower reads, [E] each, of words that only the word embedding may know."""
@@ -146,13 +142,17 @@ class TextTower(DualEncoder):
             kinds = dict.fromkeys(("words", "labels"), self.sigmoid)
             self.curves = self.curves or kinds | {"mean_image": self._nothing}
 
-    def _read(self, texts: Sequence[str]) -> tuple[Collection[str], list[np.ndarray]]:
-        """Return the texts of which all tokens are known, and their ids [K, T]; behind CLIP's end, ends."""
+    def _encode(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the vectors of the texts of which all tokens are known, and any."""
         cut = {text: self._tokenizer.encode(text.encode("utf-8", "replace").decode()) for text in texts}
         own = {text: np.array(one.ids)[np.array(one.special_tokens_mask) == 0] for text, one in cut.items()}
         ids = {text: cut[text].ids for text, its in own.items() if len(its) and self._unknown not in its}
-        longest = max(map(len, ids.values()), default=0)
-        return ids, [np.array([its + its[-1:] * (longest - len(its)) for its in ids.values()], np.int64)]
+        if not ids:
+            return {}
+        longest = max(map(len, ids.values()))
+        filled = [its + its[-1:] * (longest - len(its)) for its in ids.values()]  # CLIP's, with ends
+        (vectors,) = self._text_tower.run(None, {"tokens": np.array(filled, np.int64)})
+        return dict(zip(ids, vectors, strict=True))
 
 
 CLIP_CHECKPOINT = "openai/clip-vit-large-patch14"  # Radford et al. 2021, arXiv 2103.00020; 1.7 GB
