@@ -6,7 +6,6 @@ Shapes: B images, F numbers in the pooled features, K texts, T tokens, D numbers
 """
 
 import json
-import string
 import sys
 from dataclasses import replace
 from functools import partial
@@ -87,8 +86,9 @@ def _light_tokenizer(own: Any, family: str, longest: int) -> Any:
     """
     from tokenizers import Tokenizer, normalizers
 
-    is_light = hasattr(own, "backend_tokenizer")
-    light = Tokenizer.from_str(own.backend_tokenizer.to_str()) if is_light else _unigram(own)
+    if not hasattr(own, "backend_tokenizer"):
+        raise ValueError(f"its {type(own).__name__} is not one of the package tokenizers; take CLIP or SigLIP 2")
+    light = Tokenizer.from_str(own.backend_tokenizer.to_str())
     light.no_padding()
     light.enable_truncation(longest)
     if family == "siglip":
@@ -99,20 +99,4 @@ def _light_tokenizer(own: Any, family: str, longest: int) -> Any:
     its = own(PROBES, padding=padding, truncation=True, max_length=longest)["input_ids"]
     if its != [light.encode(text).ids for text in PROBES]:
         raise ValueError(f"its {type(own).__name__} does more than lcm knows of")
-    return light
-
-
-def _unigram(own: Any) -> Any:
-    """Return the tokenizer of the first SigLIP: no punctuation, and the pieces of a SentencePiece model."""
-    from sentencepiece import sentencepiece_model_pb2
-    from tokenizers import Regex, Tokenizer, models, normalizers, processors
-
-    model = sentencepiece_model_pb2.ModelProto.FromString(Path(own.vocab_file).read_bytes())
-    pieces = [(piece.piece, piece.score) for piece in model.pieces]
-    light = Tokenizer(models.Unigram(pieces, model.trainer_spec.unk_id, model.trainer_spec.byte_fallback))
-    steps = [normalizers.Replace(mark, "") for mark in string.punctuation]
-    steps += [normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap), normalizers.Strip()]
-    light.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(r"\s+"), "▁"), normalizers.Prepend("▁")])
-    end = [(own.eos_token, own.eos_token_id)]
-    light.post_processor = processors.TemplateProcessing(f"$A {own.eos_token}", special_tokens=end)
     return light

@@ -1,6 +1,5 @@
-"""Tiny checkpoints of CLIP, SigLIP and SigLIP 2, both sides, with real tokenizers learned from a few sentences."""
+"""Tiny checkpoints of CLIP and SigLIP 2, both sides, with real tokenizers learned from a few sentences."""
 
-import io
 import json
 import math
 from pathlib import Path
@@ -15,7 +14,7 @@ SENTENCES = [
     "un chien court sur la plage",
     "собака бежит по пляжу",
 ]
-LONGEST = {"clip": 24, "siglip": 16, "siglip2": 16}  # tokens
+LONGEST = {"clip": 24, "siglip2": 16}  # tokens
 SPECIAL = {
     "pad_token": "<pad>",
     "eos_token": "<eos>",
@@ -26,12 +25,12 @@ SPECIAL = {
 
 
 def make_towers(folder: Path, family: str) -> Path:
-    """Write a checkpoint as published: what config.json calls a SigLIP is SigLIP 2 where its tokenizer is Gemma's."""
+    """Write a checkpoint as published: a fixed-size SigLIP 2 is a SigLIP with the tokenizer of Gemma."""
     import torch
     import transformers
 
     make_vision(folder, family.rstrip("2"))  # for its image processor
-    words, ids = {"clip": _clip_words, "siglip": _siglip_words, "siglip2": _siglip2_words}[family](folder)
+    words, ids = {"clip": _clip_words, "siglip2": _siglip2_words}[family](folder)
     text = TOWER | {"intermediate_size": 96, "vocab_size": words, **ids}
     configs = {"text_config": text | {"max_position_embeddings": LONGEST[family]}, "vision_config": VIT}
     torch.manual_seed(1)
@@ -63,28 +62,6 @@ def _clip_words(folder: Path) -> tuple[int, dict]:
     merges = (" ".join(pair) for pair in learned["merges"])
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
     return len(words), {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
-
-
-def _siglip_words(folder: Path) -> tuple[int, dict]:
-    import sentencepiece
-    import transformers
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES[:5]),
-        model_writer=model,
-        vocab_size=60,
-        hard_vocab_limit=False,
-        pad_id=-1,
-        bos_id=-1,
-        eos_id=1,
-        unk_id=2,
-        minloglevel=2,
-    )
-    (folder / "spiece.model").write_bytes(model.getvalue())
-    tokenizer = transformers.SiglipTokenizer(str(folder / "spiece.model"))
-    tokenizer.save_pretrained(folder)
-    return len(tokenizer), {"eos_token_id": 1, "pad_token_id": 1}
 
 
 def _siglip2_words(folder: Path) -> tuple[int, dict]:
