@@ -18,10 +18,11 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import combinations
 from math import inf
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,10 @@ from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import Captioner, SeeingCaptioner, SeenImage
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.text import ENGLISH
-from lcm.errors import BadImageError, ConfigError, LcmError
+from lcm.errors import BadImageError, ConfigError
 from lcm.evaluation.bootstrap import Interval, bootstrap
 from lcm.evaluation.gallery import evenly
-from lcm.evaluation.metrics import (
-    Scores,
-    bleu,
-    firsts,
-    measure_degeneration,
-    score_several,
-    signs_of_degeneration,
-)
+from lcm.evaluation.metrics import Scores, bleu, firsts, measure_degeneration, score_several, signs_of_degeneration
 from lcm.features.cache import find_features, open_store
 from lcm.paths import RunDir
 
@@ -59,27 +53,6 @@ class CaptionerOutput:
     seconds: Sequence[float] = ()  # time of one photo alone, of some photos
     peak_memory_mb: float | None = None  # of the process that captioned
     note: str = ""  # what one should know of it
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionerResult(CaptionerOutput):
-    """And how good it is."""
-
-    scores: Scores
-    degeneration: Mapping[str, float | str | None]  # see measure_degeneration
-    signs: Sequence[str]  # in words, that its output is degenerate; none: it is not
-    intervals: Mapping[str, Interval]  # of MEASURES; one that could not be measured is missing
-
-    def as_metrics(self) -> dict[str, float | str | None]:
-        """Return every number, no caption: `<measure>_low` and `_high` are the ends of an interval, where there is one.
-
-        A score that was not measured is None, and `<name>_reason` says why.
-        """
-        flat = self.scores.as_metrics() | self.degeneration | self.costs()
-        flat["degenerate"] = int(bool(self.signs))
-        for name, its in self.intervals.items():
-            flat |= its.as_metrics(name)
-        return flat
 
     def costs(self) -> dict[str, float | None]:
         """Return `seconds_median`, `seconds_p95`, `seconds_photos` that were timed, and `peak_memory_mb`."""
@@ -108,31 +81,30 @@ class Difference(Interval):
 class Comparison:
     """All captioners on the same images."""
 
-    results: tuple[CaptionerResult, ...]  # in the order given
-    images: Sequence[LabelledImage]
-    differences: tuple[Difference, ...]  # every pair, in the order given, of every measure that both have
-    people: Mapping[str, float | str | None]  # degeneration of the first reference of each image: the yardstick
-    not_run: Mapping[str, str]  # name -> why it could not be run
+    record: Mapping[str, Any]  # all numbers, as comparison.json has them: no caption, no image and no path is in it
+    rows: Sequence[Mapping[str, Any]]  # of each image, as comparison.jsonl has it: what people and captioners wrote
+    differences: Sequence[Difference]  # every pair, in the order given, of every measure that both have
+    signs: Mapping[str, Sequence[str]]  # of each captioner in words, that its output is degenerate; none: it is not
 
     @property
-    def scored_images(self) -> int:
-        """Images that have a usable reference; the others are skipped."""
-        return self.results[0].scores.images
+    def models(self) -> Mapping[str, Mapping[str, Any]]:
+        """Each captioner's numbers, flat as in metrics.json, in the order given."""
+        return self.record["models"]
 
-    def ranked(self, metric: str, degenerate_last: bool = True) -> list[CaptionerResult]:
-        """Return the results, the best by a metric of Scores first; those without a value and degenerate ones last."""
+    def ranked(self, metric: str, degenerate_last: bool = True) -> list[str]:
+        """Return the captioners, the best by a metric first; those without a value and degenerate ones last."""
 
-        def key(result: CaptionerResult) -> tuple[bool, float]:
-            value = getattr(result.scores, metric)
+        def key(name: str) -> tuple[bool, float]:
+            value = self.models[name][metric]
             place = inf if value is None else value if metric in SMALLER_IS_BETTER else -value
-            return degenerate_last and bool(result.signs), place
+            return degenerate_last and bool(self.signs[name]), place
 
-        return sorted(self.results, key=key)
+        return sorted(self.models, key=key)
 
     def best(self, metric: str) -> list[str]:
-        """Return who is best by a metric of Scores: several where they are equal; none of degenerate output."""
-        best = getattr(self.ranked(metric)[0].scores, metric)
-        values = {result.name: getattr(result.scores, metric) for result in self.results if not result.signs}
+        """Return who is best by a metric: several where they are equal; none of degenerate output."""
+        best = self.models[self.ranked(metric)[0]][metric]
+        values = {name: its[metric] for name, its in self.models.items() if not self.signs[name]}
         return [name for name, value in values.items() if value is not None and abs(value - best) <= 1e-12]
 
     def difference(self, measure: str, one: str, other: str) -> Difference | None:
@@ -142,23 +114,9 @@ class Comparison:
 
     def as_metrics(self) -> dict[str, float | str]:
         """Return what metrics.json gets: who was compared, and who is best; the numbers are in comparison.json."""
-        flat = {"compared": ", ".join(result.name for result in self.results), "not_run": ", ".join(self.not_run)}
-        flat["compared_images"] = self.scored_images
+        flat = {"compared": ", ".join(self.models), "not_run": ", ".join(self.record["not_run"])}
+        flat["compared_images"] = self.record["images"]
         return flat | {f"best_by_{metric}": ", ".join(self.best(metric)) for metric in ("wer", "cider")}
-
-    def as_record(self) -> dict[str, Any]:
-        """Return all numbers for a JSON file that may be published: no caption, no image and no path is in it."""
-        return {
-            "images": self.scored_images,
-            "skipped_images": len(self.images) - self.scored_images,
-            "models": {r.name: {"note": r.note} | r.as_metrics() for r in self.results},
-            "differences": [
-                {name: getattr(one, name) for name in ("measure", "first", "second", "value", "low", "high")}
-                for one in self.differences
-            ],
-            "people": self.people,
-            "not_run": self.not_run,
-        }
 
 
 def compare(
@@ -176,19 +134,25 @@ def compare(
     references, language = [image.captions for image in images], images[0].language if images else ENGLISH
     scored = score_several([one.captions for one in outputs], references, language=language, **options)
     drawn = [_scores_of_drawn(scores) for scores in scored]
-    results = [
-        CaptionerResult(
-            **vars(one),
-            scores=scores,
-            degeneration=measure_degeneration(one.captions, language),
-            signs=signs_of_degeneration(one.captions, references, language=language),
-            intervals={measure: bootstrap(its[measure], scores.images) for measure in MEASURES if measure in its},
-        )
-        for one, scores, its in zip(outputs, scored, drawn, strict=True)
-    ]
-    differences = _differences([one.name for one in outputs], drawn, scored[0].images)
-    people = measure_degeneration(firsts(references), language)
-    return Comparison(tuple(results), images, tuple(differences), people, not_run or {})
+    signs = {one.name: signs_of_degeneration(one.captions, references, language=language) for one in outputs}
+    models: dict[str, dict] = {}
+    for one, scores, its in zip(outputs, scored, drawn, strict=True):
+        flat = {"note": one.note} | scores.as_metrics() | measure_degeneration(one.captions, language) | one.costs()
+        flat["degenerate"] = int(bool(signs[one.name]))
+        for measure in filter(its.__contains__, MEASURES):
+            flat |= bootstrap(its[measure], scores.images).as_metrics(measure)
+        models[one.name] = flat
+    differences = list(_differences([*models], drawn, scored[0].images))
+    fields = ("measure", "first", "second", "value", "low", "high")
+    record = {
+        "images": scored[0].images,
+        "skipped_images": scored[0].skipped_images,
+        "models": models,
+        "differences": [{name: getattr(one, name) for name in fields} for one in differences],
+        "people": measure_degeneration(firsts(references), language),  # the yardstick
+        "not_run": not_run or {},
+    }
+    return Comparison(record, list(_rows(images, outputs, scored)), differences, signs)
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # as bootstrap takes it: places [..., B] of images drawn -> scores [...]
@@ -215,13 +179,13 @@ def _differences(names: Sequence[str], drawn: Sequence[Mapping[str, Score]], ima
             yield Difference(**vars(interval), measure=measure, first=first, second=second)
 
 
-def caption_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """Yield what comparison.jsonl has of each image: people's captions, and each captioner's with its scores."""
-    for place, image in enumerate(comparison.images):
+def _rows(
+    images: Sequence[LabelledImage], outputs: Sequence[CaptionerOutput], scored: Sequence[Scores]
+) -> Iterator[dict[str, Any]]:
+    for place, image in enumerate(images):
         said = {
-            result.name: {"caption": result.captions[place]}
-            | {name: its[place] for name, its in result.scores.per_image.items()}
-            for result in comparison.results
+            one.name: {"caption": one.captions[place]} | {name: its[place] for name, its in scores.per_image.items()}
+            for one, scores in zip(outputs, scored, strict=True)
         }
         known = {"image_id": image.image_id, "path": str(image.path), "references": image.captions}
         yield known | {"captioners": said}
@@ -235,7 +199,7 @@ def save_rows(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 def save_record(comparison: Comparison, data: str, split: str, path: Path) -> None:
     """Write all numbers, no caption and no image, as JSON that may be published."""
-    record = {"data": data, "split": split} | comparison.as_record()
+    record = {"data": data, "split": split} | comparison.record
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -288,53 +252,33 @@ def run_captioners(
     One that cannot be loaded, or dies, is left out: its name -> the reason. A photo that a captioner cannot read has
     an empty caption. Raises ConfigError when no captioner is left.
     """
-    photos, outputs, not_run = [image.path for image in images], [], {}
+    photos, language = [image.path for image in images], images[0].language if images else ""
+    outputs, not_run = [], {}
     for name, spec in captioners.items():
         try:
-            outputs.append(_run(name, spec, photos, timed, images[0].language if images else ""))
-        except LcmError as error:
-            not_run[name] = str(error)
-            print(f"{name} is left out: {error}", file=sys.stderr)
+            # Not a forked process, which would hold this one's memory, and its threads.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                outputs.append(pool.submit(caption_and_time, name, spec, photos, timed, language).result())
+        except Exception as error:  # whatever it is, the others are compared
+            not_run[name] = DIED if isinstance(error, BrokenProcessPool) else str(error) or repr(error)
+            print(f"{name} is left out: {not_run[name]}", file=sys.stderr)
     if not outputs:
         reasons = "\n".join(f"{name}: {why}" for name, why in not_run.items())
         raise ConfigError(f"none of the captioners could be run:\n{reasons}")
     return outputs, not_run
 
 
-def _run(name: str, spec: str, photos: list[Path], timed: int, language: str) -> CaptionerOutput:
-    """Run one captioner in its own process; raises LcmError with what it said when it could not."""
-    context = multiprocessing.get_context("spawn")  # a forked copy would hold this process's memory, and its threads
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=caption_and_time, args=(theirs, name, spec, photos, timed, language), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        answer = ours.recv()
-    except EOFError:  # the other process has ended
-        answer = LcmError(DIED)
-    process.join()
-    if isinstance(answer, LcmError):
-        raise answer
-    return answer
-
-
-def caption_and_time(
-    connection: Connection, name: str, spec: str, photos: list[Path], timed: int, language: str = ""
-) -> None:
-    """Caption all photos, time some, and send the output, or the error that a captioner could not be loaded by."""
-    try:
-        captioner = load_captioner(spec)
-        seconds = []
-        for photo in [*photos[:WARM_UP], *photos[:timed]]:
-            started = time.perf_counter()
-            next(captioner.describe_many([photo], samples=0))
-            seconds.append(time.perf_counter() - started)
-        captions = caption_photos(captioner, photos, name, language)
-        note = "" if captioner.name == name else captioner.name
-        answer = CaptionerOutput(name, captions, seconds[len(photos[:WARM_UP]) :], _peak_memory_mb(), note)
-    except LcmError as error:
-        answer = error
-    connection.send(answer)
+def caption_and_time(name: str, spec: str, photos: list[Path], timed: int, language: str = "") -> CaptionerOutput:
+    """Caption all photos, and time some; raises LcmError where the captioner cannot be loaded."""
+    captioner = load_captioner(spec)
+    seconds = []
+    for photo in [*photos[:WARM_UP], *photos[:timed]]:
+        started = time.perf_counter()
+        next(captioner.describe_many([photo], samples=0))
+        seconds.append(time.perf_counter() - started)
+    captions = caption_photos(captioner, photos, name, language)
+    note = "" if captioner.name == name else captioner.name
+    return CaptionerOutput(name, captions, seconds[len(photos[:WARM_UP]) :], _peak_memory_mb(), note)
 
 
 def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str, language: str = "") -> list[str]:

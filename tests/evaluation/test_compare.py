@@ -43,7 +43,7 @@ def words_of(count, seed=0, error=0.0):
 def test_equals_are_both_the_best():
     comparison = compared(WRONG, RIGHT, list(RIGHT), [""] * 4)
     assert comparison.best("wer") == comparison.best("cider") == ["b", "c"]
-    assert [result.name for result in comparison.ranked("wer")] == ["b", "c", "a", "d"]
+    assert comparison.ranked("wer") == ["b", "c", "a", "d"]
     assert comparison.best("meteor") == []
     assert comparison.as_metrics()["best_by_wer"] == "b, c"
 
@@ -52,11 +52,9 @@ def test_equals_are_both_the_best():
 
 
 def test_intervals_hold_the_score_of_the_set():
-    (result,) = compared(words_of(60, error=0.2), references=[[text] for text in words_of(60)]).results
-    assert list(result.intervals) == list(MEASURES)
-    for name, its in result.intervals.items():
-        assert its.value == pytest.approx(getattr(result.scores, name))
-        assert its.low < its.value < its.high
+    numbers = compared(words_of(60, error=0.2), references=[[text] for text in words_of(60)]).models["a"]
+    assert [key.removesuffix("_low") for key in numbers if key.endswith("_low")] == list(MEASURES)
+    assert all(numbers[f"{name}_low"] < numbers[name] < numbers[f"{name}_high"] for name in MEASURES)
 
 
 def test_differences_are_of_every_pair_first_minus_second_and_paired():
@@ -65,7 +63,7 @@ def test_differences_are_of_every_pair_first_minus_second_and_paired():
     comparison = compared(*captions, references=references)
     wer = [one for one in comparison.differences if one.measure == "wer"]
     assert [(one.first, one.second) for one in wer] == [("a", "b"), ("a", "c"), ("b", "c")]
-    a, b = (result.scores.per_image["wer"] for result in comparison.results[:2])
+    a, b = ([row["captioners"][name]["wer"] for row in comparison.rows] for name in "ab")
     assert astuple(wer[0])[:3] == pytest.approx(astuple(bootstrap_difference(a, b)))
     assert wer[0].high < 0  # a makes fewer errors
     better = {(one.measure, one.first, one.second): one.better for one in comparison.differences}
@@ -80,35 +78,43 @@ def test_differences_are_of_every_pair_first_minus_second_and_paired():
 
 def test_an_image_without_references_is_skipped_for_all():
     comparison = compared(["a cat", *RIGHT], ["a cow", *WRONG], references=[["?"], *REFERENCES])
-    assert (comparison.scored_images, comparison.as_record()["skipped_images"]) == (4, 1)
     without = compared(RIGHT, WRONG)
-    assert comparison.results[1].intervals == without.results[1].intervals
+    assert (comparison.record["images"], comparison.record["skipped_images"]) == (4, 1)
     assert comparison.differences == without.differences
+    measured = [key for key in without.models["b"] if key.removesuffix("_low").removesuffix("_high") in MEASURES]
+    assert [comparison.models["b"][key] for key in measured] == [without.models["b"][key] for key in measured]
+    assert comparison.rows[0]["captioners"]["a"]["wer"] is None
 
 
 @pytest.mark.parametrize("images", [0, 1])
 def test_below_two_images_nothing_has_an_interval(images):
     comparison = compared(RIGHT[:images], WRONG[:images], references=REFERENCES[:images])
-    assert comparison.scored_images == images
-    assert comparison.differences == ()
-    flat = comparison.results[0].as_metrics()
+    assert (comparison.record["images"], comparison.differences) == (images, [])
+    flat = comparison.models["a"]
     assert (flat["wer"] is None, flat.get("wer_reason")) == (images == 0, None if images else "there are no images")
     assert "wer_low" not in flat
-    json.dumps(comparison.as_record(), allow_nan=False)
+    json.dumps(comparison.record, allow_nan=False)
 
 
 # Records
 
 
 def test_the_record_holds_numbers_and_no_caption():
-    comparison = compared(RIGHT, WRONG, not_run={"blip": "no weights"})
-    text = json.dumps(record := comparison.as_record(), allow_nan=False)
+    costly = CaptionerOutput("a", RIGHT, [0.1, 0.2, 0.3], 12.5), CaptionerOutput("b", WRONG)
+    record = compare(costly, labelled(REFERENCES), not_run={"blip": "no weights"}, meteor=False).record
+    text = json.dumps(record, allow_nan=False)
     assert {"cider", "cider_low", "cider_high", "wer", "wer_low", "wer_high"} <= set(record["models"]["a"])
     assert record["not_run"] == {"blip": "no weights"}
-    assert record["models"]["a"]["seconds_median"] is None
-    timed = compare([CaptionerOutput("a", RIGHT, [0.1, 0.2, 0.3], 12.5)], labelled(REFERENCES), meteor=False)
     costs = {"seconds_median": 0.2, "seconds_p95": pytest.approx(0.29), "seconds_photos": 3, "peak_memory_mb": 12.5}
-    assert timed.results[0].costs() == costs
+    assert record["models"]["a"] | costs == record["models"]["a"]
+    assert record["models"]["b"]["seconds_median"] is None
     assert {"measure", "first", "second", "value", "low", "high"} == set(record["differences"][0])
     spoken = [*RIGHT, *WRONG, *(reference for each in REFERENCES for reference in each)]
     assert not [caption for caption in spoken if " " in caption and caption in text]
+
+
+def test_the_rows_hold_the_captions_of_every_captioner_with_their_scores():
+    first, *_ = compared(RIGHT, WRONG).rows
+    assert (first["image_id"], first["references"]) == ("0", ("the dog runs fast", "a dog runs"))
+    assert {name: its["caption"] for name, its in first["captioners"].items()} == {"a": RIGHT[0], "b": WRONG[0]}
+    assert first["captioners"]["a"]["wer_best"] == 0
