@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -413,16 +414,15 @@ def list_versions(as_json: bool) -> None:
 
     for one in all_versions():
         if as_json:
-            _say(json.dumps(one.as_record()))
+            _say(json.dumps(asdict(one)))
             continue
-        mark = "*" if one.is_current else "-" if one.is_before else " "
-        when, why = (one.published.when[:16], one.published.reason) if one.published else ("", "")
+        mark = "*" if one.current else "-" if one.before else " "
         cider = one.metrics.get("cider")
         score = f"CIDEr {cider:.3f}" if isinstance(cider, float) else ""
         if score and (images := one.metrics.get("images")):  # of other photos than another version's
             score += f" on {images:,} images"
-        state = f"damaged: {one.fault}" if one.fault else why
-        _say("\t".join((f"{mark} {one.name}", one.digest, when, score, state)).rstrip())
+        state = f"damaged: {one.fault}" if one.fault else one.reason or ""
+        _say("\t".join((f"{mark} {one.version}", one.digest, (one.published or "")[:16], score, state)).rstrip())
 
 
 @models.command()

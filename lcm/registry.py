@@ -46,7 +46,6 @@ SHOWN_DIGITS = 12  # of the hash of bundle.json, as X-LCM-Model-Version has them
 PUBLISH, PROMOTE, ROLL_BACK, PRUNE = "publish", "promote", "rollback", "prune"
 DEGENERATE, WORSE = REFUSED = ("degenerate", "worse")  # verdicts (03_evaluate) of what a person publishes by force only
 NOT_MEASURED = "not measured"  # one of those of what is published all the same
-FOUND = "found"  # current was changed by hand, or by one that was killed before it could write this down
 
 
 def _user() -> str:
@@ -60,9 +59,9 @@ def _user() -> str:
 class Event:
     """One change, a line of the history."""
 
-    action: str  # one of the five above
+    action: str  # one of the four above
     version: str  # what was published, removed or made current
-    previous: str  # what was current until then
+    previous: str  # what was current until then, also where the history does not tell of that
     reason: str = ""  # in a person's or the gate's words
     decision: Mapping[str, Any] = field(default_factory=dict)  # the gate's numbers, where it was asked
     who: str = field(default_factory=_user)
@@ -82,32 +81,18 @@ class Change:
 
 @dataclass(frozen=True)
 class Version:
-    """One version."""
+    """One version, as `lcm models list --json` prints it."""
 
-    name: str
-    folder: Path
+    version: str  # its name
     digest: str = ""  # of its manifest, as X-LCM-Model-Version; empty: it has none
-    is_current: bool = False
-    is_before: bool = False  # what a rollback would go back to
+    current: bool = False
+    before: bool = False  # what a rollback would go back to
     fault: str = ""  # what is wrong with it; empty: it is whole
-    published: Event | None = None  # the latest time; None: it was put there by hand
+    published: str | None = None  # when, the latest time; None: it was put there by hand
+    by: str | None = None
+    reason: str | None = None
+    decision: Mapping[str, Any] = field(default_factory=dict)  # the gate's, where it was asked
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of 03_evaluate
-
-    def as_record(self) -> dict[str, Any]:
-        """Return it as JSON, as `lcm models list --json` and the dashboard show it."""
-        event = self.published
-        return {
-            "version": self.name,
-            "digest": self.digest,
-            "current": self.is_current,
-            "before": self.is_before,
-            "fault": self.fault,
-            "published": event.when if event else None,
-            "by": event.who if event else None,
-            "reason": event.reason if event else None,
-            "decision": dict(event.decision) if event else {},
-            "metrics": dict(self.metrics),
-        }
 
 
 def publish(
@@ -216,14 +201,14 @@ def prune(keep: int = KEEP) -> tuple[str, ...]:
     """
     models = models_folder()
     with _locked(models):
-        found = [one for one in all_versions() if one.published and one.name != SHIPPED]
-        newest = [one.name for one in reversed(found) if not one.fault][:keep]
-        removed = [one for one in found if not (one.is_current or one.is_before or one.name in newest)]
-        for one in removed:
-            one.folder.rename(hidden := _hidden(models))
-            add_event(models, Event(PRUNE, one.name, current_version(models)))
+        found = [one for one in all_versions() if one.published and one.version != SHIPPED]
+        newest = [one.version for one in reversed(found) if not one.fault][:keep]
+        removed = [one.version for one in found if not (one.current or one.before or one.version in newest)]
+        for version in removed:
+            (models / version).rename(hidden := _hidden(models))
+            add_event(models, Event(PRUNE, version, current_version(models)))
             shutil.rmtree(hidden, ignore_errors=True)
-    return tuple(one.name for one in removed)
+    return tuple(removed)
 
 
 def all_versions() -> list[Version]:
@@ -240,19 +225,15 @@ def all_versions() -> list[Version]:
     folders = {name: version_folder(models, name) for name in [SHIPPED, *names]}
     faults = {name: _fault_in(folder) for name, folder in folders.items()}
     before = next((name for name in versions_before(events, current) if faults.get(name) == ""), "")
-    return [
-        Version(
-            name,
-            folder,
-            short_digest(folder),
-            is_current=name == current,
-            is_before=name == before,
-            fault=faults[name],
-            published=published[name][1] if name in published else None,
-            metrics={} if faults[name] else Manifest.load(folder).metrics,
-        )
-        for name, folder in folders.items()
-    ]
+    versions = []
+    for name, folder in folders.items():
+        one = Version(name, short_digest(folder), name == current, name == before, faults[name])
+        if name in published:
+            _, event = published[name]
+            said = {"reason": event.reason, "decision": event.decision}
+            one = replace(one, published=event.when, by=event.who, **said)
+        versions.append(one if one.fault else replace(one, metrics=Manifest.load(folder).metrics))
+    return versions
 
 
 def short_digest(folder: Path) -> str:
@@ -288,10 +269,8 @@ def versions_before(events: Sequence[Event], current: str) -> list[str]:
         if event.action == ROLL_BACK and event.version in trail:
             while trail[-1] != event.version:
                 trail.pop()
-        elif event.action in (PROMOTE, ROLL_BACK, FOUND) and trail[-1] != event.version:
-            trail.append(event.version)
-    if trail[-1] == current:
-        trail.pop()
+        elif event.action in (PROMOTE, ROLL_BACK):
+            trail += [event.previous, event.version]
     return [version for version in dict.fromkeys(reversed(trail)) if version != current]
 
 
@@ -304,11 +283,6 @@ def _locked(models: Path) -> Iterator[None]:
             for path in models.iterdir():
                 if path.name.startswith(HIDDEN):
                     shutil.rmtree(path, ignore_errors=True)
-            current = current_version(models)
-            changes = [one.version for one in read_history(models) if one.action not in (PUBLISH, PRUNE)]
-            latest = changes[-1] if changes else SHIPPED
-            if current != latest:
-                add_event(models, Event(FOUND, current, latest, "no line of the history tells of this change"))
             yield
     except Timeout as error:
         raise PublishError(

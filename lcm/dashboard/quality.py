@@ -119,14 +119,13 @@ def versions_part(versions: Sequence[Version], answering: str | None) -> str:
     """Return the versions, newest first, with what the gate found; the service answers with `answering`."""
     rows = []
     for one in reversed(versions):
-        record, cider = one.as_record(), one.metrics.get("cider")
-        holds = one.digest == answering, one.is_current, one.is_before, True
+        cider, holds = one.metrics.get("cider"), (one.digest == answering, one.current, one.before, True)
         states = zip(say("answers now, current, before it, kept").split(", "), holds, strict=True)
         state = one.fault or next(words for words, its in states if its)
-        published = cell(record["published"] or say("with lcm"), record["by"] or "")
-        verdict = cell(say(VERDICTS[record["decision"].get("publish")]), record["reason"] or "")
+        published = cell(one.published or say("with lcm"), one.by or "")
+        verdict = cell(say(VERDICTS[one.decision.get("publish")]), one.reason or "")
         measured = say("not measured") if cider is None else number(cider, 3)
-        rows.append([cell(one.name, one.digest), cell(state), published, verdict, measured])
+        rows.append([cell(one.version, one.digest), cell(state), published, verdict, measured])
     shown = table(say("version, state, published, gate, CIDEr").split(", "), rows)
     if answering and answering not in [one.digest for one in versions]:
         other = say("Answers come from version {version}, which is none of these.", version=answering)

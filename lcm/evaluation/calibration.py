@@ -7,10 +7,10 @@ laxer: who does what to whom is not looked at. The more references an image has,
 Reliability is measured out of sample: the images are parted in two halves, those at even and at odd places; a curve is
 fitted on one and measured on the other, both ways, so that each caption has a confidence from captions of other images.
 
-Shapes: K captions, one an image.
+Shapes: K captions, one an image; S signals of each.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,14 +41,12 @@ class Bin(NamedTuple):
 class Calibration:
     """Captions with their confidences, the curve that gave them, and how good such curves are on other images."""
 
-    scaler: (
-        PlattScaler | None
-    )  # fitted on LEAST captions or more, else that of the model before; None where it had none
+    scaler: PlattScaler | None  # fitted on LEAST captions or more, else that of the model before, where it had one
     confidences: list[float | None]
     bins: tuple[Bin, ...]  # BINS of them as equally filled as can be, least confident first; none below LEAST captions
     right: Interval | None  # share of the captions, with its interval (Wilson 1927); None without captions
     ece: float | None  # mean distance of predicted and observed over the bins (Naeini et al. 2015)
-    auc: float | None  # share of the pairs of a right and a wrong caption of one half where the right is surer
+    auc: float | None  # share of the pairs of a right and a wrong caption where the model is surer of the right one
     reason: str = ""  # why any of the three is None
 
     def as_metrics(self) -> dict[str, float | str | None]:
@@ -86,19 +84,20 @@ def calibrate(
     if scaler:
         pairs = zip(captions, mean_log_probs, strict=True)
         confidences = [scaler.confidence_in(caption, log_prob, language=language) for caption, log_prob in pairs]
-    share = _share(right) if captions else None
+    share = None
+    if captions:
+        found = require("scipy.stats", "evaluate").binomtest(int(right.sum()), len(right))
+        ends = found.proportion_ci(method="wilson")
+        share = Interval(found.statistic, ends.low, ends.high)
     if not is_enough:
         why = f"needs {LEAST} captions; there are {len(captions)}"
         return Calibration(scaler, confidences, (), share, None, None, why)
-    bins, ece, auc = measure_reliability(signal, right)
-    why = "" if auc is not None else "neither half has both right and wrong captions"
-    return Calibration(scaler, confidences, bins, share, ece, auc, why)
-
-
-def _share(right: np.ndarray) -> Interval:
-    ones = np.count_nonzero(right)
-    ends = require("scipy.stats", "evaluate").binomtest(ones, len(right)).proportion_ci(method="wilson")
-    return Interval(ones / len(right), ends.low, ends.high)
+    bins, ece = measure_reliability(signal, right)
+    if right.all() or not right.any():
+        return Calibration(scaler, confidences, bins, share, ece, None, "needs both right and wrong captions")
+    # A confidence rises with the signal, so they order captions alike.
+    auc = float(require("sklearn.metrics", "evaluate").roc_auc_score(right, signal))
+    return Calibration(scaler, confidences, bins, share, ece, auc)
 
 
 def is_right(caption: str, references: Sequence[str], language: str = ENGLISH) -> bool:
@@ -134,22 +133,23 @@ def fit_curve(signals: np.ndarray, right: np.ndarray) -> list[float]:
     return [*slopes.tolist(), float(fitted.intercept_[0] - slopes @ centre)]
 
 
-def measure_reliability(signal: np.ndarray, right: np.ndarray) -> tuple[tuple[Bin, ...], float, float | None]:
-    """Return bins, calibration error and AUC of confidences that were not fitted on their own half; K > 1.
+def cross_fit(signals: np.ndarray, right: np.ndarray, is_odd: np.ndarray) -> np.ndarray:
+    """Return the probabilities [K] by curves of signals [K, S], each fitted on the half of the other `is_odd` [K]."""
+    found = np.empty(len(right))
+    for half in (True, False):
+        *slopes, intercept = fit_curve(signals[is_odd == half], right[is_odd == half])
+        found[is_odd != half] = require("scipy.special", "evaluate").expit(signals[is_odd != half] @ slopes + intercept)
+    return found
 
-    The AUC is over pairs within a half, None without any: two curves are not one scale, and a half with fewer right
-    captions than the other gives the other the lower confidences, which would pass for a bad signal.
-    """
-    roc_auc_score = require("sklearn.metrics", "evaluate").roc_auc_score
-    confidences, wins, pairs = np.empty(len(signal)), 0.0, 0
-    halves = slice(0, None, 2), slice(1, None, 2)
-    for measured, fitted in (halves, halves[::-1]):
-        scaler, its_right = fit_platt_scaler(signal[fitted], right[fitted]), right[measured]
-        confidences[measured] = [scaler.confidence(each) for each in signal[measured]]
-        if its_pairs := np.count_nonzero(its_right) * np.count_nonzero(~its_right):
-            wins += its_pairs * roc_auc_score(its_right, confidences[measured])
-            pairs += its_pairs
-    groups = np.array_split(np.argsort(confidences, kind="stable"), min(BINS, len(signal)))
-    bins = tuple(Bin(float(confidences[each].mean()), float(right[each].mean()), len(each)) for each in groups)
-    ece = sum(each.captions * abs(each.predicted - each.observed) for each in bins) / len(signal)
-    return bins, ece, float(wins / pairs) if pairs else None
+
+def bin_up(probabilities: np.ndarray, right: np.ndarray, groups: Iterable[np.ndarray]) -> tuple[tuple[Bin, ...], float]:
+    """Return a bin for each group of places, and the calibration error over them."""
+    bins = tuple(Bin(float(probabilities[its].mean()), float(right[its].mean()), len(its)) for its in groups)
+    return bins, sum(its.captions * abs(its.predicted - its.observed) for its in bins) / len(right)
+
+
+def measure_reliability(signal: np.ndarray, right: np.ndarray) -> tuple[tuple[Bin, ...], float]:
+    """Return bins and calibration error of confidences that were not fitted on their own half; K > 1."""
+    confidences = cross_fit(signal[:, None], right, np.arange(len(signal)) % 2 == 1)
+    order = np.argsort(confidences, kind="stable")
+    return bin_up(confidences, right, np.array_split(order, min(BINS, len(signal))))

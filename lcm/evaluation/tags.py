@@ -12,7 +12,7 @@ often four of which one, a gold tag, fits as four of which none does. Those are 
 Edge cases: an image without gold tags, as any with fewer than two references, is skipped and counted; an image
 without tags scores 0; a repeated tag counts once. Words are compared by their lemmas (`lcm.data.text`).
 
-Shapes: B images, K texts, D numbers in a vector, R texts of one block.
+Shapes: B images, K texts, D numbers in a vector.
 """
 
 from collections import Counter
@@ -21,17 +21,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lcm.captioning.tagging import MIN_SCORE, Curves, SeenImage, Tag, TagScorer, probability, rank, tag_candidates
+from lcm.captioning.tagging import MIN_SCORE, Curves, SeenImage, Tag, TagScorer, rank, tag_candidates
 from lcm.data.text import ENGLISH, candidates, comparison_form, content_words
 from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
-from lcm.evaluation.calibration import BINS, LEAST, Bin, fit_curve
+from lcm.evaluation.calibration import BINS, LEAST, Bin, bin_up, cross_fit, fit_curve
 from lcm.features.cache import LabelledFeatures
 
 KS = (1, 5, 10)
 # Cosines this close are equal. Two float32 sums of the same products differ by their order: by up to 5e-7, measured
 # for equal vectors of 8 to 4,096 numbers.
 TIE = 2e-6
-BLOCK = 1000  # texts whose cosines with all images are held at once
 AGREED = 2  # references that must use a word: one alone says as much about its writer as about the image
 ASKED, ROUNDS = 4, 4  # labels of a question, and questions of either kind about an image
 MEASURES = ("map", "precision_5")  # means over images: mean average precision, precision at 5
@@ -45,35 +44,21 @@ BASELINES = {
 def retrieval(image_vectors: np.ndarray, text_vectors: np.ndarray, owner: np.ndarray) -> dict[str, float]:
     """Count how often images [B, D] find their own texts [K, D], and texts their image: text i's is `owner[i]`, [K].
 
-    Returns `recall_1_image_to_text` to `recall_10_text_to_image`: the share of queries with an own item among the k of
-    highest cosine (Hodosh, Young and Hockenmaier 2013; both directions as in Karpathy and Fei-Fei 2015). A query's rank
-    is how many items of others are at least as near as its nearest own one: ties count against it, so a model that
-    gives everything the same vector ranks last.
-
-    Edge cases: an image without texts asks nothing, but texts can still find it instead of their own; a vector of
-    zeros has the cosine 0 with everything; any model reaches a k that is no smaller than the number of items.
+    All vectors are of length one, or zeros. Returns `recall_1_image_to_text` to `recall_10_text_to_image`: the share of
+    queries with an own item among the k of highest cosine (Hodosh, Young and Hockenmaier 2013; both directions as in
+    Karpathy and Fei-Fei 2015). A query's rank is how many items of others are at least as near as its nearest own one:
+    ties count against it, so a model that gives everything the same vector ranks last. An image without texts asks
+    nothing, but texts can still find it instead of their own.
     """
-    images, texts, owner = _units(image_vectors), _units(text_vectors), np.asarray(owner)
-    own = np.einsum("kd,kd->k", texts, images[owner])  # [K]
-    nearest = np.full(len(images), -np.inf, np.float32)  # [B], cosine of an image and the nearest of its own texts
-    np.maximum.at(nearest, owner, own)
-
-    text_ranks = np.empty(len(texts), np.int64)  # images of others at least as near as a text's own
-    image_ranks = np.zeros(len(images), np.int64)  # texts of others at least as near as an image's nearest own
-    for block in (slice(start, start + BLOCK) for start in range(0, len(texts), BLOCK)):
-        cosines = texts[block] @ images.T  # [R, B]
-        cosines[np.arange(len(cosines)), owner[block]] = -np.inf  # leaves those of others
-        text_ranks[block] = np.count_nonzero(cosines >= own[block, None] - TIE, axis=1)
-        image_ranks += np.count_nonzero(cosines >= nearest - TIE, axis=0)
-    ranks = {"image_to_text": image_ranks[np.isfinite(nearest)], "text_to_image": text_ranks}
+    own = np.einsum("kd,kd->k", text_vectors, image_vectors[owner])  # [K]
+    image_ranks, text_ranks = [], np.zeros(len(owner), np.int64)  # how many of others are at least as near
+    for place, image in enumerate(image_vectors):
+        cosines, is_own = text_vectors @ image, owner == place  # [K]
+        if is_own.any():
+            image_ranks.append(np.count_nonzero(cosines[~is_own] >= cosines[is_own].max() - TIE))
+        text_ranks += ~is_own & (cosines >= own - TIE)
+    ranks = {"image_to_text": np.array(image_ranks), "text_to_image": text_ranks}
     return {f"recall_{k}_{name}": float((its < k).mean()) for name, its in ranks.items() for k in KS}
-
-
-def _units(vectors: np.ndarray) -> np.ndarray:
-    """Return the vectors at length one, float32; zeros stay zeros."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    lengths[lengths == 0] = 1
-    return (vectors / lengths).astype(np.float32)
 
 
 def gold_tags(references: Sequence[str], language: str = ENGLISH) -> frozenset[str]:
@@ -112,7 +97,7 @@ class TagReport:
     images: int = 0  # images with gold tags
     reason: str | None = None  # why there are no intervals, where there are none
     curves: Curves | None = None  # None: for too few images
-    bins: Mapping[str, list[Bin]] = field(default_factory=dict)  # of each curve, a tenth of the probabilities each
+    bins: Mapping[str, Sequence[Bin]] = field(default_factory=dict)  # of each curve, a tenth of the probabilities each
     reliability: Mapping[str, float] = field(default_factory=dict)  # metrics of the probabilities
 
     def as_metrics(self) -> dict[str, float | str | None]:
@@ -167,13 +152,10 @@ def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatur
         if min(np.bincount(places[known] % 2, minlength=2)) < BINS:  # too few to fit a half on
             return None, {}, {}
         curves[kind] = fit_curve(signals[known], fits[known])
-        for half in (0, 1):
-            fitted, measured = (known & (places % 2 == one) for one in (half, 1 - half))
-            found[measured] = probability(fit_curve(signals[fitted], fits[fitted]), *signals[measured].T)
+        found[known] = cross_fit(signals[known], fits[known], places[known] % 2 == 1)
         tenths = (found * BINS).astype(int)
         groups = [np.flatnonzero(tenths == tenth) for tenth in np.unique(tenths)]
-        bins[kind] = [Bin(float(found[each].mean()), float(fits[each].mean()), len(each)) for each in groups]
-        metrics[f"tag_{kind}_ece"] = sum(n * abs(said_so - are_so) for said_so, are_so, n in bins[kind]) / len(judged)
+        bins[kind], metrics[f"tag_{kind}_ece"] = bin_up(found, fits, groups)
     are_tags, has_one = (found >= MIN_SCORE).reshape(-1, ASKED), fits[::ASKED]
     none, one = float((~are_tags[~has_one].any(1)).mean()), float(are_tags[has_one, 0].mean())
     return curves, bins, metrics | {"tag_says_none": none, "tag_finds_one": one}

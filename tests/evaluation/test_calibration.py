@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 
 from lcm.captioning.description import BROKEN_CONFIDENCE, PlattScaler
-from lcm.evaluation.calibration import LEAST, Bin, calibrate, fit_platt_scaler, is_right, measure_reliability
+from lcm.evaluation.calibration import LEAST, bin_up, calibrate, fit_platt_scaler, is_right, measure_reliability
 
 
 def fit(signal, right):
     return fit_platt_scaler(np.array(signal, float), np.array(right))
-
-
-def measure(signal, right):
-    return measure_reliability(np.array(signal, float), np.array(right))
 
 
 # What is right
@@ -87,26 +83,16 @@ def test_odd_signals_give_a_finite_curve_without_a_warning(signal, right):
 # Measuring
 
 
-def test_measures_by_hand(monkeypatch):
-    # The confidence is the log-probability itself, whatever it is fitted on.
-    monkeypatch.setattr(PlattScaler, "confidence", lambda _, mean_log_prob: mean_log_prob)
-    bins, ece, auc = measure([0.9, 0.2, 0.6, 0.7, 0.3, 0.4], [True, False, False, True, True, False])
-    assert bins == tuple(
-        Bin(pytest.approx(predicted), observed, 1)
-        for predicted, observed in [(0.2, 0), (0.3, 1), (0.4, 0), (0.6, 0), (0.7, 1), (0.9, 1)]
-    )
-    assert ece == pytest.approx((0.2 + 0.7 + 0.4 + 0.6 + 0.3 + 0.1) / 6)
-    assert auc == 3 / 4  # even places: 0.9 beats 0.6, 0.3 does not; odd: 0.7 beats 0.2 and 0.4
-
-
-def test_bins_are_equally_filled_and_sorted(monkeypatch):
-    monkeypatch.setattr(PlattScaler, "confidence", lambda _, mean_log_prob: mean_log_prob)
+def test_bins_are_equally_filled_and_sorted_and_their_error_is_weighted():
     confidences = np.random.default_rng(0).permutation(25) / 25
-    bins, *_ = measure(confidences, confidences > 0.5)
+    order = np.argsort(confidences)
+    bins, error = bin_up(confidences, right := confidences > 0.5, np.array_split(order, 10))
     assert [each.captions for each in bins] == [3] * 5 + [2] * 5
     assert bins[0] == (pytest.approx((0 + 1 / 25 + 2 / 25) / 3), 0, 3)
     assert bins[-1] == (pytest.approx((23 / 25 + 24 / 25) / 2), 1, 2)
-    assert [each.predicted for each in bins] == sorted(each.predicted for each in bins)
+    assert error == pytest.approx(
+        sum(abs(confidences[its].mean() - right[its].mean()) * len(its) for its in np.array_split(order, 10)) / 25
+    )
 
 
 def test_each_half_is_measured_by_the_other():
@@ -114,8 +100,8 @@ def test_each_half_is_measured_by_the_other():
     signal = np.repeat(np.linspace(-2, 0, 200), 2)
     right = signal > -1
     right[1::2] = ~right[1::2]
-    _, ece, auc = measure(signal, right)
-    assert auc == 0
+    bins, ece = measure_reliability(signal, right)
+    assert [each.predicted for each in bins] == sorted(each.predicted for each in bins)
     assert ece > 0.9
 
 
@@ -133,10 +119,13 @@ def test_captions_are_compared_with_their_own_references():
         ["a plane"],
     ]
     right = [True, False, True, True, True, False] * 10
-    mean_log_probs = list(np.random.default_rng(0).normal(-1, 0.3, 60))
+    mean_log_probs = np.random.default_rng(0).normal(-1, 0.3, 60)
     found = calibrate(captions, references * 10, mean_log_probs, curve := {"slope": 1.0, "intercept": 3.0})
     assert found.scaler == fit(mean_log_probs, right)
-    assert (found.bins, found.ece, found.auc) == measure(mean_log_probs, right)
+    assert (found.bins, found.ece) == measure_reliability(mean_log_probs, np.array(right))
+    wins = [sure > other for sure, its in zip(mean_log_probs, right, strict=True) if its
+            for other, one in zip(mean_log_probs, right, strict=True) if not one]  # fmt: skip
+    assert found.auc == pytest.approx(np.mean(wins))
     assert found.confidences == [found.scaler.confidence(each) for each in mean_log_probs]
     assert str(found) == "The curve is fitted on 60 captions."
     metrics = found.as_metrics()
@@ -168,10 +157,9 @@ def test_to_few_captions_no_curve_is_fitted(captions, share):
     assert str(kept).endswith("That of the model before is kept.")
 
 
-@pytest.mark.parametrize("right", [[True] * LEAST, [False] * LEAST])
-def test_where_a_half_has_one_kind_only_nothing_is_to_be_ordered(right):
-    captions = ["a dog" if one else "a cat" for one in right]
-    found = calibrate(captions, [["a dog"]] * LEAST, np.linspace(-2, -1, LEAST))
+@pytest.mark.parametrize("right", [True, False])
+def test_where_all_are_alike_nothing_is_to_be_ordered(right):
+    found = calibrate(["a dog" if right else "a cat"] * LEAST, [["a dog"]] * LEAST, np.linspace(-2, -1, LEAST))
     assert found.ece is not None
     assert found.as_metrics()["confidence_auc"] is None
-    assert "neither half" in found.as_metrics()["confidence_auc_reason"]
+    assert "both right and wrong" in found.as_metrics()["confidence_auc_reason"]

@@ -1,4 +1,4 @@
-"""Cards of photos: every text escaped, every picture inside, nothing from outside; and where a model looked."""
+"""Cards of photos: every text escaped, every picture inside, nothing from outside."""
 
 import base64
 import io
@@ -8,15 +8,12 @@ import pytest
 from PIL import Image
 
 from lcm.evaluation.gallery import (
-    FADED,
-    HEAT,
     SURE,
     TAGS_SHOWN,
     CaptionLine,
     PhotoCard,
     described,
     evenly,
-    looked_at,
     photo_cards,
     section,
     thumbnail,
@@ -120,15 +117,3 @@ def test_what_has_nothing_to_show_is_left_out():
     assert photo_cards([]) == ""
     assert section("Photos", "Some.", "") == ""
     assert section("A & B", "Some.", "<b>x</b>") == "<h2>A &amp; B</h2><p>Some.</p><b>x</b>"
-
-
-# Where the model looked
-
-
-def test_colours_are_where_the_weights_are_and_the_photo_fades_elsewhere():
-    pixels = np.full((90, 90, 3), 40, np.uint8)
-    picture = looked_at(pixels, np.eye(9)[0])
-    grey = 255 - FADED * (255 - 40)
-    assert picture[80, 80] == pytest.approx([grey] * 3, abs=1)  # not looked at
-    assert picture[12, 12] == pytest.approx(np.multiply(grey, HEAT[-1]) / 255, abs=6)  # the middle of the upper left
-    assert looked_at(pixels, np.zeros(9)).tolist() == looked_at(pixels, np.zeros(1)).tolist()
