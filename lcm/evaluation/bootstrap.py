@@ -56,15 +56,11 @@ def bootstrap(score: Callable[[np.ndarray], np.ndarray], images: int) -> Interva
 
 
 def bootstrap_mean(values: Sequence[float]) -> Interval:
-    """Return the mean of `values` [B], one an image, with its interval; raises what `bootstrap` raises."""
+    """Return the mean of `values` [B], one an image, with its interval."""
     sample = np.asarray(values, np.float64)
     return bootstrap(lambda places: sample[places].mean(axis=-1), len(sample))
 
 
 def bootstrap_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """Return the mean of ours minus theirs [B] with its interval, paired: `ours[i]` and `theirs[i]` are of one image.
-
-    Pairing takes out how hard the images are, so the interval is narrower than those of the two means suggest.
-    Raises what `bootstrap` raises.
-    """
+    """Return the mean of ours minus theirs [B], paired by image, which takes out how hard the images are."""
     return bootstrap_mean(np.subtract(ours, theirs, dtype=np.float64))

@@ -59,9 +59,8 @@ class Calibration:
         captions = len(self.confidences)
         if captions >= LEAST:
             return f"The curve is fitted on {captions} captions."
-        few = f"The curve is fitted on {LEAST} captions at least; there are {captions}."
         kept = "That of the model before is kept." if self.scaler else "The model has no confidence."
-        return f"{few} {kept}"
+        return f"The curve is fitted on {LEAST} captions at least; there are {captions}. {kept}"
 
 
 def calibrate(
@@ -79,7 +78,9 @@ def calibrate(
     signal = np.asarray(mean_log_probs, np.float64)
     right = np.array([is_right(one, its, language) for one, its in zip(captions, references, strict=True)], bool)
     is_enough = len(captions) >= LEAST
-    scaler = fit_platt_scaler(signal, right) if is_enough else PlattScaler(**before) if before else None
+    scaler = PlattScaler(**before) if before else None
+    if is_enough:
+        scaler = PlattScaler(*fit_curve(signal[:, None], right))
     confidences = [None] * len(captions)
     if scaler:
         pairs = zip(captions, mean_log_probs, strict=True)
@@ -92,7 +93,8 @@ def calibrate(
     if not is_enough:
         why = f"needs {LEAST} captions; there are {len(captions)}"
         return Calibration(scaler, confidences, (), share, None, None, why)
-    bins, ece = measure_reliability(signal, right)
+    measured = cross_fit(signal[:, None], right, np.arange(len(captions)) % 2 == 1)
+    bins, ece = bin_up(measured, right, np.array_split(np.argsort(measured, kind="stable"), BINS))
     if right.all() or not right.any():
         return Calibration(scaler, confidences, bins, share, ece, None, "needs both right and wrong captions")
     # A confidence rises with the signal, so they order captions alike.
@@ -106,18 +108,12 @@ def is_right(caption: str, references: Sequence[str], language: str = ENGLISH) -
     return bool(words) and words <= set().union(*(content_words(text, language) for text in references))
 
 
-def fit_platt_scaler(signal: np.ndarray, right: np.ndarray) -> PlattScaler:
-    """Return the most likely curve, given the captions' mean log-probabilities [K] and which are right [K], K > 0.
+def fit_curve(signals: np.ndarray, right: np.ndarray) -> list[float]:
+    """Return the slopes of signals [K, S], and the intercept, of the most likely curve, given which are right [K].
 
     Platt's targets stand in for 1 and 0: (right ones + 1) / (right ones + 2) and 1 / (wrong ones + 2). So there always
-    is one best curve and it is finite, also where all captions are right, all are wrong, or few or one are given.
-    Equal log-probabilities, and captions that are all right or all wrong, give the slope 0.
+    is one best curve and it is finite. Equal signals, and captions that are all right or all wrong, give the slope 0.
     """
-    return PlattScaler(*fit_curve(signal[:, None], right))
-
-
-def fit_curve(signals: np.ndarray, right: np.ndarray) -> list[float]:
-    """Return the slopes of several signals [K, S], and the intercept after them, as fit_platt_scaler does of one."""
     ones = np.count_nonzero(right)
     targets = np.where(right, (ones + 1) / (ones + 2), 1 / (len(signals) - ones + 2))
     centre, spread = signals.mean(0), signals.std(0)
@@ -146,10 +142,3 @@ def bin_up(probabilities: np.ndarray, right: np.ndarray, groups: Iterable[np.nda
     """Return a bin for each group of places, and the calibration error over them."""
     bins = tuple(Bin(float(probabilities[its].mean()), float(right[its].mean()), len(its)) for its in groups)
     return bins, sum(its.captions * abs(its.predicted - its.observed) for its in bins) / len(right)
-
-
-def measure_reliability(signal: np.ndarray, right: np.ndarray) -> tuple[tuple[Bin, ...], float]:
-    """Return bins and calibration error of confidences that were not fitted on their own half; K > 1."""
-    confidences = cross_fit(signal[:, None], right, np.arange(len(signal)) % 2 == 1)
-    order = np.argsort(confidences, kind="stable")
-    return bin_up(confidences, right, np.array_split(order, min(BINS, len(signal))))

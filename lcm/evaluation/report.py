@@ -50,14 +50,9 @@ COSTS = {
     "note": "model",
 }
 NONE = "–"  # not measured
-MAY_BE_CHANCE = "may be chance"
 WHY_WER = (
     "Short or broken captions win WER, which counts wrong words: they have few. CIDEr counts what people say of this "
     "image and not of others."
-)
-PAIRED = (
-    "Differences are paired: both captioners on the same drawn images. Of twenty differences that are nothing but "
-    "chance, one is expected to look like more."
 )
 
 
@@ -282,14 +277,14 @@ def pairs_table(comparison: Comparison):
 
     A captioner whose output is degenerate is not better, whatever its score.
     """
-    said = {None: MAY_BE_CHANCE} | {name: f"({name}: degenerate)" for name, signs in comparison.signs.items() if signs}
+    said = {None: "may be chance"} | {
+        name: f"({name}: degenerate)" for name, signs in comparison.signs.items() if signs
+    }
     rows = [
         [f"{one.first} − {one.second}", LABELS[one.measure], with_ends(one, "+"), said.get(one.better, one.better)]
         for one in comparison.differences
     ]
-    if not rows:
-        return None
-    return _table(["pair", "measure", "difference (95 %)", "better"], rows).set_caption(PAIRED)
+    return _table(["pair", "measure", "difference (95 %)", "better"], rows) if rows else None
 
 
 def tag_tables(report: TagReport) -> list:

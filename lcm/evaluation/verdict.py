@@ -6,7 +6,7 @@ captions win WER; differences are paired, with 95 % bootstrap intervals over ima
 Degenerate output is named before any score.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,13 @@ def judge(
     nothing can be said of fewer than LEAST_IMAGES.
     """
     scored = score_several([captions, *rivals.values()], references, meteor=False)
-    images, intervals = scored[0].images, _intervals([one.per_image.get("cider", ()) for one in scored], rivals)
+    images, intervals = scored[0].images, {}
+    ours, *others = ([value for value in one.per_image.get("cider", ()) if value is not None] for one in scored)
+    if ours:  # of two images or more
+        intervals["cider"] = bootstrap_mean(ours)
+    for name, theirs in zip(rivals, others, strict=True) if ours else ():
+        intervals[f"cider_{name}"] = bootstrap_mean(theirs)
+        intervals[f"cider_over_{name}"] = bootstrap_difference(ours, theirs)
     called = {STARTED_FROM: parent, NEAREST: "the nearest training image's caption", CONSTANT: "one caption for all"}
     apart = {name: its for name in rivals if (its := intervals.get(f"cider_over_{name}")) and its.tells_apart}
     below = [called[name] for name, its in apart.items() if its.value < 0]
@@ -165,17 +171,6 @@ def judge(
             its, over = with_ends(intervals[f"cider_{name}"]), with_ends(intervals[f"cider_over_{name}"], "+")
             lines.append(f"{called[name][0].upper()}{called[name][1:]} has {its}; the difference is {over}.")
     return Verdict(outcome, "\n".join(lines), intervals)
-
-
-def _intervals(ciders: Sequence[Sequence[float | None]], rivals: Iterable[str]) -> dict[str, Interval]:
-    """Return the intervals of a verdict; `ciders` are of each image, ours first; none below two images with a value."""
-    ours, *others = ([value for value in its if value is not None] for its in ciders)
-    if not ours:
-        return {}
-    found = {"cider": bootstrap_mean(ours)}
-    for name, theirs in zip(rivals, others, strict=True):
-        found |= {f"cider_{name}": bootstrap_mean(theirs), f"cider_over_{name}": bootstrap_difference(ours, theirs)}
-    return found
 
 
 def _next_step(verdict: Verdict, metrics: Mapping[str, Any], parent: str) -> str:

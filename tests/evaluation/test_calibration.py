@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from lcm.captioning.description import BROKEN_CONFIDENCE, PlattScaler
-from lcm.evaluation.calibration import LEAST, bin_up, calibrate, fit_platt_scaler, is_right, measure_reliability
+from lcm.evaluation.calibration import LEAST, bin_up, calibrate, cross_fit, fit_curve, is_right
 
 
 def fit(signal, right):
-    return fit_platt_scaler(np.array(signal, float), np.array(right))
+    return PlattScaler(*fit_curve(np.array(signal, float)[:, None], np.array(right)))
 
 
 # What is right
@@ -100,9 +100,8 @@ def test_each_half_is_measured_by_the_other():
     signal = np.repeat(np.linspace(-2, 0, 200), 2)
     right = signal > -1
     right[1::2] = ~right[1::2]
-    bins, ece = measure_reliability(signal, right)
-    assert [each.predicted for each in bins] == sorted(each.predicted for each in bins)
-    assert ece > 0.9
+    measured = cross_fit(signal[:, None], right, np.arange(400) % 2 == 1)
+    assert abs(measured - right).mean() > 0.9
 
 
 # Captions, curve and measures in one
@@ -122,7 +121,9 @@ def test_captions_are_compared_with_their_own_references():
     mean_log_probs = np.random.default_rng(0).normal(-1, 0.3, 60)
     found = calibrate(captions, references * 10, mean_log_probs, curve := {"slope": 1.0, "intercept": 3.0})
     assert found.scaler == fit(mean_log_probs, right)
-    assert (found.bins, found.ece) == measure_reliability(mean_log_probs, np.array(right))
+    assert [each.captions for each in found.bins] == [6] * 10
+    assert [each.predicted for each in found.bins] == sorted(each.predicted for each in found.bins)
+    assert 0 < found.ece < 0.5
     wins = [sure > other for sure, its in zip(mean_log_probs, right, strict=True) if its
             for other, one in zip(mean_log_probs, right, strict=True) if not one]  # fmt: skip
     assert found.auc == pytest.approx(np.mean(wins))
