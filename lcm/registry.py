@@ -49,10 +49,10 @@ NOT_MEASURED = "not measured"  # one of those of what is published all the same
 
 
 def _user() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # a container's user may have no name
-        return f"unknown@{socket.gethostname()}"
+    name = "unknown"
+    with suppress(OSError, KeyError):  # a container's user may have no name
+        name = getpass.getuser()
+    return f"{name}@{socket.gethostname()}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def publish(
     if (RunDir(folder).bundle / MANIFEST).is_file():
         folder = RunDir(folder).bundle
     if not (decision or force):
-        _check_verdict(folder)
+        _check_verdict(folder, Manifest.load(folder))
     with _locked(models):
         current = current_version(models)
         if instead_of not in (None, current):
@@ -127,16 +127,16 @@ def publish(
             )
         incoming = _hidden(models)
         try:
-            version, digest = _copy_bundle(folder, incoming), short_digest(incoming)
-            if (models / version).exists() and short_digest(models / version) != digest:
-                version = f"{version}-{digest}"
+            manifest, digest = _copy_bundle(folder, incoming), short_digest(incoming)
+            version, target = manifest.name, models / manifest.name
+            if target.exists() and short_digest(target) != digest:
+                version, target = f"{version}-{digest}", models / f"{version}-{digest}"
             load_tested(incoming)
-            unmeasured = Manifest.load(incoming).metrics.get("verdict", NOT_MEASURED) == NOT_MEASURED
-            is_whole = (models / version).exists() and not _fault_in(models / version)
+            is_whole = target.exists() and not _fault_in(target)
             if not is_whole:
-                if (models / version).exists():  # damaged
-                    (models / version).rename(_hidden(models))
-                incoming.rename(models / version)
+                if target.exists():  # damaged
+                    target.rename(_hidden(models))
+                incoming.rename(target)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
         event = Event(PUBLISH, version, current, reason, decision or {})
@@ -145,11 +145,10 @@ def publish(
             add_event(models, event)
         if make_current and version != current:
             _point_to(models, replace(event, action=PROMOTE))
-    return Change(version, current, known, unmeasured)
+    return Change(version, current, known, manifest.metrics.get("verdict", NOT_MEASURED) == NOT_MEASURED)
 
 
-def _check_verdict(folder: Path) -> None:
-    manifest = Manifest.load(folder)
+def _check_verdict(folder: Path, manifest: Manifest) -> None:
     metrics = manifest.metrics
     if manifest.training_data.get("source") == SAMPLE:
         raise PublishError(
@@ -229,9 +228,8 @@ def all_versions() -> list[Version]:
     for name, folder in folders.items():
         one = Version(name, short_digest(folder), name == current, name == before, faults[name])
         if name in published:
-            _, event = published[name]
-            said = {"reason": event.reason, "decision": event.decision}
-            one = replace(one, published=event.when, by=event.who, **said)
+            event = published[name][1]
+            one = replace(one, published=event.when, by=event.who, reason=event.reason, decision=event.decision)
         versions.append(one if one.fault else replace(one, metrics=Manifest.load(folder).metrics))
     return versions
 
@@ -243,10 +241,8 @@ def short_digest(folder: Path) -> str:
 
 def read_history(models: Path) -> list[Event]:
     """Return all events, the oldest first."""
-    if not (models / HISTORY).exists():
-        return []
-    events = []
-    for line in (models / HISTORY).read_text(encoding="utf-8", errors="replace").split("\n"):
+    events, path = [], models / HISTORY
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
         with suppress(ValueError, TypeError):  # the last, empty one, and what a person has damaged
             events.append(Event(**json.loads(line)))
     return events
@@ -298,8 +294,8 @@ def _hidden(models: Path) -> Path:
     return models / f"{HIDDEN}{secrets.token_hex(8)}"
 
 
-def _copy_bundle(folder: Path, incoming: Path) -> str:
-    """Copy what a bundle's manifest names, and nothing else, to a new folder; returns the bundle's name."""
+def _copy_bundle(folder: Path, incoming: Path) -> Manifest:
+    """Copy what a bundle's manifest names, and nothing else, to a new folder; returns the manifest."""
     manifest = Manifest.load(folder)
     if not NAME.fullmatch(manifest.name) or manifest.name in RESERVED:
         raise BundleError(
@@ -310,7 +306,7 @@ def _copy_bundle(folder: Path, incoming: Path) -> str:
     incoming.mkdir()
     for name in [*manifest.files, MANIFEST]:
         shutil.copyfile(folder / name, incoming / name)
-    return manifest.name
+    return manifest
 
 
 def _point_to(models: Path, event: Event) -> None:

@@ -101,12 +101,6 @@ class Comparison:
 
         return sorted(self.models, key=key)
 
-    def best(self, metric: str) -> list[str]:
-        """Return who is best by a metric: several where they are equal; none of degenerate output."""
-        best = self.models[self.ranked(metric)[0]][metric]
-        values = {name: its[metric] for name, its in self.models.items() if not self.signs[name]}
-        return [name for name, value in values.items() if value is not None and abs(value - best) <= 1e-12]
-
     def difference(self, measure: str, one: str, other: str) -> Difference | None:
         """Return how two captioners differ by a measure; None where it could not be measured."""
         pair = {one, other}
@@ -116,7 +110,11 @@ class Comparison:
         """Return what metrics.json gets: who was compared, and who is best; the numbers are in comparison.json."""
         flat = {"compared": ", ".join(self.models), "not_run": ", ".join(self.record["not_run"])}
         flat["compared_images"] = self.record["images"]
-        return flat | {f"best_by_{metric}": ", ".join(self.best(metric)) for metric in ("wer", "cider")}
+        for metric in ("wer", "cider"):
+            best = self.ranked(metric)[0]
+            is_one = self.models[best][metric] is not None and not self.signs[best]
+            flat[f"best_by_{metric}"] = best if is_one else ""
+        return flat
 
 
 def compare(

@@ -69,22 +69,16 @@ METRICS = tuple(each.name for each in fields(Scores) if each.default is None and
 
 
 def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]], **options) -> Scores:
-    """Score the model's caption of each image, `hypotheses[i]`, against its human ones, `references[i]`.
-
-    The headline WER is the mean over references, then over images: every reference counts, and no caption gains by
-    one reference that happens to be near. Options and errors are those of `score_several`.
-    """
+    """Score the model's caption of each image, `hypotheses[i]`, against its human ones; options as in score_several."""
     return score_several([hypotheses], references, **options)[0]
 
 
 def score_languages(hypotheses: Sequence[str], images: Sequence[LabelledImage], **options) -> dict[str, Scores]:
     """Score the captions of images in several languages, each language by itself; options are those of `score`."""
-    scores = {}
-    for language in dict.fromkeys(image.language for image in images):
-        pairs = zip(hypotheses, images, strict=True)
-        its = [(text, image.captions) for text, image in pairs if image.language == language]
-        scores[language] = score(*zip(*its, strict=True), language=language, **options)
-    return scores
+    pairs: dict[str, list] = {}
+    for text, image in zip(hypotheses, images, strict=True):
+        pairs.setdefault(image.language, []).append((text, image.captions))
+    return {code: score(*zip(*its, strict=True), language=code, **options) for code, its in pairs.items()}
 
 
 def score_several(
@@ -102,11 +96,9 @@ def score_several(
     process, one for all, takes to start; it knows English only. Raises DataError where a captioner has not one caption
     an image.
     """
-    for hypotheses in captioners:
-        if len(hypotheses) != len(references):
-            raise DataError(
-                f"{len(hypotheses)} hypotheses for {len(references)} images with references; give one an image"
-            )
+    for its in captioners:
+        if len(its) != len(references):
+            raise DataError(f"{len(its)} hypotheses for {len(references)} images with references; give one an image")
     joined = ([text for text in map(_standard, each) if text] for each in references)
     usable = {place: texts for place, texts in enumerate(joined) if texts}
     skipped = len(references) - len(usable)
@@ -209,17 +201,14 @@ TINY, SMALL = 1e-15, 1e-9  # what pycocoevalcap's bleu_scorer.py adds above and 
 def count_ngrams(references: Captions, hypotheses: Captions) -> np.ndarray:
     """Return the BLEU counts [B, 10] of images, in the order of `references`.
 
-    BLEU of a set is no mean over images: an image without a common four-word sequence has a BLEU-4 of 0 by itself, and
-    most have none. Its interval therefore comes from drawing images, adding up their counts and taking BLEU of the
-    sums.
+    BLEU of a set is no mean over images, most of which have a BLEU-4 of 0 by themselves: its interval comes from
+    drawing images, adding up their counts and taking BLEU of the sums.
     """
     scorer = require("pycocoevalcap.bleu.bleu_scorer", "evaluate")
     rows = []
     for place, usable in references.items():
-        cooked = scorer.cook_test(hypotheses[place][0], scorer.cook_refs(usable))
-        words = cooked["testlen"]
-        nearest = min((abs(length - words), length) for length in cooked["reflen"])[1]  # the shorter of two as near
-        rows.append([*cooked["correct"], *cooked["guess"], words, nearest])
+        cooked = scorer.cook_test(hypotheses[place][0], scorer.cook_refs(usable), eff="closest")
+        rows.append([*cooked["correct"], *cooked["guess"], cooked["testlen"], cooked["reflen"]])
     return np.array(rows, np.float64)
 
 
@@ -238,8 +227,6 @@ SCALE = 10.0
 
 Words = Sequence[Hashable]  # of a caption
 NGram = tuple[Hashable, ...]
-
-
 Vector = tuple[dict[NGram, float], float]  # how often each n-gram of a caption occurs, times its idf; Euclidean norm
 
 
@@ -252,10 +239,7 @@ class CiderD:
     """
 
     def __init__(self, references: Sequence[Sequence[Words]]):
-        """`references`: for each image, its captions as words; those to be scored that end on END need it here too.
-
-        Vectors of references are made for each batch: of 30,000 captions they would fill 160 MB, to save 2 of 7 ms.
-        """
+        """`references`: for each image, its captions as words; those to be scored that end on END need it here too."""
         self._references = references
         self._rarest = math.log(max(1, len(references)))  # idf of what one image's captions hold, or none's
         self._idf = {ngram: self._rarest - math.log(images) for ngram, images in _shared_ngrams(references).items()}
@@ -263,11 +247,11 @@ class CiderD:
     def score(self, places: Sequence[int], captions: Sequence[Sequence[Words]]) -> np.ndarray:
         """Return the CIDEr-D [B, S] of S captions for each of the images at `places`; 0 to 10.
 
-        An empty caption earns 0, and so does every caption of an image without references. With a single image all
-        earn 0, since each n-gram then weighs log 1 = 0.
+        Empty captions and those of an image without references earn 0; of a single image, all do.
         """
         scores = []
         for place, candidates in zip(places, captions, strict=True):
+            # Anew for each batch: of 30,000 captions these would fill 160 MB, to save 2 of 7 ms.
             references = [(len(one), self._vectors(one)) for one in self._references[place]]
             scores.append([_mean_similarity(len(one), self._vectors(one), references) for one in candidates])
         return SCALE * np.array(scores, dtype=np.float64)
@@ -287,10 +271,9 @@ def _ngrams(caption: Words, n: int) -> Iterator[NGram]:
 
 
 def _shared_ngrams(references: Sequence[Sequence[Words]]) -> dict[NGram, int]:
-    """Return how many images' captions hold each n-gram that those of two or more do.
+    """Return how many images' captions hold each n-gram that those of two or more do: one in five of all.
 
-    The others, four in five, have log(1) = 0 in their idf as unseen ones do. An n-gram is counted only if both
-    halves of it, each one word shorter, are shared: it cannot be otherwise, and memory stays small while counting.
+    One is counted only if both of its parts that are a word shorter are shared, which keeps memory small.
     """
     shared: dict[NGram, int] = {(): len(references)}
     for n in SIZES:
@@ -326,9 +309,8 @@ def measure_degeneration(
     """Return how often captions, one an image, break off, repeat themselves or are the one most frequent caption.
 
     Keys are those of metrics.json, `suffix` after each; shares, lower is better. Training for a score (self-critical
-    training, Rennie et al. 2017) can bring all three about: word sequences that pay are written twice, sentences are
-    left open, one caption that suits many images is preferred to one for each. CIDEr hardly shows it. An empty caption
-    neither breaks off nor repeats anything, but can be the most frequent one.
+    training, Rennie et al. 2017) can bring all three about, and CIDEr hardly shows it. An empty caption neither breaks
+    off nor repeats anything, but can be the most frequent one.
     """
     names = [f"{name}{suffix}" for name in DEGENERATION]
     if not captions:
