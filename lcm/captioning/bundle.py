@@ -92,7 +92,7 @@ class Manifest:
 
 def required_files(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the files that a bundle must have."""
-    return (*REQUIRED_FILES, *(TAGGER_FILES if manifest.tagger else ()))
+    return REQUIRED_FILES + (TAGGER_FILES if manifest.tagger else ())
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:
@@ -129,18 +129,18 @@ class Bundle:
             self._step = open_session(folder / STEP_GRAPH, threads=1)
         except Exception as error:  # onnxruntime has no common class for what it raises
             raise _unloadable(folder, error) from error
-        counts = {len(self.vocabulary), self.manifest.vocabulary_size, self._step.get_outputs()[0].shape[-1]}
+        outputs = {entry.name: entry.shape for entry in self._step.get_outputs()}
+        counts = {len(self.vocabulary), self.manifest.vocabulary_size, next(iter(outputs.values()))[-1]}
         if len({count for count in counts if isinstance(count, int)}) > 1:  # a graph may leave its own open
             raise BundleError(
                 f"{folder} holds {VOCABULARY}, {STEP_GRAPH} and {MANIFEST} for other numbers of words ({counts}): they "
                 "are not from one export; export the bundle again"
             )
-        shapes = {entry.name: entry.shape[2:] for entry in self._step.get_inputs()}
+        rows = {entry.name: entry.shape[2:] for entry in self._step.get_inputs() if entry.name.startswith("row_")}
         self._row_shapes = [
-            tuple(size if isinstance(size, int) else None for size in shapes[f"row_{place}"])  # None: it grows
-            for place in range(sum(name.startswith("row_") for name in shapes))
+            tuple(size if isinstance(size, int) else None for size in rows[f"row_{place}"])  # None: it grows
+            for place in range(len(rows))
         ]
-        outputs = [entry.name for entry in self._step.get_outputs()]
         self.has_attention = ATTENTION in outputs  # whether `attention` can tell where the model looked
         self._step_outputs = [name for name in outputs if name != ATTENTION]
 

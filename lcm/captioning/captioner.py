@@ -60,20 +60,15 @@ class BundleCaptioner(Captioner):
 
     def write(self, images: Sequence[SeenImage], samples: int, language: str) -> list[tuple[list[str], float | None]]:
         manifest = self._bundle.manifest
-        features = np.stack([one.features[manifest.feature_kind] for one in images])
-        captions, mean_log_probs = write_captions(
-            self._bundle,
-            features,
-            [language] * len(images),
-            manifest.beam_width,
-            manifest.max_words,
-            samples,
-            self._reranker,
-            np.stack([one.features["pooled"] for one in images]),
+        features, pooled = (
+            np.stack([one.features[kind] for one in images]) for kind in (manifest.feature_kind, "pooled")
         )
-        scaler = self._calibration
+        width, most, scaler = manifest.beam_width, manifest.max_words, self._calibration
+        captions, mean_log_probs = write_captions(
+            self._bundle, features, [language] * len(images), width, most, samples, self._reranker, pooled
+        )
         return [
-            (texts, scaler.confidence_in(texts[0], mean_log_prob, manifest.max_words, language) if scaler else None)
+            (texts, scaler.confidence_in(texts[0], mean_log_prob, most, language) if scaler else None)
             for texts, mean_log_prob in zip(captions, mean_log_probs, strict=True)
         ]
 
@@ -88,13 +83,10 @@ CAPTIONERS: dict[str, Callable[[str, str | None, int], Captioner]] = {
 def load_captioner(captioner: str | Path | None = None, tagger: str | None = None, threads: int = 0) -> Captioner:
     """Return the captioner that is asked for: KIND or KIND:ARGUMENT, a kind being in CAPTIONERS, or a bundle.
 
-    A bundle is a version's name ("current" and "shipped" among them) or a folder, alone or after "bundle:"; nothing at
-    all, or `bundle`, is the one that find_bundle finds. blip:CHECKPOINT, a name on the model hub or a folder; `blip`
-    is BLIP_CHECKPOINT. nearest:RUN_DIR, a run's folder that 01_prepare has filled.
-
-    `tagger` is a name in taggers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
-    own tag scorer is used, where it has one. `threads` is the number of cores one call uses (0: all), where that can be
-    chosen. LCM_TRANSLATOR names what translates captions. Raises ConfigError for an unknown kind, version or tagger,
+    A bundle is what find_bundle takes, alone or after "bundle:". blip:CHECKPOINT is a name on the model hub or a folder
+    (default: BLIP_CHECKPOINT), nearest:RUN_DIR a run's folder that 01_prepare has filled. `tagger` is a name in
+    taggers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's own is used. `threads`
+    is the number of cores one call uses (0: all). Raises ConfigError for an unknown kind, version or tagger,
     BundleError when there is no whole bundle or checkpoint, DataError when a run is not prepared.
     """
     kind, _, argument = str(captioner or "bundle").partition(":")
@@ -111,9 +103,9 @@ def find_bundle(explicit: str | Path | None = None, models: Path | None = None) 
     """Return the folder of the bundle that answers: `explicit`, else LCM_BUNDLE, else the current version.
 
     The first two are a version's name, "current" and "shipped" among them, a folder, or an address such as
-    hf://OWNER/NAME, from which a process fetches it once; without a current version, the
-    shipped bundle is it. `models` is the folder of the versions (default: that of LCM_HOME). The folder may be gone.
-    Raises ConfigError for an unknown version, BundleError when `current` cannot be read.
+    hf://OWNER/NAME, from which a process fetches it once. `models` is the folder of the versions (default: that of
+    LCM_HOME). The folder may be gone. Raises ConfigError for an unknown version, BundleError when `current` cannot be
+    read.
     """
     named = explicit or os.environ.get("LCM_BUNDLE", "").strip() or CURRENT
     models = models or models_folder()

@@ -135,18 +135,18 @@ def add_evaluation(
 ) -> None:
     """Write the metrics of 03_evaluate into a bundle: its manifest and its model card.
 
-    `beam_width`, `max_words`, `rerank_weight` and `length_power` among them become the bundle's own: it captions as it
-    was measured, and with the confidence and tagging.Curves that were fitted. `notes` (Markdown), where there are
-    any, take the place of those that it has. Raises BundleError when a file of the bundle is not what was exported:
-    sealing it would make that good.
+    The DECODING among them becomes the bundle's own: it captions as it was measured, and with the confidence and the
+    tagging.Curves that were fitted, or those that it has, as it keeps its `notes` (Markdown) where none are given.
+    Raises BundleError when a file of the bundle is not what was exported: sealing it would make that good.
     """
     manifest = Manifest.load(folder)
-    decoding = {name: metrics[name] for name in DECODING if name in metrics}
-    record = asdict(calibration) if calibration else manifest.calibration
-    notes = notes or manifest.notes
-    tagger = manifest.tagger | ({"curves": curves} if curves else {})
-    manifest = replace(manifest, metrics=dict(metrics), calibration=record, notes=notes, tagger=tagger, **decoding)
     verify(folder, manifest)
+    changes = {name: metrics[name] for name in DECODING if name in metrics} | {"metrics": dict(metrics)}
+    if calibration:
+        changes["calibration"] = asdict(calibration)
+    if curves:
+        changes["tagger"] = manifest.tagger | {"curves": curves}
+    manifest = replace(manifest, notes=notes or manifest.notes, **changes)
     languages = [*Vocabulary.load(folder / VOCABULARY).starts]
     (folder / MODEL_CARD).write_text(model_card(manifest, languages), encoding="utf-8")
     seal(folder, manifest)

@@ -45,10 +45,7 @@ class BlipCaptioner(Captioner):
     """A loaded BLIP; safe to call from several threads. It gives one caption an image, whatever `samples` says."""
 
     def __init__(self, checkpoint: str = BLIP_CHECKPOINT, tagger: str | None = None):
-        """Load a checkpoint: a folder that holds one, or a name on the model hub, downloaded on first use.
-
-        Raises BundleError when it cannot be had or is no BLIP that captions, ConfigError when the packages are missing.
-        """
+        """Load a checkpoint by its folder or its name on the model hub; raises what checkpoints.load raises."""
         self.tag_scorer = load_tag_scorer(tagger)
         loaded = checkpoints.load(checkpoint, BLIP)
         self.name, self._torch, self._device = f"blip:{loaded.name}", loaded.torch, loaded.device
@@ -104,10 +101,7 @@ class NearestCaptioner(Captioner):
     """A prepared run's train images with their captions, and its encoder."""
 
     def __init__(self, run_dir: str | Path, tagger: str | None = None, threads: int = 0):
-        """Load both; `tagger` and `threads` are as load_captioner takes them.
-
-        Raises DataError when the run is not prepared, BundleError when its encoder has changed since.
-        """
+        """Load both; raises DataError when the run is not prepared, BundleError when its encoder has changed since."""
         if not str(run_dir):
             raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
         folder = Path(run_dir).resolve()

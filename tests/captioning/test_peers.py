@@ -12,7 +12,6 @@ from PIL import Image
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import Description
 from lcm.captioning.peers import BlipCaptioner, NearestCaptioner
-from lcm.captioning.tagging import TagScorer
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.images import read_image
 from lcm.data.text import RESERVED, Vocabulary
@@ -199,29 +198,6 @@ def test_the_neighbour_is_the_one_that_brute_force_finds(prepare, tmp_path):
     expected = [max(train, key=lambda other, image=image: cosine(image, other)).captions[0] for image in dev]
     assert [captioner.describe(image.path).caption for image in dev] == expected
     assert len(set(expected)) > 5
-
-
-class FakeClip(TagScorer):
-    """Stands where CLIP does, and sees how red the pooled features say that a picture is."""
-
-    name, scale = "fake", float(np.log(4))
-
-    def image_vector(self, photo):
-        assert Image.open(photo.source).size == (40, 24)
-        return np.array([photo.features["pooled"][0], 0])
-
-    def text_vectors(self, texts):
-        return np.array([["red" in text, text != "xyzzy"] for text in texts], np.float32)
-
-
-def test_tags_come_with_a_tagger_that_needs_no_bundle(run, colours, monkeypatch):
-    monkeypatch.setattr("lcm.captioning.taggers.ClipScorer", FakeClip)
-    captioner, picture = load_captioner(f"nearest:{run.path}", "clip"), colours[0].path
-    tags = captioner.describe(picture, samples=0).tags
-    share = 4 ** (250 / 255)  # red's; "square" and "wall" have 1
-    assert tags[0] == ("red", pytest.approx(share / (share + 2)))
-    assert {word for word, _ in tags[1:]} == {"square", "wall"}
-    assert captioner.describe(picture, labels=["sky", "xyzzy"]).tags == (("sky", 1.0),)
 
 
 @pytest.mark.parametrize(
