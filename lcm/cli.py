@@ -173,15 +173,13 @@ def parse_value(text: str) -> Any:
 def caption(
     paths: Sequence[str],
     recursive: bool,
-    samples: int,
     labels: Path | None,
     language: str,
-    scores: str,
-    min_score: float | None,
     tagger: str | None,
     captioner: str | None,
     as_json: bool,
     out: Path | None,
+    **asked: Any,
 ) -> int:
     """Caption and tag images and folders of images."""
     with _interrupts_kept():
@@ -194,7 +192,7 @@ def caption(
             batch.check_out(out)
             if as_json:
                 raise ConfigError("--json is for what is printed; with --out, the file's name says the format")
-        own_labels = read_labels(labels) if labels else None
+        asked["labels"] = read_labels(labels) if labels else None
         listing = list_images(paths, recursive)
         failures: list[batch.Failure] = [*listing.problems]
         left_out = batch.list_left_out(listing)
@@ -203,9 +201,8 @@ def caption(
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
         describer = load_captioner(captioner, tagger, threads)
-        asked = {"samples": samples, "labels": own_labels, "scores": scores, "min_score": min_score}
         asked["language"] = describer.checked_language(language)
-    if own_labels and (note := batch.check_labels(describer, own_labels)):
+    if asked["labels"] and (note := batch.check_labels(describer, asked["labels"])):
         print(f"lcm: {note}", file=sys.stderr)
     try:
         if out:

@@ -145,7 +145,6 @@ class EvaluateConfig(Params):
     as_bundle: bool = param(False, "whether the four above are as the bundle says, which continues another one")
     samples: int = param(5, "captions drawn beside the best one, for tags")
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
-    gallery_images: int = param(4, "of the best, the median and the worst captions that are shown, each", "above 0")
     page_photos: int = param(20, "photos shown with captions and tags", "above 0")
     notes: str = param("", "Markdown for the model card: licences, biases seen, how the model was made")
 
@@ -168,7 +167,6 @@ class CompareConfig(Params):
     images: int = param(0, "of the split, evenly spaced; 0: all", "at least 0")
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
     timed_photos: int = param(50, "photos that each captioner is timed on, one at a time", "at least 0")
-    disagreements: int = param(12, "photos shown on which the captioners differ most", "above 0")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from lcm.data.images import open_image
 
 SIDE, QUALITY = 480, 75  # pixels of the longer side of a picture, and of its JPEG: 13,000 bytes for a photo
 TAGS_SHOWN = 8
-SURE = "80 % sure: of 100 such captions, about 80 name only what people named in the same photo."
 STYLE = Path(__file__).with_name("gallery.css").read_text(encoding="utf-8")
 
 
@@ -39,7 +38,6 @@ class PhotoCard:
     tags: Sequence[Tag] = ()
     other_captions: Sequence[str] = ()  # folded away
     references: Sequence[str] = ()  # people's captions, in grey
-    confidence: float | None = None  # of the first line, 0 to 1: see SURE
 
 
 def described(
@@ -47,8 +45,7 @@ def described(
 ) -> PhotoCard:
     """Return a card of a photo with its captions, the best first, tags, and the confidence of the best caption."""
     best, *others = captions or [""]
-    sure = "" if confidence is None else sureness(confidence)
-    return PhotoCard(image, [CaptionLine(best, sure)], tags, others, (), confidence)
+    return PhotoCard(image, [CaptionLine(best, "" if confidence is None else sureness(confidence))], tags, others)
 
 
 def evenly(count: int, of: int) -> list[int]:
@@ -68,11 +65,8 @@ def section(heading: str, about: str, shown: str) -> str:
 
 
 def photo_cards(cards: Sequence[PhotoCard]) -> str:
-    """Return the cards as a part of a page, empty without any; a confidence is explained once, at the beginning."""
-    if not cards:
-        return ""
-    meaning = f"<small>{SURE}</small>" if any(card.confidence is not None for card in cards) else ""
-    return f'<style>{STYLE}</style><div class="lcm-photos">{meaning}{"".join(map(_card, cards))}</div>'
+    """Return the cards as a part of a page, empty without any."""
+    return f'<style>{STYLE}</style><div class="lcm-photos">{"".join(map(_card, cards))}</div>' if cards else ""
 
 
 def _card(card: PhotoCard) -> str:
