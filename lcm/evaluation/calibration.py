@@ -39,21 +39,17 @@ class Bin(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Captions with their confidences, the curve that gave them, and how good such curves are on other images."""
+    """Captions with their confidences, the curve that gave them, and how good such curves are on other images.
+
+    The metrics are captions_right, the share of the captions with its interval (Wilson 1927); confidence_ece, the mean
+    distance of predicted and observed over the bins (Naeini et al. 2015); confidence_auc, the share of the pairs of a
+    right and a wrong caption where the model is surer of the right one; and `<name>_reason` where one is None.
+    """
 
     scaler: PlattScaler | None  # fitted on LEAST captions or more, else that of the model before, where it had one
     confidences: list[float | None]
     bins: tuple[Bin, ...]  # BINS of them as equally filled as can be, least confident first; none below LEAST captions
-    right: Interval | None  # share of the captions, with its interval (Wilson 1927); None without captions
-    ece: float | None  # mean distance of predicted and observed over the bins (Naeini et al. 2015)
-    auc: float | None  # share of the pairs of a right and a wrong caption where the model is surer of the right one
-    reason: str = ""  # why any of the three is None
-
-    def as_metrics(self) -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json; `<name>_reason` where a number is None."""
-        flat = {"captions_right": None, "confidence_ece": self.ece, "confidence_auc": self.auc}
-        flat |= self.right.as_metrics("captions_right") if self.right else {}
-        return flat | {f"{name}_reason": self.reason for name, value in flat.items() if value is None}
+    metrics: Mapping[str, float | str | None]  # for metrics.json
 
     def __str__(self) -> str:
         captions = len(self.confidences)
@@ -85,21 +81,22 @@ def calibrate(
     if scaler:
         pairs = zip(captions, mean_log_probs, strict=True)
         confidences = [scaler.confidence_in(caption, log_prob, language=language) for caption, log_prob in pairs]
-    share = None
+    numbers: dict[str, float | None] = dict.fromkeys(("captions_right", "confidence_ece", "confidence_auc"))
+    bins, why = (), f"needs {LEAST} captions; there are {len(captions)}"
     if captions:
         found = require("scipy.stats", "evaluate").binomtest(int(right.sum()), len(right))
         ends = found.proportion_ci(method="wilson")
-        share = Interval(found.statistic, ends.low, ends.high)
-    if not is_enough:
-        why = f"needs {LEAST} captions; there are {len(captions)}"
-        return Calibration(scaler, confidences, (), share, None, None, why)
-    measured = cross_fit(signal[:, None], right, np.arange(len(captions)) % 2 == 1)
-    bins, ece = bin_up(measured, right, np.array_split(np.argsort(measured, kind="stable"), BINS))
-    if right.all() or not right.any():
-        return Calibration(scaler, confidences, bins, share, ece, None, "needs both right and wrong captions")
-    # A confidence rises with the signal, so they order captions alike.
-    auc = float(require("sklearn.metrics", "evaluate").roc_auc_score(right, signal))
-    return Calibration(scaler, confidences, bins, share, ece, auc)
+        numbers |= Interval(found.statistic, ends.low, ends.high).as_metrics("captions_right")
+    if is_enough:
+        measured = cross_fit(signal[:, None], right, np.arange(len(captions)) % 2 == 1)
+        groups = np.array_split(np.argsort(measured, kind="stable"), BINS)
+        bins, numbers["confidence_ece"] = bin_up(measured, right, groups)
+        why = "needs both right and wrong captions"
+        if right.any() and not right.all():  # a confidence rises with the signal, so they order captions alike
+            auc = require("sklearn.metrics", "evaluate").roc_auc_score(right, signal)
+            numbers["confidence_auc"] = float(auc)
+    reasons = {f"{name}_reason": why for name, value in numbers.items() if value is None}
+    return Calibration(scaler, confidences, bins, numbers | reasons)
 
 
 def is_right(caption: str, references: Sequence[str], language: str = ENGLISH) -> bool:

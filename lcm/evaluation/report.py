@@ -289,17 +289,17 @@ def pairs_table(comparison: Comparison):
 
 def tag_tables(report: TagReport) -> list:
     """Return the scorer's order beside others and the recall; the reason where there is none."""
-    numbers, tables = report.as_metrics(), []
-    if report.reason:
-        tables.append(_table(["tags"], [[report.reason]]))
-    if report.intervals:
+    numbers, tables = report.metrics, []
+    if "tag_map_reason" in numbers:
+        tables.append(_table(["tags"], [[numbers["tag_map_reason"]]]))
+    else:
         orders = {"": "scorer", **BASELINES, "over_caption_order": "scorer minus caption order"}
         keys = {
             title: [f"tag_{measure}_{order}".rstrip("_") for measure in TAG_MEASURES] for order, title in orders.items()
         }
         rows = [[title, *(_cell(numbers, key) for key in its)] for title, its in keys.items()]
         tables.append(_table(["order", "MAP (95 %)", "P@5 (95 %)"], rows))
-    if report.recall:
+    if "recall_1_image_to_text" in numbers:
         rows = [
             [name.replace("_to_", " → "), *(_cell(numbers, f"recall_{k}_{name}") for k in KS)]
             for name in ("image_to_text", "text_to_image")

@@ -23,7 +23,7 @@ import numpy as np
 
 from lcm.captioning.tagging import MIN_SCORE, Curves, SeenImage, Tag, TagScorer, rank, tag_candidates
 from lcm.data.text import ENGLISH, candidates, comparison_form, content_words
-from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
+from lcm.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from lcm.evaluation.calibration import BINS, LEAST, Bin, bin_up, cross_fit, fit_curve
 from lcm.features.cache import LabelledFeatures
 
@@ -84,31 +84,12 @@ def precision_at_5(ranked: Sequence[str], gold: Collection[str]) -> float:
 
 @dataclass(frozen=True)
 class TagReport:
-    """What was measured; without a tag scorer or images, nothing but empty tags.
-
-    The keys of `intervals` are those of metrics.json. With M for tag_map and tag_precision_5: the scorer's `M`,
-    `M_caption_order` and `M_upper_bound` of the same words in that order, and `M_over_caption_order`, the scorer's
-    minus the former, paired by image.
-    """
+    """What was measured; without a tag scorer or images, nothing but empty tags."""
 
     tags: list[tuple[Tag, ...]]  # of each image, best first
-    recall: Mapping[str, float] = field(default_factory=dict)  # of people's captions, see `retrieval`
-    intervals: Mapping[str, Interval] = field(default_factory=dict)
-    images: int = 0  # images with gold tags
-    reason: str | None = None  # why there are no intervals, where there are none
+    metrics: Mapping[str, float | str | None]  # for metrics.json: see `retrieval`, `compare_orders` and `_fit_curves`
     curves: Curves | None = None  # None: for too few images
     bins: Mapping[str, Sequence[Bin]] = field(default_factory=dict)  # of each curve, a tenth of the probabilities each
-    reliability: Mapping[str, float] = field(default_factory=dict)  # metrics of the probabilities
-
-    def as_metrics(self) -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json; `…_low` and `…_high` are the ends of an interval."""
-        flat: dict[str, float | str | None] = {"tag_map": None, "tag_map_reason": self.reason} if self.reason else {}
-        if self.recall:
-            flat |= self.recall
-            flat |= {"tag_images": self.images, "tag_skipped_images": len(self.tags) - self.images}
-        for name, its in self.intervals.items():
-            flat |= its.as_metrics(name)
-        return flat | self.reliability
 
 
 def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: Sequence[Sequence[str]]) -> TagReport:
@@ -118,7 +99,7 @@ def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: 
     """
     if scorer is None or not captions:
         reason = "there are no images" if scorer else "the bundle has no tag scorer"
-        return TagReport([() for _ in captions], reason=reason)
+        return TagReport([() for _ in captions], {"tag_map": None, "tag_map_reason": reason})
     pooled, references = held_out.read(slice(0, None)), held_out.references
     photos = [SeenImage(image.path, None, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
     vectors = np.stack([scorer.image_vector(photo) for photo in photos])  # [B, D]
@@ -127,15 +108,14 @@ def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: 
     tags = [rank(scorer, vector, of) for vector, of in zip(vectors, texts_of, strict=True)]
     texts = [text for each in references for text in each]
     owner = np.repeat(np.arange(len(references)), [len(each) for each in references])
-    recall = retrieval(vectors, scorer.text_vectors(texts), owner)
-    intervals, images = compare_orders([[word for word, _ in one] for one in tags], captions, references, language)
-    why = f"{images} of {len(tags)} images have a gold tag: a word that at least {AGREED} references use"
-    reason = None if intervals else f"{why}; intervals need two such images"
-    return TagReport(tags, recall, intervals, images, reason, *_fit_curves(scorer, vectors, held_out, captions))
+    metrics = retrieval(vectors, scorer.text_vectors(texts), owner)
+    metrics |= compare_orders([[word for word, _ in one] for one in tags], captions, references, language)
+    curves, bins, reliability = _fit_curves(scorer, vectors, held_out, captions)
+    return TagReport(tags, metrics | reliability, curves, bins)
 
 
 def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatures, captions: Sequence) -> tuple:
-    """Return `TagReport.curves`, `bins` and `reliability`; the arguments are as in report_tags, and vectors [B, D]."""
+    """Return `TagReport.curves`, `bins` and their metrics; arguments are as in report_tags, `vectors` [B, D]."""
     language, references = held_out.images[0].language, held_out.references
     said = [set().union(*(content_words(text, language) for text in each)) for each in references]
     words = [(place, word) for place, its in enumerate(captions) for word in tag_candidates(its, language=language)]
@@ -178,27 +158,29 @@ def compare_orders(
     captions_by_image: Sequence[Sequence[str]],
     references_by_image: Sequence[Sequence[str]],
     language: str = ENGLISH,
-) -> tuple[dict[str, Interval], int]:
-    """Compare the scorer's order of tags with the baselines; returns `TagReport.intervals` and the images with gold.
+) -> dict[str, float | str | None]:
+    """Compare the scorer's order of tags with the BASELINES; returns what metrics.json gets.
 
-    `tags_by_image` are the scorer's words, best first; it may leave out words that it cannot read, which the
-    baselines keep, so a gold tag among them is the scorer's miss. `captions_by_image` are those the words were taken
-    from, best first. Below two images with gold tags there are no intervals.
+    With M for tag_map and tag_precision_5: the scorer's `M`, `M_caption_order` and `M_upper_bound` of the same words in
+    that order, and `M_over_caption_order`, the scorer's minus the former, paired by image; below two images with gold
+    tags why these are missing. `tags_by_image` are the scorer's words, best first, without those that it cannot read:
+    the baselines keep them. `captions_by_image` are those the words were taken from, best first.
     """
     found = []
     for tags, captions, references in zip(tags_by_image, captions_by_image, references_by_image, strict=True):
         if gold := gold_tags(references, language):
             tags, words = (list(map(comparison_form, each)) for each in (tags, candidates(captions, language)))
             found.append((gold, tags, words, sorted(words, key=lambda word, gold=gold: word not in gold)))
-    intervals: dict[str, Interval] = {}
+    flat = {"tag_images": len(found), "tag_skipped_images": len(tags_by_image) - len(found)}
     if len(found) < 2:
-        return intervals, len(found)
+        why = (
+            f"{len(found)} of {len(tags_by_image)} images have a gold tag: a word that at least {AGREED} references use"
+        )
+        return flat | {"tag_map": None, "tag_map_reason": f"{why}; intervals need two such images"}
     for measure, value in zip(MEASURES, (average_precision, precision_at_5), strict=True):
         scorer, plain, best = zip(*([value(order, gold) for order in orders] for gold, *orders in found), strict=True)
-        intervals |= {
-            f"tag_{measure}": bootstrap_mean(scorer),
-            f"tag_{measure}_caption_order": bootstrap_mean(plain),
-            f"tag_{measure}_over_caption_order": bootstrap_difference(scorer, plain),
-            f"tag_{measure}_upper_bound": bootstrap_mean(best),
-        }
-    return intervals, len(found)
+        flat |= bootstrap_mean(scorer).as_metrics(f"tag_{measure}")
+        flat |= bootstrap_mean(plain).as_metrics(f"tag_{measure}_caption_order")
+        flat |= bootstrap_difference(scorer, plain).as_metrics(f"tag_{measure}_over_caption_order")
+        flat |= bootstrap_mean(best).as_metrics(f"tag_{measure}_upper_bound")
+    return flat

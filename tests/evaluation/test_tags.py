@@ -45,10 +45,6 @@ TAGS = [["grass", "dog"], ["red", "man", "shirt"], ["cat"]]  # the scorer cannot
 # Precision at 5: 1/5 and 2/5 whatever the order, for there are but three words.
 
 
-def near(interval, *expected):
-    return (interval.value, interval.low, interval.high) == pytest.approx(expected)
-
-
 # Gold tags
 
 
@@ -101,20 +97,24 @@ def test_repeated_tag_counts_once():
     ],
 )
 def test_orders_by_hand(name, image_0, image_1):
-    intervals, images = compare_orders(TAGS, CAPTIONS, REFERENCES)
+    found = compare_orders(TAGS, CAPTIONS, REFERENCES)
     # Of two images a quarter of the resamples is either alone: the ends of the interval are the two values.
-    assert near(intervals[name], (image_0 + image_1) / 2, *sorted([image_0, image_1]))
-    assert (len(intervals), images) == (8, 2)
+    ends = [found[name], found[f"{name}_low"], found[f"{name}_high"]]
+    assert ends == pytest.approx([(image_0 + image_1) / 2, *sorted([image_0, image_1])])
+    assert (len(found), found["tag_images"], found["tag_skipped_images"]) == (3 * 8 + 2, 2, 1)
 
 
 def test_an_image_without_tags_is_scored_as_the_worst():
-    intervals, _ = compare_orders([[], ["man", "shirt"]], CAPTIONS[:2], REFERENCES[:2])
-    assert near(intervals["tag_map"], 1 / 2, 0, 1)
+    found = compare_orders([[], ["man", "shirt"]], CAPTIONS[:2], REFERENCES[:2])
+    assert [found[f"tag_map{end}"] for end in ("", "_low", "_high")] == pytest.approx([1 / 2, 0, 1])
 
 
 @pytest.mark.parametrize("images", [0, 1])
 def test_too_few_images_have_no_intervals(images):
-    assert compare_orders(TAGS[:images], CAPTIONS[:images], REFERENCES[:images]) == ({}, images)
+    found = compare_orders(TAGS[:images], CAPTIONS[:images], REFERENCES[:images])
+    reason = found.pop("tag_map_reason")
+    assert found == {"tag_images": images, "tag_skipped_images": 0, "tag_map": None}
+    assert reason.startswith(f"{images} of {images} images have a gold tag")
 
 
 # Retrieval
@@ -254,7 +254,7 @@ def test_tags_are_the_readable_key_words_with_their_shares(report):
 def test_recall_is_that_of_people_s_captions(report):
     """The first and the last image are the same: each finds the other's captions too, and ties count against it."""
     for name in ("image_to_text", "text_to_image"):
-        assert [report.recall[f"recall_{k}_{name}"] for k in KS] == [3 / 5, 1, 1]
+        assert [report.metrics[f"recall_{k}_{name}"] for k in KS] == [3 / 5, 1, 1]
 
 
 # Metrics
@@ -262,7 +262,7 @@ def test_recall_is_that_of_people_s_captions(report):
 
 def test_metrics_are_flat_and_hold_all_parts(report):
     """Gold are zebra, dog, nothing, kite, dog: of four images the first and the last have their tag in front."""
-    metrics = report.as_metrics()
+    metrics = report.metrics
     assert metrics["recall_5_text_to_image"] == 1
     assert metrics["tag_map"] == pytest.approx(2 / 4)
     assert (metrics["tag_images"], metrics["tag_skipped_images"]) == (4, 1)
@@ -286,7 +286,7 @@ def test_a_word_is_as_probable_as_it_is_right():
     share = 1 - is_odd.mean()
     words = report.bins["words"][-1]
     assert (words.observed, words.predicted) == (pytest.approx(share), pytest.approx(share, abs=0.02))
-    metrics = report.as_metrics()
+    metrics = report.metrics
     assert metrics["tag_finds_one"] == metrics["tag_says_none"] == pytest.approx(share)
     assert 0 < metrics["tag_words_ece"] < 0.02
     assert 0 < metrics["tag_labels_ece"] < 0.03
@@ -305,15 +305,15 @@ def test_a_word_is_as_probable_as_it_is_right():
 def test_without_a_scorer_or_images_there_are_no_tags_and_a_reason():
     report = report_tags(None, label(), WRITTEN)
     assert report.tags == [()] * 5
-    assert report.as_metrics() == {"tag_map": None, "tag_map_reason": "the bundle has no tag scorer"}
+    assert report.metrics == {"tag_map": None, "tag_map_reason": "the bundle has no tag scorer"}
     report = report_tags(PlaneScorer(), label([]), [])
     assert report.tags == []
-    assert report.as_metrics() == {"tag_map": None, "tag_map_reason": "there are no images"}
+    assert report.metrics == {"tag_map": None, "tag_map_reason": "there are no images"}
 
 
 def test_one_image_has_recall_and_a_reason_for_the_rest():
     report = report_tags(PlaneScorer(), label(SAID[:1]), WRITTEN[:1])
-    metrics = report.as_metrics()
+    metrics = report.metrics
     assert metrics["recall_1_text_to_image"] == 1
     assert metrics["tag_map"] is None
     assert metrics["tag_map_reason"]
