@@ -11,6 +11,7 @@ from typing import Any
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.decoding import caption_features
+from lcm.captioning.model_card import METRIC_LABELS
 from lcm.captioning.peers import nearest_captions
 from lcm.captioning.tagging import Reranker, Tag
 from lcm.config import EvaluateConfig
@@ -20,7 +21,7 @@ from lcm.evaluation import plots
 from lcm.evaluation.bootstrap import Interval
 from lcm.evaluation.compare import MEASURES, Comparison
 from lcm.evaluation.gallery import CaptionLine, PhotoCard, described, evenly
-from lcm.evaluation.metrics import Scores, score, score_several
+from lcm.evaluation.metrics import DEGENERATION, Scores, score, score_several
 from lcm.evaluation.tags import BASELINES, KS, TagReport
 from lcm.evaluation.tags import MEASURES as TAG_MEASURES
 from lcm.features.cache import PreparedRun
@@ -33,15 +34,8 @@ LABELS = {
     "rouge_l": "ROUGE-L",
     "wer_best": "WER, best reference",
 }
-DEGENERATION = {
-    "length_ratio": "length ratio",
-    "distinct_captions": "distinct captions",
-    "copied_from_train": "copied from training",
-    "vocabulary_used": "of the run's vocabulary used",
-    "bad_endings": "break off",
-    "repeated_words": "repeat words",
-    "most_frequent_caption": "most frequent caption",
-}
+VARIETY = ("length_ratio", "distinct_captions", "copied_from_train", "vocabulary_used")
+HABITS = {name: METRIC_LABELS[name] for name in (*VARIETY, *DEGENERATION)}
 COSTS = {
     "seconds_median": "seconds a photo, median",
     "seconds_p95": "95 % are faster than",
@@ -262,7 +256,7 @@ def plain(text: str) -> str:
 
 
 def captioners_table(comparison: Comparison, columns: Mapping[str, str], people: bool = False):
-    """Return numbers of each captioner, the best by WER first: `columns` are LABELS, DEGENERATION or COSTS.
+    """Return numbers of each captioner, the best by WER first: `columns` are LABELS, HABITS or COSTS.
 
     With `people`, how people's first captions are comes last.
     """

@@ -140,8 +140,8 @@ def test_tables_begin_with_the_best_have_intervals_and_dashes_for_what_is_missin
     captions = {"train_captions": ["a dog runs"], "vocabulary": ["dog", "fox"]}
     comparison = compared(POOR, GOOD, names=("poor", "good"), **captions)
     scores, degeneration, costs = (
-        report.captioners_table(comparison, columns, people=columns is report.DEGENERATION)
-        for columns in (report.LABELS, report.DEGENERATION, report.COSTS)
+        report.captioners_table(comparison, columns, people=columns is report.HABITS)
+        for columns in (report.LABELS, report.HABITS, report.COSTS)
     )
     good = comparison.models["good"]
     assert column(scores, "captioner") == ["good", "poor"]
