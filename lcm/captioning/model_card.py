@@ -1,6 +1,7 @@
 """The model card: manifest and metrics as a page, after Mitchell et al., "Model Cards for Model Reporting" (2019)."""
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from lcm.config import DECODING, SAMPLE
 from lcm.data.text import Vocabulary
 from lcm.errors import require
 
+CARD = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
 METRIC_LABELS = {
     "verdict": "verdict",
     "cider": "CIDEr",
@@ -85,43 +87,27 @@ def model_card(manifest: Manifest, languages: Sequence[str]) -> str:
     """Return the card as Markdown; `languages` are those that it writes."""
     data, metrics, tagger = manifest.training_data, manifest.metrics, manifest.tagger
     settings = "\n".join(f"- {name}: {value}" for name, value in manifest.training.items())
-    tags = f"{tagger.get('name')} over {tagger.get('word_embedding')}" if tagger else "none"
     weight, power = manifest.rerank_weight, manifest.length_power
     choice = f", chosen by log-probability / length^{power:g} + {weight:g} x the tag scorer's cosine" if weight else ""
-    notes = f"\n## Notes\n\n{manifest.notes.strip()}\n" if manifest.notes.strip() else ""
     learned = "; ".join(f"{source}: {size}" for source, size in data.get("learned_before", {}).items())
     name, version = data.get("started_from"), data.get("start_version") or "a bundle"
-    parent = f"\n- started from: {name} ({version}), which had learned from {learned}" if learned else ""
     facts = manifest.encoder.checkpoint
-    licence = f", licence: {facts.licence}, revision: {facts.revision or 'a folder'}" if facts else ""
     known = "; its confidence tells them apart in part, on images like those of the data set"
-    return f"""{front_matter(manifest, languages)}
-# {manifest.name}
-
-An image captioner of lcm. It writes one sentence about a picture ({", ".join(languages)}), in the words of the
-captions it was trained on, and scores key words against the picture.
-
-- model: {manifest.model}, vocabulary of {manifest.vocabulary_size} words
-- image encoder: {manifest.encoder.name}, frozen, {manifest.encoder.weights} weights{licence}
-- data: {data.get("source")}: {data.get("train_images")} train images, {data.get("train_captions")} captions{parent}
-- tags: {tags}
-- decoding: beam search of width {manifest.beam_width}, at most {manifest.max_words} words{choice}
-
-## Measured on the {metrics.get("split", "held-out")} split ({metrics.get("images", 0)} images)
-
-{metrics_table(metrics)}
-
-## Training parameters
-
-{settings}
-{notes}
-## Limits
-
-It only knows what its training captions speak of, repeats their habits and biases (of whom and what they
-name, and how), and words wrong things like right ones{known if manifest.calibration else ""}. It cannot read text
-or recognise persons. Do not use it to decide about people. The licence of the training images and captions may limit
-what it is used for.
-"""
+    return CARD.format(
+        front_matter=front_matter(manifest, languages),
+        manifest=manifest,
+        languages=", ".join(languages),
+        licence=f", licence: {facts.licence}, revision: {facts.revision or 'a folder'}" if facts else "",
+        data=defaultdict(lambda: None, data),
+        parent=f"\n- started from: {name} ({version}), which had learned from {learned}" if learned else "",
+        tags=f"{tagger.get('name')} over {tagger.get('word_embedding')}" if tagger else "none",
+        choice=choice,
+        metrics={"split": "held-out", "images": 0, **metrics},
+        table=metrics_table(metrics),
+        settings=settings,
+        notes=f"\n## Notes\n\n{manifest.notes.strip()}\n" if manifest.notes.strip() else "",
+        known=known if manifest.calibration else "",
+    )
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
