@@ -22,7 +22,7 @@ from lcm.evaluation.bootstrap import Interval
 from lcm.evaluation.compare import MEASURES, Comparison
 from lcm.evaluation.gallery import CaptionLine, PhotoCard, described, evenly
 from lcm.evaluation.metrics import DEGENERATION, Scores, score, score_several
-from lcm.evaluation.tags import BASELINES, KS, TagReport
+from lcm.evaluation.tags import KS, TagReport
 from lcm.evaluation.tags import MEASURES as TAG_MEASURES
 from lcm.features.cache import PreparedRun
 
@@ -42,6 +42,12 @@ COSTS = {
     "seconds_photos": "photos timed",
     "peak_memory_mb": "peak memory, MB",
     "note": "model",
+}
+TAG_ORDERS = {
+    "": "scorer",
+    "_caption_order": "caption order",
+    "_upper_bound": "upper bound",
+    "_over_caption_order": "scorer minus caption order",
 }
 NONE = "–"  # not measured
 WHY_WER = (
@@ -287,11 +293,10 @@ def tag_tables(report: TagReport) -> list:
     if "tag_map_reason" in numbers:
         tables.append(_table(["tags"], [[numbers["tag_map_reason"]]]))
     else:
-        orders = {"": "scorer", **BASELINES, "over_caption_order": "scorer minus caption order"}
-        keys = {
-            title: [f"tag_{measure}_{order}".rstrip("_") for measure in TAG_MEASURES] for order, title in orders.items()
-        }
-        rows = [[title, *(_cell(numbers, key) for key in its)] for title, its in keys.items()]
+        rows = [
+            [title, *(_cell(numbers, f"tag_{measure}{order}") for measure in TAG_MEASURES)]
+            for order, title in TAG_ORDERS.items()
+        ]
         tables.append(_table(["order", "MAP (95 %)", "P@5 (95 %)"], rows))
     if "recall_1_image_to_text" in numbers:
         rows = [

@@ -34,11 +34,6 @@ TIE = 2e-6
 AGREED = 2  # references that must use a word: one alone says as much about its writer as about the image
 ASKED, ROUNDS = 4, 4  # labels of a question, and questions of either kind about an image
 MEASURES = ("map", "precision_5")  # means over images: mean average precision, precision at 5
-# The same words in orders that need no scorer -> the title in a table.
-BASELINES = {
-    "caption_order": "caption order",  # first the words of the best caption
-    "upper_bound": "upper bound",  # gold tags first: the best that any order of these words can reach
-}
 
 
 def retrieval(image_vectors: np.ndarray, text_vectors: np.ndarray, owner: np.ndarray) -> dict[str, float]:
@@ -159,12 +154,12 @@ def compare_orders(
     references_by_image: Sequence[Sequence[str]],
     language: str = ENGLISH,
 ) -> dict[str, float | str | None]:
-    """Compare the scorer's order of tags with the BASELINES; returns what metrics.json gets.
+    """Compare the scorer's order of tags with others that need no scorer; returns what metrics.json gets.
 
-    With M for tag_map and tag_precision_5: the scorer's `M`, `M_caption_order` and `M_upper_bound` of the same words in
-    that order, and `M_over_caption_order`, the scorer's minus the former, paired by image; below two images with gold
-    tags why these are missing. `tags_by_image` are the scorer's words, best first, without those that it cannot read:
-    the baselines keep them. `captions_by_image` are those the words were taken from, best first.
+    With M for tag_map and tag_precision_5: the scorer's `M`, `M_caption_order` of the same words as the captions have
+    them, `M_over_caption_order`, the scorer's minus that, paired by image, and `M_upper_bound` of the best order there
+    is; below two images with gold tags why these are missing. `tags_by_image` are the scorer's words, best first,
+    without those that it cannot read: the other orders keep them. `captions_by_image` have the best first.
     """
     found = []
     for tags, captions, references in zip(tags_by_image, captions_by_image, references_by_image, strict=True):

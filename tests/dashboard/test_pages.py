@@ -331,18 +331,6 @@ def test_a_model_that_was_not_measured_or_is_not_there_is_said_to_be_so(tmp_path
     assert "is no bundle" in page.model.value
 
 
-def test_the_committed_comparison_is_shown(tmp_path):
-    """Alone: in reports/ a run of one's own may be newer."""
-    text = (ROOT / "reports" / "comparison.json").read_text()
-    (tmp_path / "comparison.json").write_text(text)
-    record, shown = json.loads(text), quality.comparison_part(tmp_path)
-    for name, scores in record["models"].items():
-        assert name in shown
-        assert f"{scores['cider']:.3f}" in shown
-    best = max(scores["cider"] for scores in record["models"].values())
-    assert f"<b>{best:.3f}</b>" in shown
-
-
 def test_versions_tell_of_the_gate_and_escape_its_reason():
     gate = {"reason": ODD, "decision": {"publish": True}, "by": "ann@desk", "published": "2026-01-02T03:04:05+00:00"}
     versions = [Version("shipped"), Version("v2", "abc", current=True, **gate)]

@@ -1,7 +1,6 @@
 """Scores with expected values worked by hand, and the edges where there is little or nothing to score."""
 
 import json
-import math
 import os
 import random
 import shutil
@@ -55,21 +54,6 @@ def test_wer_by_hand():
     assert scores.per_image["wer_best"] == pytest.approx([0, 1 / 3])
     assert scores.wer == pytest.approx((3.5 / 3 + 1 / 3) / 2)  # every image counts the same, not every reference
     assert scores.wer_best == pytest.approx((0 + 1 / 3) / 2)
-
-
-# BLEU
-
-
-def test_bleu_with_brevity_penalty_by_hand():
-    # Hypothesis of 6 words, closest reference of 7. Agreeing n-grams: 6 of 6 words ("grass", "on" and the rest),
-    # 4 of 5 pairs (not "on grass"), 3 of 4 triples, 2 of 3 fours. Brevity penalty exp(1 - 7/6).
-    scores = score_fast(["a black dog runs on grass"], [["a black dog runs on the grass", "dog"]])
-    penalty = math.exp(1 - 7 / 6)
-    assert scores.bleu_1 == pytest.approx(penalty)
-    assert scores.bleu_2 == pytest.approx(penalty * (4 / 5) ** (1 / 2))
-    assert scores.bleu_3 == pytest.approx(penalty * (4 / 5 * 3 / 4) ** (1 / 3))
-    assert scores.bleu_4 == pytest.approx(penalty * (4 / 5 * 3 / 4 * 2 / 3) ** (1 / 4))
-    assert scores.per_image["bleu_4"] == pytest.approx([scores.bleu_4])  # one image is the whole set
 
 
 # CIDEr: mean over n = 1..4 of the cosine between n-gram vectors, times 10
