@@ -190,11 +190,6 @@ class ExploreConfig(Params):
     samples: int = param(5, "captions drawn beside the best one")
     shown: int = param(6, "images of the data set that are shown", "above 0")
 
-    @property
-    def words(self) -> list[str]:
-        """The labels, one by one."""
-        return [word.strip() for word in self.labels.split(",") if word.strip()]
-
 
 CONFIGS: Mapping[str, type[Params]] = {  # notebook -> its parameters
     "00_explore": ExploreConfig,
