@@ -2,8 +2,7 @@
 
 Each operation runs under one lock, ends in one rename and is then added to the history, a file of JSON lines. A process
 that is killed leaves a whole version or a hidden folder, which the next one removes; `current` never names half a
-version. Whether a model is good is the gate's decision, which is only written down here; a service sees by itself that
-`current` has changed.
+version. A service sees by itself that `current` has changed.
 """
 
 import getpass
@@ -107,11 +106,9 @@ def publish(
     """Copy a bundle to the versions, under its name, and make it current if that is asked.
 
     `folder` is the bundle's, or that of the run that made it. `reason` and `decision` (the gate's numbers, JSON) go
-    into the history, which gets no line for a bundle that is there already. `instead_of` is the version that the
-    decision was made against: when another one is current by now, nothing is done. A name that another bundle has
+    into the history. `instead_of` is the version that the decision was made against. A name that another bundle has
     already gets the first digits of its manifest's hash. Raises BundleError for a bundle that is damaged or fails its
-    smoke test, PublishError when it cannot be published, and, without a decision or `force`, when its verdict is one of
-    REFUSED.
+    smoke test, PublishError when it cannot be published, or, without a decision or `force`, should not.
     """
     folder, models = Path(folder).expanduser().resolve(), models_folder()
     if (RunDir(folder).bundle / MANIFEST).is_file():

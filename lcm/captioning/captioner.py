@@ -1,8 +1,7 @@
 """The captioner of a bundle, captioners by name, and which bundle answers.
 
-Published bundles ("versions") lie side by side in the folder `models` of the state folder; the file `current` there
-names one of them. Without it the shipped bundle is current, as the version `shipped`. This module reads that file;
-lcm.registry changes it.
+Published bundles ("versions") lie side by side in the folder `models` of the state folder; the file `current` there,
+which lcm.registry writes, names one of them. Without it the shipped bundle is current, as the version `shipped`.
 """
 
 import io
@@ -104,8 +103,7 @@ def find_bundle(explicit: str | Path | None = None, models: Path | None = None) 
 
     The first two are a version's name, "current" and "shipped" among them, a folder, or an address such as
     hf://OWNER/NAME, from which a process fetches it once. `models` is the folder of the versions (default: that of
-    LCM_HOME). The folder may be gone. Raises ConfigError for an unknown version, BundleError when `current` cannot be
-    read.
+    LCM_HOME). Raises ConfigError for an unknown version, BundleError when `current` cannot be read.
     """
     named = explicit or os.environ.get("LCM_BUNDLE", "").strip() or CURRENT
     models = models or models_folder()

@@ -1,8 +1,7 @@
 """How sure a score over images is: percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13), by SciPy.
 
-The images are drawn again with replacement, as many as there are, and the middle 95 % of the scores of these resamples
-are the interval. It says how the score could have come out with other images of the same kind, not with another
-training run. The same number of images draws the same images.
+The middle 95 % of the scores of resamples say how the score could have come out with other images of the same kind, not
+with another training run. The same number of images draws the same images.
 """
 
 from collections.abc import Callable, Sequence

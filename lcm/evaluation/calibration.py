@@ -3,9 +3,7 @@
 A caption is right when every content word of it (`lcm.data.text`: no stop words, by its lemma) is used by at least
 one of the image's references. That is stricter than a reader: "crowd" is wrong where people wrote "audience"; and
 laxer: who does what to whom is not looked at. The more references an image has, the more captions of it are right.
-
-Reliability is measured out of sample: the images are parted in two halves, those at even and at odd places; a curve is
-fitted on one and measured on the other, both ways, so that each caption has a confidence from captions of other images.
+Reliability is measured out of sample: of images at even places by a curve fitted on those at odd ones, and vice versa.
 
 Shapes: K captions, one an image; S signals of each.
 """
@@ -68,8 +66,7 @@ def calibrate(
 ) -> Calibration:
     """Fit a curve to captions [K], measure how good such curves are, and return each caption's confidence.
 
-    To fewer than LEAST captions nothing is fitted: the curve is `before`, as a manifest has it, that of the model that
-    training went on from; without one there is no confidence.
+    To fewer than LEAST captions nothing is fitted: the curve is `before`, of the model that training went on from.
     """
     signal = np.asarray(mean_log_probs, np.float64)
     right = np.array([is_right(one, its, language) for one, its in zip(captions, references, strict=True)], bool)

@@ -1,14 +1,9 @@
 """Captioners side by side: run on the same images, each in its own process, scored, and every pair compared.
 
-Intervals are 95 % bootstrap intervals over images (`lcm.evaluation.bootstrap`). CIDEr and both WER are means over
-images; BLEU-4 is of the set, its images drawn anew; METEOR of a set cannot be had from its images and has no interval.
-Differences are paired: both captioners on the same drawn images. They say nothing of another training run.
-
-Edge cases: an image without a usable reference is skipped for all; an empty caption counts, as the worst there is;
-below two scored images there are scores and no intervals.
-
-comparison.jsonl holds captions and paths of the data set, and stays out of git where that may not be published;
-metrics.json and comparison.json hold numbers alone.
+CIDEr and both WER are means over images; BLEU-4 is of the set, its images drawn anew; METEOR of a set cannot be had
+from its images and has no interval. An image without a usable reference is skipped for all, an empty caption is the
+worst there is; below two scored images there are no intervals. comparison.jsonl holds captions and paths of the data
+set, and stays out of git where that may not be published; metrics.json and comparison.json hold numbers alone.
 """
 
 import json
@@ -20,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from math import inf
 from pathlib import Path
@@ -50,15 +45,9 @@ class CaptionerOutput:
 
     name: str  # as reports call it, unlike any other's
     captions: Sequence[str]  # the best of each image, in the order of the images
-    seconds: Sequence[float] = ()  # time of one photo alone, of some photos
-    peak_memory_mb: float | None = None  # of the process that captioned
     note: str = ""  # what one should know of it
-
-    def costs(self) -> dict[str, float | None]:
-        """Return `seconds_median`, `seconds_p95`, `seconds_photos` that were timed, and `peak_memory_mb`."""
-        median, p95 = np.quantile(self.seconds, (0.5, 0.95)).tolist() if len(self.seconds) else (None, None)
-        times = {"seconds_median": median, "seconds_p95": p95, "seconds_photos": len(self.seconds)}
-        return times | {"peak_memory_mb": self.peak_memory_mb}
+    # `peak_memory_mb` of its process, `seconds_median` and `seconds_p95` of one photo alone, of `seconds_photos`
+    costs: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +115,7 @@ def compare(
 ) -> Comparison:
     """Score every captioner's output against the human captions of each image, and compare all pairs.
 
-    `not_run` names captioners that could not be run, with the reason; options are those of `score_several`. Raises
-    DataError where one has not a caption an image.
+    `not_run` names captioners that could not be run, with the reason; options and errors are those of `score_several`.
     """
     references, language = [image.captions for image in images], images[0].language if images else ENGLISH
     scored = score_several([one.captions for one in outputs], references, language=language, **options)
@@ -135,7 +123,7 @@ def compare(
     signs = {one.name: signs_of_degeneration(one.captions, references, language=language) for one in outputs}
     models: dict[str, dict] = {}
     for one, scores, its in zip(outputs, scored, drawn, strict=True):
-        flat = {"note": one.note} | scores.as_metrics() | measure_degeneration(one.captions, language) | one.costs()
+        flat = {"note": one.note} | scores.as_metrics() | measure_degeneration(one.captions, language) | one.costs
         flat["degenerate"] = int(bool(signs[one.name]))
         for measure in filter(its.__contains__, MEASURES):
             flat |= bootstrap(its[measure], scores.images).as_metrics(measure)
@@ -160,13 +148,9 @@ def _scores_of_drawn(scores: Scores) -> dict[str, Score]:
     """Return, by measure, what a captioner scores on images drawn from those scored; nothing of too few images."""
     if scores.images < 2:
         return {}
-
-    def mean_of(name: str) -> Score:
-        values = np.array([value for value in scores.per_image[name] if value is not None])
-        return lambda places: values[places].mean(axis=-1)
-
-    found = {name: mean_of(name) for name in MEASURES if name in scores.per_image}
-    return found | {"bleu_4": lambda places: bleu(scores.bleu_counts[places].sum(axis=-2))[..., -1]}
+    found = {name: np.array([value for value in its if value is not None]) for name, its in scores.per_image.items()}
+    means = {name: lambda places, its=its: its[places].mean(axis=-1) for name, its in found.items()}
+    return means | {"bleu_4": lambda places: bleu(scores.bleu_counts[places].sum(axis=-2))[..., -1]}
 
 
 def _differences(names: Sequence[str], drawn: Sequence[Mapping[str, Score]], images: int) -> Iterator[Difference]:
@@ -247,8 +231,7 @@ def run_captioners(
 ) -> tuple[list[CaptionerOutput], dict[str, str]]:
     """Caption the images with each captioner, and time each on the first `timed`; returns outputs, and who has none.
 
-    One that cannot be loaded, or dies, is left out: its name -> the reason. A photo that a captioner cannot read has
-    an empty caption. Raises ConfigError when no captioner is left.
+    One that cannot be loaded, or dies, is left out: its name -> the reason. Raises ConfigError when none is left.
     """
     photos, language = [image.path for image in images], images[0].language if images else ""
     outputs, not_run = [], {}
@@ -274,9 +257,12 @@ def caption_and_time(name: str, spec: str, photos: list[Path], timed: int, langu
         started = time.perf_counter()
         next(captioner.describe_many([photo], samples=0))
         seconds.append(time.perf_counter() - started)
+    seconds = seconds[len(photos[:WARM_UP]) :]
+    median, p95 = np.quantile(seconds, (0.5, 0.95)).tolist() if seconds else (None, None)
+    costs = {"seconds_median": median, "seconds_p95": p95, "seconds_photos": len(seconds)}
     captions = caption_photos(captioner, photos, name, language)
     note = "" if captioner.name == name else captioner.name
-    return CaptionerOutput(name, captions, seconds[len(photos[:WARM_UP]) :], _peak_memory_mb(), note)
+    return CaptionerOutput(name, captions, note, costs | {"peak_memory_mb": _peak_memory_mb()})
 
 
 def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str, language: str = "") -> list[str]:

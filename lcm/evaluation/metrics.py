@@ -1,14 +1,13 @@
 """Scores of captions against what people wrote: CIDEr, BLEU, METEOR, ROUGE-L, WER, how varied the captions are, and
 how often they degenerate.
 
-Hypotheses, references and train captions all pass through `lcm.data.text.standardise` before anything is compared.
-Published numbers use the Penn Treebank tokeniser of coco-caption instead, which keeps "d.c." one word where ours has
-two; on human captions of Flickr8k dev that moves CIDEr and METEOR by less than 0.001, BLEU-4 and ROUGE-L by less than
-0.0001.
+All texts pass through `lcm.data.text.standardise` before anything is compared. Published numbers use the Penn Treebank
+tokeniser of coco-caption instead; on human captions of Flickr8k dev that moves CIDEr and METEOR by less than 0.001,
+BLEU-4 and ROUGE-L by less than 0.0001.
 
-Edge cases, the same everywhere: a reference that is empty once standardised is dropped; an image that has no reference
-then is skipped and counted; an empty hypothesis is scored, as the worst there is (WER 1, the others 0); a score that
-cannot be computed is None, and `Scores.reasons` says why.
+Edge cases: a reference that is empty once standardised is dropped; an image that has no reference then is skipped and
+counted; an empty hypothesis is scored, as the worst there is (WER 1, the others 0); a score that cannot be computed is
+None, and `Scores.reasons` says why.
 
 Shapes: B images, S captions of each, 10 BLEU counts: four of agreeing n-grams, four of all n-grams, words of the
 hypothesis, words of the reference nearest in length.
@@ -93,8 +92,7 @@ def score_several(
     """Score several captioners on the same images, each as `score` does.
 
     `vocabulary` are the words that a model of this run can write. `meteor=False` saves the ten seconds that its Java
-    process, one for all, takes to start; it knows English only. Raises DataError where a captioner has not one caption
-    an image.
+    process takes to start; it knows English only. Raises DataError where a captioner has not one caption an image.
     """
     for its in captioners:
         if len(its) != len(references):
@@ -234,8 +232,8 @@ class CiderD:
     """CIDEr-D against the captions of images, n-grams weighted by how few of the images' captions hold them.
 
     After Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation" (2015), details as in pycocoevalcap's
-    cider_scorer.py, which keeps the n-grams of all captions at once: 180 MB at 10,000 images. A word may be anything
-    hashable: text, as scores are reported, or an id, as self-critical training rewards what it samples, END among them.
+    cider_scorer.py, which takes 180 MB at 10,000 images, and no ids: self-critical training rewards these, END among
+    them. A word may be anything hashable.
     """
 
     def __init__(self, references: Sequence[Sequence[Words]]):
@@ -308,9 +306,8 @@ def measure_degeneration(
 ) -> dict[str, float | str | None]:
     """Return how often captions, one an image, break off, repeat themselves or are the one most frequent caption.
 
-    Keys are those of metrics.json, `suffix` after each; shares, lower is better. Training for a score (self-critical
-    training, Rennie et al. 2017) can bring all three about, and CIDEr hardly shows it. An empty caption neither breaks
-    off nor repeats anything, but can be the most frequent one.
+    Keys are those of metrics.json, `suffix` after each; shares, lower is better. Training for a score (Rennie et al.
+    2017) can bring all three about, and CIDEr hardly shows it. An empty caption can only be the most frequent one.
     """
     names = [f"{name}{suffix}" for name in DEGENERATION]
     if not captions:

@@ -35,10 +35,9 @@ MAX_LENGTH_SHOWN = 60  # words; longer captions are counted at the right edge
 
 
 def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
-    """Draw loss or reward, and CIDEr on dev, of each epoch, and mark `best_epoch` where it is given.
+    """Draw loss, or the second stage's reward, and CIDEr on dev, of each epoch, and mark `best_epoch`, if given.
 
-    Each has epoch (from 1), train_loss, dev_loss, train_reward (of the second stage, which is drawn in place of the
-    losses) and dev_cider; None if not measured.
+    Each has epoch (from 1), train_loss, dev_loss, train_reward and dev_cider; None if not measured.
     """
     with empty_figure(9.5, 3.8) as figure:
         first, cider = figure.subplots(1, 2, sharex=True)
@@ -91,8 +90,8 @@ def caption_lengths(lengths: Mapping[str, Sequence[int]]):
 def reliability(panels: Mapping[str, Sequence[tuple[float, float, int]]]):
     """Draw how many are right against how many should be, a panel for each title: captions, words, labels.
 
-    Of bins of about the same probability, one or more; each is (mean probability, share that is right, how many). Bars
-    are 95 % intervals of the share (Wilson 1927): what as many others of the same quality could have given.
+    Each bin, one or more, is (mean probability, share that is right, how many). Bars are 95 % intervals of the share
+    (Wilson 1927): what as many others of the same quality could have given.
     """
     with empty_figure(0.4 + 5 * len(panels), 5) as figure:
         for axes, (title, bins) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):

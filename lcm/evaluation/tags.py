@@ -1,16 +1,15 @@
 """Quality of tags: their order against the words that people agreed on, their probabilities, and retrieval.
 
-The gold tags of an image are the content words that at least two of its references use. Average precision is the sum
-of the precision at each hit over the number of gold tags, so one that was never proposed is a miss; precision at 5 is
-the hits among the first five over 5, also where fewer were proposed. Both are 0 to 1 and more is better.
+The gold tags of an image are the content words that at least two of its references use. One that was never proposed is
+a miss, and precision at 5 is over 5 where fewer were proposed, too.
 
 A word fits an image when at least one of its references uses it. There is a curve for the captions' words, of which a
 third fit, and one for labels, of which nobody knows how many will: asked here are, of each image with gold tags, as
 often four of which one, a gold tag, fits as four of which none does. Those are by turns gold tags of other images, so
 "man" more often than "kitchen", and any of their words. Each half of the images is measured by the other's curves.
 
-Edge cases: an image without gold tags, as any with fewer than two references, is skipped and counted; an image
-without tags scores 0; a repeated tag counts once. Words are compared by their lemmas (`lcm.data.text`).
+An image without gold tags, as any with fewer than two references, is skipped and counted; one without tags scores 0; a
+repeated tag counts once. Words are compared by their lemmas (`lcm.data.text`).
 
 Shapes: B images, K texts, D numbers in a vector.
 """
@@ -41,9 +40,8 @@ def retrieval(image_vectors: np.ndarray, text_vectors: np.ndarray, owner: np.nda
 
     All vectors are of length one, or zeros. Returns `recall_1_image_to_text` to `recall_10_text_to_image`: the share of
     queries with an own item among the k of highest cosine (Hodosh, Young and Hockenmaier 2013; both directions as in
-    Karpathy and Fei-Fei 2015). A query's rank is how many items of others are at least as near as its nearest own one:
-    ties count against it, so a model that gives everything the same vector ranks last. An image without texts asks
-    nothing, but texts can still find it instead of their own.
+    Karpathy and Fei-Fei 2015). Ties count against a query, so a model that gives everything the same vector ranks last.
+    An image without texts asks nothing, but texts can find it.
     """
     own = np.einsum("kd,kd->k", text_vectors, image_vectors[owner])  # [K]
     image_ranks, text_ranks = [], np.zeros(len(owner), np.int64)  # how many of others are at least as near

@@ -2,8 +2,7 @@
 
 On the held-out images its captions are compared with those of three rivals: the model that it started from (the shipped
 one where it started from none), the nearest training image, and one caption for all. By CIDEr, since short and broken
-captions win WER; differences are paired, with 95 % bootstrap intervals over images (`lcm.evaluation.bootstrap`).
-Degenerate output is named before any score.
+captions win WER. Degenerate output is named before any score.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,9 +62,8 @@ class Verdict:
 def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, captions: Sequence[str]) -> Verdict:
     """Judge the captions that the run's bundle has written of the images of a split, one an image.
 
-    The rivals caption the same images, from encoded features where these are of their encoder. Where few images are
-    held out, some training images show degenerate output, too. Raises BundleError where the model that it started from
-    is gone.
+    Where few are held out, some training images show degenerate output, too. Raises BundleError where the model that it
+    started from is gone.
     """
     metrics, language = run.read_metrics(), prepared.language
     images = prepared.dataset.of(split, language)

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import statistics
 from dataclasses import astuple
 from pathlib import Path
 
@@ -110,14 +109,12 @@ def test_below_two_images_nothing_has_an_interval(images):
 
 
 def test_the_record_holds_numbers_and_no_caption():
-    costly = CaptionerOutput("a", RIGHT, [0.1, 0.2, 0.3], 12.5), CaptionerOutput("b", WRONG)
+    costly = CaptionerOutput("a", RIGHT, "a note", {"seconds_median": 0.2}), CaptionerOutput("b", WRONG)
     record = compare(costly, labelled(REFERENCES), not_run={"blip": "no weights"}, meteor=False).record
     text = json.dumps(record, allow_nan=False)
     assert {"cider", "cider_low", "cider_high", "wer", "wer_low", "wer_high"} <= set(record["models"]["a"])
     assert record["not_run"] == {"blip": "no weights"}
-    costs = {"seconds_median": 0.2, "seconds_p95": pytest.approx(0.29), "seconds_photos": 3, "peak_memory_mb": 12.5}
-    assert record["models"]["a"] | costs == record["models"]["a"]
-    assert record["models"]["b"]["seconds_median"] is None
+    assert record["models"]["a"].items() >= {"note": "a note", "seconds_median": 0.2}.items()
     assert {"measure", "first", "second", "value", "low", "high"} == set(record["differences"][0])
     spoken = [*RIGHT, *WRONG, *(reference for each in REFERENCES for reference in each)]
     assert not [caption for caption in spoken if " " in caption and caption in text]
@@ -182,9 +179,9 @@ def test_a_captioner_says_what_it_says_by_itself_and_an_unreadable_photo_has_no_
     assert output.captions == expected
     assert all(expected[place] for place in (0, 2, 3))
     assert (output.name, output.note, not_run) == ("shipped", captioner.name, {})
-    assert len(output.seconds) == 2
-    assert 0 < statistics.median(output.seconds) < 5
-    assert 50 < output.peak_memory_mb < 1500
+    assert output.costs["seconds_photos"] == 2
+    assert 0 < output.costs["seconds_median"] <= output.costs["seconds_p95"] < 5
+    assert 50 < output.costs["peak_memory_mb"] < 1500
 
 
 def test_a_photo_that_is_encoded_is_not_read_again_and_gets_the_same_caption(images, tmp_path, monkeypatch):
@@ -212,7 +209,7 @@ def test_one_that_cannot_be_loaded_is_left_out_with_the_reason_and_the_others_ru
     assert "bundle.json" in not_run["none"]
     assert "unknown captioner 'blap'; choose from bundle, blip, nearest" in not_run["unknown"]
     assert "unknown is left out: unknown captioner 'blap'" in capsys.readouterr().err
-    assert outputs[0].seconds == []
+    assert (outputs[0].costs["seconds_photos"], outputs[0].costs["seconds_median"]) == (0, None)
 
 
 def test_one_whose_process_dies_is_left_out(images, monkeypatch):
