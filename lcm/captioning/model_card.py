@@ -13,47 +13,10 @@ from lcm.config import DECODING, SAMPLE
 from lcm.data.text import Vocabulary
 from lcm.errors import require
 
-CARD = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
-METRIC_LABELS = {
-    "verdict": "verdict",
-    "cider": "CIDEr",
-    "bleu_4": "BLEU-4",
-    "meteor": "METEOR",
-    "rouge_l": "ROUGE-L",
-    "wer": "WER, mean over references (smaller is better)",
-    "wer_best": "WER, best reference",
-    "length_ratio": "length ratio",
-    "distinct_captions": "distinct captions",
-    "copied_from_train": "copied from training",
-    "vocabulary_used": "share of the vocabulary used",
-    "bad_endings": "captions that break off",
-    "bad_endings_people": "people's captions that break off",
-    "repeated_words": "captions that repeat words",
-    "repeated_words_people": "people's captions that repeat words",
-    "most_frequent_caption": "share of the one most frequent caption",
-    "most_frequent_caption_people": "share of people's most frequent caption",
-    "cider_started_from": "CIDEr of the model that it started from, or of the shipped one",
-    "cider_nearest": "CIDEr of the nearest training image's caption",
-    "cider_constant": "CIDEr of one caption for all images",
-    "cider_shuffled": "CIDEr with the images shuffled",
-    "wer_best_shuffled": "WER, best reference, with the images shuffled",
-    "tag_map": "tags, mean average precision",
-    "tag_map_caption_order": "the same words in the order of the captions",
-    "tag_map_upper_bound": "the same words in the best order",
-    "tag_precision_5": "tags, precision at 5",
-    "tag_words_ece": "probabilities of the captions' words, calibration error",
-    "tag_labels_ece": "probabilities of labels, calibration error",
-    "tag_says_none": "of four labels that do not fit, none is a tag",
-    "tag_finds_one": "of four labels, the one that fits is a tag",
-    "recall_10_image_to_text": "retrieval, recall@10, image to text",
-    "recall_10_text_to_image": "retrieval, recall@10, text to image",
-    "captions_right": "captions of which people used every content word",
-    "confidence_auc": "confidence, AUC of right against wrong captions",
-    "confidence_ece": "confidence, calibration error",
-    "cider_low": "CIDEr, lower end of the 95 % interval over images",
-    "cider_high": "CIDEr, upper end",
-}
-
+CARD, LABELS = (
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("model_card.md", "metric_labels.tsv")
+)
+METRIC_LABELS = dict(line.split("\t") for line in LABELS.splitlines())  # key of metrics.json -> what it is
 
 # What the hub calls metrics, and the key here; the headline of each.
 HUB_METRICS = {"cider": "cider", "bleu": "bleu_4", "meteor": "meteor", "rouge": "rouge_l", "wer": "wer"}
