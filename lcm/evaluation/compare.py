@@ -270,21 +270,15 @@ def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str, lang
 
     In its first language where the captioner does not write `language`.
     """
+    stores = {}
+    if isinstance(captioner, SeeingCaptioner):  # 01_prepare may have encoded the photos for it
+        stores = {kind: open_store(captioner.encoder, kind) for kind in captioner.feature_kinds}
+    features = (find_features(photo, stores) if stores else None for photo in photos)
+    seen = (SeenImage(photo, None, known) if known else photo for photo, known in zip(photos, features, strict=True))
     language = language if language in captioner.languages else ""
-    seen = with_known_features(captioner, photos)
     answers = captioner.describe_many(seen, samples=0, workers=0, language=language)
     shown = tqdm(answers, name, len(photos), unit=" photos")
     return ["" if isinstance(answer, BadImageError) else answer.caption for _, answer in shown]
-
-
-def with_known_features(captioner: Captioner, photos: Sequence[Path]) -> Iterator[Path | SeenImage]:
-    """Yield the photos, each with the features that 01_prepare has encoded for this captioner, if it has."""
-    stores = {}
-    if isinstance(captioner, SeeingCaptioner):
-        stores = {kind: open_store(captioner.encoder, kind) for kind in captioner.feature_kinds}
-    for photo in photos:
-        features = find_features(photo, stores) if stores else None
-        yield photo if features is None else SeenImage(photo, None, features)
 
 
 def _peak_memory_mb() -> float:

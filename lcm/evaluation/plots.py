@@ -63,7 +63,7 @@ def _curves(axes, epochs, colours: Mapping[str, str], title: str, unit: str, bes
             axes.plot(best_epoch, best, "o", color=colour, markersize=9, fillstyle="none", markeredgewidth=1.6)
             axes.set_title(f"best epoch {best_epoch}: {best:.3f}", color=colour, **ASIDE)
     if not axes.lines:
-        note(axes, "not measured")
+        axes.set_title("not measured", color=GREY, **ASIDE)
 
 
 def caption_lengths(lengths: Mapping[str, Sequence[int]]):
@@ -83,7 +83,7 @@ def caption_lengths(lengths: Mapping[str, Sequence[int]]):
         if drawn:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
         else:
-            note(axes, "no captions")
+            axes.set_title("no captions", color=GREY, **ASIDE)
     return figure
 
 
@@ -147,9 +147,3 @@ def empty_figure(width: float, height: float) -> Iterator:
         figure = require("matplotlib.figure", "evaluate").Figure((width, height), dpi=DPI, layout="constrained")
         figure._repr_png_ = lambda: png(figure)  # Jupyter shows only pyplot's figures by itself
         yield figure
-
-
-def note(axes, text: str) -> None:
-    """Write in the middle of axes why nothing is drawn there."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, color=GREY, ha="center", va="center")
-    axes.tick_params(labelbottom=False, labelleft=False, grid_alpha=0)

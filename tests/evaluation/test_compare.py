@@ -11,12 +11,11 @@ import pytest
 from PIL import Image
 
 from lcm.captioning.captioner import load_captioner
-from lcm.captioning.description import SeenImage
 from lcm.data.dataset import LabelledImage
 from lcm.errors import ConfigError
 from lcm.evaluation import compare as compare_module
 from lcm.evaluation.bootstrap import bootstrap_difference
-from lcm.evaluation.compare import MEASURES, CaptionerOutput, compare, parse_captioners, run_captioners
+from lcm.evaluation.compare import MEASURES, CaptionerOutput, caption_photos, compare, parse_captioners, run_captioners
 from lcm.features.cache import encode_images
 from lcm.features.encoders import find_encoder
 
@@ -187,17 +186,12 @@ def test_a_captioner_says_what_it_says_by_itself_and_an_unreadable_photo_has_no_
 def test_a_photo_that_is_encoded_is_not_read_again_and_gets_the_same_caption(images, tmp_path, monkeypatch):
     photos, captioner = [image.path for image in images], load_captioner()
     monkeypatch.setenv("LCM_CACHE", str(tmp_path))
-    expected = [answer for _, answer in captioner.describe_many(photos, samples=0)]
-    assert list(compare_module.with_known_features(captioner, photos)) == photos
+    expected = caption_photos(captioner, photos, "x")
     encoder = find_encoder(captioner.encoder, threads=1)
     encode_images({"first": photos[0], "last": photos[3]}, encoder, captioner.feature_kinds)
-    known = list(compare_module.with_known_features(captioner, photos))
-    assert [isinstance(one, SeenImage) for one in known] == [True, False, False, True]
-    found = [answer for _, answer in captioner.describe_many(known, samples=0)]
-    assert [one.caption for place, one in enumerate(found) if place != 1] == [expected[n].caption for n in (0, 2, 3)]
+    assert caption_photos(captioner, photos, "x") == expected
     monkeypatch.setattr(captioner, "see", None)
-    (_, first), (_, last) = captioner.describe_many([known[0], known[3]], samples=0)
-    assert (first.caption, last.caption) == (expected[0].caption, expected[3].caption)
+    assert caption_photos(captioner, [photos[0], photos[3]], "x") == [expected[0], expected[3]]
 
 
 def test_one_that_cannot_be_loaded_is_left_out_with_the_reason_and_the_others_run(images, tmp_path, capsys):
