@@ -20,7 +20,7 @@ from lcm.captioning.taggers import load_tag_scorer
 from lcm.captioning.tagging import SeenImage
 from lcm.data.images import Source, open_image
 from lcm.data.text import join_words, standardise, words
-from lcm.errors import ConfigError, DataError
+from lcm.errors import DataError
 from lcm.features import checkpoints
 from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.features.encoders import find_encoder
@@ -102,8 +102,6 @@ class NearestCaptioner(Captioner):
 
     def __init__(self, run_dir: str | Path, tagger: str | None = None, threads: int = 0):
         """Load both; raises DataError when the run is not prepared, BundleError when its encoder has changed since."""
-        if not str(run_dir):
-            raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
         folder = Path(run_dir).resolve()
         prepared = PreparedRun.load(RunDir(folder))
         self.languages = (prepared.language,)

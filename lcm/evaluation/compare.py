@@ -128,6 +128,14 @@ def compare(
         for measure in filter(its.__contains__, MEASURES):
             flat |= bootstrap(its[measure], scores.images).as_metrics(measure)
         models[one.name] = flat
+    rows = [
+        {"image_id": image.image_id, "path": str(image.path), "references": image.captions, "captioners": {}}
+        for image in images
+    ]
+    for one, scores in zip(outputs, scored, strict=True):
+        for place, row in enumerate(rows):
+            its = {name: values[place] for name, values in scores.per_image.items()}
+            row["captioners"][one.name] = {"caption": one.captions[place]} | its
     differences = list(_differences([*models], drawn, scored[0].images))
     fields = ("measure", "first", "second", "value", "low", "high")
     record = {
@@ -138,7 +146,7 @@ def compare(
         "people": measure_degeneration(firsts(references), language),  # the yardstick
         "not_run": not_run or {},
     }
-    return Comparison(record, list(_rows(images, outputs, scored)), differences, signs)
+    return Comparison(record, rows, differences, signs)
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # as bootstrap takes it: places [..., B] of images drawn -> scores [...]
@@ -159,18 +167,6 @@ def _differences(names: Sequence[str], drawn: Sequence[Mapping[str, Score]], ima
         for (first, ours), (second, theirs) in combinations(having, 2):
             interval = bootstrap(lambda places, a=ours, b=theirs: a(places) - b(places), images)
             yield Difference(**vars(interval), measure=measure, first=first, second=second)
-
-
-def _rows(
-    images: Sequence[LabelledImage], outputs: Sequence[CaptionerOutput], scored: Sequence[Scores]
-) -> Iterator[dict[str, Any]]:
-    for place, image in enumerate(images):
-        said = {
-            one.name: {"caption": one.captions[place]} | {name: its[place] for name, its in scores.per_image.items()}
-            for one, scores in zip(outputs, scored, strict=True)
-        }
-        known = {"image_id": image.image_id, "path": str(image.path), "references": image.captions}
-        yield known | {"captioners": said}
 
 
 def save_rows(rows: Iterable[Mapping[str, Any]], path: Path) -> None:

@@ -15,7 +15,7 @@ from lcm.captioning.peers import BlipCaptioner, NearestCaptioner
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.images import read_image
 from lcm.data.text import RESERVED, Vocabulary
-from lcm.errors import BadImageError, BundleError, ConfigError, DataError
+from lcm.errors import BadImageError, BundleError, DataError
 from lcm.features.cache import PreparedRun, encode_dataset
 from lcm.features.encoders import load_encoder
 from lcm.paths import RunDir
@@ -203,7 +203,7 @@ def test_the_neighbour_is_the_one_that_brute_force_finds(prepare, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "spec", "error", "message"),
     [
-        (None, "nearest:", ConfigError, r"nearest needs the folder of a run .*nearest:RUN_DIR"),
+        (None, "nearest:", DataError, "run 01_prepare"),
         (None, "nearest:nowhere", DataError, r"nowhere.*run 01_prepare"),
         (lambda run: run.encoded_images.unlink(), None, DataError, "run 01_prepare"),
         (lambda run: run.encoded_images.write_text("{}"), None, DataError, "run 01_prepare"),

@@ -63,13 +63,11 @@ def test_a_checkpoint_of_several_languages_is_told_which(tmp_path):
     assert translator.to_language(list(EN_FR), "en", "fr") == list(EN_FR.values())
 
 
-def test_several_checkpoints_and_a_pair_that_is_not_there(marian, copied):
+def test_several_checkpoints(marian, copied):
     edit(copied / "tokenizer_config.json", source_lang="fr", target_lang="en")
     translator = Translator(f"{marian},{copied}")
     assert [translator.targets(source) for source in ("en", "fr", "de")] == [("fr",), ("en",), ()]
     assert translator.name == "opus-mt-en-fr, copied"
-    with pytest.raises(ConfigError, match="received fr-de; LCM_TRANSLATOR translates en-fr, fr-en: add"):
-        translator.to_language(["un rouge"], "fr", "de")
 
 
 def test_pickled_weights_are_read(copied):
@@ -114,5 +112,3 @@ def test_a_captioner_answers_in_languages_that_the_translator_has(marian, tmp_pa
 
 def test_without_names_nothing_is_translated():
     assert load_translator("").targets("en") == ()
-    with pytest.raises(ConfigError, match="received en-fr; LCM_TRANSLATOR translates nothing: add"):
-        load_translator(" ").to_language(["a red"], "en", "fr")
