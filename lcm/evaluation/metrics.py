@@ -25,7 +25,7 @@ import numpy as np
 
 from lcm.data.dataset import LabelledImage
 from lcm.data.text import ENGLISH, breaks_off, comparison_form, is_broken, join_words, repeats, standardise
-from lcm.errors import DataError, require
+from lcm.errors import require
 
 Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
 
@@ -92,18 +92,22 @@ def score_several(
     """Score several captioners on the same images, each as `score` does.
 
     `vocabulary` are the words that a model of this run can write. `meteor=False` saves the ten seconds that its Java
-    process takes to start; it knows English only. Raises DataError where a captioner has not one caption an image.
+    process takes to start; it knows English only.
     """
-    for its in captioners:
-        if len(its) != len(references):
-            raise DataError(f"{len(its)} hypotheses for {len(references)} images with references; give one an image")
     joined = ([text for text in map(_standard, each) if text] for each in references)
     usable = {place: texts for place, texts in enumerate(joined) if texts}
     skipped = len(references) - len(usable)
     if not usable:
         why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
         return [Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why)) for _ in captioners]
-    several = [{place: [_standard(hypotheses[place])] for place in usable} for hypotheses in captioners]
+    several = [
+        {
+            place: [_standard(text)]
+            for place, (text, _) in enumerate(zip(its, references, strict=True))
+            if place in usable
+        }
+        for its in captioners
+    ]
     why = "not asked for" if not meteor else f"its synonyms and paraphrases are English, not {language}"
     meteors = score_meteor(usable, several) if meteor and language == ENGLISH else [why] * len(several)
     known = {_standard(caption) for caption in train_captions} - {""}
