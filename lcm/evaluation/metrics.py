@@ -94,20 +94,14 @@ def score_several(
     `vocabulary` are the words that a model of this run can write. `meteor=False` saves the ten seconds that its Java
     process takes to start; it knows English only.
     """
+    assert all(len(its) == len(references) for its in captioners), "a captioner has one caption an image"
     joined = ([text for text in map(_standard, each) if text] for each in references)
     usable = {place: texts for place, texts in enumerate(joined) if texts}
     skipped = len(references) - len(usable)
     if not usable:
         why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
         return [Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why)) for _ in captioners]
-    several = [
-        {
-            place: [_standard(text)]
-            for place, (text, _) in enumerate(zip(its, references, strict=True))
-            if place in usable
-        }
-        for its in captioners
-    ]
+    several = [{place: [_standard(its[place])] for place in usable} for its in captioners]
     why = "not asked for" if not meteor else f"its synonyms and paraphrases are English, not {language}"
     meteors = score_meteor(usable, several) if meteor and language == ENGLISH else [why] * len(several)
     known = {_standard(caption) for caption in train_captions} - {""}

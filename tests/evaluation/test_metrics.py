@@ -155,7 +155,7 @@ def test_no_image_left(hypotheses, references, words):
 
 
 def test_lengths_must_agree():
-    with pytest.raises(ValueError, match=r"zip\(\)"):
+    with pytest.raises(AssertionError):
         score_several([["a dog"], ["a dog", "two cats"]], [["a dog"]])
 
 
