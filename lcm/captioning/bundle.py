@@ -8,14 +8,13 @@ row_1, …
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from lcm.captioning.decoding import LENGTH_POWER, State, empty_rows
-from lcm.captioning.description import PlattScaler
 from lcm.data.text import Vocabulary
 from lcm.errors import BundleError
 from lcm.features.encoders import Encoder, EncoderIdentity, file_sha256, open_session
@@ -61,14 +60,6 @@ class Manifest:
     metrics: dict = field(default_factory=dict)  # of 03_evaluate
     notes: str = ""  # Markdown that a person adds to the model card: licences, biases seen, how it was made
     schema_version: int = SCHEMA_VERSION
-
-    def __post_init__(self) -> None:
-        """Raise TypeError for a field of another type, a whole number being a number, and for other calibrations."""
-        for one in fields(self):
-            if not isinstance(getattr(self, one.name), (int, float) if one.type is float else one.type):
-                raise TypeError(f"{one.name} is {getattr(self, one.name)!r}")
-        if self.calibration:
-            PlattScaler(**self.calibration).confidence(0.0)  # TypeError for other keys, or what is no number
 
     @classmethod
     def load(cls, folder: Path) -> Self:
