@@ -180,19 +180,7 @@ class PublishConfig(Params):
     make_current: bool = param(True, "whether what is published answers from then on")
 
 
-@dataclass(frozen=True)
-class ExploreConfig(Params):
-    """Parameters of 00_explore: a photo in, a small data set out."""
-
-    run_dir: str = param(MISSING, "folder where the small data set goes")
-    photo: str = param("reports/examples/astronaut.jpg", "what the tour looks at")
-    labels: str = param("astronaut, flag, dog, kitchen", "your words to score, separated by commas")
-    samples: int = param(5, "captions drawn beside the best one")
-    shown: int = param(6, "images of the data set that are shown", "above 0")
-
-
 CONFIGS: Mapping[str, type[Params]] = {  # notebook -> its parameters
-    "00_explore": ExploreConfig,
     "01_prepare": PrepareConfig,
     "02_train": TrainConfig,
     "03_evaluate": EvaluateConfig,

@@ -277,7 +277,7 @@ def test_a_file_that_is_no_preset_is_refused(text, tmp_path):
     ("preset", "overrides", "said"),
     [
         (load_preset("sample"), {"epoch": 3}, r"unknown parameter 'epoch'; did you mean 'epochs'\? choose from"),
-        (Preset("mine", ("09_fly",), {}), {}, "unknown notebook '09_fly'; choose from 00_explore, 01_prepare"),
+        (Preset("mine", ("09_fly",), {}), {}, "unknown notebook '09_fly'; choose from 01_prepare"),
         (load_preset("sample"), {"epochs": "three"}, "epochs is 'three'; it must be a whole number; see: lcm run"),
         (load_preset("retrain"), {"text_share": 1.5}, "text_share is 1.5; it must be 0 to 1; see: lcm run --params"),
     ],
