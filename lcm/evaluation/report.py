@@ -50,10 +50,6 @@ TAG_ORDERS = {
     "_over_caption_order": "scorer minus caption order",
 }
 NONE = "–"  # not measured
-WHY_WER = (
-    "Short or broken captions win WER, which counts wrong words: they have few. CIDEr counts what people say of this "
-    "image and not of others."
-)
 
 
 # Languages
@@ -142,17 +138,12 @@ def pick_by_cider(results: Sequence[Mapping[str, Any]], count: int) -> list[Phot
 
 
 def best_median_worst(values: Sequence[float | None], count: int) -> dict[int, str]:
-    """Return the places of the `count` best, median and worst values, in that order, each with which of these it is.
-
-    Of few values there are fewer of each; no place is there twice, and none without a value.
-    """
+    """Return the places of the `count` best, median and worst values, in that order, each with which of these it is."""
     found = [place for place, value in enumerate(values) if value is not None]
     ranked = sorted(found, key=lambda place: -values[place])
-    count = min(count, max(1, len(ranked) // 3))
-    last, titles = len(ranked) - count, {}
-    for title, start in (("median", last // 2), ("worst", last), ("best", 0)):  # of two, none is the median
-        titles |= dict.fromkeys(ranked[start : start + count], title)
-    return {place: titles[place] for place in ranked if place in titles}
+    middle = max(0, len(ranked) - count) // 2
+    parts = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
+    return {place: title for title, places in parts.items() for place in places}  # of few, each once
 
 
 def score_control(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | None]:
@@ -207,7 +198,7 @@ def answer(comparison: Comparison, images: str, of: int) -> str:
 
 
 def _warnings(comparison: Comparison) -> list[str]:
-    """Return whose output is degenerate, where the rankings differ, and why WER alone is not to be trusted then."""
+    """Return whose output is degenerate, and where the rankings differ."""
     said, models = [], comparison.models
     for name, signs in comparison.signs.items():
         if signs:
@@ -221,7 +212,7 @@ def _warnings(comparison: Comparison) -> list[str]:
             f"**WER and CIDEr rank differently**: by WER {plain(', '.join(by_wer))}; by CIDEr "
             f"{plain(', '.join(by_cider))}. Words for each word of people's: {lengths}."
         )
-    return [*said, WHY_WER] if said else []
+    return said
 
 
 def _leader(comparison: Comparison, metric: str, label: str) -> str:
