@@ -9,7 +9,6 @@ set, and stays out of git where that may not be published; metrics.json and comp
 import json
 import multiprocessing
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -181,7 +180,6 @@ def save_record(comparison: Comparison, data: str, split: str, path: Path) -> No
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-WARM_UP = 3  # photos before the clock counts
 DIED = "its process ended before its time, mostly for want of memory; what it said last is in the run's notebook"
 
 
@@ -248,15 +246,13 @@ def run_captioners(
 def caption_and_time(name: str, spec: str, photos: list[Path], timed: int, language: str = "") -> CaptionerOutput:
     """Caption all photos, and time some; raises LcmError where the captioner cannot be loaded."""
     captioner = load_captioner(spec)
-    seconds = []
-    for photo in [*photos[:WARM_UP], *photos[:timed]]:
+    captions, seconds = caption_photos(captioner, photos, name, language), []
+    for photo in photos[:timed]:  # warm by now
         started = time.perf_counter()
         next(captioner.describe_many([photo], samples=0))
         seconds.append(time.perf_counter() - started)
-    seconds = seconds[len(photos[:WARM_UP]) :]
     median, p95 = np.quantile(seconds, (0.5, 0.95)).tolist() if seconds else (None, None)
     costs = {"seconds_median": median, "seconds_p95": p95, "seconds_photos": len(seconds)}
-    captions = caption_photos(captioner, photos, name, language)
     note = "" if captioner.name == name else captioner.name
     return CaptionerOutput(name, captions, note, costs | {"peak_memory_mb": _peak_memory_mb()})
 
@@ -277,12 +273,11 @@ def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str, lang
     return ["" if isinstance(answer, BadImageError) else answer.caption for _, answer in shown]
 
 
-def _peak_memory_mb() -> float:
-    """Return the most memory that this process has held, in MB of 10**6 bytes.
+def _peak_memory_mb() -> float | None:
+    """Return the most memory that this process has held, in MB of 10**6 bytes, where Linux tells.
 
-    Not ru_maxrss where /proc is: on Linux, a new process begins with that of the one that started it.
+    Not as `resource` has it: there, a new process begins with the memory of the one that started it.
     """
     status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 / 1e6 if found else None
