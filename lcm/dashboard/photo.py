@@ -6,7 +6,6 @@ word; so photo_drop.js says in the browser how large a file may be.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from lcm.data.images import open_image
 from lcm.data.text import ENGLISH
 from lcm.errors import DataError
 from lcm.evaluation.gallery import as_jpeg, thumbnail
-from lcm.features.encoders import Encoder
 from lcm.registry import short_digest
 
 MAP_SIDE = 240  # pixels of the longer side of an attention map
@@ -38,10 +36,11 @@ def attention_maps(photo: bytes, answer: Answer) -> str:
     folder = find_bundle()
     if not answer.version or short_digest(folder) != answer.version:
         raise DataError(say("The model that answered is not the current one here: where it looked cannot be shown."))
-    bundle, encoder = open_bundle(folder, answer.version)
+    bundle = Bundle(folder)
     language = answer.language or bundle.vocabulary.language
     if not bundle.has_attention or language not in bundle.vocabulary.starts:
         raise DataError(say("This model cannot tell where it looked."))
+    encoder = bundle.encoder()
     features = encoder.encode(encoder.read(photo)[None], ("grid",))["grid"]  # [1, N, D]
     small = open_image(photo, encoder.identity.square)
     small.thumbnail((MAP_SIDE, MAP_SIDE))
@@ -73,13 +72,6 @@ def looked_at(picture: Image.Image, weights: np.ndarray) -> Image.Image:
     heat = Image.fromarray(scaled.reshape(side, side)).resize(picture.size, Image.Resampling.BICUBIC)
     faded = picture.convert("L").point(lambda level: 255 - FADED * (255 - level))
     return ImageChops.multiply(faded.convert("RGB"), ImageOps.colorize(heat, **HEAT))
-
-
-@lru_cache(maxsize=1)
-def open_bundle(folder: Path, _version: str) -> tuple[Bundle, Encoder]:
-    """Return a bundle and its encoder."""
-    bundle = Bundle(folder)
-    return bundle, bundle.encoder()
 
 
 def place_of(weights: np.ndarray) -> str:

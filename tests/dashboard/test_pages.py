@@ -24,7 +24,6 @@ from lcm.dashboard.client import Answer, ServiceClient, ServiceError
 from lcm.dashboard.language import FRENCH, PAGE, SENTENCES
 from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
 from lcm.errors import DataError, StoreError
-from lcm.features.encoders import find_encoder
 from lcm.registry import Version, short_digest
 from tests.fakes.service_client import make_tiny_bundle
 from tests.fakes.service_process import ROOT, free_port
@@ -217,7 +216,7 @@ def test_each_word_has_its_attention_map(tmp_path, monkeypatch):
     bundle = Bundle(folder)
     monkeypatch.setattr(bundle, "has_attention", True)
     monkeypatch.setattr(bundle, "attention", lambda _features, ids: np.eye(4)[ids % 4])  # [1, 1, T, 4]
-    monkeypatch.setattr(photo, "open_bundle", lambda *_: (bundle, find_encoder(bundle.manifest.encoder)))
+    monkeypatch.setattr(photo, "Bundle", lambda _folder: bundle)
     monkeypatch.setenv("LCM_BUNDLE", str(folder))
     shown = photo.attention_maps(picture(), replace(ANSWER, version=short_digest(folder)))
     # START is 1, "a" 4 and "red" 6: what was looked at before each next word
