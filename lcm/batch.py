@@ -154,9 +154,6 @@ def _settings_of(captioner: Captioner, samples: int, wanted: TagRequest) -> str:
     return ", ".join(parts)
 
 
-# The file
-
-
 def _is_csv(out: Path) -> bool:
     return out.suffix.lower() == ".csv"
 

@@ -208,10 +208,7 @@ def prune(keep: int = KEEP) -> tuple[str, ...]:
 
 
 def all_versions() -> list[Version]:
-    """Return every version: the shipped one, those put there by hand, then the others as they were published.
-
-    Every file is read, to find what is damaged.
-    """
+    """Return every version, all its files read: the shipped one, those put there by hand, then as they were published."""
     models = models_folder()
     events, current = read_history(models), current_version(models)
     published = {one.version: (place, one) for place, one in enumerate(events) if one.action == PUBLISH}  # the latest

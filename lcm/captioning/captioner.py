@@ -148,9 +148,6 @@ def current_version(models: Path) -> str:
     return Path((models / CURRENT).read_text(encoding="utf-8", errors="replace").strip()).name or "none"
 
 
-SUM_TOLERANCE = 1e-6  # of the scores' sum; float64 is off by far less
-
-
 def fault_of(description: Description) -> str:
     """Return what makes it no answer, empty when it is one: no caption, or numbers that are no shares, as NaN is.
 
@@ -161,7 +158,7 @@ def fault_of(description: Description) -> str:
         return "the captioner gave no captions"
     if description.confidence is not None and not 0 <= description.confidence <= 1:
         return "the confidence is no number from 0 to 1"
-    if scores and not (min(scores) >= 0 and abs(sum(scores) - 1) < SUM_TOLERANCE):
+    if scores and not (min(scores) >= 0 and abs(sum(scores) - 1) < 1e-6):  # float64 is off by far less
         return "the tags' scores are no shares: they do not sum to 1"
     return ""
 

@@ -74,10 +74,8 @@ def calibrate(
     scaler = PlattScaler(**before) if before else None
     if is_enough:
         scaler = PlattScaler(*fit_curve(signal[:, None], right))
-    confidences = [None] * len(captions)
-    if scaler:
-        pairs = zip(captions, mean_log_probs, strict=True)
-        confidences = [scaler.confidence_in(caption, log_prob, language=language) for caption, log_prob in pairs]
+    pairs = zip(captions, mean_log_probs, strict=True)
+    confidences = [scaler and scaler.confidence_in(*pair, language=language) for pair in pairs]
     numbers: dict[str, float | None] = dict.fromkeys(("captions_right", "confidence_ece", "confidence_auc"))
     bins, why = (), f"needs {LEAST} captions; there are {len(captions)}"
     if captions:

@@ -258,10 +258,7 @@ def caption_and_time(name: str, spec: str, photos: list[Path], timed: int, langu
 
 
 def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str, language: str = "") -> list[str]:
-    """Return the caption of each photo, empty where it cannot be read, under a progress bar of this name.
-
-    In its first language where the captioner does not write `language`.
-    """
+    """Return the caption of each photo in `language` or the captioner's first; empty where it cannot be read."""
     stores = {}
     if isinstance(captioner, SeeingCaptioner):  # 01_prepare may have encoded the photos for it
         stores = {kind: open_store(captioner.encoder, kind) for kind in captioner.feature_kinds}

@@ -171,10 +171,7 @@ def _score(
 
 
 def score_meteor(references: Captions, several: Sequence[Captions]) -> list[tuple[float, list[float]] | str]:
-    """Return METEOR 1.5 (Denkowski and Lavie 2014) of the whole set and of each image, for each of several captioners.
-
-    Where Java is missing or fails, why that is in place of each.
-    """
+    """Return METEOR 1.5 (Denkowski and Lavie 2014) of the set and of each image, or why not, for several captioners."""
     if shutil.which("java") is None:
         return ["Java is missing; METEOR is a Java program: install a Java runtime"] * len(several)
     meteor = require("pycocoevalcap.meteor.meteor", "evaluate").Meteor()

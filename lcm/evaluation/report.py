@@ -52,9 +52,6 @@ TAG_ORDERS = {
 NONE = "–"  # not measured
 
 
-# Languages
-
-
 def score_other_languages(
     bundle: Bundle, prepared: PreparedRun, config: EvaluateConfig, reranker: Reranker | None
 ) -> dict[str, dict[str, float | str | None]]:
@@ -80,12 +77,6 @@ def score_other_languages(
 def language_metrics(others: Mapping[str, Mapping[str, Any]]) -> dict[str, float | str | None]:
     """Return the flat object for metrics.json: the keys of the first language with `_fr` and the like after them."""
     return {f"{name}_{language}": value for language, its in others.items() for name, value in its.items()}
-
-
-def languages_table(others: Mapping[str, Mapping[str, Any]]):
-    """Return the scores of each further language."""
-    columns = {"images": "images", **LABELS, "cider_nearest": "CIDEr of the nearest photo's caption"}
-    return _numbers_table("language", others.items(), columns)
 
 
 # Image by image
@@ -263,6 +254,12 @@ def captioners_table(comparison: Comparison, columns: Mapping[str, str], people:
     return _numbers_table("captioner", rows, columns)
 
 
+def languages_table(others: Mapping[str, Mapping[str, Any]]):
+    """Return the scores of each further language."""
+    columns = {"images": "images", **LABELS, "cider_nearest": "CIDEr of the nearest photo's caption"}
+    return _numbers_table("language", others.items(), columns)
+
+
 def pairs_table(comparison: Comparison):
     """Return every pair's difference by every measure, and who is better where that is more than chance; or None.
 
@@ -313,9 +310,13 @@ def _numbers_table(first: str, rows: Iterable[tuple[str, Mapping[str, Any]]], co
 def _cell(numbers: Mapping[str, Any], key: str) -> str:
     """Return a value of a flat object like metrics.json, with its interval where it has one."""
     if f"{key}_low" in numbers:
-        return with_ends(Interval(numbers[key], numbers[f"{key}_low"], numbers[f"{key}_high"]))
+        return with_ends(_interval(numbers, key))
     value = numbers.get(key)
     return number(value) if value is None or isinstance(value, float) else str(value)
+
+
+def _interval(numbers: Mapping[str, Any], key: str) -> Interval:
+    return Interval(numbers[key], numbers[f"{key}_low"], numbers[f"{key}_high"])
 
 
 def with_ends(interval: Interval, sign: str = "") -> str:
@@ -330,12 +331,7 @@ def number(value: float | None, sign: str = "") -> str:
 
 def draw_forest(comparison: Comparison):
     """Draw every measure's intervals in one figure, the best by WER first; None where there are no intervals."""
-    ranked = {name: comparison.models[name] for name in comparison.ranked("wer")}
-    panels = {
-        LABELS[measure]: {
-            name: Interval(*(its[f"{measure}{end}"] for end in ("", "_low", "_high"))) for name, its in ranked.items()
-        }
-        for measure in MEASURES
-        if all(f"{measure}_low" in its for its in ranked.values())
-    }
+    ranked, models = comparison.ranked("wer"), comparison.models
+    measured = [measure for measure in MEASURES if f"{measure}_low" in models[ranked[0]]]
+    panels = {LABELS[measure]: {name: _interval(models[name], measure) for name in ranked} for measure in measured}
     return plots.forest(panels) if panels else None

@@ -62,12 +62,9 @@ def gold_tags(references: Sequence[str], language: str = ENGLISH) -> frozenset[s
 
 def average_precision(ranked: Sequence[str], gold: Collection[str]) -> float:
     """Return the sum over hits of the precision down to that hit, over the number of gold tags; best tag first."""
-    precisions, hits = 0.0, 0
-    for place, word in enumerate(dict.fromkeys(ranked), start=1):
-        if word in gold:
-            hits += 1
-            precisions += hits / place
-    return precisions / len(gold)
+    hits = np.array([word in gold for word in dict.fromkeys(ranked)], bool)
+    precisions = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return precisions[hits].sum() / len(gold)
 
 
 def precision_at_5(ranked: Sequence[str], gold: Collection[str]) -> float:
@@ -86,10 +83,7 @@ class TagReport:
 
 
 def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: Sequence[Sequence[str]]) -> TagReport:
-    """Measure `scorer` on held-out images with their pooled features and their generated captions, the best first.
-
-    All are in one language.
-    """
+    """Measure `scorer` on held-out images of one language, with pooled features and captions of each, best first."""
     if scorer is None or not captions:
         reason = "there are no images" if scorer else "the bundle has no tag scorer"
         return TagReport([() for _ in captions], {"tag_map": None, "tag_map_reason": reason})
