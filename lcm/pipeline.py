@@ -66,7 +66,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name_or_file: str) -> Preset:
-    """Return a shipped preset by its name, or one's own by the path of its YAML file; raises ConfigError for neither."""
+    """Return a shipped preset by its name, or one's own by its YAML file's path; raises ConfigError for neither."""
     yaml = require("yaml", "notebooks")
     path = Path(name_or_file)
     if path.suffix not in (".yaml", ".yml"):

@@ -208,7 +208,7 @@ def prune(keep: int = KEEP) -> tuple[str, ...]:
 
 
 def all_versions() -> list[Version]:
-    """Return every version, all its files read: the shipped one, those put there by hand, then as they were published."""
+    """Return every version, all files read: the shipped one, those put there by hand, then as they were published."""
     models = models_folder()
     events, current = read_history(models), current_version(models)
     published = {one.version: (place, one) for place, one in enumerate(events) if one.action == PUBLISH}  # the latest

@@ -26,7 +26,7 @@ LICENCES = {SAMPLE: {"license": "mit"}, "flickr8k": NOT_COMMERCIAL, "flickr30k":
 
 
 def front_matter(manifest: Manifest, languages: Sequence[str]) -> str:
-    """Return the YAML block that model hubs read at the head of a card: github.com/huggingface/hub-docs, modelcard.md."""
+    """Return the YAML block that model hubs read at a card's head: github.com/huggingface/hub-docs, modelcard.md."""
     source, metrics = str(manifest.training_data.get("source") or ""), manifest.metrics
     measured = {hub: metrics[name] for hub, name in HUB_METRICS.items() if isinstance(metrics.get(name), float)}
     record = {"language": [*languages], **LICENCES.get(source, {}), "library_name": "lcm"}
