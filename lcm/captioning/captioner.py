@@ -63,7 +63,7 @@ class BundleCaptioner(Captioner):
         )
         width, most, scaler = manifest.beam_width, manifest.max_words, self._calibration
         captions, mean_log_probs = write_captions(
-            self._bundle, features, [language] * len(images), width, most, samples, self._reranker, pooled
+            self._bundle, features, language, width, most, samples, self._reranker, pooled
         )
         return [
             (texts, scaler.confidence_in(texts[0], mean_log_prob, most, language) if scaler else None)
