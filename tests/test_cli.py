@@ -92,7 +92,11 @@ def test_values_are_numbers_where_they_look_like_numbers(text, value):
             "epochs is 'three'; it must be a whole number; see: lcm run --params",
         ),
         (f"caption --captioner nearest:nowhere {PHOTOS[0]}", 1, "nowhere/dataset.jsonl is not there; run 01_prepare"),
-        (f"caption --tagger clap {PHOTOS[0]}", 1, "unknown tagger 'clap'; choose from dual_encoder, clip, none"),
+        (
+            f"caption --tagger clap {PHOTOS[0]}",
+            1,
+            "unknown tagger 'clap'; choose from dual_encoder, text_tower, clip, none",
+        ),
         ("caption --labels nowhere.txt x.jpg", 1, "the labels file nowhere.txt cannot be read (No such file"),
         ("caption nosuch", 1, f"not captioned: nosuch: there is no '{Path.cwd()}/nosuch'; give an image (.jpg, .jpeg"),
         ("caption --out x.csv --json x.jpg", 1, "--json is for what is printed; with --out, the file's name says"),

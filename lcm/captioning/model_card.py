@@ -60,7 +60,7 @@ def model_card(manifest: Manifest, languages: Sequence[str]) -> str:
         licence=f", licence: {facts.licence}, revision: {facts.revision or 'a folder'}" if facts else "",
         data=defaultdict(lambda: None, data),
         parent=f"\n- started from: {name} ({version}), which had learned from {learned}" if learned else "",
-        tags=f"{tagger.get('name')} over {tagger.get('word_embedding')}" if tagger else "none",
+        tags=f"{tagger.get('name')} over {tagger.get('word_embedding', manifest.encoder.name)}" if tagger else "none",
         choice=choice,
         metrics={"split": "held-out", "images": 0, **metrics},
         table=metrics_table(metrics),

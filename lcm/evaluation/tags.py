@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lcm.captioning.tagging import MIN_SCORE, Curves, SeenImage, Tag, TagScorer, rank, tag_candidates
+from lcm.captioning.tagging import MIN_SCORE, Curves, SeenImage, Tag, TagScorer, probability, rank, tag_candidates
 from lcm.data.text import ENGLISH, candidates, comparison_form, content_words
 from lcm.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from lcm.evaluation.calibration import BINS, LEAST, Bin, bin_up, cross_fit, fit_curve
@@ -120,12 +120,18 @@ def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatur
             return None, {}, {}
         curves[kind] = fit_curve(signals[known], fits[known])
         found[known] = cross_fit(signals[known], fits[known], places[known] % 2 == 1)
-        tenths = (found * BINS).astype(int)
-        groups = [np.flatnonzero(tenths == tenth) for tenth in np.unique(tenths)]
-        bins[kind], metrics[f"tag_{kind}_ece"] = bin_up(found, fits, groups)
+        bins[kind], metrics[f"tag_{kind}_ece"] = bin_up(found, fits, _tenths(found))
+        if scorer.sigmoid:  # how far it would have held
+            its_own = probability(scorer.sigmoid, *signals.T)
+            _, metrics[f"tag_{kind}_ece_sigmoid"] = bin_up(its_own, fits, _tenths(its_own))
     are_tags, has_one = (found >= MIN_SCORE).reshape(-1, ASKED), fits[::ASKED]
     none, one = float((~are_tags[~has_one].any(1)).mean()), float(are_tags[has_one, 0].mean())
     return curves, bins, metrics | {"tag_says_none": none, "tag_finds_one": one}
+
+
+def _tenths(probabilities: np.ndarray) -> list[np.ndarray]:
+    tenths = (probabilities * BINS).astype(int)
+    return [np.flatnonzero(tenths == tenth) for tenth in np.unique(tenths)]
 
 
 def _ask(said: Sequence[set[str]], gold: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
