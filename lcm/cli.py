@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,15 +173,13 @@ def parse_value(text: str) -> Any:
 def caption(
     paths: Sequence[str],
     recursive: bool,
-    samples: int,
     labels: Path | None,
     language: str,
-    scores: str,
-    min_score: float | None,
     tagger: str | None,
     captioner: str | None,
     as_json: bool,
     out: Path | None,
+    **asked: Any,
 ) -> int:
     """Caption and tag images and folders of images."""
     with _interrupts_kept():
@@ -193,7 +192,7 @@ def caption(
             batch.check_out(out)
             if as_json:
                 raise ConfigError("--json is for what is printed; with --out, the file's name says the format")
-        own_labels = read_labels(labels) if labels else None
+        asked["labels"] = read_labels(labels) if labels else None
         listing = list_images(paths, recursive)
         failures: list[batch.Failure] = [*listing.problems]
         left_out = batch.list_left_out(listing)
@@ -202,9 +201,8 @@ def caption(
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
         describer = load_captioner(captioner, tagger, threads)
-        asked = {"samples": samples, "labels": own_labels, "scores": scores, "min_score": min_score}
         asked["language"] = describer.checked_language(language)
-    if own_labels and (note := batch.check_labels(describer, own_labels)):
+    if asked["labels"] and (note := batch.check_labels(describer, asked["labels"])):
         print(f"lcm: {note}", file=sys.stderr)
     try:
         if out:
@@ -413,16 +411,15 @@ def list_versions(as_json: bool) -> None:
 
     for one in all_versions():
         if as_json:
-            _say(json.dumps(one.as_record()))
+            _say(json.dumps(asdict(one)))
             continue
-        mark = "*" if one.is_current else "-" if one.is_before else " "
-        when, why = (one.published.when[:16], one.published.reason) if one.published else ("", "")
+        mark = "*" if one.current else "-" if one.before else " "
         cider = one.metrics.get("cider")
         score = f"CIDEr {cider:.3f}" if isinstance(cider, float) else ""
         if score and (images := one.metrics.get("images")):  # of other photos than another version's
             score += f" on {images:,} images"
-        state = f"damaged: {one.fault}" if one.fault else why
-        _say("\t".join((f"{mark} {one.name}", one.digest, when, score, state)).rstrip())
+        state = f"damaged: {one.fault}" if one.fault else one.reason or ""
+        _say("\t".join((f"{mark} {one.version}", one.digest, (one.published or "")[:16], score, state)).rstrip())
 
 
 @models.command()

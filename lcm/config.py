@@ -149,7 +149,6 @@ class EvaluateConfig(Params):
     as_bundle: bool = param(False, "whether the four above are as the bundle says, which continues another one")
     samples: int = param(5, "captions drawn beside the best one, for tags")
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
-    gallery_images: int = param(4, "of the best, the median and the worst captions that are shown, each", "above 0")
     page_photos: int = param(20, "photos shown with captions and tags", "above 0")
     notes: str = param("", "Markdown for the model card: licences, biases seen, how the model was made")
 
@@ -172,7 +171,6 @@ class CompareConfig(Params):
     images: int = param(0, "of the split, evenly spaced; 0: all", "at least 0")
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
     timed_photos: int = param(50, "photos that each captioner is timed on, one at a time", "at least 0")
-    disagreements: int = param(12, "photos shown on which the captioners differ most", "above 0")
 
 
 @dataclass(frozen=True)
@@ -186,24 +184,7 @@ class PublishConfig(Params):
     make_current: bool = param(True, "whether what is published answers from then on")
 
 
-@dataclass(frozen=True)
-class ExploreConfig(Params):
-    """Parameters of 00_explore: a photo in, a small data set out."""
-
-    run_dir: str = param(MISSING, "folder where the small data set goes")
-    photo: str = param("reports/examples/astronaut.jpg", "what the tour looks at")
-    labels: str = param("astronaut, flag, dog, kitchen", "your words to score, separated by commas")
-    samples: int = param(5, "captions drawn beside the best one")
-    shown: int = param(6, "images of the data set that are shown", "above 0")
-
-    @property
-    def words(self) -> list[str]:
-        """The labels, one by one."""
-        return [word.strip() for word in self.labels.split(",") if word.strip()]
-
-
 CONFIGS: Mapping[str, type[Params]] = {  # notebook -> its parameters
-    "00_explore": ExploreConfig,
     "01_prepare": PrepareConfig,
     "02_train": TrainConfig,
     "03_evaluate": EvaluateConfig,

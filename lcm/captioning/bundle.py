@@ -8,14 +8,13 @@ row_1, …
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from lcm.captioning.decoding import LENGTH_POWER, State, empty_rows
-from lcm.captioning.description import PlattScaler
 from lcm.data.text import Vocabulary
 from lcm.errors import BundleError
 from lcm.features.encoders import Encoder, EncoderIdentity, file_sha256, open_session
@@ -64,14 +63,6 @@ class Manifest:
     notes: str = ""  # Markdown that a person adds to the model card: licences, biases seen, how it was made
     schema_version: int = SCHEMA_VERSION
 
-    def __post_init__(self) -> None:
-        """Raise TypeError for a field of another type, a whole number being a number, and for other calibrations."""
-        for one in fields(self):
-            if not isinstance(getattr(self, one.name), (int, float) if one.type is float else one.type):
-                raise TypeError(f"{one.name} is {getattr(self, one.name)!r}")
-        if self.calibration:
-            PlattScaler(**self.calibration).confidence(0.0)  # TypeError for other keys, or what is no number
-
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read bundle.json; raises BundleError when it is missing or not of this schema version."""
@@ -99,7 +90,7 @@ def tagger_files(settings: dict) -> tuple[str, ...]:
 
 def required_files(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the files that a bundle must have."""
-    return (*REQUIRED_FILES, *tagger_files(manifest.tagger))
+    return REQUIRED_FILES + tagger_files(manifest.tagger)
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:
@@ -136,18 +127,18 @@ class Bundle:
             self._step = open_session(folder / STEP_GRAPH, threads=1)
         except Exception as error:  # onnxruntime has no common class for what it raises
             raise _unloadable(folder, error) from error
-        counts = {len(self.vocabulary), self.manifest.vocabulary_size, self._step.get_outputs()[0].shape[-1]}
+        outputs = {entry.name: entry.shape for entry in self._step.get_outputs()}
+        counts = {len(self.vocabulary), self.manifest.vocabulary_size, next(iter(outputs.values()))[-1]}
         if len({count for count in counts if isinstance(count, int)}) > 1:  # a graph may leave its own open
             raise BundleError(
                 f"{folder} holds {VOCABULARY}, {STEP_GRAPH} and {MANIFEST} for other numbers of words ({counts}): they "
                 "are not from one export; export the bundle again"
             )
-        shapes = {entry.name: entry.shape[2:] for entry in self._step.get_inputs()}
+        rows = {entry.name: entry.shape[2:] for entry in self._step.get_inputs() if entry.name.startswith("row_")}
         self._row_shapes = [
-            tuple(size if isinstance(size, int) else None for size in shapes[f"row_{place}"])  # None: it grows
-            for place in range(sum(name.startswith("row_") for name in shapes))
+            tuple(size if isinstance(size, int) else None for size in rows[f"row_{place}"])  # None: it grows
+            for place in range(len(rows))
         ]
-        outputs = [entry.name for entry in self._step.get_outputs()]
         self.has_attention = ATTENTION in outputs  # whether `attention` can tell where the model looked
         self._step_outputs = [name for name in outputs if name != ATTENTION]
 
