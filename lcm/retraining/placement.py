@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lcm.contributions import duplicates
-from lcm.contributions.store import ContributedImage, Revocation
+from lcm.contributions.store import ContributedImage, Contribution
 from lcm.data import splits
 from lcm.data.dataset import Dataset
 from lcm.features.cache import THUMBNAIL, EncodedImages
@@ -91,7 +91,7 @@ def keep_copies_together(dataset: Dataset, encoded: EncodedImages) -> Dataset:
 
 def place_images(
     images: Sequence[ContributedImage],
-    revoked: Sequence[Revocation],
+    revoked: Sequence[Contribution],
     dataset: Dataset,
     encoded: EncodedImages,
     earlier: Mapping[str, str],

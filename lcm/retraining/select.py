@@ -23,7 +23,7 @@ from lcm.captioning.captioner import SHIPPED, current_version, models_folder, ve
 from lcm.captioning.taggers import DualEncoder, load_tag_scorer
 from lcm.captioning.translation import Translator, load_translator
 from lcm.config import PrepareConfig
-from lcm.contributions.store import ContributedImage, Contribution, ContributionStore, Revocation
+from lcm.contributions.store import ContributedImage, Contribution, ContributionStore
 from lcm.contributions.text import id_ranges, language_lines, parse_id_ranges, parse_language_lines
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.text import Vocabulary, standardise
@@ -288,7 +288,7 @@ class NewContributions:
     """The contributions that a run finds, before anything is known of their images."""
 
     images: Sequence[ContributedImage] = ()
-    revoked: Sequence[Revocation] = ()
+    revoked: Sequence[Contribution] = ()
     new: Set[int] = frozenset()  # ids that the current model has not seen, or that were approved since
     quarantined: Set[int] = frozenset()  # ids that were kept out before, and that nobody has approved
     approved: Set[int] = frozenset()  # ids that a person has let pass
@@ -333,12 +333,12 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
                 f"contributions is {str(folder)!r}, which is no folder; give {STORE!r} or a store's folder"
             )
         store = ContributionStore(folder)
-    approved = named | store.approved()
     there, current = store.training_images(), current_parent()
     present, learned = _ids_of(there), current.ids(TRAINED)
     parent = find_parent(config.start_from, present) if config.start_from else None
     known = (parent or current).vocabulary.starts
     sent = [one for image in there for one in image.contributions]
+    approved = {one.id for one in sent if one.approved or config.approved == ALL or one.id in named}
     waiting, into = waiting_and_translated(sent, known)
     wait = {one.id for one in sent if one.model_language in waiting}
     images = [left for image in there if (left := image.without(wait))]
@@ -347,8 +347,7 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
     enter = {one.id for one in sent if one.model_language not in known} & own  # and may have been seen in translation
     unseen = {one.id for one in sent if not current.has_seen(one)} | enter
     quarantined = (current.ids(QUARANTINED) & taking_part) - unseen
-    let_pass = quarantined if config.approved == ALL else quarantined & approved
-    new = (unseen & taking_part) | let_pass
+    new = (unseen & taking_part) | (quarantined & approved)
     needs_unlearning = not learned <= present
     if not new and not needs_unlearning:
         which = f"{current.version}, the current model, has not seen" if images else "can train"
@@ -364,9 +363,9 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
             earlier[image.image_id] = split
     return NewContributions(
         images=_translate(images, into),
-        revoked=store.revocations(),
+        revoked=store.revoked(),
         new=new,
-        quarantined=quarantined - let_pass,
+        quarantined=quarantined - approved,
         approved=approved,
         needs_unlearning=needs_unlearning,
         earlier=earlier,
