@@ -17,6 +17,7 @@ from typing import Self
 
 import regex
 
+from lcm.data.files import read_text, split_lines
 from lcm.errors import DataError
 
 PAD, START, END, UNKNOWN = range(4)
@@ -310,31 +311,36 @@ def is_broken(words: Sequence[str], language: str = ENGLISH) -> bool:
 
 MAX_LABELS = 10_000  # as many texts as the embedded tag scorer keeps ready
 MAX_LABEL_LENGTH = 100  # characters: a phrase; CLIP reads 77 tokens of a text and no more
-_FORM = "a labels file is text in UTF-8 with a label, a word or a phrase, on each line"
+_FORM = "a labels file is text with a label, a word or a phrase, on each line"
+
+
+def clean_label(text: str) -> str:
+    """Return a label with its blanks folded, in NFC; raises DataError, which does not repeat it, for what is none."""
+    label = unicodedata.normalize("NFC", " ".join(text.split()))
+    if not 1 <= len(label) <= MAX_LABEL_LENGTH:
+        raise DataError(f"has {len(label):,} characters; 1 to {MAX_LABEL_LENGTH} are allowed")
+    if any(unicodedata.category(character) == "Cc" for character in label):
+        raise DataError("holds control characters")
+    return label
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Return what a user wants images to be tagged with: the lines of a file, each once, in its order.
 
-    Blanks around a label and double ones in it go; of "Dog" and "dog" the first spelling stays. Raises DataError when
-    the file cannot be read, is no text, holds no label or too many, or one that is too long or has control characters.
+    Of "Dog" and "dog" the first spelling stays. Raises DataError when the file cannot be read, holds no label or too
+    many, or one that `clean_label` refuses.
     """
     try:
-        lines = path.read_bytes().decode("utf-8-sig").replace("\r", "\n").split("\n")
+        lines = split_lines(read_text(path))
     except OSError as error:
         raise DataError(f"the labels file {path} cannot be read ({error.strerror}); {_FORM}") from error
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not text in UTF-8; {_FORM}: save it so in a text editor") from None
     labels: dict[str, str] = {}
     for line in lines:
-        label = unicodedata.normalize("NFC", " ".join(line.split()))
-        if len(label) > MAX_LABEL_LENGTH:
-            fault = f"{label[:40]!r}… has {len(label)} characters; at most {MAX_LABEL_LENGTH} are allowed"
-            raise DataError(f"{path}: the label {fault}; {_FORM}")
-        if any(unicodedata.category(character) == "Cc" for character in label):
-            raise DataError(f"{path}: the label {label!r} holds control characters; {_FORM}")
-        if label:
-            labels.setdefault(label.casefold(), label)
+        try:
+            label = clean_label(line)
+        except DataError as error:
+            raise DataError(f"{path}: the label {line[:40]!r} {error}; {_FORM}") from None
+        labels.setdefault(label.casefold(), label)
     if not labels:
         raise DataError(f"{path} holds no label; {_FORM}")
     if len(labels) > MAX_LABELS:
