@@ -16,7 +16,6 @@ Shapes: T pixels a side of a thumbnail, K originals, R images, D numbers in pool
 
 import tempfile
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -152,13 +151,12 @@ class Signatures:
                 self._directions = np.concatenate([self._directions, np.zeros((max(256, row), WIDTH), np.float32)])
             self._write(row, direction, small.tobytes())
 
-    def remove(self, images: Iterable[str]) -> None:
-        """Forget images for good; what is not there is skipped."""
+    def remove(self, image: str) -> None:
+        """Forget an image for good, if it is there."""
         with self._lock:
-            for image in images:
-                if (row := self._rows.pop(image, None)) is not None:
-                    self._images[row] = ""
-                    self._write(row, 0, bytes(THUMBNAIL_BYTES))
+            if (row := self._rows.pop(image, None)) is not None:
+                self._images[row] = ""
+                self._write(row, 0, bytes(THUMBNAIL_BYTES))
 
     def copies(self, seen: SeenImage) -> list[str]:
         """Return the images that the one seen is a copy of."""

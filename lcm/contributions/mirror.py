@@ -314,7 +314,7 @@ def _open_copy(target: Target, folder: Path) -> ContributionStore:
     with store_errors(folder):
         came_from = origin.read_text(encoding="utf-8").strip() if origin.exists() else "another place"
         if came_from != name:
-            if (folder / DATABASE).exists() and ContributionStore(folder).state() != (0, 0):
+            if (folder / DATABASE).exists() and not ContributionStore(folder).is_empty():
                 raise ConfigError(
                     f"{folder} holds contributions of {came_from}, not those of {name}; choose another folder with "
                     "--store"

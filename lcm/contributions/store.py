@@ -75,7 +75,6 @@ CREATE TABLE contributions (
 );
 CREATE UNIQUE INDEX contributions_pairs ON contributions (image_sha256, caption) WHERE revoked = '';
 CREATE INDEX contributions_revoked ON contributions (id) WHERE revoked != '';
-CREATE INDEX contributions_changed ON contributions (revision) WHERE revision > 1;
 CREATE INDEX contributions_to_mirror ON contributions (id) WHERE mirrored < revision;
 """
 _SMALL_TABLES = ("sqlite_schema", "contributions")  # all but the images
@@ -197,12 +196,9 @@ class ContributionStore:
             yield from page
             after = page[-1].id
 
-    def state(self) -> tuple[int, int]:
-        """Return the highest id that was given, and how many changes there were to what was there."""
-        with self._connection() as connection:
-            (given,) = connection.execute("SELECT total(seq) FROM sqlite_sequence").fetchone()
-            query = "SELECT total(revision - 1) FROM contributions WHERE revision > 1"
-            return int(given), int(connection.execute(query).fetchone()[0])
+    def is_empty(self) -> bool:
+        """Return whether nothing was ever contributed, or revoked."""
+        return not self._find("TRUE LIMIT 1")
 
     def read_image(self, contribution: Contribution) -> bytes:
         """Return the bytes as they were sent; raises DataError for what was revoked, StoreDamagedError for others."""
