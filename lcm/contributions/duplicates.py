@@ -16,6 +16,7 @@ Shapes: T pixels a side of a thumbnail, K originals, R images, D numbers in pool
 
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -40,6 +41,7 @@ CANDIDATES = 16  # thumbnails that are compared: of 250 photos halved in size, a
 MIN_COSINE = 0.4  # of candidates; copies have 0.58 at least, and a picture without features has 0
 MIN_OUTLINE_COSINE = 0.98  # copies of photos that were saved anew or resized have 0.999 at least
 THUMBNAIL_BYTES = SIDE * SIDE * 3
+Read = Callable[[np.ndarray], np.ndarray]  # gives the thumbnails [K, SIDE, SIDE, 3] of some images
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,14 @@ def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
         fine = _register(_smooth(copy.mean(-1)), _smooth(near.mean(-1)), places[close], FINE_STEPS)
         fit[close], block[close] = _agreement(copy, near, fine)
     return Fit(fit, block)
+
+
+def find_originals(cosines: np.ndarray, small: np.ndarray, read: Read, least: float = MIN_COSINE) -> list[int]:
+    """Return which of R images the one with the thumbnail `small` is a copy of, the best first, by its cosines [R]."""
+    close = np.flatnonzero(cosines >= least)
+    best = close[np.argsort(-cosines[close], kind="stable")[:CANDIDATES]]
+    found = compare(small, read(best))
+    return [int(best[rank]) for rank in np.argsort(-found.fit, kind="stable") if found.is_copy[rank]]
 
 
 def _shrink(pictures: np.ndarray) -> np.ndarray:
@@ -159,27 +169,25 @@ class Signatures:
                 self._write(row, 0, bytes(THUMBNAIL_BYTES))
 
     def copies(self, seen: SeenImage) -> list[str]:
-        """Return the images that the one seen is a copy of."""
+        """Return the images that the one seen is a copy of, the best first."""
         with self._lock:
             directions = self._directions[: len(self._images)]
-        cosines = directions @ direction_of(seen.features["pooled"])  # [R]; without the lock: it takes longest
-        best = np.argpartition(-cosines, CANDIDATES)[:CANDIDATES] if len(cosines) > CANDIDATES else range(len(cosines))
-        with self._lock:  # a row that changed meanwhile gives its new image
-            found = {self._images[row]: self._read(row) for row in best if cosines[row] >= MIN_COSINE}
-        found.pop("", None)
-        if not found:
-            return []
-        fit = compare(thumbnail(seen.pixels), np.stack(list(found.values())))
-        return [image for image, is_copy in zip(found, fit.is_copy, strict=True) if is_copy]
+        cosines = directions @ direction_of(seen.features["pooled"])  # without the lock: it takes longest
+        rows = find_originals(cosines, thumbnail(seen.pixels), self._read)
+        return [image for row in rows if (image := self._images[row])]
 
     def _write(self, row: int, direction: np.ndarray | int, small: bytes) -> None:
         self._directions[row] = direction
         self._thumbnails.seek(row * THUMBNAIL_BYTES)
         self._thumbnails.write(small)
 
-    def _read(self, row: int) -> np.ndarray:
-        self._thumbnails.seek(row * THUMBNAIL_BYTES)
-        return np.frombuffer(self._thumbnails.read(THUMBNAIL_BYTES), np.uint8).reshape(SIDE, SIDE, 3)
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        found = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
+        with self._lock:
+            for small, row in zip(found, rows, strict=True):
+                self._thumbnails.seek(row * THUMBNAIL_BYTES)
+                small[:] = np.frombuffer(self._thumbnails.read(THUMBNAIL_BYTES), np.uint8).reshape(small.shape)
+        return found
 
 
 @cache

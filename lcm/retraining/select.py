@@ -5,7 +5,6 @@ should look at first (flagged), copies of what the base holds out, and whatever 
 live on in the weights of the parent model.
 """
 
-import html
 import json
 import os
 from collections import Counter
@@ -414,18 +413,18 @@ class TrainingSet:
             "start_version": parent.version if parent else "",
         }
 
-    def as_html(self) -> str:
-        """Return what a person should know of the contributions; captions are escaped."""
+    def __str__(self) -> str:
+        """Return what a person should know of the contributions."""
         if not self.contributions.images:
-            return "<p>No contributions take part.</p>"
+            return "no contributions take part"
         counts = {name: value for name, value in self.as_metrics().items() if isinstance(value, int)}
-        table = _table([(name.replace("_", " "), f"{value:,}") for name, value in counts.items()])
-        if not self.flagged:
-            return table
-        shown = [(one.contribution.id, one.contribution.caption, one.reason) for one in self.flagged[:SHOWN]]
-        said = f"For a person to look at ({len(shown)} of {len(self.flagged)}, all in {SUSPECTS})"
-        way = "<code>-p approved 3,7-9</code> lets contributions pass"
-        return f"{table}<p>{said}; {way}:</p>{_table([('number', 'caption', 'why'), *shown])}"
+        lines = [f"{name.replace('_', ' ')}: {value:,}" for name, value in counts.items()]
+        shown = self.flagged[:SHOWN]
+        if shown:
+            said = f"for a person to look at ({len(shown)} of {len(self.flagged)}, all in {SUSPECTS})"
+            lines.append(f"{said}; -p approved 3,7-9 lets contributions pass:")
+            lines += [f"  {one.contribution.id} {one.contribution.caption!r}: {one.reason}" for one in shown]
+        return "\n".join(lines)
 
     def save_flagged(self, folder: Path) -> None:
         """Write the contributions that a person should look at, one JSON object a line; no file without any there."""
@@ -444,11 +443,6 @@ class TrainingSet:
                 f"of {len(found.new)} new contributions none may train: {len(self.flagged)} wait for a person to "
                 f"look at them ({SUSPECTS}), the others are held out; nothing is trained"
             )
-
-
-def _table(rows: Iterable[Sequence[object]]) -> str:
-    lines = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows)
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def build_training_set(
