@@ -458,24 +458,22 @@ def store_errors(folder: Path) -> Iterator[None]:
     """Turn what SQLite and the disk raise, while `folder` is used, into the errors that lcm shows."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StoreFullError(f"no space is left for {folder} ({reason})") from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StoreError(f"{folder} cannot be written ({reason}); check who owns it") from error
-        raise StoreError(f"{folder} cannot be used ({reason})") from error
-    except sqlite3.Error as error:
-        match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the higher bits say more than is needed
-            case sqlite3.SQLITE_FULL:
-                raise StoreFullError(f"no space is left for {folder} ({error})") from error
-            case sqlite3.SQLITE_BUSY:
-                raise _busy(folder) from error
-            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-                raise _damaged(folder, str(error)) from error
-            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-                raise StoreError(f"{folder} cannot be written; check who owns it") from error
-        raise StoreError(f"{folder} cannot be used ({error})") from error
+    except (OSError, sqlite3.Error) as error:
+        raise _explained(error, folder) from error
+
+
+def _explained(error: OSError | sqlite3.Error, folder: Path) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits say more than is needed
+    number, reason = getattr(error, "errno", 0), getattr(error, "strerror", "") or str(error)
+    if code == sqlite3.SQLITE_BUSY:
+        return _busy(folder)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(folder, reason)
+    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StoreFullError(f"no space is left for {folder} ({reason})")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM) or number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StoreError(f"{folder} cannot be written ({reason}); check who owns it")
+    return StoreError(f"{folder} cannot be used ({reason})")
 
 
 def _busy(folder: Path) -> StoreBusyError:
