@@ -40,7 +40,6 @@ WIDTH = 128
 CANDIDATES = 16  # thumbnails that are compared: of 250 photos halved in size, among 6,000, none had a place after 8
 MIN_COSINE = 0.4  # of candidates; copies have 0.58 at least, and a picture without features has 0
 MIN_OUTLINE_COSINE = 0.98  # copies of photos that were saved anew or resized have 0.999 at least
-THUMBNAIL_BYTES = SIDE * SIDE * 3
 Read = Callable[[np.ndarray], np.ndarray]  # gives the thumbnails [K, SIDE, SIDE, 3] of some images
 
 
@@ -145,8 +144,9 @@ class Signatures:
         self._lock = threading.Lock()
         self._rows: dict[str, int] = {}  # image -> row
         self._images: list[str] = []  # of the rows, which never move; empty: it was removed
-        self._directions = np.empty((0, WIDTH), np.float32)  # of length 1; room for more than there are
-        self._thumbnails = tempfile.TemporaryFile()  # noqa: SIM115 - of the rows; it is gone when this is
+        self._directions = np.empty((0, WIDTH), np.float32)  # of length 1
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it is gone when this is
+        self._make_room(256)
 
     def __contains__(self, image: str) -> bool:
         return image in self._rows
@@ -158,36 +158,28 @@ class Signatures:
             if row == len(self._images):
                 self._images.append(image)
             if row == len(self._directions):
-                self._directions = np.concatenate([self._directions, np.zeros((max(256, row), WIDTH), np.float32)])
-            self._write(row, direction, small.tobytes())
+                self._make_room(2 * row)
+            self._directions[row], self._thumbnails[row] = direction, small
 
     def remove(self, image: str) -> None:
         """Forget an image for good, if it is there."""
         with self._lock:
             if (row := self._rows.pop(image, None)) is not None:
                 self._images[row] = ""
-                self._write(row, 0, bytes(THUMBNAIL_BYTES))
+                self._directions[row] = self._thumbnails[row] = 0
 
     def copies(self, seen: SeenImage) -> list[str]:
         """Return the images that the one seen is a copy of, the best first."""
         with self._lock:
-            directions = self._directions[: len(self._images)]
+            directions, thumbnails = self._directions[: len(self._images)], self._thumbnails
         cosines = directions @ direction_of(seen.features["pooled"])  # without the lock: it takes longest
-        rows = find_originals(cosines, thumbnail(seen.pixels), self._read)
+        rows = find_originals(cosines, thumbnail(seen.pixels), lambda rows: thumbnails[rows])
         return [image for row in rows if (image := self._images[row])]
 
-    def _write(self, row: int, direction: np.ndarray | int, small: bytes) -> None:
-        self._directions[row] = direction
-        self._thumbnails.seek(row * THUMBNAIL_BYTES)
-        self._thumbnails.write(small)
-
-    def _read(self, rows: np.ndarray) -> np.ndarray:
-        found = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
-        with self._lock:
-            for small, row in zip(found, rows, strict=True):
-                self._thumbnails.seek(row * THUMBNAIL_BYTES)
-                small[:] = np.frombuffer(self._thumbnails.read(THUMBNAIL_BYTES), np.uint8).reshape(small.shape)
-        return found
+    def _make_room(self, rows: int) -> None:
+        more = np.zeros((rows - len(self._directions), WIDTH), np.float32)
+        self._directions = np.concatenate([self._directions, more])
+        self._thumbnails = np.memmap(self._file, np.uint8, "r+", shape=(rows, SIDE, SIDE, 3))
 
 
 @cache

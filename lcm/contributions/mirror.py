@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
-from lcm.contributions.store import DATABASE, MIRROR_PAGE, SUFFIXES, Contribution, ContributionStore, store_errors
+from lcm.contributions.store import MIRROR_PAGE, SUFFIXES, Contribution, ContributionStore
 from lcm.data.remote import Address, explain
 from lcm.errors import BadImageError, ConfigError, DataError, LcmError, StoreDamagedError
 from lcm.paths import home, write_atomic
@@ -35,7 +35,6 @@ LOCK_NAME = "mirror.lock"  # in the store's folder
 MARKER, MARKER_TEXT = "README.txt", b"Contributions to an lcm service, copied by the service; do not edit.\n"
 PAGES = "contributions"  # the folder of records
 
-ORIGIN = "copy_of"  # file in the store's folder: the address that all in it came from
 AT_ONCE = 16  # objects that are fetched beside one another
 _RECORD, _SHA256 = TypeAdapter(Contribution), re.compile("[0-9a-f]{64}")
 TOLERATED = 0.01  # of the contributions; more damaged ones are no accident
@@ -267,9 +266,8 @@ def fetch(target: Target, folder: str | Path | None = None) -> Fetched:
     """Make the store in `folder` (`contributions` in LCM_HOME) equal the copy at a target.
 
     Contributions keep their ids: by those a model knows what it has learned from. Images that are here already are not
-    read again. What is damaged there is left out; if it is here, it stays. Raises ConfigError for a store that did not
-    come from there; DataError where there is no copy; TargetError when it cannot be read, and what was fetched until
-    then stays.
+    read again. What is damaged there is left out; if it is here, it stays. Raises ConfigError for a store that holds
+    something else, DataError where there is no copy, TargetError when it cannot be read; what was fetched stays.
     """
     folder = Path(folder or home() / "contributions").expanduser().resolve()
     target.address.refuse_folder(folder)
@@ -278,60 +276,46 @@ def fetch(target: Target, folder: str | Path | None = None) -> Fetched:
             f"{target.address.name} holds no copy of contributions ({MARKER} is not there); set LCM_STORE_URL to what "
             "the service has, and check that the service has stored something"
         )
-    store, damaged, new, gone = _open_copy(target, folder), {}, 0, 0
-    here = {one.id: one for one in (*store.contributions(), *store.revoked())}
-    pages = target.pages()
-    for page, data in zip(pages, target.read_all(pages), strict=True):
-        changed = [one for one in _read_page(page, data or b"", damaged) if here.get(one.id) != one]
-        for start in range(0, len(changed), AT_ONCE):
-            some = changed[start : start + AT_ONCE]
-            wanted = {one.image_file for one in some if not (one.revoked or one.id in here)}
-            images = dict(zip(wanted, target.read_all([*wanted]), strict=True))
-            for one in some:
-                try:
-                    _take(store, one, here.get(one.id), images.get(one.image_file))
-                except (BadImageError, DataError) as error:
-                    damaged[f"contribution {one.id}"] = str(error)
-                else:
-                    gone += one.id in here and one.revoked != ""
-                    new += one.id not in here and not one.revoked
-                    here[one.id] = one
-    return Fetched(sum(1 for _ in store.contributions()), new, gone, damaged)
+    store, damaged = ContributionStore(folder), {}
+    here, pages = {one.id: one for one in (*store.contributions(), *store.revoked())}, target.pages()
+    there = [one for page in zip(pages, target.read_all(pages), strict=True) for one in _read_page(*page, damaged)]
+    for one in there:
+        its = here.get(one.id, one)
+        if its.image_sha256 != one.image_sha256 or (its.caption != one.caption and not (its.revoked or one.revoked)):
+            raise ConfigError(
+                f"contribution {one.id} is another one in {folder} than in {target.address.name}; choose another "
+                "folder with --store"
+            )
+    changed = [one for one in there if here.get(one.id) != one and not (one.id in here and here[one.id].revoked)]
+    for start in range(0, len(changed), AT_ONCE):
+        some = changed[start : start + AT_ONCE]
+        wanted = {one.image_file for one in some if not (one.revoked or one.id in here)}
+        images = dict(zip(wanted, target.read_all([*wanted]), strict=True))
+        for one in some:
+            try:
+                if not (one.revoked or one.id in here or images[one.image_file]):
+                    raise DataError("its image is not there")
+                store.take(one, images.get(one.image_file) or b"")
+            except (BadImageError, DataError) as error:
+                damaged[f"contribution {one.id}"] = str(error)
+    left = {one.id for one in store.contributions()}
+    known = {number for number, one in here.items() if not one.revoked}
+    return Fetched(len(left), len(left - known), len(known - left), damaged)
 
 
-def _take(store: ContributionStore, one: Contribution, here: Contribution | None, image: bytes | None) -> None:
-    """Keep a record of the copy in the place of what is here; raises BadImageError or DataError for a damaged one."""
-    if not (one.revoked or here or image):
-        raise DataError("its image is not there")
-    if here and not one.revoked and replace(here, language=one.language, approved=one.approved) != one:
-        raise DataError("another contribution has its number here; fetch into a new folder with --store")
-    store.take(one, image or b"")
-
-
-def _open_copy(target: Target, folder: Path) -> ContributionStore:
-    """Open the store that is to equal the copy; raises ConfigError where it holds something else."""
-    origin, name = folder / ORIGIN, target.address.name
-    with store_errors(folder):
-        came_from = origin.read_text(encoding="utf-8").strip() if origin.exists() else "another place"
-        if came_from != name:
-            if (folder / DATABASE).exists() and not ContributionStore(folder).is_empty():
-                raise ConfigError(
-                    f"{folder} holds contributions of {came_from}, not those of {name}; choose another folder with "
-                    "--store"
-                )
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomic(origin, f"{name}\n")
-    return ContributionStore(folder)
-
-
-def _read_page(page: str, data: bytes, damaged: dict[str, str]) -> list[Contribution]:
+def _read_page(page: str, data: bytes | None, damaged: dict[str, str]) -> list[Contribution]:
     """Return the records of a page; damaged ones are noted."""
     found: list[Contribution] = []
-    for number, line in enumerate(data.splitlines() or [b""], 1):
+    for number, line in enumerate((data or b"").splitlines() or [b""], 1):
         try:
             one = _RECORD.validate_json(line, strict=True)
             datetime.fromisoformat(one.revoked or one.received)
-            if one.id < 1 or one.known or not _SHA256.fullmatch(one.image_sha256) or one.image_format not in SUFFIXES:
+            if (
+                one.id <= (found[-1].id if found else 0)
+                or one.known
+                or not _SHA256.fullmatch(one.image_sha256)
+                or one.image_format not in SUFFIXES
+            ):
                 raise ValueError
             found.append(one)
         except ValueError:

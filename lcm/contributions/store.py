@@ -196,10 +196,6 @@ class ContributionStore:
             yield from page
             after = page[-1].id
 
-    def is_empty(self) -> bool:
-        """Return whether nothing was ever contributed, or revoked."""
-        return not self._find("TRUE LIMIT 1")
-
     def read_image(self, contribution: Contribution) -> bytes:
         """Return the bytes as they were sent; raises DataError for what was revoked, StoreDamagedError for others."""
         with self._connection() as connection:

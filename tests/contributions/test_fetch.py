@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lcm.contributions.mirror import MARKER, ORIGIN, Mirror, Target, TargetError, fetch, open_target
+from lcm.contributions.mirror import MARKER, Mirror, Target, TargetError, fetch, open_target
 from lcm.contributions.store import ContributionStore
 from lcm.errors import ConfigError, DataError
 from tests.fakes.contributed import files_of, picture
@@ -124,16 +124,14 @@ def test_a_damaged_image_is_left_out_with_all_its_captions_until_it_is_whole_aga
     assert content(ContributionStore(folder)) == content(store)
 
 
-def test_the_same_pair_or_another_under_a_number_is_left_out_and_other_names_are_skipped(store, target, folder):
+def test_the_same_pair_under_two_numbers_is_left_out_and_other_names_are_skipped(store, target, folder):
     fetch(target, folder)
     one = store.get(1).as_record()
-    write(target, {7: one | {"id": 7}, 3: one | {"id": 3}, 4: one | {"id": 4, "language": "what"}})
+    write(target, {7: one | {"id": 7}, 4: records(target)[4] | {"language": "what"}})
     target.put("contributions/1.json", b"{")
-    assert {place: why.partition(";")[0] for place, why in fetch(target, folder).damaged.items()} == {
-        "contribution 3": "another contribution has its number here",
-        "contribution 4": "another contribution has its number here",
-        "contribution 7": "its image and caption are those of another contribution",
-    }
+    damaged = fetch(target, folder).damaged
+    assert damaged.keys() == {"contribution 4", "contribution 7"}
+    assert damaged["contribution 7"] == "its image and caption are those of another contribution"
     assert content(ContributionStore(folder)) == content(store)
 
 
@@ -156,15 +154,17 @@ def test_h12_a_place_without_a_copy_or_one_that_fails_revokes_nothing(target, fo
 
 def test_a_store_with_its_own_contributions_is_left_alone_and_an_empty_one_may_become_a_copy(target, folder, tmp_path):
     own = ContributionStore(folder)
-    assert fetch(target, tmp_path / "other").new == 4
-    (tmp_path / "other" / ORIGIN).write_text("s3://elsewhere")
-    with pytest.raises(ConfigError, match="holds contributions of s3://elsewhere"):
-        fetch(target, tmp_path / "other")
-    own.add(picture(50), "my own")
-    before = files_of(folder)
-    with pytest.raises(ConfigError, match="holds contributions of another place"):
-        fetch(target, folder)
-    assert files_of(folder) == before
+    assert fetch(target, folder).new == 4
+    other = ContributionStore(tmp_path / "other")
+    for image in (0, 50):
+        other.add(picture(image), "my own")
+        before = files_of(other.folder)
+        with pytest.raises(ConfigError, match="contribution 1 is another one in"):
+            fetch(target, other.folder)
+        assert files_of(other.folder) == before
+    own.revoke(1, "here alone")
+    fetch(target, folder)
+    assert [one.id for one in own.contributions()] == [3, 4, 5], "what was revoked here stays so"
 
 
 def test_an_address_that_cannot_be_used(folder, tmp_path):

@@ -25,7 +25,7 @@ class ColourScorer:
 
 def sent(number: int, caption: str, source: str = "http", image: int = 0) -> ContributedImage:
     digest = f"{image or number:064x}"
-    one = Contribution(number, digest, 1, "png", 1, 1, caption, caption, "en", source, "")
+    one = Contribution(number, digest, "png", caption=caption, language="en", source=source)
     return ContributedImage(Path(digest), (one,))
 
 
