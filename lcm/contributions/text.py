@@ -12,7 +12,6 @@ from lcm.data.text import ENGLISH, LANGUAGES, detect_language, language_code
 from lcm.errors import ConfigError, DataError
 
 MAX_CHARACTERS = 1000  # of a cleaned caption; marks are not counted: Thai and Hindi words are half marks
-MAX_NAME = 64  # the same, of a contributor's name
 SENT_PER_KEPT = 4  # times as many may be sent, marks and invisible ones too; this bounds marks piled upon a letter
 MOST_IDS = 10_000_000  # in one text; more are a slip, or meant to fill the memory
 
@@ -39,14 +38,6 @@ def clean_caption(sent: str) -> str:
     has no letter, digit or symbol, or is longer than MAX_CHARACTERS.
     """
     return clean_text(sent, "caption")
-
-
-def clean_name(sent: str) -> str:
-    """Return a contributor's name by the rule of captions; what cannot be seen is a DataError, not removed."""
-    name = clean_text(sent, "contributor's name", MAX_NAME)
-    if _HIDDEN.search(sent):
-        raise DataError("the contributor's name holds control or invisible characters; send it without them")
-    return name
 
 
 def clean_text(sent: str, name: str, most: int = MAX_CHARACTERS) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -192,22 +193,14 @@ def _translate(images: Sequence[ContributedImage], into: Mapping[str, str]) -> l
 # Contributions that a person should look at first
 
 
-@dataclass(frozen=True)
-class Flagged:
-    """A contribution that a person should look at."""
-
-    contribution: Contribution
-    reason: str
-
-
 def find_flagged(
     images: Sequence[ContributedImage],
     config: PrepareConfig,
     scorer: DualEncoder | None,
     features: Mapping[str, np.ndarray],
     base_captions: Mapping[str, Sequence[str]],
-) -> list[Flagged]:
-    """Return those of the new contributions, each once, that a person should look at, in the order of arrival.
+) -> dict[int, str]:
+    """Return the ids of those of the new contributions that a person should look at, in order, each with the reason.
 
     There are four signs: one caption text, or one contributor, has too large a share of what is new; a caption fits its
     image worse than nearly all other captions would; all of them together fit their images hardly better than any
@@ -223,27 +216,26 @@ def find_flagged(
     for language, captions in base_captions.items() if scorer and config.misfit_share else ():
         if its := [pair for pair in pairs if pair[0].model_language == language]:
             found += _misfits(its, scorer, features, captions, config.misfit_share)
-    first = {one.contribution.id: one for one in reversed(found)}
-    return [first[number] for number in sorted(first)]
+    return dict(sorted(dict(reversed(found)).items()))  # the first reason of each
 
 
-def _frequent_texts(new: Sequence[Contribution], most: int) -> Iterator[Flagged]:
+def _frequent_texts(new: Sequence[Contribution], most: int) -> Iterator[tuple[int, str]]:
     """Yield all contributions of a text that has too many."""
     texts = [" ".join(standardise(one.caption)) for one in new]
     counts = Counter(texts)
     for one, text in zip(new, texts, strict=True):
         if counts[text] > most:
-            yield Flagged(one, f"{counts[text]} of {len(new)} new contributions have this caption; at most {most} may")
+            yield one.id, (f"{counts[text]} of {len(new)} new contributions have this caption; at most {most} may")
 
 
-def _frequent_contributors(new: Sequence[Contribution], most: int) -> Iterator[Flagged]:
+def _frequent_contributors(new: Sequence[Contribution], most: int) -> Iterator[tuple[int, str]]:
     """Yield what a contributor sent beyond the most, the latest, where there are enough that one could outweigh."""
     counts, so_far = Counter(one.source for one in new if NAMED in one.source), Counter()
     for one in new if len(counts) >= LEAST_CONTRIBUTORS else ():
         so_far[one.source] += 1
         if counts[one.source] > most and so_far[one.source] > most:
             count = f"{counts[one.source]} of {len(new)} new contributions"
-            yield Flagged(one, f"{count} are from {one.source}; the first {most} train")
+            yield one.id, f"{count} are from {one.source}; the first {most} train"
 
 
 def _misfits(
@@ -252,7 +244,7 @@ def _misfits(
     features: Mapping[str, np.ndarray],
     base_captions: Sequence[str],
     share: float,
-) -> Iterator[Flagged]:
+) -> Iterator[tuple[int, str]]:
     """Yield the contributions whose caption fits its image worse than nearly all others, or all, if they seem mixed up.
 
     All are in one language. The others are the new captions themselves: a new kind of image may be one that the scorer
@@ -274,9 +266,9 @@ def _misfits(
     for (one, _), its in zip(pairs, worse, strict=True):
         if shuffled:
             reason = f"{len(by_text)} new captions fit their images better than {mean:.0%} of others, on average"
-            yield Flagged(one, f"{reason}: were they sent with the wrong images?")
+            yield one.id, f"{reason}: were they sent with the wrong images?"
         elif its < share:
-            yield Flagged(one, f"it fits its image worse than {1 - its:.0%} of {len(others)} other captions")
+            yield one.id, f"it fits its image worse than {1 - its:.0%} of {len(others)} other captions"
 
 
 # What is new
@@ -384,13 +376,12 @@ class TrainingSet:
     dataset: Dataset
     contributions: NewContributions
     placement: Placement
-    flagged: Sequence[Flagged] = ()
+    flagged: Mapping[int, str] = field(default_factory=dict)  # id -> why a person should look at it
 
     def as_metrics(self) -> dict[str, float | str]:
         """Return counts for metrics.json and ids for the manifest; without contributions too: a run may be repeated."""
         split_of = {image.image_id: image.split for image in self.dataset.images if image.is_contributed}
-        flagged = {one.contribution.id for one in self.flagged}
-        images, parent = self.contributions.images, self.contributions.parent
+        flagged, images, parent = set(self.flagged), self.contributions.images, self.contributions.parent
         trained, tested = (
             _ids_of(one for one in images if split_of.get(one.image_id) == split) - flagged for split in (TRAIN, TEST)
         )
@@ -419,20 +410,25 @@ class TrainingSet:
             return "no contributions take part"
         counts = {name: value for name, value in self.as_metrics().items() if isinstance(value, int)}
         lines = [f"{name.replace('_', ' ')}: {value:,}" for name, value in counts.items()]
-        shown = self.flagged[:SHOWN]
-        if shown:
+        if self.flagged:
+            shown = self._suspects()[:SHOWN]
             said = f"for a person to look at ({len(shown)} of {len(self.flagged)}, all in {SUSPECTS})"
             lines.append(f"{said}; -p approved 3,7-9 lets contributions pass:")
-            lines += [f"  {one.contribution.id} {one.contribution.caption!r}: {one.reason}" for one in shown]
+            lines += [f"  {one['id']} {one['caption']!r}: {one['reason']}" for one in shown]
         return "\n".join(lines)
+
+    def _suspects(self) -> list[dict[str, Any]]:
+        """Return what is flagged as it was sent, with the reasons."""
+        sent = {one.id: one for image in self.contributions.images for one in image.contributions}
+        sent |= self.contributions.translated
+        return [sent[number].as_record() | {"reason": reason} for number, reason in self.flagged.items()]
 
     def save_flagged(self, folder: Path) -> None:
         """Write the contributions that a person should look at, one JSON object a line; no file without any there."""
         if not self.contributions.images:
             (folder / SUSPECTS).unlink(missing_ok=True)
             return
-        records = [one.contribution.as_record() | {"reason": one.reason} for one in self.flagged]
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self._suspects()]
         write_atomic(folder / SUSPECTS, "".join(lines))
 
     def check(self) -> None:
@@ -454,21 +450,18 @@ def build_training_set(
     images = contributions.images
     placement = place_images(images, contributions.revoked, dataset, encoded, contributions.earlier)
     flagged = _flagged(dataset, encoded, contributions, config)
-    ids = {one.contribution.id for one in flagged}
-    placed = [(image.without(ids), placement.splits.get(image.image_id)) for image in images]
+    placed = [(image.without(flagged.keys()), placement.splits.get(image.image_id)) for image in images]
     joined = _join(dataset, [one for image, split in placed if image and split for one in _labelled(image, split)])
     return TrainingSet(joined, contributions, placement, flagged)
 
 
 def _flagged(
     dataset: Dataset, encoded: EncodedImages, contributions: NewContributions, config: PrepareConfig
-) -> list[Flagged]:
-    """Return the contributions that a person should look at and has not approved, earlier ones among them."""
+) -> dict[int, str]:
+    """Return what a person should look at and has not approved, what an earlier run kept out too, as find_flagged."""
     if config.approved == ALL:
-        return []
-    every = [one for image in contributions.images for one in image.contributions]
-    kept_out = [Flagged(one, KEPT_OUT) for one in every if one.id in contributions.quarantined]
-    old = {one.id for one in every} - contributions.new
+        return {}
+    old = _ids_of(contributions.images) - contributions.new
     new = [one for image in contributions.images if image.image_id in encoded.keys if (one := image.without(old))]
     judge = contributions.parent or current_parent()
     scorer = load_tag_scorer(None, judge.folder, judge.manifest)
@@ -483,10 +476,8 @@ def _flagged(
         for language in judge.manifest.tagger.get("languages", [judge.vocabulary.language])
     }
     found = find_flagged(new, config, scorer, features, base)
-    found = [*kept_out, *(one for one in found if one.contribution.id not in contributions.approved)]
-    sent = contributions.translated
-    found = [replace(one, contribution=sent.get(one.contribution.id, one.contribution)) for one in found]
-    return sorted(found, key=lambda one: one.contribution.id)
+    found |= dict.fromkeys(contributions.quarantined, KEPT_OUT)
+    return {number: found[number] for number in sorted(found.keys() - contributions.approved)}
 
 
 def _labelled(image: ContributedImage, split: str) -> list[LabelledImage]:

@@ -18,11 +18,12 @@ from werkzeug.datastructures import Accept
 from lcm.captioning.captioner import fault_of
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description
 from lcm.captioning.tagging import MIN_SCORE, SCORES, SHARE
-from lcm.contributions.text import clean_language, clean_name, id_ranges
+from lcm.contributions.text import clean_language, clean_text, id_ranges
 from lcm.data.text import MAX_LABEL_LENGTH, clean_label, language_code
 from lcm.errors import BadImageError, DataError, LcmError, StoreBusyError, StoreError, StoreFullError
 
 MAX_LABELS = 1000
+MAX_NAME = 64  # characters of a contributor's name
 # Brackets, braces and commas, those in texts too. A body of 32 MB that is but `[[],[],…` makes 700 MB of objects; what
 # the service takes holds a thousand labels at most.
 MAX_PARTS = 50_000
@@ -124,8 +125,8 @@ def _language(text: str) -> str:
 
 
 def _contributor(text: str) -> str:
-    """Return who contributes, empty for nobody who is named; the message of clean_name's DataError is the answer."""
-    return clean_name(text) if text.strip() else ""
+    """Return who contributes, empty for nobody who is named; the message of clean_text's DataError is the answer."""
+    return clean_text(text, "contributor's name", MAX_NAME) if text.strip() else ""
 
 
 def _label(text: str) -> str:

@@ -8,11 +8,9 @@ import pytest
 
 from lcm.contributions.text import (
     MAX_CHARACTERS,
-    MAX_NAME,
     SENT_PER_KEPT,
     clean_caption,
     clean_language,
-    clean_name,
     clean_text,
     id_ranges,
     language_of,
@@ -170,8 +168,15 @@ def test_a_language_that_is_none_is_an_error(sent):
 
 def test_other_texts_go_by_the_same_rule_under_their_own_name():
     assert clean_text(" asked\nfor ", "reason") == "asked for"
-    with pytest.raises(DataError, match="the reason holds no letter"):
-        clean_text("", "reason")
+    assert clean_text("李" * 64, "name", 64) == "李" * 64
+    for sent, said in {
+        "": "holds no letter",
+        "a" * 65: "has 65 characters; 1 to 64",
+        "a\ud800": "holds half of a",
+    }.items():
+        with pytest.raises(DataError, match=f"^the name {said}") as error:
+            clean_text(sent, "name", 64)
+        assert len(str(error.value)) < 100
 
 
 @pytest.mark.parametrize(
@@ -194,31 +199,6 @@ def test_no_language_is_looked_for_in_what_is_no_caption():
     for caption, sent in (("", ""), ("x" * 5000, ""), ("a\ud800", ""), ("a dog", "french")):
         with pytest.raises(DataError):
             language_of(caption, sent, "en")
-
-
-@pytest.mark.parametrize("name", ["Éva", "Łucja Ż. 李", "O'Brien", "a:b", "สมหญิง", "ann@example.org", "李" * MAX_NAME])
-def test_a_name_holds_letters_of_any_script_and_comes_back_in_nfc(name):
-    for form in ("NFC", "NFD"):
-        assert clean_name(f" {unicodedata.normalize(form, name)} ") == unicodedata.normalize("NFC", name)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        *(
-            (name, "holds control or invisible characters")
-            for name in ("a\nb", "a\tb", "a\x1b[31m", "a\u202eb", "a\u200b")
-        ),
-        *((name, "holds no letter") for name in ("", " ", "--", "\u200b")),
-        *((name, r"characters; 1 to 64 are kept: shorten it") for name in ("É" * 65, "a" * 30_000)),
-        ("a\ud800", "lone surrogate"),
-    ],
-    ids=lambda value: ascii(value)[:30],
-)
-def test_what_is_no_name_is_an_error_that_does_not_repeat_it(name, message):
-    with pytest.raises(DataError, match=f"^the contributor's name .*{message}") as error:
-        clean_name(name)
-    assert len(str(error.value)) < 100
 
 
 @pytest.mark.parametrize(
