@@ -17,7 +17,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -158,11 +158,10 @@ class ContributionStore:
     and the same call works once the cause is gone.
     """
 
-    def __init__(self, folder: str | Path | None = None, *, clock: Callable[[], float] = time.time):
+    def __init__(self, folder: str | Path | None = None):
         """Open the store in `folder` (`contributions` in LCM_HOME), made if it is not there."""
         self.folder = Path(folder or home() / "contributions").expanduser().resolve()
         self.path = self.folder / DATABASE
-        self._clock = clock
         self._turn = threading.Lock()  # threads queue here: SQLite only lets them try again
         with store_errors(self.folder):
             if not self.path.exists():
@@ -229,7 +228,7 @@ class ContributionStore:
             for one in _select(connection, "id = ?", number):
                 if one.revoked:
                     return replace(one, known=True)
-                texts = {"revoked": self._now(), "reason": clean_text(reason, "reason")}
+                texts = {"revoked": _now(), "reason": clean_text(reason, "reason")}
                 return _put(connection, Contribution(one.id, one.image_sha256, one.image_format, **texts))
         raise _no_contribution(number)
 
@@ -378,7 +377,7 @@ class ContributionStore:
         read_image(image, DECODED_SIDE)
         kind = image_format(image)
         known = hashlib.sha256(image).hexdigest(), kind, len(image), *scan(image, kind).sides
-        return Contribution(0, *known, *texts, self._now(), file_name)
+        return Contribution(0, *known, *texts, _now(), file_name)
 
     def _cache(self, contribution: Contribution) -> Path:
         """Return the file of an image in the cache, written if it is not there; none when the image cannot be read."""
@@ -392,8 +391,9 @@ class ContributionStore:
                 temporary.replace(path)
         return path
 
-    def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
 
 
 COLUMNS = [field.name for field in fields(Contribution) if field.name != "known"]  # of the table, in their order

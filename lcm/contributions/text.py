@@ -4,7 +4,7 @@ One rule says what of a caption is kept. The ids that a model has learned from s
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import regex
 
@@ -120,14 +120,3 @@ def parse_id_ranges(text: str) -> set[int]:
             raise ConfigError(f"{part[:60]!r} is no number and no range of contributions; write 3,7-9")
         ids.update(found)
     return ids
-
-
-def language_lines(ids: Mapping[str, Iterable[int]]) -> str:
-    """Return a line for each language with its ids, such as "fr 3,7-9"."""
-    return "\n".join(f"{language} {id_ranges(its)}" for language, its in ids.items())
-
-
-def parse_language_lines(text: str) -> dict[int, str]:
-    """Return the language of each id that `language_lines` wrote. Raises ConfigError for anything else."""
-    lines = (line.partition(" ") for line in text.splitlines())
-    return {one: language for language, _, ids in lines for one in parse_id_ranges(ids)}

@@ -24,7 +24,7 @@ from lcm.captioning.taggers import DualEncoder, load_tag_scorer
 from lcm.captioning.translation import Translator, load_translator
 from lcm.config import PrepareConfig
 from lcm.contributions.store import ContributedImage, Contribution, ContributionStore
-from lcm.contributions.text import id_ranges, language_lines, parse_id_ranges, parse_language_lines
+from lcm.contributions.text import id_ranges, parse_id_ranges
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BundleError, ConfigError, NothingToDo
@@ -35,7 +35,7 @@ from lcm.paths import write_atomic
 from lcm.retraining.placement import HELD_OUT, TEST, TRAIN, Placement, place_images
 
 # Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, which it is
-# measured on, which wait for a person to look at them, each as id ranges, and all that there were, by language.
+# measured on, which wait for a person to look at them, each as id ranges, and all that there were, a line a language.
 TRAINED, TESTED, QUARANTINED, SEEN = CONTRIBUTIONS = (
     "contributions",
     "contributions_tested",
@@ -80,7 +80,8 @@ class ParentVersion:
 
     @cached_property
     def _seen(self) -> dict[int, str]:
-        return parse_language_lines(self.manifest.training_data.get(SEEN, ""))
+        lines = (line.partition(" ") for line in self.manifest.training_data.get(SEEN, "").splitlines())
+        return {one: language for language, _, ids in lines for one in parse_id_ranges(ids)}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -389,7 +390,8 @@ class TrainingSet:
         seen: dict[str, list[int]] = {}
         for one in (one for image in images for one in image.contributions):
             seen.setdefault(self.contributions.translated.get(one.id, one).model_language, []).append(one.id)
-        values = *map(id_ranges, (trained, tested, flagged)), language_lines(seen)
+        lines = "\n".join(f"{language} {id_ranges(its)}" for language, its in seen.items())
+        values = *map(id_ranges, (trained, tested, flagged)), lines
         ids = dict(zip(CONTRIBUTIONS, values, strict=True))
         if parent and not images:
             ids = {key: parent.manifest.training_data.get(key, "") for key in CONTRIBUTIONS}

@@ -3,6 +3,7 @@
 import sqlite3
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -100,11 +101,12 @@ def test_f19_another_caption_is_another_contribution_of_the_same_image(store):
         assert connection.execute("SELECT count(*) FROM images").fetchone() == (2,)
 
 
-def test_h14_the_order_is_that_of_arrival_whatever_the_clock_says(tmp_path):
+def test_h14_the_order_is_that_of_arrival_whatever_the_clock_says(store, monkeypatch):
     times = iter([1.6e9, 1.6e9 - 3600, 4e9, 0.0])
-    store = ContributionStore(tmp_path / "contributions", clock=lambda: next(times))
-    for number in range(4):
-        store.add(picture(number), f"number {number}")
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: next(times))
+        for number in range(4):
+            store.add(picture(number), f"number {number}")
     found = list(ContributionStore(store.folder).contributions())
     assert [(one.id, one.caption) for one in found] == [(number + 1, f"number {number}") for number in range(4)]
     assert [one.received[:13] for one in found] == ["2020-09-13T12", "2020-09-13T11", "2096-10-02T07", "1970-01-01T00"]
