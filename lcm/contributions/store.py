@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from filelock import FileLock
 
-from lcm.contributions.text import clean_caption, clean_language, clean_text
+from lcm.contributions.text import clean_language, clean_text
 from lcm.data.images import image_format, read_image, scan
 from lcm.data.text import language_code
 from lcm.errors import ConfigError, DataError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
@@ -90,7 +90,7 @@ class Contribution:
     image_bytes: int = 0
     width: int = 0  # in pixels as stored, before EXIF turns the picture
     height: int = 0
-    caption: str = ""  # as clean_caption returns it
+    caption: str = ""  # as clean_text returns it
     caption_sent: str = ""
     language: str = ""  # "en", "pt-br"
     source: str = ""  # what sent it: "http", "http:NAME" of who contributed, "import"
@@ -371,7 +371,7 @@ class ContributionStore:
 
     def _draft(self, image: bytes, caption: str, language: str, source: str, file_name: str) -> Contribution:
         """Return what is to be kept, without its id; decodes the whole image."""
-        texts = clean_caption(caption), caption, clean_language(language), clean_text(source, "source")
+        texts = clean_text(caption), caption, clean_language(language), clean_text(source, "source")
         file_name = re.split(r"[/\\]", file_name)[-1]
         file_name = clean_text(file_name, "file name") if file_name else ""
         read_image(image, DECODED_SIDE)

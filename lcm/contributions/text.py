@@ -30,18 +30,13 @@ _MARKS = regex.compile(r"\p{M}+")
 _LANGUAGE = regex.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8}){0,3}")  # BCP 47 without its rare forms
 
 
-def clean_caption(sent: str) -> str:
-    """Return a caption as it is kept: NFC, one line, every run of white space one space, nothing invisible in it.
+def clean_text(sent: str, name: str = "caption", most: int = MAX_CHARACTERS) -> str:
+    """Return a text as it is kept: NFC, one line, every run of white space one space, nothing invisible in it.
 
     Zero-width joiners stay between two visible characters, a variation selector stays after one: emoji and Persian
-    are spelt with them. Cleaning what is clean changes nothing. Raises DataError for text that is no valid Unicode,
-    has no letter, digit or symbol, or is longer than MAX_CHARACTERS.
+    are spelt with them. Cleaning what is clean changes nothing. Raises DataError, which says by `name` what it is, for
+    what is no valid Unicode, has no letter, digit or symbol, or has over `most` characters, marks not counted.
     """
-    return clean_text(sent, "caption")
-
-
-def clean_text(sent: str, name: str, most: int = MAX_CHARACTERS) -> str:
-    """Return any other text by the rule of captions; `name` says in an error's message what it is."""
     if not isinstance(sent, str):
         raise DataError(f"the {name} must be text; received {type(sent).__name__}")
     if len(sent) > SENT_PER_KEPT * most:
@@ -91,7 +86,7 @@ def language_of(caption: str, sent: str, default: str, written: Iterable[str] = 
     """
     if sent:
         return clean_language(sent)
-    text, usual = clean_caption(caption), dict.fromkeys((language_code(default), ENGLISH, *written))
+    text, usual = clean_text(caption), dict.fromkeys((language_code(default), ENGLISH, *written))
     found = detect_language([text], list(usual | dict.fromkeys(LANGUAGES))) or detect_language([text], list(usual))
     return default if found in ("", language_code(default)) else found
 

@@ -76,10 +76,9 @@ def _prepare(folder: str | Path, store: ContributionStore) -> Path:
         raise ConfigError(f"{target} is the store's own folder, inside it or around it; choose another one")
     with store_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-        others = sorted({path.name for path in target.iterdir()} - {CAPTIONS, IMAGES})
-        others = [name for name in others if not (name.startswith(".") and name.endswith(".tmp"))]  # left by a kill
+        others = {path.name for path in target.iterdir() if path.suffix != ".tmp"} - {CAPTIONS, IMAGES}  # of a kill
         if others:
-            shown = ", ".join(others[:3])
+            shown = ", ".join(sorted(others)[:3])
             raise ConfigError(f"{target} holds other files ({shown}); choose an empty folder, or a new one")
         (target / IMAGES).mkdir(exist_ok=True)
     return target

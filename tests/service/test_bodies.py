@@ -101,16 +101,6 @@ def test_e17_gps_is_kept_private(caller, caplog):
     assert secret.decode() not in caplog.text
 
 
-def test_e23_polyglots(caller):
-    script = b"<script>alert(1)</script>"
-    for data, plain, kind in (
-        (files.with_segment(JPEG, files.segment(0xFE, script)), JPEG, "jpeg"),
-        (JPEG + files.word_document(), JPEG, "jpeg"),
-        (PNG + script, PNG, "png"),
-    ):
-        assert accepts(caller, data, kind) == caller.answers("/learning-model", question_body(image=text_of(plain)))
-
-
 def test_e25_same_bytes_same_answer(caller):
     body = question_body(image=text_of(JPEG))
     assert len({caller.post("/learning-model", body, follow_up=False).text for _ in range(20)}) == 1
