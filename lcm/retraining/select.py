@@ -5,6 +5,7 @@ should look at first (flagged), copies of what the base holds out, and whatever 
 live on in the weights of the parent model.
 """
 
+import html
 import json
 import os
 from collections import Counter
@@ -408,10 +409,10 @@ class TrainingSet:
             "start_version": parent.version if parent else "",
         }
 
-    def __str__(self) -> str:
-        """Return what a person should know of the contributions."""
+    def as_html(self) -> str:
+        """Return what a person should know of the contributions: not to be printed, for logs hold no captions."""
         if not self.contributions.images:
-            return "no contributions take part"
+            return "<p>No contributions take part.</p>"
         counts = {name: value for name, value in self.as_metrics().items() if isinstance(value, int)}
         lines = [f"{name.replace('_', ' ')}: {value:,}" for name, value in counts.items()]
         if self.flagged:
@@ -419,7 +420,8 @@ class TrainingSet:
             said = f"for a person to look at ({len(shown)} of {len(self.flagged)}, all in {SUSPECTS})"
             lines.append(f"{said}; -p approved 3,7-9 lets contributions pass:")
             lines += [f"  {one['id']} {one['caption']!r}: {one['reason']}" for one in shown]
-        return "\n".join(lines)
+        text = "\n".join(lines)
+        return f"<pre>{html.escape(text)}</pre>"
 
     def _suspects(self) -> list[dict[str, Any]]:
         """Return what is flagged as it was sent, with the reasons."""

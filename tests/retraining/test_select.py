@@ -311,7 +311,7 @@ def test_a_flagged_translation_is_shown_as_it_was_sent(desk):
         desk.store.keep(scene(seed), "un rouge", language="fr")
     desk.store.keep(scene(20), "un carré vert", language="fr")
     training_set = desk.gather()
-    assert "'un rouge': 12 of 13 new contributions have this caption" in str(training_set)
+    assert "un rouge&#x27;: 12 of 13 new contributions have this caption" in training_set.as_html()
     assert desk.contributed(training_set) == {13: (TRAIN, ("a green square",))}
 
 
@@ -454,10 +454,11 @@ def with_captions(dataset: Dataset, captions: list[str]) -> Dataset:
     return Dataset(tuple(replace(image, split="train", captions=tuple(captions)) for image in dataset.images))
 
 
-def test_the_notebook_shows_some_suspects(desk):
+def test_the_notebook_shows_suspects_and_no_markup_of_theirs(desk):
     desk.store.send(range(9))
-    spam(desk, 30, caption="buy pills")
-    shown = str(desk.gather())
-    assert shown.count("'buy pills': ") == 20
+    spam(desk, 30, caption="<script>alert(1)</script>")
+    shown = desk.gather().as_html()
+    assert "<script>" not in shown
+    assert shown.count("&lt;script&gt;") == 20
     assert "20 of 30, all in suspects.jsonl" in shown
     assert "contributions suspected: 30\n" in shown
