@@ -76,15 +76,6 @@ def test_e01_e02_f04_f05_f08_what_is_refused_leaves_nothing(data, caption, langu
     assert files_of(store.folder) == before
 
 
-@pytest.mark.parametrize(
-    "caption",
-    ["'); DROP TABLE contributions;--", "${jndi:ldap://x}", "<b>=1+1", "می‌خواهم", "👩🏽‍❤️‍👨", "a" * 1000],
-)
-def test_f09_f11_f12_a_caption_comes_back_as_it_was(caption, store):
-    number = store.add(picture(1), caption).id
-    assert ContributionStore(store.folder).get(number).caption == caption
-
-
 def test_f18_the_same_pair_is_one_contribution(store):
     first = store.add(picture(1), "A dög runs")
     for again in ("A dög runs", "  A dög\truns\u200b", "A do\u0308g runs"):
