@@ -126,7 +126,9 @@ class TrainConfig(Params):
     parent_images: float = param(0.0, "learned images that the parent's weights count for in the mean", "at least 0")
     adapt_dropout: bool = param(False, "whether a resumed model trains with dropout")
     tagger: str = param(
-        "dual_encoder", "dual_encoder trains one, adapted trains that of the model before on, kept takes it, or none"
+        "dual_encoder",
+        "dual_encoder trains one, text_tower takes the text side of the encoder's checkpoint (CLIP, SigLIP), adapted "
+        "trains that of the model before on, kept takes it, or none",
     )
     tagger_epochs: int = param(30, "passes over the training images, one caption each, for the tag scorer", "above 0")
     word_embedding: str = param("glove_6b_50d", "what the tag scorer reads words with: as in 01_prepare")

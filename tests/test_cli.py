@@ -95,7 +95,11 @@ def test_values_are_numbers_where_they_look_like_numbers(text, value):
         (f"caption --captioner ./nowhere {PHOTOS[0]}", 1, "nowhere is no bundle"),
         (f"caption --captioner nowhere {PHOTOS[0]}", 1, "unknown captioner 'nowhere'; choose from bundle"),
         (f"caption --captioner nearest:nowhere {PHOTOS[0]}", 1, "nowhere/dataset.jsonl is not there; run 01_prepare"),
-        (f"caption --tagger clap {PHOTOS[0]}", 1, "unknown tagger 'clap'; choose from dual_encoder, clip, none"),
+        (
+            f"caption --tagger clap {PHOTOS[0]}",
+            1,
+            "unknown tagger 'clap'; choose from dual_encoder, text_tower, clip, none",
+        ),
         ("caption --labels nowhere.txt x.jpg", 1, "the labels file nowhere.txt cannot be read (No such file"),
         ("caption --out x.xlsx x.jpg", 1, "--out is 'x.xlsx'; its name must end in .csv or .jsonl"),
         ("caption nosuch", 1, "not captioned: nosuch: no such file, or a folder; give the path of one picture"),

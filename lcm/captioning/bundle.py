@@ -19,6 +19,7 @@ from lcm.captioning.description import PlattScaler
 from lcm.data.text import Vocabulary
 from lcm.errors import BundleError
 from lcm.features.encoders import Encoder, EncoderIdentity, file_sha256, open_session
+from lcm.features.text_towers import IMAGE_TOWER, TEXT_TOWER, TOKENIZER, TOWER
 from lcm.paths import write_atomic
 
 SCHEMA_VERSION = 3
@@ -31,11 +32,12 @@ ATTENTION = "attention"  # an output of the step graph where the model looks at 
 VOCABULARY = "vocabulary.txt"
 MODEL_CARD = "MODEL_CARD.md"
 WEIGHTS = "weights.npz"  # what training can continue from; nothing that serves reads it
-IMAGE_TOWER = "tag_image.onnx"  # pooled features [B, F] -> unit vectors [B, D]
-TEXT_TOWER = "tag_text.onnx"  # rows of words [K, T, E] and which of them count [K, T] -> unit vectors [K, D]
+# IMAGE_TOWER: pooled features [B, F] -> unit vectors [B, D]. TEXT_TOWER: rows of words [K, T, E] and which of them
+# count [K, T], or of a checkpoint's own text side tokens [K, T] -> unit vectors [K, D].
 WORDS = "tag_words.txt"  # the table: a word a line
 WORD_ROWS = "tag_word_rows.npy"  # [W, E] float16: what the text tower reads for each
 TAGGER_FILES = (IMAGE_TOWER, TEXT_TOWER, WORDS, WORD_ROWS)
+TOWER_FILES = (IMAGE_TOWER, TEXT_TOWER, TOKENIZER)
 REQUIRED_FILES = (ENCODER_GRAPH, START_GRAPH, STEP_GRAPH, VOCABULARY)
 
 
@@ -56,7 +58,7 @@ class Manifest:
     rerank_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
     length_power: float = LENGTH_POWER  # of the score that the cosine is added to: see Hypothesis.score_at
     calibration: dict = field(default_factory=dict)  # what PlattScaler needs; empty: no confidence
-    tagger: dict = field(default_factory=dict)  # what DualEncoder needs, curves among it; empty: no tag scorer
+    tagger: dict = field(default_factory=dict)  # what its scorer needs, curves among it; empty: no tag scorer
     files: dict = field(default_factory=dict)  # name -> sha256
     metrics: dict = field(default_factory=dict)  # of 03_evaluate
     notes: str = ""  # Markdown that a person adds to the model card: licences, biases seen, how it was made
@@ -90,9 +92,14 @@ class Manifest:
         )
 
 
+def tagger_files(settings: dict) -> tuple[str, ...]:
+    """Return the names of the files of a tag scorer, given its settings in a manifest."""
+    return () if not settings else TOWER_FILES if settings.get("name") == TOWER else TAGGER_FILES
+
+
 def required_files(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the files that a bundle must have."""
-    return (*REQUIRED_FILES, *(TAGGER_FILES if manifest.tagger else ()))
+    return (*REQUIRED_FILES, *tagger_files(manifest.tagger))
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:

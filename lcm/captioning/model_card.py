@@ -85,7 +85,7 @@ def model_card(manifest: Manifest, languages: Sequence[str]) -> str:
     """Return the card as Markdown; `languages` are those that it writes."""
     data, metrics, tagger = manifest.training_data, manifest.metrics, manifest.tagger
     settings = "\n".join(f"- {name}: {value}" for name, value in manifest.training.items())
-    tags = f"{tagger.get('name')} over {tagger.get('word_embedding')}" if tagger else "none"
+    tags = f"{tagger.get('name')} over {tagger.get('word_embedding', manifest.encoder.name)}" if tagger else "none"
     weight, power = manifest.rerank_weight, manifest.length_power
     choice = f", chosen by log-probability / length^{power:g} + {weight:g} x the tag scorer's cosine" if weight else ""
     notes = f"\n## Notes\n\n{manifest.notes.strip()}\n" if manifest.notes.strip() else ""

@@ -170,13 +170,20 @@ def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatur
         for half in (0, 1):
             fitted, measured = (known & (places % 2 == one) for one in (half, 1 - half))
             found[measured] = probability(fit_curve(signals[fitted], fits[fitted]), *signals[measured].T)
-        tenths = (found * BINS).astype(int)
-        groups = [np.flatnonzero(tenths == tenth) for tenth in np.unique(tenths)]
-        bins[kind] = [Bin(float(found[each].mean()), float(fits[each].mean()), len(each)) for each in groups]
-        metrics[f"tag_{kind}_ece"] = sum(n * abs(said_so - are_so) for said_so, are_so, n in bins[kind]) / len(judged)
+        bins[kind], metrics[f"tag_{kind}_ece"] = _reliability(found, fits)
+        if scorer.sigmoid:  # how far it would have held
+            metrics[f"tag_{kind}_ece_sigmoid"] = _reliability(probability(scorer.sigmoid, *signals.T), fits)[1]
     are_tags, has_one = (found >= MIN_SCORE).reshape(-1, ASKED), fits[::ASKED]
     none, one = float((~are_tags[~has_one].any(1)).mean()), float(are_tags[has_one, 0].mean())
     return curves, bins, metrics | {"tag_says_none": none, "tag_finds_one": one}
+
+
+def _reliability(found: np.ndarray, fits: np.ndarray) -> tuple[list[Bin], float]:
+    """Return bins of probabilities, a tenth each, and how far they are from the shares that fit, on average."""
+    tenths = (found * BINS).astype(int)
+    groups = [np.flatnonzero(tenths == tenth) for tenth in np.unique(tenths)]
+    bins = [Bin(float(found[each].mean()), float(fits[each].mean()), len(each)) for each in groups]
+    return bins, sum(n * abs(said_so - are_so) for said_so, are_so, n in bins) / len(found)
 
 
 def _ask(said: Sequence[set[str]], gold: Sequence[Sequence[str]]) -> list[tuple[int, str]]:

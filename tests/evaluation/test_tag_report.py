@@ -32,7 +32,7 @@ SENTENCES = {text: vector for texts, vector in zip(REFERENCES, VECTORS, strict=T
 class PlaneScorer:
     """A tag scorer that has its texts in a table and shows an image's features as they are."""
 
-    name, scale = "plane", log(3)
+    name, scale, sigmoid = "plane", log(3), None
     texts = WORDS | SENTENCES
 
     def image_vector(self, photo: SeenImage) -> np.ndarray:
@@ -106,6 +106,10 @@ def test_a_word_is_as_probable_as_it_is_right():
     assert 0 < metrics["tag_words_ece"] < 0.02
     assert 0 < metrics["tag_labels_ece"] < 0.03
     assert json.loads(json.dumps(report.curves)) == report.curves
+    scorer.sigmoid = [100.0, 0.0, -50.0]  # sure of what is seen, so wrong where the name is odd
+    checked = report_tags(scorer, photos, [["a dog and a cat"]] * 400)
+    assert checked.curves == report.curves
+    assert checked.as_metrics()["tag_words_ece_sigmoid"] == pytest.approx(is_odd.mean(), abs=1e-6)
     scorer.curves = report.curves
     assert [word for word, _ in rank(scorer, photos.store[0], names, (names, "probability", 0.5))] == ["dog"]
     few = report_tags(scorer, photos.at(np.arange(LEAST - 1)), [["a dog"]] * (LEAST - 1))
