@@ -94,7 +94,7 @@ def test_what_the_copy_does_not_tell_of_stays(target, folder):
 
 NO_RECORDS = [b" ", b"{", b"[]", b'{"id": 1}', b"[" * 100_000, b"\xff"]
 WRONG = [
-    *({"id": "1"}, {"id": 3}, {"caption": "a\ndog"}, {"caption": ["a dog"]}, {"language": "::error::"}, {"source": ""}),
+    *({"id": "1"}, {"id": 0}, {"caption": "a\ndog"}, {"caption": ["a dog"]}, {"language": "::error::"}, {"source": ""}),
     *({"width": 5}, {"received": "yesterday"}, {"received": None}, {"image_sha256": "0" * 64}, {"image_sha256": None}),
     *({"image_format": ["png"]}, {"image_format": "bmp"}, {"caption_sent": None}, {"known": True}),
 ]
@@ -127,10 +127,10 @@ def test_a_damaged_image_is_left_out_with_all_its_captions_until_it_is_whole_aga
 def test_the_same_pair_under_two_numbers_is_left_out_and_other_names_are_skipped(store, target, folder):
     fetch(target, folder)
     one = store.get(1).as_record()
-    write(target, {7: one | {"id": 7}, 4: records(target)[4] | {"language": "what"}})
+    write(target, {7: one | {"id": 7}, 4: records(target)[4] | {"language": "what"}, 8: one | {"id": 5}})
     target.put("contributions/1.json", b"{")
     damaged = fetch(target, folder).damaged
-    assert damaged.keys() == {"contribution 4", "contribution 7"}
+    assert damaged.keys() == {"contribution 4", "contribution 7", f"line 7 of {PAGE}"}
     assert damaged["contribution 7"] == "its image and caption are those of another contribution"
     assert content(ContributionStore(folder)) == content(store)
 
