@@ -98,7 +98,7 @@ def test_values_are_numbers_where_they_look_like_numbers(text, value):
             "unknown tagger 'clap'; choose from dual_encoder, text_tower, clip, none",
         ),
         ("caption --labels nowhere.txt x.jpg", 1, "the labels file nowhere.txt cannot be read (No such file"),
-        ("caption nosuch", 1, f"not captioned: nosuch: there is no '{Path.cwd()}/nosuch'; give an image (.jpg, .jpeg"),
+        ("caption nosuch", 1, "not captioned: nosuch: no such file, or a folder; give the path of one picture"),
         ("caption --out x.csv --json x.jpg", 1, "--json is for what is printed; with --out, the file's name says"),
     ],
 )

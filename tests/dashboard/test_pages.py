@@ -252,7 +252,10 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     cut = "\n".join([*lines, '{"id": 3, "reason": "\N{EURO SIGN}']).encode()[:-1]  # inside a letter: a run is writing
     (run / "suspects.jsonl").write_bytes(cut)
     store.approve([2])
-    found = [(one.contribution.id, one.is_flagged, one.approved) for one in read_pending(store, tmp_path / "runs")]
+    found = [
+        (one.contribution.id, one.is_flagged, one.contribution.approved)
+        for one in read_pending(store, tmp_path / "runs")
+    ]
     assert found == [(1, True, False), (4, False, False), (3, False, False), (2, False, True)]
     assert latest_reasons(tmp_path / "nothing") == {}
 
