@@ -7,11 +7,10 @@ says what "right" means and fits the curve.
 import math
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -100,6 +99,8 @@ class Captioner(ABC):
     tag_scorer: TagScorer | None  # None: descriptions have no tags
     languages: tuple[str, ...] = (ENGLISH,)  # that it writes, the first where none is asked for
     translator_names = ""  # of the Marian checkpoints for other languages, as load_translator takes them
+    encoder: EncoderIdentity | None = None  # whose features it describes images by; None: it has no image encoder
+    feature_kinds: tuple[str, ...] = ()  # of these features
     runs_on = ""  # provider of ONNX Runtime; empty: it uses none
     part = 1  # images that a thread describes at once
 
@@ -245,14 +246,3 @@ def _checked_labels(labels: Sequence[str]) -> list[str]:
     if not checked:
         raise ConfigError("labels is empty; give at least one word, or leave labels out")
     return checked
-
-
-@runtime_checkable
-class SeeingCaptioner(Protocol):
-    """A captioner whose features are an image encoder's, so that they may come from a cache or find copies."""
-
-    name: str
-    encoder: EncoderIdentity
-    feature_kinds: tuple[str, ...]  # that it describes an image by
-    describe: Callable[..., Description]  # as Captioner's
-    see: Callable[[Source], SeenImage]  # as Captioner's

@@ -9,8 +9,8 @@ all of them. It has (merge.py shows it in short):
   the words;
 - `take_word_vectors`, to use pretrained ones as it likes;
 - `hidden`, `logits` and `call`, over whole texts;
-- `start` and `step`, word by word: `start` gives what is held of the images, `step` the rows, which begin as zeros;
-- `step_attention`, where it looks at a grid: `step`, and how much it looked where.
+- `start` and `step`, word by word: `start` gives what is held of the images, `step` log-probabilities, the rows, which
+  begin as zeros, and where the model looks at a grid how much it looked where.
 
 A tagger has what dual_encoder.py shows.
 """

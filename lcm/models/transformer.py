@@ -114,15 +114,11 @@ class Transformer(keras.Model):
 
     def step(
         self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next rows."""
-        log_probs, next_rows, _ = self.step_attention(token_ids, images, rows)
-        return log_probs, next_rows
-
-    def step_attention(
-        self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-        """Return what `step` does, and where the last layer looked, the mean over heads [B, W, N], sums are 1."""
+        """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next rows.
+
+        And where the last layer looked, the mean over heads [B, W, N], sums are 1.
+        """
         hidden = as_rows(self.read(token_ids[..., None], ops.shape(rows[0])[3]))  # [B * W, D]
         next_rows, looked = [], None
         for place, layer in enumerate(self.decoder):

@@ -47,7 +47,6 @@ from lcm.training.loop import (
     Stop,
     caption_loss,
     compile_step,
-    gradients_of,
     load_weights,
     make_adam,
     open_log,
@@ -94,8 +93,7 @@ class Adaptation(Stage):
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
         steps, stays = config.epochs * len(learned), config.constant_rate
         optimizer = make_adam(config.learning_rate, steps, 0, config.clip_norm, stays)
-        super().__init__(model, optimizer, learned.images, stop, recipe)
-        self.log = open_log(config, "adapt")
+        super().__init__(model, optimizer, learned.images, stop, recipe, open_log(config, "adapt"))
         self._teacher, self._learned, self._config = teacher, learned, config
         self._learn, self._keep = (compile_step(step, model.unrolled) for step in (self._learning, self._keeping))
         self._apply = tf.function(self._step)
@@ -105,22 +103,23 @@ class Adaptation(Stage):
     def train_epoch(self, number: int) -> dict[str, float]:
         losses = []
         for batch in under_progress(self._learned, self._config, number):
-            loss, learning = self._learn(batch)
-            self._apply(learning, self._keep(next(self._drawn)))
+            loss, learning = self._learn(*batch)
+            self._apply(learning, self._keep(*next(self._drawn)))
             losses.append(float(loss))
         return {"train_loss": float(np.mean(losses))}
 
     def _learning(self, features, inputs, targets):
-        with tf.GradientTape() as tape:
-            loss = caption_loss(self.model, features, inputs, targets, self._config.adapt_dropout)
-        return loss, gradients_of(tape, loss, self.model)
+        dropout = self._config.adapt_dropout
+        return self.gradients_of(lambda: caption_loss(self.model, features, inputs, targets, dropout))
 
     def _keeping(self, features, inputs, targets):
         before = tf.nn.softmax(real_logits(self._teacher, features, inputs, targets))  # [P, V]
-        with tf.GradientTape() as tape:
+
+        def loss_of():
             now = real_logits(self.model, features, inputs, targets, self._config.adapt_dropout)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(before, now))
-        return gradients_of(tape, loss, self.model)
+            return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(before, now))
+
+        return self.gradients_of(loss_of)[1]
 
     def _step(self, learning, keeping):
         weight = self._config.keep_weight

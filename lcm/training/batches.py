@@ -7,7 +7,7 @@ Shapes: B rows of a batch (an image with one of its captions, or with all of the
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ FINGERPRINT_IMAGES = 16  # about so many, evenly spaced: enough to tell encoders
 MIN_BUCKET_SHARE = 0.03  # of all rows; a rarer length joins the next longer one: each costs a compiled graph
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Rows of one bucket: captions with the features of their images."""
 
     features: np.ndarray  # [B, ...]
@@ -69,15 +68,10 @@ class CaptionBatches:
                 kept.append((place, texts))
         self._places = np.array([place for place, _ in kept], dtype=np.int64)
         self._texts = [texts for _, texts in kept]
-        captions = sum(map(len, self._texts))
-        self._batch_rows = max(1, round(batch_size * len(kept) / max(captions, 1)))
+        self.captions = sum(map(len, self._texts))
+        self._batch_rows = max(1, round(batch_size * len(kept) / max(self.captions, 1)))
         longest = [max(map(len, texts)) - 1 for texts in self._texts]
         self.buckets = make_buckets(np.array(longest, dtype=np.int64), self._batch_rows)
-
-    @property
-    def captions_per_image(self) -> float:
-        """How many captions an image has, on average."""
-        return sum(map(len, self._texts)) / self.images
 
     def __len__(self) -> int:
         """Number of batches an epoch."""

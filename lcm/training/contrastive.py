@@ -163,8 +163,8 @@ class Contrastive(Stage):
             "view_share": views,
             "fingerprint": digest.hexdigest(),
         }
-        super().__init__(model, optimizer, len(train), Stop(epochs, epochs, AVERAGED_EPOCHS), recipe)
-        self.log = open_log(config, "tagger")
+        stop = Stop(epochs, epochs, AVERAGED_EPOCHS)
+        super().__init__(model, optimizer, len(train), stop, recipe, open_log(config, "tagger"))
         self._key_word_ids = tf.constant(np.array([table.ids[word] for word in columns], np.int32).reshape(-1, 1))
         features = tf.TensorSpec([None, *train.shape], tf.float32)
         texts, shares = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, len(columns)], tf.float32)

@@ -119,8 +119,7 @@ def export_bundle(
     shutil.copyfile(find_encoder(prepared.encoded.encoder).path, folder / bundle.ENCODER_GRAPH)
     start, step = _graphs(model)
     _export_graph(start, folder / bundle.START_GRAPH)
-    attention = bundle.ATTENTION if hasattr(model, "step_attention") else ""
-    _export_graph(step, folder / bundle.STEP_GRAPH, attention)
+    _export_graph(step, folder / bundle.STEP_GRAPH, bundle.ATTENTION if model.feature_kind == "grid" else "")
     prepared.vocabulary.save(folder / bundle.VOCABULARY)
     save_weights(model, folder / bundle.WEIGHTS)
     settings: dict[str, Any] = {}
@@ -188,8 +187,7 @@ def _graphs(model) -> tuple[keras.Model, keras.Model]:
         for place, array in enumerate(start.outputs)
     )
     rows = tuple(keras.Input((None, *shape), name=f"row_{place}") for place, shape in enumerate(model.row_shapes))
-    method = getattr(model, "step_attention", model.step)
-    log_probs, next_rows, *attention = _Method(model, method)((token_ids, images, rows))
+    log_probs, next_rows, *attention = _Method(model, model.step)((token_ids, images, rows))
     return start, keras.Model([token_ids, *images, *rows], [log_probs, *next_rows, *attention])
 
 

@@ -62,7 +62,7 @@ def test_captions_of_an_image_together_are_learned_as_they_are_alone():
     losses, widths = [], set()
     for together in (False, True):
         epoch = list(CaptionBatches(labelled, prepared.vocabulary, 2, together=together).epoch(0, 1))
-        measured = [(float(stage.loss_of(batch)), batch.positions) for batch in epoch]
+        measured = [(float(stage.loss_of(*batch)), batch.positions) for batch in epoch]
         widths |= {batch.inputs.shape[1] for batch in epoch}
         losses.append(np.average([loss for loss, _ in measured], weights=[count for _, count in measured]))
     assert widths == {1, 2}
