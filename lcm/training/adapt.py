@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 import tensorflow as tf
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from lcm.captioning import taggers
 from lcm.captioning.bundle import TAGGER_FILES, WEIGHTS, Bundle, Manifest
@@ -39,6 +39,7 @@ from lcm.training.contrastive import (
     contrastive_loss,
     key_word_loss,
     key_word_shares,
+    share_rows,
 )
 from lcm.training.loop import (
     NOT_LEARNED,
@@ -209,9 +210,12 @@ class AdaptedTagger:
         its = self.parent.manifest.tagger
         for name in TAGGER_FILES:
             shutil.copyfile(self.parent.folder / name, folder / name)
-        tower = _ImageTower.read(self.parent.folder)
-        tower.replace(self.kernel, self.bias)
-        onnx.save(tower.model, folder / taggers.IMAGE_TOWER)
+        model, arrays = _read_image_tower(self.parent.folder)
+        for operation, values in (("MatMul", self.kernel), ("Add", self.bias)):
+            array = arrays[operation]
+            kind = helper.tensor_dtype_to_np_dtype(array.data_type)
+            array.CopyFrom(numpy_helper.from_array(values.astype(kind), array.name))
+        onnx.save(model, folder / taggers.IMAGE_TOWER)
         if not self.new_words:
             return dict(its)
         known = find_vectors(self.new_words, its["word_embedding"])
@@ -225,38 +229,22 @@ class AdaptedTagger:
         return dict(its) | {"words": len(rows) + len(words)}
 
 
-@dataclass(frozen=True)
-class _ImageTower:
-    """The graph of a dual encoder's image side: (features - mean) * scale, a dense layer, length 1."""
+def _read_image_tower(folder: Path) -> tuple[onnx.ModelProto, dict[str, onnx.TensorProto]]:
+    """Return the graph of a dual encoder's image side: (features - mean) * scale, a dense layer, length 1.
 
-    model: onnx.ModelProto
-    names: dict[str, str]  # operation -> the array that it is done with: Sub, Mul, MatMul, Add
-
-    @classmethod
-    def read(cls, folder: Path) -> "_ImageTower":
-        model = onnx.load(folder / taggers.IMAGE_TOWER)
-        arrays = {array.name for array in model.graph.initializer}
-        widened = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
-        used = [(node.op_type, widened.get(name, name)) for node in model.graph.node for name in node.input]
-        names = {operation: name for operation, name in used if name in arrays}
-        if missing := {"Sub", "Mul", "MatMul", "Add"} - names.keys():
-            raise BundleError(
-                f"{folder} holds a tag scorer that cannot be adapted ({', '.join(sorted(missing))} not found); keep it "
-                "with -p tagger kept, or export it again with this version of lcm"
-            )
-        return cls(model, names)
-
-    def array(self, operation: str) -> np.ndarray:
-        """Return the array of an operation, float32."""
-        found = next(one for one in self.model.graph.initializer if one.name == self.names[operation])
-        return numpy_helper.to_array(found).astype(np.float32)
-
-    def replace(self, kernel: np.ndarray, bias: np.ndarray) -> None:
-        """Put other numbers into the dense layer, as wide as those that were there."""
-        for operation, values in (("MatMul", kernel), ("Add", bias)):
-            (array,) = (one for one in self.model.graph.initializer if one.name == self.names[operation])
-            kind = numpy_helper.to_array(array).dtype
-            array.CopyFrom(numpy_helper.from_array(values.astype(kind), array.name))
+    And its arrays by the operation that they are for: Sub, Mul, MatMul, Add.
+    """
+    model = onnx.load(folder / taggers.IMAGE_TOWER)
+    arrays = {array.name: array for array in model.graph.initializer}
+    widened = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
+    used = [(node.op_type, widened.get(name, name)) for node in model.graph.node for name in node.input]
+    found = {operation: arrays[name] for operation, name in used if name in arrays}
+    if missing := {"Sub", "Mul", "MatMul", "Add"} - found.keys():
+        raise BundleError(
+            f"{folder} holds a tag scorer that cannot be adapted ({', '.join(sorted(missing))} not found); keep it "
+            "with -p tagger kept, or export it again with this version of lcm"
+        )
+    return model, found
 
 
 def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: TrainConfig) -> AdaptedTagger | None:
@@ -270,20 +258,25 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
     settings = parent.manifest.tagger
     if not settings:
         raise BundleError(f"{parent.folder} was trained without a tag scorer; train one with -p tagger dual_encoder")
-    scorer, tower = taggers.load_tag_scorer(None, parent.folder, parent.manifest), _ImageTower.read(parent.folder)
+    scorer, (_, arrays) = (
+        taggers.load_tag_scorer(None, parent.folder, parent.manifest),
+        _read_image_tower(parent.folder),
+    )
+    tower = {operation: numpy_helper.to_array(array).astype(np.float32) for operation, array in arrays.items()}
+    before = [tower["MatMul"], tower["Add"]]
     train = prepared.labelled_features("train", "pooled")
     reads = settings.get("languages", [prepared.vocabulary.language])
     train = train.at(np.flatnonzero([image.language in reads for image in train.images]))
     if not len(train):  # all are in a language that its text side does not read
-        return AdaptedTagger(parent, tower.array("MatMul"), tower.array("Add"), (), ())
-    features = (train.read(slice(None)) - tower.array("Sub")) * tower.array("Mul")  # [images, F]
+        return AdaptedTagger(parent, *before, (), ())
+    features = (train.read(slice(None)) - tower["Sub"]) * tower["Mul"]  # [images, F]
     captions = [scorer.text_vectors(image.captions) for image in train.images]
     texts = ((caption, image.language) for image in train.images for caption in image.captions)
     words = sorted({word for text in texts for word in content_words(*text)})
-    word_vectors = scorer.text_vectors(words) if words else np.zeros((0, tower.array("Add").size), np.float32)
+    word_vectors = scorer.text_vectors(words) if words else np.zeros((0, tower["Add"].size), np.float32)
     columns = {word: column for column, word in enumerate(words)}
     held = [key_word_shares(image, columns) for image in train.images]
-    kernel, bias = (tf.Variable(tower.array(operation)) for operation in ("MatMul", "Add"))
+    kernel, bias = map(tf.Variable, before)
     size = min(IMAGES_PER_STEP, len(train))
     steps = config.tagger_epochs * (len(train) // size)
     optimizer = make_adam(LEARNING_RATE, steps, max(steps // 10, 1), CLIP_NORM)
@@ -307,11 +300,8 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
         for start in range(0, len(order) - size + 1, size):
             places = order[start : start + size]
             texts = np.stack([captions[place][random.integers(len(captions[place]))] for place in places])
-            shares = np.zeros((size, len(words)), np.float32)
-            for row, place in enumerate(places):
-                shares[row, [*held[place]]] = [*held[place].values()]
+            shares = share_rows([held[place] for place in places], len(words))
             losses.append(float(step(features[places], texts, shares, random.integers(2**31, size=2))))
-    before = [tower.array("MatMul"), tower.array("Add")]
     own = _mean_with(before, [kernel.numpy(), bias.numpy()], config.parent_images, len(train))
     known = set(map(comparison_form, (parent.folder / taggers.WORDS).read_text(encoding="utf-8").splitlines()))
     new_words = tuple(word for word in words if word in prepared.vocabulary.ids and word not in known)

@@ -104,9 +104,9 @@ def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def compile_step(step: Callable, unrolled: bool) -> Callable[..., Any]:
-    """Return `step(features [B, ...], ids [B, W, T], ...)` compiled; B, W and, but for an `unrolled` model, T may vary.
+    """Return `step(features [B, ...], ids, ...)` compiled: but for the features, any axis may have any size.
 
-    What follows is ids like the first, or has no T.
+    `unrolled` is the model's: whether a graph of it holds for one T only; ids are [B, W, T] then, as all that has a T.
     """
     graphs = {}
 
