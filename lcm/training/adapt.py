@@ -31,6 +31,7 @@ from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.models import ADAPTED, build_model
 from lcm.paths import RunDir
+from lcm.retraining.select import ParentVersion
 from lcm.training.batches import CaptionBatches
 from lcm.training.contrastive import (
     CLIP_NORM,
@@ -60,23 +61,12 @@ OWN_BEAM_WIDTH, OWN_SAMPLES = 3, 2
 FEATURE_DROPOUT = 0.5  # of the tag scorer's image side, as when it was trained
 
 
-@dataclass(frozen=True)
-class ParentModel:
-    """The model that training continues from."""
-
-    folder: Path
-    manifest: Manifest
-
-    def followed_by(self, config: TrainConfig) -> TrainConfig:
-        """Return the parameters with its architecture, and with the decoding that its metrics were measured with."""
-        its = self.manifest
-        return replace(config, model=its.model, dev_beam_width=its.beam_width, max_words=its.max_words)
-
-
-def find_parent_model(run: RunDir) -> ParentModel | None:
+def find_parent_model(run: RunDir) -> ParentVersion | None:
     """Return the model that 01_prepare says to continue from, None where training is from scratch."""
-    start_from = run.read_metrics().get("start_from")
-    return ParentModel(Path(start_from), Manifest.load(Path(start_from))) if start_from else None
+    metrics = run.read_metrics()
+    if not (start_from := metrics.get("start_from")):
+        return None
+    return ParentVersion(metrics["start_version"], Path(start_from), Manifest.load(Path(start_from)))
 
 
 class Adaptation(Stage):
@@ -128,7 +118,7 @@ class Adaptation(Stage):
 
 
 def adapt(
-    model, train: LabelledFeatures, vocabulary: Vocabulary, parent: ParentModel, config: TrainConfig, checkpoint: Path
+    model, train: LabelledFeatures, vocabulary: Vocabulary, parent: ParentVersion, config: TrainConfig, checkpoint: Path
 ) -> History:
     """Train `model` from the weights of `parent`: on the contributed images of `train`, or on all where none is.
 
@@ -190,7 +180,7 @@ def cap_contributed(train: LabelledFeatures, share: float) -> LabelledFeatures:
 class AdaptedTagger:
     """The parent's tag scorer with another image side, and with the key words that it has not had in its table."""
 
-    parent: ParentModel
+    parent: ParentVersion
     kernel: np.ndarray  # [F, D]
     bias: np.ndarray  # [D]
     new_words: tuple[str, ...]
@@ -247,7 +237,7 @@ def _read_image_tower(folder: Path) -> tuple[onnx.ModelProto, dict[str, onnx.Ten
     return model, found
 
 
-def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: TrainConfig) -> AdaptedTagger | None:
+def adapt_tagger(prepared: PreparedRun, parent: ParentVersion | None, config: TrainConfig) -> AdaptedTagger | None:
     """Train the image side of the parent's tag scorer on the train split, from where it is.
 
     As contrastive.Contrastive trains one from scratch, with the parent's scales. None unless `config.tagger` is

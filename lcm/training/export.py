@@ -22,8 +22,8 @@ from lcm.features.encoders import find_encoder, open_session
 from lcm.features.text_towers import TOWER, find_text_tower
 from lcm.models import ADAPTED, KEPT, MODELS, TAGGERS
 from lcm.paths import RunDir
-from lcm.retraining.select import CONTRIBUTIONS
-from lcm.training.adapt import AdaptedTagger, ParentModel
+from lcm.retraining.select import CONTRIBUTIONS, ParentVersion
+from lcm.training.adapt import AdaptedTagger
 from lcm.training.contrastive import TrainedTagger
 from lcm.training.loop import NOT_LEARNED, save_weights
 
@@ -90,7 +90,7 @@ def store_fp16(model: onnx.ModelProto) -> None:
         model.graph.node.insert(0, node)
 
 
-def check_parameters(config: TrainConfig, parent: ParentModel | None = None, run: PreparedRun | None = None) -> None:
+def check_parameters(config: TrainConfig, parent: ParentVersion | None = None, run: PreparedRun | None = None) -> None:
     """Raise ConfigError or BundleError, before any training, for what could not be exported after it."""
     choose(MODELS, config.model, "model")
     choose(TAGGERS, config.tagger, "tagger")
@@ -106,7 +106,7 @@ def export_bundle(
     prepared: PreparedRun,
     config: TrainConfig,
     run: RunDir,
-    parent: ParentModel | None = None,
+    parent: ParentVersion | None = None,
 ) -> bundle.Manifest:
     """Write `model` with its tag scorer as the bundle of a run that has none yet.
 
@@ -151,7 +151,7 @@ def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.
     data |= {name: metrics[name] for name in CONTRIBUTIONS if name in metrics}
     choice = {}
     if parent:
-        data |= {"started_from": parent.manifest.name, "start_version": metrics.get("start_version", "")}
+        data |= {"started_from": parent.manifest.name, "start_version": parent.version}
         before = dict(parent.manifest.training_data)
         learned = f"{before.get('train_images')} train images, {before.get('train_captions')} captions"
         data["learned_before"] = before.get("learned_before", {}) | {str(before.get("source")): learned}
