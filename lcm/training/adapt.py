@@ -11,6 +11,7 @@ a unit vector.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, count, cycle
 from pathlib import Path
@@ -181,19 +182,13 @@ class AdaptedTagger:
     """The parent's tag scorer with another image side, and with the key words that it has not had in its table."""
 
     parent: ParentVersion
-    kernel: np.ndarray  # [F, D]
-    bias: np.ndarray  # [D]
-    new_words: tuple[str, ...]
-    losses: tuple[float, ...]  # of the first and of the last step
-
-    @property
-    def weights(self) -> list[np.ndarray]:
-        """The arrays that were trained."""
-        return [self.kernel, self.bias]
+    weights: list[np.ndarray]  # kernel [F, D] and bias [D]
+    new_words: Sequence[str] = ()
+    loss: float | None = None  # of the last step; None: there was none
 
     def as_metrics(self) -> dict[str, float]:
         """Return what a run is known by, under the keys of metrics.json."""
-        return {"tagger_loss": self.losses[-1]} if self.losses else {}
+        return {} if self.loss is None else {"tagger_loss": self.loss}
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the bundle's files of it; returns the manifest's settings."""
@@ -201,14 +196,12 @@ class AdaptedTagger:
         for name in TAGGER_FILES:
             shutil.copyfile(self.parent.folder / name, folder / name)
         model, arrays = _read_image_tower(self.parent.folder)
-        for operation, values in (("MatMul", self.kernel), ("Add", self.bias)):
+        for operation, values in zip(("MatMul", "Add"), self.weights, strict=True):
             array = arrays[operation]
             kind = helper.tensor_dtype_to_np_dtype(array.data_type)
             array.CopyFrom(numpy_helper.from_array(values.astype(kind), array.name))
         onnx.save(model, folder / taggers.IMAGE_TOWER)
-        if not self.new_words:
-            return dict(its)
-        known = find_vectors(self.new_words, its["word_embedding"])
+        known = find_vectors(self.new_words, its["word_embedding"]) if self.new_words else {}
         words = [word for word in self.new_words if word in known]
         rows = np.load(folder / taggers.WORD_ROWS)
         new_rows = np.zeros((len(words), rows.shape[1]), rows.dtype)  # what training learns of a word: nothing
@@ -258,7 +251,7 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentVersion | None, config: Tr
     reads = settings.get("languages", [prepared.vocabulary.language])
     train = train.at(np.flatnonzero([image.language in reads for image in train.images]))
     if not len(train):  # all are in a language that its text side does not read
-        return AdaptedTagger(parent, *before, (), ())
+        return AdaptedTagger(parent, before)
     features = (train.read(slice(None)) - tower["Sub"]) * tower["Mul"]  # [images, F]
     captions = [scorer.text_vectors(image.captions) for image in train.images]
     texts = ((caption, image.language) for image in train.images for caption in image.captions)
@@ -284,15 +277,15 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentVersion | None, config: Tr
         optimizer.apply_gradients(zip(tape.gradient(loss, [kernel, bias]), [kernel, bias], strict=True))
         return loss
 
-    random, losses = np.random.default_rng(config.seed), []
+    random, loss = np.random.default_rng(config.seed), None
     for _ in range(config.tagger_epochs):
         order = random.permutation(len(train))
         for start in range(0, len(order) - size + 1, size):
             places = order[start : start + size]
             texts = np.stack([captions[place][random.integers(len(captions[place]))] for place in places])
             shares = share_rows([held[place] for place in places], len(words))
-            losses.append(float(step(features[places], texts, shares, random.integers(2**31, size=2))))
+            loss = float(step(features[places], texts, shares, random.integers(2**31, size=2)))
     own = _mean_with(before, [kernel.numpy(), bias.numpy()], config.parent_images, len(train))
     known = set(map(comparison_form, (parent.folder / taggers.WORDS).read_text(encoding="utf-8").splitlines()))
-    new_words = tuple(word for word in words if word in prepared.vocabulary.ids and word not in known)
-    return AdaptedTagger(parent, *own, new_words, tuple(losses[:1] + losses[-1:]))
+    new_words = [word for word in words if word in prepared.vocabulary.ids and word not in known]
+    return AdaptedTagger(parent, own, new_words, loss)

@@ -22,9 +22,8 @@ from lcm.config import TrainConfig
 from lcm.data.dataset import LabelledImage
 from lcm.data.text import Vocabulary, comparison_form, content_words, count_words, standardise
 from lcm.data.word_vectors import find_vectors
-from lcm.errors import choose
 from lcm.features.cache import LabelledFeatures, PreparedRun
-from lcm.models import TAGGERS, build_tagger
+from lcm.models import build_tagger
 from lcm.models.dual_encoder import DualEncoder
 from lcm.paths import RunDir
 from lcm.training.loop import Epoch, History, Stage, Stop, compile_step, make_adam, open_log
@@ -101,16 +100,13 @@ class TrainedTagger:
 
 
 def train_tagger(prepared: PreparedRun, config: TrainConfig, run: RunDir) -> TrainedTagger | None:
-    """Train the tag scorer `config.tagger` on the train split's pooled features; None for "none".
-
-    Raises ConfigError for an unknown tagger.
-    """
-    if choose(TAGGERS, config.tagger, "tagger") is None:
+    """Train a dual encoder on the train split's pooled features; None where `config.tagger` is another."""
+    if config.tagger != "dual_encoder":
         return None
     train = prepared.labelled_features("train", "pooled")
     table = build_word_table(train, prepared.vocabulary, config.word_embedding)
     train = readable(train, table)
-    model = build_tagger(config.tagger, train.read(slice(None)), table.vectors, table.learned, config.seed)
+    model = build_tagger(train.read(slice(None)), table.vectors, table.learned, config.seed)
     stage = Contrastive(model, train, table, config)
     return TrainedTagger(model, table, stage.fit(run.checkpoint / "tagger"), stage.images)
 

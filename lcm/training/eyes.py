@@ -116,7 +116,7 @@ def tune_eyes(prepared: PreparedRun, encoder: Encoder, config: PrepareConfig, ru
     blocks = Blocks(model.graph)
     table = build_word_table(pooled, prepared.vocabulary, config.word_embedding)
     pooled = readable(pooled, table)
-    scorer = build_tagger("dual_encoder", pooled.read(slice(None)), table.vectors, table.learned, config.seed)
+    scorer = build_tagger(pooled.read(slice(None)), table.vectors, table.learned, config.seed)
     training = TrainConfig(str(run.path), tagger_epochs=HEAD_EPOCHS, seed=config.seed)
     Contrastive(scorer, pooled, table, training).fit(run.checkpoint / "eyes_scorer")
     with tempfile.TemporaryDirectory(dir=run.path) as folder:

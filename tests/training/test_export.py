@@ -186,7 +186,7 @@ def tagged(tiny_encoder, tmp_path_factory) -> SimpleNamespace:
 def make_tagger(labelled: LabelledFeatures, prepared: PreparedRun, word_embedding: str = "glove_6b_50d"):
     """A tagger as it is before training, but for its scales."""
     table = build_word_table(labelled, prepared.vocabulary, word_embedding)
-    model = build_tagger("dual_encoder", labelled.read(slice(None)), table.vectors, table.learned, seed=0)
+    model = build_tagger(labelled.read(slice(None)), table.vectors, table.learned, seed=0)
     model.log_scales.assign(np.log([20.0, 30.0]))
     return TrainedTagger(model, table, History(), 0)
 
