@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, TOKENIZER, TOWER, WORD_ROWS, WORDS, Manifest
-from lcm.captioning.tagging import Reranker, SeenImage, TagScorer, probability
+from lcm.captioning.tagging import Curves, Reranker, SeenImage, probability
 from lcm.data.text import comparison_form, words
 from lcm.data.word_vectors import find_vectors
 from lcm.errors import BundleError, ConfigError, DataError, LcmError, require
@@ -25,10 +25,16 @@ TEXTS_AT_ONCE = 64  # through a text tower; more would only take more memory
 
 
 class DualEncoder:
-    """The tag scorer of a bundle, two towers with a table of words; safe to call from several threads."""
+    """A tag scorer of two towers: images and texts become vectors, and a cosine says how well two fit.
+
+    Texts are read by a table of words, and what it cannot read is zeros. Safe to call from several threads.
+    """
 
     threads = 1  # that one call of the text tower uses
-    sigmoid: Sequence[float] | None = None
+    name: str
+    scale: float  # what cosines are multiplied by before the softmax: one over the model's own temperature
+    curves: Curves | None  # None: it has no probabilities
+    sigmoid: Sequence[float] | None = None  # what a SigLIP was trained with, for words and labels; None: it is none
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]):
         """Load the towers; `settings` are the manifest's: name, scale, perhaps curves, and what `_load` reads.
@@ -163,19 +169,20 @@ TAG_SCORERS = (BUNDLED, TOWER, "clip", NONE)
 
 def load_tag_scorer(
     tagger: str | None, folder: Path | None = None, manifest: Manifest | None = None
-) -> TagScorer | None:
+) -> DualEncoder | None:
     """Return the tag scorer of a name in TAG_SCORERS, or of a checkpoint's name ("owner/name") or folder.
 
     Without a name it is that of the bundle in `folder`; None where it has none or there is no bundle, and for "none".
     Raises ConfigError for an unknown name, BundleError when there is nothing to load.
     """
-    if tagger == NONE or not (tagger or (manifest and manifest.tagger)):
+    own = manifest.tagger if manifest else {}
+    its = TOWER if own.get("name") == TOWER else BUNDLED
+    if tagger == NONE or not (tagger or own):
         return None
+    if own and tagger in (None, "", its):
+        return (TextTower if its == TOWER else DualEncoder)(folder, own)
     checkpoint = "the name (owner/name) or the folder of a checkpoint of CLIP or SigLIP 2"
-    if not tagger or tagger in (BUNDLED, TOWER):
-        its = TOWER if manifest and manifest.tagger.get("name") == TOWER else BUNDLED
-        if manifest and manifest.tagger and tagger in (None, "", its):
-            return (TextTower if its == TOWER else DualEncoder)(folder, manifest.tagger)
+    if tagger in (BUNDLED, TOWER):
         raise BundleError(
             f"{folder or 'a captioner without a bundle'} has no {tagger} of its own; train a bundle with -p tagger "
             f"{tagger}, or give clip, or {checkpoint}"
@@ -186,7 +193,7 @@ def load_tag_scorer(
 
 
 def load_reranker(
-    folder: Path, manifest: Manifest, scorer: TagScorer | None, weight: float, length_power: float
+    folder: Path, manifest: Manifest, scorer: DualEncoder | None, weight: float, length_power: float
 ) -> Reranker | None:
     """Return what chooses among the beam's captions: the bundle's own tag scorer, whichever one scores the tags.
 
@@ -199,5 +206,6 @@ def load_reranker(
             f"{folder} was trained without a tag scorer, which rerank_weight {weight:g} asks; train with -p tagger "
             f"{BUNDLED}, or evaluate with -p rerank_weight 0"
         )
-    model = scorer if isinstance(scorer, DualEncoder) else load_tag_scorer(None, folder, manifest)
+    is_own = scorer and not isinstance(scorer, CheckpointScorer)
+    model = scorer if is_own else load_tag_scorer(None, folder, manifest)
     return Reranker(model, weight, length_power)

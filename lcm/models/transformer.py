@@ -45,17 +45,10 @@ class Transformer(keras.Model):
     ):
         """Make the layers; `feature_shape` is (N, F), `width` is D. Words learn their vectors."""
         super().__init__()
-        self.settings = {
-            "feature_shape": list(feature_shape),
-            "vocabulary_size": vocabulary_size,
-            "embedding_dim": embedding_dim,
-            "width": width,
-            "heads": heads,
-            "encoder_layers": encoder_layers,
-            "decoder_layers": decoder_layers,
-            "dropout": dropout,
-            "feature_dropout": feature_dropout,
-        }
+        self.settings = {"feature_shape": list(feature_shape), "vocabulary_size": vocabulary_size}
+        self.settings |= {"embedding_dim": embedding_dim, "width": width, "heads": heads}
+        self.settings |= {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
+        self.settings |= {"dropout": dropout, "feature_dropout": feature_dropout}
         self.feature_shape = tuple(feature_shape)
         # Of what a step remembers of a text: keys and values of each layer, one more a word.
         self.row_shapes = ((heads, None, width // heads),) * (2 * decoder_layers)

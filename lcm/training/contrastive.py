@@ -129,14 +129,12 @@ class Contrastive(Stage):
         train: LabelledFeatures,
         table: WordTable,
         config: TrainConfig,
-        batch_size: int = IMAGES_PER_STEP,
         rate: float = LEARNING_RATE,
         scorer: DualEncoder | None = None,
     ):
         """Compile the step; the learning `rate` rises for WARMUP_STEPS, at most a quarter of all, then falls to zero.
 
-        `train` are images with readable captions; `batch_size` counts images. `scorer` is the tag scorer that `model`
-        holds, where it is not one itself.
+        `train` are images with readable captions. `scorer` is the tag scorer that `model` holds, where it is not one.
         """
         self._scorer = scorer or model
         columns = {comparison_form(word): column for column, word in enumerate(table.key_words)}
@@ -146,7 +144,8 @@ class Contrastive(Stage):
             places.setdefault(image.image_id, []).append(place)
         records = [[train.images[place] for place in its] for its in places.values()]
         train = train.at(np.array([first for first, *_ in places.values()]))
-        self._train, self._table, self._config, self._batch_size = train, table, config, min(batch_size, len(train))
+        self._train, self._table, self._config = train, table, config
+        self._batch_size = min(IMAGES_PER_STEP, len(train))
         self._captions = [[list(filter(None, map(table.encode, one.captions))) for one in its] for its in records]
         self._shares = [_mean_shares([key_word_shares(one, columns) for one in its]) for its in records]
         total_steps = config.tagger_epochs * (len(train) // self._batch_size)

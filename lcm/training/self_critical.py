@@ -26,7 +26,7 @@ from lcm.data.text import END, PAD, Vocabulary
 from lcm.errors import DataError
 from lcm.evaluation.metrics import CiderD
 from lcm.features.cache import LabelledFeatures
-from lcm.training.loop import History, Stage, Stop, compile_step, open_log
+from lcm.training.loop import History, Stage, Stop, compile_step, open_log, real_logits
 
 LENGTH_STEP = 4  # samples are padded to a multiple of it: of an unrolled model, each length costs a compiled graph
 # Parameters; whatever else there is has its say in the weights that the first stage leaves.
@@ -149,12 +149,10 @@ class SelfCritical(Stage):
         before = tf.broadcast_to(starts[:, None, None], tf.concat([tf.shape(written)[:2], [1]], 0))
         inputs = tf.concat([before, written[:, :, :-1]], 2)
         real = tf.where(written != PAD)  # [P, 3]
-        model = self.model
 
         def loss_of():
-            logits = model.logits(tf.gather_nd(model.hidden(features, inputs), real))  # [P, V]
-            words = tf.gather_nd(written, real)
-            surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(words, self._sampler.logits(logits))
+            logits = self._sampler.logits(real_logits(self.model, features, inputs, written))  # [P, V]
+            surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(written, real), logits)
             return tf.reduce_mean(surprise * tf.gather_nd(advantages, real[:, :2]))
 
         self.descend(loss_of)

@@ -190,14 +190,6 @@ def first_words(probabilities: dict, nucleus: float, samples: int = 4000) -> dic
     return {word: words.count(word) / samples for word in set(words)}
 
 
-@pytest.mark.parametrize(
-    ("nucleus", "words"), [(0.1, {B}), (0.39, {B}), (0.41, {A, B}), (0.69, {A, B}), (0.71, {A, B, END}), (0.91, None)]
-)
-def test_the_nucleus_is_the_smallest_set_that_reaches_the_probability(nucleus, words):
-    probabilities = {A: 0.3, B: 0.4, C: 0.1, END: 0.2}  # added up from the highest: 0.4, 0.7, 0.9, 1
-    assert set(first_words(probabilities, nucleus, samples=300)) == (words or set(probabilities))
-
-
 def test_words_come_as_often_as_their_share_of_the_nucleus_says():
     # 0.4 + 0.3 < 0.75 <= 0.4 + 0.3 + 0.2 of what may be written, so the shares are 4, 3 and 2 of 9, and C never comes.
     # Three standard deviations of a share of 4/9 over 4000 samples are 3 * sqrt(0.247 / 4000) = 0.024.
