@@ -4,7 +4,7 @@ Training and serving share one resize and one filter. All else that a file holds
 frames. Format and sides are read here, before Pillow is asked, and only what a picture needs is handed to it: left to
 itself Pillow 13.0 takes 220 MB for 12 MB of JPEG comments, 500 MB for a GIF comment of 12 MB, and 160 MB for a GIF of
 42 bytes before any check. Notes, that is which way is up and what the colours are, it reads apart from the pixels, so
-that broken ones never refuse a good picture.
+that broken ones never refuse a good picture. HEIC and the previews of raw files need the extra `photos`.
 """
 
 import io
@@ -15,19 +15,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps
+from PIL import Image, ImageChops, ImageCms, ImageOps, features
 
-from lcm.errors import BadImageError
+from lcm.errors import BadImageError, ConfigError, require
 
 Source = str | Path | bytes | BinaryIO | Image.Image | np.ndarray  # of a picture
 KINDS = "a path, bytes, a binary file object, a PIL image or an array [H, W, 3] of uint8"  # the same, for messages
-FORMATS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP"}  # what cameras write and browsers show
+FORMATS = {  # what cameras write, browsers show and scanners and studios keep
+    **{"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP", "tiff": "TIFF", "bmp": "BMP", "avif": "AVIF"},
+    **{"heif": "HEIC", "raw": "camera raw"},  # by the extra `photos`; of a raw file, the JPEG that its camera put in it
+}
 MAX_PIXELS = 40_000_000  # 160 MB as Pillow holds them, at four bytes each
 MAX_JPEG_PIXELS = 64_000_000  # phones reach 50 million; an ordinary JPEG is decoded row by row at reduced size
 MAX_WEBP_PIXELS = 16_000_000  # 240 MB: Pillow's WebP reader takes 15 bytes a pixel, even for a file of 38 bytes
+MAX_HEIF_PIXELS = 25_000_000  # 250 MB: of HEIC libheif takes 8 bytes a pixel, of AVIF Pillow 10; phones reach 24.5
+MAX_TIFF_VALUES = 1 << 20  # bytes of one tag: offsets of 131,072 strips
 MAX_SEGMENTS = 20_000  # of a file; libpng's chunks of 8 KB make 160 MB of them, a hostile file has millions
 MAX_SCANS = 50  # of a JPEG; libjpeg's progressive files have 10, and one of 60 bytes costs 22 ms at MAX_PIXELS
 MAX_ASPECT = 200  # long side over short; panoramas stay below 20, and a square holds nothing of a thread
@@ -41,15 +47,26 @@ _SIGNATURES = {  # those in capitals are refused; people do send them, so the me
     "png": rb"\x89PNG\r\n\x1a\n",
     "gif": rb"GIF8[79]a",
     "webp": rb"RIFF[\s\S]{4}WEBP",
-    "HEIC or AVIF": rb"[\s\S]{4}ftyp",
-    "TIFF": rb"II\*\0|MM\0\*",
-    "BMP": rb"BM",
+    "avif": rb"[\s\S]{4}ftyp(avi[fs]|m[is]f1[\s\S]{4}([\s\S]{4}){0,7}avi[fs])",
+    "heif": rb"[\s\S]{4}ftyp(he[iv][cfmsx]|m[is]f1)",
+    # Canon's (the film-like one, and its TIFF), Fujifilm's, Olympus's and Panasonic's; others look like TIFF at first.
+    "raw": rb"[\s\S]{4}ftypcrx |II\*\0[\s\S]{4}CR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0",
+    "MP4, MOV or another film": rb"[\s\S]{4}ftyp",
+    "tiff": rb"II\*\0|MM\0\*",
+    "bmp": rb"BM",
     "SVG, XML or HTML": rb"\s*<",
 }
 _JPEG_FRAMES = {*range(0xC0, 0xD0), 0xDE} - {0xC4, 0xC8, 0xCC}  # T.81 table B.1, the markers with a picture's sides
 _JPEG_METADATA = {*range(0xE1, 0xF0), 0xFE} - {0xEE}  # APP0 (JFIF) and APP14 (Adobe) say how colours are stored
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan FF 00 and FF D0 to D7 are data; FF FF fills
 _JPEG_SCAN = b"\xff\xda"  # begins one
+# What a TIFF's pixels are (TIFF 6.0), which way is up, the colour profile, and what tells a raw file.
+_TIFF_TAGS = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, *range(322, 326), 332, 338, 339, 347}
+_TIFF_TAGS |= {530, 531, 532, 34675, 50706}
+_TIFF_LISTS = {258, 273, 279, 320, 324, 325, 338, 339, 347, 530, 532, 34675, 50706}  # of these, those of many values
+_TIFF_SIZES = {1: "B", 3: "H", 4: "I"}  # of the kinds of numbers that say how pixels lie
+_TIFF_OF_RAW = {6, 32767, 32769, 32770, 34713, 65535}  # old JPEG as cameras' previews have it, Sony's, Nikon's, Pentax's
+_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG, Deflate, PackBits
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Where notes stand: of each kind the first counts; a JPEG's profile may lie in up to 16 segments, which are numbered.
 _JPEG_NOTES = re.compile(rb"(?s)\xff[\xe1\xe2]..(Exif\0\0|http://ns\.adobe\.com/xap/1\.0/\0|ICC_PROFILE\0[\1-\x10])")
@@ -70,6 +87,8 @@ class Header:
 def image_format(data: bytes) -> str:
     """Return the key of FORMATS that `data` begins as, whatever its sender calls it; raises BadImageError for none."""
     name = next((name for name, signature in _SIGNATURES.items() if re.match(signature, data)), "unknown kind")
+    if name == "tiff" and _is_raw(data):
+        return "raw"
     if name in FORMATS:
         return name
     accepted = ", ".join(FORMATS.values())
@@ -169,7 +188,109 @@ def _scan_webp(data: bytes) -> Header:
     return Header(sides, data, max_pixels=MAX_WEBP_PIXELS)
 
 
-_SCANNERS = {"jpeg": _scan_jpeg, "png": _scan_png, "gif": _scan_gif, "webp": _scan_webp}
+def _tiff_tags(data: bytes) -> dict[int, tuple[bytes, tuple[int, ...]]]:
+    """Return what pixels need of a TIFF's first directory: each tag's entry, and its values where they are numbers."""
+    order, tags = "<" if data[:1] == b"I" else ">", {}
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, at)
+    for place in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", data, place)
+        letter = _TIFF_SIZES.get(kind, "")
+        size = number * struct.calcsize(letter or "B")
+        where = place + 8 if size <= 4 else struct.unpack_from(f"{order}I", data, place + 8)[0]
+        is_usual = size <= min(MAX_TIFF_VALUES, len(data) - where) and (number == 1 or tag in _TIFF_LISTS)
+        if tag in _TIFF_TAGS and tag not in tags and is_usual:
+            values = struct.unpack_from(f"{order}{number}{letter}", data, where) if letter else ()
+            tags[tag] = data[place : place + 12], values
+    return tags
+
+
+def _is_raw(data: bytes) -> bool:
+    """Whether a TIFF is a camera's raw file: DNG, or its first picture is a preview or what a sensor saw."""
+    with suppress(struct.error):
+        tags = {tag: values for tag, (_, values) in _tiff_tags(data).items()}
+        (reduced,), (compression,), (colours,) = (tags.get(tag, ())[:1] or (0,) for tag in (254, 259, 262))
+        return 50706 in tags or reduced & 1 == 1 or compression in _TIFF_OF_RAW or colours == 32803
+    return False
+
+
+def _scan_tiff(data: bytes) -> Header:
+    """Keep the first page, under a directory of its own at the end: other tags may name the whole file each."""
+    tags, order = _tiff_tags(data), "<" if data[:1] == b"I" else ">"
+
+    def value(tag: int, usual: int = 0) -> int:
+        return max(tags[tag][1]) if tag in tags else usual
+
+    if value(259, 1) not in _TIFF_COMPRESSIONS or value(258, 1) > 16 or value(277, 1) > 5 or value(339, 1) > 1:
+        raise ValueError("a rare compression, more than 16 bits or 5 colours, or no whole numbers")
+    if max(value(322) * value(323), value(322), value(323)) > MAX_PIXELS:
+        raise ValueError("tiles larger than any picture")
+    entries = [tags[tag][0] for tag in sorted(tags)]
+    end = len(data) + len(data) % 2
+    directory = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+    stream = b"".join([data[:4], struct.pack(f"{order}I", end), data[8:], bytes(len(data) % 2), directory])
+    return Header((value(256), value(257)), stream)
+
+
+def _scan_bmp(data: bytes) -> Header:
+    """Read the sides; run lengths are refused, which Pillow reads a byte at a time."""
+    if data[14:18] == b"\x0c\0\0\0":
+        return Header(struct.unpack_from("<HH", data, 18), data)
+    width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
+    if compression not in (0, 3):
+        raise ValueError("run lengths, or a JPEG or PNG inside")
+    return Header((width, abs(height)), data)
+
+
+def _scan_avif(data: bytes) -> Header:
+    """Ask libavif for the sides, which reads no pixel for that."""
+    if not features.check("avif"):
+        raise ConfigError("save it as JPEG: this machine's Pillow was built without AVIF")
+    with Image.open(io.BytesIO(data), formats=("AVIF",)) as picture:
+        return Header(picture.size, data, max_pixels=MAX_HEIF_PIXELS)
+
+
+def _scan_heif(data: bytes) -> Header:
+    """Ask libheif for the sides, which reads no pixel for that."""
+    heif = _require("pillow_heif")
+    heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    with Image.open(io.BytesIO(data), formats=("HEIF",)) as picture:
+        return Header(picture.size, data, max_pixels=MAX_HEIF_PIXELS)
+
+
+def _scan_raw(data: bytes) -> Header:
+    """Take the largest JPEG that a camera put into its raw file, turned as the file says."""
+    exiv2 = _require("exiv2")
+    raw = open_metadata(data)
+    previews = exiv2.PreviewManager(raw)
+    found = [one for one in previews.getPreviewProperties() if one.mimeType_ == "image/jpeg"]
+    jpeg = bytes(previews.getPreviewImage(max(found, key=lambda one: one.width_ * one.height_)).data())
+    notes, key = raw.exifData(), "Exif.Image.Orientation"
+    turned = notes[key].toUint32() % 65536 if key in notes else 1
+    exif = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 274, 3, 1, turned, 0, 0)
+    return _scan_jpeg(jpeg[:2] + struct.pack(">HH", 0xFFE1, len(exif) + 8) + b"Exif\0\0" + exif + jpeg[2:])
+
+
+def _require(module: str) -> ModuleType:
+    try:
+        return require(module, "photos")
+    except ConfigError:
+        raise ConfigError("save it as JPEG, or install what reads it: pip install 'lcm[photos]'") from None
+
+
+def open_metadata(data: bytes) -> "exiv2.Image":  # noqa: F821
+    """Return what exiv2 reads of a photo or an XMP sidecar; raises ConfigError without the extra, else exiv2's own."""
+    exiv2 = require("exiv2", "photos")
+    exiv2.LogMsg.setLevel(exiv2.LogMsg.Level.mute)
+    image = exiv2.ImageFactory.open(data)
+    image.readMetadata()
+    return image
+
+
+_SCANNERS = {
+    **{"jpeg": _scan_jpeg, "png": _scan_png, "gif": _scan_gif, "webp": _scan_webp, "tiff": _scan_tiff},
+    **{"bmp": _scan_bmp, "avif": _scan_avif, "heif": _scan_heif, "raw": _scan_raw},
+}
 
 
 def read_image(source: Source, size: int) -> np.ndarray:
@@ -282,8 +403,9 @@ def _decode(data: bytes, wanted: int | None) -> Image.Image:
     try:
         header = scan(data, name)
         _check_limits(FORMATS[name], header)
+        name = "jpeg" if name == "raw" else name
         image = Image.open(io.BytesIO(header.stream), formats=(name.upper(),))
-        if image.size != header.sides:
+        if image.size != header.sides and (name != "tiff" or image.size[::-1] != header.sides):  # Pillow turns a TIFF
             raise ValueError("Pillow sees other sides than those that were checked")
         if wanted:  # JPEG decodes at 1/2, 1/4 or 1/8, down to twice what is wanted, so that the filter has its say
             image.draft(None, (2 * wanted, 2 * wanted))
@@ -297,6 +419,8 @@ def _decode(data: bytes, wanted: int | None) -> Image.Image:
         return _flatten(image)
     except BadImageError:
         raise
+    except ConfigError as error:
+        raise BadImageError(f"received a {FORMATS[name]} file ({len(data):,} bytes); {error}") from None
     except Exception:
         # Decoders trip over a damaged file wherever they did not expect it: OSError, SyntaxError, ValueError, KeyError,
         # struct.error, zlib.error, MemoryError and more. Pillow's messages hold memory addresses, so none is repeated.
