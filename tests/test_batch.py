@@ -319,7 +319,7 @@ def test_a_file_of_someone_else_is_left_as_it_is(name, content, tmp_path, fake, 
     out.write_bytes(content)
     code, _, complained = caption(folder, "--out", out)
     assert code == 1
-    assert "nothing that lcm caption writes; it was left as it is: choose another --out" in complained
+    assert "nothing that lcm caption writes with such options; it was left as it is: choose another --out" in complained
     assert (out.read_bytes(), fake.asked) == (content, [])
 
 

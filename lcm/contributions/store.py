@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from filelock import FileLock
 
 from lcm.contributions.text import clean_caption, clean_language, clean_text
-from lcm.data.images import image_format, read_image, scan
+from lcm.data.images import FORMATS, image_format, read_image, scan
 from lcm.data.text import language_code
 from lcm.errors import ConfigError, DataError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
 from lcm.paths import cache_dir, home, sync_folder
@@ -47,7 +47,7 @@ PRAGMAS = (
 CHECKED_WHOLE_BYTES = 500_000_000  # of a file: read at each opening; of a larger one all but the images, in a second
 PAGE = 1000  # rows read at once: a commit has to wait while others read
 DECODED_SIDE = 32  # pixels; small, for the picture is only decoded to see that it is whole
-SUFFIXES = {"jpeg": ".jpg", "png": ".png", "gif": ".gif", "webp": ".webp"}  # by the keys of headers.FORMATS
+SUFFIXES = {name: {"jpeg": ".jpg", "heif": ".heic", "raw": ".dng"}.get(name, f".{name}") for name in FORMATS}
 SHARD = 3  # hexadecimal digits: 4,096 folders in exports and mirrors, each with under 10,000 of 40 million images
 
 # Images have their own table, and what is known of them stands in each row too: lists then read no page of an image.
@@ -114,7 +114,7 @@ class Contribution(_WithImage):
     id: int  # its number in the order of arrival, never given again
     image_sha256: str  # of the image's bytes as sent, in hexadecimal
     image_bytes: int
-    image_format: str  # what the bytes are, whatever the sender called them: a key of headers.FORMATS
+    image_format: str  # what the bytes are, whatever the sender called them: a key of images.FORMATS
     width: int  # in pixels as stored, before EXIF turns the picture
     height: int
     caption: str  # as clean_caption returns it

@@ -15,20 +15,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps, features
+from PIL import Image, ImageChops, ImageCms, ImageOps
 
 from lcm.errors import BadImageError, ConfigError, require
 
 Source = str | Path | bytes | BinaryIO | Image.Image | np.ndarray  # of a picture
 KINDS = "a path, bytes, a binary file object, a PIL image or an array [H, W, 3] of uint8"  # the same, for messages
-FORMATS = {  # what cameras write, browsers show and scanners and studios keep
-    **{"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP", "tiff": "TIFF", "bmp": "BMP", "avif": "AVIF"},
-    **{"heif": "HEIC", "raw": "camera raw"},  # by the extra `photos`; of a raw file, the JPEG that its camera put in it
-}
+FORMATS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP", "tiff": "TIFF", "bmp": "BMP", "avif": "AVIF"}
+FORMATS |= {"heif": "HEIC", "raw": "camera raw"}  # by the extra `photos`; of raw files, the preview
 MAX_PIXELS = 40_000_000  # 160 MB as Pillow holds them, at four bytes each
 MAX_JPEG_PIXELS = 64_000_000  # phones reach 50 million; an ordinary JPEG is decoded row by row at reduced size
 MAX_WEBP_PIXELS = 16_000_000  # 240 MB: Pillow's WebP reader takes 15 bytes a pixel, even for a file of 38 bytes
@@ -61,11 +58,9 @@ _JPEG_METADATA = {*range(0xE1, 0xF0), 0xFE} - {0xEE}  # APP0 (JFIF) and APP14 (A
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan FF 00 and FF D0 to D7 are data; FF FF fills
 _JPEG_SCAN = b"\xff\xda"  # begins one
 # What a TIFF's pixels are (TIFF 6.0), which way is up, the colour profile, and what tells a raw file.
-_TIFF_TAGS = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, *range(322, 326), 332, 338, 339, 347}
-_TIFF_TAGS |= {530, 531, 532, 34675, 50706}
-_TIFF_LISTS = {258, 273, 279, 320, 324, 325, 338, 339, 347, 530, 532, 34675, 50706}  # of these, those of many values
-_TIFF_SIZES = {1: "B", 3: "H", 4: "I"}  # of the kinds of numbers that say how pixels lie
-_TIFF_OF_RAW = {6, 32767, 32769, 32770, 34713, 65535}  # old JPEG as cameras' previews have it, Sony's, Nikon's, Pentax's
+_TIFF_LISTS = {258, 273, 279, 320, 324, 325, 338, 339, 347, 530, 532, 34675, 50706}  # the tags of several values
+_TIFF_TAGS = {254, 256, 257, 259, 262, 266, 274, 277, 278, 284, 317, 322, 323, 332, 531} | _TIFF_LISTS
+_TIFF_OF_RAW = {6, 32767, 32769, 32770, 34713, 65535}  # old JPEG, of previews, and Sony's, Nikon's, Pentax's
 _TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG, Deflate, PackBits
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Where notes stand: of each kind the first counts; a JPEG's profile may lie in up to 16 segments, which are numbered.
@@ -188,80 +183,65 @@ def _scan_webp(data: bytes) -> Header:
     return Header(sides, data, max_pixels=MAX_WEBP_PIXELS)
 
 
-def _tiff_tags(data: bytes) -> dict[int, tuple[bytes, tuple[int, ...]]]:
-    """Return what pixels need of a TIFF's first directory: each tag's entry, and its values where they are numbers."""
+def _tiff_tags(data: bytes) -> dict[int, tuple[bytes, int]]:
+    """Return what pixels need of a TIFF's first directory: each tag's entry, and its largest number; 0: none."""
     order, tags = "<" if data[:1] == b"I" else ">", {}
     (at,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, at)
     for place in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, number = struct.unpack_from(f"{order}HHI", data, place)
-        letter = _TIFF_SIZES.get(kind, "")
-        size = number * struct.calcsize(letter or "B")
+        letter = {1: "B", 3: "H", 4: "I"}.get(kind, "s")
+        size = number * struct.calcsize(letter)
         where = place + 8 if size <= 4 else struct.unpack_from(f"{order}I", data, place + 8)[0]
         is_usual = size <= min(MAX_TIFF_VALUES, len(data) - where) and (number == 1 or tag in _TIFF_LISTS)
         if tag in _TIFF_TAGS and tag not in tags and is_usual:
-            values = struct.unpack_from(f"{order}{number}{letter}", data, where) if letter else ()
-            tags[tag] = data[place : place + 12], values
+            values = struct.unpack_from(f"{order}{number}{letter}", data, where)
+            tags[tag] = data[place : place + 12], 0 if letter == "s" else max(values, default=0)
     return tags
 
 
 def _is_raw(data: bytes) -> bool:
     """Whether a TIFF is a camera's raw file: DNG, or its first picture is a preview or what a sensor saw."""
     with suppress(struct.error):
-        tags = {tag: values for tag, (_, values) in _tiff_tags(data).items()}
-        (reduced,), (compression,), (colours,) = (tags.get(tag, ())[:1] or (0,) for tag in (254, 259, 262))
-        return 50706 in tags or reduced & 1 == 1 or compression in _TIFF_OF_RAW or colours == 32803
+        tags = {tag: value for tag, (_, value) in _tiff_tags(data).items()}
+        is_sensor_s = tags.get(259) in _TIFF_OF_RAW or tags.get(262) == 32803
+        return 50706 in tags or tags.get(254, 0) % 2 == 1 or is_sensor_s
     return False
 
 
 def _scan_tiff(data: bytes) -> Header:
     """Keep the first page, under a directory of its own at the end: other tags may name the whole file each."""
-    tags, order = _tiff_tags(data), "<" if data[:1] == b"I" else ">"
-
-    def value(tag: int, usual: int = 0) -> int:
-        return max(tags[tag][1]) if tag in tags else usual
-
-    if value(259, 1) not in _TIFF_COMPRESSIONS or value(258, 1) > 16 or value(277, 1) > 5 or value(339, 1) > 1:
-        raise ValueError("a rare compression, more than 16 bits or 5 colours, or no whole numbers")
-    if max(value(322) * value(323), value(322), value(323)) > MAX_PIXELS:
-        raise ValueError("tiles larger than any picture")
-    entries = [tags[tag][0] for tag in sorted(tags)]
-    end = len(data) + len(data) % 2
-    directory = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+    tags, order, end = _tiff_tags(data), "<" if data[:1] == b"I" else ">", len(data) + len(data) % 2
+    known = {259: 1, 322: 1, 323: 1} | {tag: value for tag, (_, value) in tags.items()}
+    if known[259] not in _TIFF_COMPRESSIONS or known.get(339, 1) > 1 or known[322] * known[323] > MAX_PIXELS:
+        raise ValueError("a rare compression, no whole numbers, or a tile larger than any picture")
+    if known.get(258, 1) > 16 or known.get(277, 1) > 5:
+        raise ValueError("more than 16 bits or 5 colours")
+    directory = struct.pack(f"{order}H", len(tags)) + b"".join(tags[tag][0] for tag in sorted(tags)) + bytes(4)
     stream = b"".join([data[:4], struct.pack(f"{order}I", end), data[8:], bytes(len(data) % 2), directory])
-    return Header((value(256), value(257)), stream)
+    return Header((known[256], known[257]), stream)
 
 
 def _scan_bmp(data: bytes) -> Header:
     """Read the sides; run lengths are refused, which Pillow reads a byte at a time."""
-    if data[14:18] == b"\x0c\0\0\0":
-        return Header(struct.unpack_from("<HH", data, 18), data)
-    width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
-    if compression not in (0, 3):
-        raise ValueError("run lengths, or a JPEG or PNG inside")
+    size, width, height, _, _, compression = struct.unpack_from("<IiiHHI", data, 14)
+    if size < 40 or compression not in (0, 3):
+        raise ValueError("a header of before Windows 3, run lengths, or a JPEG or PNG inside")
     return Header((width, abs(height)), data)
 
 
-def _scan_avif(data: bytes) -> Header:
-    """Ask libavif for the sides, which reads no pixel for that."""
-    if not features.check("avif"):
-        raise ConfigError("save it as JPEG: this machine's Pillow was built without AVIF")
-    with Image.open(io.BytesIO(data), formats=("AVIF",)) as picture:
-        return Header(picture.size, data, max_pixels=MAX_HEIF_PIXELS)
-
-
 def _scan_heif(data: bytes) -> Header:
-    """Ask libheif for the sides, which reads no pixel for that."""
-    heif = _require("pillow_heif")
-    heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-    with Image.open(io.BytesIO(data), formats=("HEIF",)) as picture:
+    """Ask libavif or libheif for the sides, which read no pixel for that."""
+    name = image_format(data)
+    if name == "heif":
+        require("pillow_heif", "photos").register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    with Image.open(io.BytesIO(data), formats=(name.upper(),)) as picture:
         return Header(picture.size, data, max_pixels=MAX_HEIF_PIXELS)
 
 
 def _scan_raw(data: bytes) -> Header:
     """Take the largest JPEG that a camera put into its raw file, turned as the file says."""
-    exiv2 = _require("exiv2")
-    raw = open_metadata(data)
+    exiv2, raw = require("exiv2", "photos"), open_metadata(data)
     previews = exiv2.PreviewManager(raw)
     found = [one for one in previews.getPreviewProperties() if one.mimeType_ == "image/jpeg"]
     jpeg = bytes(previews.getPreviewImage(max(found, key=lambda one: one.width_ * one.height_)).data())
@@ -269,13 +249,6 @@ def _scan_raw(data: bytes) -> Header:
     turned = notes[key].toUint32() % 65536 if key in notes else 1
     exif = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 274, 3, 1, turned, 0, 0)
     return _scan_jpeg(jpeg[:2] + struct.pack(">HH", 0xFFE1, len(exif) + 8) + b"Exif\0\0" + exif + jpeg[2:])
-
-
-def _require(module: str) -> ModuleType:
-    try:
-        return require(module, "photos")
-    except ConfigError:
-        raise ConfigError("save it as JPEG, or install what reads it: pip install 'lcm[photos]'") from None
 
 
 def open_metadata(data: bytes) -> "exiv2.Image":  # noqa: F821
@@ -287,10 +260,8 @@ def open_metadata(data: bytes) -> "exiv2.Image":  # noqa: F821
     return image
 
 
-_SCANNERS = {
-    **{"jpeg": _scan_jpeg, "png": _scan_png, "gif": _scan_gif, "webp": _scan_webp, "tiff": _scan_tiff},
-    **{"bmp": _scan_bmp, "avif": _scan_avif, "heif": _scan_heif, "raw": _scan_raw},
-}
+_SCANNERS = {"jpeg": _scan_jpeg, "png": _scan_png, "gif": _scan_gif, "webp": _scan_webp, "tiff": _scan_tiff}
+_SCANNERS |= {"bmp": _scan_bmp, "avif": _scan_heif, "heif": _scan_heif, "raw": _scan_raw}
 
 
 def read_image(source: Source, size: int) -> np.ndarray:
@@ -419,8 +390,9 @@ def _decode(data: bytes, wanted: int | None) -> Image.Image:
         return _flatten(image)
     except BadImageError:
         raise
-    except ConfigError as error:
-        raise BadImageError(f"received a {FORMATS[name]} file ({len(data):,} bytes); {error}") from None
+    except ConfigError:  # its message names a library, which no client is told
+        extra = "install what reads it (pip install 'lcm[photos]'), or save it as JPEG"
+        raise BadImageError(f"received a {FORMATS[name]} file ({len(data):,} bytes); {extra}") from None
     except Exception:
         # Decoders trip over a damaged file wherever they did not expect it: OSError, SyntaxError, ValueError, KeyError,
         # struct.error, zlib.error, MemoryError and more. Pillow's messages hold memory addresses, so none is repeated.

@@ -24,16 +24,18 @@ from pydantic import (
 )
 from werkzeug.datastructures import Accept
 
+from lcm.captioning.alt_text import STYLES
 from lcm.captioning.captioner import fault_of
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description
 from lcm.captioning.tagging import MIN_SCORE, SCORES, SHARE
 from lcm.contributions.text import clean_language, clean_name, id_ranges
+from lcm.data.files import IMAGE_SUFFIXES
 from lcm.data.images import FORMATS
 from lcm.data.text import MAX_LABEL_LENGTH, language_code
 from lcm.errors import BadImageError, DataError, LcmError, StoreBusyError, StoreError, StoreFullError
 
 MAX_LABELS = 1000
-FILE_TYPES = ("jpg", *FORMATS, "jpe", "jfif", "pjpeg", "pjp", "mpo", "apng")  # the names of what FORMATS has
+FILE_TYPES = dict.fromkeys((*(suffix[1:] for suffix in IMAGE_SUFFIXES), *FORMATS))  # the names of what FORMATS has
 # Brackets, braces and commas, those in texts too. A body of 32 MB that is but `[[],[],…` makes 700 MB of objects; what
 # the service takes holds a thousand labels at most.
 MAX_PARTS = 50_000
@@ -54,6 +56,7 @@ _RULES = {
     "samples": f"must be a whole number from 0 to {MAX_SAMPLES}; the default is {SAMPLES}",
     "scores": f"must be {' or '.join(SCORES)}; the default is {SHARE}",
     "min_score": f"must be a number from 0 to 1; the default is {MIN_SCORE}",
+    "style": "must be plain (the default) or alt, which adds alt_text to the answer",
 }
 _CONTRIBUTOR_RULE = (
     f"{CONTRIBUTOR} must be a name in ASCII, or one encoded as in RFC 8187, such as UTF-8''%C3%89va; or send the name "
@@ -201,6 +204,7 @@ class DescribeRequest(Request):
     scores: Literal[SCORES] = SHARE
     min_score: Annotated[float, Field(strict=True, ge=0, le=1)] = None  # None: MIN_SCORE, for probabilities
     language: Language = ""  # empty: not sent
+    style: Literal[STYLES] = "plain"
     image: Image
 
 
@@ -271,15 +275,18 @@ def read_contributor(header: str) -> str:
     return _contributor(header)
 
 
-def answer_body(description: Description) -> dict[str, Any]:
-    """Return the three keys of the answer; raises LcmError when it breaks the contract, as fault_of says."""
+def answer_body(description: Description, style: str = "plain") -> dict[str, Any]:
+    """Return the three keys of the answer, and alt_text where the style is "alt".
+
+    Raises LcmError when it breaks the contract, as fault_of says.
+    """
     if fault := fault_of(description):
         raise LcmError(fault)
     return {
         "tags": [[word, score] for word, score in description.tags],
         "captions": [description.caption],
         "english_captions": list(description.english_captions),
-    }
+    } | ({"alt_text": description.alt_text} if style == "alt" else {})
 
 
 def answer_headers(description: Description, version: str, unread: Iterable[int] = ()) -> dict[str, str]:

@@ -43,7 +43,7 @@ def test_a_folder_s_images_are_taken_by_name(photos, monkeypatch):
 
 def test_an_image_is_told_by_every_suffix_that_programs_give_it(tmp_path):
     names = [f"1{suffix}" for suffix in IMAGE_SUFFIXES] + ["2.JFIF", "2.Jpe"]
-    for name in [*names, "3.heic", "jpg", "4.jpg.txt"]:
+    for name in [*names, "3.psd", "jpg", "4.jpg.txt"]:
         (tmp_path / name).touch()
     assert {suffix for suffix in Image.registered_extensions() if Image.EXTENSION[suffix] in KINDS} <= {*IMAGE_SUFFIXES}
     assert sorted(Path(image).name for image in list_images([tmp_path]).images) == sorted(names)

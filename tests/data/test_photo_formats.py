@@ -3,6 +3,7 @@
 import random
 import struct
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_a_colour_profile_of_a_tiff_counts_and_a_broken_one_does_not_refuse_it()
 
 @pytest.mark.parametrize("name", TWINS)
 def test_e02_e08_cut_short_and_mutated_files_are_refused_quickly(name):
-    """Seeded. libheif and libavif fill in what is missing at the end of a file, so the last eighth is not asked; nor a second page."""
+    """Seeded. What libheif and libavif miss at the end they fill in: the last eighth is not asked, nor a second page."""
     good, chance = TWINS[name][0](), random.Random(name)
     for length in range(0, len(good) * (3 if name == "tiff-pages" else 7) // 8, max(1, len(good) // 50)):
         assert "accepted" in refusal(good[:length])
@@ -115,10 +116,8 @@ def test_e02_e08_cut_short_and_mutated_files_are_refused_quickly(name):
         for _ in range(chance.choice([1, 1, 4, 20])):
             data[chance.randrange(min(len(data), 600))] = chance.randrange(256)
         with Cost() as cost:
-            try:
+            with suppress(BadImageError):
                 assert read_image(bytes(data), SIZE).shape == (SIZE, SIZE, 3)
-            except BadImageError:
-                pass
         assert cost.seconds < 2
         assert cost.megabytes < 300
 
@@ -141,22 +140,36 @@ def page(width: int, height: int, *more: tuple[int, int, int, int], compression:
 
 HOSTILE = {  # what is said of it
     "e03-tiff": (lambda: tiff(*page(50_000, 50_000)), "pixels are accepted"),
-    "e03-bmp": (lambda: b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 50_000, -50_000, 1, 24, 0), "pixels are accepted"),
+    "e03-bmp": (
+        lambda: b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 50_000, -50_000, 1, 24, 0),
+        "pixels are accepted",
+    ),
     "e04-tiff": (lambda: tiff(*page(8000, 5001, compression=8), rest=bytes(90)), "pixels are accepted"),
     "e04-bmp": (lambda: b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 8000, 5001, 1, 1, 0), "pixels are accepted"),
     "e04-avif": (lambda: enlarged(avif()), "pixels are accepted"),
     "e04-heif": (lambda: enlarged(heif(scene(64, 64))), "pixels are accepted"),
-    "e05-bmp": (lambda: b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 201, 1, 1, 24, 0), "at most 200 times the other"),
+    "e05-bmp": (
+        lambda: b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 201, 1, 1, 24, 0),
+        "at most 200 times the other",
+    ),
     "e06-tiff-tags": (
         lambda: tiff(*[(273, 4, 1 << 18, 0)] * 60_000, *page(8, 8), rest=bytes(4 << 20)),
         "",
     ),
-    "e06-tiff-texts": (lambda: tiff(*page(8, 8, *[(n, 2, 8 << 20, 0) for n in range(340, 840)]), rest=bytes(9 << 20)), ""),
+    "e06-tiff-texts": (
+        lambda: tiff(*page(8, 8, *[(n, 2, 8 << 20, 0) for n in range(340, 840)]), rest=bytes(9 << 20)),
+        "",
+    ),
     "e06-tiff-tile": (
-        lambda: tiff(*page(8, 8, (322, 4, 1, 65536), (323, 4, 1, 65536), (324, 4, 1, 8), compression=5), rest=bytes(99)),
+        lambda: tiff(
+            *page(8, 8, (322, 4, 1, 65536), (323, 4, 1, 65536), (324, 4, 1, 8), compression=5), rest=bytes(99)
+        ),
         "damaged",
     ),
-    "e06-tiff-samples": (lambda: tiff(*[(277, 3, 1, 65535) if one[0] == 277 else one for one in page(8, 8)]), "damaged"),
+    "e06-tiff-samples": (
+        lambda: tiff(*[(277, 3, 1, 65535) if one[0] == 277 else one for one in page(8, 8)]),
+        "damaged",
+    ),
     "e21-film": (lambda: b"\0\0\0\x18ftypisom" + bytes(100), "MP4, MOV or another film"),
     "e22-heif": (lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "HEIC"),
     "e22-avif": (lambda: b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miaf" + bytes(100), "AVIF"),
@@ -179,7 +192,7 @@ def test_e03_to_e08_and_e22_hostile_files_are_refused_at_once(name):
 @pytest.mark.parametrize("make", [avif, heif])
 def test_the_largest_picture_of_a_phone_costs_what_the_limit_says(make):
     data = make(Image.new("RGB", (5712, 4284), "teal"))
-    assert 5712 * 4284 <= MAX_HEIF_PIXELS
+    assert MAX_HEIF_PIXELS >= 5712 * 4284
     with Cost() as cost:
         read_image(data, 260)
     assert (cost.megabytes < 300, cost.seconds < 10) == (True, True), (cost.megabytes, cost.seconds)
@@ -191,12 +204,6 @@ def test_without_the_extra_it_is_named(kind, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     message = refusal(data)
     assert message == (
-        f"received a {FORMATS[kind]} file ({len(data):,} bytes); save it as JPEG, or install what reads it: "
-        "pip install 'lcm[photos]'"
+        f"received a {FORMATS[kind]} file ({len(data):,} bytes); install what reads it (pip install 'lcm[photos]'), or "
+        "save it as JPEG"
     )
-
-
-def test_without_avif_in_pillow_it_is_said(monkeypatch):
-    data = avif()
-    monkeypatch.setattr(features, "check", lambda _: False)
-    assert "this machine's Pillow was built without AVIF" in refusal(data)

@@ -1,0 +1,264 @@
+"""Captions, alternative texts and keywords as metadata: into XMP sidecars beside photos, or into the photos; and back.
+
+To exiv2 a sidecar is an image without pixels, so one way of writing serves both. The fields are those of the IPTC Photo
+Metadata Standard, and keywords once more as digiKam and Lightroom keep their levels. What people wrote in these fields
+stays unless it is to be replaced; every other field stays always. Before a file changes, a journal in the state folder
+notes how to have it back to the last byte: one journal a run, a line a file. Importing this needs the extra `photos`.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from lcm.captioning.alt_text import sentence
+from lcm.captioning.description import Description
+from lcm.captioning.tagging import PROBABILITY
+from lcm.data.files import RAW_SUFFIXES, is_image_name
+from lcm.data.images import image_format, open_metadata
+from lcm.errors import ConfigError, DataError, NothingToDo, require
+from lcm.paths import explained, home, open_atomic, sync_folder, write_atomic
+
+exiv2 = require("exiv2", "photos")
+
+TEXTS = {"description": "Xmp.dc.description", "alternative text": "Xmp.iptc.AltTextAccessibility"}
+KEYWORDS = {"Xmp.digiKam.TagsList": "/", "Xmp.lr.hierarchicalSubject": "|", "Xmp.dc.subject": ""}  # what parts levels
+FACTS = {"names": "Xmp.iptcExt.PersonInImage", "city": "Xmp.photoshop.City", "credit": "Xmp.photoshop.Credit"}
+IIM = {"Xmp.dc.description": "Caption", "Xmp.dc.subject": "Keywords", FACTS["city"]: "City", FACTS["credit"]: "Credit"}
+SHARES_WRITTEN = 5  # best tags that become keywords where scores are shares, which do not say how many of them fit
+ANY = "x-default"  # the language of a text whose language nobody knows
+_LEVELS = re.compile(r"\s*>\s*")  # in a tag: "animals > dogs"
+_PLACE, _OPTIONAL = re.compile(r"\{(\w*)\}"), re.compile(r"\[([^\[\]]*)\]")
+_AGAIN = "it is as it was; put that right and give the same command again"
+Fields = dict[str, Any]  # by key of XMP: texts by language, or a list
+
+
+@dataclass
+class Writer:
+    """Writes what is said of photos; one for each run."""
+
+    embed: bool  # into the photos, not beside them
+    overwrite: bool = False  # replace what people wrote in these fields, too
+    dry_run: bool = False
+    line: str = "{caption}"  # of the description: see the message below
+    _journal: Path = field(default_factory=lambda: home() / f"metadata/{datetime.now(UTC):%Y%m%dT%H%M%S%f}.jsonl")
+    _listed: dict[Path, dict[str, str]] = field(default_factory=dict)  # folder -> its names, by their case-folded form
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a line that cannot be."""
+        if "{caption}" not in _OPTIONAL.sub("", self.line) or {*_PLACE.findall(self.line)} - {"caption", *FACTS}:
+            places = f"must hold {{caption}} and may hold {{{'}, {'.join(FACTS)}}}"
+            optional = "what stands in [square brackets] is left out of a photo that lacks one of them"
+            raise ConfigError(f"--line is {self.line!r}; it {places}: {optional}")
+
+    def write(self, photo: str, said: Description) -> str:
+        """Write what is said of a photo and return what was done; raises DataError where nothing could be."""
+        path = Path(photo).absolute()
+        try:
+            with explained(f"metadata of {path.name!r}", _AGAIN):
+                target = (path if self.embed else self._sidecar(path)).resolve()
+                content = path.read_bytes()
+                old = content if self.embed else target.read_bytes() if target.exists() else None
+                image, there = self._open(target.name, content, old)
+                changed, told = self._changed(there, said)
+                if not changed:
+                    return f"nothing to add to {target.name}"
+                for key, value in changed.items():
+                    kind = exiv2.XmpProperties.propertyType(exiv2.XmpKey(key))  # a sequence, or a bag
+                    is_list = isinstance(value, list)
+                    image.xmpData()[key] = exiv2.XmpArrayValue(value, kind) if is_list else exiv2.LangAltValue(value)
+                image.writeMetadata()
+                if self.dry_run:
+                    return f"would write to {target.name}: {', '.join(told)}"
+                new = bytes(image.io().mmap())
+                _note(self._journal, target, old, new)
+                _replace(target, new)
+        except exiv2.Exiv2Error as error:
+            raise DataError(
+                f"metadata of {path.name!r} cannot be read or written ({error.message}); {_AGAIN}"
+            ) from error
+        return f"written to {target.name}: {', '.join(told)}"
+
+    def _sidecar(self, photo: Path) -> Path:
+        """Return photo.xmp; photo.jpg.xmp where it is there already, or where another photo has the same first name.
+
+        The raw file beside a JPEG of the same shot has photo.xmp for itself: Lightroom knows no other.
+        """
+        if photo.parent not in self._listed:
+            self._listed[photo.parent] = {name.casefold(): name for name in os.listdir(photo.parent)}  # noqa: PTH208
+        names, endings = self._listed[photo.parent], RAW_SUFFIXES if photo.suffix.lower() in RAW_SUFFIXES else ("",)
+        same = (name for name in names if PurePath(name).stem == photo.stem.casefold() and is_image_name(name))
+        is_alone = sum(name.endswith(endings) for name in same) < 2
+        name = f"{photo.name}.xmp"
+        name = name if not is_alone or name.casefold() in names else f"{photo.stem}.xmp"
+        return photo.with_name(names.get(name.casefold(), name))
+
+    def _open(self, name: str, content: bytes, old: bytes | None) -> tuple[exiv2.Image, Fields]:
+        """Return what is to be filled in, and the fields: those of a sidecar first, then the photo's XMP and IIM."""
+        photo = image = None
+        with suppress(exiv2.Exiv2Error):  # what exiv2 does not know has nothing that it could read
+            photo = image = open_metadata(content)
+        if self.embed:
+            modes = exiv2.AccessMode.Write, exiv2.AccessMode.ReadWrite
+            if not photo or photo.checkMode(exiv2.MetadataId.Xmp) not in modes or image_format(content) == "raw":
+                raise DataError(f"{name!r} is of a format that is only read; use --write sidecar")
+        elif old is None:
+            image = exiv2.ImageFactory.create(exiv2.ImageType.xmp)
+        else:
+            image = open_metadata(old)
+        if old is not None and image.xmpData().empty() and (not self.embed or image.xmpPacket()):
+            raise DataError(f"the XMP in {name!r} cannot be read, so it was left; mend it or move it away")
+        there: Fields = {}
+        for key in (*TEXTS.values(), *KEYWORDS, *FACTS.values()):
+            found = (_plain(one.xmpData()[key].value()) for one in (image, photo) if one and key in one.xmpData())
+            value = next(found, None) or _older(photo, key)
+            texts = value if isinstance(value, dict) else dict(zip([ANY], value, strict=False))
+            there[key] = texts if key in TEXTS.values() else [*value.values()] if isinstance(value, dict) else value
+        return image, there
+
+    def _changed(self, there: Fields, said: Description) -> tuple[Fields, list[str]]:
+        """Return the fields that change, as they are to be, and what is told of them."""
+        texts = self._line(sentence(said.caption), there), said.alt_text
+        merged = {
+            name: self._merged(there[TEXTS[name]], said.language, text) for name, text in zip(TEXTS, texts, strict=True)
+        }
+        changed = {TEXTS[name]: value for name, value in merged.items() if value != there[TEXTS[name]]}
+        told = [name for name, key in TEXTS.items() if key in changed]
+        tags = said.tags if said.scores == PROBABILITY else said.tags[:SHARES_WRITTEN]
+        kept = {key: [] if self.overwrite else there[key] for key in KEYWORDS}
+        # A program that knows levels looks into no other list, so what people have in one of them goes into all.
+        paths = [one.split(mark) if mark else [one] for key, mark in KEYWORDS.items() for one in kept[key]]
+        paths += [_LEVELS.split(word) for word, _ in tags]
+        full = {key: kept[key] + _missing(paths, kept[key], mark) for key, mark in KEYWORDS.items()}
+        if tags and full != {key: there[key] for key in KEYWORDS}:
+            changed |= full
+            told.append(f"keywords ({', '.join(full['Xmp.dc.subject'])})")
+        return changed, told
+
+    def _merged(self, texts: Mapping[str, str], language: str, text: str) -> dict[str, str]:
+        """Return texts by language with ours, unless people have one in this language, or in one that nobody knows."""
+        code = language.partition("-")[0]
+        own = next((one for one in texts if one.partition("-")[0].lower() == code), language)
+        is_known = texts.get(ANY) in [text for one, text in texts.items() if one not in (ANY, own)]
+        if not text or (not self.overwrite and (own in texts or (ANY in texts and not is_known))):
+            return dict(texts)
+        return {**texts, own: text} | ({} if is_known else {ANY: text})
+
+    def _line(self, caption: str, there: Fields) -> str:
+        known = {"caption": caption} | {name: ", ".join(there[key]) for name, key in FACTS.items()}
+        parts = _OPTIONAL.split(self.line)  # every second one stood in brackets
+        parts[1::2] = [one if all(known[name] for name in _PLACE.findall(one)) else "" for one in parts[1::2]]
+        return " ".join(_PLACE.sub(lambda found: known[found[1]], "".join(parts)).split())
+
+
+def _missing(paths: Iterable[Sequence[str]], known: Sequence[str], mark: str) -> list[str]:
+    """Return the keywords that a list lacks, as it holds them; one without levels is known as the last level, too."""
+    there, lacking = {part.casefold() for one in known for part in (one, one.split(mark)[-1] if mark else one)}, []
+    for path in paths:
+        word = mark.join(path) if mark else path[-1]
+        if word.casefold() not in there:
+            lacking.append(word)
+        there |= {word.casefold(), path[-1].casefold()}
+    return lacking
+
+
+def _plain(value: exiv2.Value) -> dict[str, str] | list[str]:
+    if isinstance(value, exiv2.LangAltValue):
+        return dict(value)
+    return list(value) if isinstance(value, exiv2.XmpArrayValue) else [str(value)]
+
+
+def _older(photo: exiv2.Image | None, key: str) -> list[str]:
+    """Return a field's texts in IIM, of before XMP, where people may have written it alone; in UTF-8, else Windows'."""
+    iptc, name = photo.iptcData() if photo else [], f"Iptc.Application2.{IIM.get(key)}"
+    found = (one.toString().encode("utf-8", "surrogateescape") for one in iptc if one.key() == name)
+    return [one.decode("utf-8" if iptc.detectCharset() else "cp1252", "replace") for one in found]
+
+
+def _note(journal: Path, target: Path, old: bytes | None, new: bytes) -> None:
+    """Note what a file was: the bytes between the beginning and the end that it has in common with what it will be.
+
+    These are a few kilobytes of a JPEG or PNG, and nearly the whole of a WebP or TIFF, whose parts are moved.
+    """
+    before, modified_ns = old or b"", 0 if old is None else target.stat().st_mtime_ns
+    start = _common(before, new)
+    end = _common(before[start:][::-1], new[start:][::-1])
+    part = base64.b64encode(before[start : len(before) - end]).decode()
+    with explained(journal, _AGAIN):
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        with journal.open("a", encoding="ascii") as file:
+            file.write(json.dumps([str(target), _digest(old), _digest(new), start, end, part, modified_ns]) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(journal.parent)
+
+
+def _common(first: bytes, second: bytes) -> int:
+    """Return how many bytes two texts have in common from their beginning on."""
+    length = min(len(first), len(second))
+    differ = np.frombuffer(first, np.uint8, length) != np.frombuffer(second, np.uint8, length)
+    return int(differ.argmax()) if differ.any() else length
+
+
+def _digest(data: bytes | None) -> str:
+    return "" if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Write a file, whole or not at all; it keeps its mode and other attributes."""
+    with open_atomic(target) as file:
+        if target.exists():
+            shutil.copystat(target, file.name)
+        file.write(data)
+
+
+def undo() -> tuple[list[str], list[tuple[str, object]]]:
+    """Put the files back that the last run has changed; returns those, and which are as they are, each with the reason.
+
+    What cannot be put back stays noted. Raises NothingToDo where no run is noted.
+    """
+    journal = max((home() / "metadata").glob("*.jsonl"), default=None)
+    if not journal:
+        raise NothingToDo("there is nothing to undo: no run of lcm caption --write is noted")
+    files, failures, left = [], [], []
+    for line in reversed(journal.read_bytes().splitlines(keepends=True)):
+        with suppress(ValueError):  # a kill has cut it, before the file was changed
+            path, *change = json.loads(line)
+            try:
+                _put_back(Path(path), *change, journal)
+                files.append(path)
+            except DataError as error:
+                left.append(line)
+                failures.append((path, error))
+    write_atomic(journal, b"".join(reversed(left)))
+    if not left:
+        journal.unlink()
+    return files, failures
+
+
+def _put_back(
+    path: Path, before: str, after: str, start: int, end: int, part: str, modified_ns: int, journal: Path
+) -> None:
+    with explained(repr(path.name), "it is as it is; put that right and undo again"):
+        now = path.read_bytes() if path.exists() else None
+        if _digest(now) == before:
+            return  # a kill came before it was changed, or somebody has put it back
+        if now is None or _digest(now) != after:
+            raise DataError(
+                f"{path.name!r} was changed or moved since, and stays so; to undo no more of it: rm {journal}"
+            )
+        if before:
+            _replace(path, now[:start] + base64.b64decode(part) + now[len(now) - end :])
+            os.utime(path, ns=(modified_ns, modified_ns))
+        else:
+            path.unlink()
