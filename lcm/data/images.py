@@ -26,6 +26,7 @@ Source = str | Path | bytes | BinaryIO | Image.Image | np.ndarray  # of a pictur
 KINDS = "a path, bytes, a binary file object, a PIL image or an array [H, W, 3] of uint8"  # the same, for messages
 FORMATS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP", "tiff": "TIFF", "bmp": "BMP", "avif": "AVIF"}
 FORMATS |= {"heif": "HEIC", "raw": "camera raw"}  # by the extra `photos`; of raw files, the preview
+_NAMED = {name: f"a{'n' * label.startswith('A')} {label}" for name, label in FORMATS.items()}
 MAX_PIXELS = 40_000_000  # 160 MB as Pillow holds them, at four bytes each
 MAX_JPEG_PIXELS = 64_000_000  # phones reach 50 million; an ordinary JPEG is decoded row by row at reduced size
 MAX_WEBP_PIXELS = 16_000_000  # 240 MB: Pillow's WebP reader takes 15 bytes a pixel, even for a file of 38 bytes
@@ -373,7 +374,7 @@ def _decode(data: bytes, wanted: int | None) -> Image.Image:
     name = image_format(data)
     try:
         header = scan(data, name)
-        _check_limits(FORMATS[name], header)
+        _check_limits(_NAMED[name], header)
         name = "jpeg" if name == "raw" else name
         image = Image.open(io.BytesIO(header.stream), formats=(name.upper(),))
         if image.size != header.sides and (name != "tiff" or image.size[::-1] != header.sides):  # Pillow turns a TIFF
@@ -392,12 +393,12 @@ def _decode(data: bytes, wanted: int | None) -> Image.Image:
         raise
     except ConfigError:  # its message names a library, which no client is told
         extra = "install what reads it (pip install 'lcm[photos]'), or save it as JPEG"
-        raise BadImageError(f"received a {FORMATS[name]} file ({len(data):,} bytes); {extra}") from None
+        raise BadImageError(f"received {_NAMED[name]} file ({len(data):,} bytes); {extra}") from None
     except Exception:
         # Decoders trip over a damaged file wherever they did not expect it: OSError, SyntaxError, ValueError, KeyError,
         # struct.error, zlib.error, MemoryError and more. Pillow's messages hold memory addresses, so none is repeated.
         raise BadImageError(
-            f"received a {FORMATS[name]} file ({len(data):,} bytes) that is damaged, cut short or of a rare kind; "
+            f"received {_NAMED[name]} file ({len(data):,} bytes) that is damaged, cut short or of a rare kind; "
             "only whole pictures are accepted: send it again, or save it anew in an image editor"
         ) from None
 
@@ -417,7 +418,7 @@ def _take(picture: Image.Image | np.ndarray) -> Image.Image:
         raise BadImageError(f"{received}, in which no value is known to be white; make it one of mode L or RGB")
     try:
         # As many pixels as there are: they are in memory, or Pillow's own limit has let them pass.
-        _check_limits("decoded", Header(picture.size, b"", max_pixels=picture.width * picture.height))
+        _check_limits("a decoded", Header(picture.size, b"", max_pixels=picture.width * picture.height))
         return _flatten(picture.copy())  # which loads it: a PNG has its notes only then
     except BadImageError:
         raise
@@ -429,7 +430,7 @@ def _take(picture: Image.Image | np.ndarray) -> Image.Image:
 
 def _check_limits(label: str, header: Header) -> None:
     (width, height), limit = header.sides, header.max_pixels
-    received = f"received a {label} picture of {width:,} x {height:,} pixels"
+    received = f"received {label} picture of {width:,} x {height:,} pixels"
     if min(header.sides) < 1:
         raise ValueError("no pixels")
     if width * height > limit:

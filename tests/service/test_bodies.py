@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes import image_files as files
 from tests.fakes.naughty_texts import NAUGHTY
+from tests.fakes.photo_files import TWINS
 from tests.fakes.service_client import ROUTES, Caller, body_for, caption_body, png, question_body, text_of
 
 JPEG, PNG = files.SCENES["jpeg"](), files.SCENES["png"]()
@@ -87,9 +88,9 @@ def accepts(caller: Caller, data: bytes, kind: str) -> dict:
     return caller.answers("/learning-model", question_body(image=text_of(data)))
 
 
-@pytest.mark.parametrize("kind", files.SCENES)
+@pytest.mark.parametrize("kind", [*files.SCENES, *TWINS])
 def test_every_format_is_accepted(caller, kind):
-    accepts(caller, files.SCENES[kind](), kind.split("-")[0])
+    accepts(caller, TWINS[kind][0]() if kind in TWINS else files.SCENES[kind](), kind.split("-")[0])
 
 
 def test_e17_gps_is_kept_private(caller, caplog):
@@ -145,7 +146,18 @@ def test_f02_the_true_format_is_kept(caller, file_type, data, true):
 
 def test_f03_file_types_are_normalised(caller):
     names = ("PNG", ".png", "image/png", "jpg", "jpeg", ".JPEG", "IMAGE/PNG", " png ", "jpe", "gif", ".WebP")
-    for file_type in (*names, "jfif", ".JFIF", "image/pjpeg", "image/jpg", "mpo", "image/apng"):
+    for file_type in (
+        *names,
+        "jfif",
+        ".JFIF",
+        "image/tiff",
+        ".HEIC",
+        "nef",
+        "image/pjpeg",
+        "image/jpg",
+        "mpo",
+        "image/apng",
+    ):
         kept(caller, fileType=file_type)
 
 
