@@ -2,8 +2,8 @@
 
 To exiv2 a sidecar is an image without pixels, so one way of writing serves both. The fields are those of the IPTC Photo
 Metadata Standard, and keywords once more as digiKam and Lightroom keep their levels. What people wrote in these fields
-stays unless it is to be replaced; every other field stays always. Before a file changes, a journal in the state folder
-notes how to have it back to the last byte: one journal a run, a line a file. Importing this needs the extra `photos`.
+stays unless it is to be replaced; every other field stays always. Before a file changes, a journal of the run, in the
+state folder, notes how to have it back to the last byte. Importing this needs the extra `photos`.
 """
 
 import base64
@@ -31,10 +31,12 @@ from lcm.paths import explained, home, open_atomic, sync_folder, write_atomic
 
 exiv2 = require("exiv2", "photos")
 
-TEXTS = {"description": "Xmp.dc.description", "alternative text": "Xmp.iptc.AltTextAccessibility"}
+TEXTS = ("Xmp.dc.description", "Xmp.iptc.AltTextAccessibility")  # by language
 KEYWORDS = {"Xmp.digiKam.TagsList": "/", "Xmp.lr.hierarchicalSubject": "|", "Xmp.dc.subject": ""}  # what parts levels
 FACTS = {"names": "Xmp.iptcExt.PersonInImage", "city": "Xmp.photoshop.City", "credit": "Xmp.photoshop.Credit"}
 IIM = {"Xmp.dc.description": "Caption", "Xmp.dc.subject": "Keywords", FACTS["city"]: "City", FACTS["credit"]: "Credit"}
+EMBEDDED = ("image/jpeg", "image/png", "image/webp", "image/tiff")  # others exiv2 only reads
+TOLD = {**dict(zip(TEXTS, ("description", "alternative text"), strict=True)), "Xmp.dc.subject": "keywords"}
 SHARES_WRITTEN = 5  # best tags that become keywords where scores are shares, which do not say how many of them fit
 ANY = "x-default"  # the language of a text whose language nobody knows
 _LEVELS = re.compile(r"\s*>\s*")  # in a tag: "animals > dogs"
@@ -52,98 +54,70 @@ class Writer:
     dry_run: bool = False
     line: str = "{caption}"  # of the description: see the message below
     _journal: Path = field(default_factory=lambda: home() / f"metadata/{datetime.now(UTC):%Y%m%dT%H%M%S%f}.jsonl")
-    _listed: dict[Path, dict[str, str]] = field(default_factory=dict)  # folder -> its names, by their case-folded form
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a line that cannot be."""
         if "{caption}" not in _OPTIONAL.sub("", self.line) or {*_PLACE.findall(self.line)} - {"caption", *FACTS}:
-            places = f"must hold {{caption}} and may hold {{{'}, {'.join(FACTS)}}}"
-            optional = "what stands in [square brackets] is left out of a photo that lacks one of them"
-            raise ConfigError(f"--line is {self.line!r}; it {places}: {optional}")
+            rule = f"must hold {{caption}} and may hold {{{'}, {'.join(FACTS)}}}, in [] where a photo may lack them"
+            raise ConfigError(f"--line is {self.line!r}; it {rule}")
 
     def write(self, photo: str, said: Description) -> str:
         """Write what is said of a photo and return what was done; raises DataError where nothing could be."""
         path = Path(photo).absolute()
         try:
             with explained(f"metadata of {path.name!r}", _AGAIN):
-                target = (path if self.embed else self._sidecar(path)).resolve()
+                target = (path if self.embed else _sidecar(path)).resolve()
                 content = path.read_bytes()
                 old = content if self.embed else target.read_bytes() if target.exists() else None
                 image, there = self._open(target.name, content, old)
-                changed, told = self._changed(there, said)
-                if not changed:
+                if not (changed := self._changed(there, said)):
                     return f"nothing to add to {target.name}"
+                told = f"{target.name}: {', '.join(TOLD[key] for key in TOLD if key in changed)}"
                 for key, value in changed.items():
                     kind = exiv2.XmpProperties.propertyType(exiv2.XmpKey(key))  # a sequence, or a bag
                     is_list = isinstance(value, list)
                     image.xmpData()[key] = exiv2.XmpArrayValue(value, kind) if is_list else exiv2.LangAltValue(value)
                 image.writeMetadata()
                 if self.dry_run:
-                    return f"would write to {target.name}: {', '.join(told)}"
+                    return f"would write to {told}"
                 new = bytes(image.io().mmap())
                 _note(self._journal, target, old, new)
                 _replace(target, new)
         except exiv2.Exiv2Error as error:
-            raise DataError(
-                f"metadata of {path.name!r} cannot be read or written ({error.message}); {_AGAIN}"
-            ) from error
-        return f"written to {target.name}: {', '.join(told)}"
-
-    def _sidecar(self, photo: Path) -> Path:
-        """Return photo.xmp; photo.jpg.xmp where it is there already, or where another photo has the same first name.
-
-        The raw file beside a JPEG of the same shot has photo.xmp for itself: Lightroom knows no other.
-        """
-        if photo.parent not in self._listed:
-            self._listed[photo.parent] = {name.casefold(): name for name in os.listdir(photo.parent)}  # noqa: PTH208
-        names, endings = self._listed[photo.parent], RAW_SUFFIXES if photo.suffix.lower() in RAW_SUFFIXES else ("",)
-        same = (name for name in names if PurePath(name).stem == photo.stem.casefold() and is_image_name(name))
-        is_alone = sum(name.endswith(endings) for name in same) < 2
-        name = f"{photo.name}.xmp"
-        name = name if not is_alone or name.casefold() in names else f"{photo.stem}.xmp"
-        return photo.with_name(names.get(name.casefold(), name))
+            raise DataError(f"metadata of {path.name!r} cannot be written ({error.message}); {_AGAIN}") from error
+        return f"written to {told}"
 
     def _open(self, name: str, content: bytes, old: bytes | None) -> tuple[exiv2.Image, Fields]:
         """Return what is to be filled in, and the fields: those of a sidecar first, then the photo's XMP and IIM."""
         photo = image = None
         with suppress(exiv2.Exiv2Error):  # what exiv2 does not know has nothing that it could read
             photo = image = open_metadata(content)
-        if self.embed:
-            modes = exiv2.AccessMode.Write, exiv2.AccessMode.ReadWrite
-            if not photo or photo.checkMode(exiv2.MetadataId.Xmp) not in modes or image_format(content) == "raw":
-                raise DataError(f"{name!r} is of a format that is only read; use --write sidecar")
-        elif old is None:
-            image = exiv2.ImageFactory.create(exiv2.ImageType.xmp)
-        else:
-            image = open_metadata(old)
+        if not self.embed:
+            image = open_metadata(old) if old is not None else exiv2.ImageFactory.create(exiv2.ImageType.xmp)
+        elif not photo or photo.mimeType() not in EMBEDDED or image_format(content) == "raw":
+            raise DataError(f"{name!r} is of a format that is only read; use --write sidecar")
         if old is not None and image.xmpData().empty() and (not self.embed or image.xmpPacket()):
             raise DataError(f"the XMP in {name!r} cannot be read, so it was left; mend it or move it away")
         there: Fields = {}
-        for key in (*TEXTS.values(), *KEYWORDS, *FACTS.values()):
+        for key in (*TEXTS, *KEYWORDS, *FACTS.values()):
             found = (_plain(one.xmpData()[key].value()) for one in (image, photo) if one and key in one.xmpData())
             value = next(found, None) or _older(photo, key)
             texts = value if isinstance(value, dict) else dict(zip([ANY], value, strict=False))
-            there[key] = texts if key in TEXTS.values() else [*value.values()] if isinstance(value, dict) else value
+            there[key] = texts if key in TEXTS else [*value.values()] if isinstance(value, dict) else value
         return image, there
 
-    def _changed(self, there: Fields, said: Description) -> tuple[Fields, list[str]]:
-        """Return the fields that change, as they are to be, and what is told of them."""
-        texts = self._line(sentence(said.caption), there), said.alt_text
-        merged = {
-            name: self._merged(there[TEXTS[name]], said.language, text) for name, text in zip(TEXTS, texts, strict=True)
-        }
-        changed = {TEXTS[name]: value for name, value in merged.items() if value != there[TEXTS[name]]}
-        told = [name for name, key in TEXTS.items() if key in changed]
+    def _changed(self, there: Fields, said: Description) -> Fields:
+        """Return the fields that change, as they are to be."""
+        texts = zip(TEXTS, (self._line(sentence(said.caption), there), said.alt_text), strict=True)
+        wanted = {key: self._merged(there[key], said.language, text) for key, text in texts}
         tags = said.tags if said.scores == PROBABILITY else said.tags[:SHARES_WRITTEN]
         kept = {key: [] if self.overwrite else there[key] for key in KEYWORDS}
         # A program that knows levels looks into no other list, so what people have in one of them goes into all.
         paths = [one.split(mark) if mark else [one] for key, mark in KEYWORDS.items() for one in kept[key]]
         paths += [_LEVELS.split(word) for word, _ in tags]
-        full = {key: kept[key] + _missing(paths, kept[key], mark) for key, mark in KEYWORDS.items()}
-        if tags and full != {key: there[key] for key in KEYWORDS}:
-            changed |= full
-            told.append(f"keywords ({', '.join(full['Xmp.dc.subject'])})")
-        return changed, told
+        for key, mark in KEYWORDS.items() if tags else ():
+            wanted[key] = kept[key] + _missing(paths, kept[key], mark)
+        return {key: value for key, value in wanted.items() if value != there[key]}
 
     def _merged(self, texts: Mapping[str, str], language: str, text: str) -> dict[str, str]:
         """Return texts by language with ours, unless people have one in this language, or in one that nobody knows."""
@@ -159,6 +133,19 @@ class Writer:
         parts = _OPTIONAL.split(self.line)  # every second one stood in brackets
         parts[1::2] = [one if all(known[name] for name in _PLACE.findall(one)) else "" for one in parts[1::2]]
         return " ".join(_PLACE.sub(lambda found: known[found[1]], "".join(parts)).split())
+
+
+def _sidecar(photo: Path) -> Path:
+    """Return photo.xmp; photo.jpg.xmp where it is there already, or where another photo has the same first name.
+
+    The raw file beside a JPEG of the same shot has photo.xmp for itself: Lightroom knows no other.
+    """
+    names = {name.casefold(): name for name in os.listdir(photo.parent)}  # noqa: PTH208 - a folder may hold many
+    endings = RAW_SUFFIXES if photo.suffix.lower() in RAW_SUFFIXES else ""
+    same = (name for name in names if PurePath(name).stem == photo.stem.casefold() and is_image_name(name))
+    long, is_alone = f"{photo.name}.xmp", sum(name.endswith(endings) for name in same) < 2
+    name = f"{photo.stem}.xmp" if is_alone and long.casefold() not in names else long
+    return photo.with_name(names.get(name.casefold(), name))
 
 
 def _missing(paths: Iterable[Sequence[str]], known: Sequence[str], mark: str) -> list[str]:
@@ -190,7 +177,7 @@ def _note(journal: Path, target: Path, old: bytes | None, new: bytes) -> None:
 
     These are a few kilobytes of a JPEG or PNG, and nearly the whole of a WebP or TIFF, whose parts are moved.
     """
-    before, modified_ns = old or b"", 0 if old is None else target.stat().st_mtime_ns
+    before, modified_ns = old or b"", target.stat().st_mtime_ns if old is not None else 0
     start = _common(before, new)
     end = _common(before[start:][::-1], new[start:][::-1])
     part = base64.b64encode(before[start : len(before) - end]).decode()
@@ -235,7 +222,7 @@ def undo() -> tuple[list[str], list[tuple[str, object]]]:
         with suppress(ValueError):  # a kill has cut it, before the file was changed
             path, *change = json.loads(line)
             try:
-                _put_back(Path(path), *change, journal)
+                _put_back(Path(path), change, journal)
                 files.append(path)
             except DataError as error:
                 left.append(line)
@@ -246,17 +233,14 @@ def undo() -> tuple[list[str], list[tuple[str, object]]]:
     return files, failures
 
 
-def _put_back(
-    path: Path, before: str, after: str, start: int, end: int, part: str, modified_ns: int, journal: Path
-) -> None:
+def _put_back(path: Path, change: Sequence[Any], journal: Path) -> None:
+    before, after, start, end, part, modified_ns = change
     with explained(repr(path.name), "it is as it is; put that right and undo again"):
         now = path.read_bytes() if path.exists() else None
         if _digest(now) == before:
             return  # a kill came before it was changed, or somebody has put it back
         if now is None or _digest(now) != after:
-            raise DataError(
-                f"{path.name!r} was changed or moved since, and stays so; to undo no more of it: rm {journal}"
-            )
+            raise DataError(f"{path.name!r} was changed or moved since, and stays so; to undo no more: rm {journal}")
         if before:
             _replace(path, now[:start] + base64.b64decode(part) + now[len(now) - end :])
             os.utime(path, ns=(modified_ns, modified_ns))

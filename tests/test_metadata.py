@@ -17,6 +17,7 @@ from PIL import Image, ImageSequence
 from lcm.captioning import captioner as captioner_module
 from lcm.captioning.description import Description
 from lcm.cli import main
+from lcm.data.images import open_metadata
 from lcm.errors import ConfigError, DataError, NothingToDo
 from tests.fakes.fake_captioner import FakeCaptioner
 from tests.fakes.image_files import encode, raw_file, scene
@@ -103,7 +104,7 @@ def test_exiftool_reads_what_is_written_and_neither_a_second_run_nor_undo_leaves
     assert Writer(embed, dry_run=True).write(photo, DOG).startswith(f"would write to {target.name}: description, ")
     assert everything_in(photo.parent) == before
     done = Writer(embed).write(photo, DOG)
-    assert done == f"written to {target.name}: description, alternative text, keywords (dog, pets, grass)"
+    assert done == f"written to {target.name}: description, alternative text, keywords"
     assert exiftool(target) == OURS
     assert photo.stat().st_mode & 0o777 == 0o640
     assert all(np.array_equal(*pair) for pair in zip(pixels, frames(photo), strict=True))
@@ -147,8 +148,6 @@ def test_what_other_programs_wrote_is_kept(program, embed, photo):
 
 
 def test_languages_stand_side_by_side_and_overwriting_replaces_one(photo):
-    from lcm.data.images import open_metadata
-
     def texts() -> dict[str, str]:
         return dict(open_metadata(photo.with_suffix(".xmp").read_bytes()).xmpData()["Xmp.dc.description"].value())
 
@@ -157,7 +156,7 @@ def test_languages_stand_side_by_side_and_overwriting_replaces_one(photo):
     expected = {"x-default": "A dog runs through the grass.", "en": "A dog runs through the grass."}
     assert texts() == expected | {"fr": "Un chien court."}
     cat = said("a cat", "cat")
-    assert Writer(False).write(photo, cat).endswith(": keywords (dog, pets, grass, chien, cat)")
+    assert Writer(False).write(photo, cat) == "written to photo.xmp: keywords"
     assert texts() == expected | {"fr": "Un chien court."}
     Writer(False, overwrite=True).write(photo, cat)
     assert texts() == {"x-default": "A cat.", "en": "A cat.", "fr": "Un chien court."}
@@ -171,8 +170,10 @@ def test_what_people_wrote_into_the_photo_counts_beside_it_too_in_iim_too(charse
     options = ["-codedcharacterset=utf8"] if charset == "UTF8" else []
     subprocess.run(["exiftool", "-q", "-overwrite_original", *options, *texts, photo], check=True)
     done = Writer(False, line="[{names}, ][{city}: ]{caption}").write(photo, said("a closed café", "café", "door"))
-    assert done == "written to photo.xmp: alternative text, keywords (Café, door)"
-    assert "XMP-dc:Description" not in exiftool(photo.with_suffix(".xmp"))
+    assert done == "written to photo.xmp: alternative text, keywords"
+    written = exiftool(photo.with_suffix(".xmp"))
+    assert "XMP-dc:Description" not in written
+    assert written["XMP-dc:Subject"] == ["Café", "door"]
 
 
 @needs_exiftool
@@ -201,7 +202,9 @@ def test_a_line_that_cannot_be_is_named(line):
 
 def test_shares_say_not_how_many_tags_fit_so_the_best_are_written(photo):
     tags = tuple((str(number), 0.1) for number in range(10))
-    assert Writer(False).write(photo, Description("a", (), tags, "m")).endswith("keywords (0, 1, 2, 3, 4)")
+    Writer(False).write(photo, Description("a", (), tags, "m"))
+    keywords = open_metadata(photo.with_suffix(".xmp").read_bytes()).xmpData()["Xmp.dc.subject"].value()
+    assert list(keywords) == ["0", "1", "2", "3", "4"]
 
 
 # Where
@@ -250,7 +253,9 @@ def test_what_cannot_be_embedded_is_named(name, content, reason, tmp_path):
 def test_a_sidecar_that_is_no_xmp_is_left_as_it_is(content, photo):
     photo.with_suffix(".xmp").write_bytes(content)
     before = everything_in(photo.parent)
-    with pytest.raises(DataError, match=r"the XMP in 'photo.xmp' cannot be read|metadata of .* cannot be read"):
+    with pytest.raises(
+        DataError, match=r"the XMP in 'photo.xmp' cannot be read|metadata of 'photo.jpg' cannot be written"
+    ):
         Writer(False).write(photo, DOG)
     assert everything_in(photo.parent) == before
 
@@ -331,7 +336,7 @@ def test_runs_are_undone_one_by_one_and_what_was_changed_since_is_left(photo, st
     photo.write_bytes(edited)
     files, ((path, reason),) = undo()
     assert (files, path) == ([str(other)], str(photo))
-    assert "changed or moved since, and stays so; to undo no more of it: rm " in str(reason)
+    assert "changed or moved since, and stays so; to undo no more: rm " in str(reason)
     assert (photo.read_bytes(), other.read_bytes()) == (edited, PHOTOS["png"]())
     photo.write_bytes(edited.removesuffix(b"edited since"))
     assert undo() == ([str(photo)], [])
