@@ -27,7 +27,7 @@ from lcm.captioning.tagging import PROBABILITY
 from lcm.data.files import RAW_SUFFIXES, is_image_name
 from lcm.data.images import image_format, open_metadata
 from lcm.errors import ConfigError, DataError, NothingToDo, require
-from lcm.paths import explained, home, open_atomic, sync_folder, write_atomic
+from lcm.paths import explained, home, open_atomic, sync_folder
 
 exiv2 = require("exiv2", "photos")
 
@@ -212,23 +212,21 @@ def _replace(target: Path, data: bytes) -> None:
 def undo() -> tuple[list[str], list[tuple[str, object]]]:
     """Put the files back that the last run has changed; returns those, and which are as they are, each with the reason.
 
-    What cannot be put back stays noted. Raises NothingToDo where no run is noted.
+    A run of which one file is as it is stays noted. Raises NothingToDo where none is noted.
     """
     journal = max((home() / "metadata").glob("*.jsonl"), default=None)
     if not journal:
         raise NothingToDo("there is nothing to undo: no run of lcm caption --write is noted")
-    files, failures, left = [], [], []
-    for line in reversed(journal.read_bytes().splitlines(keepends=True)):
+    files, failures = [], []
+    for line in reversed(journal.read_bytes().splitlines()):
         with suppress(ValueError):  # a kill has cut it, before the file was changed
             path, *change = json.loads(line)
             try:
                 _put_back(Path(path), change, journal)
                 files.append(path)
             except DataError as error:
-                left.append(line)
                 failures.append((path, error))
-    write_atomic(journal, b"".join(reversed(left)))
-    if not left:
+    if not failures:
         journal.unlink()
     return files, failures
 

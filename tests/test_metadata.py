@@ -339,7 +339,7 @@ def test_runs_are_undone_one_by_one_and_what_was_changed_since_is_left(photo, st
     assert "changed or moved since, and stays so; to undo no more: rm " in str(reason)
     assert (photo.read_bytes(), other.read_bytes()) == (edited, PHOTOS["png"]())
     photo.write_bytes(edited.removesuffix(b"edited since"))
-    assert undo() == ([str(photo)], [])
+    assert undo() == ([str(other), str(photo)], [])
     assert photo.read_bytes() == PHOTOS["jpg"]()
     assert [*(state / "metadata").iterdir()] == []
 

@@ -83,8 +83,11 @@ class Header:
 def image_format(data: bytes) -> str:
     """Return the key of FORMATS that `data` begins as, whatever its sender calls it; raises BadImageError for none."""
     name = next((name for name, signature in _SIGNATURES.items() if re.match(signature, data)), "unknown kind")
-    if name == "tiff" and _is_raw(data):
-        return "raw"
+    if name == "tiff":
+        with suppress(struct.error):  # DNG; or the first picture is a preview, or what a sensor saw
+            tags = {tag: value for tag, (_, value) in _tiff_tags(data).items()}
+            of_sensor = tags.get(259) in _TIFF_OF_RAW or tags.get(262) == 32803
+            return "raw" if 50706 in tags or tags.get(254, 0) % 2 or of_sensor else name
     if name in FORMATS:
         return name
     accepted = ", ".join(FORMATS.values())
@@ -199,15 +202,6 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[bytes, int]]:
             values = struct.unpack_from(f"{order}{number}{letter}", data, where)
             tags[tag] = data[place : place + 12], 0 if letter == "s" else max(values, default=0)
     return tags
-
-
-def _is_raw(data: bytes) -> bool:
-    """Whether a TIFF is a camera's raw file: DNG, or its first picture is a preview or what a sensor saw."""
-    with suppress(struct.error):
-        tags = {tag: value for tag, (_, value) in _tiff_tags(data).items()}
-        is_sensor_s = tags.get(259) in _TIFF_OF_RAW or tags.get(262) == 32803
-        return 50706 in tags or tags.get(254, 0) % 2 == 1 or is_sensor_s
-    return False
 
 
 def _scan_tiff(data: bytes) -> Header:

@@ -276,10 +276,7 @@ def read_contributor(header: str) -> str:
 
 
 def answer_body(description: Description, style: str = "plain") -> dict[str, Any]:
-    """Return the three keys of the answer, and alt_text where the style is "alt".
-
-    Raises LcmError when it breaks the contract, as fault_of says.
-    """
+    """Return the keys of the answer, alt_text in that style alone; raises LcmError where fault_of finds a fault."""
     if fault := fault_of(description):
         raise LcmError(fault)
     return {
