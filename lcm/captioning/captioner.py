@@ -64,7 +64,7 @@ class BundleCaptioner(Captioner):
         captions, mean_log_probs = write_captions(
             self._bundle,
             features,
-            [language] * len(images),
+            language,
             manifest.beam_width,
             manifest.max_words,
             samples,

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lcm.captioning.tagging import Reranker
-from lcm.data.text import END, Vocabulary
+from lcm.data.text import END, PAD, START, UNKNOWN, Vocabulary
 from lcm.features.cache import LabelledFeatures, map_in_order
 
 
@@ -77,31 +77,32 @@ def empty_rows(images: int, shapes: Sequence[tuple[int | None, ...]]) -> tuple[n
     return tuple(np.zeros((images, 1, *(size or 0 for size in shape)), np.float32) for shape in shapes)
 
 
-def ruling_out(ids: Sequence[int], step: Step) -> Step:
-    """Return the step with probability 0 for the ids that no caption may hold."""
+def written_with(ids: np.ndarray, step: Step) -> Step:
+    """Return the step over some ids alone, by their places: the reserved ones with a start token, then words.
 
-    def allowed(last: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        log_probs, state = step(last, state)
-        log_probs = np.array(log_probs)
-        log_probs[..., ids] = -np.inf
+    Of the reserved ones, only END has a probability: no caption may hold the others.
+    """
+
+    def restricted(last: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        log_probs, state = step(ids[last], state)
+        log_probs = np.take(log_probs, ids, axis=-1)
+        log_probs[..., [PAD, START, UNKNOWN]] = -np.inf
         return log_probs, state
 
-    return allowed
+    return restricted
 
 
-def decode_beam(
-    step: Step, state: State, starts: np.ndarray, max_words: int, beam_width: int
-) -> list[list[Hypothesis]]:
+def decode_beam(step: Step, state: State, max_words: int, beam_width: int) -> list[list[Hypothesis]]:
     """Keep the `beam_width` most probable beginnings at each step, from a state of one text an image.
 
-    `starts` [B] are the ids that the captions begin after. Returns up to `beam_width` hypotheses an image, best score
-    first. An image is done when its hypotheses that have ended all score at least as well as its beginnings do so far.
+    Captions begin after START. Returns up to `beam_width` hypotheses an image, best score first. An image is done when
+    its hypotheses that have ended all score at least as well as its beginnings do so far.
     """
     ended: list[list[Hypothesis]] = [[] for _ in range(len(state))]
     active = np.arange(len(ended))  # images that still have something to write
     written = np.zeros((len(ended), 1, 0), dtype=np.int64)  # [B, W, T]
     log_prob = np.zeros((len(ended), 1))  # [B, W]
-    last = starts[:, None]
+    last = np.full((len(ended), 1), START)
     while written.shape[2] < max_words and len(active):
         log_probs, state = step(last, state)
         beams, words, totals = _best_continuations(log_prob, log_probs, 2 * beam_width)
@@ -127,7 +128,7 @@ def decode_beam(
 
 
 def decode_nucleus(
-    step: Step, state: State, starts: np.ndarray, max_words: int, numbers: Sequence[int], nucleus: float = NUCLEUS
+    step: Step, state: State, max_words: int, numbers: Sequence[int], nucleus: float = NUCLEUS
 ) -> list[list[Hypothesis]]:
     """Draw a caption for each of the `numbers`, from a state of one text an image; returns them in order, by image.
 
@@ -141,7 +142,7 @@ def decode_nucleus(
     written = np.full((images, samples, max_words), END)
     log_prob = np.zeros((images, samples))
     active = np.arange(images)  # those that still have something to write
-    last = np.repeat(starts[:, None], samples, axis=1)
+    last = np.full((images, samples), START)
     for place in range(max_words):
         if not len(active):
             break
@@ -165,14 +166,16 @@ def decode_nucleus(
 
 def draw(log_probs: np.ndarray, draws: np.ndarray, nucleus: float) -> np.ndarray:
     """Return a word for each row of `log_probs` [R, V] where `draws` [R], in 0 to 1, falls in its nucleus."""
-    order = np.argsort(-log_probs, axis=1, kind="stable")
-    probabilities = np.exp(np.take_along_axis(log_probs, order, axis=1).astype(np.float64))
-    cumulated = np.cumsum(probabilities, axis=1)
-    cumulated /= np.maximum(cumulated[:, -1:], np.finfo(float).tiny)  # some words are ruled out
-    size = np.minimum((cumulated < nucleus).sum(1), cumulated.shape[1] - 1)  # of the nucleus, less its last word
-    within = draws * cumulated[np.arange(len(draws)), size]
-    places = np.minimum((cumulated <= within[:, None]).sum(1), size)
-    return order[np.arange(len(draws)), places]
+    drawn = []
+    for row, number in zip(np.exp(log_probs, dtype=np.float64), draws, strict=True):
+        total = row.sum()  # less than 1: some words are ruled out
+        # All words below this together have less than the nucleus leaves: no need to sort them, which takes longest.
+        some = np.flatnonzero(row >= (1 - nucleus) * total / len(row))
+        some = some[np.argsort(-row[some], kind="stable")]
+        cumulated = np.cumsum(row[some])
+        last = min(np.searchsorted(cumulated, nucleus * total), len(some) - 1)
+        drawn.append(some[min(np.searchsorted(cumulated, number * cumulated[last], side="right"), last)])
+    return np.array(drawn)
 
 
 def _best_continuations(
@@ -213,7 +216,7 @@ class Decoder(Protocol):
 def write_captions(
     decoder: Decoder,
     features: np.ndarray,
-    languages: Sequence[str],
+    language: str,
     beam_width: int,
     max_words: int,
     samples: int = 0,
@@ -222,17 +225,20 @@ def write_captions(
 ) -> tuple[list[list[str]], list[float]]:
     """Return each image's captions, the best first, and the log-probability a word of each best one, END counted.
 
-    `languages` [B] are those to write in, of the decoder's vocabulary. The best is the most probable that beam search
-    finds, or what `reranker` chooses among its hypotheses by `pooled` features [B, D] (None: these are `features`). Up
-    to `samples` others are drawn from the model, all different: samples are numbered from 0, the numbers seed them, and
-    the first that end and differ are taken, so that an image gets the same ones in any company. After ROUNDS times
-    `samples` numbers there are no more to come.
+    `language` is one of the decoder's vocabulary, and no word of another is written. The best is the most probable that
+    beam search finds, or what `reranker` chooses among its hypotheses by `pooled` features [B, D] (None: these are
+    `features`). Up to `samples` others are drawn from the model, all different: samples are numbered from 0, the
+    numbers seed them, and the first that end and differ are taken, so that an image gets the same ones in any company.
+    After ROUNDS times `samples` numbers there are no more to come.
     """
-    vocabulary = decoder.vocabulary
-    step = ruling_out(vocabulary.never_written, decoder.step)
-    state, starts = decoder.start(features), np.array([vocabulary.starts[language] for language in languages])
-    found = decode_beam(step, state, starts, max_words, beam_width)
-    texts = [[vocabulary.decode(one.token_ids) for one in hypotheses] for hypotheses in found]
+    ids = decoder.vocabulary.ids_in[language]
+    step, state = written_with(ids, decoder.step), decoder.start(features)
+
+    def text_of(hypothesis: Hypothesis) -> str:
+        return decoder.vocabulary.decode(ids[place] for place in hypothesis.token_ids)
+
+    found = decode_beam(step, state, max_words, beam_width)
+    texts = [[*map(text_of, hypotheses)] for hypotheses in found]
     best = [0] * len(found)
     if reranker and found:
         seen = features if pooled is None else pooled
@@ -242,11 +248,10 @@ def write_captions(
         lacking = [place for place, each in enumerate(captions) if len(each) <= samples]
         if not lacking:
             break
-        drawn = decode_nucleus(
-            step, state.of_images(lacking), starts[lacking], max_words, range(turn * samples, (turn + 1) * samples)
-        )
+        numbers = range(turn * samples, (turn + 1) * samples)
+        drawn = decode_nucleus(step, state.of_images(lacking), max_words, numbers)
         for place, hypotheses in zip(lacking, drawn, strict=True):
-            more = [vocabulary.decode(one.token_ids) for one in hypotheses if one.ended]
+            more = [text_of(one) for one in hypotheses if one.ended]
             captions[place] = list(dict.fromkeys([*captions[place], *filter(None, more)]))[: samples + 1]
     return captions, [hypotheses[place].score_at(1) for hypotheses, place in zip(found, best, strict=True)]
 
@@ -266,15 +271,18 @@ def caption_features(
     `pooled` are the same images' for a reranker (None: these are `labelled`). Returns what write_captions does.
     """
 
-    def work(places: Sequence[int]) -> tuple[list[list[str]], list[float]]:
-        at, languages = np.array(places), [labelled.images[place].language for place in places]
+    def work(places: Sequence[int]) -> dict[int, tuple[list[str], float]]:
+        at, language = np.array(places), labelled.images[places[0]].language
         seen = pooled.read(at) if pooled else None
-        return write_captions(decoder, labelled.read(at), languages, beam_width, max_words, samples, reranker, seen)
+        written = write_captions(decoder, labelled.read(at), language, beam_width, max_words, samples, reranker, seen)
+        return dict(zip(places, zip(*written, strict=True), strict=True))
 
-    captions, mean_log_probs = [], []
+    written: dict[int, tuple[list[str], float]] = {}
     with tqdm(total=len(labelled), desc="caption", unit=" images", disable=not progress) as shown:
-        for its_captions, its_log_probs in map_in_order(work, range(len(labelled)), PART):
-            captions += its_captions
-            mean_log_probs += its_log_probs
-            shown.update(len(its_captions))
+        for language in dict.fromkeys(image.language for image in labelled.images):
+            its = (place for place, image in enumerate(labelled.images) if image.language == language)
+            for part in map_in_order(work, its, PART):
+                written |= part
+                shown.update(len(part))
+    captions, mean_log_probs = ([written[place][kind] for place in range(len(labelled))] for kind in (0, 1))
     return captions, mean_log_probs

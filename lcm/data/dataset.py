@@ -312,6 +312,15 @@ class Dataset:
             for language in languages
         }
 
+    def with_train_of(self, other: Self, name: str) -> Self:
+        """Return the data set with the train images of another one, `name`; what that holds out takes no part."""
+        known = self.paths
+        more = [
+            replace(image, image_id=f"{name}/{image.image_id}") if image.image_id in known else image
+            for image in other.of("train")
+        ]
+        return replace(self, images=(*self.images, *more))
+
     def save(self, path: Path) -> None:
         """Write the images as one JSON object a line."""
         with path.open("w", encoding="utf-8") as lines:
@@ -411,12 +420,17 @@ def resolve(data_dir: str) -> str:
     return data_dir if data_dir != BASE else os.environ.get(VARIABLE, "").strip() or SAMPLE
 
 
-def load_dataset(data_dir: str, captions_file: str = "", language: str = "") -> Dataset:
+def load_dataset(data_dir: str, captions_file: str = "", language: str = "", more_data: str = "") -> Dataset:
     """Return the data set of a folder, of an address, whose files are fetched into the cache, or of "sample".
 
+    `more_data` is another, whose train images are added; the report, which is of the first, is then printed for it too.
     The sample is drawn on first use; where it stands in for the base data set, stderr says so. Raises DataError when
     there is no data set, ConfigError for an address that cannot be used.
     """
+    if more_data:
+        more = load_dataset(more_data)
+        print(f"more_data: {more.report}")
+        return load_dataset(data_dir, captions_file, language).with_train_of(more, source_name(more_data))
     place = resolve(data_dir)
     if place == SAMPLE:
         if data_dir == BASE:
@@ -450,6 +464,7 @@ def source_name(data_dir: str) -> str:
     return PurePosixPath(shown.partition("://")[2]).name or shown.partition("://")[0]
 
 
-def as_metrics(data_dir: str) -> dict[str, str | int]:
+def as_metrics(data_dir: str, more_data: str = "") -> dict[str, str | int]:
     """Return what metrics.json says of where the data came from."""
-    return {"data_source": source_name(data_dir), "generated_data": int(resolve(data_dir) == SAMPLE)}
+    names = [source_name(place) for place in (data_dir, more_data) if place]
+    return {"data_source": ", ".join(names), "generated_data": int(resolve(data_dir) == SAMPLE)}

@@ -9,12 +9,13 @@ import html
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import regex
 
 from lcm.errors import DataError
@@ -73,6 +74,8 @@ class Vocabulary:
     """
 
     words: tuple[str, ...]
+    # Word to the languages whose train captions have it: only these are written with it. Those not named: all of them.
+    languages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -98,6 +101,19 @@ class Vocabulary:
         """The ids that no caption may hold after its start."""
         return [PAD, UNKNOWN, *self.starts.values()]
 
+    def languages_of(self, word: str) -> tuple[str, ...]:
+        """The languages that are written with a word of `own_words`, in the order of `starts`."""
+        return self.languages.get(word, tuple(self.starts))
+
+    @cached_property
+    def ids_in(self) -> dict[str, np.ndarray]:
+        """Language to the ids that it is written with: the reserved ones with its own start token, then its words'."""
+        own = [(self.ids[comparison_form(word)], self.languages_of(word)) for word in self.own_words]
+        return {
+            language: np.array([PAD, start, END, UNKNOWN, *(token_id for token_id, its in own if language in its)])
+            for language, start in self.starts.items()
+        }
+
     @property
     def own_words(self) -> tuple[str, ...]:
         """The words without the reserved ones and start tokens."""
@@ -117,19 +133,21 @@ class Vocabulary:
         return join_words(self.words[token_id] for token_id in token_ids if token_id >= len(RESERVED))
 
     def save(self, path: Path) -> None:
-        """Write one word a line, in the order of the ids."""
-        path.write_text("\n".join(self.words) + "\n", encoding="utf-8")
+        """Write one word a line, in the order of the ids; after a tab its languages, where they are told apart."""
+        lines = (f"{word}\t{' '.join(its)}" if (its := self.languages.get(word)) else word for word in self.words)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote; raises DataError when it cannot be that."""
-        words = tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
+        lines = [line.partition("\t") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        words = tuple(word for word, _, _ in lines)
         head = tuple(RESERVED[START] if START_TOKEN.fullmatch(word) else word for word in words[: len(RESERVED)])
         if head != RESERVED:
             raise DataError(f"{path.name} is not a vocabulary: it must begin with {', '.join(RESERVED)}, one a line")
         if len(set(map(comparison_form, words))) < len(words) or any(not word or "\ufffd" in word for word in words):
             raise DataError(f"{path.name} is damaged: a word is empty, written twice or not UTF-8; make it again")
-        return cls(words)
+        return cls(words, {word: tuple(its.split()) for word, _, its in lines if its})
 
 
 def count_words(captions: Iterable[str], language: str = ENGLISH) -> Counter[str]:
@@ -151,15 +169,18 @@ def build_vocabulary(
     With 0, the size says how often: once for a few hundred captions, MIN_COUNT times for thousands. The start tokens
     of all languages in their order come first, then words by falling count in a language, then by spelling, so that
     the same captions always give the same ids. What a `known` vocabulary has comes before them, with the ids it has: a
-    model that knows it can be trained further. Raises DataError when no word is that frequent.
+    model that knows it can be trained further. Where there are several languages, each word is said to be of those that
+    have it, however rarely. Raises DataError when no word is that frequent.
     """
     counts: dict[str, int] = {}  # of what is frequent
     spelling: dict[str, str] = {}
+    found_in = {comparison_form(word): {*known.languages_of(word)} for word in known.own_words} if known else {}
     rare: Counter[str] = Counter()
     for language, texts in captions.items():
         least = min_count or min(MIN_COUNT, 1 + len(texts) // CAPTIONS_A_TIME)
         for word, count in count_words(texts, language).most_common():
-            shown = spelling.setdefault(comparison_form(word), word)
+            shown = spelling.setdefault(form := comparison_form(word), word)
+            found_in.setdefault(form, set()).add(language)
             enough = counts if count >= least else rare
             enough[shown] = max(count, enough.get(shown, 0))
     if not known:
@@ -170,7 +191,13 @@ def build_vocabulary(
         known = Vocabulary((RESERVED[PAD], f"<{next(iter(captions))}>", *RESERVED[END:]))
     starts = (f"<{language}>" for language in captions if language not in known.starts)
     frequent = sorted(counts, key=lambda word: (-counts[word], word))
-    return Vocabulary((*known.words, *starts, *(word for word in frequent if comparison_form(word) not in known.ids)))
+    new = (word for word in frequent if comparison_form(word) not in known.ids)
+    vocabulary = Vocabulary((*known.words, *starts, *new))
+    codes = [*vocabulary.starts]
+    if len(codes) == 1:
+        return vocabulary
+    of_each = ((word, found_in[comparison_form(word)]) for word in vocabulary.own_words)
+    return replace(vocabulary, languages={word: tuple(code for code in codes if code in its) for word, its in of_each})
 
 
 # Which language texts are in is told among these; simplemma knows more, and each costs half a second and some MB.

@@ -68,13 +68,19 @@ def view_keys(image_key: str, views: int) -> list[str]:
     return [image_key, *(hashlib.sha256(text.encode()).hexdigest() for text in texts)]
 
 
-def view_of(key: str) -> tuple[tuple[float, float, float, float], bool]:
+def tells_sides(image: LabelledImage) -> bool:
+    """Return whether a caption tells left from right, so that it may be untrue of the mirrored picture."""
+    return any(map(_SIDES.search, image.captions))
+
+
+def view_of(key: str, areas: tuple[float, float] = VIEW_AREA) -> tuple[tuple[float, float, float, float], bool]:
     """Return what the view of a key shows: left, top, right, bottom in shares of the sides; and whether it is mirrored.
 
-    The digits of a sha256 are as random as any generator's, and stay what they are.
+    `areas` are the least and the most that it shows, as shares of the picture. The digits of
+    a sha256 are as random as any generator's, and stay what they are.
     """
     draws = (np.frombuffer(bytes.fromhex(key), ">u4") / 2**32).tolist()  # 0 to below 1
-    area = VIEW_AREA[0] + (VIEW_AREA[1] - VIEW_AREA[0]) * draws[0]
+    area = areas[0] + (areas[1] - areas[0]) * draws[0]
     stretch = min(MAX_STRETCH, 1 / area) ** (2 * draws[1] - 1)  # beyond 1 / area, a side would leave the picture
     width, height = min(1.0, (area * stretch) ** 0.5), min(1.0, (area / stretch) ** 0.5)
     left, top = (1 - width) * draws[2], (1 - height) * draws[3]
@@ -347,7 +353,7 @@ class PreparedRun:
         images, views = self.dataset.of(split, language), self.encoded.views if split == "train" else 0
         store, rows = self.encoded.features([image.image_id for image in images], kind, views)
         for place, image in enumerate(images if views else ()):
-            if any(map(_SIDES.search, image.captions)):
+            if tells_sides(image):
                 keys = view_keys(self.encoded.keys[image.image_id], views)
                 rows[[number for number in range(1, 1 + views) if view_of(keys[number])[1]], place] = rows[0, place]
         return LabelledFeatures(images, rows, store)

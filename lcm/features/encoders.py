@@ -68,6 +68,7 @@ def open_session(path: Path, threads: int = 0, alone: bool = False) -> "onnxrunt
 
 FEATURE_KINDS = ("pooled", "grid")  # the order of the ONNX outputs
 WEIGHTS = ("pretrained", "random")
+TUNED = "tuned-"  # begins what tells encoders that were tuned on one's own photos apart
 GOLDEN_VALUES = 64  # of the pooled features of the golden image that identify an encoder
 GOLDEN_TOLERANCE = 1e-3  # exporters and processors differ by less, other weights by far more
 
@@ -107,7 +108,7 @@ class EncoderIdentity:
     """What a bundle records of its encoder: enough to find it again and to know that it is the same."""
 
     name: str  # in ENCODERS, or on the model hub, perhaps with @ and a revision; of a folder with @ and a hash
-    weights: str  # "pretrained" or "random"
+    weights: str  # "pretrained", "random", or TUNED and what they were tuned on
     source_sha256: str  # of the weights it was made from, not of the ONNX bytes, which differ between exporters
     golden: tuple[float, ...]  # pooled features of the golden image, GOLDEN_VALUES of them
     checkpoint: CheckpointFacts | None = None  # None: it stands in ENCODERS
@@ -181,8 +182,9 @@ def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> En
         checkpoint = str(Path(name).expanduser())
         name = f"{Path(checkpoint).resolve().name}@{convert.source_sha256(Path(checkpoint))[:12]}"
     choices = WEIGHTS if is_listed else WEIGHTS[:1]
-    if weights not in choices:
-        raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(choices)} for {name}")
+    if weights not in choices and not is_kept(name, weights):
+        tuned = ", or those of a bundle that training goes on from" if weights.startswith(TUNED) else ""
+        raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(choices)} for {name}{tuned}")
     folder = _folder(name, weights)
     record = folder / RECORD
     if not record.exists():  # without the lock: a cache that is whole may be read-only
@@ -198,10 +200,23 @@ def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> En
     return Encoder(folder / GRAPH, EncoderIdentity.from_record(json.loads(record.read_text())), threads)
 
 
+def is_kept(name: str, weights: str) -> bool:
+    """Return whether the cache holds this encoder."""
+    return (_folder(name, weights) / RECORD).exists()
+
+
+def keep_tuned(name: str, weights: str, graph: bytes) -> None:
+    """Put an encoder that was tuned into the cache; `weights`, which begins with TUNED, tells it from others."""
+    folder = _folder(name, weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / GRAPH, graph)
+    _write_record(folder, EncoderIdentity(name, weights, hashlib.sha256(graph).hexdigest(), ()))
+
+
 def keep_encoder(identity: EncoderIdentity, graph: Path) -> None:
-    """Put the graph that a bundle has of a checkpoint into the cache, where it is missing: no hub has all of them."""
+    """Put a bundle's graph into the cache, where it is missing: of a checkpoint, for no hub has all, or a tuned one."""
     folder = _folder(identity.name, identity.weights)
-    if identity.checkpoint and not (folder / RECORD).exists():
+    if (identity.checkpoint or identity.weights.startswith(TUNED)) and not (folder / RECORD).exists():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(graph, folder / GRAPH)
         write_atomic(folder / RECORD, json.dumps(asdict(identity)))
@@ -229,13 +244,19 @@ def _convert(name: str, weights: str, checkpoint: str, folder: Path) -> None:
         source_sha256, found = spec.convert(name, spec.size, weights, temporary / GRAPH), {}
     else:
         source_sha256, found = convert.convert_checkpoint(checkpoint, temporary / GRAPH)
-    encoder = Encoder(temporary / GRAPH, EncoderIdentity(name, weights, source_sha256, ()))
-    golden = tuple(round(float(value), 5) for value in golden_features(encoder))
-    facts = CheckpointFacts(positions=encoder.spec.positions, width=encoder.spec.width, **found) if found else None
-    identity = replace(encoder.identity, golden=golden, checkpoint=facts)
-    (temporary / RECORD).write_text(json.dumps(asdict(identity), indent=1) + "\n")
+    _write_record(temporary, EncoderIdentity(name, weights, source_sha256, ()), found)
     shutil.rmtree(folder, ignore_errors=True)  # what keep_encoder did not finish
     temporary.replace(folder)
+
+
+def _write_record(folder: Path, identity: EncoderIdentity, found: Mapping[str, Any] | None = None) -> None:
+    """Write what is known of the graph in `folder`: golden features, and what a checkpoint says of itself."""
+    encoder = Encoder(folder / GRAPH, identity)
+    golden = tuple(round(float(value), 5) for value in golden_features(encoder))
+    facts = CheckpointFacts(positions=encoder.spec.positions, width=encoder.spec.width, **found) if found else None
+    write_atomic(
+        folder / RECORD, json.dumps(asdict(replace(identity, golden=golden, checkpoint=facts)), indent=1) + "\n"
+    )
 
 
 def find_encoder(expected: EncoderIdentity, threads: int = 0) -> Encoder:

@@ -90,7 +90,9 @@ class ParentVersion:
     def adapt(self, config: PrepareConfig) -> PrepareConfig:
         """Return the parameters with the encoder and the features that the model was trained with."""
         keep_encoder(self.manifest.encoder, self.folder / ENCODER_GRAPH)
-        return replace(config, encoder=self.manifest.encoder.name, features=self.manifest.feature_kind)
+        encoder = self.manifest.encoder
+        same = {"encoder": encoder.name, "encoder_weights": encoder.weights, "features": self.manifest.feature_kind}
+        return replace(config, **same, tune_epochs=0)
 
 
 def current_parent() -> ParentVersion:

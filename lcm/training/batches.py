@@ -50,19 +50,23 @@ class CaptionBatches:
 
         `word_dropout` is the share of words that inputs (never targets) hide as UNKNOWN, other ones each epoch (Bowman
         et al., "Generating Sentences from a Continuous Space", 2016). `together`: a row holds all captions of an image,
-        else one; an image with very many pads its own batch only. `view_share` is the share of rows that read a further
-        view of the image, drawn each epoch.
+        in all its languages, else one; an image with very many pads its own batch only. `view_share` is the share of
+        rows that read a further view of the image, drawn each epoch.
         """
         self.images = len(labelled)
         self._labelled, self._word_dropout, self._view_share = labelled, word_dropout, view_share
-        kept = []  # the place of each row's image, and its captions as ids
+        kept: list[tuple[int, list[np.ndarray]]] = []  # the place of each row's image, and its captions as ids
+        row_of: dict[str, list[np.ndarray]] = {}
         for place, image in enumerate(labelled.images):
             encoded = (vocabulary.encode(caption, image.language) for caption in image.captions)
             texts = [np.array(ids[: MAX_CAPTION_WORDS + 2], dtype=np.int32) for ids in encoded if len(ids) > 2]
-            if together and texts:
-                kept.append((place, texts))
-            elif texts:
+            if not together:
                 kept += [(place, [ids]) for ids in texts]
+            elif texts and image.image_id in row_of:
+                row_of[image.image_id] += texts
+            elif texts:
+                row_of[image.image_id] = texts
+                kept.append((place, texts))
         self._places = np.array([place for place, _ in kept], dtype=np.int64)
         self._texts = [texts for _, texts in kept]
         captions = sum(map(len, self._texts))

@@ -134,8 +134,9 @@ class Contrastive(Stage):
         table: WordTable,
         config: TrainConfig,
         batch_size: int = IMAGES_PER_STEP,
+        rate: float = LEARNING_RATE,
     ):
-        """Compile the step; the learning rate rises for WARMUP_STEPS, at most a quarter of all, then falls to zero.
+        """Compile the step; the learning `rate` rises for WARMUP_STEPS, at most a quarter of all, then falls to zero.
 
         `train` are images with readable captions; `batch_size` counts images.
         """
@@ -151,15 +152,21 @@ class Contrastive(Stage):
         self._shares = [_mean_shares([key_word_shares(one, columns) for one in its]) for its in records]
         total_steps = config.tagger_epochs * (len(train) // self._batch_size)
         warmup = min(WARMUP_STEPS, max(total_steps // 4, 1))
-        optimizer = make_adam(LEARNING_RATE, total_steps, warmup, CLIP_NORM)
+        optimizer = make_adam(rate, total_steps, warmup, CLIP_NORM)
         epochs, views = config.tagger_epochs, config.view_share if train.views else 0.0
         for array in (train.read(slice(None)), table.vectors):
             digest.update(np.ascontiguousarray(array))
-        recipe = {"epochs": epochs, "seed": config.seed, "view_share": views, "fingerprint": digest.hexdigest()}
+        recipe = {
+            "epochs": epochs,
+            "rate": rate,
+            "seed": config.seed,
+            "view_share": views,
+            "fingerprint": digest.hexdigest(),
+        }
         super().__init__(model, optimizer, len(train), Stop(epochs, epochs, AVERAGED_EPOCHS), recipe)
         self.log = open_log(config, "tagger")
         self._key_word_ids = tf.constant(np.array([table.ids[word] for word in columns], np.int32).reshape(-1, 1))
-        features = tf.TensorSpec([None, model.feature_dim], tf.float32)
+        features = tf.TensorSpec([None, *train.shape], tf.float32)
         texts, shares = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, len(columns)], tf.float32)
         self._step = tf.function(self._take_step, input_signature=[features, texts, shares])
 

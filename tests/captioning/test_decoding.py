@@ -7,6 +7,7 @@ that does not follow its image.
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,12 @@ from lcm.captioning.decoding import (
     caption_features,
     decode_beam,
     decode_nucleus,
+    draw,
     empty_rows,
-    ruling_out,
     write_captions,
 )
 from lcm.data.dataset import LabelledImage
-from lcm.data.text import END, PAD, RESERVED, START, UNKNOWN, Vocabulary
+from lcm.data.text import END, PAD, RESERVED, START, UNKNOWN, Vocabulary, build_vocabulary
 from lcm.features.cache import LabelledFeatures
 
 A, B, C = 4, 5, 6
@@ -50,20 +51,16 @@ def step_over(distribution):
         found = [[distribution(text[0], tuple(text[2:])) for text in texts] for texts in histories.tolist()]
         with np.errstate(divide="ignore"):
             log_probs = np.log(np.array(found, np.float32))
+        log_probs[..., [PAD, START, UNKNOWN]] = -np.inf
         return log_probs, State(state.images, (histories, np.stack([histories, 2 * histories], axis=3)))
 
-    return ruling_out((PAD, START, UNKNOWN), step)
+    return step
 
 
 def state_of(*images: int) -> State:
     numbers = np.array(images, dtype=np.int64).reshape(-1, 1)  # [B, 1]
     rows = numbers[:, :, None]  # [B, 1, 1]
     return State((numbers,), (rows, np.stack([rows, 2 * rows], axis=3)))
-
-
-def begun(*images: int) -> tuple[State, np.ndarray]:
-    """Return the state of images before the first word, and what their captions begin after."""
-    return state_of(*images), np.full(len(images), START)
 
 
 def tree(branches: dict, size=7):
@@ -80,7 +77,7 @@ def tree(branches: dict, size=7):
 
 def best(distribution, max_words=20, beam_width=3) -> Hypothesis:
     """The best caption of image 0."""
-    (hypotheses,) = decode_beam(step_over(distribution), *begun(0), max_words, beam_width)
+    (hypotheses,) = decode_beam(step_over(distribution), state_of(0), max_words, beam_width)
     return hypotheses[0]
 
 
@@ -105,7 +102,7 @@ GARDEN_PATH = tree({(): {A: 0.6, B: 0.4}, (A,): {END: 0.4, A: 0.3, B: 0.3}, (B,)
 
 
 def test_beam_finds_what_the_most_probable_words_miss():
-    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), *begun(0), 20, beam_width=2)
+    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), state_of(0), 20, beam_width=2)
     # Both end at the second step: log 0.4 / 2 ** 0.7 = -0.564, log 0.24 / 2 ** 0.7 = -0.878. The beginnings A-A and
     # A-B stand at log 0.18 / 2 ** 0.7 = -1.056 then, and two captions have ended at no less: the search stops,
     # though with END both would come to log 0.18 / 3 ** 0.7 = -0.795 and one would be second.
@@ -115,12 +112,12 @@ def test_beam_finds_what_the_most_probable_words_miss():
 
 def test_search_goes_on_while_a_beginning_scores_better_than_what_has_ended():
     # With room for three captions the third step is taken, and there are no beginnings after it.
-    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), *begun(0), 20, beam_width=3)
+    (hypotheses,) = decode_beam(step_over(GARDEN_PATH), state_of(0), 20, beam_width=3)
     assert hypotheses[0].token_ids == (B,)
     assert {hypothesis.token_ids for hypothesis in hypotheses[1:]} == {(A, A), (A, B)}
     # With room for one: A ends at log 0.45 / 2 ** 0.7 = -0.492 while A-A stands at log 0.55 / 2 ** 0.7 = -0.368.
     distribution = tree({(): {A: 1.0}, (A,): {END: 0.45, A: 0.55}})
-    (hypotheses,) = decode_beam(step_over(distribution), *begun(0), 20, beam_width=1)
+    (hypotheses,) = decode_beam(step_over(distribution), state_of(0), 20, beam_width=1)
     assert hypotheses == [Hypothesis((A, A), log(0.55), ended=True)]
 
 
@@ -129,7 +126,7 @@ def test_the_step_that_reaches_max_words_may_still_end():
     for max_words, ended in ((3, True), (2, False)):
         expected = Hypothesis((A, B), log(1.0), ended)
         assert best(distribution, max_words) == expected
-        assert decode_nucleus(step_over(distribution), *begun(0), max_words, [0]) == [[expected]]
+        assert decode_nucleus(step_over(distribution), state_of(0), max_words, [0]) == [[expected]]
 
 
 # Random distributions
@@ -160,7 +157,7 @@ def all_captions(distribution, image: int, size: int, max_words: int) -> list[tu
 def test_a_wide_beam_finds_what_enumeration_finds(seed, size):
     distribution, max_words = random_distribution(seed, size), 4
     width = (size - 4) ** max_words  # as many as there are beginnings
-    (hypotheses,) = decode_beam(step_over(distribution), *begun(3), max_words, width)
+    (hypotheses,) = decode_beam(step_over(distribution), state_of(3), max_words, width)
     expected = all_captions(distribution, 3, size, max_words)[:width]
     assert [(one.token_ids, one.ended) for one in hypotheses] == [(words, ended) for _, words, ended in expected]
     assert [one.score for one in hypotheses] == pytest.approx([score for score, _, _ in expected], rel=1e-5)
@@ -169,9 +166,9 @@ def test_a_wide_beam_finds_what_enumeration_finds(seed, size):
 @pytest.mark.parametrize("beam_width", [1, 2, 3, 5, 50])
 def test_a_batch_gives_the_answers_of_its_images(beam_width):
     step, images = step_over(random_distribution(0, 12)), (7, 0, 3, 12, 5, 1)
-    together = decode_beam(step, *begun(*images), 6, beam_width)
+    together = decode_beam(step, state_of(*images), 6, beam_width)
     for image, hypotheses in zip(images, together, strict=True):
-        (alone,) = decode_beam(step, *begun(image), 6, beam_width)
+        (alone,) = decode_beam(step, state_of(image), 6, beam_width)
         assert hypotheses == alone
     assert len({hypotheses[0].token_ids for hypotheses in together}) > 3  # not all the same
     assert len({len(hypotheses[0].token_ids) for hypotheses in together}) > 1  # nor of one length
@@ -188,7 +185,7 @@ def always(probabilities: dict):
 def first_words(probabilities: dict, nucleus: float, samples: int = 4000) -> dict[int, float]:
     """Return how often each word comes first, END too, as a share of many samples."""
     numbers = range(samples)
-    (hypotheses,) = decode_nucleus(step_over(always(probabilities)), *begun(0), 1, numbers, nucleus)
+    (hypotheses,) = decode_nucleus(step_over(always(probabilities)), state_of(0), 1, numbers, nucleus)
     words = [one.token_ids[0] if one.token_ids else END for one in hypotheses]
     return {word: words.count(word) / samples for word in set(words)}
 
@@ -211,6 +208,22 @@ def test_words_come_as_often_as_their_share_of_the_nucleus_says():
         A: pytest.approx(3 / 9, abs=0.024),
         B: pytest.approx(2 / 9, abs=0.024),
     }
+
+
+def test_a_draw_is_what_going_down_from_the_most_probable_word_finds():
+    random = np.random.default_rng(0)
+    for concentration, nucleus in itertools.product((0.02, 0.3, 5), (0.2, 0.7, 0.95, 1.0)):
+        rows, draws = random.dirichlet(np.full(300, concentration), 20), random.random(20)
+        expected = []
+        for probabilities, number in zip(rows.tolist(), draws, strict=True):
+            order = sorted(range(300), key=lambda word: -probabilities[word])
+            sums = list(itertools.accumulate(probabilities[word] for word in order))
+            size = next((place for place, total in enumerate(sums, 1) if total >= nucleus * sums[-1]), 300)
+            expected.append(
+                next(word for word, total in zip(order, sums, strict=True) if total > number * sums[size - 1])
+            )
+        with np.errstate(divide="ignore"):
+            assert draw(np.log(rows), draws, nucleus).tolist() == expected
 
 
 # Sentences: the best one by beam search, others drawn from the model, all different
@@ -253,7 +266,7 @@ def features_of(*images: int) -> np.ndarray:
 
 
 def write(writer: Writer, samples: int, images=(0,), max_words: int = 5) -> list[list[str]]:
-    return write_captions(writer, features_of(*images), ["en"] * len(images), 3, max_words, samples)[0]
+    return write_captions(writer, features_of(*images), "en", 3, max_words, samples)[0]
 
 
 # "dog" comes first more often, but the best caption is "cat", at log 0.45 / 2 ** 0.7 = -0.49: "dog" alone is at
@@ -265,10 +278,10 @@ SURE = {"": {"a": 1.0}, "a": {"dog": 1.0}}
 
 def test_the_best_caption_is_what_beam_search_finds_with_its_log_probability_a_word():
     # END counts where it was written: "cat" END at 0.45, "a dog" END at 1, and "dog" at 0.55, cut before END.
-    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features_of(0, 1, 0), ["en"] * 3, 3, 5)
+    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features_of(0, 1, 0), "en", 3, 5)
     assert captions == [["cat"], ["a dog"], ["cat"]]
     assert mean_log_probs == pytest.approx([math.log(0.45) / 2, 0, math.log(0.45) / 2])
-    assert write_captions(Writer(CAT), features_of(0), ["en"], 1, 1) == ([["dog"]], [pytest.approx(math.log(0.55))])
+    assert write_captions(Writer(CAT), features_of(0), "en", 1, 1) == ([["dog"]], [pytest.approx(math.log(0.55))])
 
 
 def test_samples_come_after_the_best_caption_in_the_order_of_their_numbers():
@@ -308,6 +321,42 @@ def test_an_image_gets_the_same_captions_in_any_company():
     assert [len(captions) for captions in together] == [1, 4, 3, 4, 1, 3]  # they lack other numbers of samples
 
 
+# In a language of several
+
+
+class Bilingual(Writer):
+    """Its English captions have "run" too, its French ones have neither "dog" nor "a"."""
+
+    vocabulary = build_vocabulary({"en": ["a dog", "un run"], "fr": ["un chien run"]}, 1)
+
+
+# Most probable at each place is a word that the French captions never had.
+FOREIGN = {
+    "": {"dog": 0.6, "un": 0.4},
+    "un": {"dog": 0.4, "chien": 0.3, "run": 0.25, "<en>": 0.05},
+    "dog": {"run": 1.0},
+}
+
+
+def test_no_word_is_written_that_the_captions_of_the_language_never_had():
+    french, english = (write_captions(Bilingual(FOREIGN), features_of(0), code, 3, 5, 8) for code in ("fr", "en"))
+    assert (set(french[0][0]), french[0][0][0]) == ({"un chien", "un run"}, "un chien")
+    assert french[1] == [pytest.approx(math.log(0.4 * 0.3) / 3)]
+    assert set(english[0][0]) == {"dog run", "un dog", "un run"}
+
+
+IMAGE = LabelledImage("1.jpg", Path("1.jpg"), "dev", ("a dog",))
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_images_in_several_languages_keep_their_order(at_once, monkeypatch):
+    monkeypatch.setattr(decoding, "PART", at_once)
+    images = [replace(IMAGE, language=code) for code in ("fr", "en", "fr", "en", "en")]
+    labelled = LabelledFeatures(images, np.array([0, 1, 1, 0, 1]), features_of(0, 1))
+    found, _ = caption_features(Bilingual(FOREIGN, {"": {"run": 1.0}}), labelled, 3, 5, progress=False)
+    assert found == [["un chien"], ["run"], ["run"], ["dog run"], ["run"]]
+
+
 # With a reranker
 
 
@@ -335,7 +384,7 @@ CAT_FOUND = {
 @pytest.mark.parametrize("pooled", [None, features_of(1, 1)])
 def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides(pooled):
     reranker, features = LastReranker(), features_of(0, 1)
-    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features, ["en"] * 2, 3, 5, 0, reranker, pooled)
+    captions, mean_log_probs = write_captions(Writer(CAT, SURE), features, "en", 3, 5, 0, reranker, pooled)
     assert captions == [["dog"], ["a dog"]]
     assert mean_log_probs == pytest.approx([CAT_FOUND["dog"][1], 0])
     ((seen, candidates, scores),) = reranker.asked
@@ -345,9 +394,6 @@ def test_a_reranker_is_given_the_beam_s_candidates_best_first_and_decides(pooled
 
 
 # From features that are encoded already
-
-
-IMAGE = LabelledImage("1.jpg", Path("1.jpg"), "dev", ("a dog",))
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 256])

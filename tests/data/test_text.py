@@ -149,6 +149,37 @@ def test_words_that_are_known_keep_their_ids_and_new_ones_follow():
     ]
 
 
+IN_TWO = {"en": ["a dog's ball", "a dog", "the ball"], "de": ["ein Ball", "ein Dog a a"]}
+
+
+def test_a_word_is_of_the_languages_whose_captions_have_it_however_rarely(tmp_path):
+    vocabulary = build_vocabulary(IN_TWO, 2)  # the German captions hold "dog" and "ball" once
+    own = {"a": ("en", "de"), "ball": ("en", "de"), "dog": ("en", "de"), "ein": ("de",)}
+    assert vocabulary.languages == own
+    vocabulary.save(tmp_path / "vocabulary.txt")
+    assert Vocabulary.load(tmp_path / "vocabulary.txt") == vocabulary
+    read = {code: [vocabulary.words[token_id] for token_id in ids] for code, ids in vocabulary.ids_in.items()}
+    assert read == {
+        "en": [*RESERVED, "a", "ball", "dog"],
+        "de": ["<pad>", "<de>", *RESERVED[END:], "a", "ball", "dog", "ein"],
+    }
+
+
+def test_a_word_becomes_one_of_a_language_that_is_learned_further():
+    known = build_vocabulary({"en": ["a dog a dog", "a cat"]}, 1)
+    grown = build_vocabulary({"fr": ["un dog", "un chien"]}, 1, known)
+    assert grown.languages == {
+        "a": ("en",),
+        "dog": ("en", "fr"),
+        "cat": ("en",),
+        "un": ("fr",),
+        "chien": ("fr",),
+    }
+    again = build_vocabulary({"fr": ["un cat"], "en": ["un"]}, 2, grown)  # too rare to enter, and there already
+    assert again.words == grown.words
+    assert again.languages == grown.languages | {"cat": ("en", "fr"), "un": ("en", "fr")}
+
+
 def test_encode_and_decode():
     vocabulary = build_vocabulary({"en": CAPTIONS}, 1)  # a 4, dog 5, runs 6, 's 7, ball 8, cat 9, zebra 10
     ids = vocabulary.encode("A dog\u2019s ball!")

@@ -78,10 +78,10 @@ def test_a_bundle_decodes_as_keras_does(name, transformer, folder, tagged):
     model, loaded, features, words = transformer, Bundle(folder), features_of(8), VOCABULARY
     if name == "merge":
         model, loaded, features, words = merge_world(tagged)
-    decoder, starts = KerasDecoder(model, words), np.full(len(features), START)
+    decoder = KerasDecoder(model, words)
     for decode in (
-        lambda one: decode_beam(one.step, one.start(features), starts, 8, 3),
-        lambda one: decode_nucleus(one.step, one.start(features), starts, 8, range(4)),
+        lambda one: decode_beam(one.step, one.start(features), 8, 3),
+        lambda one: decode_nucleus(one.step, one.start(features), 8, range(4)),
     ):
         ours, theirs = ([each for of_image in decode(one) for each in of_image] for one in (loaded, decoder))
         assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]

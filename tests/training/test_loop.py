@@ -268,6 +268,6 @@ def test_one_model_writes_each_language_after_its_start_token(tmp_path):
     Supervised(model, batches, batches, scorer, config).fit(tmp_path)
     decoder, features = KerasDecoder(model, vocabulary), labelled.read(slice(0, None, 2))
     for place, language in enumerate(vocabulary.starts):
-        captions, _ = write_captions(decoder, features, [language] * len(features), beam_width=2, max_words=10)
+        captions, _ = write_captions(decoder, features, language, beam_width=2, max_words=10)
         people = [{join_words(words(text)) for text in image.captions} for image in both[place::2]]
         assert sum(best in its for (best,), its in zip(captions, people, strict=True)) >= 16, (language, captions)
