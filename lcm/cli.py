@@ -294,10 +294,7 @@ def metadata() -> None:
 
 @metadata.command()
 def undo() -> int:
-    """Put the files back that the last run with --write has changed, to the last byte.
-
-    The next time, those of the run before. A file that was changed since stays as it is.
-    """
+    """Put the files back that the last run with --write has changed, to the last byte."""
     from lcm.batch import escape, list_failures
     from lcm.metadata import undo
 

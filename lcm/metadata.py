@@ -2,8 +2,8 @@
 
 To exiv2 a sidecar is an image without pixels, so one way of writing serves both. The fields are those of the IPTC Photo
 Metadata Standard, and keywords once more as digiKam and Lightroom keep their levels. What people wrote in these fields
-stays unless it is to be replaced; every other field stays always. Before a file changes, a journal of the run, in the
-state folder, notes how to have it back to the last byte. Importing this needs the extra `photos`.
+stays unless it is to be replaced; every other field stays always. Before a file changes, a note in the state folder
+says how to have it back to the last byte, each run's in a folder. Importing this needs the extra `photos`.
 """
 
 import base64
@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from lcm.captioning.tagging import PROBABILITY
 from lcm.data.files import RAW_SUFFIXES, is_image_name
 from lcm.data.images import image_format, open_metadata
 from lcm.errors import ConfigError, DataError, NothingToDo, require
-from lcm.paths import explained, home, open_atomic, sync_folder
+from lcm.paths import explained, home, open_atomic, write_atomic
 
 exiv2 = require("exiv2", "photos")
 
@@ -42,7 +43,6 @@ ANY = "x-default"  # the language of a text whose language nobody knows
 _LEVELS = re.compile(r"\s*>\s*")  # in a tag: "animals > dogs"
 _PLACE, _OPTIONAL = re.compile(r"\{(\w*)\}"), re.compile(r"\[([^\[\]]*)\]")
 _AGAIN = "it is as it was; put that right and give the same command again"
-Fields = dict[str, Any]  # by key of XMP: texts by language, or a list
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Writer:
     overwrite: bool = False  # replace what people wrote in these fields, too
     dry_run: bool = False
     line: str = "{caption}"  # of the description: see the message below
-    _journal: Path = field(default_factory=lambda: home() / f"metadata/{datetime.now(UTC):%Y%m%dT%H%M%S%f}.jsonl")
+    _run: Path = field(default_factory=lambda: home() / f"metadata/{datetime.now(UTC):%Y%m%dT%H%M%S%f}")  # its notes
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a line that cannot be."""
@@ -75,19 +75,19 @@ class Writer:
                 told = f"{target.name}: {', '.join(TOLD[key] for key in TOLD if key in changed)}"
                 for key, value in changed.items():
                     kind = exiv2.XmpProperties.propertyType(exiv2.XmpKey(key))  # a sequence, or a bag
-                    is_list = isinstance(value, list)
-                    image.xmpData()[key] = exiv2.XmpArrayValue(value, kind) if is_list else exiv2.LangAltValue(value)
+                    filled = exiv2.LangAltValue(value) if key in TEXTS else exiv2.XmpArrayValue(value, kind)
+                    image.xmpData()[key] = filled
                 image.writeMetadata()
                 if self.dry_run:
                     return f"would write to {told}"
                 new = bytes(image.io().mmap())
-                _note(self._journal, target, old, new)
+                _note(self._run, target, old, new)
                 _replace(target, new)
         except exiv2.Exiv2Error as error:
             raise DataError(f"metadata of {path.name!r} cannot be written ({error.message}); {_AGAIN}") from error
         return f"written to {told}"
 
-    def _open(self, name: str, content: bytes, old: bytes | None) -> tuple[exiv2.Image, Fields]:
+    def _open(self, name: str, content: bytes, old: bytes | None) -> tuple[exiv2.Image, dict[str, Any]]:
         """Return what is to be filled in, and the fields: those of a sidecar first, then the photo's XMP and IIM."""
         photo = image = None
         with suppress(exiv2.Exiv2Error):  # what exiv2 does not know has nothing that it could read
@@ -98,7 +98,7 @@ class Writer:
             raise DataError(f"{name!r} is of a format that is only read; use --write sidecar")
         if old is not None and image.xmpData().empty() and (not self.embed or image.xmpPacket()):
             raise DataError(f"the XMP in {name!r} cannot be read, so it was left; mend it or move it away")
-        there: Fields = {}
+        there: dict[str, Any] = {}  # by key of XMP: texts by language, or a list
         for key in (*TEXTS, *KEYWORDS, *FACTS.values()):
             found = (_plain(one.xmpData()[key].value()) for one in (image, photo) if one and key in one.xmpData())
             value = next(found, None) or _older(photo, key)
@@ -106,7 +106,7 @@ class Writer:
             there[key] = texts if key in TEXTS else [*value.values()] if isinstance(value, dict) else value
         return image, there
 
-    def _changed(self, there: Fields, said: Description) -> Fields:
+    def _changed(self, there: Mapping[str, Any], said: Description) -> dict[str, Any]:
         """Return the fields that change, as they are to be."""
         texts = zip(TEXTS, (self._line(sentence(said.caption), there), said.alt_text), strict=True)
         wanted = {key: self._merged(there[key], said.language, text) for key, text in texts}
@@ -128,7 +128,7 @@ class Writer:
             return dict(texts)
         return {**texts, own: text} | ({} if is_known else {ANY: text})
 
-    def _line(self, caption: str, there: Fields) -> str:
+    def _line(self, caption: str, there: Mapping[str, Any]) -> str:
         known = {"caption": caption} | {name: ", ".join(there[key]) for name, key in FACTS.items()}
         parts = _OPTIONAL.split(self.line)  # every second one stood in brackets
         parts[1::2] = [one if all(known[name] for name in _PLACE.findall(one)) else "" for one in parts[1::2]]
@@ -172,7 +172,7 @@ def _older(photo: exiv2.Image | None, key: str) -> list[str]:
     return [one.decode("utf-8" if iptc.detectCharset() else "cp1252", "replace") for one in found]
 
 
-def _note(journal: Path, target: Path, old: bytes | None, new: bytes) -> None:
+def _note(run: Path, target: Path, old: bytes | None, new: bytes) -> None:
     """Note what a file was: the bytes between the beginning and the end that it has in common with what it will be.
 
     These are a few kilobytes of a JPEG or PNG, and nearly the whole of a WebP or TIFF, whose parts are moved.
@@ -181,13 +181,10 @@ def _note(journal: Path, target: Path, old: bytes | None, new: bytes) -> None:
     start = _common(before, new)
     end = _common(before[start:][::-1], new[start:][::-1])
     part = base64.b64encode(before[start : len(before) - end]).decode()
-    with explained(journal, _AGAIN):
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        with journal.open("a", encoding="ascii") as file:
-            file.write(json.dumps([str(target), _digest(old), _digest(new), start, end, part, modified_ns]) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(journal.parent)
+    with explained(run, _AGAIN):
+        run.mkdir(parents=True, exist_ok=True)
+        change = [str(target), _digest(old), _digest(new), start, end, part, modified_ns]
+        write_atomic(run / f"{time.time_ns()}.json", json.dumps(change))
 
 
 def _common(first: bytes, second: bytes) -> int:
@@ -212,33 +209,33 @@ def _replace(target: Path, data: bytes) -> None:
 def undo() -> tuple[list[str], list[tuple[str, object]]]:
     """Put the files back that the last run has changed; returns those, and which are as they are, each with the reason.
 
-    A run of which one file is as it is stays noted. Raises NothingToDo where none is noted.
+    Raises NothingToDo where no run is noted any more.
     """
-    journal = max((home() / "metadata").glob("*.jsonl"), default=None)
-    if not journal:
+    run = max((home() / "metadata").glob("*"), default=None)
+    if not run:
         raise NothingToDo("there is nothing to undo: no run of lcm caption --write is noted")
     files, failures = [], []
-    for line in reversed(journal.read_bytes().splitlines()):
-        with suppress(ValueError):  # a kill has cut it, before the file was changed
-            path, *change = json.loads(line)
-            try:
-                _put_back(Path(path), change, journal)
-                files.append(path)
-            except DataError as error:
-                failures.append((path, error))
+    for note in sorted(run.glob("*.json"), reverse=True):
+        path, *change = json.loads(note.read_bytes())
+        try:
+            _put_back(Path(path), change, note)
+            note.unlink()
+            files.append(path)
+        except DataError as error:
+            failures.append((path, error))
     if not failures:
-        journal.unlink()
+        shutil.rmtree(run)
     return files, failures
 
 
-def _put_back(path: Path, change: Sequence[Any], journal: Path) -> None:
+def _put_back(path: Path, change: Sequence[Any], note: Path) -> None:
     before, after, start, end, part, modified_ns = change
     with explained(repr(path.name), "it is as it is; put that right and undo again"):
         now = path.read_bytes() if path.exists() else None
         if _digest(now) == before:
             return  # a kill came before it was changed, or somebody has put it back
         if now is None or _digest(now) != after:
-            raise DataError(f"{path.name!r} was changed or moved since, and stays so; to undo no more: rm {journal}")
+            raise DataError(f"{path.name!r} was changed or moved since, and stays so; to undo the rest: rm {note}")
         if before:
             _replace(path, now[:start] + base64.b64decode(part) + now[len(now) - end :])
             os.utime(path, ns=(modified_ns, modified_ns))

@@ -336,10 +336,10 @@ def test_runs_are_undone_one_by_one_and_what_was_changed_since_is_left(photo, st
     photo.write_bytes(edited)
     files, ((path, reason),) = undo()
     assert (files, path) == ([str(other)], str(photo))
-    assert "changed or moved since, and stays so; to undo no more: rm " in str(reason)
+    assert "changed or moved since, and stays so; to undo the rest: rm " in str(reason)
     assert (photo.read_bytes(), other.read_bytes()) == (edited, PHOTOS["png"]())
     photo.write_bytes(edited.removesuffix(b"edited since"))
-    assert undo() == ([str(other), str(photo)], [])
+    assert undo() == ([str(photo)], [])
     assert photo.read_bytes() == PHOTOS["jpg"]()
     assert [*(state / "metadata").iterdir()] == []
 
@@ -360,9 +360,8 @@ def test_a_kill_between_the_note_and_the_change_leaves_nothing_to_do(photo, monk
         patched.setattr("lcm.metadata._replace", kill)
         with pytest.raises(KeyboardInterrupt):
             Writer(True).write(photo, DOG)
-    (journal,) = (state / "metadata").iterdir()
-    with journal.open("a") as file:
-        file.write('["half a li')
+    (run,) = (state / "metadata").iterdir()
+    (run / ".half-a-note.json.tmp").write_text('["half a li')
     assert undo() == ([str(photo)], [])
     assert everything_in(photo.parent) == before
 

@@ -17,7 +17,7 @@ _OPENING = regex.compile(
 _CASES = regex.compile(r"(?<=(?:von|zeigt) )(ein)e[mn]\b|(?<=(?:von|zeigt) )(eine)r\b", regex.IGNORECASE)
 # Not behind a title or an initial: "St. Mary's", "J. Roe".
 _SENTENCE_END = regex.compile(
-    r"(?<=\p{STerm}[\p{Pf}\p{Pe}\"']*)(?<!\b(?:\p{L}{1,2}|Mrs|Prof|Sen|Gov|Rep|Rev|Gen)\.)\s+(?=\p{Lu}|\p{Lo})"
+    r"(?<=\p{STerm}[\p{Pf}\p{Pe}\"']*)(?<!\b(?:\p{L}{1,2}|Mrs|Prof|Sen)\.)\s+(?=\p{Lu}|\p{Lo})"
 )
 _CLAUSE_END, _DANGLING = regex.compile(r"\s*[,;:–—]\s|\s-\s"), regex.compile(r"[\s,;:]+$")
 _ENDED = regex.compile(r"(?:\p{STerm}|…)[\p{Pf}\p{Pe}\"']*$")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps
+from PIL import AvifImagePlugin, BmpImagePlugin, Image, ImageChops, ImageCms, ImageOps
 
 from lcm.errors import BadImageError, ConfigError, require
 
@@ -217,21 +217,17 @@ def _scan_tiff(data: bytes) -> Header:
     return Header((known[256], known[257]), stream)
 
 
-def _scan_bmp(data: bytes) -> Header:
-    """Read the sides; run lengths are refused, which Pillow reads a byte at a time."""
-    size, width, height, _, _, compression = struct.unpack_from("<IiiHHI", data, 14)
-    if size < 40 or compression not in (0, 3):
-        raise ValueError("a header of before Windows 3, run lengths, or a JPEG or PNG inside")
-    return Header((width, abs(height)), data)
-
-
-def _scan_heif(data: bytes) -> Header:
-    """Ask libavif or libheif for the sides, which read no pixel for that."""
-    name = image_format(data)
+def _scan_by_reader(data: bytes) -> Header:
+    """Ask Pillow's reader for the sides, which decodes no pixel for that; Image.open would warn of large ones."""
+    name, readers = image_format(data), {"bmp": BmpImagePlugin.BmpImageFile, "avif": AvifImagePlugin.AvifImageFile}
     if name == "heif":
-        require("pillow_heif", "photos").register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-    with Image.open(io.BytesIO(data), formats=(name.upper(),)) as picture:
-        return Header(picture.size, data, max_pixels=MAX_HEIF_PIXELS)
+        heif = require("pillow_heif", "photos")
+        heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+        readers[name] = heif.HeifImageFile
+    picture = readers[name](io.BytesIO(data))
+    if picture.info.get("compression") in (1, 2):
+        raise ValueError("run lengths, which Pillow reads a byte at a time")
+    return Header(picture.size, data, max_pixels=MAX_PIXELS if name == "bmp" else MAX_HEIF_PIXELS)
 
 
 def _scan_raw(data: bytes) -> Header:
@@ -256,7 +252,7 @@ def open_metadata(data: bytes) -> "exiv2.Image":  # noqa: F821
 
 
 _SCANNERS = {"jpeg": _scan_jpeg, "png": _scan_png, "gif": _scan_gif, "webp": _scan_webp, "tiff": _scan_tiff}
-_SCANNERS |= {"bmp": _scan_bmp, "avif": _scan_heif, "heif": _scan_heif, "raw": _scan_raw}
+_SCANNERS |= dict.fromkeys(("bmp", "avif", "heif"), _scan_by_reader) | {"raw": _scan_raw}
 
 
 def read_image(source: Source, size: int) -> np.ndarray:

@@ -81,10 +81,10 @@ def test_e02_e08_cut_short_and_mutated_files_are_refused_quickly(name):
         assert cost.megabytes < 300
 
 
-def enlarged(data: bytes) -> bytes:
+def enlarged(data: bytes, width: int = 5001, height: int = 5000) -> bytes:
     """A HEIC or AVIF whose header tells of more pixels than are accepted."""
     at = data.index(b"ispe") + 8
-    return data[:at] + struct.pack(">II", 5001, 5000) + data[at + 8 :]
+    return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
 
 
 def tiff(*entries: tuple[int, int, int, int], rest: bytes = b"") -> bytes:
@@ -97,18 +97,25 @@ def page(width: int, height: int, *more: tuple[int, int, int, int], compression:
     return [*known, (273, 4, 1, 200), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, 8), *more]
 
 
+def bmp(width: int, height: int, bits: int = 24, compression: int = 0) -> bytes:
+    sizes = struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, width, height, 1, bits, compression, 0, 0, 0, 0, 0)
+    return b"BM" + sizes + bytes(2048)
+
+
 HOSTILE = {  # what is said of it
+    "e03-avif": (lambda: enlarged(avif(), 16_000, 16_000), "pixels are accepted"),
+    "e03-heif": (lambda: enlarged(heif(scene(64, 64)), 16_000, 16_000), "pixels are accepted"),
     "e03-tiff": (lambda: tiff(*page(50_000, 50_000)), "pixels are accepted"),
     "e03-bmp": (
-        lambda: b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 50_000, -50_000, 1, 24, 0),
+        lambda: bmp(50_000, -50_000),
         "pixels are accepted",
     ),
     "e04-tiff": (lambda: tiff(*page(8000, 5001, compression=8), rest=bytes(90)), "pixels are accepted"),
-    "e04-bmp": (lambda: b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 8000, 5001, 1, 1, 0), "pixels are accepted"),
+    "e04-bmp": (lambda: bmp(8000, 5001), "pixels are accepted"),
     "e04-avif": (lambda: enlarged(avif()), "pixels are accepted"),
     "e04-heif": (lambda: enlarged(heif(scene(64, 64))), "pixels are accepted"),
     "e05-bmp": (
-        lambda: b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 201, 1, 1, 24, 0),
+        lambda: bmp(201, 1),
         "at most 200 times the other",
     ),
     "e06-tiff-tags": (
@@ -133,7 +140,7 @@ HOSTILE = {  # what is said of it
     "e22-heif": (lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "HEIC"),
     "e22-avif": (lambda: b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miaf" + bytes(100), "AVIF"),
     "e22-looping-tiff": (lambda: b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 256, 3, 1, 9, 8), "TIFF"),
-    "e22-bmp-of-runs": (lambda: b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 99, 99, 1, 8, 1), "damaged"),
+    "e22-bmp-of-runs": (lambda: bmp(99, 99, bits=8, compression=1), "damaged"),
     "raw-without-preview": (lambda: raw_file(b""), "camera raw"),
     "raw-of-fujifilm": (lambda: b"FUJIFILMCCD-RAW " + bytes(300), "camera raw"),
 }
