@@ -219,8 +219,7 @@ def caption(
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
         describer = load_captioner(captioner, tagger, threads)
-        can_say_no = describer.tag_scorer and describer.tag_scorer.curves
-        scores = scores or ("probability" if write and can_say_no else "share")
+        scores = scores or ("probability" if write and getattr(describer.tag_scorer, "curves", None) else "share")
         asked = {"samples": samples, "labels": own_labels, "scores": scores, "min_score": min_score}
         asked["language"] = describer.checked_language(language)
     if own_labels and (note := batch.check_labels(describer, own_labels)):

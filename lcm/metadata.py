@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -53,10 +52,9 @@ class Writer:
     overwrite: bool = False  # replace what people wrote in these fields, too
     dry_run: bool = False
     line: str = "{caption}"  # of the description: see the message below
-    _run: Path = field(default_factory=lambda: home() / f"metadata/{datetime.now(UTC):%Y%m%dT%H%M%S%f}")  # its notes
+    _run: Path = field(default_factory=lambda: home() / f"metadata/{time.time_ns()}")  # folder of its notes
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a line that cannot be."""
         if "{caption}" not in _OPTIONAL.sub("", self.line) or {*_PLACE.findall(self.line)} - {"caption", *FACTS}:
             rule = f"must hold {{caption}} and may hold {{{'}, {'.join(FACTS)}}}, in [] where a photo may lack them"
             raise ConfigError(f"--line is {self.line!r}; it {rule}")
@@ -136,12 +134,9 @@ class Writer:
 
 
 def _sidecar(photo: Path) -> Path:
-    """Return photo.xmp; photo.jpg.xmp where it is there already, or where another photo has the same first name.
-
-    The raw file beside a JPEG of the same shot has photo.xmp for itself: Lightroom knows no other.
-    """
+    """Return photo.xmp; photo.jpg.xmp where it is there already, or where another photo has the same first name."""
     names = {name.casefold(): name for name in os.listdir(photo.parent)}  # noqa: PTH208 - a folder may hold many
-    endings = RAW_SUFFIXES if photo.suffix.lower() in RAW_SUFFIXES else ""
+    endings = RAW_SUFFIXES if photo.suffix.lower() in RAW_SUFFIXES else ""  # beside its JPEG, Lightroom wants photo.xmp
     same = (name for name in names if PurePath(name).stem == photo.stem.casefold() and is_image_name(name))
     long, is_alone = f"{photo.name}.xmp", sum(name.endswith(endings) for name in same) < 2
     name = f"{photo.stem}.xmp" if is_alone and long.casefold() not in names else long
@@ -173,10 +168,7 @@ def _older(photo: exiv2.Image | None, key: str) -> list[str]:
 
 
 def _note(run: Path, target: Path, old: bytes | None, new: bytes) -> None:
-    """Note what a file was: the bytes between the beginning and the end that it has in common with what it will be.
-
-    These are a few kilobytes of a JPEG or PNG, and nearly the whole of a WebP or TIFF, whose parts are moved.
-    """
+    """Note what a file was: the bytes between the beginning and the end that it has in common with what it will be."""
     before, modified_ns = old or b"", target.stat().st_mtime_ns if old is not None else 0
     start = _common(before, new)
     end = _common(before[start:][::-1], new[start:][::-1])
@@ -207,10 +199,7 @@ def _replace(target: Path, data: bytes) -> None:
 
 
 def undo() -> tuple[list[str], list[tuple[str, object]]]:
-    """Put the files back that the last run has changed; returns those, and which are as they are, each with the reason.
-
-    Raises NothingToDo where no run is noted any more.
-    """
+    """Put back what the last run has changed; returns these files, and those that are as they are, with the reasons."""
     run = max((home() / "metadata").glob("*"), default=None)
     if not run:
         raise NothingToDo("there is nothing to undo: no run of lcm caption --write is noted")

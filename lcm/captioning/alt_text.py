@@ -2,7 +2,6 @@
 
 import regex
 
-STYLES = ("plain", "alt")  # of answers: the caption alone, or its alternative text too
 USUAL_CHARS = 125  # what screen readers say without a pause (WebAIM, "Alternative Text")
 MAX_CHARS = 250  # what the IPTC Photo Metadata Standard 2021.1 recommends at most for "Alt Text (Accessibility)"
 # What a screen reader would say twice, in English, French and German. Behind the German ones nouns stand in another
@@ -16,9 +15,7 @@ _OPENING = regex.compile(
 )
 _CASES = regex.compile(r"(?<=(?:von|zeigt) )(ein)e[mn]\b|(?<=(?:von|zeigt) )(eine)r\b", regex.IGNORECASE)
 # Not behind a title or an initial: "St. Mary's", "J. Roe".
-_SENTENCE_END = regex.compile(
-    r"(?<=\p{STerm}[\p{Pf}\p{Pe}\"']*)(?<!\b(?:\p{L}{1,2}|Mrs|Prof|Sen)\.)\s+(?=\p{Lu}|\p{Lo})"
-)
+_SENTENCE_END = regex.compile(r"(?<=\p{STerm}[\p{Pf}\p{Pe}\"']*)(?<!\b(?:\p{L}{1,2}|Mrs|Prof)\.)\s+(?=[\p{Lu}\p{Lo}])")
 _CLAUSE_END, _DANGLING = regex.compile(r"\s*[,;:–—]\s|\s-\s"), regex.compile(r"[\s,;:]+$")
 _ENDED = regex.compile(r"(?:\p{STerm}|…)[\p{Pf}\p{Pe}\"']*$")
 
@@ -30,10 +27,7 @@ def sentence(text: str) -> str:
 
 
 def alt_text(caption: str) -> str:
-    """Return a caption as alternative text: its first sentence; empty for an empty one.
-
-    One of over USUAL_CHARS is cut where a clause ends; where none does, MAX_CHARS may stay.
-    """
+    """Return a caption's first sentence as alternative text; one of over USUAL_CHARS is cut where a clause ends."""
     text = _SENTENCE_END.split(" ".join(caption.split()), 1)[0]
     if opening := _OPENING.match(text):
         text = _CASES.sub(r"\1\2", text, 1)[opening.end() :]

@@ -31,7 +31,6 @@ MAX_PIXELS = 40_000_000  # 160 MB as Pillow holds them, at four bytes each
 MAX_JPEG_PIXELS = 64_000_000  # phones reach 50 million; an ordinary JPEG is decoded row by row at reduced size
 MAX_WEBP_PIXELS = 16_000_000  # 240 MB: Pillow's WebP reader takes 15 bytes a pixel, even for a file of 38 bytes
 MAX_HEIF_PIXELS = 25_000_000  # 250 MB: of HEIC libheif takes 8 bytes a pixel, of AVIF Pillow 10; phones reach 24.5
-MAX_TIFF_VALUES = 1 << 20  # bytes of one tag: offsets of 131,072 strips
 MAX_SEGMENTS = 20_000  # of a file; libpng's chunks of 8 KB make 160 MB of them, a hostile file has millions
 MAX_SCANS = 50  # of a JPEG; libjpeg's progressive files have 10, and one of 60 bytes costs 22 ms at MAX_PIXELS
 MAX_ASPECT = 200  # long side over short; panoramas stay below 20, and a square holds nothing of a thread
@@ -197,7 +196,7 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[bytes, int]]:
         letter = {1: "B", 3: "H", 4: "I"}.get(kind, "s")
         size = number * struct.calcsize(letter)
         where = place + 8 if size <= 4 else struct.unpack_from(f"{order}I", data, place + 8)[0]
-        is_usual = size <= min(MAX_TIFF_VALUES, len(data) - where) and (number == 1 or tag in _TIFF_LISTS)
+        is_usual = size <= min(1 << 20, len(data) - where) and (number == 1 or tag in _TIFF_LISTS)
         if tag in _TIFF_TAGS and tag not in tags and is_usual:
             values = struct.unpack_from(f"{order}{number}{letter}", data, where)
             tags[tag] = data[place : place + 12], 0 if letter == "s" else max(values, default=0)
@@ -207,11 +206,10 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[bytes, int]]:
 def _scan_tiff(data: bytes) -> Header:
     """Keep the first page, under a directory of its own at the end: other tags may name the whole file each."""
     tags, order, end = _tiff_tags(data), "<" if data[:1] == b"I" else ">", len(data) + len(data) % 2
-    known = {259: 1, 322: 1, 323: 1} | {tag: value for tag, (_, value) in tags.items()}
-    if known[259] not in _TIFF_COMPRESSIONS or known.get(339, 1) > 1 or known[322] * known[323] > MAX_PIXELS:
-        raise ValueError("a rare compression, no whole numbers, or a tile larger than any picture")
-    if known.get(258, 1) > 16 or known.get(277, 1) > 5:
-        raise ValueError("more than 16 bits or 5 colours")
+    known = dict.fromkeys((258, 259, 277, 322, 323, 339), 1) | {tag: value for tag, (_, value) in tags.items()}
+    is_rare = known[259] not in _TIFF_COMPRESSIONS or known[258] > 16 or known[277] > 5 or known[339] > 1
+    if is_rare or known[322] * known[323] > MAX_PIXELS:
+        raise ValueError("a rare compression, over 16 bits or 5 colours, no whole numbers, or a tile of any size")
     directory = struct.pack(f"{order}H", len(tags)) + b"".join(tags[tag][0] for tag in sorted(tags)) + bytes(4)
     stream = b"".join([data[:4], struct.pack(f"{order}I", end), data[8:], bytes(len(data) % 2), directory])
     return Header((known[256], known[257]), stream)

@@ -24,7 +24,6 @@ from pydantic import (
 )
 from werkzeug.datastructures import Accept
 
-from lcm.captioning.alt_text import STYLES
 from lcm.captioning.captioner import fault_of
 from lcm.captioning.description import MAX_SAMPLES, SAMPLES, Description
 from lcm.captioning.tagging import MIN_SCORE, SCORES, SHARE
@@ -204,7 +203,7 @@ class DescribeRequest(Request):
     scores: Literal[SCORES] = SHARE
     min_score: Annotated[float, Field(strict=True, ge=0, le=1)] = None  # None: MIN_SCORE, for probabilities
     language: Language = ""  # empty: not sent
-    style: Literal[STYLES] = "plain"
+    style: Literal["plain", "alt"] = "plain"
     image: Image
 
 
