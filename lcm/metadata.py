@@ -176,7 +176,7 @@ def _note(run: Path, target: Path, old: bytes | None, new: bytes) -> None:
     with explained(run, _AGAIN):
         run.mkdir(parents=True, exist_ok=True)
         change = [str(target), _digest(old), _digest(new), start, end, part, modified_ns]
-        write_atomic(run / f"{time.time_ns()}.json", json.dumps(change))
+        write_atomic(run / f"{time.time_ns()}-{_digest(new)[:8]}.json", json.dumps(change))
 
 
 def _common(first: bytes, second: bytes) -> int:
