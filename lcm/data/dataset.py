@@ -420,17 +420,12 @@ def resolve(data_dir: str) -> str:
     return data_dir if data_dir != BASE else os.environ.get(VARIABLE, "").strip() or SAMPLE
 
 
-def load_dataset(data_dir: str, captions_file: str = "", language: str = "", more_data: str = "") -> Dataset:
+def load_dataset(data_dir: str, captions_file: str = "", language: str = "") -> Dataset:
     """Return the data set of a folder, of an address, whose files are fetched into the cache, or of "sample".
 
-    `more_data` is another, whose train images are added; the report, which is of the first, is then printed for it too.
     The sample is drawn on first use; where it stands in for the base data set, stderr says so. Raises DataError when
     there is no data set, ConfigError for an address that cannot be used.
     """
-    if more_data:
-        more = load_dataset(more_data)
-        print(f"more_data: {more.report}")
-        return load_dataset(data_dir, captions_file, language).with_train_of(more, source_name(more_data))
     place = resolve(data_dir)
     if place == SAMPLE:
         if data_dir == BASE:

@@ -87,7 +87,7 @@ class Blocks(keras.layers.Layer):
 
     def as_initializers(self) -> dict[str, np.ndarray]:
         """Return the arrays by name, as the graph has them."""
-        return {name: to_onnx(np.array(kernel)) for name, kernel in self.kernels.items()}
+        return {name: to_onnx(kernel.numpy()) for name, kernel in self.kernels.items()}
 
 
 def to_tensorflow(array: np.ndarray) -> np.ndarray:

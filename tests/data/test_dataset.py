@@ -628,6 +628,18 @@ def test_links(tmp_path):
     assert dataset.report.images_without_captions == ()
 
 
+def test_another_data_set_adds_what_it_trains_on():
+    """Its held-out images take no part, and a name that is there already gets the data set's before it."""
+
+    def dataset(*images: tuple[str, str]) -> Dataset:
+        return Dataset(tuple(LabelledImage(name, Path(name), split, ("a dog",)) for name, split in images))
+
+    both = dataset(("1.jpg", "train"), ("2.jpg", "dev")).with_train_of(
+        dataset(("2.jpg", "train"), ("3.jpg", "train"), ("4.jpg", "dev"), ("5.jpg", "test")), "coco"
+    )
+    assert split_of(both) == {"1.jpg": "train", "2.jpg": "dev", "coco/2.jpg": "train", "3.jpg": "train"}
+
+
 def test_save_and_load(tmp_path):
     captions = ('She said "go"', "two\u2028lines, \u2029three\x85 four", "tab\tand\\backslash", "été 🐕 हिन्दी", "'")
     dataset = Dataset(

@@ -1,5 +1,7 @@
 """Batches: one caption a row or all captions of an image, and features of its further views. No model anywhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,18 @@ def test_every_caption_comes_once_with_the_features_of_its_image(together, batch
         if caption
     )
     assert len(list(batches.epoch(0, 1))) == len(batches)
+
+
+def test_an_image_is_read_once_for_all_its_languages():
+    """Images 0 and 1 are one, with captions in two languages; each caption begins with the token of its own."""
+    labelled = label([[3], [2, 4], [5]])
+    one, same, other = labelled.images
+    images = [one, replace(same, image_id=one.image_id, language="fr"), other]
+    words = build_vocabulary({"en": WORDS, "fr": WORDS}, 1)
+    (batch,) = CaptionBatches(replace(labelled, images=images), words, 9, together=True).epoch(0, 1)
+    firsts = batch.inputs[..., 0].tolist()
+    rows = {int(image): its for image, its in zip(batch.features[:, 0], firsts, strict=True)}
+    assert rows == {0: [words.starts["en"], words.starts["fr"], words.starts["fr"]], 2: [words.starts["en"], PAD, PAD]}
 
 
 def test_a_batch_by_hand():
