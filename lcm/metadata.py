@@ -59,7 +59,7 @@ class Writer:
             rule = f"must hold {{caption}} and may hold {{{'}, {'.join(FACTS)}}}, in [] where a photo may lack them"
             raise ConfigError(f"--line is {self.line!r}; it {rule}")
 
-    def write(self, photo: str, said: Description) -> str:
+    def write(self, photo: str | Path, said: Description) -> str:
         """Write what is said of a photo and return what was done; raises DataError where nothing could be."""
         path = Path(photo).absolute()
         try:

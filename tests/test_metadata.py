@@ -20,7 +20,7 @@ from lcm.cli import main
 from lcm.data.images import open_metadata
 from lcm.errors import ConfigError, DataError, NothingToDo
 from tests.fakes.fake_captioner import FakeCaptioner
-from tests.fakes.image_files import encode, raw_file, scene
+from tests.fakes.image_files import encode, raw_file, scene, segment, with_segment
 
 pytest.importorskip("exiv2", reason="the extra `photos` is not installed")
 
@@ -258,6 +258,15 @@ def test_a_sidecar_that_is_no_xmp_is_left_as_it_is(content, photo):
     ):
         Writer(False).write(photo, DOG)
     assert everything_in(photo.parent) == before
+
+
+def test_damaged_xmp_in_a_photo_is_left_as_it_is(photo):
+    photo.write_bytes(with_segment(photo.read_bytes(), segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><a")))
+    before = everything_in(photo.parent)
+    with pytest.raises(DataError, match=r"the XMP in 'photo.jpg' cannot be read, so it was left"):
+        Writer(True).write(photo, DOG)
+    assert everything_in(photo.parent) == before
+    assert Writer(False).write(photo, DOG).startswith("written to photo.xmp")
 
 
 def test_a_link_stays_one(photo, tmp_path):
