@@ -6,7 +6,7 @@ FROM python:3.11-slim
 ARG STORE_DRIVER
 WORKDIR /src
 COPY . .
-RUN pip install --no-cache-dir '.[serve,words]' $STORE_DRIVER && rm -rf /src
+RUN pip install --no-cache-dir '.[serve,words,tower]' $STORE_DRIVER && rm -rf /src
 RUN useradd --create-home lcm && mkdir /data && chown lcm /data
 USER lcm
 WORKDIR /data

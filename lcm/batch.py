@@ -120,7 +120,9 @@ def describe_into_file(
     language = captioner.checked_language(language)
     settings = _settings_of(captioner, samples, tag_request(captioner.tag_scorer, labels, scores, min_score))
     made, added = {"language": language, "model": captioner.name, "settings": settings}, 0
-    with explained(escape(str(out)), f"rows that are in it stay: {AGAIN}"), _open(out) as file:
+    name = escape(str(out))
+    with explained(name, f"rows that are in it stay: {AGAIN}"), out.open("a+b") as file:
+        lock(file, f"lcm caption is writing to {name}")
         there = _rows_in(file, out, made, (*COLUMNS, ALT_TEXT) if style == "alt" else COLUMNS)
         missing = {image for image in images if _text(image, out) not in there}
         # In the company that an image would have had without the stop, its scores are the same to the last digit.
@@ -138,8 +140,8 @@ def describe_into_file(
                     added += 1
                 progress.update()
     if not missing:
-        return f"{escape(str(out))}: all images ({done}) are there already"
-    return f"{escape(str(out))}: images captioned: {added}" + f"; there already: {done}" * bool(done)
+        return f"{name}: all images ({done}) are there already"
+    return f"{name}: images captioned: {added}" + f"; there already: {done}" * bool(done)
 
 
 def _settings_of(captioner: Captioner, samples: int, wanted: TagRequest) -> str:
@@ -152,9 +154,6 @@ def _settings_of(captioner: Captioner, samples: int, wanted: TagRequest) -> str:
     if scores != SHARE:
         parts.append(f"{scores} from {min_score:g}")
     return ", ".join(parts)
-
-
-# The file
 
 
 def _is_csv(out: Path) -> bool:
@@ -191,18 +190,6 @@ def _row(line: bytes, out: Path, columns: Sequence[str]) -> Mapping[str, Any]:
         return row
     csv.field_size_limit(MAX_CELL_CHARS)
     return dict(zip(columns, next(csv.reader([line.decode()], strict=True)), strict=True))
-
-
-def _open(out: Path) -> BinaryIO:
-    """Open the file to append to it, and lock it until it is closed, or the process has ended."""
-    name = escape(str(out))
-    if out.exists() and not out.is_file():
-        raise ConfigError(f"{name} is no file; choose another --out")
-    if not out.parent.is_dir():
-        raise ConfigError(f"there is no folder for {name}; make it, or choose another --out")
-    file = out.open("a+b")
-    lock(file, f"lcm caption is writing to {name}")
-    return file
 
 
 def _rows_in(file: BinaryIO, out: Path, made: Mapping[str, str], columns: Sequence[str]) -> set[str]:

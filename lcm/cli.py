@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,18 +178,18 @@ def parse_value(text: str) -> Any:
 def caption(
     paths: Sequence[str],
     recursive: bool,
-    samples: int,
     labels: Path | None,
     language: str,
-    scores: str | None,
-    min_score: float | None,
     tagger: str | None,
     captioner: str | None,
     style: str,
     as_json: bool,
     out: Path | None,
     write: str | None,
-    **of_metadata: Any,
+    overwrite: bool,
+    line: str,
+    dry_run: bool,
+    **asked: Any,
 ) -> int:
     """Caption and tag images and folders of images."""
     with _interrupts_kept():
@@ -203,13 +204,13 @@ def caption(
                 raise ConfigError("--json is for what is printed; with --out, the file's name says the format")
         if write and out:
             raise ConfigError("--write and --out are for runs of their own; give one of them")
-        if not write and (of_metadata["overwrite"] or of_metadata["dry_run"]):
+        if not write and (overwrite or dry_run):
             raise ConfigError("--overwrite and --dry-run are for --write sidecar or --write embed; give one too")
         if write:
             from lcm.metadata import Writer
 
-            writer = Writer(write == "embed", **of_metadata)
-        own_labels = read_labels(labels) if labels else None
+            writer = Writer(write == "embed", overwrite, dry_run, line)
+        asked["labels"] = read_labels(labels) if labels else None
         listing = list_images(paths, recursive)
         failures: list[batch.Failure] = [*listing.problems]
         unwritten: list[batch.Failure] = []
@@ -219,10 +220,10 @@ def caption(
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
         describer = load_captioner(captioner, tagger, threads)
-        scores = scores or ("probability" if write and getattr(describer.tag_scorer, "curves", None) else "share")
-        asked = {"samples": samples, "labels": own_labels, "scores": scores, "min_score": min_score}
+        can_say_no = getattr(describer.tag_scorer, "curves", None)
+        asked["scores"] = asked["scores"] or ("probability" if write and can_say_no else "share")
         asked["language"] = describer.checked_language(language)
-    if own_labels and (note := batch.check_labels(describer, own_labels)):
+    if asked["labels"] and (note := batch.check_labels(describer, asked["labels"])):
         print(f"lcm: {note}", file=sys.stderr)
     try:
         if out:
@@ -459,16 +460,15 @@ def list_versions(as_json: bool) -> None:
 
     for one in all_versions():
         if as_json:
-            _say(json.dumps(one.as_record()))
+            _say(json.dumps(asdict(one)))
             continue
-        mark = "*" if one.is_current else "-" if one.is_before else " "
-        when, why = (one.published.when[:16], one.published.reason) if one.published else ("", "")
+        mark = "*" if one.current else "-" if one.before else " "
         cider = one.metrics.get("cider")
         score = f"CIDEr {cider:.3f}" if isinstance(cider, float) else ""
         if score and (images := one.metrics.get("images")):  # of other photos than another version's
             score += f" on {images:,} images"
-        state = f"damaged: {one.fault}" if one.fault else why
-        _say("\t".join((f"{mark} {one.name}", one.digest, when, score, state)).rstrip())
+        state = f"damaged: {one.fault}" if one.fault else one.reason or ""
+        _say("\t".join((f"{mark} {one.version}", one.digest, (one.published or "")[:16], score, state)).rstrip())
 
 
 @models.command()

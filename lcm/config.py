@@ -126,7 +126,9 @@ class TrainConfig(Params):
     parent_images: float = param(0.0, "learned images that the parent's weights count for in the mean", "at least 0")
     adapt_dropout: bool = param(False, "whether a resumed model trains with dropout")
     tagger: str = param(
-        "dual_encoder", "dual_encoder trains one, adapted trains that of the model before on, kept takes it, or none"
+        "dual_encoder",
+        "dual_encoder trains one, text_tower takes the text side of the encoder's checkpoint (CLIP, SigLIP), adapted "
+        "trains that of the model before on, kept takes it, or none",
     )
     tagger_epochs: int = param(30, "passes over the training images, one caption each, for the tag scorer", "above 0")
     word_embedding: str = param("glove_6b_50d", "what the tag scorer reads words with: as in 01_prepare")
@@ -147,7 +149,6 @@ class EvaluateConfig(Params):
     as_bundle: bool = param(False, "whether the four above are as the bundle says, which continues another one")
     samples: int = param(5, "captions drawn beside the best one, for tags")
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
-    gallery_images: int = param(4, "of the best, the median and the worst captions that are shown, each", "above 0")
     page_photos: int = param(20, "photos shown with captions and tags", "above 0")
     notes: str = param("", "Markdown for the model card: licences, biases seen, how the model was made")
 
@@ -170,7 +171,6 @@ class CompareConfig(Params):
     images: int = param(0, "of the split, evenly spaced; 0: all", "at least 0")
     meteor: bool = param(True, "whether METEOR is scored, which takes ten seconds and Java")
     timed_photos: int = param(50, "photos that each captioner is timed on, one at a time", "at least 0")
-    disagreements: int = param(12, "photos shown on which the captioners differ most", "above 0")
 
 
 @dataclass(frozen=True)
@@ -184,24 +184,7 @@ class PublishConfig(Params):
     make_current: bool = param(True, "whether what is published answers from then on")
 
 
-@dataclass(frozen=True)
-class ExploreConfig(Params):
-    """Parameters of 00_explore: a photo in, a small data set out."""
-
-    run_dir: str = param(MISSING, "folder where the small data set goes")
-    photo: str = param("reports/examples/astronaut.jpg", "what the tour looks at")
-    labels: str = param("astronaut, flag, dog, kitchen", "your words to score, separated by commas")
-    samples: int = param(5, "captions drawn beside the best one")
-    shown: int = param(6, "images of the data set that are shown", "above 0")
-
-    @property
-    def words(self) -> list[str]:
-        """The labels, one by one."""
-        return [word.strip() for word in self.labels.split(",") if word.strip()]
-
-
 CONFIGS: Mapping[str, type[Params]] = {  # notebook -> its parameters
-    "00_explore": ExploreConfig,
     "01_prepare": PrepareConfig,
     "02_train": TrainConfig,
     "03_evaluate": EvaluateConfig,

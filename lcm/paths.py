@@ -29,11 +29,7 @@ FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT})\]|\d+ requested and
 
 
 def packaged_file(relative: str) -> Path:
-    """Return a file or folder that lcm ships, such as "notebooks" or "data/models/flickr8k".
-
-    An installed wheel carries it inside the package (beside it lie other packages, that may well be called
-    "notebooks"); a clone has it beside the package.
-    """
+    """Return a file or folder that lcm ships: in a wheel it lies inside the package, in a clone beside it."""
     in_wheel = PACKAGE_DIR / "shipped" / relative
     return in_wheel if in_wheel.exists() else PACKAGE_DIR.parent / relative
 

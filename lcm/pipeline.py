@@ -66,10 +66,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name_or_file: str) -> Preset:
-    """Return a shipped preset by its name, or one's own by the path of its YAML file.
-
-    Raises ConfigError when there is none, or it does not hold `notebooks` and `parameters`.
-    """
+    """Return a shipped preset by its name, or one's own by its YAML file's path; raises ConfigError for neither."""
     yaml = require("yaml", "notebooks")
     path = Path(name_or_file)
     if path.suffix not in (".yaml", ".yml"):
@@ -89,10 +86,9 @@ def load_preset(name_or_file: str) -> Preset:
 def run(preset: Preset, overrides: Mapping[str, Any], out: Path | None = None) -> RunDir:
     """Execute the preset's notebooks with `overrides` and return the folder of what they made.
 
-    `out` is that folder (default: reports/runs/<preset>). Each executed notebook is kept as .ipynb and .html,
-    also when it fails. Raises ConfigError, before anything runs, for a parameter that no notebook knows or that has
-    a wrong value, and where another run writes there; NothingToDo where a notebook finds nothing to do, DataError
-    where there is no space left, and LcmError with the message of a notebook's own error.
+    `out` is that folder (default: reports/runs/<preset>). Each notebook is kept as .ipynb and .html, also a failed one.
+    Raises ConfigError, before anything runs, for parameters and where another run writes there; NothingToDo where a
+    notebook finds nothing to do, DataError where no space is left, and LcmError with a notebook's own error.
     """
     parameters, out = preset.values(overrides), out or in_clone(RUNS / preset.name)
     with explained(out, f"no file is half written: {AGAIN}"):

@@ -2,8 +2,7 @@
 
 Each operation runs under one lock, ends in one rename and is then added to the history, a file of JSON lines. A process
 that is killed leaves a whole version or a hidden folder, which the next one removes; `current` never names half a
-version. Whether a model is good is the gate's decision, which is only written down here; a service sees by itself that
-`current` has changed.
+version. A service sees by itself that `current` has changed.
 """
 
 import getpass
@@ -46,23 +45,22 @@ SHOWN_DIGITS = 12  # of the hash of bundle.json, as X-LCM-Model-Version has them
 PUBLISH, PROMOTE, ROLL_BACK, PRUNE = "publish", "promote", "rollback", "prune"
 DEGENERATE, WORSE = REFUSED = ("degenerate", "worse")  # verdicts (03_evaluate) of what a person publishes by force only
 NOT_MEASURED = "not measured"  # one of those of what is published all the same
-FOUND = "found"  # current was changed by hand, or by one that was killed before it could write this down
 
 
 def _user() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # a container's user may have no name
-        return f"unknown@{socket.gethostname()}"
+    name = "unknown"
+    with suppress(OSError, KeyError):  # a container's user may have no name
+        name = getpass.getuser()
+    return f"{name}@{socket.gethostname()}"
 
 
 @dataclass(frozen=True)
 class Event:
     """One change, a line of the history."""
 
-    action: str  # one of the five above
+    action: str  # one of the four above
     version: str  # what was published, removed or made current
-    previous: str  # what was current until then
+    previous: str  # what was current until then, also where the history does not tell of that
     reason: str = ""  # in a person's or the gate's words
     decision: Mapping[str, Any] = field(default_factory=dict)  # the gate's numbers, where it was asked
     who: str = field(default_factory=_user)
@@ -82,32 +80,18 @@ class Change:
 
 @dataclass(frozen=True)
 class Version:
-    """One version."""
+    """One version, as `lcm models list --json` prints it."""
 
-    name: str
-    folder: Path
+    version: str  # its name
     digest: str = ""  # of its manifest, as X-LCM-Model-Version; empty: it has none
-    is_current: bool = False
-    is_before: bool = False  # what a rollback would go back to
+    current: bool = False
+    before: bool = False  # what a rollback would go back to
     fault: str = ""  # what is wrong with it; empty: it is whole
-    published: Event | None = None  # the latest time; None: it was put there by hand
+    published: str | None = None  # when, the latest time; None: it was put there by hand
+    by: str | None = None
+    reason: str | None = None
+    decision: Mapping[str, Any] = field(default_factory=dict)  # the gate's, where it was asked
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of 03_evaluate
-
-    def as_record(self) -> dict[str, Any]:
-        """Return it as JSON, as `lcm models list --json` and the dashboard show it."""
-        event = self.published
-        return {
-            "version": self.name,
-            "digest": self.digest,
-            "current": self.is_current,
-            "before": self.is_before,
-            "fault": self.fault,
-            "published": event.when if event else None,
-            "by": event.who if event else None,
-            "reason": event.reason if event else None,
-            "decision": dict(event.decision) if event else {},
-            "metrics": dict(self.metrics),
-        }
 
 
 def publish(
@@ -122,17 +106,15 @@ def publish(
     """Copy a bundle to the versions, under its name, and make it current if that is asked.
 
     `folder` is the bundle's, or that of the run that made it. `reason` and `decision` (the gate's numbers, JSON) go
-    into the history, which gets no line for a bundle that is there already. `instead_of` is the version that the
-    decision was made against: when another one is current by now, nothing is done. A name that another bundle has
+    into the history. `instead_of` is the version that the decision was made against. A name that another bundle has
     already gets the first digits of its manifest's hash. Raises BundleError for a bundle that is damaged or fails its
-    smoke test, PublishError when it cannot be published, and, without a decision or `force`, when its verdict is one of
-    REFUSED.
+    smoke test, PublishError when it cannot be published, or, without a decision or `force`, should not.
     """
     folder, models = Path(folder).expanduser().resolve(), models_folder()
     if (RunDir(folder).bundle / MANIFEST).is_file():
         folder = RunDir(folder).bundle
     if not (decision or force):
-        _check_verdict(folder)
+        _check_verdict(folder, Manifest.load(folder))
     with _locked(models):
         current = current_version(models)
         if instead_of not in (None, current):
@@ -142,16 +124,16 @@ def publish(
             )
         incoming = _hidden(models)
         try:
-            version, digest = _copy_bundle(folder, incoming), short_digest(incoming)
-            if (models / version).exists() and short_digest(models / version) != digest:
-                version = f"{version}-{digest}"
+            manifest, digest = _copy_bundle(folder, incoming), short_digest(incoming)
+            version, target = manifest.name, models / manifest.name
+            if target.exists() and short_digest(target) != digest:
+                version, target = f"{version}-{digest}", models / f"{version}-{digest}"
             load_tested(incoming)
-            unmeasured = Manifest.load(incoming).metrics.get("verdict", NOT_MEASURED) == NOT_MEASURED
-            is_whole = (models / version).exists() and not _fault_in(models / version)
+            is_whole = target.exists() and not _fault_in(target)
             if not is_whole:
-                if (models / version).exists():  # damaged
-                    (models / version).rename(_hidden(models))
-                incoming.rename(models / version)
+                if target.exists():  # damaged
+                    target.rename(_hidden(models))
+                incoming.rename(target)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
         event = Event(PUBLISH, version, current, reason, decision or {})
@@ -160,11 +142,10 @@ def publish(
             add_event(models, event)
         if make_current and version != current:
             _point_to(models, replace(event, action=PROMOTE))
-    return Change(version, current, known, unmeasured)
+    return Change(version, current, known, manifest.metrics.get("verdict", NOT_MEASURED) == NOT_MEASURED)
 
 
-def _check_verdict(folder: Path) -> None:
-    manifest = Manifest.load(folder)
+def _check_verdict(folder: Path, manifest: Manifest) -> None:
     metrics = manifest.metrics
     if manifest.training_data.get("source") == SAMPLE:
         raise PublishError(
@@ -216,21 +197,18 @@ def prune(keep: int = KEEP) -> tuple[str, ...]:
     """
     models = models_folder()
     with _locked(models):
-        found = [one for one in all_versions() if one.published and one.name != SHIPPED]
-        newest = [one.name for one in reversed(found) if not one.fault][:keep]
-        removed = [one for one in found if not (one.is_current or one.is_before or one.name in newest)]
-        for one in removed:
-            one.folder.rename(hidden := _hidden(models))
-            add_event(models, Event(PRUNE, one.name, current_version(models)))
+        found = [one for one in all_versions() if one.published and one.version != SHIPPED]
+        newest = [one.version for one in reversed(found) if not one.fault][:keep]
+        removed = [one.version for one in found if not (one.current or one.before or one.version in newest)]
+        for version in removed:
+            (models / version).rename(hidden := _hidden(models))
+            add_event(models, Event(PRUNE, version, current_version(models)))
             shutil.rmtree(hidden, ignore_errors=True)
-    return tuple(one.name for one in removed)
+    return tuple(removed)
 
 
 def all_versions() -> list[Version]:
-    """Return every version: the shipped one, those put there by hand, then the others as they were published.
-
-    Every file is read, to find what is damaged.
-    """
+    """Return every version, all files read: the shipped one, those put there by hand, then as they were published."""
     models = models_folder()
     events, current = read_history(models), current_version(models)
     published = {one.version: (place, one) for place, one in enumerate(events) if one.action == PUBLISH}  # the latest
@@ -240,19 +218,14 @@ def all_versions() -> list[Version]:
     folders = {name: version_folder(models, name) for name in [SHIPPED, *names]}
     faults = {name: _fault_in(folder) for name, folder in folders.items()}
     before = next((name for name in versions_before(events, current) if faults.get(name) == ""), "")
-    return [
-        Version(
-            name,
-            folder,
-            short_digest(folder),
-            is_current=name == current,
-            is_before=name == before,
-            fault=faults[name],
-            published=published[name][1] if name in published else None,
-            metrics={} if faults[name] else Manifest.load(folder).metrics,
-        )
-        for name, folder in folders.items()
-    ]
+    versions = []
+    for name, folder in folders.items():
+        one = Version(name, short_digest(folder), name == current, name == before, faults[name])
+        if name in published:
+            event = published[name][1]
+            one = replace(one, published=event.when, by=event.who, reason=event.reason, decision=event.decision)
+        versions.append(one if one.fault else replace(one, metrics=Manifest.load(folder).metrics))
+    return versions
 
 
 def short_digest(folder: Path) -> str:
@@ -262,10 +235,8 @@ def short_digest(folder: Path) -> str:
 
 def read_history(models: Path) -> list[Event]:
     """Return all events, the oldest first."""
-    if not (models / HISTORY).exists():
-        return []
-    events = []
-    for line in (models / HISTORY).read_text(encoding="utf-8", errors="replace").split("\n"):
+    events, path = [], models / HISTORY
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
         with suppress(ValueError, TypeError):  # the last, empty one, and what a person has damaged
             events.append(Event(**json.loads(line)))
     return events
@@ -288,10 +259,8 @@ def versions_before(events: Sequence[Event], current: str) -> list[str]:
         if event.action == ROLL_BACK and event.version in trail:
             while trail[-1] != event.version:
                 trail.pop()
-        elif event.action in (PROMOTE, ROLL_BACK, FOUND) and trail[-1] != event.version:
-            trail.append(event.version)
-    if trail[-1] == current:
-        trail.pop()
+        elif event.action in (PROMOTE, ROLL_BACK):
+            trail += [event.previous, event.version]
     return [version for version in dict.fromkeys(reversed(trail)) if version != current]
 
 
@@ -304,11 +273,6 @@ def _locked(models: Path) -> Iterator[None]:
             for path in models.iterdir():
                 if path.name.startswith(HIDDEN):
                     shutil.rmtree(path, ignore_errors=True)
-            current = current_version(models)
-            changes = [one.version for one in read_history(models) if one.action not in (PUBLISH, PRUNE)]
-            latest = changes[-1] if changes else SHIPPED
-            if current != latest:
-                add_event(models, Event(FOUND, current, latest, "no line of the history tells of this change"))
             yield
     except Timeout as error:
         raise PublishError(
@@ -324,8 +288,8 @@ def _hidden(models: Path) -> Path:
     return models / f"{HIDDEN}{secrets.token_hex(8)}"
 
 
-def _copy_bundle(folder: Path, incoming: Path) -> str:
-    """Copy what a bundle's manifest names, and nothing else, to a new folder; returns the bundle's name."""
+def _copy_bundle(folder: Path, incoming: Path) -> Manifest:
+    """Copy what a bundle's manifest names, and nothing else, to a new folder; returns the manifest."""
     manifest = Manifest.load(folder)
     if not NAME.fullmatch(manifest.name) or manifest.name in RESERVED:
         raise BundleError(
@@ -336,7 +300,7 @@ def _copy_bundle(folder: Path, incoming: Path) -> str:
     incoming.mkdir()
     for name in [*manifest.files, MANIFEST]:
         shutil.copyfile(folder / name, incoming / name)
-    return manifest.name
+    return manifest
 
 
 def _point_to(models: Path, event: Event) -> None:

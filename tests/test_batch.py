@@ -343,9 +343,9 @@ def test_a_file_of_someone_else_is_left_as_it_is(name, content, tmp_path, fake, 
     ("out", "said"),
     [
         ("out", "--out is 'out'; its name must end in .csv or .jsonl"),
-        ("folder.csv", "folder.csv is no file; choose another --out"),
-        ("pipe.csv", "pipe.csv is no file; choose another --out"),
-        ("nowhere/out.csv", "there is no folder for nowhere/out.csv; make it, or choose another --out"),
+        ("folder.csv", "cannot write folder.csv (Is a directory); rows that are in it stay: put that right and give"),
+        ("pipe.csv", "cannot write pipe.csv (File or stream is not seekable"),
+        ("nowhere/out.csv", "cannot write nowhere/out.csv (No such file or directory)"),
         pytest.param(
             "/sys/kernel/out.csv",
             "cannot write /sys/kernel/out.csv (",

@@ -204,11 +204,10 @@ def test_a_second_run_into_a_folder_is_refused_while_the_first_goes_on(tmp_path)
         run(PREPARE, parameters, folder.path)
 
 
-@pytest.mark.parametrize("name", ["{x}", "{run_dir} {{y", "100% a}"])
-def test_names_with_braces_are_no_templates(name, tmp_path):
-    data = make_data_set(tmp_path / name, 2)
-    folder = run(PREPARE, {"data_dir": str(data)}, data / name)
-    assert folder.path == data / name
+def test_names_with_braces_are_no_templates(tmp_path):
+    data = make_data_set(tmp_path / "{run_dir} {{y", 2)
+    folder = run(PREPARE, {"data_dir": str(data)}, data / "100% a}")
+    assert folder.path == data / "100% a}"
     assert folder.read_metrics()["train_images"] == 2
     assert (folder.path / "01_prepare.html").is_file()
 
@@ -262,17 +261,6 @@ def test_every_preset_says_what_it_runs_and_sets_what_notebooks_know():
         assert set(preset.values({"data_dir": "photos"})) == set(preset.notebooks), "all is known and right"
 
 
-def test_the_original_s_settings():
-    parameters = load_preset("original").parameters
-    assert (parameters["encoder"], parameters["model"], parameters["epochs"]) == ("resnet50", "merge", 15)
-    assert parameters["batch_size"] == 5 * 5  # five images with five captions each
-    assert parameters["min_count"] == 11  # more than 10 times
-    assert parameters["patience"] >= parameters["epochs"], "it had no early end"
-    assert parameters["data_dir"].endswith("flickr30k")
-    assert parameters["constant_rate"]
-    assert parameters["beam_width"] == parameters["dev_beam_width"] == 1
-
-
 def test_a_preset_can_be_a_file_of_one_s_own(tmp_path):
     (tmp_path / "mine.yaml").write_text("notebooks: [03_evaluate]\nparameters: {split: test}\n")
     assert load_preset(str(tmp_path / "mine.yaml")) == Preset("mine", ("03_evaluate",), {"split": "test"})
@@ -289,7 +277,7 @@ def test_a_file_that_is_no_preset_is_refused(text, tmp_path):
     ("preset", "overrides", "said"),
     [
         (load_preset("sample"), {"epoch": 3}, r"unknown parameter 'epoch'; did you mean 'epochs'\? choose from"),
-        (Preset("mine", ("09_fly",), {}), {}, "unknown notebook '09_fly'; choose from 00_explore, 01_prepare"),
+        (Preset("mine", ("09_fly",), {}), {}, "unknown notebook '09_fly'; choose from 01_prepare"),
         (load_preset("sample"), {"epochs": "three"}, "epochs is 'three'; it must be a whole number; see: lcm run"),
         (load_preset("retrain"), {"text_share": 1.5}, "text_share is 1.5; it must be 0 to 1; see: lcm run --params"),
     ],

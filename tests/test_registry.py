@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ class Workshop:
 
     @property
     def names(self) -> list[str]:
-        return [one.name for one in all_versions()]
+        return [one.version for one in all_versions()]
 
     def damage(self, letters: str) -> None:
         with (self.models / f"tiny-{letters}" / "step.onnx").open("ab") as file:
@@ -57,7 +58,7 @@ def shop(tmp_path, monkeypatch) -> Workshop:
 
 def test_a_publish_copies_the_bundle_and_nothing_else(shop):
     (shipped,) = all_versions()
-    assert (shipped.name, shipped.is_current, shipped.fault) == (SHIPPED, True, "")
+    assert (shipped.version, shipped.current, shipped.fault) == (SHIPPED, True, "")
     assert not shop.models.exists(), "looking makes nothing"
     bundle = shop.bundle("b")
     (bundle / "stray.pkl").write_bytes(b"x")
@@ -88,7 +89,7 @@ def test_the_history_tells_who_made_what_current_and_why(shop):
     assert all(one.reason == "it is better" and one.decision == {"cider": 0.5} for one in events)
     assert all("@" in one.who and one.when.endswith("+00:00") for one in events)
     (_, version) = all_versions()
-    assert version.as_record() == {
+    assert asdict(version) == {
         "version": "tiny-b",
         "digest": version.digest,
         "current": True,
@@ -207,7 +208,7 @@ def test_only_whole_versions_are_promoted(shop):
 
 def test_each_rollback_goes_one_further_back(shop):
     shop.publish("b", "c", "d")
-    assert [one.name for one in all_versions() if one.is_before] == ["tiny-c"]
+    assert [one.version for one in all_versions() if one.before] == ["tiny-c"]
     assert [rollback().version for _ in range(3)] == ["tiny-c", "tiny-b", SHIPPED]
     with pytest.raises(PublishError, match="shipped is current and none was so before; choose one with"):
         rollback()
@@ -222,9 +223,9 @@ def test_i08_a_rollback_skips_what_is_damaged_and_does_not_need_the_newer_folder
     shop.publish("b", "c", "d")
     shop.damage("c")
     shutil.rmtree(shop.models / "tiny-d")
-    (gone,) = [one for one in all_versions() if one.is_current]
-    assert (gone.name, "no bundle.json" in gone.fault) == ("tiny-d", True)
-    assert [one.name for one in all_versions() if one.is_before] == ["tiny-b"]
+    (gone,) = [one for one in all_versions() if one.current]
+    assert (gone.version, "no bundle.json" in gone.fault) == ("tiny-d", True)
+    assert [one.version for one in all_versions() if one.before] == ["tiny-b"]
     assert "tiny-c" in prune(0), "a rollback would not go there"
     publish(shop.folder / "bundle-c", "again")
     shop.damage("c")
@@ -232,12 +233,14 @@ def test_i08_a_rollback_skips_what_is_damaged_and_does_not_need_the_newer_folder
     assert (done.version, done.skipped[0].partition(":")[0]) == ("tiny-b", "tiny-c")
 
 
-def test_what_was_changed_by_hand_is_written_down_and_can_be_rolled_back(shop):
+def test_what_was_changed_by_hand_can_be_rolled_back(shop):
     shop.publish("b", "c")
     publish(shop.bundle("d"), "later")
     (shop.models / "current").write_text("tiny-d")
     assert rollback().version == "tiny-c"
-    assert [one.action for one in registry.read_history(shop.models)][-2:] == ["found", "rollback"]
+    (shop.models / "current").write_text("tiny-d")
+    promote("tiny-b")
+    assert rollback().version == "tiny-d"
 
 
 def test_prune_keeps_the_newest_the_current_and_the_one_before(shop):

@@ -8,17 +8,17 @@ row_1, …
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from lcm.captioning.decoding import LENGTH_POWER, State, empty_rows
-from lcm.captioning.description import PlattScaler
 from lcm.data.text import Vocabulary
 from lcm.errors import BundleError
 from lcm.features.encoders import Encoder, EncoderIdentity, file_sha256, open_session
+from lcm.features.text_towers import IMAGE_TOWER, TEXT_TOWER, TOKENIZER, TOWER
 from lcm.paths import write_atomic
 
 SCHEMA_VERSION = 3
@@ -31,11 +31,12 @@ ATTENTION = "attention"  # an output of the step graph where the model looks at 
 VOCABULARY = "vocabulary.txt"
 MODEL_CARD = "MODEL_CARD.md"
 WEIGHTS = "weights.npz"  # what training can continue from; nothing that serves reads it
-IMAGE_TOWER = "tag_image.onnx"  # pooled features [B, F] -> unit vectors [B, D]
-TEXT_TOWER = "tag_text.onnx"  # rows of words [K, T, E] and which of them count [K, T] -> unit vectors [K, D]
+# IMAGE_TOWER: pooled features [B, F] -> unit vectors [B, D]. TEXT_TOWER: rows of words [K, T, E] and which of them
+# count [K, T], or of a checkpoint's own text side tokens [K, T] -> unit vectors [K, D].
 WORDS = "tag_words.txt"  # the table: a word a line
 WORD_ROWS = "tag_word_rows.npy"  # [W, E] float16: what the text tower reads for each
 TAGGER_FILES = (IMAGE_TOWER, TEXT_TOWER, WORDS, WORD_ROWS)
+TOWER_FILES = (IMAGE_TOWER, TEXT_TOWER, TOKENIZER)
 REQUIRED_FILES = (ENCODER_GRAPH, START_GRAPH, STEP_GRAPH, VOCABULARY)
 
 
@@ -56,19 +57,11 @@ class Manifest:
     rerank_weight: float = 0.0  # of the tag scorer's cosine when one of the beam's captions is chosen; 0: not asked
     length_power: float = LENGTH_POWER  # of the score that the cosine is added to: see Hypothesis.score_at
     calibration: dict = field(default_factory=dict)  # what PlattScaler needs; empty: no confidence
-    tagger: dict = field(default_factory=dict)  # what DualEncoder needs, curves among it; empty: no tag scorer
+    tagger: dict = field(default_factory=dict)  # what its scorer needs, curves among it; empty: no tag scorer
     files: dict = field(default_factory=dict)  # name -> sha256
     metrics: dict = field(default_factory=dict)  # of 03_evaluate
     notes: str = ""  # Markdown that a person adds to the model card: licences, biases seen, how it was made
     schema_version: int = SCHEMA_VERSION
-
-    def __post_init__(self) -> None:
-        """Raise TypeError for a field of another type, a whole number being a number, and for other calibrations."""
-        for one in fields(self):
-            if not isinstance(getattr(self, one.name), (int, float) if one.type is float else one.type):
-                raise TypeError(f"{one.name} is {getattr(self, one.name)!r}")
-        if self.calibration:
-            PlattScaler(**self.calibration).confidence(0.0)  # TypeError for other keys, or what is no number
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -90,9 +83,14 @@ class Manifest:
         )
 
 
+def tagger_files(settings: dict) -> tuple[str, ...]:
+    """Return the names of the files of a tag scorer, given its settings in a manifest."""
+    return () if not settings else TOWER_FILES if settings.get("name") == TOWER else TAGGER_FILES
+
+
 def required_files(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the files that a bundle must have."""
-    return (*REQUIRED_FILES, *(TAGGER_FILES if manifest.tagger else ()))
+    return REQUIRED_FILES + tagger_files(manifest.tagger)
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:
@@ -129,18 +127,18 @@ class Bundle:
             self._step = open_session(folder / STEP_GRAPH, threads=1)
         except Exception as error:  # onnxruntime has no common class for what it raises
             raise _unloadable(folder, error) from error
-        counts = {len(self.vocabulary), self.manifest.vocabulary_size, self._step.get_outputs()[0].shape[-1]}
+        outputs = {entry.name: entry.shape for entry in self._step.get_outputs()}
+        counts = {len(self.vocabulary), self.manifest.vocabulary_size, next(iter(outputs.values()))[-1]}
         if len({count for count in counts if isinstance(count, int)}) > 1:  # a graph may leave its own open
             raise BundleError(
                 f"{folder} holds {VOCABULARY}, {STEP_GRAPH} and {MANIFEST} for other numbers of words ({counts}): they "
                 "are not from one export; export the bundle again"
             )
-        shapes = {entry.name: entry.shape[2:] for entry in self._step.get_inputs()}
+        rows = {entry.name: entry.shape[2:] for entry in self._step.get_inputs() if entry.name.startswith("row_")}
         self._row_shapes = [
-            tuple(size if isinstance(size, int) else None for size in shapes[f"row_{place}"])  # None: it grows
-            for place in range(sum(name.startswith("row_") for name in shapes))
+            tuple(size if isinstance(size, int) else None for size in rows[f"row_{place}"])  # None: it grows
+            for place in range(len(rows))
         ]
-        outputs = [entry.name for entry in self._step.get_outputs()]
         self.has_attention = ATTENTION in outputs  # whether `attention` can tell where the model looked
         self._step_outputs = [name for name in outputs if name != ATTENTION]
 

@@ -1,11 +1,9 @@
 """The captioner of a bundle, captioners by name, and which bundle answers.
 
-Published bundles ("versions") lie side by side in the folder `models` of the state folder; the file `current` there
-names one of them. Without it the shipped bundle is current, as the version `shipped`. This module reads that file;
-lcm.registry changes it.
+Published bundles ("versions") lie side by side in the folder `models` of the state folder; the file `current` there,
+which lcm.registry writes, names one of them. Without it the shipped bundle is current, as the version `shipped`.
 """
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -60,20 +58,15 @@ class BundleCaptioner(Captioner):
 
     def write(self, images: Sequence[SeenImage], samples: int, language: str) -> list[tuple[list[str], float | None]]:
         manifest = self._bundle.manifest
-        features = np.stack([one.features[manifest.feature_kind] for one in images])
-        captions, mean_log_probs = write_captions(
-            self._bundle,
-            features,
-            language,
-            manifest.beam_width,
-            manifest.max_words,
-            samples,
-            self._reranker,
-            np.stack([one.features["pooled"] for one in images]),
+        features, pooled = (
+            np.stack([one.features[kind] for one in images]) for kind in (manifest.feature_kind, "pooled")
         )
-        scaler = self._calibration
+        width, most, scaler = manifest.beam_width, manifest.max_words, self._calibration
+        captions, mean_log_probs = write_captions(
+            self._bundle, features, language, width, most, samples, self._reranker, pooled
+        )
         return [
-            (texts, scaler.confidence_in(texts[0], mean_log_prob, manifest.max_words, language) if scaler else None)
+            (texts, scaler.confidence_in(texts[0], mean_log_prob, most, language) if scaler else None)
             for texts, mean_log_prob in zip(captions, mean_log_probs, strict=True)
         ]
 
@@ -88,13 +81,10 @@ CAPTIONERS: dict[str, Callable[[str, str | None, int], Captioner]] = {
 def load_captioner(captioner: str | Path | None = None, tagger: str | None = None, threads: int = 0) -> Captioner:
     """Return the captioner that is asked for: KIND or KIND:ARGUMENT, a kind being in CAPTIONERS, or a bundle.
 
-    A bundle is a version's name ("current" and "shipped" among them) or a folder, alone or after "bundle:"; nothing at
-    all, or `bundle`, is the one that find_bundle finds. blip:CHECKPOINT, a name on the model hub or a folder; `blip`
-    is BLIP_CHECKPOINT. nearest:RUN_DIR, a run's folder that 01_prepare has filled.
-
-    `tagger` is a name in taggers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's
-    own tag scorer is used, where it has one. `threads` is the number of cores one call uses (0: all), where that can be
-    chosen. LCM_TRANSLATOR names what translates captions. Raises ConfigError for an unknown kind, version or tagger,
+    A bundle is what find_bundle takes, alone or after "bundle:". blip:CHECKPOINT is a name on the model hub or a folder
+    (default: BLIP_CHECKPOINT), nearest:RUN_DIR a run's folder that 01_prepare has filled. `tagger` is a name in
+    taggers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's own is used. `threads`
+    is the number of cores one call uses (0: all). Raises ConfigError for an unknown kind, version or tagger,
     BundleError when there is no whole bundle or checkpoint, DataError when a run is not prepared.
     """
     kind, _, argument = str(captioner or "bundle").partition(":")
@@ -111,9 +101,8 @@ def find_bundle(explicit: str | Path | None = None, models: Path | None = None) 
     """Return the folder of the bundle that answers: `explicit`, else LCM_BUNDLE, else the current version.
 
     The first two are a version's name, "current" and "shipped" among them, a folder, or an address such as
-    hf://OWNER/NAME, from which a process fetches it once; without a current version, the
-    shipped bundle is it. `models` is the folder of the versions (default: that of LCM_HOME). The folder may be gone.
-    Raises ConfigError for an unknown version, BundleError when `current` cannot be read.
+    hf://OWNER/NAME, from which a process fetches it once. `models` is the folder of the versions (default: that of
+    LCM_HOME). Raises ConfigError for an unknown version, BundleError when `current` cannot be read.
     """
     named = explicit or os.environ.get("LCM_BUNDLE", "").strip() or CURRENT
     models = models or models_folder()
@@ -159,13 +148,6 @@ def current_version(models: Path) -> str:
     return Path((models / CURRENT).read_text(encoding="utf-8", errors="replace").strip()).name or "none"
 
 
-PROBES = {
-    "gradient": lambda: Image.linear_gradient("L"),
-    "fractal": lambda: Image.effect_mandelbrot((320, 240), (-3, -2.5, 2, 2.5), 50),
-}
-SUM_TOLERANCE = 1e-6  # of the scores' sum; float64 is off by far less
-
-
 def fault_of(description: Description) -> str:
     """Return what makes it no answer, empty when it is one: no caption, or numbers that are no shares, as NaN is.
 
@@ -176,22 +158,21 @@ def fault_of(description: Description) -> str:
         return "the captioner gave no captions"
     if description.confidence is not None and not 0 <= description.confidence <= 1:
         return "the confidence is no number from 0 to 1"
-    if scores and not (min(scores) >= 0 and abs(sum(scores) - 1) < SUM_TOLERANCE):
+    if scores and not (min(scores) >= 0 and abs(sum(scores) - 1) < 1e-6):  # float64 is off by far less
         return "the tags' scores are no shares: they do not sum to 1"
     return ""
 
 
 def load_tested(folder: Path, tagger: str | None = None, threads: int = 0) -> Captioner:
-    """Load a bundle as load_captioner does and let it describe each probe image twice; it is warm then.
+    """Load a bundle as load_captioner does and let it describe two drawn images twice each; it is warm then.
 
     Raises LcmError for whatever goes wrong: files that have their hashes may still hold anything.
     """
     try:
         captioner = load_captioner(folder, tagger, threads)
-        for name, picture in PROBES.items():
-            file = io.BytesIO()
-            picture().save(file, "PNG")
-            first, second = (captioner.describe(file.getvalue()) for _ in range(2))
+        fractal = Image.effect_mandelbrot((320, 240), (-3, -2.5, 2, 2.5), 50)
+        for name, picture in {"gradient": Image.linear_gradient("L"), "fractal": fractal}.items():
+            first, second = (captioner.describe(picture) for _ in range(2))
             silent = not all(text.strip() for text in (first.caption, *first.english_captions))
             other = "it is described otherwise the second time" if first != second else ""
             if fault := fault_of(first) or ("a caption is empty" if silent else other):

@@ -3,7 +3,7 @@
 BLIP captions as its own service does (github.com/salesforce/BLIP, predict.py and models/blip.py), by beam search alone.
 The nearest neighbour learns nothing from captions: what does not beat it has not either.
 
-Shapes: N image positions, D numbers in a vector, P ids of the prompt; R train images, C captions of one.
+Shapes: D numbers in a vector; R train images, C captions of one.
 """
 
 import re
@@ -20,7 +20,7 @@ from lcm.captioning.taggers import load_tag_scorer
 from lcm.captioning.tagging import SeenImage
 from lcm.data.images import Source, open_image
 from lcm.data.text import join_words, standardise, words
-from lcm.errors import ConfigError, DataError
+from lcm.errors import DataError
 from lcm.features import checkpoints
 from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.features.encoders import find_encoder
@@ -45,26 +45,16 @@ class BlipCaptioner(Captioner):
     """A loaded BLIP; safe to call from several threads. It gives one caption an image, whatever `samples` says."""
 
     def __init__(self, checkpoint: str = BLIP_CHECKPOINT, tagger: str | None = None):
-        """Load a checkpoint: a folder that holds one, or a name on the model hub, downloaded on first use.
-
-        Raises BundleError when it cannot be had or is no BLIP that captions, ConfigError when the packages are missing.
-        """
+        """Load a checkpoint by its folder or its name on the model hub; raises what checkpoints.load raises."""
         self.tag_scorer = load_tag_scorer(tagger)
         loaded = checkpoints.load(checkpoint, BLIP)
         self.name, self._torch, self._device = f"blip:{loaded.name}", loaded.torch, loaded.device
         self._processor, self._tokenizer = loaded.processor, loaded.tokenizer
-        self._eye, self._writer = loaded.model.vision_model, loaded.model.text_decoder
-        ids = loaded.model.config.text_config
-        self._writer.generation_config = import_module("transformers").GenerationConfig(  # whatever the checkpoint says
-            eos_token_id=ids.sep_token_id,
-            pad_token_id=ids.pad_token_id,
-            max_length=MAX_TOKENS,
-            min_length=MIN_TOKENS,
-            num_beams=BEAM_WIDTH,
-            do_sample=False,
+        self._model = loaded.model
+        self._model.text_decoder.generation_config = import_module("transformers").GenerationConfig(  # not its own
+            max_length=MAX_TOKENS, min_length=MIN_TOKENS, num_beams=BEAM_WIDTH, do_sample=False
         )
-        prompt = self._tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
-        self._prompt = self._torch.tensor([[ids.bos_token_id, *prompt]], device=self._device)  # [1, P]
+        self._prompt = self._tokenizer(PROMPT)["input_ids"]  # `generate` puts START first and drops the last
 
     def see(self, image: Source) -> SeenImage:
         """Read an image; its features are the pixels as BLIP takes them, [1, 3, S, S]."""
@@ -75,14 +65,9 @@ class BlipCaptioner(Captioner):
         return [([self._caption(one.features["pixels"])], None) for one in images]
 
     def _caption(self, pixels: Any) -> str:
-        with self._torch.inference_mode():
-            seen = self._eye(pixel_values=pixels.to(self._device)).last_hidden_state  # [1, N, D]
-            (ids,) = self._writer.generate(
-                input_ids=self._prompt,
-                encoder_hidden_states=seen,
-                encoder_attention_mask=self._torch.ones(seen.shape[:2], dtype=self._torch.long, device=self._device),
-            )
-        text = self._tokenizer.decode(ids[self._prompt.shape[1] :], skip_special_tokens=True)
+        prompt = self._torch.tensor([self._prompt], device=self._device)
+        (ids,) = self._model.generate(pixels.to(self._device), input_ids=prompt)
+        text = self._tokenizer.decode(ids[len(self._prompt) - 1 :], skip_special_tokens=True)
         return join_words(words(APART.sub(r"\1", text)))
 
 
@@ -116,12 +101,7 @@ class NearestCaptioner(Captioner):
     """A prepared run's train images with their captions, and its encoder."""
 
     def __init__(self, run_dir: str | Path, tagger: str | None = None, threads: int = 0):
-        """Load both; `tagger` and `threads` are as load_captioner takes them.
-
-        Raises DataError when the run is not prepared, BundleError when its encoder has changed since.
-        """
-        if not str(run_dir):
-            raise ConfigError("nearest needs the folder of a run that 01_prepare has filled: nearest:RUN_DIR")
+        """Load both; raises DataError when the run is not prepared, BundleError when its encoder has changed since."""
         folder = Path(run_dir).resolve()
         prepared = PreparedRun.load(RunDir(folder))
         self.languages = (prepared.language,)

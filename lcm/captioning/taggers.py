@@ -1,7 +1,7 @@
-"""Tag scorers: the dual encoder that a bundle carries, CLIP, and the table of their names.
+"""Tag scorers: the dual encoder or the text tower that a bundle carries, CLIP, and the table of their names.
 
-Shapes: B images, K texts, T words in a text, W words of the table, F numbers in the pooled features, E in a word's row,
-D in a vector.
+Shapes: B images, K texts, T words or tokens in a text, W words of the table, F numbers in the pooled features, E in a
+word's row, D in a vector.
 """
 
 from collections import ChainMap
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, WORD_ROWS, WORDS, Manifest
+from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, TOKENIZER, TOWER, WORD_ROWS, WORDS, Manifest
 from lcm.captioning.tagging import Reranker, SeenImage, TagScorer, probability
 from lcm.data.images import open_image
 from lcm.data.text import comparison_form, words
 from lcm.data.word_vectors import find_vectors
-from lcm.errors import BundleError, ConfigError, DataError
+from lcm.errors import BundleError, ConfigError, DataError, LcmError, require
 from lcm.features import checkpoints
 from lcm.features.encoders import open_session
 
@@ -48,30 +48,38 @@ class _TextCache:
 class DualEncoder:
     """The tag scorer of a bundle, two towers with a table of words; safe to call from several threads."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]):
-        """Load the towers; `settings` are the manifest's: name, scale, word_embedding, embedding_dim, perhaps curves.
+    threads = 1  # that one call of the text tower uses
+    sigmoid: Sequence[float] | None = None
 
-        Raises BundleError when a file is not what the format says.
+    def __init__(self, folder: Path, settings: Mapping[str, Any]):
+        """Load the towers; `settings` are the manifest's: name, scale, perhaps curves, and what `_load` reads.
+
+        Raises BundleError when a file is not what the format says, ConfigError when a package is missing.
         """
         try:
-            self.name, self.scale = str(settings["name"]), float(settings["scale"])
-            self._word_embedding, self._embedding_dim = str(settings["word_embedding"]), int(settings["embedding_dim"])
+            self.name, self.scale, self.curves = str(settings["name"]), float(settings["scale"]), settings.get("curves")
             self._image_tower = open_session(folder / IMAGE_TOWER, threads=1)
-            self._text_tower = open_session(folder / TEXT_TOWER, threads=1)
-            known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
-            rows = np.load(folder / WORD_ROWS, allow_pickle=False)
+            self._text_tower = open_session(folder / TEXT_TOWER, self.threads)
             self._nothing = np.zeros(self._text_tower.get_outputs()[0].shape[1], np.float32)
-            self.curves = settings.get("curves")
+            self._load(folder, settings)
             for kind in ("words", "labels") if self.curves else ():
                 probability(self.curves[kind], 0.0, self._nothing[None] @ self.curves["mean_image"])
+        except LcmError:
+            raise
         except Exception as error:  # onnxruntime has no common class for what it raises
             raise BundleError(
                 f"{folder} holds a tag scorer that cannot be loaded ({type(error).__name__}); export it again"
             ) from error
+        self._look_up = _TextCache(self._encode)
+
+    def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Load the table of words; the settings are word_embedding and embedding_dim."""
+        self._word_embedding, self._embedding_dim = str(settings["word_embedding"]), int(settings["embedding_dim"])
+        known = (folder / WORDS).read_text(encoding="utf-8").splitlines()
+        rows = np.load(folder / WORD_ROWS, allow_pickle=False)
         if rows.ndim != 2 or len(rows) != len(known):
             raise BundleError(f"{folder} holds a tag scorer whose files are not from one export; export it again")
         self._rows, self._row_width = dict(zip(map(comparison_form, known), rows, strict=True)), rows.shape[1]
-        self._look_up = _TextCache(self._encode)
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
@@ -120,6 +128,33 @@ class DualEncoder:
         return rows
 
 
+class TextTower(DualEncoder):
+    """The text side of the checkpoint whose image side is the encoder, as features.text_towers makes it."""
+
+    threads = 0  # all: it is as large as the encoder
+
+    def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Load the tokenizer; the settings are `unknown`, the id of what is no token, and of SigLIP `bias`."""
+        self._tokenizer = require("tokenizers", "tower").Tokenizer.from_file(str(folder / TOKENIZER))
+        self._unknown = settings["unknown"]
+        if "bias" in settings:  # the sigmoid of scale * cosine + bias, until 03_evaluate has fitted others
+            self.sigmoid = [1.0, 0.0, float(settings["bias"])]
+            kinds = dict.fromkeys(("words", "labels"), self.sigmoid)
+            self.curves = self.curves or kinds | {"mean_image": self._nothing}
+
+    def _encode(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the vectors of the texts of which all tokens are known, and any."""
+        cut = {text: self._tokenizer.encode(text.encode("utf-8", "replace").decode()) for text in texts}
+        own = {text: np.array(one.ids)[np.array(one.special_tokens_mask) == 0] for text, one in cut.items()}
+        ids = {text: cut[text].ids for text, its in own.items() if len(its) and self._unknown not in its}
+        if not ids:
+            return {}
+        longest = max(map(len, ids.values()))
+        filled = [its + its[-1:] * (longest - len(its)) for its in ids.values()]  # CLIP's, with ends
+        (vectors,) = self._text_tower.run(None, {"tokens": np.array(filled, np.int64)})
+        return dict(zip(ids, vectors, strict=True))
+
+
 CLIP_CHECKPOINT = "openai/clip-vit-large-patch14"  # Radford et al. 2021, arXiv 2103.00020; 1.7 GB
 CLIP = checkpoints.Kind(
     label="CLIP",
@@ -133,7 +168,7 @@ CLIP = checkpoints.Kind(
 class ClipScorer:
     """A loaded CLIP; safe to call from several threads. A text's score is softmax(scale * cosine) over the texts."""
 
-    curves = None
+    curves = sigmoid = None
 
     def __init__(self, checkpoint: str = CLIP_CHECKPOINT):
         """Load a checkpoint: a folder that holds one, or a name on the model hub, downloaded on first use.
@@ -170,7 +205,7 @@ def _unit(vectors: Any) -> np.ndarray:
 
 
 BUNDLED, NONE = "dual_encoder", "none"
-TAG_SCORERS = (BUNDLED, "clip", NONE)
+TAG_SCORERS = (BUNDLED, TOWER, "clip", NONE)
 
 
 def load_tag_scorer(
@@ -184,12 +219,13 @@ def load_tag_scorer(
     if tagger == NONE or not (tagger or (manifest and manifest.tagger)):
         return None
     clip = "the name (owner/name) or the folder of a CLIP checkpoint"
-    if not tagger or tagger == BUNDLED:
-        if manifest and manifest.tagger:
-            return DualEncoder(folder, manifest.tagger)
+    if not tagger or tagger in (BUNDLED, TOWER):
+        its = TOWER if manifest and manifest.tagger.get("name") == TOWER else BUNDLED
+        if manifest and manifest.tagger and tagger in (None, "", its):
+            return (TextTower if its == TOWER else DualEncoder)(folder, manifest.tagger)
         raise BundleError(
-            f"{folder or 'a captioner without a bundle'} has no tag scorer of its own; train a bundle with -p tagger "
-            f"{BUNDLED}, or give clip, or {clip}"
+            f"{folder or 'a captioner without a bundle'} has no {tagger} of its own; train a bundle with -p tagger "
+            f"{tagger}, or give clip, or {clip}"
         )
     if tagger != "clip" and "/" not in tagger and not Path(tagger).is_dir():
         raise ConfigError(f"unknown tagger {tagger!r}; choose from {', '.join(TAG_SCORERS)}, or give {clip}")
@@ -210,5 +246,5 @@ def load_reranker(
             f"{folder} was trained without a tag scorer, which rerank_weight {weight:g} asks; train with -p tagger "
             f"{BUNDLED}, or evaluate with -p rerank_weight 0"
         )
-    model = scorer if isinstance(scorer, DualEncoder) else DualEncoder(folder, manifest.tagger)
+    model = scorer if isinstance(scorer, DualEncoder) else load_tag_scorer(None, folder, manifest)
     return Reranker(model, weight, length_power)

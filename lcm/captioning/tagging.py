@@ -41,6 +41,7 @@ class TagScorer(Protocol):
     name: str
     scale: float  # what cosines are multiplied by before the softmax: one over the model's own temperature
     curves: Curves | None  # None: it has no probabilities
+    sigmoid: Sequence[float] | None  # the curve that a SigLIP was trained with, for words and labels; None: it is none
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
         """Return the image as a unit vector, [D] float32."""
@@ -116,7 +117,7 @@ class Reranker:
     The captioner knows which sentences are usual, the dual encoder was trained to tell images apart.
     """
 
-    model: Any  # a bundle's DualEncoder: it gives image_vectors and text_vectors
+    model: Any  # a bundle's own scorer: it gives image_vectors and text_vectors
     weight: float  # of the cosine, in units of a hypothesis's score: about nats a word
     length_power: float  # of the score: see Hypothesis.score_at
 

@@ -33,8 +33,7 @@ class Translator:
     def __init__(self, names: str):
         """Load checkpoints by their names on the model hub or their folders, separated by commas.
 
-        Raises BundleError when one cannot be had or is no Marian, ConfigError when it does not say its languages or
-        packages are missing.
+        Raises what checkpoints.load raises, and ConfigError for one that does not say its languages.
         """
         self._by_pair: dict[tuple[str, str], tuple[checkpoints.Checkpoint, str]] = {}
         self._lock = Lock()  # a tokenizer changes while it works
@@ -57,14 +56,7 @@ class Translator:
         return tuple(target for its_source, target in self._by_pair if its_source == source)
 
     def to_language(self, texts: Sequence[str], source: str, target: str) -> list[str]:
-        """Return the translation of each text, each by itself: in a batch, it might be another one.
-
-        Raises ConfigError when no checkpoint is for these languages.
-        """
-        if (source, target) not in self._by_pair:
-            pairs = ", ".join(map("-".join, self._by_pair))
-            its = f"LCM_TRANSLATOR translates {pairs or 'nothing'}"
-            raise ConfigError(f"received {source}-{target}; {its}: add a Marian checkpoint for it there")
+        """Return each text in one of targets(source), translated by itself: in a batch, it might be another one."""
         checkpoint, prefix = self._by_pair[source, target]
         with self._lock:
             return [_translate(checkpoint, prefix + text.translate(PLAIN)) for text in texts]

@@ -16,7 +16,7 @@ Shapes: T pixels a side of a thumbnail, K originals, R images, D numbers in pool
 
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -40,7 +40,7 @@ WIDTH = 128
 CANDIDATES = 16  # thumbnails that are compared: of 250 photos halved in size, among 6,000, none had a place after 8
 MIN_COSINE = 0.4  # of candidates; copies have 0.58 at least, and a picture without features has 0
 MIN_OUTLINE_COSINE = 0.98  # copies of photos that were saved anew or resized have 0.999 at least
-THUMBNAIL_BYTES = SIDE * SIDE * 3
+Read = Callable[[np.ndarray], np.ndarray]  # gives the thumbnails [K, SIDE, SIDE, 3] of some images
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,14 @@ def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
         fine = _register(_smooth(copy.mean(-1)), _smooth(near.mean(-1)), places[close], FINE_STEPS)
         fit[close], block[close] = _agreement(copy, near, fine)
     return Fit(fit, block)
+
+
+def find_originals(cosines: np.ndarray, small: np.ndarray, read: Read, least: float = MIN_COSINE) -> list[int]:
+    """Return which of R images the one with the thumbnail `small` is a copy of, the best first, by its cosines [R]."""
+    close = np.flatnonzero(cosines >= least)
+    best = close[np.argsort(-cosines[close], kind="stable")[:CANDIDATES]]
+    found = compare(small, read(best))
+    return [int(best[rank]) for rank in np.argsort(-found.fit, kind="stable") if found.is_copy[rank]]
 
 
 def _shrink(pictures: np.ndarray) -> np.ndarray:
@@ -136,8 +144,9 @@ class Signatures:
         self._lock = threading.Lock()
         self._rows: dict[str, int] = {}  # image -> row
         self._images: list[str] = []  # of the rows, which never move; empty: it was removed
-        self._directions = np.empty((0, WIDTH), np.float32)  # of length 1; room for more than there are
-        self._thumbnails = tempfile.TemporaryFile()  # noqa: SIM115 - of the rows; it is gone when this is
+        self._directions = np.empty((0, WIDTH), np.float32)  # of length 1
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it is gone when this is
+        self._make_room(256)
 
     def __contains__(self, image: str) -> bool:
         return image in self._rows
@@ -149,39 +158,28 @@ class Signatures:
             if row == len(self._images):
                 self._images.append(image)
             if row == len(self._directions):
-                self._directions = np.concatenate([self._directions, np.zeros((max(256, row), WIDTH), np.float32)])
-            self._write(row, direction, small.tobytes())
+                self._make_room(2 * row)
+            self._directions[row], self._thumbnails[row] = direction, small
 
-    def remove(self, images: Iterable[str]) -> None:
-        """Forget images for good; what is not there is skipped."""
+    def remove(self, image: str) -> None:
+        """Forget an image for good, if it is there."""
         with self._lock:
-            for image in images:
-                if (row := self._rows.pop(image, None)) is not None:
-                    self._images[row] = ""
-                    self._write(row, 0, bytes(THUMBNAIL_BYTES))
+            if (row := self._rows.pop(image, None)) is not None:
+                self._images[row] = ""
+                self._directions[row] = self._thumbnails[row] = 0
 
     def copies(self, seen: SeenImage) -> list[str]:
-        """Return the images that the one seen is a copy of."""
+        """Return the images that the one seen is a copy of, the best first."""
         with self._lock:
-            directions = self._directions[: len(self._images)]
-        cosines = directions @ direction_of(seen.features["pooled"])  # [R]; without the lock: it takes longest
-        best = np.argpartition(-cosines, CANDIDATES)[:CANDIDATES] if len(cosines) > CANDIDATES else range(len(cosines))
-        with self._lock:  # a row that changed meanwhile gives its new image
-            found = {self._images[row]: self._read(row) for row in best if cosines[row] >= MIN_COSINE}
-        found.pop("", None)
-        if not found:
-            return []
-        fit = compare(thumbnail(seen.pixels), np.stack(list(found.values())))
-        return [image for image, is_copy in zip(found, fit.is_copy, strict=True) if is_copy]
+            directions, thumbnails = self._directions[: len(self._images)], self._thumbnails
+        cosines = directions @ direction_of(seen.features["pooled"])  # without the lock: it takes longest
+        rows = find_originals(cosines, thumbnail(seen.pixels), lambda rows: thumbnails[rows])
+        return [image for row in rows if (image := self._images[row])]
 
-    def _write(self, row: int, direction: np.ndarray | int, small: bytes) -> None:
-        self._directions[row] = direction
-        self._thumbnails.seek(row * THUMBNAIL_BYTES)
-        self._thumbnails.write(small)
-
-    def _read(self, row: int) -> np.ndarray:
-        self._thumbnails.seek(row * THUMBNAIL_BYTES)
-        return np.frombuffer(self._thumbnails.read(THUMBNAIL_BYTES), np.uint8).reshape(SIDE, SIDE, 3)
+    def _make_room(self, rows: int) -> None:
+        more = np.zeros((rows - len(self._directions), WIDTH), np.float32)
+        self._directions = np.concatenate([self._directions, more])
+        self._thumbnails = np.memmap(self._file, np.uint8, "r+", shape=(rows, SIDE, SIDE, 3))
 
 
 @cache

@@ -1,9 +1,8 @@
 """The mirror: a copy of all contributions on any fsspec target, made by a thread of the service, and the way back.
 
-The copy holds contributions/<id>.json, the images that these name, revocations/<id>.json with the line that stays of
-what was revoked, approved.txt, and languages.txt with the languages that were corrected. An image is written before the
-record that names it; a line about a revocation is written before anything goes, so that a machine that trains from the
-copy can keep its place free.
+The copy holds the images, and contributions/<page>.jsonl with a record a line of all that the store has of some ids,
+what was revoked too. An image is written before the page that names it; the page that says that it was revoked is
+written before it goes.
 
 Messages hold no credentials, for they repeat nothing that a driver says: `explain` names the error and what to do.
 """
@@ -19,13 +18,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
-from lcm.contributions.store import DATABASE, SUFFIXES, Contribution, ContributionStore, Revocation, store_errors
-from lcm.contributions.text import id_ranges, language_lines, parse_id_ranges, parse_language_lines
+from lcm.contributions.store import MIRROR_PAGE, SUFFIXES, Contribution, ContributionStore
 from lcm.data.remote import Address, explain
 from lcm.errors import BadImageError, ConfigError, DataError, LcmError, StoreDamagedError
 from lcm.paths import home, write_atomic
@@ -35,18 +33,12 @@ LOOK_EVERY_S = 5.0  # for what other processes have changed, which cannot wake t
 LOCK_NAME = "mirror.lock"  # in the store's folder
 
 MARKER, MARKER_TEXT = "README.txt", b"Contributions to an lcm service, copied by the service; do not edit.\n"
-CONTRIBUTIONS, REVOCATIONS = "contributions", "revocations"
-APPROVED, LANGUAGES = "approved.txt", "languages.txt"  # 3,7-9; and a language a line: fr 3,7-9
+PAGES = "contributions"  # the folder of records
 
-ORIGIN = "copy_of"  # file in the store's folder: the address that all in it came from
-AT_ONCE = 16  # records, and then their images, that are fetched beside one another
+AT_ONCE = 16  # objects that are fetched beside one another
+_RECORD, _SHA256 = TypeAdapter(Contribution), re.compile("[0-9a-f]{64}")
 TOLERATED = 0.01  # of the contributions; more damaged ones are no accident
-GONE = "no longer in the copy"  # the reason of what the copy lacks, where it has no line about it
-_RECORD = re.compile(r"([1-9][0-9]{0,17})\.json")
-_SHA256 = re.compile("[0-9a-f]{64}")
 _log = logging.getLogger(__name__)
-Entry = Contribution | Revocation
-Record = TypeVar("Record", Contribution, Revocation)
 
 
 class TargetError(LcmError):
@@ -83,16 +75,15 @@ class Target:
         with self._opened(), ThreadPoolExecutor(AT_ONCE if self._fs.async_impl else 1) as pool:
             return list(pool.map(self._read, names))
 
-    def ids(self, folder: str) -> set[int]:
-        """Return the ids of the records in a folder, none where it is missing; other names there are skipped."""
+    def pages(self) -> list[str]:
+        """Return the names of the pages."""
         with self._opened():
             self._fs.invalidate_cache()
             try:  # not `find`, which skips a folder that cannot be listed as if it held nothing
-                found = self._fs.ls(self._path(folder), detail=False)
+                names = (path.rpartition("/")[2] for path in self._fs.ls(self._path(PAGES), detail=False))
             except FileNotFoundError:
-                return set()
-            names = (path.rpartition("/")[2] for path in found)
-            return {int(match[1]) for name in names if (match := _RECORD.fullmatch(name))}
+                return []
+            return [f"{PAGES}/{name}" for name in sorted(names) if re.fullmatch(r"\d+\.jsonl", name)]
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
@@ -156,9 +147,8 @@ class Mirror:
         """Start nothing yet; raises ConfigError when the target lies in the store's folder, or around it."""
         target.address.refuse_folder(store.folder)
         self._store, self._target = store, target
-        self._notes = {LANGUAGES: ""}  # approvals and languages as they were copied last; none are corrected at first
         self._failures = 0  # in a row
-        self._unreadable: set[Entry] = set()  # in the store; not tried again before the next start
+        self._unreadable: set[int] = set()  # ids of images in the store that are; not tried again before the next start
         self._thread = threading.Thread(target=self._work, name="lcm-mirror", daemon=True)
         self._stopping, self._wake = threading.Event(), threading.Event()
 
@@ -179,63 +169,58 @@ class Mirror:
         return not self._thread.is_alive()
 
     def copy_due(self) -> float:
-        """Copy all that is due; returns the seconds until the next look. Two failures in a row end the attempt."""
-        failed, in_a_row = "", 0
+        """Copy all that is due; returns the seconds until the next look. The second failure ends the attempt."""
+        failed: list[str] = []
         try:
-            for entry in self._store.to_mirror():
+            for page, due in self._store.to_mirror():
+                self._copy(page, due, failed)
                 if self._stopping.is_set():
                     return 0.0
-                try:
-                    self._copy(entry)
-                    in_a_row = 0
-                except TargetError as error:
-                    failed = failed or f"contribution {entry.id}: {error}"
-                    in_a_row += 1
-                    if in_a_row == 2:
-                        break
-            else:
-                self._copy_notes()
+                if len(failed) > 1:
+                    break
         except Exception as error:  # whatever it is (the store is busy, the target is down), the thread must outlive it
-            failed = failed or f"contributions: {error if isinstance(error, LcmError) else explain(error)}"
+            failed.append(f"contributions: {error if isinstance(error, LcmError) else explain(error)}")
         if failed:
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 30))
             self._failures += 1
-            _log.warning("mirroring %s; next attempt in %.0f s", failed, pause)
+            _log.warning("mirroring %s; next attempt in %.0f s", failed[0], pause)
             return pause
         if self._failures:
             _log.info("%s answers again", self._target.address.name)
             self._failures = 0
         return LOOK_EVERY_S
 
-    def _copy(self, entry: Entry) -> None:
-        record = f"{json.dumps(entry.as_record(), ensure_ascii=False, sort_keys=True, indent=1)}\n"
-        data = record.encode("utf-8", "backslashreplace")  # half a surrogate pair becomes the escape that JSON knows
-        if entry in self._unreadable:
+    def _copy(self, page: list[Contribution], due: dict[int, int], failed: list[str]) -> None:
+        """Copy what is due of a page: its images, then the page, and then the end of images that are not used."""
+        there = [one for one in page if one.revoked or one.id not in due or self._copy_image(one, failed)]
+        copied = {one.id: due[one.id] for one in there if one.id in due}
+        if not copied or len(failed) > 1:
             return
-        if isinstance(entry, Contribution):
-            try:
-                image = self._store.read_image(entry)
-            except StoreDamagedError as error:
-                self._unreadable.add(entry)
-                _log.warning("contribution %d is not mirrored: %s", entry.id, error)
-                return
-            except DataError:  # it was revoked just now, which is an entry of the next look
-                return
-            self._target.put(entry.image_file, image, overwrite=False)
-            self._target.put(f"{CONTRIBUTIONS}/{entry.id}.json", data)
-        else:
-            self._target.put(f"{REVOCATIONS}/{entry.id}.json", data)
-            self._target.delete(f"{CONTRIBUTIONS}/{entry.id}.json")
-            if not self._store.of_image(entry.image_sha256):
-                self._target.delete(entry.image_file)
-        self._store.set_mirrored(entry)
+        name = f"{PAGES}/{page[0].id // MIRROR_PAGE:07}.jsonl"
+        try:
+            self._target.put(name, "".join(json.dumps(one.as_record()) + "\n" for one in there).encode())
+            for one in there:
+                if one.revoked and one.id in due and not self._store.of_image(one.image_sha256):
+                    self._target.delete(one.image_file)
+            self._store.set_mirrored(copied)
+        except TargetError as error:
+            failed.append(str(error))
 
-    def _copy_notes(self) -> None:
-        languages = language_lines(self._store.corrected())
-        for name, text in {APPROVED: id_ranges(self._store.approved()), LANGUAGES: languages}.items():
-            if text != self._notes.get(name):
-                self._target.put(name, text.encode())
-                self._notes[name] = text
+    def _copy_image(self, one: Contribution, failed: list[str]) -> bool:
+        """Copy an image that is not there; returns whether it is there then."""
+        if len(failed) > 1 or self._stopping.is_set() or one.id in self._unreadable:
+            return False
+        try:
+            self._target.put(one.image_file, self._store.read_image(one), overwrite=False)
+            return True
+        except StoreDamagedError as error:
+            self._unreadable.add(one.id)
+            _log.warning("contribution %d is not mirrored: %s", one.id, error)
+        except DataError:  # it was revoked just now, which is due at the next look
+            pass
+        except TargetError as error:
+            failed.append(f"contribution {one.id}: {error}")
+        return False
 
     def _work(self) -> None:
         lock = FileLock(self._store.folder / LOCK_NAME, blocking=False)
@@ -262,7 +247,7 @@ class Fetched:
     contributions: int
     new: int
     revoked: int  # that were here before
-    damaged: dict[str, str]  # names of objects that were left out -> why
+    damaged: dict[str, str]  # what was left out, a line of a page or a contribution -> why
 
     @property
     def is_damaged(self) -> bool:
@@ -280,10 +265,9 @@ def open_target(url: str) -> Target:
 def fetch(target: Target, folder: str | Path | None = None) -> Fetched:
     """Make the store in `folder` (`contributions` in LCM_HOME) equal the copy at a target.
 
-    Contributions keep their ids: by those a model knows what it has learned from. What is here already is not read
-    again. What is damaged there is left out; if it is here, it stays. Raises ConfigError for a store that did not come
-    from there; DataError where there is no copy; TargetError when it cannot be read, and what was fetched until then
-    stays.
+    Contributions keep their ids: by those a model knows what it has learned from. Images that are here already are not
+    read again. What is damaged there is left out; if it is here, it stays. Raises ConfigError for a store that holds
+    something else, DataError where there is no copy, TargetError when it cannot be read; what was fetched stays.
     """
     folder = Path(folder or home() / "contributions").expanduser().resolve()
     target.address.refuse_folder(folder)
@@ -292,78 +276,48 @@ def fetch(target: Target, folder: str | Path | None = None) -> Fetched:
             f"{target.address.name} holds no copy of contributions ({MARKER} is not there); set LCM_STORE_URL to what "
             "the service has, and check that the service has stored something"
         )
-    store, damaged = _open_copy(target, folder), {}
-    there, revoked = target.ids(CONTRIBUTIONS), target.ids(REVOCATIONS)
-    gone = new = 0
-    for page in _records(target, Revocation, revoked - {line.id for line in store.revocations()}, damaged):
-        gone += sum(map(store.take_revocation, page))
-    here = {one.id for one in store.contributions()}
-    for number in here - (there - revoked):
-        store.revoke(number, GONE)
-        gone += 1
-    for page in _records(target, Contribution, there - here - revoked, damaged):
-        images = target.read_all([one.image_file for one in page])
-        for one, image in zip(page, images, strict=True):
+    store, damaged = ContributionStore(folder), {}
+    here, pages = {one.id: one for one in (*store.contributions(), *store.revoked())}, target.pages()
+    there = [one for page in zip(pages, target.read_all(pages), strict=True) for one in _read_page(*page, damaged)]
+    for one in there:
+        its = here.get(one.id, one)
+        if its.image_sha256 != one.image_sha256 or (its.caption != one.caption and not (its.revoked or one.revoked)):
+            raise ConfigError(
+                f"contribution {one.id} is another one in {folder} than in {target.address.name}; choose another "
+                "folder with --store"
+            )
+    changed = [one for one in there if here.get(one.id) != one and not (one.id in here and here[one.id].revoked)]
+    for start in range(0, len(changed), AT_ONCE):
+        some = changed[start : start + AT_ONCE]
+        wanted = {one.image_file for one in some if not (one.revoked or one.id in here)}
+        images = dict(zip(wanted, target.read_all([*wanted]), strict=True))
+        for one in some:
             try:
-                if image is None:
+                if not (one.revoked or one.id in here or images[one.image_file]):
                     raise DataError("its image is not there")
-                store.take(one, image)
-                new += 1
+                store.take(one, images.get(one.image_file) or b"")
             except (BadImageError, DataError) as error:
-                damaged[f"{CONTRIBUTIONS}/{one.id}.json"] = str(error)
-    _take_notes(target, store, damaged)
-    return Fetched(sum(1 for _ in store.contributions()), new, gone, damaged)
+                damaged[f"contribution {one.id}"] = str(error)
+    left = {one.id for one in store.contributions()}
+    known = {number for number, one in here.items() if not one.revoked}
+    return Fetched(len(left), len(left - known), len(known - left), damaged)
 
 
-def _open_copy(target: Target, folder: Path) -> ContributionStore:
-    """Open the store that is to equal the copy; raises ConfigError where it holds something else."""
-    origin, name = folder / ORIGIN, target.address.name
-    with store_errors(folder):
-        came_from = origin.read_text(encoding="utf-8").strip() if origin.exists() else "another place"
-        if came_from != name:
-            if (folder / DATABASE).exists() and ContributionStore(folder).state() != (0, 0):
-                raise ConfigError(
-                    f"{folder} holds contributions of {came_from}, not those of {name}; choose another folder with "
-                    "--store"
-                )
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomic(origin, f"{name}\n")
-    return ContributionStore(folder)
-
-
-def _records(target: Target, kind: type[Record], ids: set[int], damaged: dict[str, str]) -> Iterator[list[Record]]:
-    """Yield the records of these ids, some at a time; damaged ones are noted."""
-    in_order, folder = sorted(ids), CONTRIBUTIONS if kind is Contribution else REVOCATIONS
-    for start in range(0, len(in_order), AT_ONCE):
-        page, found = in_order[start : start + AT_ONCE], []
-        names = [f"{folder}/{number}.json" for number in page]
-        for number, name, data in zip(page, names, target.read_all(names), strict=True):
-            try:
-                one = TypeAdapter(kind).validate_json(data or b"", strict=True)
-                datetime.fromisoformat(one.received if isinstance(one, Contribution) else one.revoked)
-                if one.id != number or not _SHA256.fullmatch(one.image_sha256) or one.image_format not in SUFFIXES:
-                    raise ValueError
-                found.append(one)
-            except ValueError:
-                damaged[name] = "it is not there or not whole"
-        yield found
-
-
-def _take_notes(target: Target, store: ContributionStore, damaged: dict[str, str]) -> None:
-    """Approve and correct here what is so there; where what says it is missing or damaged, all stays."""
-    here = {one.id: one.language for one in store.contributions()}
-    for name, data in zip((APPROVED, LANGUAGES), target.read_all([APPROVED, LANGUAGES]), strict=True):
-        if data is None:
-            continue
-        text = data.decode("utf-8", "replace")
+def _read_page(page: str, data: bytes | None, damaged: dict[str, str]) -> list[Contribution]:
+    """Return the records of a page; damaged ones are noted."""
+    found: list[Contribution] = []
+    for number, line in enumerate((data or b"").splitlines() or [b""], 1):
         try:
-            if name == APPROVED:
-                approved, wanted = store.approved(), parse_id_ranges(text) & here.keys()
-                store.approve(wanted - approved)
-                store.approve(approved - wanted, approved=False)
-            else:
-                for number, language in parse_language_lines(text).items():
-                    if here.get(number, language) != language:
-                        store.set_language([number], language)
-        except (ConfigError, DataError) as error:
-            damaged[name] = str(error)
+            one = _RECORD.validate_json(line, strict=True)
+            datetime.fromisoformat(one.revoked or one.received)
+            if (
+                one.id <= (found[-1].id if found else 0)
+                or one.known
+                or not _SHA256.fullmatch(one.image_sha256)
+                or one.image_format not in SUFFIXES
+            ):
+                raise ValueError
+            found.append(one)
+        except ValueError:
+            damaged[f"line {number} of {page}"] = "it is not what was written"
+    return found

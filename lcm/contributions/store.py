@@ -17,16 +17,16 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self
 
 from filelock import FileLock
 
-from lcm.contributions.text import clean_caption, clean_language, clean_text
+from lcm.contributions.text import clean_language, clean_text
 from lcm.data.images import FORMATS, image_format, read_image, scan
 from lcm.data.text import language_code
 from lcm.errors import ConfigError, DataError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
@@ -34,7 +34,7 @@ from lcm.paths import cache_dir, home, sync_folder
 
 DATABASE = "contributions.sqlite"
 APPLICATION_ID = 0x6C636D31  # "lcm1"; SQLite keeps it in bytes 68 to 71 of the file
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_TIMEOUT_S = 5.0
 PRAGMAS = (
     "journal_mode = TRUNCATE",
@@ -46,6 +46,7 @@ PRAGMAS = (
 )
 CHECKED_WHOLE_BYTES = 500_000_000  # of a file: read at each opening; of a larger one all but the images, in a second
 PAGE = 1000  # rows read at once: a commit has to wait while others read
+MIRROR_PAGE = 100  # contributions by their ids, in each file of records that a mirror has
 DECODED_SIDE = 32  # pixels; small, for the picture is only decoded to see that it is whole
 SUFFIXES = {name: {"jpeg": ".jpg", "heif": ".heic", "raw": ".dng"}.get(name, f".{name}") for name in FORMATS}
 SHARD = 3  # hexadecimal digits: 4,096 folders in exports and mirrors, each with under 10,000 of 40 million images
@@ -56,8 +57,8 @@ CREATE TABLE images (image_sha256 TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE contributions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival; AUTOINCREMENT gives none a second time
     image_sha256 TEXT NOT NULL,
-    image_bytes INTEGER NOT NULL,
     image_format TEXT NOT NULL,
+    image_bytes INTEGER NOT NULL,
     width INTEGER NOT NULL,
     height INTEGER NOT NULL,
     caption TEXT NOT NULL,
@@ -66,66 +67,39 @@ CREATE TABLE contributions (
     source TEXT NOT NULL,
     received TEXT NOT NULL,
     file_name TEXT NOT NULL,
-    approved INTEGER NOT NULL DEFAULT 0,
-    mirrored INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (image_sha256, caption)
-);
-CREATE INDEX contributions_to_mirror ON contributions (id) WHERE mirrored = 0;
-CREATE INDEX contributions_approved ON contributions (id) WHERE approved = 1;
-CREATE TABLE revocations (
-    id INTEGER PRIMARY KEY,
-    image_sha256 TEXT NOT NULL,
-    image_format TEXT NOT NULL,
+    approved INTEGER NOT NULL,
     revoked TEXT NOT NULL,
     reason TEXT NOT NULL,
-    mirrored INTEGER NOT NULL DEFAULT 0
+    revision INTEGER NOT NULL DEFAULT 1,  -- grows with each change of the row
+    mirrored INTEGER NOT NULL DEFAULT 0  -- the revision that a mirror has copied
 );
-CREATE INDEX revocations_to_mirror ON revocations (id) WHERE mirrored = 0;
-CREATE TABLE corrections (  -- of languages; AUTOINCREMENT counts them
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    contribution INTEGER NOT NULL UNIQUE
-);
+CREATE UNIQUE INDEX contributions_pairs ON contributions (image_sha256, caption) WHERE revoked = '';
+CREATE INDEX contributions_revoked ON contributions (id) WHERE revoked != '';
+CREATE INDEX contributions_to_mirror ON contributions (id) WHERE mirrored < revision;
 """
-_SMALL_TABLES = ("sqlite_schema", "contributions", "revocations", "corrections")  # all but the images
-
-
-class _WithImage:
-    """What contributions and revocations have in common: an image."""
-
-    id: int
-    image_sha256: str
-    image_format: str
-
-    @property
-    def image_file(self) -> str:
-        """The image's path in exports and mirrors; nothing that a sender says is part of it."""
-        return f"images/{self.image_sha256[:SHARD]}/{self.image_sha256}{SUFFIXES[self.image_format]}"
-
-    def as_record(self) -> dict[str, Any]:
-        record = asdict(self) | {"image_file": self.image_file}
-        record.pop("known", None)
-        return record
+_SMALL_TABLES = ("sqlite_schema", "contributions")  # all but the images
 
 
 @dataclass(frozen=True)
-class Contribution(_WithImage):
-    """An image with a caption that someone sent."""
+class Contribution:
+    """An image with a caption that someone sent; of one that was revoked only the lines without a default stay."""
 
     id: int  # its number in the order of arrival, never given again
     image_sha256: str  # of the image's bytes as sent, in hexadecimal
-    image_bytes: int
-    image_format: str  # what the bytes are, whatever the sender called them: a key of images.FORMATS
-    width: int  # in pixels as stored, before EXIF turns the picture
-    height: int
-    caption: str  # as clean_caption returns it
-    caption_sent: str
-    language: str  # "en", "pt-br"
-    source: str  # what sent it: "http", "http:NAME" of who contributed, "import"
-    received: str  # UTC, ISO 8601; for people: the clock may jump, the order is that of the ids
+    image_format: str  # what the bytes are, whatever the sender called them: a key of SUFFIXES
+    image_bytes: int = 0
+    width: int = 0  # in pixels as stored, before EXIF turns the picture
+    height: int = 0
+    caption: str = ""  # as clean_text returns it
+    caption_sent: str = ""
+    language: str = ""  # "en", "pt-br"
+    source: str = ""  # what sent it: "http", "http:NAME" of who contributed, "import"
+    received: str = ""  # UTC, ISO 8601; for people: the clock may jump, the order is that of the ids
     file_name: str = ""  # what the sender called the image, for people; empty: nothing was said
-    known: bool = False  # of what add returns: whether it was there before
-
-    table: ClassVar[str] = "contributions"
+    approved: bool = False  # a person lets it train
+    revoked: str = ""  # UTC, ISO 8601; empty: it is not
+    reason: str = ""  # of that
+    known: bool = False  # of what add and revoke return: whether it was there, or revoked, before
 
     @property
     def model_language(self) -> str:
@@ -136,19 +110,15 @@ class Contribution(_WithImage):
     def contributor(self) -> str:
         return self.source.partition(":")[2]
 
+    @property
+    def image_file(self) -> str:
+        """The image's path in exports and mirrors; nothing that a sender says is part of it."""
+        return f"images/{self.image_sha256[:SHARD]}/{self.image_sha256}{SUFFIXES[self.image_format]}"
 
-@dataclass(frozen=True)
-class Revocation(_WithImage):
-    """What stays of a contribution that was revoked."""
-
-    id: int
-    image_sha256: str
-    image_format: str
-    revoked: str  # UTC, ISO 8601
-    reason: str
-    known: bool = False  # of what revoke returns: whether it was revoked before
-
-    table: ClassVar[str] = "revocations"
+    def as_record(self) -> dict[str, Any]:
+        record = asdict(self) | {"image_file": self.image_file}
+        record.pop("known")
+        return record
 
 
 @dataclass(frozen=True)
@@ -181,9 +151,6 @@ class ContributedImage:
         return replace(self, contributions=left) if left else None
 
 
-Entry = TypeVar("Entry", Contribution, Revocation)
-
-
 class ContributionStore:
     """Contributions in a folder, for any number of threads and processes.
 
@@ -191,11 +158,10 @@ class ContributionStore:
     and the same call works once the cause is gone.
     """
 
-    def __init__(self, folder: str | Path | None = None, *, clock: Callable[[], float] = time.time):
+    def __init__(self, folder: str | Path | None = None):
         """Open the store in `folder` (`contributions` in LCM_HOME), made if it is not there."""
         self.folder = Path(folder or home() / "contributions").expanduser().resolve()
         self.path = self.folder / DATABASE
-        self._clock = clock
         self._turn = threading.Lock()  # threads queue here: SQLite only lets them try again
         with store_errors(self.folder):
             if not self.path.exists():
@@ -214,25 +180,20 @@ class ContributionStore:
         draft = self._draft(image, caption, language, source, file_name)
         with self._writing() as connection:
             pair = draft.image_sha256, draft.caption
-            known = _select(connection, Contribution, "image_sha256 = ? AND caption = ?", *pair)
-            return replace(known[0], known=True) if known else _insert_both(connection, draft, image)
+            known = _select(connection, "image_sha256 = ? AND caption = ? AND revoked = ''", *pair)
+            return replace(known[0], known=True) if known else _put(connection, draft, image)
 
     def get(self, number: int) -> Contribution | None:
-        return next(iter(self._find(Contribution, "id = ?", number)), None)
+        return next(iter(self._find("id = ? AND revoked = ''", number)), None)
 
     def of_image(self, image_sha256: str) -> list[Contribution]:
-        return self._find(Contribution, "image_sha256 = ? ORDER BY id", image_sha256)
+        return self._find("image_sha256 = ? AND revoked = '' ORDER BY id", image_sha256)
 
     def contributions(self, after: int = 0) -> Iterator[Contribution]:
         """Yield those beyond id `after` in the order of arrival; what comes or goes meanwhile may be among them."""
-        return self._pages("TRUE", after)
-
-    def state(self) -> tuple[int, int]:
-        """Return the highest id that was given, and how many were revoked or corrected: each change makes one grow."""
-        with self._connection() as connection:
-            given = dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
-            (revoked,) = connection.execute("SELECT count(*) FROM revocations").fetchone()
-        return given.get("contributions", 0), revoked + given.get("corrections", 0)
+        while page := self._find(f"revoked = '' AND id > ? ORDER BY id LIMIT {PAGE}", after):
+            yield from page
+            after = page[-1].id
 
     def read_image(self, contribution: Contribution) -> bytes:
         """Return the bytes as they were sent; raises DataError for what was revoked, StoreDamagedError for others."""
@@ -254,83 +215,82 @@ class ContributionStore:
         found: dict[str, list[Contribution]] = {}
         for contribution in self.contributions():
             found.setdefault(contribution.image_sha256, []).append(contribution)
-        for gone in self.revocations():
+        for gone in self.revoked():
             if gone.image_sha256 not in found:
                 _uncache(gone)
         return [ContributedImage(self._cache(each[0]), tuple(each)) for each in found.values()]
 
     # Revocations, approvals, languages
 
-    def revoke(self, number: int, reason: str) -> Revocation:
+    def revoke(self, number: int, reason: str) -> Contribution:
         """Take a contribution away for good, its image too if no other uses it; returns the line that stays."""
         with self._writing() as connection:
-            for gone in _select(connection, Revocation, "id = ?", number):
-                return replace(gone, known=True)
-            for found in _select(connection, Contribution, "id = ?", number):
-                texts = self._now(), clean_text(reason, "reason")
-                gone = Revocation(number, found.image_sha256, found.image_format, *texts)
-                _remove(connection, gone)
-                return gone
+            for one in _select(connection, "id = ?", number):
+                if one.revoked:
+                    return replace(one, known=True)
+                texts = {"revoked": _now(), "reason": clean_text(reason, "reason")}
+                return _put(connection, Contribution(one.id, one.image_sha256, one.image_format, **texts))
         raise _no_contribution(number)
 
-    def revocations(self) -> list[Revocation]:
-        return self._find(Revocation, "TRUE ORDER BY id")
+    def revoked(self) -> list[Contribution]:
+        return self._find("revoked != '' ORDER BY id")
 
     def approve(self, numbers: Iterable[int], approved: bool = True) -> None:
         """Let contributions train, as a person says, or not any more; raises DataError where one is not there."""
-        with self._writing() as connection:
-            for number in numbers:
-                _change(connection, number, "approved", int(approved))
-
-    def approved(self) -> set[int]:
-        with self._connection() as connection:
-            return {number for (number,) in connection.execute("SELECT id FROM contributions WHERE approved = 1")}
+        self._change(numbers, approved=approved)
 
     def set_language(self, numbers: Iterable[int], language: str) -> None:
         """Correct the language of contributions; raises DataError, and corrects nothing, when one is not there."""
-        code = clean_language(language)
+        self._change(numbers, language=clean_language(language))
+
+    def _change(self, numbers: Iterable[int], **values: str | bool) -> None:
         with self._writing() as connection:
             for number in numbers:
-                _change(connection, number, "language", code)
-                connection.execute("INSERT OR REPLACE INTO corrections (contribution) VALUES (?)", (number,))
-
-    def corrected(self) -> dict[str, set[int]]:
-        """Return the ids of the contributions whose language was corrected, by the language that they have now."""
-        found: dict[str, set[int]] = {}
-        for one in self._find(Contribution, "id IN (SELECT contribution FROM corrections) ORDER BY id"):
-            found.setdefault(one.language, set()).add(one.id)
-        return found
+                found = _select(connection, "id = ? AND revoked = ''", number)
+                if not found:
+                    raise _no_contribution(number)
+                _put(connection, replace(found[0], **values))
 
     # Copies: a mirror, a store fetched from one, a backup
 
-    def to_mirror(self) -> Iterator[Revocation | Contribution]:
-        """Yield what a mirror has not copied yet, the oldest first; what was revoked comes before all else."""
-        yield from self._find(Revocation, "mirrored = 0 ORDER BY id")
-        yield from self._pages("mirrored = 0")
+    def to_mirror(self) -> Iterator[tuple[list[Contribution], dict[int, int]]]:
+        """Yield pages with something that a mirror has not copied, those with a revocation first.
 
-    def set_mirrored(self, entry: Revocation | Contribution) -> None:
-        """Note that a mirror has copied this; of a contribution that was revoked meanwhile, the revocation is due."""
+        A page is all that there is of MIRROR_PAGE ids, and the revision of each that is due.
+        """
+        with self._connection() as connection:
+            query = f"SELECT id / {MIRROR_PAGE} FROM contributions WHERE mirrored < revision"
+            pages = connection.execute(f"{query} GROUP BY 1 ORDER BY max(revoked) = '', 1").fetchall()
+        for (page,) in pages:
+            with self._connection() as connection:
+                ids = page * MIRROR_PAGE, (page + 1) * MIRROR_PAGE
+                query = "SELECT id, revision FROM contributions WHERE mirrored < revision AND id >= ? AND id < ?"
+                due = dict(connection.execute(query, ids).fetchall())  # before the rows, which may change between
+                its = _select(connection, "id >= ? AND id < ? ORDER BY id", *ids)
+            yield its, due
+
+    def set_mirrored(self, revisions: Mapping[int, int]) -> None:
+        """Note which revision of contributions a mirror has copied; what was changed meanwhile is due again."""
         with self._writing() as connection:
-            connection.execute(f"UPDATE {entry.table} SET mirrored = 1 WHERE id = ?", (entry.id,))
+            query = "UPDATE contributions SET mirrored = ? WHERE id = ?"
+            connection.executemany(query, [(revision, number) for number, revision in revisions.items()])
 
-    def take(self, contribution: Contribution, image: bytes) -> None:
-        """Keep what another store has, under its id; raises BadImageError or DataError for what is not whole."""
-        one = contribution
-        own = self._draft(image, one.caption, one.language, one.source, one.file_name)
-        if replace(own, id=one.id, caption_sent=one.caption_sent, received=one.received) != one:
-            raise DataError("its record is not what the image and the caption give")
+    def take(self, one: Contribution, image: bytes = b"") -> None:
+        """Keep what another store has, under its id: one that is new here, with its image, or one as it is by now.
+
+        Raises BadImageError or DataError for what is not whole.
+        """
+        if not one.revoked:
+            image = image or self.read_image(one)
+            own = self._draft(image, one.caption, one.language, one.source, one.file_name)
+            kept = {name: getattr(one, name) for name in ("id", "caption_sent", "received", "approved")}
+            if replace(own, **kept) != one:
+                raise DataError("its record is not what the image and the caption give")
         with self._writing() as connection:
             try:
-                if _select(connection, Revocation, "id = ?", one.id):
-                    raise sqlite3.IntegrityError
-                _insert_both(connection, one, image)
+                _put(connection, one, image)
             except sqlite3.IntegrityError as error:
-                raise DataError("its number, or image and caption, are those of another contribution") from error
-
-    def take_revocation(self, gone: Revocation) -> bool:
-        """Revoke what another store has revoked, or keep its line alone; returns whether it was a contribution here."""
-        with self._writing() as connection:
-            return _remove(connection, gone)
+                raise DataError("its image and caption are those of another contribution") from error
 
     def backup(self, file: str | Path, replace_it: bool = False) -> int:
         """Copy the store to one file, which may be put in its place; returns how many contributions it holds."""
@@ -343,7 +303,7 @@ class ContributionStore:
             with store_errors(target.parent), _new_database(target) as copy:
                 with self._connection() as source:
                     source.backup(copy)
-                return copy.execute("SELECT count(*) FROM contributions").fetchone()[0]
+                return copy.execute("SELECT count(*) FROM contributions WHERE revoked = ''").fetchone()[0]
         except StoreFullError as error:  # which names the store's folder
             raise StoreFullError(f"no space is left for {target}") from error
 
@@ -405,24 +365,19 @@ class ContributionStore:
         finally:
             self._turn.release()
 
-    def _find(self, kind: type[Entry], condition: str, *values: int | str) -> list[Entry]:
+    def _find(self, condition: str, *values: int | str) -> list[Contribution]:
         with self._connection() as connection:
-            return _select(connection, kind, condition, *values)
-
-    def _pages(self, condition: str, after: int = 0) -> Iterator[Contribution]:
-        while page := self._find(Contribution, f"{condition} AND id > ? ORDER BY id LIMIT {PAGE}", after):
-            yield from page
-            after = page[-1].id
+            return _select(connection, condition, *values)
 
     def _draft(self, image: bytes, caption: str, language: str, source: str, file_name: str) -> Contribution:
         """Return what is to be kept, without its id; decodes the whole image."""
-        texts = clean_caption(caption), caption, clean_language(language), clean_text(source, "source")
+        texts = clean_text(caption), caption, clean_language(language), clean_text(source, "source")
         file_name = re.split(r"[/\\]", file_name)[-1]
         file_name = clean_text(file_name, "file name") if file_name else ""
         read_image(image, DECODED_SIDE)
         kind = image_format(image)
-        known = hashlib.sha256(image).hexdigest(), len(image), kind, *scan(image, kind).sides
-        return Contribution(0, *known, *texts, self._now(), file_name)
+        known = hashlib.sha256(image).hexdigest(), kind, len(image), *scan(image, kind).sides
+        return Contribution(0, *known, *texts, _now(), file_name)
 
     def _cache(self, contribution: Contribution) -> Path:
         """Return the file of an image in the cache, written if it is not there; none when the image cannot be read."""
@@ -436,47 +391,36 @@ class ContributionStore:
                 temporary.replace(path)
         return path
 
-    def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
 
 
-def columns(kind: type[Contribution | Revocation]) -> str:
-    """Return the columns of a table, as SQL names them, in the order of the fields."""
-    return ", ".join(field.name for field in fields(kind) if field.name != "known")
+COLUMNS = [field.name for field in fields(Contribution) if field.name != "known"]  # of the table, in their order
+_UPSERT = (
+    f"INSERT INTO contributions ({', '.join(COLUMNS)}) VALUES ({', '.join(f':{name}' for name in COLUMNS)}) "
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = :{name}' for name in COLUMNS)}, revision = revision + 1"
+)
 
 
-def _select(connection: sqlite3.Connection, kind: type[Entry], condition: str, *values: int | str) -> list[Entry]:
-    query = f"SELECT {columns(kind)} FROM {kind.table} WHERE {condition}"
-    return [kind(*row) for row in connection.execute(query, values)]
+def _select(connection: sqlite3.Connection, condition: str, *values: int | str) -> list[Contribution]:
+    rows = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM contributions WHERE {condition}", values)
+    found = (dict(zip(COLUMNS, row, strict=True)) for row in rows)
+    return [Contribution(**one | {"approved": bool(one["approved"])}) for one in found]
 
 
-def _insert(connection: sqlite3.Connection, entry: Contribution | Revocation) -> int:
-    """Add a row and return its id; without an id it gets the next one, above all that were ever given."""
-    names = columns(type(entry))
-    marks = ", ".join(f":{name}" for name in names.split(", "))
-    values = asdict(entry) | {"id": entry.id or None}
-    return connection.execute(f"INSERT INTO {entry.table} ({names}) VALUES ({marks})", values).lastrowid
+def _put(connection: sqlite3.Connection, one: Contribution, image: bytes = b"") -> Contribution:
+    """Write a contribution in the place of what has its id, and return it; without an id it gets the next one.
 
-
-def _insert_both(connection: sqlite3.Connection, contribution: Contribution, image: bytes) -> Contribution:
-    connection.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (contribution.image_sha256, image))
-    return replace(contribution, id=_insert(connection, contribution))
-
-
-def _change(connection: sqlite3.Connection, number: int, column: str, value: int | str) -> None:
-    if not connection.execute(f"UPDATE contributions SET {column} = ? WHERE id = ?", (value, number)).rowcount:
-        raise _no_contribution(number)
-
-
-def _remove(connection: sqlite3.Connection, gone: Revocation) -> bool:
-    """Put a line in the place of a contribution; returns whether there was one."""
-    was_there = connection.execute("DELETE FROM contributions WHERE id = ?", (gone.id,)).rowcount > 0
-    if not _select(connection, Revocation, "id = ?", gone.id):
-        _insert(connection, gone)
-    unused = "NOT EXISTS (SELECT 1 FROM contributions c WHERE c.image_sha256 = images.image_sha256)"
-    if connection.execute(f"DELETE FROM images WHERE image_sha256 = ? AND {unused}", (gone.image_sha256,)).rowcount:
-        _uncache(gone)
-    return was_there
+    An image goes with the last contribution that has it.
+    """
+    if image:
+        connection.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (one.image_sha256, image))
+    done = connection.execute(_UPSERT, asdict(one) | {"id": one.id or None})
+    if one.revoked and not _select(connection, "image_sha256 = ? AND revoked = ''", one.image_sha256):
+        connection.execute("DELETE FROM images WHERE image_sha256 = ?", (one.image_sha256,))
+        _uncache(one)
+    return replace(one, id=one.id or done.lastrowid)
 
 
 @contextmanager
@@ -493,11 +437,11 @@ def _new_database(path: Path) -> Iterator[sqlite3.Connection]:
         temporary.unlink(missing_ok=True)
 
 
-def _cached_file(image: Contribution | Revocation) -> Path:
+def _cached_file(image: Contribution) -> Path:
     return cache_dir() / "contributions" / image.image_file.removeprefix("images/")
 
 
-def _uncache(gone: Revocation) -> None:
+def _uncache(gone: Contribution) -> None:
     with suppress(OSError):  # the next training tries again
         _cached_file(gone).unlink(missing_ok=True)
 
@@ -510,24 +454,22 @@ def store_errors(folder: Path) -> Iterator[None]:
     """Turn what SQLite and the disk raise, while `folder` is used, into the errors that lcm shows."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StoreFullError(f"no space is left for {folder} ({reason})") from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StoreError(f"{folder} cannot be written ({reason}); check who owns it") from error
-        raise StoreError(f"{folder} cannot be used ({reason})") from error
-    except sqlite3.Error as error:
-        match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the higher bits say more than is needed
-            case sqlite3.SQLITE_FULL:
-                raise StoreFullError(f"no space is left for {folder} ({error})") from error
-            case sqlite3.SQLITE_BUSY:
-                raise _busy(folder) from error
-            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-                raise _damaged(folder, str(error)) from error
-            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-                raise StoreError(f"{folder} cannot be written; check who owns it") from error
-        raise StoreError(f"{folder} cannot be used ({error})") from error
+    except (OSError, sqlite3.Error) as error:
+        raise _explained(error, folder) from error
+
+
+def _explained(error: OSError | sqlite3.Error, folder: Path) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits say more than is needed
+    number, reason = getattr(error, "errno", 0), getattr(error, "strerror", "") or str(error)
+    if code == sqlite3.SQLITE_BUSY:
+        return _busy(folder)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(folder, reason)
+    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StoreFullError(f"no space is left for {folder} ({reason})")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM) or number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StoreError(f"{folder} cannot be written ({reason}); check who owns it")
+    return StoreError(f"{folder} cannot be used ({reason})")
 
 
 def _busy(folder: Path) -> StoreBusyError:

@@ -4,7 +4,7 @@ One rule says what of a caption is kept. The ids that a model has learned from s
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import regex
 
@@ -12,7 +12,6 @@ from lcm.data.text import ENGLISH, LANGUAGES, detect_language, language_code
 from lcm.errors import ConfigError, DataError
 
 MAX_CHARACTERS = 1000  # of a cleaned caption; marks are not counted: Thai and Hindi words are half marks
-MAX_NAME = 64  # the same, of a contributor's name
 SENT_PER_KEPT = 4  # times as many may be sent, marks and invisible ones too; this bounds marks piled upon a letter
 MOST_IDS = 10_000_000  # in one text; more are a slip, or meant to fill the memory
 
@@ -31,26 +30,13 @@ _MARKS = regex.compile(r"\p{M}+")
 _LANGUAGE = regex.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8}){0,3}")  # BCP 47 without its rare forms
 
 
-def clean_caption(sent: str) -> str:
-    """Return a caption as it is kept: NFC, one line, every run of white space one space, nothing invisible in it.
+def clean_text(sent: str, name: str = "caption", most: int = MAX_CHARACTERS) -> str:
+    """Return a text as it is kept: NFC, one line, every run of white space one space, nothing invisible in it.
 
     Zero-width joiners stay between two visible characters, a variation selector stays after one: emoji and Persian
-    are spelt with them. Cleaning what is clean changes nothing. Raises DataError for text that is no valid Unicode,
-    has no letter, digit or symbol, or is longer than MAX_CHARACTERS.
+    are spelt with them. Cleaning what is clean changes nothing. Raises DataError, which says by `name` what it is, for
+    what is no valid Unicode, has no letter, digit or symbol, or has over `most` characters, marks not counted.
     """
-    return clean_text(sent, "caption")
-
-
-def clean_name(sent: str) -> str:
-    """Return a contributor's name by the rule of captions; what cannot be seen is a DataError, not removed."""
-    name = clean_text(sent, "contributor's name", MAX_NAME)
-    if _HIDDEN.search(sent):
-        raise DataError("the contributor's name holds control or invisible characters; send it without them")
-    return name
-
-
-def clean_text(sent: str, name: str, most: int = MAX_CHARACTERS) -> str:
-    """Return any other text by the rule of captions; `name` says in an error's message what it is."""
     if not isinstance(sent, str):
         raise DataError(f"the {name} must be text; received {type(sent).__name__}")
     if len(sent) > SENT_PER_KEPT * most:
@@ -100,7 +86,7 @@ def language_of(caption: str, sent: str, default: str, written: Iterable[str] = 
     """
     if sent:
         return clean_language(sent)
-    text, usual = clean_caption(caption), dict.fromkeys((language_code(default), ENGLISH, *written))
+    text, usual = clean_text(caption), dict.fromkeys((language_code(default), ENGLISH, *written))
     found = detect_language([text], list(usual | dict.fromkeys(LANGUAGES))) or detect_language([text], list(usual))
     return default if found in ("", language_code(default)) else found
 
@@ -129,14 +115,3 @@ def parse_id_ranges(text: str) -> set[int]:
             raise ConfigError(f"{part[:60]!r} is no number and no range of contributions; write 3,7-9")
         ids.update(found)
     return ids
-
-
-def language_lines(ids: Mapping[str, Iterable[int]]) -> str:
-    """Return a line for each language with its ids, such as "fr 3,7-9"."""
-    return "\n".join(f"{language} {id_ranges(its)}" for language, its in ids.items())
-
-
-def parse_language_lines(text: str) -> dict[int, str]:
-    """Return the language of each id that `language_lines` wrote. Raises ConfigError for anything else."""
-    lines = (line.partition(" ") for line in text.splitlines())
-    return {one: language for language, _, ids in lines for one in parse_id_ranges(ids)}

@@ -18,7 +18,7 @@ from lcm.contributions.store import Contribution, ContributionStore, store_error
 from lcm.data.dataset import find_caption_files, find_images, read_caption_files
 from lcm.data.files import find_files, from_cell, to_cell
 from lcm.data.formats import FORMATS, CaptionFile
-from lcm.data.images import MAX_BYTES
+from lcm.data.images import read_file
 from lcm.errors import BadImageError, ConfigError, DataError, StoreDamagedError
 from lcm.paths import write_atomic
 
@@ -76,10 +76,9 @@ def _prepare(folder: str | Path, store: ContributionStore) -> Path:
         raise ConfigError(f"{target} is the store's own folder, inside it or around it; choose another one")
     with store_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-        others = sorted({path.name for path in target.iterdir()} - {CAPTIONS, IMAGES})
-        others = [name for name in others if not (name.startswith(".") and name.endswith(".tmp"))]  # left by a kill
+        others = {path.name for path in target.iterdir() if path.suffix != ".tmp"} - {CAPTIONS, IMAGES}  # of a kill
         if others:
-            shown = ", ".join(others[:3])
+            shown = ", ".join(sorted(others)[:3])
             raise ConfigError(f"{target} holds other files ({shown}); choose an empty folder, or a new one")
         (target / IMAGES).mkdir(exist_ok=True)
     return target
@@ -120,7 +119,8 @@ def import_contributions(store: ContributionStore, captions: str | Path, folder:
     path = Path(captions).expanduser().absolute()
     place = path if path.is_dir() else path.parent
     root = Path(folder or place).expanduser()
-    added, known, refused = 0, 0, []
+    added: list[Contribution] = []
+    refused: list[Refusal] = []
     try:
         files = find_caption_files(path, find_files(path), "") if path.is_dir() else [CaptionFile(path)]
         labels = read_caption_files(place, files)
@@ -134,24 +134,13 @@ def import_contributions(store: ContributionStore, captions: str | Path, folder:
             try:
                 if not row:
                     raise DataError(f"the row cannot be read; the file is {FORMATS[file.format].description}")
-                image = _read_image(images.get(FORMATS[file.format].image_id(relative, row.name)))
+                path = images.get(FORMATS[file.format].image_id(relative, row.name))
+                if path is None:
+                    raise DataError("there is no such image in the folder")
                 language = row.language or labels.languages[file.path]
-                contribution = store.add(image, from_cell(row.caption), language, source="import", file_name=row.name)
+                caption = from_cell(row.caption)
+                added.append(store.add(read_file(path), caption, language, source="import", file_name=row.name))
             except (BadImageError, DataError) as error:
                 refused.append(Refusal(number, row.name if row else "", str(error)))
-            else:
-                known += contribution.known
-                added += not contribution.known
-    return Import(added, known, tuple(refused))
-
-
-def _read_image(path: Path | None) -> bytes:
-    """Return the bytes of an image; the messages name no folder of ours."""
-    if path is None:
-        raise DataError("there is no such image in the folder")
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"the file has over {MAX_BYTES:,} bytes, the most accepted; make it smaller")
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError("the image cannot be read; check its permissions") from error
+    known = sum(one.known for one in added)
+    return Import(len(added) - known, known, tuple(refused))

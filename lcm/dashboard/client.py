@@ -26,7 +26,6 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 HEALTH_TIMEOUT_S = 1.0  # for the question whether a service is there
 TIMEOUT_S = 60.0  # for an answer
 MAX_PHOTO = 10 << 20  # bytes; below what the service takes, and what voila.json lets through the websocket
-MAX_REPLY = 1 << 20  # bytes of a reply that are read
 
 
 class ServiceError(LcmError):
@@ -133,7 +132,7 @@ class ServiceClient:
             except urllib.error.HTTPError as error:
                 reply = error  # which is the reply, too
             with reply:
-                status, data, reply_headers = reply.status, reply.read(MAX_REPLY), reply.headers
+                status, data, reply_headers = reply.status, reply.read(), reply.headers
         except (OSError, HTTPException) as error:
             why = str(getattr(error, "reason", error)) or type(error).__name__
             raise ServiceError(self.no_answer(why)) from error

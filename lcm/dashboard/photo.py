@@ -6,7 +6,6 @@ word; so photo_drop.js says in the browser how large a file may be.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import anywidget
 import ipywidgets as widgets
 import numpy as np
 import traitlets
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.captioner import find_bundle
@@ -26,8 +25,7 @@ from lcm.data.files import is_image_name
 from lcm.data.images import open_image
 from lcm.data.text import ENGLISH
 from lcm.errors import DataError
-from lcm.evaluation.gallery import as_jpeg, attention_of, looked_at, thumbnail
-from lcm.features.encoders import Encoder
+from lcm.evaluation.gallery import as_jpeg, thumbnail
 from lcm.registry import short_digest
 
 MAP_SIDE = 240  # pixels of the longer side of an attention map
@@ -38,27 +36,42 @@ def attention_maps(photo: bytes, answer: Answer) -> str:
     folder = find_bundle()
     if not answer.version or short_digest(folder) != answer.version:
         raise DataError(say("The model that answered is not the current one here: where it looked cannot be shown."))
-    bundle, encoder = open_bundle(folder, answer.version)
+    bundle = Bundle(folder)
     language = answer.language or bundle.vocabulary.language
     if not bundle.has_attention or language not in bundle.vocabulary.starts:
         raise DataError(say("This model cannot tell where it looked."))
-    kind = bundle.manifest.feature_kind
-    features = encoder.encode(encoder.read(photo)[None], (kind,))[kind][0]  # [N, F]
+    encoder = bundle.encoder()
+    features = encoder.encode(encoder.read(photo)[None], ("grid",))["grid"]  # [1, N, D]
     small = open_image(photo, encoder.identity.square)
     small.thumbnail((MAP_SIDE, MAP_SIDE))
-    pixels, figures = np.asarray(small), ""
-    for word, weights in zip(*attention_of(bundle, features, answer.caption, language), strict=True):
+    ids = np.array(bundle.vocabulary.encode(answer.caption, language))  # of START, the words, END
+    if len(ids) == 2:
+        return note(say("(empty)"))
+    figures = ""
+    for token_id, weights in zip(ids[1:-1], bundle.attention(features, ids[None, None, :-2])[0, 0], strict=True):
+        word = bundle.vocabulary.words[token_id]
         alt = say("Where the model looked for {word}: {place}", word=word, place=place_of(weights))
-        shown = image(as_jpeg(Image.fromarray(looked_at(pixels, weights))), alt)
+        shown = image(as_jpeg(looked_at(small, weights)), alt)
         figures += f"<figure>{shown}<figcaption>{escape(word)}</figcaption></figure>"
-    return f'<div class="card"><div class="maps">{figures}</div></div>' if figures else note(say("(empty)"))
+    return f'<div class="card"><div class="maps">{figures}</div></div>'
 
 
-@lru_cache(maxsize=1)
-def open_bundle(folder: Path, _version: str) -> tuple[Bundle, Encoder]:
-    """Return a bundle and its encoder."""
-    bundle = Bundle(folder)
-    return bundle, bundle.encoder()
+# What the photo without colour is multiplied by where the model looked not at all, half as much as the most, and the
+# most. Red never is lighter than orange: the order is seen without colours, and by the colour-blind.
+HEAT = {"black": (255, 255, 255), "mid": (250, 165, 70), "white": (200, 32, 8)}
+FADED = 0.42  # share of its contrast that the photo keeps below
+
+
+def looked_at(picture: Image.Image, weights: np.ndarray) -> Image.Image:
+    """Return a picture faded, without colour, and coloured where a word's weights [N] of a square grid are high.
+
+    Weights, none below 0, are scaled to their own maximum, so colours say where, not how much more than at other words.
+    """
+    side = math.isqrt(len(weights))
+    scaled = (255 * weights / max(weights.max(), np.finfo(float).tiny)).astype(np.uint8)
+    heat = Image.fromarray(scaled.reshape(side, side)).resize(picture.size, Image.Resampling.BICUBIC)
+    faded = picture.convert("L").point(lambda level: 255 - FADED * (255 - level))
+    return ImageChops.multiply(faded.convert("RGB"), ImageOps.colorize(heat, **HEAT))
 
 
 def place_of(weights: np.ndarray) -> str:

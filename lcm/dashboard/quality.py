@@ -23,7 +23,6 @@ from lcm.paths import GATE, newest_first
 from lcm.registry import Version, all_versions
 
 SCORES = {"cider": "CIDEr", "bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "wer": "WER"}
-SMALLER_IS_BETTER = ("wer",)
 MORE_IMAGES = re.compile(r"images_([a-z]{2,3})")  # tells of what further languages there are scores: "cider_fr"
 VERDICTS = {True: "passed", False: "refused", None: "not asked"}  # of the gate
 FIGURES = {  # of a run: what each shows, for those who cannot see it
@@ -96,7 +95,7 @@ def _score(models: Mapping[str, Mapping], name: str, metric: str) -> str:
     values = {each: its[metric] for each, its in models.items() if its.get(metric) is not None}
     if name not in values:
         return cell(say("not measured"))
-    best = (min if metric.partition("_")[0] in SMALLER_IS_BETTER else max)(values.values())
+    best = (min if metric.partition("_")[0] == "wer" else max)(values.values())
     low, high = (models[name].get(f"{metric}_{end}") for end in ("low", "high"))
     ends = "" if low is None else say("{low} to {high}", low=number(low, 3), high=number(high, 3))
     return cell(number(values[name], 3), ends, len(models) > 1 and values[name] == best)
@@ -119,14 +118,13 @@ def versions_part(versions: Sequence[Version], answering: str | None) -> str:
     """Return the versions, newest first, with what the gate found; the service answers with `answering`."""
     rows = []
     for one in reversed(versions):
-        record, cider = one.as_record(), one.metrics.get("cider")
-        holds = one.digest == answering, one.is_current, one.is_before, True
+        cider, holds = one.metrics.get("cider"), (one.digest == answering, one.current, one.before, True)
         states = zip(say("answers now, current, before it, kept").split(", "), holds, strict=True)
         state = one.fault or next(words for words, its in states if its)
-        published = cell(record["published"] or say("with lcm"), record["by"] or "")
-        verdict = cell(say(VERDICTS[record["decision"].get("publish")]), record["reason"] or "")
+        published = cell(one.published or say("with lcm"), one.by or "")
+        verdict = cell(say(VERDICTS[one.decision.get("publish")]), one.reason or "")
         measured = say("not measured") if cider is None else number(cider, 3)
-        rows.append([cell(one.name, one.digest), cell(state), published, verdict, measured])
+        rows.append([cell(one.version, one.digest), cell(state), published, verdict, measured])
     shown = table(say("version, state, published, gate, CIDEr").split(", "), rows)
     if answering and answering not in [one.digest for one in versions]:
         other = say("Answers come from version {version}, which is none of these.", version=answering)

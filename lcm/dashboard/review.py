@@ -31,11 +31,10 @@ class Pending:
 
     contribution: Contribution
     reason: str = ""  # why a person should look at it; empty: nothing is odd
-    approved: bool = False  # a person let it pass
 
     @property
     def is_flagged(self) -> bool:
-        return bool(self.reason) and not self.approved
+        return bool(self.reason) and not self.contribution.approved
 
 
 def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
@@ -44,9 +43,9 @@ def read_pending(store: ContributionStore, runs: Path) -> list[Pending]:
     with suppress(LcmError, OSError):  # a current model that is damaged has seen nothing
         current = current_parent()
         quarantined = current.ids(QUARANTINED)
-    approved, reasons = store.approved(), latest_reasons(runs)
+    reasons = latest_reasons(runs)
     found = [
-        Pending(one, reasons.get(one.id, KEPT_OUT if one.id in quarantined else ""), one.id in approved)
+        Pending(one, reasons.get(one.id, KEPT_OUT if one.id in quarantined else ""))
         for one in store.contributions()
         if not (current and current.has_seen(one)) or one.id in quarantined
     ]
@@ -126,9 +125,9 @@ class ReviewPage:
         revoke.on_click(lambda _: self._confirm(buttons, number))
         buttons.children = [revoke]
         if one.reason:  # what is not odd needs no approval
-            words = say("Do not approve {number}") if one.approved else say("Approve {number}")
+            words = say("Do not approve {number}") if one.contribution.approved else say("Approve {number}")
             change = widgets.Button(description=words.format(number=number))
-            change.on_click(lambda _: self.approve(number, not one.approved))
+            change.on_click(lambda _: self.approve(number, not one.contribution.approved))
             buttons.children = [change, revoke]
         return widgets.VBox([widgets.HTML(self._card(one)), buttons]).add_class("pending-row")
 

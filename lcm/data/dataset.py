@@ -181,8 +181,7 @@ def find_images(folder: Path, files: Sequence[Path], labels: Labels) -> tuple[di
     fitting: dict[tuple[int, str], list[Path]] = {}  # what is left of the choices, which many names share, by split
     found: dict[str, Meaning] = {}
     for name, place in labels.places.items():
-        path = names.at(place)
-        meaning = Meaning([path], True, True) if path else Meaning() if labels.are_paths else names.find(name)
+        meaning = names.at(place) or (Meaning() if labels.are_paths else names.find(name))
         if not meaning.is_exact and (split := _split_of_folder(PurePath(name))):
             key = id(meaning.files), split
             if key not in fitting:

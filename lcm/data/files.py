@@ -88,18 +88,15 @@ class Listing:
 def list_images(paths: Iterable[str | Path], recursive: bool = False) -> Listing:
     """Return the files given and the image files of the folders given, in that order, each file once.
 
-    A file given by name is taken whatever it is called. Of a folder are taken the files whose names end like an
-    image's, sorted by name, and when `recursive` those of its sub-folders after them. A linked file counts as the file
-    it leads to.
+    A file given by name is taken whatever it is called; reading it says where there is none. Of a folder are taken the
+    files whose names end like an image's, sorted by name, and when `recursive` those of its sub-folders after them. A
+    linked file counts as the file it leads to.
     """
     images: dict[str, str] = {}  # by the file that it is
     others: dict[str, str] = {}
     problems: list[Problem] = []
     closed: list[str] = []
     for given in map(os.fspath, paths):
-        if reason := _missing(given):
-            problems.append((given, reason))
-            continue
         path, before, found = PurePath(given).as_posix(), len(problems), False
         # Unlike Path.is_dir, os.path.isdir takes any name, such as one that is too long: reading it says why.
         is_folder = os.path.isdir(given)  # noqa: PTH112
@@ -115,20 +112,6 @@ def list_images(paths: Iterable[str | Path], recursive: bool = False) -> Listing
     known = images.keys() | others.keys()
     folders = {os.path.realpath(folder): folder for folder in closed}.values()
     return Listing([*images.values()], problems, other_files, [each for each in folders if _holds_more(each, known)])
-
-
-def _missing(given: str) -> str:
-    """Return why there is nothing at a path, empty where there is something, readable or not."""
-    if "://" in given:
-        return "this is an address, and lcm caption takes files: download it, and give the file's path"
-    try:
-        os.stat(given)  # noqa: PTH116 - takes an empty name, too
-    except FileNotFoundError:
-        there = f"there is no {os.path.abspath(given)!r}" if given else "the path is empty"  # noqa: PTH100
-        return f"{there}; give an image ({', '.join(IMAGE_SUFFIXES)}) or a folder of images"
-    except (OSError, ValueError):  # reading it says what is wrong
-        pass
-    return ""
 
 
 def _holds_more(folder: str, known: Collection[str]) -> bool:

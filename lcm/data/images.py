@@ -346,15 +346,21 @@ def _read(source: Source, wanted: int | None, size: int | None) -> Image.Image:
         )
     path = Path(source)
     try:
+        return _read(read_file(path), wanted, size)
+    except BadImageError as error:
+        raise BadImageError(f"{path.name!r}: {error}") from None
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of an image file; raises BadImageError, which does not name it."""
+    try:
         if not path.is_file():  # a pipe or a device might never end
             raise BadImageError("no such file, or a folder; give the path of one picture")
         if path.stat().st_size > MAX_BYTES:
             raise BadImageError(f"received a file of over {MAX_BYTES:,} bytes, the most accepted: make it smaller")
-        return _read(path.read_bytes(), wanted, size)
-    except BadImageError as error:
-        raise BadImageError(f"{path.name!r}: {error}") from None
+        return path.read_bytes()
     except (OSError, ValueError):  # ValueError: the name holds a NUL
-        raise BadImageError(f"{path.name!r}: the file cannot be read; check its name and its permissions") from None
+        raise BadImageError("the file cannot be read; check its name and its permissions") from None
 
 
 def _decode(data: bytes, wanted: int | None) -> Image.Image:

@@ -36,12 +36,15 @@ class Names:
                 self._exact[end].append(file)
                 self._typed[_typed(end)].append(file)
 
-    def at(self, path: str) -> Path | None:
-        """Return the file at a path in the folder."""
-        return self._at.get(_spelled(path))
+    def at(self, path: str) -> Meaning | None:
+        """Return what a path in the folder means, None where there is no file."""
+        file = self._at.get(_spelled(path))
+        return Meaning([file], True, True) if file else None
 
     def find(self, name: str) -> Meaning:
-        """Return the files whose paths end with a name, else with what is left of it without its first folders."""
+        """Return the file at a path, else those whose paths end with it, or with it less some of its first folders."""
+        if meaning := self.at(name):
+            return meaning
         for place, end in enumerate(_ends(_spelled(name))):
             if files := self._exact.get(end):
                 return Meaning(files, not place, not place)

@@ -80,9 +80,8 @@ def find_listed(official: Mapping[str, str], folder: Path, paths: Mapping[str, P
     moved: dict[str, str] = {}
     for name, split in official.items():
         meaning = names.find(name)
-        path = names.at(name) or (meaning.files[0] if len(meaning.files) == 1 else None)
-        if path:
-            put(whole if meaning.is_whole else moved, ids[path], split, "the split lists put")
+        if len(meaning.files) == 1:
+            put(whole if meaning.is_whole else moved, ids[meaning.files[0]], split, "the split lists put")
     return dict.fromkeys(paths, "") | moved | whole
 
 

@@ -1,14 +1,15 @@
 """Words: the one text standardisation that training, decoding and scoring share, the vocabulary, key words, labels.
 
 A word is shown as its language spells it and compared case-folded. Key words are the words of a caption that name
-something to be seen, in one form each. Stop words come from the package stop-words, lemmas from simplemma; the tables
-below are where their judgement, made for searching texts, does not suit pictures.
+something to be seen, in one form each. Stop words come from the package stop-words, lemmas from simplemma; words.ini is
+where their judgement, made for searching texts, does not suit pictures.
 """
 
 import html
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from configparser import ConfigParser
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache, partial
 from itertools import pairwise
@@ -18,6 +19,7 @@ from typing import Self
 import numpy as np
 import regex
 
+from lcm.data.files import read_text, split_lines
 from lcm.errors import DataError
 
 PAD, START, END, UNKNOWN = range(4)
@@ -225,32 +227,11 @@ def detect_language(texts: Iterable[str], among: Sequence[str] = LANGUAGES) -> s
     return next(language for language in readable if found[language] == best) if best > max(next_best, 0.49) else ""
 
 
-# Words of the stop-word list that a picture can show: in a text "man" says little, an archive asks for it.
-PICTURED = {
-    "en": "dj group groups man member members men old older young younger big clear empty full high large little long "
-    "low open round small smaller thick thin bill case cases computer course face faces fire home keys line mill mine "
-    "mug net number numbers ring room rooms shed shell tv web cry move ran run turn turning turns work working works",
-    "fr": "dos grande personne personnes pièce plein voie",
-}
-# Words that it does not have and that say where something is, how many, that it is a picture, or is about to be.
-UNPICTURED = {
-    "en": "'s background distance foreground left middle nearby bunch lot lots pair piece type image photo photograph "
-    "picture scene view attempt attempting coming prepare preparing ready",
-    "fr": "arrière arrière-plan au-dessous au-dessus autour avant-plan beaucoup bord côté ensemble face fond gauche "
-    "image milieu nombreux par-dessus photo photographie premier-plan proximité près quelqu'un quelque quelques scène "
-    "travers vue apprêter effectuer essayer sembler trouver",
-    "de": "ab aufnahme aufs beide beim bild dabei daneben durchs entlang foto gemeinsam gerade her herum hinterher "
-    "hintergrund jemand links mehr miteinander mitte neben nebeneinander nähe paar rechts vorbei vordergrund vorm "
-    "wobei zusammen befinden lassen versuchen",
-}
-# Lemmas where simplemma cuts what is named in the plural, or takes a noun for a verb.
-LEMMAS = {
-    "en": "alps arts belongings binoculars bleachers cans fireworks fries headphones leggings mars overalls pliers "
-    "rapids shorts suspenders tights trousers trunks tweezers woods calves:calf crosses:cross fixes:fix halves:half "
-    "leaves:leaf lenses:lens lives:life loaves:loaf poles:pole shelves:shelf skies:sky thieves:thief wives:wife",
-    "fr": "allée arts chaussée cheveux ciseaux enseigne grise:gris lunettes tape:taper vagues:vague vue yeux",
-    "de": "becher junge matte rutsche schnauze strasse weste wüste",
-}
+_LISTS = ConfigParser(delimiters="=", interpolation=None)
+_LISTS.read(Path(__file__).with_name("words.ini"), "utf-8")
+PICTURED, UNPICTURED, LEMMAS, BAD_ENDINGS = (  # language to words
+    dict(_LISTS[name]) for name in ("pictured", "unpictured", "lemmas", "bad_endings")
+)
 OWN_LEMMAS = {code: dict((each.split(":") * 2)[:2] for each in listed.split()) for code, listed in LEMMAS.items()}
 # English words that are folded, of parts the last: -ing, -ed and -er stay, "running" is what people look for.
 PLURAL = regex.compile(r"[^-]*(?:(?<!glasse)s|men|children|feet|teeth|geese|mice|oxen|cacti)$")
@@ -300,21 +281,6 @@ def candidates(captions: Iterable[str], language: str = "en") -> list[str]:
     return list(dict(pair for caption in captions for pair in content_words(caption, language).items()).values())
 
 
-# Articles, possessives, prepositions, conjunctions and auxiliaries after which something must follow, more of them than
-# ruotianluo/self-critical.pytorch counts (eval_utils.py, "bad_endings"). Not "her", "outside", "down", "by", "behind":
-# people end captions well with these. Of Flickr8k's 35,455 English captions 0.6 % end with a word of the list, and
-# 0.1 % with another than "on" ("as people look on"); of 6,549 French ones none, of 32,745 German ones ten ("fahren
-# mit").
-BAD_ENDINGS = {
-    "en": "a an the his its my our their your 's against at beside between for from in into of on onto through to "
-    "toward towards upon with without and as but or than while am are be is was were",
-    "fr": "un une des le la les du de au aux à en dans sur sous avec et ou que qui par pour son sa ses leur leurs se "
-    "est sont dont vers chez contre entre tandis lors",
-    "de": "einem einen einer eines der die das den dem des und oder mit in im ins am zum zur beim vom von für zwischen "
-    "während als wie dass seinem seinen seiner seine ihrem ihren ihrer ihre",
-}
-
-
 def breaks_off(words: Sequence[str], language: str = "en") -> bool:
     """Return whether standardised words end with one after which something must follow."""
     return bool(words) and (words[-1] in BAD_ENDINGS.get(language, "").split() or words[-1].endswith("'"))
@@ -337,31 +303,36 @@ def is_broken(words: Sequence[str], language: str = ENGLISH) -> bool:
 
 MAX_LABELS = 10_000  # as many texts as the embedded tag scorer keeps ready
 MAX_LABEL_LENGTH = 100  # characters: a phrase; CLIP reads 77 tokens of a text and no more
-_FORM = "a labels file is text in UTF-8 with a label, a word or a phrase, on each line"
+_FORM = "a labels file is text with a label, a word or a phrase, on each line"
+
+
+def clean_label(text: str) -> str:
+    """Return a label with its blanks folded, in NFC; raises DataError, which does not repeat it, for what is none."""
+    label = unicodedata.normalize("NFC", " ".join(text.split()))
+    if not 1 <= len(label) <= MAX_LABEL_LENGTH:
+        raise DataError(f"has {len(label):,} characters; 1 to {MAX_LABEL_LENGTH} are allowed")
+    if any(unicodedata.category(character) == "Cc" for character in label):
+        raise DataError("holds control characters")
+    return label
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Return what a user wants images to be tagged with: the lines of a file, each once, in its order.
 
-    Blanks around a label and double ones in it go; of "Dog" and "dog" the first spelling stays. Raises DataError when
-    the file cannot be read, is no text, holds no label or too many, or one that is too long or has control characters.
+    Of "Dog" and "dog" the first spelling stays. Raises DataError when the file cannot be read, holds no label or too
+    many, or one that `clean_label` refuses.
     """
     try:
-        lines = path.read_bytes().decode("utf-8-sig").replace("\r", "\n").split("\n")
+        lines = split_lines(read_text(path))
     except OSError as error:
         raise DataError(f"the labels file {path} cannot be read ({error.strerror}); {_FORM}") from error
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not text in UTF-8; {_FORM}: save it so in a text editor") from None
     labels: dict[str, str] = {}
     for line in lines:
-        label = unicodedata.normalize("NFC", " ".join(line.split()))
-        if len(label) > MAX_LABEL_LENGTH:
-            fault = f"{label[:40]!r}… has {len(label)} characters; at most {MAX_LABEL_LENGTH} are allowed"
-            raise DataError(f"{path}: the label {fault}; {_FORM}")
-        if any(unicodedata.category(character) == "Cc" for character in label):
-            raise DataError(f"{path}: the label {label!r} holds control characters; {_FORM}")
-        if label:
-            labels.setdefault(label.casefold(), label)
+        try:
+            label = clean_label(line)
+        except DataError as error:
+            raise DataError(f"{path}: the label {line[:40]!r} {error}; {_FORM}") from None
+        labels.setdefault(label.casefold(), label)
     if not labels:
         raise DataError(f"{path} holds no label; {_FORM}")
     if len(labels) > MAX_LABELS:

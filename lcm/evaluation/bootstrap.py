@@ -1,8 +1,7 @@
 """How sure a score over images is: percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13), by SciPy.
 
-The images are drawn again with replacement, as many as there are, and the middle 95 % of the scores of these resamples
-are the interval. It says how the score could have come out with other images of the same kind, not with another
-training run. The same number of images draws the same images.
+The middle 95 % of the scores of resamples say how the score could have come out with other images of the same kind, not
+with another training run. The same number of images draws the same images.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,15 +55,11 @@ def bootstrap(score: Callable[[np.ndarray], np.ndarray], images: int) -> Interva
 
 
 def bootstrap_mean(values: Sequence[float]) -> Interval:
-    """Return the mean of `values` [B], one an image, with its interval; raises what `bootstrap` raises."""
+    """Return the mean of `values` [B], one an image, with its interval."""
     sample = np.asarray(values, np.float64)
     return bootstrap(lambda places: sample[places].mean(axis=-1), len(sample))
 
 
 def bootstrap_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """Return the mean of ours minus theirs [B] with its interval, paired: `ours[i]` and `theirs[i]` are of one image.
-
-    Pairing takes out how hard the images are, so the interval is narrower than those of the two means suggest.
-    Raises what `bootstrap` raises.
-    """
+    """Return the mean of ours minus theirs [B], paired by image, which takes out how hard the images are."""
     return bootstrap_mean(np.subtract(ours, theirs, dtype=np.float64))

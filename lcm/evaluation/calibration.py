@@ -3,14 +3,12 @@
 A caption is right when every content word of it (`lcm.data.text`: no stop words, by its lemma) is used by at least
 one of the image's references. That is stricter than a reader: "crowd" is wrong where people wrote "audience"; and
 laxer: who does what to whom is not looked at. The more references an image has, the more captions of it are right.
+Reliability is measured out of sample: of images at even places by a curve fitted on those at odd ones, and vice versa.
 
-Reliability is measured out of sample: the images are parted in two halves, those at even and at odd places; a curve is
-fitted on one and measured on the other, both ways, so that each caption has a confidence from captions of other images.
-
-Shapes: K captions, one an image.
+Shapes: K captions, one an image; S signals of each.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,31 +37,24 @@ class Bin(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Captions with their confidences, the curve that gave them, and how good such curves are on other images."""
+    """Captions with their confidences, the curve that gave them, and how good such curves are on other images.
 
-    scaler: (
-        PlattScaler | None
-    )  # fitted on LEAST captions or more, else that of the model before; None where it had none
+    The metrics are captions_right, the share of the captions with its interval (Wilson 1927); confidence_ece, the mean
+    distance of predicted and observed over the bins (Naeini et al. 2015); confidence_auc, the share of the pairs of a
+    right and a wrong caption where the model is surer of the right one; and `<name>_reason` where one is None.
+    """
+
+    scaler: PlattScaler | None  # fitted on LEAST captions or more, else that of the model before, where it had one
     confidences: list[float | None]
     bins: tuple[Bin, ...]  # BINS of them as equally filled as can be, least confident first; none below LEAST captions
-    right: Interval | None  # share of the captions, with its interval (Wilson 1927); None without captions
-    ece: float | None  # mean distance of predicted and observed over the bins (Naeini et al. 2015)
-    auc: float | None  # share of the pairs of a right and a wrong caption of one half where the right is surer
-    reason: str = ""  # why any of the three is None
-
-    def as_metrics(self) -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json; `<name>_reason` where a number is None."""
-        flat = {"captions_right": None, "confidence_ece": self.ece, "confidence_auc": self.auc}
-        flat |= self.right.as_metrics("captions_right") if self.right else {}
-        return flat | {f"{name}_reason": self.reason for name, value in flat.items() if value is None}
+    metrics: Mapping[str, float | str | None]  # for metrics.json
 
     def __str__(self) -> str:
         captions = len(self.confidences)
         if captions >= LEAST:
             return f"The curve is fitted on {captions} captions."
-        few = f"The curve is fitted on {LEAST} captions at least; there are {captions}."
         kept = "That of the model before is kept." if self.scaler else "The model has no confidence."
-        return f"{few} {kept}"
+        return f"The curve is fitted on {LEAST} captions at least; there are {captions}. {kept}"
 
 
 def calibrate(
@@ -75,30 +66,32 @@ def calibrate(
 ) -> Calibration:
     """Fit a curve to captions [K], measure how good such curves are, and return each caption's confidence.
 
-    To fewer than LEAST captions nothing is fitted: the curve is `before`, as a manifest has it, that of the model that
-    training went on from; without one there is no confidence.
+    To fewer than LEAST captions nothing is fitted: the curve is `before`, of the model that training went on from.
     """
     signal = np.asarray(mean_log_probs, np.float64)
     right = np.array([is_right(one, its, language) for one, its in zip(captions, references, strict=True)], bool)
     is_enough = len(captions) >= LEAST
-    scaler = fit_platt_scaler(signal, right) if is_enough else PlattScaler(**before) if before else None
-    confidences = [None] * len(captions)
-    if scaler:
-        pairs = zip(captions, mean_log_probs, strict=True)
-        confidences = [scaler.confidence_in(caption, log_prob, language=language) for caption, log_prob in pairs]
-    share = _share(right) if captions else None
-    if not is_enough:
-        why = f"needs {LEAST} captions; there are {len(captions)}"
-        return Calibration(scaler, confidences, (), share, None, None, why)
-    bins, ece, auc = measure_reliability(signal, right)
-    why = "" if auc is not None else "neither half has both right and wrong captions"
-    return Calibration(scaler, confidences, bins, share, ece, auc, why)
-
-
-def _share(right: np.ndarray) -> Interval:
-    ones = np.count_nonzero(right)
-    ends = require("scipy.stats", "evaluate").binomtest(ones, len(right)).proportion_ci(method="wilson")
-    return Interval(ones / len(right), ends.low, ends.high)
+    scaler = PlattScaler(**before) if before else None
+    if is_enough:
+        scaler = PlattScaler(*fit_curve(signal[:, None], right))
+    pairs = zip(captions, mean_log_probs, strict=True)
+    confidences = [scaler and scaler.confidence_in(*pair, language=language) for pair in pairs]
+    numbers: dict[str, float | None] = dict.fromkeys(("captions_right", "confidence_ece", "confidence_auc"))
+    bins, why = (), f"needs {LEAST} captions; there are {len(captions)}"
+    if captions:
+        found = require("scipy.stats", "evaluate").binomtest(int(right.sum()), len(right))
+        ends = found.proportion_ci(method="wilson")
+        numbers |= Interval(found.statistic, ends.low, ends.high).as_metrics("captions_right")
+    if is_enough:
+        measured = cross_fit(signal[:, None], right, np.arange(len(captions)) % 2 == 1)
+        groups = np.array_split(np.argsort(measured, kind="stable"), BINS)
+        bins, numbers["confidence_ece"] = bin_up(measured, right, groups)
+        why = "needs both right and wrong captions"
+        if right.any() and not right.all():  # a confidence rises with the signal, so they order captions alike
+            auc = require("sklearn.metrics", "evaluate").roc_auc_score(right, signal)
+            numbers["confidence_auc"] = float(auc)
+    reasons = {f"{name}_reason": why for name, value in numbers.items() if value is None}
+    return Calibration(scaler, confidences, bins, numbers | reasons)
 
 
 def is_right(caption: str, references: Sequence[str], language: str = ENGLISH) -> bool:
@@ -107,18 +100,12 @@ def is_right(caption: str, references: Sequence[str], language: str = ENGLISH) -
     return bool(words) and words <= set().union(*(content_words(text, language) for text in references))
 
 
-def fit_platt_scaler(signal: np.ndarray, right: np.ndarray) -> PlattScaler:
-    """Return the most likely curve, given the captions' mean log-probabilities [K] and which are right [K], K > 0.
+def fit_curve(signals: np.ndarray, right: np.ndarray) -> list[float]:
+    """Return the slopes of signals [K, S], and the intercept, of the most likely curve, given which are right [K].
 
     Platt's targets stand in for 1 and 0: (right ones + 1) / (right ones + 2) and 1 / (wrong ones + 2). So there always
-    is one best curve and it is finite, also where all captions are right, all are wrong, or few or one are given.
-    Equal log-probabilities, and captions that are all right or all wrong, give the slope 0.
+    is one best curve and it is finite. Equal signals, and captions that are all right or all wrong, give the slope 0.
     """
-    return PlattScaler(*fit_curve(signal[:, None], right))
-
-
-def fit_curve(signals: np.ndarray, right: np.ndarray) -> list[float]:
-    """Return the slopes of several signals [K, S], and the intercept after them, as fit_platt_scaler does of one."""
     ones = np.count_nonzero(right)
     targets = np.where(right, (ones + 1) / (ones + 2), 1 / (len(signals) - ones + 2))
     centre, spread = signals.mean(0), signals.std(0)
@@ -134,22 +121,16 @@ def fit_curve(signals: np.ndarray, right: np.ndarray) -> list[float]:
     return [*slopes.tolist(), float(fitted.intercept_[0] - slopes @ centre)]
 
 
-def measure_reliability(signal: np.ndarray, right: np.ndarray) -> tuple[tuple[Bin, ...], float, float | None]:
-    """Return bins, calibration error and AUC of confidences that were not fitted on their own half; K > 1.
+def cross_fit(signals: np.ndarray, right: np.ndarray, is_odd: np.ndarray) -> np.ndarray:
+    """Return the probabilities [K] by curves of signals [K, S], each fitted on the half of the other `is_odd` [K]."""
+    found = np.empty(len(right))
+    for half in (True, False):
+        *slopes, intercept = fit_curve(signals[is_odd == half], right[is_odd == half])
+        found[is_odd != half] = require("scipy.special", "evaluate").expit(signals[is_odd != half] @ slopes + intercept)
+    return found
 
-    The AUC is over pairs within a half, None without any: two curves are not one scale, and a half with fewer right
-    captions than the other gives the other the lower confidences, which would pass for a bad signal.
-    """
-    roc_auc_score = require("sklearn.metrics", "evaluate").roc_auc_score
-    confidences, wins, pairs = np.empty(len(signal)), 0.0, 0
-    halves = slice(0, None, 2), slice(1, None, 2)
-    for measured, fitted in (halves, halves[::-1]):
-        scaler, its_right = fit_platt_scaler(signal[fitted], right[fitted]), right[measured]
-        confidences[measured] = [scaler.confidence(each) for each in signal[measured]]
-        if its_pairs := np.count_nonzero(its_right) * np.count_nonzero(~its_right):
-            wins += its_pairs * roc_auc_score(its_right, confidences[measured])
-            pairs += its_pairs
-    groups = np.array_split(np.argsort(confidences, kind="stable"), min(BINS, len(signal)))
-    bins = tuple(Bin(float(confidences[each].mean()), float(right[each].mean()), len(each)) for each in groups)
-    ece = sum(each.captions * abs(each.predicted - each.observed) for each in bins) / len(signal)
-    return bins, ece, float(wins / pairs) if pairs else None
+
+def bin_up(probabilities: np.ndarray, right: np.ndarray, groups: Iterable[np.ndarray]) -> tuple[tuple[Bin, ...], float]:
+    """Return a bin for each group of places, and the calibration error over them."""
+    bins = tuple(Bin(float(probabilities[its].mean()), float(right[its].mean()), len(its)) for its in groups)
+    return bins, sum(its.captions * abs(its.predicted - its.observed) for its in bins) / len(right)

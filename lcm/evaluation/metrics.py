@@ -1,14 +1,13 @@
 """Scores of captions against what people wrote: CIDEr, BLEU, METEOR, ROUGE-L, WER, how varied the captions are, and
 how often they degenerate.
 
-Hypotheses, references and train captions all pass through `lcm.data.text.standardise` before anything is compared.
-Published numbers use the Penn Treebank tokeniser of coco-caption instead, which keeps "d.c." one word where ours has
-two; on human captions of Flickr8k dev that moves CIDEr and METEOR by less than 0.001, BLEU-4 and ROUGE-L by less than
-0.0001.
+All texts pass through `lcm.data.text.standardise` before anything is compared. Published numbers use the Penn Treebank
+tokeniser of coco-caption instead; on human captions of Flickr8k dev that moves CIDEr and METEOR by less than 0.001,
+BLEU-4 and ROUGE-L by less than 0.0001.
 
-Edge cases, the same everywhere: a reference that is empty once standardised is dropped; an image that has no reference
-then is skipped and counted; an empty hypothesis is scored, as the worst there is (WER 1, the others 0); a score that
-cannot be computed is None, and `Scores.reasons` says why.
+Edge cases: a reference that is empty once standardised is dropped; an image that has no reference then is skipped and
+counted; an empty hypothesis is scored, as the worst there is (WER 1, the others 0); a score that cannot be computed is
+None, and `Scores.reasons` says why.
 
 Shapes: B images, S captions of each, 10 BLEU counts: four of agreeing n-grams, four of all n-grams, words of the
 hypothesis, words of the reference nearest in length.
@@ -26,7 +25,7 @@ import numpy as np
 
 from lcm.data.dataset import LabelledImage
 from lcm.data.text import ENGLISH, breaks_off, comparison_form, is_broken, join_words, repeats, standardise
-from lcm.errors import DataError, require
+from lcm.errors import require
 
 Captions = dict[int, list[str]]  # an image's place among all -> its standardised captions, as pycocoevalcap has it
 
@@ -69,22 +68,16 @@ METRICS = tuple(each.name for each in fields(Scores) if each.default is None and
 
 
 def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]], **options) -> Scores:
-    """Score the model's caption of each image, `hypotheses[i]`, against its human ones, `references[i]`.
-
-    The headline WER is the mean over references, then over images: every reference counts, and no caption gains by
-    one reference that happens to be near. Options and errors are those of `score_several`.
-    """
+    """Score the model's caption of each image, `hypotheses[i]`, against its human ones; options as in score_several."""
     return score_several([hypotheses], references, **options)[0]
 
 
 def score_languages(hypotheses: Sequence[str], images: Sequence[LabelledImage], **options) -> dict[str, Scores]:
     """Score the captions of images in several languages, each language by itself; options are those of `score`."""
-    scores = {}
-    for language in dict.fromkeys(image.language for image in images):
-        pairs = zip(hypotheses, images, strict=True)
-        its = [(text, image.captions) for text, image in pairs if image.language == language]
-        scores[language] = score(*zip(*its, strict=True), language=language, **options)
-    return scores
+    pairs: dict[str, list] = {}
+    for text, image in zip(hypotheses, images, strict=True):
+        pairs.setdefault(image.language, []).append((text, image.captions))
+    return {code: score(*zip(*its, strict=True), language=code, **options) for code, its in pairs.items()}
 
 
 def score_several(
@@ -99,21 +92,16 @@ def score_several(
     """Score several captioners on the same images, each as `score` does.
 
     `vocabulary` are the words that a model of this run can write. `meteor=False` saves the ten seconds that its Java
-    process, one for all, takes to start; it knows English only. Raises DataError where a captioner has not one caption
-    an image.
+    process takes to start; it knows English only.
     """
-    for hypotheses in captioners:
-        if len(hypotheses) != len(references):
-            raise DataError(
-                f"{len(hypotheses)} hypotheses for {len(references)} images with references; give one an image"
-            )
+    assert all(len(its) == len(references) for its in captioners), "a captioner has one caption an image"
     joined = ([text for text in map(_standard, each) if text] for each in references)
     usable = {place: texts for place, texts in enumerate(joined) if texts}
     skipped = len(references) - len(usable)
     if not usable:
         why = f"no image has a usable reference ({skipped} skipped)" if skipped else "there are no images"
         return [Scores(images=0, skipped_images=skipped, reasons=dict.fromkeys(METRICS, why)) for _ in captioners]
-    several = [{place: [_standard(hypotheses[place])] for place in usable} for hypotheses in captioners]
+    several = [{place: [_standard(its[place])] for place in usable} for its in captioners]
     why = "not asked for" if not meteor else f"its synonyms and paraphrases are English, not {language}"
     meteors = score_meteor(usable, several) if meteor and language == ENGLISH else [why] * len(several)
     known = {_standard(caption) for caption in train_captions} - {""}
@@ -183,10 +171,7 @@ def _score(
 
 
 def score_meteor(references: Captions, several: Sequence[Captions]) -> list[tuple[float, list[float]] | str]:
-    """Return METEOR 1.5 (Denkowski and Lavie 2014) of the whole set and of each image, for each of several captioners.
-
-    Where Java is missing or fails, why that is in place of each.
-    """
+    """Return METEOR 1.5 (Denkowski and Lavie 2014) of the set and of each image, or why not, for several captioners."""
     if shutil.which("java") is None:
         return ["Java is missing; METEOR is a Java program: install a Java runtime"] * len(several)
     meteor = require("pycocoevalcap.meteor.meteor", "evaluate").Meteor()
@@ -209,17 +194,14 @@ TINY, SMALL = 1e-15, 1e-9  # what pycocoevalcap's bleu_scorer.py adds above and 
 def count_ngrams(references: Captions, hypotheses: Captions) -> np.ndarray:
     """Return the BLEU counts [B, 10] of images, in the order of `references`.
 
-    BLEU of a set is no mean over images: an image without a common four-word sequence has a BLEU-4 of 0 by itself, and
-    most have none. Its interval therefore comes from drawing images, adding up their counts and taking BLEU of the
-    sums.
+    BLEU of a set is no mean over images, most of which have a BLEU-4 of 0 by themselves: its interval comes from
+    drawing images, adding up their counts and taking BLEU of the sums.
     """
     scorer = require("pycocoevalcap.bleu.bleu_scorer", "evaluate")
     rows = []
     for place, usable in references.items():
-        cooked = scorer.cook_test(hypotheses[place][0], scorer.cook_refs(usable))
-        words = cooked["testlen"]
-        nearest = min((abs(length - words), length) for length in cooked["reflen"])[1]  # the shorter of two as near
-        rows.append([*cooked["correct"], *cooked["guess"], words, nearest])
+        cooked = scorer.cook_test(hypotheses[place][0], scorer.cook_refs(usable), eff="closest")
+        rows.append([*cooked["correct"], *cooked["guess"], cooked["testlen"], cooked["reflen"]])
     return np.array(rows, np.float64)
 
 
@@ -238,8 +220,6 @@ SCALE = 10.0
 
 Words = Sequence[Hashable]  # of a caption
 NGram = tuple[Hashable, ...]
-
-
 Vector = tuple[dict[NGram, float], float]  # how often each n-gram of a caption occurs, times its idf; Euclidean norm
 
 
@@ -247,15 +227,12 @@ class CiderD:
     """CIDEr-D against the captions of images, n-grams weighted by how few of the images' captions hold them.
 
     After Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation" (2015), details as in pycocoevalcap's
-    cider_scorer.py, which keeps the n-grams of all captions at once: 180 MB at 10,000 images. A word may be anything
-    hashable: text, as scores are reported, or an id, as self-critical training rewards what it samples, END among them.
+    cider_scorer.py, which takes 180 MB at 10,000 images, and no ids: self-critical training rewards these, END among
+    them. A word may be anything hashable.
     """
 
     def __init__(self, references: Sequence[Sequence[Words]]):
-        """`references`: for each image, its captions as words; those to be scored that end on END need it here too.
-
-        Vectors of references are made for each batch: of 30,000 captions they would fill 160 MB, to save 2 of 7 ms.
-        """
+        """`references`: for each image, its captions as words; those to be scored that end on END need it here too."""
         self._references = references
         self._rarest = math.log(max(1, len(references)))  # idf of what one image's captions hold, or none's
         self._idf = {ngram: self._rarest - math.log(images) for ngram, images in _shared_ngrams(references).items()}
@@ -263,11 +240,11 @@ class CiderD:
     def score(self, places: Sequence[int], captions: Sequence[Sequence[Words]]) -> np.ndarray:
         """Return the CIDEr-D [B, S] of S captions for each of the images at `places`; 0 to 10.
 
-        An empty caption earns 0, and so does every caption of an image without references. With a single image all
-        earn 0, since each n-gram then weighs log 1 = 0.
+        Empty captions and those of an image without references earn 0; of a single image, all do.
         """
         scores = []
         for place, candidates in zip(places, captions, strict=True):
+            # Anew for each batch: of 30,000 captions these would fill 160 MB, to save 2 of 7 ms.
             references = [(len(one), self._vectors(one)) for one in self._references[place]]
             scores.append([_mean_similarity(len(one), self._vectors(one), references) for one in candidates])
         return SCALE * np.array(scores, dtype=np.float64)
@@ -287,10 +264,9 @@ def _ngrams(caption: Words, n: int) -> Iterator[NGram]:
 
 
 def _shared_ngrams(references: Sequence[Sequence[Words]]) -> dict[NGram, int]:
-    """Return how many images' captions hold each n-gram that those of two or more do.
+    """Return how many images' captions hold each n-gram that those of two or more do: one in five of all.
 
-    The others, four in five, have log(1) = 0 in their idf as unseen ones do. An n-gram is counted only if both
-    halves of it, each one word shorter, are shared: it cannot be otherwise, and memory stays small while counting.
+    One is counted only if both of its parts that are a word shorter are shared, which keeps memory small.
     """
     shared: dict[NGram, int] = {(): len(references)}
     for n in SIZES:
@@ -325,10 +301,8 @@ def measure_degeneration(
 ) -> dict[str, float | str | None]:
     """Return how often captions, one an image, break off, repeat themselves or are the one most frequent caption.
 
-    Keys are those of metrics.json, `suffix` after each; shares, lower is better. Training for a score (self-critical
-    training, Rennie et al. 2017) can bring all three about: word sequences that pay are written twice, sentences are
-    left open, one caption that suits many images is preferred to one for each. CIDEr hardly shows it. An empty caption
-    neither breaks off nor repeats anything, but can be the most frequent one.
+    Keys are those of metrics.json, `suffix` after each; shares, lower is better. Training for a score (Rennie et al.
+    2017) can bring all three about, and CIDEr hardly shows it. An empty caption can only be the most frequent one.
     """
     names = [f"{name}{suffix}" for name in DEGENERATION]
     if not captions:

@@ -35,10 +35,9 @@ MAX_LENGTH_SHOWN = 60  # words; longer captions are counted at the right edge
 
 
 def learning_curves(epochs: Sequence[Mapping], best_epoch: int | None = None):
-    """Draw loss or reward, and CIDEr on dev, of each epoch, and mark `best_epoch` where it is given.
+    """Draw loss, or the second stage's reward, and CIDEr on dev, of each epoch, and mark `best_epoch`, if given.
 
-    Each has epoch (from 1), train_loss, dev_loss, train_reward (of the second stage, which is drawn in place of the
-    losses) and dev_cider; None if not measured.
+    Each has epoch (from 1), train_loss, dev_loss, train_reward and dev_cider; None if not measured.
     """
     with empty_figure(9.5, 3.8) as figure:
         first, cider = figure.subplots(1, 2, sharex=True)
@@ -64,7 +63,7 @@ def _curves(axes, epochs, colours: Mapping[str, str], title: str, unit: str, bes
             axes.plot(best_epoch, best, "o", color=colour, markersize=9, fillstyle="none", markeredgewidth=1.6)
             axes.set_title(f"best epoch {best_epoch}: {best:.3f}", color=colour, **ASIDE)
     if not axes.lines:
-        note(axes, "not measured")
+        axes.set_title("not measured", color=GREY, **ASIDE)
 
 
 def caption_lengths(lengths: Mapping[str, Sequence[int]]):
@@ -84,15 +83,15 @@ def caption_lengths(lengths: Mapping[str, Sequence[int]]):
         if drawn:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
         else:
-            note(axes, "no captions")
+            axes.set_title("no captions", color=GREY, **ASIDE)
     return figure
 
 
 def reliability(panels: Mapping[str, Sequence[tuple[float, float, int]]]):
     """Draw how many are right against how many should be, a panel for each title: captions, words, labels.
 
-    Of bins of about the same probability, one or more; each is (mean probability, share that is right, how many). Bars
-    are 95 % intervals of the share (Wilson 1927): what as many others of the same quality could have given.
+    Each bin, one or more, is (mean probability, share that is right, how many). Bars are 95 % intervals of the share
+    (Wilson 1927): what as many others of the same quality could have given.
     """
     with empty_figure(0.4 + 5 * len(panels), 5) as figure:
         for axes, (title, bins) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
@@ -148,9 +147,3 @@ def empty_figure(width: float, height: float) -> Iterator:
         figure = require("matplotlib.figure", "evaluate").Figure((width, height), dpi=DPI, layout="constrained")
         figure._repr_png_ = lambda: png(figure)  # Jupyter shows only pyplot's figures by itself
         yield figure
-
-
-def note(axes, text: str) -> None:
-    """Write in the middle of axes why nothing is drawn there."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, color=GREY, ha="center", va="center")
-    axes.tick_params(labelbottom=False, labelleft=False, grid_alpha=0)

@@ -5,11 +5,13 @@ of captioners and words of captions come from outside; sentences are Markdown, w
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lcm.captioning.bundle import Bundle
 from lcm.captioning.decoding import caption_features
+from lcm.captioning.model_card import METRIC_LABELS
 from lcm.captioning.peers import nearest_captions
 from lcm.captioning.tagging import Reranker, Tag
 from lcm.config import EvaluateConfig
@@ -17,10 +19,10 @@ from lcm.data.dataset import LabelledImage
 from lcm.errors import require
 from lcm.evaluation import plots
 from lcm.evaluation.bootstrap import Interval
-from lcm.evaluation.compare import MEASURES, CaptionerResult, Comparison
+from lcm.evaluation.compare import MEASURES, Comparison
 from lcm.evaluation.gallery import CaptionLine, PhotoCard, described, evenly
 from lcm.evaluation.metrics import DEGENERATION, Scores, score, score_several
-from lcm.evaluation.tags import BASELINES, KS, TagReport
+from lcm.evaluation.tags import KS, TagReport
 from lcm.evaluation.tags import MEASURES as TAG_MEASURES
 from lcm.features.cache import PreparedRun
 
@@ -32,19 +34,22 @@ LABELS = {
     "rouge_l": "ROUGE-L",
     "wer_best": "WER, best reference",
 }
+VARIETY = ("length_ratio", "distinct_captions", "copied_from_train", "vocabulary_used")
+HABITS = {name: METRIC_LABELS[name] for name in (*VARIETY, *DEGENERATION)}
+COSTS = {
+    "seconds_median": "seconds a photo, median",
+    "seconds_p95": "95 % are faster than",
+    "seconds_photos": "photos timed",
+    "peak_memory_mb": "peak memory, MB",
+    "note": "model",
+}
+TAG_ORDERS = {
+    "": "scorer",
+    "_caption_order": "caption order",
+    "_upper_bound": "upper bound",
+    "_over_caption_order": "scorer minus caption order",
+}
 NONE = "–"  # not measured
-MAY_BE_CHANCE = "may be chance"
-WHY_WER = (
-    "Short or broken captions win WER, which counts wrong words: they have few. CIDEr counts what people say of this "
-    "image and not of others."
-)
-PAIRED = (
-    "Differences are paired: both captioners on the same drawn images. Of twenty differences that are nothing but "
-    "chance, one is expected to look like more."
-)
-
-
-# Languages
 
 
 def score_other_languages(
@@ -72,13 +77,6 @@ def score_other_languages(
 def language_metrics(others: Mapping[str, Mapping[str, Any]]) -> dict[str, float | str | None]:
     """Return the flat object for metrics.json: the keys of the first language with `_fr` and the like after them."""
     return {f"{name}_{language}": value for language, its in others.items() for name, value in its.items()}
-
-
-def languages_table(others: Mapping[str, Mapping[str, Any]]):
-    """Return the scores of each further language."""
-    names = [*LABELS, "cider_nearest"]
-    rows = [[language, its["images"], *(number(its[name]) for name in names)] for language, its in others.items()]
-    return _table(["language", "images", *LABELS.values(), "CIDEr of the nearest photo's caption"], rows)
 
 
 # Image by image
@@ -131,17 +129,12 @@ def pick_by_cider(results: Sequence[Mapping[str, Any]], count: int) -> list[Phot
 
 
 def best_median_worst(values: Sequence[float | None], count: int) -> dict[int, str]:
-    """Return the places of the `count` best, median and worst values, in that order, each with which of these it is.
-
-    Of few values there are fewer of each; no place is there twice, and none without a value.
-    """
+    """Return the places of the `count` best, median and worst values, in that order, each with which of these it is."""
     found = [place for place, value in enumerate(values) if value is not None]
     ranked = sorted(found, key=lambda place: -values[place])
-    count = min(count, max(1, len(ranked) // 3))
-    last, titles = len(ranked) - count, {}
-    for title, start in (("median", last // 2), ("worst", last), ("best", 0)):  # of two, none is the median
-        titles |= dict.fromkeys(ranked[start : start + count], title)
-    return {place: titles[place] for place in ranked if place in titles}
+    middle = max(0, len(ranked) - count) // 2
+    parts = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
+    return {place: title for title, places in parts.items() for place in places}  # of few, each once
 
 
 def score_control(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | None]:
@@ -159,19 +152,17 @@ def disagreements(comparison: Comparison, count: int) -> list[PhotoCard]:
 
     Of images on which all score the same, or that have no CIDEr, there are no cards.
     """
-    ciders = [result.scores.per_image.get("cider") for result in comparison.results]
-    if None in ciders:
-        return []
     found = []
-    for place, image in enumerate(comparison.images):
-        scores = [its[place] for its in ciders]
-        if None in scores or min(scores) == max(scores):
+    for row in comparison.rows:
+        scores = {name: its.get("cider") for name, its in row["captioners"].items()}
+        if None in scores.values() or len(set(scores.values())) < 2:
             continue
+        worst, best = min(scores.values()), max(scores.values())
         lines = [
-            CaptionLine(result.captions[place], f"{result.name}, CIDEr {value:.2f}", value == max(scores))
-            for result, value in zip(comparison.results, scores, strict=True)
+            CaptionLine(its["caption"], f"{name}, CIDEr {scores[name]:.2f}", scores[name] == best)
+            for name, its in row["captioners"].items()
         ]
-        found.append((max(scores) - min(scores), PhotoCard(image.path, lines, references=image.captions)))
+        found.append((best - worst, PhotoCard(Path(row["path"]), lines, references=row["references"])))
     return [card for _, card in sorted(found, key=lambda one: -one[0])[:count]]
 
 
@@ -183,51 +174,52 @@ def answer(comparison: Comparison, images: str, of: int) -> str:
 
     It says where the two rank differently, and whose output is degenerate: none of these leads.
     """
-    if not comparison.images:
+    record, count = comparison.record, len(comparison.models)
+    if not comparison.rows:
         return (
             f"**There is nothing to compare**: none of {of:,} images is held out ({plain(images)}). About one in ten "
             "is, where no list says which: add photos, or name some in a list, such as dev.txt, and run again."
         )
-    count, skipped = len(comparison.results), len(comparison.images) - comparison.scored_images
-    said = f"{count} captioner{'s' * (count != 1)} on {comparison.scored_images:,} images of {plain(images)}"
+    said = f"{count} captioner{'s' * (count != 1)} on {record['images']:,} images of {plain(images)}"
+    skipped = record["skipped_images"]
     said += f" ({skipped} more have no usable reference)." if skipped else "."
     leaders = [_leader(comparison, "wer", "WER, smaller is better"), _leader(comparison, "cider", "CIDEr")]
-    missing = [f"**{plain(name)}** could not be run: {plain(why)}" for name, why in comparison.not_run.items()]
+    missing = [f"**{plain(name)}** could not be run: {plain(why)}" for name, why in record["not_run"].items()]
     return "\n\n".join([said, *leaders, *_warnings(comparison), *missing])
 
 
 def _warnings(comparison: Comparison) -> list[str]:
-    """Return whose output is degenerate, where the rankings differ, and why WER alone is not to be trusted then."""
-    said = []
-    for one in comparison.results:
-        if one.signs:
-            scores = f"WER {number(one.scores.wer)}, CIDEr {number(one.scores.cider)}"
-            why = plain("; ".join(one.signs))
-            said.append(f"**{plain(one.name)} is degenerate** and comes last whatever it scores ({scores}): {why}.")
-    ranked = comparison.ranked("wer", degenerate_last=False), comparison.ranked("cider", degenerate_last=False)
-    by_wer, by_cider = (plain(", ".join(one.name for one in its)) for its in ranked)
-    if by_wer != by_cider and ranked[1][0].scores.cider is not None:
-        lengths = plain(", ".join(f"{one.name} {number(one.scores.length_ratio)}" for one in ranked[0]))
+    """Return whose output is degenerate, and where the rankings differ."""
+    said, models = [], comparison.models
+    for name, signs in comparison.signs.items():
+        if signs:
+            scores = f"WER {number(models[name]['wer'])}, CIDEr {number(models[name]['cider'])}"
+            why = plain("; ".join(signs))
+            said.append(f"**{plain(name)} is degenerate** and comes last whatever it scores ({scores}): {why}.")
+    by_wer, by_cider = (comparison.ranked(metric, degenerate_last=False) for metric in ("wer", "cider"))
+    if by_wer != by_cider and models[by_cider[0]]["cider"] is not None:
+        lengths = plain(", ".join(f"{name} {number(models[name]['length_ratio'])}" for name in by_wer))
         said.append(
-            f"**WER and CIDEr rank differently**: by WER {by_wer}; by CIDEr {by_cider}. Words for each word of "
-            f"people's: {lengths}."
+            f"**WER and CIDEr rank differently**: by WER {plain(', '.join(by_wer))}; by CIDEr "
+            f"{plain(', '.join(by_cider))}. Words for each word of people's: {lengths}."
         )
-    return [*said, WHY_WER] if said else []
+    return said
 
 
 def _leader(comparison: Comparison, metric: str, label: str) -> str:
     first, *others = comparison.ranked(metric)
-    if first.signs:
+    numbers = comparison.models[first]
+    if comparison.signs[first]:
         return f"By {label}: nobody, for all output is degenerate."
-    if getattr(first.scores, metric) is None:
-        return f"By {label}: not measured ({plain(first.scores.reasons[metric])})."
-    said = f"By {label}, **{plain(first.name)}** has {_scored(first, metric)}"
-    lead = comparison.difference(metric, first.name, others[0].name) if others else None
+    if numbers[metric] is None:
+        return f"By {label}: not measured ({plain(numbers[f'{metric}_reason'])})."
+    said = f"By {label}, **{plain(first)}** has {_cell(numbers, metric)}"
+    lead = comparison.difference(metric, first, others[0]) if others else None
     if lead is None:
         return f"{said}."
     chance = "is hardly" if lead.better else "may be"
     return (
-        f"{said}, {plain(others[0].name)} {number(getattr(others[0].scores, metric))}. The difference "
+        f"{said}, {plain(others[0])} {number(comparison.models[others[0]][metric])}. The difference "
         f"{plain(lead.first)} − {plain(lead.second)} is {with_ends(lead, '+')}: "
         f"it {chance} an accident of these images."
     )
@@ -235,11 +227,11 @@ def _leader(comparison: Comparison, metric: str, label: str) -> str:
 
 def not_measured(comparison: Comparison) -> str:
     """Return which scores were not measured, and why; empty where all were."""
-    reasons = dict.fromkeys(
-        f"{LABELS.get(metric, metric.replace('_', ' '))} ({why})"
-        for result in comparison.results
-        for metric, why in result.scores.reasons.items()
-    )
+    reasons = {
+        f"{LABELS.get(name, name.replace('_', ' '))} ({why})": None
+        for numbers in comparison.models.values()
+        for name, why in ((key.removesuffix("_reason"), why) for key, why in numbers.items() if key.endswith("_reason"))
+    }
     return f"Not measured: {plain('; '.join(reasons))}." if reasons else ""
 
 
@@ -251,37 +243,21 @@ def plain(text: str) -> str:
 # Tables
 
 
-def scores_table(comparison: Comparison):
-    """Return the scores with their intervals, the best by WER first."""
-    rows = [[result.name, *(_scored(result, metric) for metric in LABELS)] for result in comparison.ranked("wer")]
-    return _table(["captioner", *LABELS.values()], rows)
+def captioners_table(comparison: Comparison, columns: Mapping[str, str], people: bool = False):
+    """Return numbers of each captioner, the best by WER first: `columns` are LABELS, HABITS or COSTS.
+
+    With `people`, how people's first captions are comes last.
+    """
+    rows = [(name, comparison.models[name]) for name in comparison.ranked("wer")]
+    if people:
+        rows.append(("people, first reference", comparison.record["people"]))
+    return _numbers_table("captioner", rows, columns)
 
 
-def degeneration_table(comparison: Comparison):
-    """Return how captioners write, beside how people do."""
-    rows = []
-    for result in comparison.ranked("wer"):
-        scores = result.scores
-        shares = [scores.distinct_captions, scores.copied_from_train, scores.vocabulary_used]
-        shares += [result.degeneration[name] for name in DEGENERATION]
-        rows.append([result.name, number(scores.length_ratio), *map(_share, shares)])
-    rows.append(["people, first reference", *[""] * 4, *(_share(comparison.people[name]) for name in DEGENERATION)])
-    variety = ["distinct captions", "copied from training", "of the run's vocabulary used"]
-    ailing = ["break off", "repeat words", "most frequent caption"]
-    return _table(["captioner", "length ratio", *variety, *ailing], rows)
-
-
-def costs_table(comparison: Comparison):
-    """Return time and memory, and what exactly each captioner was."""
-    rows = []
-    for result in comparison.ranked("wer"):
-        costs = result.costs()
-        memory = costs["peak_memory_mb"]
-        times = map(_time, (costs["seconds_median"], costs["seconds_p95"]))
-        held = NONE if memory is None else f"{memory:,.0f} MB"
-        rows.append([result.name, *times, costs["seconds_photos"], held, result.note])
-    headings = ["time of a photo, median", "95 % are faster than", "photos timed", "peak memory", "model"]
-    return _table(["captioner", *headings], rows)
+def languages_table(others: Mapping[str, Mapping[str, Any]]):
+    """Return the scores of each further language."""
+    columns = {"images": "images", **LABELS, "cider_nearest": "CIDEr of the nearest photo's caption"}
+    return _numbers_table("language", others.items(), columns)
 
 
 def pairs_table(comparison: Comparison):
@@ -289,30 +265,30 @@ def pairs_table(comparison: Comparison):
 
     A captioner whose output is degenerate is not better, whatever its score.
     """
-    said = {None: MAY_BE_CHANCE} | {one.name: f"({one.name}: degenerate)" for one in comparison.results if one.signs}
+    said = {None: "may be chance"} | {
+        name: f"({name}: degenerate)" for name, signs in comparison.signs.items() if signs
+    }
     rows = [
         [f"{one.first} − {one.second}", LABELS[one.measure], with_ends(one, "+"), said.get(one.better, one.better)]
         for one in comparison.differences
     ]
-    if not rows:
-        return None
-    return _table(["pair", "measure", "difference (95 %)", "better"], rows).set_caption(PAIRED)
+    return _table(["pair", "measure", "difference (95 %)", "better"], rows) if rows else None
 
 
 def tag_tables(report: TagReport) -> list:
     """Return the scorer's order beside others and the recall; the reason where there is none."""
-    tables = [_table(["tags"], [[report.reason]])] if report.reason else []
-    if report.intervals:
-        orders = {"": "scorer", **{f"_{name}": title for name, title in BASELINES.items()}}
+    numbers, tables = report.metrics, []
+    if "tag_map_reason" in numbers:
+        tables.append(_table(["tags"], [[numbers["tag_map_reason"]]]))
+    else:
         rows = [
-            [title, *(with_ends(report.intervals[f"tag_{measure}{order}"]) for measure in TAG_MEASURES)]
-            for order, title in orders.items()
+            [title, *(_cell(numbers, f"tag_{measure}{order}") for measure in TAG_MEASURES)]
+            for order, title in TAG_ORDERS.items()
         ]
-        over = [with_ends(report.intervals[f"tag_{measure}_over_caption_order"], "+") for measure in TAG_MEASURES]
-        tables.append(_table(["order", "MAP (95 %)", "P@5 (95 %)"], [*rows, ["scorer minus caption order", *over]]))
-    if report.recall:
+        tables.append(_table(["order", "MAP (95 %)", "P@5 (95 %)"], rows))
+    if "recall_1_image_to_text" in numbers:
         rows = [
-            [name.replace("_to_", " → "), *(number(report.recall[f"recall_{k}_{name}"]) for k in KS)]
+            [name.replace("_to_", " → "), *(_cell(numbers, f"recall_{k}_{name}") for k in KS)]
             for name in ("image_to_text", "text_to_image")
         ]
         tables.append(_table(["retrieval", *(f"recall@{k}" for k in KS)], rows))
@@ -325,9 +301,22 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence]):
     return frame.style.hide(axis="index").format(escape="html").set_table_styles([left])
 
 
-def _scored(result: CaptionerResult, metric: str) -> str:
-    interval = result.intervals.get(metric)
-    return with_ends(interval) if interval else number(getattr(result.scores, metric))
+def _numbers_table(first: str, rows: Iterable[tuple[str, Mapping[str, Any]]], columns: Mapping[str, str]):
+    """Return a table of flat objects like metrics.json by name; `columns` are keys of them, with their headings."""
+    cells = [[name, *(_cell(numbers, key) for key in columns)] for name, numbers in rows]
+    return _table([first, *columns.values()], cells)
+
+
+def _cell(numbers: Mapping[str, Any], key: str) -> str:
+    """Return a value of a flat object like metrics.json, with its interval where it has one."""
+    if f"{key}_low" in numbers:
+        return with_ends(_interval(numbers, key))
+    value = numbers.get(key)
+    return number(value) if value is None or isinstance(value, float) else str(value)
+
+
+def _interval(numbers: Mapping[str, Any], key: str) -> Interval:
+    return Interval(numbers[key], numbers[f"{key}_low"], numbers[f"{key}_high"])
 
 
 def with_ends(interval: Interval, sign: str = "") -> str:
@@ -340,20 +329,9 @@ def number(value: float | None, sign: str = "") -> str:
     return NONE if value is None else f"{value:{sign}z.3f}".replace("-", "−")
 
 
-def _share(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.{1 if value < 0.1 else 0}f} %"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return NONE
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-
-
 def draw_forest(comparison: Comparison):
     """Draw every measure's intervals in one figure, the best by WER first; None where there are no intervals."""
-    ranked = comparison.ranked("wer")
-    found = [name for name in MEASURES if name in ranked[0].intervals]
-    return (
-        plots.forest({LABELS[name]: {r.name: r.intervals[name] for r in ranked} for name in found}) if found else None
-    )
+    ranked, models = comparison.ranked("wer"), comparison.models
+    measured = [measure for measure in MEASURES if f"{measure}_low" in models[ranked[0]]]
+    panels = {LABELS[measure]: {name: _interval(models[name], measure) for name in ranked} for measure in measured}
+    return plots.forest(panels) if panels else None

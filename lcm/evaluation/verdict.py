@@ -2,11 +2,10 @@
 
 On the held-out images its captions are compared with those of three rivals: the model that it started from (the shipped
 one where it started from none), the nearest training image, and one caption for all. By CIDEr, since short and broken
-captions win WER; differences are paired, with 95 % bootstrap intervals over images (`lcm.evaluation.bootstrap`).
-Degenerate output is named before any score.
+captions win WER. Degenerate output is named before any score.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from lcm.captioning.captioner import SHIPPED, load_captioner
 from lcm.captioning.decoding import caption_features
 from lcm.captioning.peers import by_agreement, nearest_captions
 from lcm.data.dataset import LabelledImage
-from lcm.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
+from lcm.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from lcm.evaluation.compare import caption_photos
 from lcm.evaluation.gallery import CaptionLine, PhotoCard, evenly
 from lcm.evaluation.metrics import score_several, signs_of_degeneration
@@ -45,19 +44,14 @@ class Verdict:
 
     outcome: str
     text: str  # the outcome, the numbers and the next step, a line each
-    intervals: Mapping[str, Interval] = field(default_factory=dict)  # by key of metrics.json; none: not measured
+    # Of each rival: its CIDEr, as `cider_nearest`, by how much the model exceeds it, as `cider_over_nearest`, and why
+    # they are missing; with the ends of their intervals, and those of the model's own `cider`.
+    numbers: Mapping[str, float | str | None] = field(default_factory=dict)
     photos: Sequence[PhotoCard] = ()  # what the model that it started from said of them, and what it says
 
     def as_metrics(self) -> dict[str, float | str | None]:
-        """Return the flat object for metrics.json.
-
-        Each rival's CIDEr is in it, as `cider_nearest`, and by how much the model exceeds it, as `cider_over_nearest`.
-        """
-        flat: dict[str, float | str | None] = {"verdict": self.outcome, "verdict_text": self.text}
-        for name in (f"{first}_{rival}" for rival in RIVALS for first in ("cider", "cider_over")):
-            its = self.intervals.get(name)
-            flat |= its.as_metrics(name) if its else {name: None, f"{name}_reason": "needs two held-out images"}
-        return flat | (self.intervals["cider"].as_metrics("cider") if self.intervals else {})
+        """Return the flat object for metrics.json."""
+        return {"verdict": self.outcome, "verdict_text": self.text, **self.numbers}
 
     def as_markdown(self) -> str:
         """Return the text, the outcome in bold, with nothing else in it that is markup."""
@@ -68,9 +62,8 @@ class Verdict:
 def judge_run(run: RunDir, prepared: PreparedRun, bundle: Bundle, split: str, captions: Sequence[str]) -> Verdict:
     """Judge the captions that the run's bundle has written of the images of a split, one an image.
 
-    The rivals caption the same images, from encoded features where these are of their encoder. Where few images are
-    held out, some training images show degenerate output, too. Raises BundleError where the model that it started from
-    is gone.
+    Where few are held out, some training images show degenerate output, too. Raises BundleError where the model that it
+    started from is gone.
     """
     metrics, language = run.read_metrics(), prepared.language
     images = prepared.dataset.of(split, language)
@@ -141,7 +134,17 @@ def judge(
     nothing can be said of fewer than LEAST_IMAGES.
     """
     scored = score_several([captions, *rivals.values()], references, meteor=False)
-    images, intervals = scored[0].images, _intervals([one.per_image.get("cider", ()) for one in scored], rivals)
+    images, intervals = scored[0].images, {}
+    ours, *others = ([value for value in one.per_image.get("cider", ()) if value is not None] for one in scored)
+    if ours:  # of two images or more
+        intervals["cider"] = bootstrap_mean(ours)
+        for name, theirs in zip(rivals, others, strict=True):
+            intervals[f"cider_{name}"] = bootstrap_mean(theirs)
+            intervals[f"cider_over_{name}"] = bootstrap_difference(ours, theirs)
+    numbers: dict[str, float | str | None] = {}
+    for name in ["cider"] * bool(ours) + [f"{first}_{rival}" for rival in RIVALS for first in ("cider", "cider_over")]:
+        its = intervals.get(name)
+        numbers |= its.as_metrics(name) if its else {name: None, f"{name}_reason": "needs two held-out images"}
     called = {STARTED_FROM: parent, NEAREST: "the nearest training image's caption", CONSTANT: "one caption for all"}
     apart = {name: its for name in rivals if (its := intervals.get(f"cider_over_{name}")) and its.tells_apart}
     below = [called[name] for name, its in apart.items() if its.value < 0]
@@ -164,18 +167,7 @@ def judge(
         for name in rivals:
             its, over = with_ends(intervals[f"cider_{name}"]), with_ends(intervals[f"cider_over_{name}"], "+")
             lines.append(f"{called[name][0].upper()}{called[name][1:]} has {its}; the difference is {over}.")
-    return Verdict(outcome, "\n".join(lines), intervals)
-
-
-def _intervals(ciders: Sequence[Sequence[float | None]], rivals: Iterable[str]) -> dict[str, Interval]:
-    """Return the intervals of a verdict; `ciders` are of each image, ours first; none below two images with a value."""
-    ours, *others = ([value for value in its if value is not None] for its in ciders)
-    if not ours:
-        return {}
-    found = {"cider": bootstrap_mean(ours)}
-    for name, theirs in zip(rivals, others, strict=True):
-        found |= {f"cider_{name}": bootstrap_mean(theirs), f"cider_over_{name}": bootstrap_difference(ours, theirs)}
-    return found
+    return Verdict(outcome, "\n".join(lines), numbers)
 
 
 def _next_step(verdict: Verdict, metrics: Mapping[str, Any], parent: str) -> str:
@@ -189,9 +181,8 @@ def _next_step(verdict: Verdict, metrics: Mapping[str, Any], parent: str) -> str
         return f"add photos; about one in ten is held out, so {15 * LEAST_IMAGES} are enough; until then, keep {parent}"
     if verdict.outcome == SAME:
         return f"keep {parent}, or add photos and train again"
-    over_parent = verdict.intervals.get(f"cider_over_{STARTED_FROM}")
     step = f"keep {parent}, add photos and train again"
-    if verdict.outcome == WORSE and over_parent.value >= 0:
+    if verdict.outcome == WORSE and verdict.numbers[f"cider_over_{STARTED_FROM}"] >= 0:
         step = "look in 03_evaluate.html: if held-out photos are near copies of training ones, the nearest one wins"
     elif not metrics.get("start_from"):
         step = f"{ADAPT} goes on from the shipped model; training from scratch takes thousands of photos"

@@ -18,7 +18,7 @@ from typing import Any
 
 from lcm.errors import BundleError, require
 
-SETTINGS = ("*.json", "*.txt", "*.spm", "README.md")  # of model, image processor and tokenizer; and the licence
+SETTINGS = ("*.json", "*.txt", "*.spm", "*.model", "README.md")  # of model, processor, tokenizer; and the licence
 HUB_NAME = re.compile(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(\w[\w./-]*))?")  # perhaps with a revision
 
 
@@ -52,7 +52,7 @@ def load(checkpoint: str, kind: Kind) -> Checkpoint:
     Raises BundleError when it cannot be had, is damaged or of another kind, ConfigError when packages are missing.
     """
     with opened(checkpoint, kind) as (folder, torch, transformers):
-        parts = _parts(folder, kind, torch, transformers)
+        parts = load_parts(folder, kind, torch, transformers)
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         parts[0].to(device)
     return Checkpoint(folder.resolve().name if Path(checkpoint).is_dir() else checkpoint, *parts, torch, device)
@@ -98,7 +98,7 @@ def _find(checkpoint: str, kind: Kind, hub: ModuleType) -> Path:
     return Path(download())
 
 
-def _parts(folder: Path, kind: Kind, torch: ModuleType, transformers: ModuleType) -> tuple[Any, Any, Any]:
+def load_parts(folder: Path, kind: Kind, torch: ModuleType, transformers: ModuleType) -> tuple[Any, Any, Any]:
     """Return model, in float32, image processor and tokenizer; raises ValueError when they do not fit each other."""
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     if kind.model not in (config.architectures or []):

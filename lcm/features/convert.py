@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -78,41 +78,49 @@ def convert_efficientnet_lite(name: str, size: int, weights: str, onnx_path: Pat
         grid = network.extract_features(scaled).flatten(2).transpose(1, 2)  # [B, N, D]
         return grid.mean(1), grid
 
-    _export(torch, network, pooled_and_grid, 127, 128, size, onnx_path)
+    image = torch.zeros(2, size, size, 3).byte()
+    export(torch, network, _of_pixels(torch, pooled_and_grid, 127, 128), image, ("image", "pooled", "grid"), onnx_path)
     return hashlib.sha256(source).hexdigest()
 
 
-def _export(
+def _of_pixels(torch: ModuleType, features: Callable[[Any], Any], mean: Any, spread: Any) -> Callable[[Any], Any]:
+    """Return what gives `features` of (pixels - mean) / spread, [B, 3, S, S], from images uint8 [B, S, S, 3]."""
+    mean, spread = (torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1) for value in (mean, spread))
+    return lambda image: features((image.permute(0, 3, 1, 2).float() - mean) / spread)
+
+
+def export(
     torch: ModuleType,
     network: Any,
-    features: Callable[[Any], tuple[Any, Any]],
-    mean: float | np.ndarray,
-    spread: float | np.ndarray,
-    size: int,
+    function: Callable[[Any], Any],
+    example: Any,
+    names: Sequence[str],
     onnx_path: Path,
+    axes: Sequence[str] = ("batch",),
 ) -> None:
-    """Write the graph of a torch network: `features`, pooled and grid, of (pixels - mean) / spread, [B, 3, S, S]."""
+    """Write the graph of a function of one tensor that calls a torch network; `names` are those of input and outputs.
+
+    The first `axes` of the input may have any size.
+    """
     for name in ("torch.onnx", "onnxscript"):  # they warn that torchvision is not there, and of what is not folded
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    class PooledAndGrid(torch.nn.Module):
+    class Graph(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.network = network
-            for name, value in (("mean", mean), ("spread", spread)):
-                self.register_buffer(name, torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1))
 
-        def forward(self, image):
-            return features((image.permute(0, 3, 1, 2).float() - self.mean) / self.spread)
+        def forward(self, given):
+            return function(given)
 
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # between torch's own parts
         torch.onnx.export(
-            PooledAndGrid().eval(),
-            (torch.zeros(2, size, size, 3, dtype=torch.uint8),),
+            Graph().eval(),
+            (example,),
             str(onnx_path),
-            input_names=["image"],
-            output_names=["pooled", "grid"],
-            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+            input_names=names[:1],
+            output_names=names[1:],
+            dynamic_shapes={"given": {place: torch.export.Dim(axis) for place, axis in enumerate(axes)}},
             external_data=False,
             verbose=False,
         )
@@ -181,7 +189,9 @@ def convert_checkpoint(checkpoint: str, onnx_path: Path) -> tuple[str, dict[str,
             others = hidden.shape[1] - (square.size // config.patch_size) ** 2  # tokens that are no grid position
             return hidden[:, 0] if pooled is None else pooled, hidden[:, others:]
 
-        _export(torch, network, pooled_and_grid, mean, spread, square.size, onnx_path)
+        image = torch.zeros(2, square.size, square.size, 3).byte()
+        encode = _of_pixels(torch, pooled_and_grid, mean, spread)
+        export(torch, network, encode, image, ("image", "pooled", "grid"), onnx_path)
         from huggingface_hub import ModelCard
 
         readme = folder / "README.md"

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -44,6 +45,7 @@ def find_providers(available: Sequence[str]) -> list[str]:
 
 
 GRAPH, RECORD = "encoder.onnx", "encoder.json"  # files of an encoder in the cache
+ORIGIN = "origin"  # in the record of one that was made from a folder: where that was last
 MOST_THREADS = 8  # of one call: an image has no work for more
 
 
@@ -185,7 +187,7 @@ def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> En
     if weights not in choices and not is_kept(name, weights):
         tuned = ", or those of a bundle that training goes on from" if weights.startswith(TUNED) else ""
         raise ConfigError(f"unknown encoder weights {weights!r}; choose from {', '.join(choices)} for {name}{tuned}")
-    folder = _folder(name, weights)
+    folder = encoder_folder(name, weights)
     record = folder / RECORD
     if not record.exists():  # without the lock: a cache that is whole may be read-only
         if not (is_listed or is_folder or ("/" in name and HUB_NAME.fullmatch(name))):
@@ -197,17 +199,21 @@ def load_encoder(name: str, weights: str = "pretrained", threads: int = 0) -> En
         with FileLock(f"{folder}.lock"):
             if not record.exists():
                 _convert(name, weights, checkpoint, folder)
-    return Encoder(folder / GRAPH, EncoderIdentity.from_record(json.loads(record.read_text())), threads)
+    known = json.loads(record.read_text())
+    if is_folder and known.get(ORIGIN) != (origin := str(Path(checkpoint).resolve())):
+        with suppress(OSError):  # a cache may be read-only
+            write_atomic(record, json.dumps(known | {ORIGIN: origin}, indent=1) + "\n")
+    return Encoder(folder / GRAPH, EncoderIdentity.from_record(known), threads)
 
 
 def is_kept(name: str, weights: str) -> bool:
     """Return whether the cache holds this encoder."""
-    return (_folder(name, weights) / RECORD).exists()
+    return (encoder_folder(name, weights) / RECORD).exists()
 
 
 def keep_tuned(name: str, weights: str, graph: bytes) -> None:
     """Put an encoder that was tuned into the cache; `weights`, which begins with TUNED, tells it from others."""
-    folder = _folder(name, weights)
+    folder = encoder_folder(name, weights)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / GRAPH, graph)
     _write_record(folder, EncoderIdentity(name, weights, hashlib.sha256(graph).hexdigest(), ()))
@@ -215,14 +221,15 @@ def keep_tuned(name: str, weights: str, graph: bytes) -> None:
 
 def keep_encoder(identity: EncoderIdentity, graph: Path) -> None:
     """Put a bundle's graph into the cache, where it is missing: of a checkpoint, for no hub has all, or a tuned one."""
-    folder = _folder(identity.name, identity.weights)
+    folder = encoder_folder(identity.name, identity.weights)
     if (identity.checkpoint or identity.weights.startswith(TUNED)) and not (folder / RECORD).exists():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(graph, folder / GRAPH)
         write_atomic(folder / RECORD, json.dumps(asdict(identity)))
 
 
-def _folder(name: str, weights: str) -> Path:
+def encoder_folder(name: str, weights: str) -> Path:
+    """Return the folder of an encoder in the cache, whether it is there or not."""
     return cache_dir() / "encoders" / file_name(f"{name}-{weights}-v{convert.PREPROCESSING}")
 
 

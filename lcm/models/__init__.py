@@ -51,7 +51,7 @@ from lcm.models.transformer import Transformer
 
 MODELS = {"merge": Merge, "transformer": Transformer}
 KEPT, ADAPTED = "kept", "adapted"  # the tagger of the model that training continues from, as it is or trained on
-TAGGERS = {"dual_encoder": DualEncoder, ADAPTED: None, KEPT: None, "none": None}
+TAGGERS = {"dual_encoder": DualEncoder, "text_tower": None, ADAPTED: None, KEPT: None, "none": None}
 # Of a feature, as a share of the mean over all features: of ten images, some features hardly vary or not at all, and
 # another image's would be divided by next to nothing and drown all others. In 8,000 photos the least has 0.03.
 LEAST_VARIANCE = 0.01

@@ -7,7 +7,7 @@ Markdown in which no text can become markup, and shows no caption.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -206,9 +206,10 @@ def summarise(run: RunDir) -> str:
     if not run.metrics.is_file() and not list(run.path.glob("*.ipynb")):
         raise DataError(f"{run.path} holds no run; give the folder of one, such as reports/runs/retrain")
     metrics, gate = run.read_metrics(), _read_gate(run)
-    parts = ["## Retraining", _verdict(gate)]
-    if rows := [(_text(name.replace("_", " ")), _number(metrics[name])) for name in SHOWN if name in metrics]:
-        parts.append(_table(("new model, contributions", ""), rows))
+    parts = ["## Retraining", *_verdict(gate)]
+    values = gate.get("numbers", {}) | {name: metrics[name] for name in SHOWN if name in metrics}
+    if lines := [f"- {_text(name.replace('_', ' '))}: {_number(value)}" for name, value in values.items()]:
+        parts.append("\n".join(lines))
     if "data_source" in metrics:
         parts.append(f"Base data set: {_text(metrics['data_source'])}")
     return "\n\n".join(parts) + "\n"
@@ -219,30 +220,20 @@ def _read_gate(run: RunDir) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _verdict(gate: Mapping[str, Any]) -> str:
-    """Return what gate.json holds as a sentence and two tables: the checks, and the numbers of both models."""
+def _verdict(gate: Mapping[str, Any]) -> list[str]:
+    """Return what gate.json holds: a sentence, and the checks."""
     if not gate:
-        return "**Nothing is published**: the run ended before the gate. Its last notebook says why."
+        return ["**Nothing is published**: the run ended before the gate. Its last notebook says why."]
     verdict = "Refused"
     if gate["publish"]:
         verdict = f"Published as {_text(gate['version'])}" if gate["version"] else "Passed, not published"
-    numbers = gate["numbers"]
-    both = [
-        (_text(name.replace("_", " ")), _number(numbers.get(f"{name}_current")), _number(numbers[f"{name}_new"]))
-        for name in (name.removesuffix("_new") for name in numbers if name.endswith("_new"))
-    ]
-    rows = []
+    checks = []
     for check in gate["checks"]:
         one = check["found"]
-        found = f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" if one else ""
-        rows.append((_text(check["name"]), found, _text(check["rule"]), "yes" if check["passed"] else "**no**"))
-    checks = _table(("check", "found (95 %)", "rule", "holds"), rows)
-    return f"**{verdict}**: {_text(gate['reason'])}\n\n{checks}\n\n{_table(('', 'current', 'new'), both)}"
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        found = f", {one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" if one else ""
+        holds = "holds" if check["passed"] else "**does not hold**"
+        checks.append(f"- {_text(check['name'])}{found}: {_text(check['rule'])}: {holds}")
+    return [f"**{verdict}**: {_text(gate['reason'])}", "\n".join(checks)]
 
 
 def _number(value: Any) -> str:

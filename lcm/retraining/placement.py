@@ -4,13 +4,13 @@ Of the distinct images, in the order of arrival, nine train for each one that te
 resized or slightly cropped) goes where its original is; a copy of an image that the base data set holds out stays out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lcm.contributions import duplicates
-from lcm.contributions.store import ContributedImage, Revocation
+from lcm.contributions.store import ContributedImage, Contribution
 from lcm.data import splits
 from lcm.data.dataset import Dataset
 from lcm.features.cache import THUMBNAIL, EncodedImages
@@ -29,38 +29,34 @@ class Placement:
     copies: dict[str, str] = field(default_factory=dict)  # image_id -> the image, base or contributed, that it copies
 
 
-class Pictures:
-    """Images with their thumbnails, in order: each is compared with those before it, as the encoder sees them."""
+def find_copies(
+    known: Iterable[str], names: Iterable[str], encoded: EncodedImages, only_whole: bool = False
+) -> dict[str, list[str]]:
+    """Return, of each of the names that has features, the known ones and those before it that it is a copy of.
 
-    def __init__(self, names: Iterable[str], encoded: EncodedImages, only_whole: bool = False):
-        """Take those of the images that have features; `only_whole` finds no copies but those of the whole picture."""
-        self.names = [name for name in names if name in encoded.keys]
-        self._places = {name: place for place, name in enumerate(self.names)}
-        self._keys = encoded.keys
-        self._first = {self._keys[name]: name for name in reversed(self.names)}  # of those with the same bytes
-        kind, direction = (THUMBNAIL, duplicates.outline_of) if only_whole else ("pooled", duplicates.direction_of)
-        self._min_cosine = duplicates.MIN_OUTLINE_COSINE if only_whole else duplicates.MIN_COSINE
-        if self.names:
-            store, (rows,) = encoded.features(self.names, kind)
-            self._directions = np.stack([direction(store[row]) for row in rows])
-            self._thumbnails, (self._rows,) = encoded.features(self.names, THUMBNAIL)
-
-    def find_originals(self, names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-        """Yield each image that has features with those before it that it is a copy of, the best first."""
-        present = [name for name in names if name in self._places]
-        for start in range(0, len(present), PART):
-            part = present[start : start + PART]
-            places = [self._places[name] for name in part]
-            cosines = self._directions[places] @ self._directions[: max(places)].T
-            for name, place, row in zip(part, places, cosines, strict=True):
-                if (same := self._first[self._keys[name]]) != name:
-                    yield name, [same]
-                    continue
-                close = np.flatnonzero(row[:place] >= self._min_cosine)
-                best = close[np.argsort(-row[close], kind="stable")[: duplicates.CANDIDATES]]
-                fit = duplicates.compare(self._thumbnails[self._rows[place]], self._thumbnails[self._rows[best]])
-                ranks = (rank for rank in np.argsort(-fit.fit, kind="stable") if fit.is_copy[rank])
-                yield name, [self.names[best[rank]] for rank in ranks]
+    The best come first. `only_whole` finds no copies but those of the whole picture.
+    """
+    known = [name for name in known if name in encoded.keys]
+    every = [*known, *(name for name in names if name in encoded.keys)]
+    if not every:
+        return {}
+    kind, direction = (THUMBNAIL, duplicates.outline_of) if only_whole else ("pooled", duplicates.direction_of)
+    least = duplicates.MIN_OUTLINE_COSINE if only_whole else duplicates.MIN_COSINE
+    store, (rows,) = encoded.features(every, kind)
+    directions = np.stack([direction(store[row]) for row in rows])
+    thumbnails, (rows,) = encoded.features(every, THUMBNAIL)
+    first = {encoded.keys[name]: name for name in reversed(every)}  # of those with the same bytes
+    found: dict[str, list[str]] = {}
+    for start in range(len(known), len(every), PART):
+        cosines = directions[start : start + PART] @ directions[: start + PART].T
+        for place, row in enumerate(cosines, start):
+            name = every[place]
+            if (same := first[encoded.keys[name]]) != name:
+                found[name] = [same]
+                continue
+            small, others = thumbnails[rows[place]], lambda best: thumbnails[rows[best]]
+            found[name] = [every[at] for at in duplicates.find_originals(row[:place], small, others, least)]
+    return found
 
 
 def keep_copies_together(dataset: Dataset, encoded: EncodedImages) -> Dataset:
@@ -70,10 +66,10 @@ def keep_copies_together(dataset: Dataset, encoded: EncodedImages) -> Dataset:
     is held out most, for what a list holds out must not train. The report names the copies and what was moved.
     """
     split_of = {image.image_id: image.split for image in dataset.images if not image.is_contributed and image.split}
-    pictures = Pictures(split_of, encoded, only_whole=True)
-    group_of = {name: [name] for name in pictures.names}
+    originals_of = find_copies((), split_of, encoded, only_whole=True)
+    group_of = {name: [name] for name in originals_of}
     copies = list(dataset.report.copies)
-    for name, originals in pictures.find_originals(pictures.names):
+    for name, originals in originals_of.items():
         copies += [name] * bool(originals)
         for original in originals:
             if (group := group_of[original]) is not group_of[name]:
@@ -91,7 +87,7 @@ def keep_copies_together(dataset: Dataset, encoded: EncodedImages) -> Dataset:
 
 def place_images(
     images: Sequence[ContributedImage],
-    revoked: Sequence[Revocation],
+    revoked: Sequence[Contribution],
     dataset: Dataset,
     encoded: EncodedImages,
     earlier: Mapping[str, str],
@@ -111,8 +107,7 @@ def place_images(
         first[line.image_sha256] = min(first.get(line.image_sha256, line.id), line.id)
     order = [there.get(digest) for digest in sorted(first, key=first.__getitem__)]  # None: all of it is revoked
     arrived = [image.image_id for image in order if image]
-    pictures = Pictures([*split_of, *arrived], encoded)
-    originals_of = dict(pictures.find_originals(arrived))
+    originals_of = find_copies(split_of, arrived, encoded)
     placement, distinct, tests = Placement(), 0, 0
     for image in order:
         name = image.image_id if image else ""

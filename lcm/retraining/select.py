@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,8 @@ from lcm.captioning.captioner import SHIPPED, current_version, models_folder, ve
 from lcm.captioning.taggers import DualEncoder, load_tag_scorer
 from lcm.captioning.translation import Translator, load_translator
 from lcm.config import PrepareConfig
-from lcm.contributions.store import ContributedImage, Contribution, ContributionStore, Revocation
-from lcm.contributions.text import id_ranges, language_lines, parse_id_ranges, parse_language_lines
+from lcm.contributions.store import ContributedImage, Contribution, ContributionStore
+from lcm.contributions.text import id_ranges, parse_id_ranges
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.text import Vocabulary, standardise
 from lcm.errors import BundleError, ConfigError, NothingToDo
@@ -35,7 +36,7 @@ from lcm.paths import write_atomic
 from lcm.retraining.placement import HELD_OUT, TEST, TRAIN, Placement, place_images
 
 # Keys of metrics.json and of a manifest's training_data: which contributions a model has learned from, which it is
-# measured on, which wait for a person to look at them, each as id ranges, and all that there were, by language.
+# measured on, which wait for a person to look at them, each as id ranges, and all that there were, a line a language.
 TRAINED, TESTED, QUARANTINED, SEEN = CONTRIBUTIONS = (
     "contributions",
     "contributions_tested",
@@ -80,7 +81,8 @@ class ParentVersion:
 
     @cached_property
     def _seen(self) -> dict[int, str]:
-        return parse_language_lines(self.manifest.training_data.get(SEEN, ""))
+        lines = (line.partition(" ") for line in self.manifest.training_data.get(SEEN, "").splitlines())
+        return {one: language for language, _, ids in lines for one in parse_id_ranges(ids)}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -195,22 +197,14 @@ def _translate(images: Sequence[ContributedImage], into: Mapping[str, str]) -> l
 # Contributions that a person should look at first
 
 
-@dataclass(frozen=True)
-class Flagged:
-    """A contribution that a person should look at."""
-
-    contribution: Contribution
-    reason: str
-
-
 def find_flagged(
     images: Sequence[ContributedImage],
     config: PrepareConfig,
     scorer: DualEncoder | None,
     features: Mapping[str, np.ndarray],
     base_captions: Mapping[str, Sequence[str]],
-) -> list[Flagged]:
-    """Return those of the new contributions, each once, that a person should look at, in the order of arrival.
+) -> dict[int, str]:
+    """Return the ids of those of the new contributions that a person should look at, in order, each with the reason.
 
     There are four signs: one caption text, or one contributor, has too large a share of what is new; a caption fits its
     image worse than nearly all other captions would; all of them together fit their images hardly better than any
@@ -226,27 +220,26 @@ def find_flagged(
     for language, captions in base_captions.items() if scorer and config.misfit_share else ():
         if its := [pair for pair in pairs if pair[0].model_language == language]:
             found += _misfits(its, scorer, features, captions, config.misfit_share)
-    first = {one.contribution.id: one for one in reversed(found)}
-    return [first[number] for number in sorted(first)]
+    return dict(sorted(dict(reversed(found)).items()))  # the first reason of each
 
 
-def _frequent_texts(new: Sequence[Contribution], most: int) -> Iterator[Flagged]:
+def _frequent_texts(new: Sequence[Contribution], most: int) -> Iterator[tuple[int, str]]:
     """Yield all contributions of a text that has too many."""
     texts = [" ".join(standardise(one.caption)) for one in new]
     counts = Counter(texts)
     for one, text in zip(new, texts, strict=True):
         if counts[text] > most:
-            yield Flagged(one, f"{counts[text]} of {len(new)} new contributions have this caption; at most {most} may")
+            yield one.id, (f"{counts[text]} of {len(new)} new contributions have this caption; at most {most} may")
 
 
-def _frequent_contributors(new: Sequence[Contribution], most: int) -> Iterator[Flagged]:
+def _frequent_contributors(new: Sequence[Contribution], most: int) -> Iterator[tuple[int, str]]:
     """Yield what a contributor sent beyond the most, the latest, where there are enough that one could outweigh."""
     counts, so_far = Counter(one.source for one in new if NAMED in one.source), Counter()
     for one in new if len(counts) >= LEAST_CONTRIBUTORS else ():
         so_far[one.source] += 1
         if counts[one.source] > most and so_far[one.source] > most:
             count = f"{counts[one.source]} of {len(new)} new contributions"
-            yield Flagged(one, f"{count} are from {one.source}; the first {most} train")
+            yield one.id, f"{count} are from {one.source}; the first {most} train"
 
 
 def _misfits(
@@ -255,7 +248,7 @@ def _misfits(
     features: Mapping[str, np.ndarray],
     base_captions: Sequence[str],
     share: float,
-) -> Iterator[Flagged]:
+) -> Iterator[tuple[int, str]]:
     """Yield the contributions whose caption fits its image worse than nearly all others, or all, if they seem mixed up.
 
     All are in one language. The others are the new captions themselves: a new kind of image may be one that the scorer
@@ -277,9 +270,9 @@ def _misfits(
     for (one, _), its in zip(pairs, worse, strict=True):
         if shuffled:
             reason = f"{len(by_text)} new captions fit their images better than {mean:.0%} of others, on average"
-            yield Flagged(one, f"{reason}: were they sent with the wrong images?")
+            yield one.id, f"{reason}: were they sent with the wrong images?"
         elif its < share:
-            yield Flagged(one, f"it fits its image worse than {1 - its:.0%} of {len(others)} other captions")
+            yield one.id, f"it fits its image worse than {1 - its:.0%} of {len(others)} other captions"
 
 
 # What is new
@@ -290,7 +283,7 @@ class NewContributions:
     """The contributions that a run finds, before anything is known of their images."""
 
     images: Sequence[ContributedImage] = ()
-    revoked: Sequence[Revocation] = ()
+    revoked: Sequence[Contribution] = ()
     new: Set[int] = frozenset()  # ids that the current model has not seen, or that were approved since
     quarantined: Set[int] = frozenset()  # ids that were kept out before, and that nobody has approved
     approved: Set[int] = frozenset()  # ids that a person has let pass
@@ -335,12 +328,12 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
                 f"contributions is {str(folder)!r}, which is no folder; give {STORE!r} or a store's folder"
             )
         store = ContributionStore(folder)
-    approved = named | store.approved()
     there, current = store.training_images(), current_parent()
     present, learned = _ids_of(there), current.ids(TRAINED)
     parent = find_parent(config.start_from, present) if config.start_from else None
     known = (parent or current).vocabulary.starts
     sent = [one for image in there for one in image.contributions]
+    approved = {one.id for one in sent if one.approved or config.approved == ALL or one.id in named}
     waiting, into = waiting_and_translated(sent, known)
     wait = {one.id for one in sent if one.model_language in waiting}
     images = [left for image in there if (left := image.without(wait))]
@@ -349,8 +342,7 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
     enter = {one.id for one in sent if one.model_language not in known} & own  # and may have been seen in translation
     unseen = {one.id for one in sent if not current.has_seen(one)} | enter
     quarantined = (current.ids(QUARANTINED) & taking_part) - unseen
-    let_pass = quarantined if config.approved == ALL else quarantined & approved
-    new = (unseen & taking_part) | let_pass
+    new = (unseen & taking_part) | (quarantined & approved)
     needs_unlearning = not learned <= present
     if not new and not needs_unlearning:
         which = f"{current.version}, the current model, has not seen" if images else "can train"
@@ -366,9 +358,9 @@ def read_new_contributions(config: PrepareConfig, store: ContributionStore | Non
             earlier[image.image_id] = split
     return NewContributions(
         images=_translate(images, into),
-        revoked=store.revocations(),
+        revoked=store.revoked(),
         new=new,
-        quarantined=quarantined - let_pass,
+        quarantined=quarantined - approved,
         approved=approved,
         needs_unlearning=needs_unlearning,
         earlier=earlier,
@@ -388,13 +380,12 @@ class TrainingSet:
     dataset: Dataset
     contributions: NewContributions
     placement: Placement
-    flagged: Sequence[Flagged] = ()
+    flagged: Mapping[int, str] = field(default_factory=dict)  # id -> why a person should look at it
 
     def as_metrics(self) -> dict[str, float | str]:
         """Return counts for metrics.json and ids for the manifest; without contributions too: a run may be repeated."""
         split_of = {image.image_id: image.split for image in self.dataset.images if image.is_contributed}
-        flagged = {one.contribution.id for one in self.flagged}
-        images, parent = self.contributions.images, self.contributions.parent
+        flagged, images, parent = set(self.flagged), self.contributions.images, self.contributions.parent
         trained, tested = (
             _ids_of(one for one in images if split_of.get(one.image_id) == split) - flagged for split in (TRAIN, TEST)
         )
@@ -402,7 +393,8 @@ class TrainingSet:
         seen: dict[str, list[int]] = {}
         for one in (one for image in images for one in image.contributions):
             seen.setdefault(self.contributions.translated.get(one.id, one).model_language, []).append(one.id)
-        values = *map(id_ranges, (trained, tested, flagged)), language_lines(seen)
+        lines = "\n".join(f"{language} {id_ranges(its)}" for language, its in seen.items())
+        values = *map(id_ranges, (trained, tested, flagged)), lines
         ids = dict(zip(CONTRIBUTIONS, values, strict=True))
         if parent and not images:
             ids = {key: parent.manifest.training_data.get(key, "") for key in CONTRIBUTIONS}
@@ -418,25 +410,31 @@ class TrainingSet:
         }
 
     def as_html(self) -> str:
-        """Return what a person should know of the contributions; captions are escaped."""
+        """Return what a person should know of the contributions: not to be printed, for logs hold no captions."""
         if not self.contributions.images:
             return "<p>No contributions take part.</p>"
         counts = {name: value for name, value in self.as_metrics().items() if isinstance(value, int)}
-        table = _table([(name.replace("_", " "), f"{value:,}") for name, value in counts.items()])
-        if not self.flagged:
-            return table
-        shown = [(one.contribution.id, one.contribution.caption, one.reason) for one in self.flagged[:SHOWN]]
-        said = f"For a person to look at ({len(shown)} of {len(self.flagged)}, all in {SUSPECTS})"
-        way = "<code>-p approved 3,7-9</code> lets contributions pass"
-        return f"{table}<p>{said}; {way}:</p>{_table([('number', 'caption', 'why'), *shown])}"
+        lines = [f"{name.replace('_', ' ')}: {value:,}" for name, value in counts.items()]
+        if self.flagged:
+            shown = self._suspects()[:SHOWN]
+            said = f"for a person to look at ({len(shown)} of {len(self.flagged)}, all in {SUSPECTS})"
+            lines.append(f"{said}; -p approved 3,7-9 lets contributions pass:")
+            lines += [f"  {one['id']} {one['caption']!r}: {one['reason']}" for one in shown]
+        text = "\n".join(lines)
+        return f"<pre>{html.escape(text)}</pre>"
+
+    def _suspects(self) -> list[dict[str, Any]]:
+        """Return what is flagged as it was sent, with the reasons."""
+        sent = {one.id: one for image in self.contributions.images for one in image.contributions}
+        sent |= self.contributions.translated
+        return [sent[number].as_record() | {"reason": reason} for number, reason in self.flagged.items()]
 
     def save_flagged(self, folder: Path) -> None:
         """Write the contributions that a person should look at, one JSON object a line; no file without any there."""
         if not self.contributions.images:
             (folder / SUSPECTS).unlink(missing_ok=True)
             return
-        records = [one.contribution.as_record() | {"reason": one.reason} for one in self.flagged]
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self._suspects()]
         write_atomic(folder / SUSPECTS, "".join(lines))
 
     def check(self) -> None:
@@ -449,11 +447,6 @@ class TrainingSet:
             )
 
 
-def _table(rows: Iterable[Sequence[object]]) -> str:
-    lines = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows)
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
 def build_training_set(
     dataset: Dataset, encoded: EncodedImages, contributions: NewContributions, config: PrepareConfig
 ) -> TrainingSet:
@@ -463,21 +456,18 @@ def build_training_set(
     images = contributions.images
     placement = place_images(images, contributions.revoked, dataset, encoded, contributions.earlier)
     flagged = _flagged(dataset, encoded, contributions, config)
-    ids = {one.contribution.id for one in flagged}
-    placed = [(image.without(ids), placement.splits.get(image.image_id)) for image in images]
+    placed = [(image.without(flagged.keys()), placement.splits.get(image.image_id)) for image in images]
     joined = _join(dataset, [one for image, split in placed if image and split for one in _labelled(image, split)])
     return TrainingSet(joined, contributions, placement, flagged)
 
 
 def _flagged(
     dataset: Dataset, encoded: EncodedImages, contributions: NewContributions, config: PrepareConfig
-) -> list[Flagged]:
-    """Return the contributions that a person should look at and has not approved, earlier ones among them."""
+) -> dict[int, str]:
+    """Return what a person should look at and has not approved, what an earlier run kept out too, as find_flagged."""
     if config.approved == ALL:
-        return []
-    every = [one for image in contributions.images for one in image.contributions]
-    kept_out = [Flagged(one, KEPT_OUT) for one in every if one.id in contributions.quarantined]
-    old = {one.id for one in every} - contributions.new
+        return {}
+    old = _ids_of(contributions.images) - contributions.new
     new = [one for image in contributions.images if image.image_id in encoded.keys if (one := image.without(old))]
     judge = contributions.parent or current_parent()
     scorer = load_tag_scorer(None, judge.folder, judge.manifest)
@@ -492,10 +482,8 @@ def _flagged(
         for language in judge.manifest.tagger.get("languages", [judge.vocabulary.language])
     }
     found = find_flagged(new, config, scorer, features, base)
-    found = [*kept_out, *(one for one in found if one.contribution.id not in contributions.approved)]
-    sent = contributions.translated
-    found = [replace(one, contribution=sent.get(one.contribution.id, one.contribution)) for one in found]
-    return sorted(found, key=lambda one: one.contribution.id)
+    found |= dict.fromkeys(contributions.quarantined, KEPT_OUT)
+    return {number: found[number] for number in sorted(found.keys() - contributions.approved)}
 
 
 def _labelled(image: ContributedImage, split: str) -> list[LabelledImage]:

@@ -18,7 +18,6 @@ from lcm.service.settings import Settings
 
 LOG = logging.getLogger("lcm.service")
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")  # what the log shows as it is
 PREFLIGHT_S = 600  # how long a browser may remember what is allowed
 MAX_LOGGED = 2000  # characters of a message that is not ours alone
 
@@ -121,10 +120,9 @@ def set_up_log() -> None:
 def log_request(status: int) -> None:
     """Write the line of the current request; it shows the route that matched, never the address that was asked for."""
     route = request.url_rule.rule if request.url_rule else "(no such route)"
-    method = request.method if request.method in METHODS else "(other method)"
-    line = f"{g.request_id} {method} {route} {status} {1000 * (time.perf_counter() - g.started):.1f} ms"
+    line = f"{request.method} {route} {status} {1000 * (time.perf_counter() - g.started):.1f} ms {g.reason}"
     level = logging.INFO if status < 500 else logging.ERROR if status == 500 else logging.WARNING
-    LOG.log(level, "%s", f"{line} {escape(g.reason)}".rstrip())
+    LOG.log(level, "%s %s", g.request_id, escape(line.rstrip()))
 
 
 def stack_of(error: BaseException | None) -> str:

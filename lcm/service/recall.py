@@ -3,9 +3,10 @@
 An image is the sha256 of its bytes. Copies of it (saved anew, scaled) are found by signatures of what the captioner
 sees, and share the newest caption of all. Only copies are helped, not similar images: see reports/memory.md.
 
-All of it is read from the store: captions at the start, after each contribution before its reply, and every second for
-what other processes contribute and revoke; signatures, which need the image to be encoded, in the time that requests
-leave. Whatever fails here, contributions are stored and images are described, by the model alone.
+Captions are read from the store when they are asked for, so that what other processes contribute and revoke counts too.
+Signatures, which need the image to be encoded, are made after each contribution before its reply, and of the others in
+the time that requests leave. Whatever fails here, contributions are stored and images are described, by the model
+alone.
 """
 
 import hashlib
@@ -13,13 +14,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
 from lcm.captioning.description import Captioner, Description, SeeingCaptioner, SeenImage
 from lcm.contributions.duplicates import Signatures
-from lcm.contributions.store import ContributionStore
+from lcm.contributions.store import Contribution, ContributionStore
 from lcm.data.text import ENGLISH, candidates, language_code, standardise
 from lcm.errors import LcmError
 from lcm.service.http import LOG, escape, stack_of
@@ -27,35 +29,23 @@ from lcm.service.model_loader import ModelLoader
 from lcm.service.schemas import DescribeRequest, Wish
 
 POLL_S = 1.0  # between two looks at the store
-START_WAIT_S = 1.0  # for the first look; 100,000 contributions take longer and are learned while requests are answered
-
-
-@dataclass(frozen=True)
-class Correction:
-    """A contributed caption."""
-
-    number: int  # of its contribution: the higher, the newer
-    caption: str
-    language: str  # "en", "pt-br"
+AT_ONCE = 100  # contributions that a look takes up
 
 
 class Recall:
-    """The corrections of a store, kept in step with it; safe to call from several threads."""
+    """The captions of a store's images and their copies; safe to call from several threads."""
 
     def __init__(self, models: ModelLoader, store: ContributionStore):
         self._models, self._store = models, store
-        self._by_image: dict[str, list[Correction]] = {}  # the oldest first
-        self._state = (0, 0)  # of the store, when it was last read
         self._signatures: Signatures | None = None  # of the images, by the encoder in use
-        self._unsigned: deque[str] = deque()  # images that may have no signature yet
-        self._failure = ""
-        self._lock = threading.RLock()  # for what changes any of these; who only looks needs none
-        self._has_looked, self._stop = threading.Event(), threading.Event()
+        self._lock = threading.Lock()  # for their change
+        self._unsigned: deque[Contribution] = deque()  # the next whose images may have no signature in `_signed`
+        self._signed, self._last = self._signatures, 0  # of the thread: the id of the contribution looked at last
+        self._failure, self._stop = "", threading.Event()
 
     def start(self) -> None:
-        """Begin to learn what there is, in a thread of its own; wait a little for the captions."""
+        """Begin to sign what there is, in a thread of its own."""
         threading.Thread(target=self._work, daemon=True, name="lcm-recall").start()
-        self._has_looked.wait(START_WAIT_S)
 
     def stop(self) -> None:
         self._stop.set()
@@ -84,65 +74,60 @@ class Recall:
             others = (other for other in own.english_captions if standardise(other) != standardise(english))
             own = replace(own, english_captions=(english, *others)[: 1 + asked.samples])
         if newest:
-            given = {"caption": newest.caption, "language": newest.language, "contribution": newest.number}
+            given = {"caption": newest.caption, "language": newest.language, "contribution": newest.id}
             own = replace(own, confidence=None, **given)
         return own
 
     def learn(self, image: bytes) -> None:
-        """Take in what was contributed just now, this image's signature too: the next request finds it."""
-        self._try(self._catch_up)
+        """Take in what was contributed just now, this image's signature too: the next request finds its copies."""
         self._try(lambda: self._sign(hashlib.sha256(image).hexdigest(), image))
 
-    def _find(self, captioner: Captioner, image: bytes, seen: SeenImage | None) -> list[Correction]:
+    def _find(self, captioner: Captioner, image: bytes, seen: SeenImage | None) -> list[Contribution]:
         signatures = self._signatures
         is_its = seen and signatures and signatures.encoder == captioner.encoder
         images = {hashlib.sha256(image).hexdigest(), *(signatures.copies(seen) if is_its else [])}
-        return sorted((one for each in images for one in self._by_image.get(each, [])), key=attrgetter("number"))
-
-    def _catch_up(self) -> None:
-        """Learn what was contributed and forget what was revoked since the last time."""
-        with self._lock:
-            last, revoked = self._store.state()
-            if (last, revoked) == self._state:
-                return
-            known, after = self._by_image, self._state[0]
-            if revoked != self._state[1]:
-                known, after = {}, 0
-            for one in self._store.contributions(after):
-                known.setdefault(one.image_sha256, []).append(Correction(one.id, one.caption, one.language))
-                if one.id > self._state[0]:
-                    self._unsigned.append(one.image_sha256)
-            if self._signatures:
-                self._signatures.remove(set(self._by_image) - set(known))
-            self._by_image, self._state = known, (last, revoked)
+        return sorted((one for each in images for one in self._store.of_image(each)), key=attrgetter("id"))
 
     def _work(self) -> None:
         while True:
-            self._try(self._catch_up)
-            self._has_looked.set()
             started = time.monotonic()
             has_signed = self._try(self._sign_next)
+            if not has_signed:
+                self._try(self._forget)
             # Half of the time is for requests.
             if self._stop.wait(time.monotonic() - started if has_signed else POLL_S):
                 return
 
     def _sign_next(self) -> bool:
+        """Make the signature of the next image without one; returns False where there is none just now."""
         _, signatures = self._index()
-        while signatures and self._unsigned:
-            image = self._unsigned.popleft()
-            if image not in signatures and (its := self._store.of_image(image)):
-                self._sign(image, self._store.read_image(its[0]))
-                return True
-        return False
+        if signatures is None:
+            return False
+        if signatures is not self._signed:
+            self._signed, self._last = signatures, 0
+            self._unsigned.clear()
+        if not self._unsigned:
+            self._unsigned.extend(islice(self._store.contributions(self._last), AT_ONCE))
+        has_looked = bool(self._unsigned)
+        while self._unsigned:
+            one = self._unsigned.popleft()
+            self._last = one.id
+            if one.image_sha256 not in signatures and self._store.get(one.id):
+                self._sign(one.image_sha256, self._store.read_image(one))
+                break
+        return has_looked
+
+    def _forget(self) -> None:
+        """Drop the signatures of images that were revoked."""
+        for gone in self._store.revoked() if self._signatures else ():
+            if gone.image_sha256 in self._signatures and not self._store.of_image(gone.image_sha256):
+                self._signatures.remove(gone.image_sha256)
 
     def _sign(self, image: str, data: bytes) -> None:
-        """Make the signature of an image, unless it has one, or is contributed no more."""
+        """Make the signature of an image, unless it has one."""
         captioner, signatures = self._index()
-        if signatures and image not in signatures:
-            seen = captioner.see(data)
-            with self._lock:
-                if image in self._by_image:
-                    signatures.add(image, seen)
+        if signatures is not None and image not in signatures:
+            signatures.add(image, captioner.see(data))
 
     def _index(self) -> tuple[SeeingCaptioner, Signatures] | tuple[None, None]:
         """Return the captioner, if it tells what it sees, and signatures by its encoder; another one begins anew."""
@@ -151,7 +136,7 @@ class Recall:
             return None, None
         with self._lock:
             if self._signatures is None or self._signatures.encoder != model.captioner.encoder:
-                self._signatures, self._unsigned = Signatures(model.captioner.encoder), deque(self._by_image)
+                self._signatures = Signatures(model.captioner.encoder)
             return model.captioner, self._signatures
 
     def _try(self, work: Callable[[], Any]) -> Any:

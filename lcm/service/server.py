@@ -23,6 +23,7 @@ from lcm.service.schemas import HTTP_MESSAGES
 from lcm.service.settings import Settings
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")  # all of them end the service; Windows has no SIGHUP
+CHEAP = 12  # requests answered beside all those that wait for the model or the store: GET / and /healthz
 BACKLOG = 1024  # connections that the system holds until they are accepted
 KEPT_ALIVE = 800  # connections that wait for their next request; below the usual limit of 1,024 open files
 MAX_HEADERS = 32 << 10  # bytes of a request line with its headers; beyond, 413 or 414
@@ -84,12 +85,13 @@ def run(make_app: Callable[[], Any], settings: Settings) -> int:
 def listen(settings: Settings) -> Server:
     """Return a server that listens and does not yet answer; raises ConfigError where that is not possible."""
     host, port = settings.host, settings.port
+    threads = 2 * (settings.predictions + settings.queue) + CHEAP  # of both routes at their busiest
     server = Server(
         (host, port),
         None,
-        numthreads=settings.http_threads,
+        numthreads=threads,
         server_name="lcm",
-        max=settings.http_threads,
+        max=threads,
         request_queue_size=BACKLOG,
         timeout=IDLE_S,
         shutdown_timeout=DRAIN_S,

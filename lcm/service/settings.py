@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=home, description="state folder: contributions, models and cache")
     bundle: str = setting("", "captioner's folder or address; none: `models/current` in LCM_HOME, else the shipped one")
     tagger: str = setting(
-        "", "tag scorer: `dual_encoder`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
+        "", "tag scorer: `dual_encoder`, `text_tower`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
     )
     language: str = setting(ENGLISH, "language of answers and contributions where a request says none, as `fr`")
     translator: str = setting("", "Marian checkpoints, separated by commas, for languages that the captioner lacks")
@@ -64,9 +64,6 @@ class Settings(BaseSettings):
     time_limit_s: float = setting(30.0, "longest time for an answer, in seconds; beyond, it is 503 or 504", 0.01, 3600)
     provider: str = setting("", "ONNX Runtime's: `cpu`, `cuda`, `coreml`, `directml`; none: `cuda` if it is offered")
     threads: int = setting(1, "cores that encoding one image uses; 0: all", 0, 1024)
-    http_threads: int = setting(
-        48, "requests handled at once; the cheap ones need some beside those that wait", 4, 1024
-    )
 
     def __init__(self, **given: Any) -> None:
         try:
@@ -116,12 +113,6 @@ class Settings(BaseSettings):
             raise ValueError(f"LCM_LANGUAGE cannot be used: {error}") from None
         if self.token_for_learning and not self.token:
             raise ValueError("LCM_TOKEN_FOR_LEARNING is true and there is no token to ask for; set LCM_TOKEN too")
-        occupied = 2 * (self.predictions + self.queue)  # by both routes, at their busiest
-        if self.http_threads <= occupied:
-            raise ValueError(
-                f"LCM_HTTP_THREADS is {self.http_threads}; it must be above {occupied}, twice LCM_PREDICTIONS and "
-                "LCM_QUEUE together, so that GET / and /healthz are answered at any time"
-            )
         if not (self.token or self.allow_open or _is_loopback(self.host)):
             raise ValueError(
                 f"LCM_HOST is {self.host[:60]!a}, which others can reach, and there is no token: set LCM_TOKEN, "

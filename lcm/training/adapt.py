@@ -264,9 +264,9 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
     """Train the image side of the parent's tag scorer on the train split, from where it is.
 
     As contrastive.Contrastive trains one from scratch, with the parent's scales. None unless `config.tagger` is
-    "adapted"; raises BundleError where the parent has no tag scorer.
+    "adapted", and for a text tower, which stays; raises BundleError where the parent has no tag scorer.
     """
-    if config.tagger != ADAPTED:
+    if config.tagger != ADAPTED or parent.manifest.tagger.get("name") == taggers.TOWER:
         return None
     settings = parent.manifest.tagger
     if not settings:

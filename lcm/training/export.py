@@ -19,6 +19,7 @@ from lcm.data.text import comparison_form
 from lcm.errors import ConfigError, choose
 from lcm.features.cache import PreparedRun
 from lcm.features.encoders import find_encoder, open_session
+from lcm.features.text_towers import TOWER, find_text_tower
 from lcm.models import ADAPTED, KEPT, MODELS, TAGGERS
 from lcm.paths import RunDir
 from lcm.retraining.select import CONTRIBUTIONS
@@ -89,12 +90,14 @@ def store_fp16(model: onnx.ModelProto) -> None:
         model.graph.node.insert(0, node)
 
 
-def check_parameters(config: TrainConfig, parent: ParentModel | None = None) -> None:
-    """Raise ConfigError, before any training, for what could not be exported after it."""
+def check_parameters(config: TrainConfig, parent: ParentModel | None = None, run: PreparedRun | None = None) -> None:
+    """Raise ConfigError or BundleError, before any training, for what could not be exported after it."""
     choose(MODELS, config.model, "model")
     choose(TAGGERS, config.tagger, "tagger")
     if config.tagger in (KEPT, ADAPTED) and parent is None:
         raise ConfigError(f"tagger is {config.tagger!r}, and training is from scratch; choose dual_encoder or none")
+    if config.tagger == TOWER and run:
+        find_text_tower(run.encoded.encoder)
 
 
 def export_bundle(
@@ -107,8 +110,9 @@ def export_bundle(
 ) -> bundle.Manifest:
     """Write `model` with its tag scorer as the bundle of a run that has none yet.
 
-    `parent` is the model that training continued from; with the tagger "kept", its tag scorer stays as it is. Returns
-    the manifest. Raises BundleError when the encoder of the run's features is not here any more.
+    `parent` is the model that training continued from; with the tagger "kept", its tag scorer stays as it is, and so
+    does a text tower. Returns the manifest. Raises BundleError when the encoder of the run's features is not here any
+    more.
     """
     folder = run.bundle
     folder.mkdir()
@@ -125,10 +129,13 @@ def export_bundle(
     elif tagger:
         settings = _export_tagger(tagger, config.word_embedding, folder)
         settings["languages"] = [*prepared.vocabulary.starts]
-    elif parent and config.tagger == KEPT and parent.manifest.tagger:
-        settings = dict(parent.manifest.tagger)
-        for name in bundle.TAGGER_FILES:
-            shutil.copyfile(parent.folder / name, folder / name)
+    elif config.tagger == TOWER:
+        source, facts = find_text_tower(prepared.encoded.encoder)
+        settings = {"name": TOWER, **facts, "languages": [*prepared.vocabulary.starts]}
+    elif parent and config.tagger in (KEPT, ADAPTED):
+        source, settings = parent.folder, dict(parent.manifest.tagger)
+    for name in bundle.tagger_files(settings) if not tagger else ():
+        shutil.copyfile(source / name, folder / name)
     return bundle.seal(folder, _describe(model, tagger, settings, prepared, config, run, parent))
 
 

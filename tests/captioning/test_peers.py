@@ -12,11 +12,10 @@ from PIL import Image
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import Description
 from lcm.captioning.peers import BlipCaptioner, NearestCaptioner
-from lcm.captioning.tagging import TagScorer
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.images import read_image
 from lcm.data.text import RESERVED, Vocabulary
-from lcm.errors import BadImageError, BundleError, ConfigError, DataError
+from lcm.errors import BadImageError, BundleError, DataError
 from lcm.features.cache import PreparedRun, encode_dataset
 from lcm.features.encoders import load_encoder
 from lcm.paths import RunDir
@@ -201,33 +200,10 @@ def test_the_neighbour_is_the_one_that_brute_force_finds(prepare, tmp_path):
     assert len(set(expected)) > 5
 
 
-class FakeClip(TagScorer):
-    """Stands where CLIP does, and sees how red the pooled features say that a picture is."""
-
-    name, scale = "fake", float(np.log(4))
-
-    def image_vector(self, photo):
-        assert Image.open(photo.source).size == (40, 24)
-        return np.array([photo.features["pooled"][0], 0])
-
-    def text_vectors(self, texts):
-        return np.array([["red" in text, text != "xyzzy"] for text in texts], np.float32)
-
-
-def test_tags_come_with_a_tagger_that_needs_no_bundle(run, colours, monkeypatch):
-    monkeypatch.setattr("lcm.captioning.taggers.ClipScorer", FakeClip)
-    captioner, picture = load_captioner(f"nearest:{run.path}", "clip"), colours[0].path
-    tags = captioner.describe(picture, samples=0).tags
-    share = 4 ** (250 / 255)  # red's; "square" and "wall" have 1
-    assert tags[0] == ("red", pytest.approx(share / (share + 2)))
-    assert {word for word, _ in tags[1:]} == {"square", "wall"}
-    assert captioner.describe(picture, labels=["sky", "xyzzy"]).tags == (("sky", 1.0),)
-
-
 @pytest.mark.parametrize(
     ("spoil", "spec", "error", "message"),
     [
-        (None, "nearest:", ConfigError, r"nearest needs the folder of a run .*nearest:RUN_DIR"),
+        (None, "nearest:", DataError, "run 01_prepare"),
         (None, "nearest:nowhere", DataError, r"nowhere.*run 01_prepare"),
         (lambda run: run.encoded_images.unlink(), None, DataError, "run 01_prepare"),
         (lambda run: run.encoded_images.write_text("{}"), None, DataError, "run 01_prepare"),

@@ -108,9 +108,13 @@ def test_the_bundle_s_own_scorer(tagger, folder, manifest):
 def test_a_bundle_without_scorer_has_none_to_give(tmp_path, manifest):
     manifest = replace(manifest, tagger={})
     assert load_tag_scorer(None, tmp_path, manifest) is load_tag_scorer(None) is None
-    with pytest.raises(BundleError, match=r"has no tag scorer of its own; train a bundle with -p tagger dual_encoder"):
+    with pytest.raises(
+        BundleError, match=r"has no dual_encoder of its own; train a bundle with -p tagger dual_encoder"
+    ):
         load_tag_scorer("dual_encoder", tmp_path, manifest)
-    with pytest.raises(BundleError, match="a captioner without a bundle has no tag scorer"):
+    with pytest.raises(BundleError, match="has no text_tower of its own; train a bundle with -p tagger text_tower, or"):
+        load_tag_scorer("text_tower", tmp_path, replace(manifest, tagger=TAGGER))
+    with pytest.raises(BundleError, match="a captioner without a bundle has no dual_encoder of its own"):
         load_tag_scorer("dual_encoder")
 
 
@@ -123,7 +127,9 @@ def test_clip_by_name_and_by_folder(tagger, folder, manifest, checkpoints):
 
 @pytest.mark.parametrize("tagger", ["glove", "CLIP", "nothing here", "nul\0byte"])
 def test_an_unknown_name_is_refused_with_the_choices(tagger, folder, manifest):
-    with pytest.raises(ConfigError, match=r"unknown tagger .*; choose from dual_encoder, clip, none, or give the name"):
+    with pytest.raises(
+        ConfigError, match=r"unknown tagger .*; choose from dual_encoder, text_tower, clip, none, or give the name"
+    ):
         load_tag_scorer(tagger, folder, manifest)
 
 

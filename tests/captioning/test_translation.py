@@ -10,7 +10,7 @@ import pytest
 
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.translation import Translator, load_translator
-from lcm.errors import BundleError, ConfigError
+from lcm.errors import ConfigError
 from tests.fakes.tiny_graphs import CURVES, make_picture, use_tiny_encoder
 from tests.fakes.tiny_marian import EN_FR, make_marian
 from tests.fakes.tiny_versions import save_bilingual
@@ -63,13 +63,11 @@ def test_a_checkpoint_of_several_languages_is_told_which(tmp_path):
     assert translator.to_language(list(EN_FR), "en", "fr") == list(EN_FR.values())
 
 
-def test_several_checkpoints_and_a_pair_that_is_not_there(marian, copied):
+def test_several_checkpoints(marian, copied):
     edit(copied / "tokenizer_config.json", source_lang="fr", target_lang="en")
     translator = Translator(f"{marian},{copied}")
     assert [translator.targets(source) for source in ("en", "fr", "de")] == [("fr",), ("en",), ()]
     assert translator.name == "opus-mt-en-fr, copied"
-    with pytest.raises(ConfigError, match="received fr-de; LCM_TRANSLATOR translates en-fr, fr-en: add"):
-        translator.to_language(["un rouge"], "fr", "de")
 
 
 def test_pickled_weights_are_read(copied):
@@ -84,21 +82,6 @@ def test_pickled_weights_are_read(copied):
     (copied / "generation_config.json").write_text(json.dumps({"num_beams": 1, "max_length": 3, "do_sample": True}))
     edit(copied / "config.json", num_beams=1, max_length=3, bad_words_ids=[[0]], normalize_before=False)
     assert Translator(str(copied)).to_language(list(EN_FR), "en", "fr") == list(EN_FR.values())
-
-
-SPOILED = {
-    "no tokenizer": lambda folder: (folder / "target.spm").unlink(),
-    "another vocabulary": lambda folder: (folder / "vocab.json").write_text('{"<unk>": 0, "</s>": 1, "<pad>": 2}'),
-    "half a tokenizer": lambda folder: (folder / "source.spm").write_bytes(b"half"),
-    "another kind": lambda folder: edit(folder / "config.json", architectures=["MarianForCausalLM"]),
-}
-
-
-@pytest.mark.parametrize("name", SPOILED)
-def test_what_is_damaged_is_refused(copied, name):
-    SPOILED[name](copied)
-    with pytest.raises(BundleError, match=f"^cannot use '{copied}' as a Marian checkpoint: .*hf download Helsinki-NLP"):
-        Translator(str(copied))
 
 
 def test_a_captioner_answers_in_languages_that_the_translator_has(marian, tmp_path, monkeypatch):
@@ -129,5 +112,3 @@ def test_a_captioner_answers_in_languages_that_the_translator_has(marian, tmp_pa
 
 def test_without_names_nothing_is_translated():
     assert load_translator("").targets("en") == ()
-    with pytest.raises(ConfigError, match="received en-fr; LCM_TRANSLATOR translates nothing: add"):
-        load_translator(" ").to_language(["a red"], "en", "fr")

@@ -5,24 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from lcm.contributions.mirror import (
-    APPROVED,
-    GONE,
-    LANGUAGES,
-    MARKER,
-    ORIGIN,
-    Mirror,
-    Target,
-    TargetError,
-    fetch,
-    open_target,
-)
+from lcm.contributions.mirror import MARKER, Mirror, Target, TargetError, fetch, open_target
 from lcm.contributions.store import ContributionStore
 from lcm.errors import ConfigError, DataError
 from tests.fakes.contributed import files_of, picture
-from tests.fakes.mirror_targets import down, make_target, objects
+from tests.fakes.mirror_targets import down, make_target, objects, records
 
-RECORD = "contributions/{}.json"
+PAGE = "contributions/0000000.jsonl"
 
 
 @pytest.fixture
@@ -53,10 +42,16 @@ def copy(store: ContributionStore, target: Target) -> None:
     Mirror(store, target).copy_due()
 
 
+def write(target: Target, changed: dict) -> None:
+    """Write the page of records anew, with other ones: dictionaries, or lines of any bytes; None: it is gone."""
+    lines = [json.dumps(one).encode() if isinstance(one, dict) else one for one in (records(target) | changed).values()]
+    target.put(PAGE, b"\n".join(line for line in lines if line is not None) + b"\n")
+
+
 def content(store: ContributionStore) -> tuple:
     rows = list(store.contributions())
     images = [store.read_image(one) for one in rows]
-    return rows, images, store.revocations(), store.approved(), store.corrected()
+    return rows, images, store.revoked()
 
 
 def test_what_was_copied_is_here_with_its_ids_and_nothing_changes_there(store, target, folder):
@@ -75,7 +70,7 @@ def test_again_it_changes_nothing_and_reads_no_image(target, folder):
     assert (done.contributions, done.new, done.revoked) == (4, 0, 0)
     assert content(ContributionStore(folder)) == before
     read = {path.rpartition("/")[2] for name, path in target.fs.calls if name == "cat_file"}
-    assert read <= {MARKER, APPROVED, LANGUAGES}
+    assert read == {MARKER, "0000000.jsonl"}
 
 
 def test_h17_later_it_brings_what_is_new_and_takes_what_is_revoked(store, target, folder):
@@ -90,29 +85,16 @@ def test_h17_later_it_brings_what_is_new_and_takes_what_is_revoked(store, target
     assert content(ContributionStore(folder)) == content(store)
 
 
-def test_what_goes_without_a_line_is_revoked_as_well(target, folder):
+def test_what_the_copy_does_not_tell_of_stays(target, folder):
     fetch(target, folder)
-    target.delete(RECORD.format(3))
-    target.put("revocations/1.json", b"{")
-    done = fetch(target, folder)
-    assert (done.revoked, list(done.damaged)) == (2, ["revocations/1.json"])
-    here = ContributionStore(folder)
-    assert [one.id for one in here.contributions()] == [4, 5]
-    assert {line.id: line.reason for line in here.revocations()} == {1: GONE, 2: "asked for", 3: GONE}
+    write(target, {3: None})
+    assert fetch(target, folder).damaged == {}
+    assert [one.id for one in ContributionStore(folder).contributions()] == [1, 3, 4, 5]
 
 
-def test_h17_a_revocation_whose_record_is_still_there_counts(store, target, folder):
-    record = objects(target)[RECORD.format(1)]
-    store.revoke(1, "asked for")
-    copy(store, target)
-    target.put(RECORD.format(1), record)
-    fetch(target, folder)
-    assert ContributionStore(folder).get(1) is None
-
-
-NO_RECORDS = [b"", b"{", b"[]", b'{"id": 1}', b"[" * 100_000, b"\xff"]
+NO_RECORDS = [b" ", b"{", b"[]", b'{"id": 1}', b"[" * 100_000, b"\xff"]
 WRONG = [
-    *({"id": "1"}, {"id": 3}, {"caption": "a\ndog"}, {"caption": ["a dog"]}, {"language": "::error::"}, {"source": ""}),
+    *({"id": "1"}, {"id": 0}, {"caption": "a\ndog"}, {"caption": ["a dog"]}, {"language": "::error::"}, {"source": ""}),
     *({"width": 5}, {"received": "yesterday"}, {"received": None}, {"image_sha256": "0" * 64}, {"image_sha256": None}),
     *({"image_format": ["png"]}, {"image_format": "bmp"}, {"caption_sent": None}, {"known": True}),
 ]
@@ -120,20 +102,19 @@ WRONG = [
 
 @pytest.mark.parametrize("wrong", [*NO_RECORDS, *WRONG], ids=lambda value: str(value)[:40])
 def test_a_record_that_is_not_what_was_written_is_left_out(store, tmp_path, folder, wrong):
-    target, name = make_target(tmp_path / "remote"), RECORD.format(1)
+    target = make_target(tmp_path / "remote")
     copy(store, target)
-    is_record = isinstance(wrong, dict)
-    target.put(name, json.dumps(json.loads(objects(target)[name]) | wrong).encode() if is_record else wrong)
+    write(target, {1: records(target)[1] | wrong if isinstance(wrong, dict) else wrong})
     done = fetch(target, folder)
-    assert list(done.damaged) == [name]
-    assert [one.id for one in ContributionStore(folder).contributions()] == [3, 4, 5]
+    assert len(done.damaged) == 1
+    assert 1 not in [one.id for one in ContributionStore(folder).contributions()]
     assert not done.is_damaged, "one is an accident"
 
 
 def test_a_damaged_image_is_left_out_with_all_its_captions_until_it_is_whole_again(store, target, folder):
     image = store.get(1).image_file
     target.put(image, b"rotten")
-    assert set(fetch(target, folder).damaged) == {"contributions/1.json", "contributions/5.json"}
+    assert set(fetch(target, folder).damaged) == {"contribution 1", "contribution 5"}
     target.delete(image)
     done = fetch(target, folder)
     assert set(done.damaged.values()) == {"its image is not there"}
@@ -143,37 +124,15 @@ def test_a_damaged_image_is_left_out_with_all_its_captions_until_it_is_whole_aga
     assert content(ContributionStore(folder)) == content(store)
 
 
-def test_the_same_pair_under_two_ids_is_kept_once_and_other_names_are_skipped(store, target, folder):
-    target.put(RECORD.format(7), json.dumps(store.get(1).as_record() | {"id": 7}).encode())
-    for name in ("0.json", "01.json", "1.json.part", "::error::.json", f"{'9' * 30}.json"):
-        target.put(f"contributions/{name}", b"{")
-    assert list(fetch(target, folder).damaged) == ["contributions/7.json"]
-
-
-def test_approvals_that_are_damaged_or_missing_change_nothing(target, folder):
+def test_the_same_pair_under_two_numbers_is_left_out_and_other_names_are_skipped(store, target, folder):
     fetch(target, folder)
-    target.put(APPROVED, b"all")
-    assert list(fetch(target, folder).damaged) == [APPROVED]
-    target.delete(APPROVED)
-    assert fetch(target, folder).damaged == {}
-    assert ContributionStore(folder).approved() == {3}
-    target.put(APPROVED, b"1,99\n")
-    fetch(target, folder)
-    assert ContributionStore(folder).approved() == {1}
-
-
-def test_languages_that_are_damaged_change_nothing_and_later_ones_count(store, target, folder):
-    store.set_language([1], "fr")
-    copy(store, target)
-    assert objects(target)[LANGUAGES] == b"fr 1"
-    fetch(target, folder)
-    for wrong in (b"fr all\n", b"what 1\n"):
-        target.put(LANGUAGES, wrong)
-        assert list(fetch(target, folder).damaged) == [LANGUAGES]
-    assert [one.language for one in ContributionStore(folder).contributions()] == ["fr", "en", "de", "en"]
-    target.put(LANGUAGES, b"en 1,99\nfr 4\n")
-    assert fetch(target, folder).damaged == {}
-    assert [one.language for one in ContributionStore(folder).contributions()] == ["en", "en", "fr", "en"]
+    one = store.get(1).as_record()
+    write(target, {7: one | {"id": 7}, 4: records(target)[4] | {"language": "what"}, 8: one | {"id": 5}})
+    target.put("contributions/1.json", b"{")
+    damaged = fetch(target, folder).damaged
+    assert damaged.keys() == {"contribution 4", "contribution 7", f"line 7 of {PAGE}"}
+    assert damaged["contribution 7"] == "its image and caption are those of another contribution"
+    assert content(ContributionStore(folder)) == content(store)
 
 
 def test_h12_a_place_without_a_copy_or_one_that_fails_revokes_nothing(target, folder):
@@ -195,15 +154,17 @@ def test_h12_a_place_without_a_copy_or_one_that_fails_revokes_nothing(target, fo
 
 def test_a_store_with_its_own_contributions_is_left_alone_and_an_empty_one_may_become_a_copy(target, folder, tmp_path):
     own = ContributionStore(folder)
-    assert fetch(target, tmp_path / "other").new == 4
-    (tmp_path / "other" / ORIGIN).write_text("s3://elsewhere")
-    with pytest.raises(ConfigError, match="holds contributions of s3://elsewhere"):
-        fetch(target, tmp_path / "other")
-    own.add(picture(50), "my own")
-    before = files_of(folder)
-    with pytest.raises(ConfigError, match="holds contributions of another place"):
-        fetch(target, folder)
-    assert files_of(folder) == before
+    assert fetch(target, folder).new == 4
+    other = ContributionStore(tmp_path / "other")
+    for image in (0, 50):
+        other.add(picture(image), "my own")
+        before = files_of(other.folder)
+        with pytest.raises(ConfigError, match="contribution 1 is another one in"):
+            fetch(target, other.folder)
+        assert files_of(other.folder) == before
+    own.revoke(1, "here alone")
+    fetch(target, folder)
+    assert [one.id for one in own.contributions()] == [3, 4, 5], "what was revoked here stays so"
 
 
 def test_an_address_that_cannot_be_used(folder, tmp_path):

@@ -3,7 +3,6 @@
 Rows H12, H13 and H17.
 """
 
-import json
 import logging
 import os
 import sqlite3
@@ -13,12 +12,23 @@ import pytest
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from lcm.contributions import mirror as mirror_module
-from lcm.contributions.mirror import APPROVED, LONGEST_PAUSE_S, MARKER, Mirror, Target, TargetError, fetch, open_target
+from lcm.contributions.mirror import LONGEST_PAUSE_S, MARKER, Mirror, Target, TargetError, fetch, open_target
 from lcm.contributions.store import ContributionStore
 from lcm.data.remote import Address
 from lcm.errors import ConfigError, StoreBusyError
 from tests.fakes.contributed import picture
-from tests.fakes.mirror_targets import FAULTS, FaultyMemory, assert_equal, down, make_target, objects, reset, run
+from tests.fakes.mirror_targets import (
+    FAULTS,
+    FaultyMemory,
+    assert_equal,
+    down,
+    due,
+    make_target,
+    objects,
+    records,
+    reset,
+    run,
+)
 from tests.fakes.service_process import wait_until
 
 SECRET = "Zm9vYmFyLXNlY3JldC1rZXk="
@@ -45,20 +55,30 @@ def mirror(store, target) -> Mirror:
 # The copy
 
 
-def test_the_copy_holds_each_image_once_each_record_and_what_is_approved(store, target, mirror):
+def test_the_copy_holds_each_image_once_and_a_record_of_each_contribution(store, target, mirror):
     assert mirror.copy_due() == 5
-    assert list(store.to_mirror()) == []
+    assert due(store) == []
     images = {store.get(1).image_file, store.get(3).image_file}
-    there = objects(target)
-    assert set(there) == {MARKER, APPROVED, *images, *(f"contributions/{number}.json" for number in (1, 2, 3))}
-    record = there["contributions/2.json"].decode()
-    assert '"caption": "un chien à côté"' in record
-    assert json.loads(record) == store.get(2).as_record()
-    assert there[json.loads(record)["image_file"]] == picture(98)
-    for approved, text in (([1], b"1"), ([3], b"1,3"), ([], b"")):
-        store.approve(approved or [1, 3], approved=bool(approved))
-        mirror.copy_due()
-        assert objects(target)[APPROVED] == text
+    assert set(objects(target)) == {MARKER, *images, "contributions/0000000.jsonl"}
+    assert_equal(target, store)
+    store.approve([1, 3])
+    store.set_language([2], "fr")
+    assert due(store) == [1, 2, 3]
+    mirror.copy_due()
+    assert_equal(target, store)
+
+
+def test_pages_hold_some_contributions_each_and_only_those_that_changed_are_written(store, target, mirror, monkeypatch):
+    monkeypatch.setattr("lcm.contributions.store.MIRROR_PAGE", 2)
+    monkeypatch.setattr(mirror_module, "MIRROR_PAGE", 2)
+    mirror.copy_due()
+    assert len([name for name in objects(target) if name.startswith("contributions/")]) == 2
+    store.add(picture(100), "a bird")
+    target.fs.calls.clear()
+    mirror.copy_due()
+    written = {path.rpartition("/")[2] for name, path in target.fs.calls if path.endswith("jsonl")}
+    assert written == {"0000002.jsonl"}
+    assert_equal(target, store)
 
 
 def test_an_image_is_never_there_in_part_and_its_record_comes_after_it(store, tmp_path):
@@ -69,18 +89,18 @@ def test_an_image_is_never_there_in_part_and_its_record_comes_after_it(store, tm
         seen.append(there)
         for one in store.contributions():
             assert there.get(one.image_file) in (None, store.read_image(one))
-            assert one.image_file in there or f"contributions/{one.id}.json" not in there
+            assert one.image_file in there or one.id not in records(target)
 
     target.fs.fault = look
     Mirror(store, target).copy_due()
-    assert len(seen) > 10
+    assert len(seen) > 6
 
 
 def test_a_damaged_image_is_not_copied_and_holds_nothing_up(store, target, mirror, caplog):
     with sqlite3.connect(store.path) as connection:
         connection.execute("UPDATE images SET data = x'00' WHERE image_sha256 = ?", (store.get(1).image_sha256,))
     assert (mirror.copy_due(), mirror.copy_due()) == (5, 5)
-    assert [one.id for one in store.to_mirror()] == [1, 2]
+    assert (due(store), list(records(target))) == ([1, 2], [3])
     assert caplog.text.count("contribution 1 is not mirrored: the contribution store") == 1
     for number in (1, 2):
         store.revoke(number, "damaged")
@@ -98,10 +118,10 @@ def test_h12_after_any_fault_the_copy_equals_the_store(fault, from_the_start, st
         mirror.copy_due()
         store.add(picture(101), "a bird")
         store.revoke(1, "asked for")
-    waiting = len(list(store.to_mirror()))
+    waiting = due(store)
     target.fs.fault = fault
     run(mirror, store, turns=8)
-    assert len(list(store.to_mirror())) == waiting, "nothing is taken for copied"
+    assert due(store) == waiting, "nothing is taken for copied"
     target.fs.fault = None
     if from_the_start:
         mirror = Mirror(store, target)  # as after a restart
@@ -116,14 +136,16 @@ def test_h12_pauses_double_up_to_the_longest_with_two_attempts_each(store, tmp_p
     assert len(target.fs.calls) == 22, "none hammers the target"
 
 
-def test_h12_an_entry_that_always_fails_does_not_stop_the_others(store, target, mirror):
+def test_h12_an_image_that_always_fails_does_not_stop_the_others(store, target, mirror):
+    refused = store.get(3).image_sha256
+
     def refuse_one(_fs, _name, path, _value):
-        if "contributions/1.json" in str(path):
+        if refused in str(path):
             raise PermissionError("403")
 
     target.fs.fault = refuse_one
     assert mirror.copy_due() == 1
-    assert [one.id for one in store.to_mirror()] == [1]
+    assert (due(store), list(records(target))) == ([3], [1, 2])
 
 
 def test_h12_a_hanging_target_slows_neither_requests_nor_stop(store, tmp_path):
@@ -138,7 +160,7 @@ def test_h12_a_hanging_target_slows_neither_requests_nor_stop(store, tmp_path):
     assert not mirror.stop(0.05)
     answer.set()
     wait_until(lambda: mirror.stop(0.05))
-    assert len(list(store.to_mirror())) >= 20, "it stopped before the next entry"
+    assert len(due(store)) >= 20, "it stopped before the next entry"
 
 
 def test_a_mirror_outlives_a_store_that_fails(store, target, mirror, monkeypatch, caplog):
@@ -165,7 +187,7 @@ def test_a_new_contribution_is_copied_when_the_mirror_is_woken_and_two_take_turn
     for number in range(5, 10):
         store.add(picture(number), "a bird")
         mirror.wake()
-    wait_until(lambda: not any(store.to_mirror()))
+    wait_until(lambda: not due(store))
     assert mirror.stop()
     assert other.stop()
     assert_equal(target, store)
@@ -179,17 +201,15 @@ def test_h17_a_revoked_contribution_is_gone_and_its_image_with_the_last_one(stor
     image = store.get(1).image_file
     store.revoke(1, "asked for")
     mirror.copy_due()
-    assert "contributions/1.json" not in objects(target)
+    assert_equal(target, store)
     assert image in objects(target), "the second contribution uses it"
     seen = []
-    target.fs.fault = lambda *_: seen.append(set(objects(target)))
+    target.fs.fault = lambda *_: seen.append((image in objects(target), records(target)[2]["reason"]))
     store.revoke(2, "asked for")
     mirror.copy_due()
     target.fs.fault = None
-    assert all("revocations/2.json" in there for there in seen if "contributions/2.json" not in there)
+    assert all(is_there or reason for is_there, reason in seen), "the line comes before the image goes"
     assert_equal(target, store)
-    lines = [json.loads(objects(target)[f"revocations/{number}.json"]) for number in (1, 2)]
-    assert lines == [gone.as_record() for gone in store.revocations()]
     store.revoke(3, "asked for")
     store.add(picture(99), "a cat again")
     mirror.copy_due()
@@ -203,8 +223,16 @@ def test_h17_a_contribution_revoked_before_it_was_copied_whole_never_appears(sto
         store.revoke(number, "asked for")
     target.fs.fault = None
     run(mirror, store, turns=10)
-    lines = {f"revocations/{number}.json" for number in (1, 2, 3)}
-    assert set(objects(target)) - {APPROVED} == {MARKER, *lines}, "not even half an image"
+    assert_equal(target, store), "not even half an image"
+
+
+def test_h17_what_is_revoked_while_it_is_copied_is_due_again(store, target, mirror):
+    target.fs.fault = lambda _fs, _name, path, _value: store.revoke(3, "asked for") if "jsonl" in path else None
+    mirror.copy_due()
+    target.fs.fault = None
+    assert due(store) == [3]
+    mirror.copy_due()
+    assert_equal(target, store)
 
 
 def test_h12_a_disk_that_is_unmounted_is_not_written_to(store, tmp_path):
@@ -218,7 +246,7 @@ def test_h12_a_disk_that_is_unmounted_is_not_written_to(store, tmp_path):
             root.mkdir()
         run(mirror, store, turns=4)
         assert not list(root.glob("*"))
-        assert len(list(store.to_mirror())) == 1
+        assert due(store) == [1]
     root.rmdir()
     (tmp_path / "unmounted").rename(root)
     run(mirror, store, turns=4)

@@ -49,7 +49,8 @@ def test_a_copy_is_found_among_more_images_than_are_compared(scenes):
 @pytest.mark.parametrize("gone", [[0], [39], [38, 39, 0], list(range(40))])
 def test_what_is_removed_is_gone_and_the_rest_stays(scenes, gone):
     signatures = filled(scenes)
-    signatures.remove([name(number) for number in gone] + [name(999)])
+    for number in (*gone, 999):
+        signatures.remove(name(number))
     for number, seen in enumerate(scenes):
         assert signatures.copies(seen) == ([] if number in gone else [name(number)])
         assert (name(number) in signatures) == (number not in gone)
@@ -66,7 +67,7 @@ def test_many_threads_may_add_remove_and_look(scenes):
                 signatures.add(name(number), scenes[number])
                 assert signatures.copies(scenes[number]) == [name(number)]
                 assert signatures.copies(scenes[number - 20]) == [name(number - 20)]
-                signatures.remove([name(number)])
+                signatures.remove(name(number))
                 assert signatures.copies(scenes[number]) == []
         except BaseException as error:
             errors.append(error)

@@ -3,6 +3,7 @@
 import sqlite3
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from lcm.contributions.store import DATABASE, Contribution, ContributionStore
 from lcm.errors import BadImageError, ConfigError, DataError, StoreDamagedError
 from tests.fakes.contributed import files_of, picture, sha256
+from tests.fakes.mirror_targets import due
 
 
 def test_what_is_added_is_there_in_a_store_opened_anew(store):
@@ -20,8 +22,8 @@ def test_what_is_added_is_there_in_a_store_opened_anew(store):
     assert added == Contribution(
         id=1,
         image_sha256=sha256(data),
-        image_bytes=len(data),
         image_format="jpeg",
+        image_bytes=len(data),
         width=9,
         height=9,
         caption="A dog runs",
@@ -74,15 +76,6 @@ def test_e01_e02_f04_f05_f08_what_is_refused_leaves_nothing(data, caption, langu
     assert files_of(store.folder) == before
 
 
-@pytest.mark.parametrize(
-    "caption",
-    ["'); DROP TABLE contributions;--", "${jndi:ldap://x}", "<b>=1+1", "می‌خواهم", "👩🏽‍❤️‍👨", "a" * 1000],
-)
-def test_f09_f11_f12_a_caption_comes_back_as_it_was(caption, store):
-    number = store.add(picture(1), caption).id
-    assert ContributionStore(store.folder).get(number).caption == caption
-
-
 def test_f18_the_same_pair_is_one_contribution(store):
     first = store.add(picture(1), "A dög runs")
     for again in ("A dög runs", "  A dög\truns\u200b", "A do\u0308g runs"):
@@ -99,11 +92,12 @@ def test_f19_another_caption_is_another_contribution_of_the_same_image(store):
         assert connection.execute("SELECT count(*) FROM images").fetchone() == (2,)
 
 
-def test_h14_the_order_is_that_of_arrival_whatever_the_clock_says(tmp_path):
+def test_h14_the_order_is_that_of_arrival_whatever_the_clock_says(store, monkeypatch):
     times = iter([1.6e9, 1.6e9 - 3600, 4e9, 0.0])
-    store = ContributionStore(tmp_path / "contributions", clock=lambda: next(times))
-    for number in range(4):
-        store.add(picture(number), f"number {number}")
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: next(times))
+        for number in range(4):
+            store.add(picture(number), f"number {number}")
     found = list(ContributionStore(store.folder).contributions())
     assert [(one.id, one.caption) for one in found] == [(number + 1, f"number {number}") for number in range(4)]
     assert [one.received[:13] for one in found] == ["2020-09-13T12", "2020-09-13T11", "2096-10-02T07", "1970-01-01T00"]
@@ -122,25 +116,12 @@ def test_many_rows_are_read_in_pages_and_nobody_waits_for_a_reader_that_pauses(s
     monkeypatch.setattr("lcm.contributions.store.PAGE", 3)
     for number in range(10):
         store.add(picture(number), "A dog")
+    assert [one.id for one in store.contributions(after=7)] == [8, 9, 10]
     rows = store.contributions()
     assert next(rows).id == 1
     store.revoke(9, "wrong")
     assert [one.id for one in rows] == [2, 3, 4, 5, 6, 7, 8, 10]
-    assert [one.id for one in store.to_mirror()] == [9, 1, 2, 3, 4, 5, 6, 7, 8, 10]
-
-
-def test_what_came_and_went_since_can_be_told(store):
-    assert store.state() == (0, 0)
-    for number in range(3):
-        store.add(picture(number), "a caption")
-    assert [one.id for one in store.contributions(after=1)] == [2, 3]
-    store.revoke(3, "wrong")
-    assert ContributionStore(store.folder).state() == (3, 1)
-    store.set_language([1], "fr")
-    store.set_language([1], "de")
-    assert store.state() == (3, 3)
-    store.revoke(1, "wrong")
-    assert store.state() == (3, 4)
+    assert due(store) == list(range(1, 11))
 
 
 # Revocations, approvals, languages
@@ -156,7 +137,7 @@ def test_h17_a_revoked_contribution_is_gone_and_a_line_stays(store, cache):
         assert opened.get(gone.id) is None
         assert list(opened.contributions()) == [kept]
         assert opened.read_image(kept) == picture(1)
-        assert opened.revocations()[0] == revoked
+        assert opened.revoked()[0] == revoked
         assert [one.image_sha256 for one in opened.training_images()] == [kept.image_sha256]
     with pytest.raises(DataError, match="there is no contribution 2"):
         store.read_image(gone)
@@ -181,7 +162,7 @@ def test_what_never_was_there_cannot_be_revoked_or_approved(store):
     number = store.add(picture(1), "A dog").id
     with pytest.raises(DataError, match="there is no contribution 7"):
         store.approve([number, 7])
-    assert store.approved() == set()
+    assert not store.get(number).approved
     with pytest.raises(DataError, match="the reason holds no letter"):
         store.revoke(number, "")
     assert store.get(number)
@@ -192,9 +173,9 @@ def test_approvals_are_noted_and_withdrawn_and_go_with_what_is_revoked(store):
         store.add(picture(number), "A dog")
     store.approve([1, 3, 5])
     store.approve([3], approved=False)
-    assert ContributionStore(store.folder).approved() == {1, 5}
+    assert [one.id for one in ContributionStore(store.folder).contributions() if one.approved] == [1, 5]
     store.revoke(5, "wrong")
-    assert store.approved() == {1}
+    assert not store.revoked()[0].approved
 
 
 def test_a_language_is_corrected_without_revoking(store):
@@ -204,13 +185,12 @@ def test_a_language_is_corrected_without_revoking(store):
     store.set_language([3, 4], "fr_ca")
     opened = ContributionStore(store.folder)
     assert [one.language for one in opened.contributions()] == ["fr", "en", "fr-ca", "fr-ca"]
-    assert opened.corrected() == {"fr": {1}, "fr-ca": {3, 4}}
     with pytest.raises(DataError, match="there is no contribution 7"):
         store.set_language([2, 7], "fr")
     with pytest.raises(DataError, match="received the language"):
         store.set_language([2], "français")
     store.revoke(3, "wrong")
-    assert (store.get(2).language, store.corrected()) == ("en", {"fr": {1}, "fr-ca": {4}})
+    assert (store.get(2).language, store.revoked()[0].language) == ("en", "")
 
 
 # Training
@@ -263,15 +243,15 @@ def test_j05_an_image_that_cannot_be_read_has_no_file_for_training(store):
 # What a mirror has to do
 
 
-def test_h17_a_revocation_is_to_be_mirrored_before_all_else(store):
-    first, second = store.add(picture(1), "A dog"), store.add(picture(2), "A cat")
-    store.set_mirrored(second)
-    gone = store.revoke(second.id, "asked")
-    assert list(store.to_mirror()) == [gone, first]
-    store.set_mirrored(second)  # by a mirror that was just copying: the revocation is due all the same
-    assert list(store.to_mirror()) == [gone, first]
-    store.set_mirrored(gone)
-    assert list(store.to_mirror()) == [first]
+def test_h17_a_revocation_is_to_be_mirrored_before_all_else(store, monkeypatch):
+    monkeypatch.setattr("lcm.contributions.store.MIRROR_PAGE", 2)
+    first, second, third = (store.add(picture(number), "A dog") for number in range(3))
+    gone = store.revoke(third.id, "asked")
+    assert list(store.to_mirror()) == [([second, gone], {2: 1, 3: 2}), ([first], {1: 1})]
+    store.set_mirrored({2: 1, 3: 1})  # by a mirror that was just copying: the revocation is due all the same
+    assert due(store) == [3, 1]
+    store.set_mirrored({3: 2})
+    assert due(store) == [1]
 
 
 # Backups
@@ -289,8 +269,8 @@ def test_h11_a_backup_is_one_file_that_is_a_store_when_copied_back(store, tmp_pa
     (tmp_path / "backup.sqlite").rename(folder / DATABASE)
     restored = ContributionStore(folder)
     assert [restored.read_image(one) for one in restored.contributions()] == [picture(number) for number in range(3)]
-    assert restored.approved() == {2}
-    assert restored.revocations() == store.revocations()
+    assert [one.id for one in restored.contributions() if one.approved] == [2]
+    assert restored.revoked() == store.revoked()
     assert restored.add(picture(10), "A dog").id == 5  # 4 was revoked, and 5 came after the backup
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from lcm.contributions import store as store_module
-from lcm.contributions.store import DATABASE, PRAGMAS, Contribution, ContributionStore, columns
+from lcm.contributions.store import COLUMNS, DATABASE, PRAGMAS, ContributionStore
 from lcm.errors import StoreBusyError, StoreDamagedError, StoreError, StoreFullError
 from tests.fakes.contributed import files_of, picture
 
@@ -37,7 +37,7 @@ def store(store) -> ContributionStore:
 def content(store: ContributionStore) -> tuple:
     """Return all that the store holds."""
     rows = list(store.contributions())
-    return rows, [store.read_image(one) for one in rows], store.revocations(), store.approved()
+    return rows, [store.read_image(one) for one in rows], store.revoked()
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def test_h07_a_store_that_is_read_only(part, store):
         store = ContributionStore(place)
         changed = place if part == "folder" else store.path
         changed.chmod(0o500 if part == "folder" else 0o400)
-        with pytest.raises(StoreError, match="cannot be written; check who owns it"):
+        with pytest.raises(StoreError, match=r"cannot be written.*; check who owns it"):
             ContributionStore(place)
         if part == "file":
             with unchanged(store, StoreError, "cannot be written"):
@@ -200,7 +200,7 @@ def test_h09_a_large_file_is_checked_without_its_images(filled, monkeypatch):
     with closing(sqlite3.connect(filled.path)) as connection:
         pages = dict(connection.execute("SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'"))
     whole = filled.path.read_bytes()
-    for table, is_checked in {"contributions": True, "revocations": True, "images": False}.items():
+    for table, is_checked in {"contributions": True, "images": False}.items():
         start = 4096 * (pages[table] - 1)
         filled.path.write_bytes(whole[:start] + bytes(4096) + whole[start + 4096 :])
         if is_checked:
@@ -315,18 +315,21 @@ def test_h04_a_file_that_someone_turned_to_wal_is_turned_back(store):
 
 def test_h15_100_000_contributions(store):
     """Made by SQL. Lists and look-ups go by an index, and the start reads no image."""
-    values = "?, ?, 50000, 'jpeg', 500, 375, ?, 'sent', 'en', 'http', '2026-01-01T00:00:00+00:00', ''"
+    values = "?, ?, 'jpeg', 50000, 500, 375, ?, 'sent', 'en', 'http', '2026-01-01T00:00:00+00:00', '', 0, '', ''"
     with closing(sqlite3.connect(store.path)) as connection, connection:
         rows = ((number, f"{number:064x}", f"a dog runs {number}") for number in range(2, 100_001))
-        connection.executemany(f"INSERT INTO contributions ({columns(Contribution)}) VALUES ({values})", rows)
+        connection.executemany(f"INSERT INTO contributions ({', '.join(COLUMNS)}) VALUES ({values})", rows)
         for query in (
-            "SELECT 1 FROM contributions WHERE image_sha256 = 'a' AND caption = 'b'",
-            "SELECT 1 FROM contributions WHERE mirrored = 0 AND id > 5 ORDER BY id LIMIT 10",
-            "SELECT id FROM contributions WHERE approved = 1",
+            "SELECT 1 FROM contributions WHERE image_sha256 = 'a' AND caption = 'b' AND revoked = ''",
+            "SELECT 1 FROM contributions WHERE image_sha256 = 'a' AND revoked = '' ORDER BY id",
+            "SELECT 1 FROM contributions WHERE revoked = '' AND id > 5 ORDER BY id LIMIT 10",
+            "SELECT 1 FROM contributions WHERE revoked != '' ORDER BY id",
+            "SELECT id / 100 FROM contributions WHERE mirrored < revision GROUP BY 1",
+            "SELECT id FROM contributions WHERE mirrored < revision AND id >= 5 AND id < 10",
             "SELECT 1 FROM images WHERE image_sha256 = 'a'",
         ):
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
-            assert all("USING" in step for step in plan), (query, plan)
+            assert "USING" in plan[0], (query, plan)
     store = ContributionStore(store.folder)
     assert store.add(picture(1), "A dog").id == 100_001
     assert sum(1 for _ in store.contributions()) == 100_001

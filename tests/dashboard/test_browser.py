@@ -245,7 +245,7 @@ def test_a_flagged_contribution_is_approved_and_revoked(visit, place):
     assert row.locator("img").get_attribute("alt")
     row.get_by_role("button", name="Approve 1").click()
     page.get_by_text("Contribution 1 takes part in the next retraining").wait_for()
-    assert place.store.approved() == {1}
+    assert [one.id for one in place.store.contributions() if one.approved] == [1]
     row = page.locator(".pending-row", has_text="first <u>caption</u>")
     row.get_by_role("button", name=f"Revoke {first.id} …").press("Enter")
     row.get_by_label(f"Why is {first.id} revoked?").wait_for()
@@ -256,7 +256,7 @@ def test_a_flagged_contribution_is_approved_and_revoked(visit, place):
     page.keyboard.press("Enter")
     page.get_by_text(f"Contribution {first.id} is revoked").wait_for()
     assert place.store.get(first.id) is None
-    assert [one.reason for one in place.store.revocations() if one.id == first.id] == ["a test"]
+    assert [one.reason for one in place.store.revoked() if one.id == first.id] == ["a test"]
 
 
 def test_the_quality_of_models_is_shown(visit):

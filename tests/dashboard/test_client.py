@@ -24,17 +24,6 @@ def test_a_photo_is_described(address):
     assert [word for word, _ in answer.tags] == ["green", "square"]
 
 
-@pytest.mark.parametrize(
-    ("asked", "language", "caption"),
-    [("fr", "fr", "un carré vert"), ("en", "en", "a green square"), ("de", "en", "a green square")],
-)
-def test_it_is_told_what_language_the_answer_is_in(address, asked, language, caption):
-    client = ServiceClient(address)
-    answer = client.describe(picture("green"), asked)
-    assert (answer.caption, answer.language) == (caption, language)
-    assert client.health()["languages"] == ["en", "fr"]
-
-
 def test_a_correction_is_kept_and_is_the_answer(address, store):
     client = ServiceClient(address)
     number, known = client.contribute(picture(), ODD, "Łucja 李")

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lcm.captioning.bundle import Bundle, Manifest
 from lcm.captioning.captioner import SHIPPED_BUNDLE
@@ -23,8 +24,7 @@ from lcm.dashboard.client import Answer, ServiceClient, ServiceError
 from lcm.dashboard.language import FRENCH, PAGE, SENTENCES
 from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
 from lcm.errors import DataError, StoreError
-from lcm.features.encoders import find_encoder
-from lcm.registry import Event, Version, short_digest
+from lcm.registry import Version, short_digest
 from tests.fakes.service_client import make_tiny_bundle
 from tests.fakes.service_process import ROOT, free_port
 
@@ -201,12 +201,22 @@ def test_where_the_most_weight_is_is_said_in_words(place, side, said):
     assert photo.place_of(np.eye(side * side)[place]) == said
 
 
+def test_colours_are_where_the_weights_are_and_the_photo_fades_elsewhere():
+    looked = photo.looked_at(Image.new("RGB", (90, 90), (40, 40, 40)), np.eye(9)[0])
+    grey = 255 - photo.FADED * (255 - 40)
+    assert looked.getpixel((80, 80)) == pytest.approx([grey] * 3, abs=1)  # not looked at
+    red = np.multiply(grey, photo.HEAT["white"]) / 255
+    assert looked.getpixel((12, 12)) == pytest.approx(red, abs=9)  # the middle of the upper left
+    nowhere = photo.looked_at(Image.new("RGB", (9, 9), (40, 40, 40)), np.zeros(9))
+    assert nowhere.getpixel((4, 4)) == pytest.approx([grey] * 3, abs=1)
+
+
 def test_each_word_has_its_attention_map(tmp_path, monkeypatch):
     folder = make_tiny_bundle(tmp_path, monkeypatch, feature_kind="grid")
     bundle = Bundle(folder)
     monkeypatch.setattr(bundle, "has_attention", True)
     monkeypatch.setattr(bundle, "attention", lambda _features, ids: np.eye(4)[ids % 4])  # [1, 1, T, 4]
-    monkeypatch.setattr(photo, "open_bundle", lambda *_: (bundle, find_encoder(bundle.manifest.encoder)))
+    monkeypatch.setattr(photo, "Bundle", lambda _folder: bundle)
     monkeypatch.setenv("LCM_BUNDLE", str(folder))
     shown = photo.attention_maps(picture(), replace(ANSWER, version=short_digest(folder)))
     # START is 1, "a" 4 and "red" 6: what was looked at before each next word
@@ -242,7 +252,10 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     cut = "\n".join([*lines, '{"id": 3, "reason": "\N{EURO SIGN}']).encode()[:-1]  # inside a letter: a run is writing
     (run / "suspects.jsonl").write_bytes(cut)
     store.approve([2])
-    found = [(one.contribution.id, one.is_flagged, one.approved) for one in read_pending(store, tmp_path / "runs")]
+    found = [
+        (one.contribution.id, one.is_flagged, one.contribution.approved)
+        for one in read_pending(store, tmp_path / "runs")
+    ]
     assert found == [(1, True, False), (4, False, False), (3, False, False), (2, False, True)]
     assert latest_reasons(tmp_path / "nothing") == {}
 
@@ -320,21 +333,9 @@ def test_a_model_that_was_not_measured_or_is_not_there_is_said_to_be_so(tmp_path
     assert "is no bundle" in page.model.value
 
 
-def test_the_committed_comparison_is_shown(tmp_path):
-    """Alone: in reports/ a run of one's own may be newer."""
-    text = (ROOT / "reports" / "comparison.json").read_text()
-    (tmp_path / "comparison.json").write_text(text)
-    record, shown = json.loads(text), quality.comparison_part(tmp_path)
-    for name, scores in record["models"].items():
-        assert name in shown
-        assert f"{scores['cider']:.3f}" in shown
-    best = max(scores["cider"] for scores in record["models"].values())
-    assert f"<b>{best:.3f}</b>" in shown
-
-
 def test_versions_tell_of_the_gate_and_escape_its_reason():
-    event = Event("publish", "v2", "shipped", ODD, {"publish": True}, "ann@desk", "2026-01-02T03:04:05+00:00")
-    versions = [Version("shipped", Path()), Version("v2", Path(), "abc", is_current=True, published=event)]
+    gate = {"reason": ODD, "decision": {"publish": True}, "by": "ann@desk", "published": "2026-01-02T03:04:05+00:00"}
+    versions = [Version("shipped"), Version("v2", "abc", current=True, **gate)]
     shown = quality.versions_part(versions, "abc")
     assert shown.index("v2") < shown.index("shipped")
     assert "answers now" in shown
@@ -346,7 +347,7 @@ def test_versions_tell_of_the_gate_and_escape_its_reason():
     ("answering", "marked", "said"), [("abc", "shipped", False), ("f00", "", True), (None, "", False)]
 )
 def test_the_version_that_answers_need_not_be_current(answering, marked, said):
-    versions = [Version("shipped", Path(), "abc"), Version("v2", Path(), "def", is_current=True)]
+    versions = [Version("shipped", "abc"), Version("v2", "def", current=True)]
     shown = quality.versions_part(versions, answering)
     rows = {name: shown[shown.index(f">{name} ") :].partition("</tr>")[0] for name in ("shipped", "v2")}
     assert [name for name, row in rows.items() if "answers now" in row] == ([marked] if marked else [])

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from lcm.data.files import IMAGE_SUFFIXES, find_files, list_images, with_suffix
+from lcm.data.images import read_image
+from lcm.errors import BadImageError
 
 KINDS = (
     "JPEG",
@@ -122,15 +124,7 @@ def test_whatever_else_may_be_an_image_is_left_out_by_name_and_each_once(photos)
     assert (listing.other_files, listing.sub_folders) == (["photos/c.psd"], ["photos/sub"]), "what is given is taken"
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ("photo", f"there is no '{{here}}/photo'; give an image ({', '.join(IMAGE_SUFFIXES)}) or a folder of images"),
-        ("", "the path is empty; give an image"),
-        ("https://host/a.jpg", "this is an address, and lcm caption takes files: download it"),
-    ],
-)
-def test_a_path_that_leads_nowhere_is_named(given, said, photos):
-    (problem,) = list_images([given]).problems
-    assert problem[0] == given
-    assert problem[1].startswith(said.format(here=photos.parent))
+@pytest.mark.parametrize(("given", "said"), [("photo", "'photo': no such file"), ("https://host/a.jpg", "an address")])
+def test_a_path_that_leads_nowhere_is_an_image_that_reading_refuses(given, said):
+    with pytest.raises(BadImageError, match=said):
+        read_image(list_images([given]).images[0], 8)

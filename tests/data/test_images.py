@@ -10,7 +10,6 @@ import re
 import struct
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -588,7 +587,7 @@ def test_e19_mpo_is_a_jpeg():
     assert_same(data, encode(first, "JPEG"))
 
 
-# E20 to E25: rare kinds, disguises, stability -------------------------------------------------------------------------
+# E20 to E24: rare kinds, disguises, stability -------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_decoding")
@@ -616,12 +615,6 @@ def test_e24_same_picture_in_three_formats(sides):
     expected = read_image(encode(picture, "PNG"), SIZE)
     np.testing.assert_array_equal(read_image(encode(picture, "WEBP", lossless=True, method=0), SIZE), expected)
     assert difference(read_image(encode(picture, "JPEG", quality=95), SIZE), expected) < 1
-
-
-def test_e25_same_bytes_same_pixels_in_every_thread():
-    data = SCENES["jpeg"]()
-    with ThreadPoolExecutor(20) as workers:
-        assert len(set(workers.map(lambda _: read_image(data, SIZE).tobytes(), range(20)))) == 1
 
 
 # Other ways to give a picture -----------------------------------------------------------------------------------------

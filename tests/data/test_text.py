@@ -316,6 +316,7 @@ def test_the_tables_say_nothing_that_holds_without_them(language, monkeypatch):
         (b"dog\ncat\ndog\nDog\nCAT\n", ("dog", "cat")),
         ("Größe\ne\u0301\n\u00e9\n犬\nگل\u200cها\n".encode(), ("Größe", "é", "犬", "گل\u200cها")),
         (b"=1+1\n-\n# no comment\n", ("=1+1", "-", "# no comment")),
+        ("dog\ncat\n".encode("utf-16"), ("dog", "cat")),
     ],
 )
 def test_labels_are_read_as_people_write_them(content, labels, tmp_path):
@@ -327,9 +328,8 @@ def test_labels_are_read_as_people_write_them(content, labels, tmp_path):
     ("content", "said"),
     [
         (b"", "holds no label"),
-        ("dog\ncat\n".encode("utf-16"), "is not text in UTF-8"),
         (b"dog\nc\0at\n", r"the label 'c\\x00at' holds control characters"),
-        (b"dog\n" + b"x" * (MAX_LABEL_LENGTH + 1), f"the label 'xxx.*'… has {MAX_LABEL_LENGTH + 1} characters"),
+        (b"dog\n" + b"x" * (MAX_LABEL_LENGTH + 1), f"the label 'xxx.*' has {MAX_LABEL_LENGTH + 1} characters"),
         (b"".join(b"%d\n" % number for number in range(MAX_LABELS + 1)), f"{MAX_LABELS + 1} labels; at most"),
     ],
 )

@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 
 from lcm.captioning.description import BROKEN_CONFIDENCE, PlattScaler
-from lcm.evaluation.calibration import LEAST, Bin, calibrate, fit_platt_scaler, is_right, measure_reliability
+from lcm.evaluation.calibration import LEAST, bin_up, calibrate, cross_fit, fit_curve, is_right
 
 
 def fit(signal, right):
-    return fit_platt_scaler(np.array(signal, float), np.array(right))
-
-
-def measure(signal, right):
-    return measure_reliability(np.array(signal, float), np.array(right))
+    return PlattScaler(*fit_curve(np.array(signal, float)[:, None], np.array(right)))
 
 
 # What is right
@@ -87,26 +83,11 @@ def test_odd_signals_give_a_finite_curve_without_a_warning(signal, right):
 # Measuring
 
 
-def test_measures_by_hand(monkeypatch):
-    # The confidence is the log-probability itself, whatever it is fitted on.
-    monkeypatch.setattr(PlattScaler, "confidence", lambda _, mean_log_prob: mean_log_prob)
-    bins, ece, auc = measure([0.9, 0.2, 0.6, 0.7, 0.3, 0.4], [True, False, False, True, True, False])
-    assert bins == tuple(
-        Bin(pytest.approx(predicted), observed, 1)
-        for predicted, observed in [(0.2, 0), (0.3, 1), (0.4, 0), (0.6, 0), (0.7, 1), (0.9, 1)]
-    )
-    assert ece == pytest.approx((0.2 + 0.7 + 0.4 + 0.6 + 0.3 + 0.1) / 6)
-    assert auc == 3 / 4  # even places: 0.9 beats 0.6, 0.3 does not; odd: 0.7 beats 0.2 and 0.4
-
-
-def test_bins_are_equally_filled_and_sorted(monkeypatch):
-    monkeypatch.setattr(PlattScaler, "confidence", lambda _, mean_log_prob: mean_log_prob)
-    confidences = np.random.default_rng(0).permutation(25) / 25
-    bins, *_ = measure(confidences, confidences > 0.5)
-    assert [each.captions for each in bins] == [3] * 5 + [2] * 5
-    assert bins[0] == (pytest.approx((0 + 1 / 25 + 2 / 25) / 3), 0, 3)
-    assert bins[-1] == (pytest.approx((23 / 25 + 24 / 25) / 2), 1, 2)
-    assert [each.predicted for each in bins] == sorted(each.predicted for each in bins)
+def test_the_error_of_bins_is_weighted_by_what_is_in_them():
+    groups = [np.array([0, 1]), np.array([2])]
+    bins, error = bin_up(np.array([0.2, 0.4, 0.9]), np.array([False, True, True]), groups)
+    assert bins == ((pytest.approx(0.3), 0.5, 2), (0.9, 1, 1))
+    assert error == pytest.approx((2 * 0.2 + 0.1) / 3)
 
 
 def test_each_half_is_measured_by_the_other():
@@ -114,9 +95,8 @@ def test_each_half_is_measured_by_the_other():
     signal = np.repeat(np.linspace(-2, 0, 200), 2)
     right = signal > -1
     right[1::2] = ~right[1::2]
-    _, ece, auc = measure(signal, right)
-    assert auc == 0
-    assert ece > 0.9
+    measured = cross_fit(signal[:, None], right, np.arange(400) % 2 == 1)
+    assert abs(measured - right).mean() > 0.9
 
 
 # Captions, curve and measures in one
@@ -133,18 +113,19 @@ def test_captions_are_compared_with_their_own_references():
         ["a plane"],
     ]
     right = [True, False, True, True, True, False] * 10
-    mean_log_probs = list(np.random.default_rng(0).normal(-1, 0.3, 60))
+    mean_log_probs = np.random.default_rng(0).normal(-1, 0.3, 60)
     found = calibrate(captions, references * 10, mean_log_probs, curve := {"slope": 1.0, "intercept": 3.0})
     assert found.scaler == fit(mean_log_probs, right)
-    assert (found.bins, found.ece, found.auc) == measure(mean_log_probs, right)
+    assert [each.captions for each in found.bins] == [6] * 10
+    assert [each.predicted for each in found.bins] == sorted(each.predicted for each in found.bins)
+    assert 0 < found.metrics["confidence_ece"] < 1
+    wins = [sure > other for sure, its in zip(mean_log_probs, right, strict=True) if its
+            for other, one in zip(mean_log_probs, right, strict=True) if not one]  # fmt: skip
+    assert found.metrics["confidence_auc"] == pytest.approx(np.mean(wins))
     assert found.confidences == [found.scaler.confidence(each) for each in mean_log_probs]
     assert str(found) == "The curve is fitted on 60 captions."
-    metrics = found.as_metrics()
-    assert (metrics["captions_right"], metrics["confidence_ece"], metrics["confidence_auc"]) == (
-        4 / 6,
-        found.ece,
-        found.auc,
-    )
+    metrics = found.metrics
+    assert metrics["captions_right"] == 4 / 6
     # Wilson: (p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n), p = 2/3, n = 60, z = 1.96
     assert (metrics["captions_right_low"], metrics["captions_right_high"]) == pytest.approx((0.5405, 0.7727), abs=1e-4)
     broken = calibrate(["a dog in a"], [["a dog"]], [-1.0], curve)
@@ -157,7 +138,7 @@ def test_to_few_captions_no_curve_is_fitted(captions, share):
     found = calibrate(*few)
     assert (found.scaler, found.confidences, found.bins) == (None, [None] * captions, ())
     assert str(found).endswith(f"there are {captions}. The model has no confidence.")
-    metrics = found.as_metrics()
+    metrics = found.metrics
     assert (metrics["captions_right"], metrics["confidence_ece"], metrics["confidence_auc"]) == (share, None, None)
     why = f"needs {LEAST} captions; there are {captions}"
     assert metrics["confidence_ece_reason"] == metrics["confidence_auc_reason"] == why
@@ -168,10 +149,9 @@ def test_to_few_captions_no_curve_is_fitted(captions, share):
     assert str(kept).endswith("That of the model before is kept.")
 
 
-@pytest.mark.parametrize("right", [[True] * LEAST, [False] * LEAST])
-def test_where_a_half_has_one_kind_only_nothing_is_to_be_ordered(right):
-    captions = ["a dog" if one else "a cat" for one in right]
-    found = calibrate(captions, [["a dog"]] * LEAST, np.linspace(-2, -1, LEAST))
-    assert found.ece is not None
-    assert found.as_metrics()["confidence_auc"] is None
-    assert "neither half" in found.as_metrics()["confidence_auc_reason"]
+@pytest.mark.parametrize("right", [True, False])
+def test_where_all_are_alike_nothing_is_to_be_ordered(right):
+    found = calibrate(["a dog" if right else "a cat"] * LEAST, [["a dog"]] * LEAST, np.linspace(-2, -1, LEAST))
+    assert found.metrics["confidence_ece"] is not None
+    assert found.metrics["confidence_auc"] is None
+    assert "both right and wrong" in found.metrics["confidence_auc_reason"]

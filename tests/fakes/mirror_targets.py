@@ -1,5 +1,6 @@
 """Targets of a mirror that fail on demand."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from lcm.contributions.mirror import APPROVED, MARKER, Mirror, Target
+from lcm.contributions.mirror import Mirror, Target
 from lcm.contributions.store import ContributionStore
 from lcm.data.remote import Address
 
@@ -108,16 +109,25 @@ def objects(target: Target) -> dict[str, bytes]:
 def run(mirror: Mirror, store: ContributionStore, turns: int) -> list[float]:
     """Let the mirror take turns until nothing waits; returns the pauses."""
     pauses: list[float] = []
-    while len(pauses) < turns and (any(store.to_mirror()) or not pauses):
+    while len(pauses) < turns and (due(store) or not pauses):
         pauses.append(mirror.copy_due())
     return pauses
 
 
+def due(store: ContributionStore) -> list[int]:
+    """Return the ids of what a mirror has not copied."""
+    return [number for _, revisions in store.to_mirror() for number in revisions]
+
+
+def records(target: Target) -> dict[int, dict]:
+    """Return the records of a target, by id."""
+    pages = [data for name, data in objects(target).items() if name.startswith("contributions/")]
+    return {one["id"]: one for data in pages for one in map(json.loads, data.splitlines())}
+
+
 def assert_equal(target: Target, store: ContributionStore) -> None:
-    """The copy holds just the store's images and records, and a line about each revocation."""
-    there = objects(target)
-    there.pop(MARKER, None), there.pop(APPROVED, None)
-    contributions = list(store.contributions())
-    names = {f"contributions/{one.id}.json" for one in contributions} | {one.image_file for one in contributions}
-    assert {name for name in there if not name.startswith("revocations/")} == names
-    assert all(there[one.image_file] == store.read_image(one) for one in contributions)
+    """The copy holds just the store's images, and a record of all that is or was there."""
+    there, contributions = objects(target), list(store.contributions())
+    images = {one.image_file: store.read_image(one) for one in contributions}
+    assert {name: data for name, data in there.items() if name.startswith("images/")} == images
+    assert records(target) == {one.id: one.as_record() for one in (*contributions, *store.revoked())}

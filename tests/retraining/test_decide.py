@@ -13,7 +13,6 @@ from lcm.data.dataset import Dataset, LabelledImage
 from lcm.errors import DataError
 from lcm.evaluation.compare import (
     CaptionerOutput,
-    caption_rows,
     compare,
     held_out_images,
     languages_left_out,
@@ -71,7 +70,7 @@ class Desk:
             CaptionerOutput("nearest", ["a cat"] * 50),
         ]
         comparison = compare(outputs, images, meteor=False)
-        save_rows(caption_rows(comparison), self.run.path / "comparison.jsonl")
+        save_rows(comparison.rows, self.run.path / "comparison.jsonl")
         save_record(comparison, "data", split, self.run.path / "comparison.json")
 
     def gate(self) -> dict:

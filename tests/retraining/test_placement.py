@@ -35,7 +35,7 @@ class Place:
     def placed(self, earlier=None) -> Placement:
         images = self.store.training_images()
         encoded = encode(self.dataset.paths | {image.image_id: image.path for image in images})
-        return place_images(images, self.store.revocations(), self.dataset, encoded, earlier or {})
+        return place_images(images, self.store.revoked(), self.dataset, encoded, earlier or {})
 
 
 @pytest.fixture

@@ -31,12 +31,12 @@ def test_a_model_that_was_published_is_named_with_its_numbers(run):
     text = summarise(judged(run, passed=True, version="transformer-0123abcd"))
     assert text.startswith("## Retraining\n\n**Published as transformer-0123abcd**: all checks passed\n")
     for row in (
-        "| CIDEr on the base | +0.011 (+0.002 to +0.020) | the lower bound is above −0.01 | yes |",
-        "| base cider | 0.620 | 0.631 |",
-        "| base wer | 0.700 | 0.690 |",
-        "| cider | 0.631 |",
-        "| images | 1,000 |",
-        "| contributions new | 1,250 |",
+        "- CIDEr on the base, +0.011 (+0.002 to +0.020): the lower bound is above −0.01: holds",
+        "- base cider current: 0.620",
+        "- base cider new: 0.631",
+        "- cider: 0.631",
+        "- images: 1,000",
+        "- contributions new: 1,250",
     ):
         assert row in text.splitlines()
     assert text.endswith("\nBase data set: photos\n")
@@ -47,7 +47,7 @@ def test_a_refusal_says_why(run):
     text = summarise(judged(run, passed=False))
     assert f"**Refused**: {run.read_metrics()['gate_reason']}\n" in text
     assert "CIDEr on the base: the lower bound" in text
-    assert "| **no** |" in text
+    assert "**does not hold**" in text
     assert published_version(run) == ""
 
 

@@ -52,6 +52,7 @@ ACCEPTED = {
     "d01-prefix-parameter": lambda text: f"data:image/jpeg;name=x.jpg;charset=utf-8;base64,{text}",
     "d01-prefix-between-blanks": lambda text: f" \r\n data:image/png;base64, {text}",
     "d02-url-safe": url_safe,
+    "d02-both-alphabets": lambda text: text.replace("+", "-", 1),
     "d02-url-safe-prefix": lambda text: "data:image/png;base64," + url_safe(text),
     "d03-lines-76": lambda text: in_lines(text, "\n"),
     "d03-lines-crlf": lambda text: in_lines(text, "\r\n"),
@@ -101,16 +102,6 @@ def test_e17_gps_is_kept_private(caller, caplog):
     assert secret.decode() not in caplog.text
 
 
-def test_e23_polyglots(caller):
-    script = b"<script>alert(1)</script>"
-    for data, plain, kind in (
-        (files.with_segment(JPEG, files.segment(0xFE, script)), JPEG, "jpeg"),
-        (JPEG + files.word_document(), JPEG, "jpeg"),
-        (PNG + script, PNG, "png"),
-    ):
-        assert accepts(caller, data, kind) == caller.answers("/learning-model", question_body(image=text_of(plain)))
-
-
 def test_e25_same_bytes_same_answer(caller):
     body = question_body(image=text_of(JPEG))
     assert len({caller.post("/learning-model", body, follow_up=False).text for _ in range(20)}) == 1
@@ -136,29 +127,28 @@ def test_c07_labels_at_their_limits(caller):
     assert [word for word, _ in body["tags"]] == ["red square", "blue"]
 
 
-@pytest.mark.parametrize(
-    ("file_type", "data", "true"),
-    [("png", JPEG, "jpeg"), ("jpeg", PNG, "png"), ("gif", JPEG, "jpeg"), ("webp", PNG, "png"), ("", PNG, "png")],
+FILE_TYPES = (
+    "png",
+    "PNG",
+    ".png",
+    "image/png",
+    "jpg",
+    " png ",
+    "",
+    "webp",
+    "html",
+    "../../x",
+    "png\0.sh",
+    "a" * 9999,
+    "🐕",
 )
-def test_f02_the_true_format_is_kept(caller, file_type, data, true):
-    assert kept(caller, fileType=file_type, image=text_of(data)).image_format == true
 
 
-def test_f03_file_types_are_normalised(caller):
-    names = ("PNG", ".png", "image/png", "jpg", "jpeg", ".JPEG", "IMAGE/PNG", " png ", "jpe", "gif", ".WebP")
-    for file_type in (
-        *names,
-        "jfif",
-        ".JFIF",
-        "image/tiff",
-        ".HEIC",
-        "nef",
-        "image/pjpeg",
-        "image/jpg",
-        "mpo",
-        "image/apng",
-    ):
-        kept(caller, fileType=file_type)
+def test_f01_f02_f03_the_true_format_is_kept_whatever_the_file_type(caller):
+    for file_type in FILE_TYPES:
+        for data, true in ((JPEG, "jpeg"), (PNG, "png")):
+            row = kept(caller, fileType=file_type, image=text_of(data), caption=f"as {file_type[:9]}")
+            assert row.image_format == true
 
 
 def test_f14_naughty_texts(caller):

@@ -67,9 +67,9 @@ def port(folder, service):
 @pytest.fixture
 def nothing_stored(folder):
     store = ContributionStore(folder / "home" / "contributions")
-    before = store.state()
+    before = list(store.contributions())
     yield
-    assert store.state() == before
+    assert list(store.contributions()) == before
 
 
 def head(*lines: str) -> bytes:

@@ -245,7 +245,7 @@ def test_an_index_that_fails_fails_no_request(caller, monkeypatch, caplog):
     contribute(caller, RED, "a blue lamp")
     for name in ("copies", "add"):
         monkeypatch.setattr(Signatures, name, refuse)
-    monkeypatch.setattr(ContributionStore, "state", refuse)
+    monkeypatch.setattr(ContributionStore, "of_image", refuse)
     assert ask(caller, RED).source == "bundle"
     contribute(caller, scene(3), "three")
     told = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]

@@ -81,7 +81,6 @@ OPEN = {"LCM_HOST": "0.0.0.0"}
         ({"LCM_TIME_LIMIT_S": "inf"}, "it must be a number from 0.01 to 3600"),
         ({"LCM_ALLOW_OPEN": "maybe"}, "LCM_ALLOW_OPEN is 'maybe'; it must be true or false"),
         ({"LCM_LANGUAGE": "french"}, "LCM_LANGUAGE cannot be used: received the language 'french'; send a code"),
-        ({"LCM_QUEUE": "30"}, "LCM_HTTP_THREADS is 48; it must be above 64"),
         ({"LCM_TOKEN": "two words"}, "LCM_TOKEN may hold only visible ASCII"),
         ({"LCM_TOKEN": "schlüssel"}, "LCM_TOKEN may hold only visible ASCII"),
         ({"LCM_TOKEN_FOR_LEARNING": "true"}, "there is no token to ask for"),

@@ -155,7 +155,7 @@ def test_only_what_can_be_exported_is_trained():
     for parameters in ({}, {"tagger": "none"}, {"model": "transformer"}):
         check_parameters(TrainConfig(run_dir="", **parameters))
     for parameters, message in (
-        ({"tagger": "clip"}, "unknown tagger 'clip'; choose from dual_encoder, adapted, kept, none"),
+        ({"tagger": "clip"}, "unknown tagger 'clip'; choose from dual_encoder, text_tower, adapted, kept, none"),
         ({"tagger": "kept"}, "tagger is 'kept', and training is from scratch; choose dual_encoder or none"),
         ({"model": "gru"}, "unknown model 'gru'; choose from merge, transformer"),
     ):
