@@ -14,6 +14,7 @@ from numbers import Integral
 
 import numpy as np
 
+from lcm.captioning.alt_text import alt_text
 from lcm.captioning.taggers import DualEncoder
 from lcm.captioning.tagging import SHARE, SeenImage, Tag, TagRequest, rank, tag_candidates, tag_request
 from lcm.captioning.translation import load_translator
@@ -92,6 +93,11 @@ class Description:
     language: str = ENGLISH  # of the caption and of the tags
     scores: str = SHARE  # what those of the tags are, one of SCORES
 
+    @property
+    def alt_text(self) -> str:
+        """The caption as alternative text: one sentence, mostly of 125 characters at most."""
+        return alt_text(self.caption)
+
 
 class Captioner(ABC):
     """Anything that captions images. The same image gets the same description, alone or among others."""
@@ -142,8 +148,8 @@ class Captioner(ABC):
         choose tags from. `labels`, words or phrases of any kind, are scored in place of these. `language` is one
         of `languages`, or one that the translator has: then the caption is translated and gives the tags, as far as
         the tag scorer can read it. With `scores` "probability", each tag has one of its own, of `min_score` (MIN_SCORE)
-        or more. Raises BadImageError when it is no image, ConfigError for samples that are no such number, for labels that
-        are no list of texts or an empty one, for another language, and as tag_request.
+        or more. Raises BadImageError when it is no image, ConfigError for samples that are no such number, for labels
+        that are no list of texts or an empty one, for another language, and as tag_request.
         """
         ((_, description),) = self.describe_many([image], samples, labels, 1, language, scores, min_score)
         if isinstance(description, BadImageError):
