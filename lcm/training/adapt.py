@@ -145,13 +145,9 @@ def adapt(
     base = replace(base, images=[replace(image, language=language) for image, language in spoken])
     said, _ = caption_features(bundle, base, OWN_BEAM_WIDTH, config.max_words, OWN_SAMPLES)
     own = [replace(image, captions=tuple(its)) for image, its in zip(base.images, said, strict=True)]
-    learned, kept = (
-        _batches(labelled, vocabulary, config.batch_size * share, model.captions_together)
-        for labelled, share in (
-            (train.at(to_learn), config.new_share),
-            (replace(base, images=own), 1 - config.new_share),
-        )
-    )
+    size, together = config.batch_size, model.captions_together
+    learned = _batches(train.at(to_learn), vocabulary, size * config.new_share, together)
+    kept = _batches(replace(base, images=own), vocabulary, size * (1 - config.new_share), together)
     history = Adaptation(model, teacher, learned, kept, config, parent.manifest.name).fit(checkpoint)
     model.set_weights(_mean_with(before, model.get_weights(), config.parent_images, len(to_learn)))
     return history

@@ -32,6 +32,7 @@ from lcm.features.cache import LabelledFeatures
 from lcm.paths import in_clone, open_atomic
 from lcm.training.batches import Batch, CaptionBatches
 
+DevScorer = Callable[[], float | None]  # gives the CIDEr on dev of a model as it now is; None without a dev split
 NOT_LEARNED = ("run_dir", "tensorboard")  # parameters of which nothing that is learned depends
 
 
@@ -397,9 +398,7 @@ class KerasDecoder:
         return log_probs.numpy(), State(state.images, tuple(array.numpy() for array in next_rows))
 
 
-def make_dev_scorer(
-    model, dev: LabelledFeatures, vocabulary: Vocabulary, beam_width: int, max_words: int
-) -> Callable[[], float | None]:
+def make_dev_scorer(model, dev: LabelledFeatures, vocabulary: Vocabulary, beam_width: int, max_words: int) -> DevScorer:
     """Return a function that gives the model's CIDEr on `dev` as it now is, the mean over languages; None without."""
     decoder = KerasDecoder(model, vocabulary)
 
@@ -415,14 +414,7 @@ def make_dev_scorer(
 class Supervised(Stage):
     """The first stage: every caption once an epoch."""
 
-    def __init__(
-        self,
-        model,
-        train: CaptionBatches,
-        dev: CaptionBatches,
-        dev_cider: Callable[[], float | None],
-        config: TrainConfig,
-    ):
+    def __init__(self, model, train: CaptionBatches, dev: CaptionBatches, dev_cider: DevScorer, config: TrainConfig):
         """Compile nothing yet; over all steps the learning rate rises, then falls to zero or stays."""
         of_others = (*NOT_LEARNED, "word_embedding", "new", "keep", "parent", "adapt", "reinforce", "tagger")
         recipe = {name: value for name, value in asdict(config).items() if not name.startswith(of_others)}

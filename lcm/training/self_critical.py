@@ -12,7 +12,7 @@ Shapes: B images in a batch, S captions sampled for each, T positions, V words, 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from lcm.data.text import END, PAD, Vocabulary
 from lcm.errors import DataError
 from lcm.evaluation.metrics import CiderD
 from lcm.features.cache import LabelledFeatures
-from lcm.training.loop import History, Stage, Stop, compile_step, open_log, real_logits
+from lcm.training.loop import DevScorer, History, Stage, Stop, compile_step, open_log, real_logits
 
 LENGTH_STEP = 4  # samples are padded to a multiple of it: of an unrolled model, each length costs a compiled graph
 # Parameters; whatever else there is has its say in the weights that the first stage leaves.
@@ -82,12 +82,7 @@ class SelfCritical(Stage):
     """Samples, their rewards, and steps towards those that earn more than an image's others."""
 
     def __init__(
-        self,
-        model,
-        train: LabelledFeatures,
-        vocabulary: Vocabulary,
-        dev_cider: Callable[[], float | None],
-        config: TrainConfig,
+        self, model, train: LabelledFeatures, vocabulary: Vocabulary, dev_cider: DevScorer, config: TrainConfig
     ):
         """Count the n-grams of the train captions; the images are those that have one with words.
 
@@ -165,12 +160,7 @@ def advantages(rewards: np.ndarray) -> np.ndarray:
 
 
 def train_self_critical(
-    model,
-    train: LabelledFeatures,
-    vocabulary: Vocabulary,
-    dev_cider: Callable[[], float | None],
-    config: TrainConfig,
-    checkpoint: Path,
+    model, train: LabelledFeatures, vocabulary: Vocabulary, dev_cider: DevScorer, config: TrainConfig, checkpoint: Path
 ) -> History | None:
     """Train `model`, as the first stage left it, on what its own captions earn; it keeps the best epoch's weights.
 
