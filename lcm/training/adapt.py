@@ -10,8 +10,7 @@ Shapes: B images, W texts of each, T positions, P real positions of a batch, V w
 a unit vector.
 """
 
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, count, cycle
 from pathlib import Path
@@ -23,7 +22,7 @@ import tensorflow as tf
 from onnx import helper, numpy_helper
 
 from lcm.captioning import taggers
-from lcm.captioning.bundle import TAGGER_FILES, WEIGHTS, Bundle, Manifest
+from lcm.captioning.bundle import WEIGHTS, Bundle, Manifest
 from lcm.captioning.decoding import caption_features
 from lcm.config import TrainConfig
 from lcm.data.text import Vocabulary, comparison_form, content_words
@@ -175,9 +174,8 @@ def cap_contributed(train: LabelledFeatures, share: float) -> LabelledFeatures:
 
 @dataclass(frozen=True)
 class AdaptedTagger:
-    """The parent's tag scorer with another image side, and with the key words that it has not had in its table."""
+    """What the parent's tag scorer gets: another image side, and the key words that it has not had in its table."""
 
-    parent: ParentVersion
     weights: list[np.ndarray]  # kernel [F, D] and bias [D]
     new_words: Sequence[str] = ()
     loss: float | None = None  # of the last step; None: there was none
@@ -186,26 +184,23 @@ class AdaptedTagger:
         """Return what a run is known by, under the keys of metrics.json."""
         return {} if self.loss is None else {"tagger_loss": self.loss}
 
-    def export(self, folder: Path) -> dict[str, Any]:
-        """Write the bundle's files of it; returns the manifest's settings."""
-        its = self.parent.manifest.tagger
-        for name in TAGGER_FILES:
-            shutil.copyfile(self.parent.folder / name, folder / name)
-        model, arrays = _read_image_tower(self.parent.folder)
+    def change(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Change the parent's files in a bundle's folder; returns what changes in the manifest's `settings` of it."""
+        model, arrays = _read_image_tower(folder)
         for operation, values in zip(("MatMul", "Add"), self.weights, strict=True):
             array = arrays[operation]
             kind = helper.tensor_dtype_to_np_dtype(array.data_type)
             array.CopyFrom(numpy_helper.from_array(values.astype(kind), array.name))
         onnx.save(model, folder / taggers.IMAGE_TOWER)
-        known = find_vectors(self.new_words, its["word_embedding"]) if self.new_words else {}
+        known = find_vectors(self.new_words, settings["word_embedding"]) if self.new_words else {}
         words = [word for word in self.new_words if word in known]
         rows = np.load(folder / taggers.WORD_ROWS)
         new_rows = np.zeros((len(words), rows.shape[1]), rows.dtype)  # what training learns of a word: nothing
-        new_rows[:, : its["embedding_dim"]] = [known[word] for word in words] or 0
+        new_rows[:, : settings["embedding_dim"]] = [known[word] for word in words] or 0
         np.save(folder / taggers.WORD_ROWS, np.vstack([rows, new_rows]))
         with (folder / taggers.WORDS).open("a", encoding="utf-8") as lines:
             lines.writelines(f"{word}\n" for word in words)
-        return dict(its) | {"words": len(rows) + len(words)}
+        return {"words": len(rows) + len(words)}
 
 
 def _read_image_tower(folder: Path) -> tuple[onnx.ModelProto, dict[str, onnx.TensorProto]]:
@@ -247,7 +242,7 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentVersion | None, config: Tr
     reads = settings.get("languages", [prepared.vocabulary.language])
     train = train.at(np.flatnonzero([image.language in reads for image in train.images]))
     if not len(train):  # all are in a language that its text side does not read
-        return AdaptedTagger(parent, before)
+        return AdaptedTagger(before)
     features = (train.read(slice(None)) - tower["Sub"]) * tower["Mul"]  # [images, F]
     captions = [scorer.text_vectors(image.captions) for image in train.images]
     texts = ((caption, image.language) for image in train.images for caption in image.captions)
@@ -284,4 +279,4 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentVersion | None, config: Tr
     own = _mean_with(before, [kernel.numpy(), bias.numpy()], config.parent_images, len(train))
     known = set(map(comparison_form, (parent.folder / taggers.WORDS).read_text(encoding="utf-8").splitlines()))
     new_words = [word for word in words if word in prepared.vocabulary.ids and word not in known]
-    return AdaptedTagger(parent, own, new_words, loss)
+    return AdaptedTagger(own, new_words, loss)

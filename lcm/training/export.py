@@ -122,10 +122,8 @@ def export_bundle(
     _export_graph(step, folder / bundle.STEP_GRAPH, bundle.ATTENTION if model.feature_kind == "grid" else "")
     prepared.vocabulary.save(folder / bundle.VOCABULARY)
     save_weights(model, folder / bundle.WEIGHTS)
-    settings: dict[str, Any] = {}
-    if isinstance(tagger, AdaptedTagger):
-        settings = tagger.export(folder)
-    elif tagger:
+    settings, source = {}, None  # of the tag scorer, and where its files are already
+    if isinstance(tagger, TrainedTagger):
         settings = _export_tagger(tagger, config.word_embedding, folder)
         settings["languages"] = [*prepared.vocabulary.starts]
     elif config.tagger == TOWER:
@@ -133,8 +131,10 @@ def export_bundle(
         settings = {"name": TOWER, **facts, "languages": [*prepared.vocabulary.starts]}
     elif parent and config.tagger in (KEPT, ADAPTED):
         source, settings = parent.folder, dict(parent.manifest.tagger)
-    for name in bundle.tagger_files(settings) if not tagger else ():
+    for name in bundle.tagger_files(settings) if source else ():
         shutil.copyfile(source / name, folder / name)
+    if isinstance(tagger, AdaptedTagger):
+        settings |= tagger.change(folder, settings)
     return bundle.seal(folder, _describe(model, tagger, settings, prepared, config, run, parent))
 
 

@@ -21,7 +21,6 @@ from lcm.captioning.decoding import (
     decode_beam,
     decode_nucleus,
     draw,
-    empty_rows,
     write_captions,
 )
 from lcm.data.dataset import LabelledImage
@@ -83,16 +82,6 @@ def best(distribution, max_words=20, beam_width=3) -> Hypothesis:
 
 def log(*probabilities: float) -> float:
     return pytest.approx(sum(map(math.log, probabilities)), rel=1e-6)
-
-
-# States
-
-
-def test_rows_before_the_first_word_are_zeros_and_what_grows_is_empty():
-    one, cache = empty_rows(3, [(5,), (None, 2)])
-    assert (one.shape, cache.shape) == ((3, 1, 5), (3, 1, 0, 2))
-    assert not one.any()
-    assert one.dtype == cache.dtype == np.float32
 
 
 # By hand
