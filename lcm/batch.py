@@ -53,8 +53,8 @@ def as_record(image: str, description: Description) -> dict[str, Any]:
     }
 
 
-def list_failures(failures: Sequence[Failure]) -> list[str]:
-    """Return lines on how many images have no description, and why the first of them have none; none without any."""
+def list_failures(failures: Sequence[Failure], wanted: str = "captioned") -> list[str]:
+    """Return lines on how many images are not what was wanted, and why the first of them are not; none without any."""
     lines = []
     for path, reason in failures[:FAILURES_SHOWN]:
         name = path.rpartition("/")[2]
@@ -62,8 +62,8 @@ def list_failures(failures: Sequence[Failure]) -> list[str]:
     if len(failures) > FAILURES_SHOWN:
         lines.append(f"and {len(failures) - FAILURES_SHOWN} more")
     if len(lines) < 2:
-        return [f"not captioned: {line}" for line in lines]
-    return [f"not captioned: {len(failures)}", *(f"  {line}" for line in lines)]
+        return [f"not {wanted}: {line}" for line in lines]
+    return [f"not {wanted}: {len(failures)}", *(f"  {line}" for line in lines)]
 
 
 def list_left_out(listing: Listing) -> list[str]:
