@@ -133,7 +133,7 @@ class PhotoIndex:
                 vector = self._scorer.image_vector(load_captioner(self._bundle).see(query))
             else:
                 shown = words(query) or [query]
-                unknown = [word for word in shown if not self._scorer.text_vectors([word]).any()]
+                unknown = [word for word in dict.fromkeys(shown) if not self._scorer.text_vectors([word]).any()]
                 (vector,) = self._scorer.text_vectors([" ".join(word for word in shown if word not in unknown)])
                 if unknown:
                     note = f"{self._scorer.name} does not know {shorten(unknown)}: captions alone are searched for that"
