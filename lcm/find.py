@@ -88,7 +88,8 @@ class PhotoIndex:
         given = tuple(os.path.join(os.path.abspath(path), "") for path in given)  # noqa: PTH100, PTH118
         images = [os.path.abspath(path) for path in images]  # noqa: PTH100
         with explained(self.folder, AGAIN), _opened(self.folder) as database, FileLock(self.folder / "lock", timeout=0):
-            files = _files(database)
+            found = database.execute("SELECT path, stamp, sha256, row FROM files")
+            files = {os.fsdecode(path): its for path, *its in found}
             left = [path for path in images if path not in files or _stamp(path) != files[path][0]]
             rows = {sha256: row for _, sha256, row in files.values()}
             before = top = max(rows.values(), default=-1) + 1
@@ -127,8 +128,9 @@ class PhotoIndex:
         """
         first, matches, note = {}, {}, ""
         with _opened(self.folder) as database:
-            rows, vectors = self._rows(database)
             _take_contributions(database)
+            database.execute("BEGIN")  # what is read is of one moment
+            rows, vectors = self._rows(database)
             if is_image_name(query) or Path(query).is_file():
                 vector = self._scorer.image_vector(load_captioner(self._bundle).see(query))
             else:
@@ -141,9 +143,7 @@ class PhotoIndex:
             best = max(matches.values(), default=1.0)
             scores = dict.fromkeys(first, 0.0) | {row: TEXT_WEIGHT * match / best for row, match in matches.items()}
             if vector.any():
-                cosines = np.einsum(
-                    "rd,d->r", vectors, vector, dtype=np.float32, casting="same_kind"
-                )  # a bit at a time
+                cosines = np.einsum("rd,d->r", vectors, vector, dtype=np.float32, casting="same_kind")  # in small bits
                 nearest = rows[np.argsort(-cosines[rows])[:NEAREST]].tolist()
                 scores = {row: scores.get(row, 0.0) + float(cosines[row]) for row in {*scores, *nearest}}
             ranked = sorted(scores, key=lambda row: (row in first, scores[row]), reverse=True)[:most]
@@ -213,13 +213,12 @@ def _take_contributions(database: sqlite3.Connection) -> None:
     path = home() / "contributions" / DATABASE
     state = path.stat().st_mtime_ns // 10**6 % 2**31 if path.exists() else 1
     if database.execute("PRAGMA user_version").fetchone() != (state,):
-        rows = {sha256.hex(): row for _, sha256, row in _files(database).values()}
+        rows = {sha256.hex(): row for sha256, row in database.execute("SELECT sha256, row FROM files")}
         given = [one for one in ContributionStore().contributions() if one.image_sha256 in rows] if state > 1 else []
         with database:
             database.execute("DELETE FROM captions WHERE rowid < 0")
-            for one in given:
-                its = -one.id, one.caption, one.model_language, rows[one.image_sha256]
-                database.execute(WRITE_CAPTION, its)
+            its = ((-one.id, one.caption, one.model_language, rows[one.image_sha256]) for one in given)
+            database.executemany(WRITE_CAPTION, its)
             database.execute(f"PRAGMA user_version = {state}")
 
 
@@ -235,11 +234,6 @@ def _match(database: sqlite3.Connection, query: str, joined: str, below: int) ->
         for row, score in database.execute(MATCHES, limits) if content else ():
             found[row] = max(score, found.get(row, 0.0))
     return found
-
-
-def _files(database: sqlite3.Connection) -> dict[str, tuple[str, bytes, int]]:
-    """Return path -> stamp, and sha256 and row of the photo."""
-    return {os.fsdecode(path): tuple(its) for path, *its in database.execute("SELECT * FROM files")}
 
 
 def _stamp(path: str) -> str:
