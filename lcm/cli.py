@@ -253,10 +253,7 @@ def caption(
 @lcm.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PHOTOS...")
 def index(paths: Sequence[str]) -> int:
-    """Index photos, so that lcm search finds them.
-
-    Sub-folders are taken too. Given again, it takes in what is new and forgets what is gone.
-    """
+    """Index photos, with sub-folders, for lcm search; again, it takes in what is new and forgets what is gone."""
     with _interrupts_kept():
         from lcm import batch
         from lcm.data.files import list_images
@@ -282,19 +279,18 @@ def search(query: Sequence[str], count: int, copies: bool, as_json: bool) -> int
     """Find indexed photos by words, in a language that the model reads, or by a photo."""
     if bool(query) == copies:
         raise click.UsageError("Give words, or the path of a photo, or --copies.")
-    with _interrupts_kept():
-        from lcm.batch import escape
-        from lcm.find import PhotoIndex
+    from lcm.batch import escape
+    from lcm.find import PhotoIndex
 
-        photos = PhotoIndex()
+    photos = PhotoIndex()
     if copies:
         for group in photos.copies():
             _say(json.dumps(group) if as_json else "\n".join(map(escape, [*group, ""])))
         return 0
     found, note = photos.search(" ".join(query), count)
     for one in found:
-        said = f"{one.photo}: {one.caption} ({one.score:.2f}{', contributed' * one.contributed})"
-        _say(json.dumps(one._asdict()) if as_json else escape(said))
+        said = "{photo}: {caption} ({score:.2f})".format(**one) + " contributed" * one["contributed"]
+        _say(json.dumps(one) if as_json else escape(said))
     if note:
         print(f"lcm: {note}", file=sys.stderr)
     return 0 if found else 1

@@ -1,20 +1,19 @@
 """An index of photos, which finds them again by words, in every language that the model reads, or by a picture.
 
-Each model has its own, a folder: a SQLite file with paths, and captions for its full text search, and a file of vectors
-by the model's tag scorer, a row for each photo. A photo is the sha256 of its bytes, wherever its files lie. All of it
-can be made anew. It is on the disk after each few photos: vectors first, which are nothing without their files.
+Each model has its own: a SQLite file with paths, and captions for its full text search, and a file with a row for each
+photo, its vector by the model's tag scorer and its outline, which tells copies. A photo is the sha256 of its bytes,
+wherever its files lie. Both files grow on the disk after each few photos, rows first: they are nothing without paths.
 
-Shapes: R rows of vectors, of photos that are gone too; D numbers in a vector.
+Shapes: R rows, of photos that are gone too; D numbers in a row, those of a vector and those of an outline.
 """
 
 import hashlib
 import os
 import sqlite3
 from collections.abc import Container, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -24,6 +23,7 @@ from lcm.captioning.bundle import MANIFEST, Manifest
 from lcm.captioning.captioner import find_bundle, load_captioner
 from lcm.captioning.description import Captioner
 from lcm.captioning.taggers import load_tag_scorer
+from lcm.contributions.duplicates import COARSE, outline_of, thumbnail
 from lcm.contributions.store import DATABASE, ContributionStore
 from lcm.data.files import is_image_name, shorten
 from lcm.data.images import read_file
@@ -38,9 +38,8 @@ from lcm.paths import explained, home
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, stamp TEXT, sha256 BLOB, row INTEGER);
 CREATE INDEX IF NOT EXISTS files_row ON files (row);
-CREATE VIRTUAL TABLE IF NOT EXISTS captions USING fts5 (
-    text, language UNINDEXED, row UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2'
-)
+CREATE VIRTUAL TABLE IF NOT EXISTS captions
+USING fts5 (text, language UNINDEXED, row UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')
 """
 WRITE_FILE = "REPLACE INTO files VALUES (?, ?, ?, ?)"
 WRITE_CAPTION = "REPLACE INTO captions (rowid, text, language, row) VALUES (?, ?, ?, ?)"
@@ -54,16 +53,7 @@ NEAREST = 1000  # photos that are ranked: the best by their vectors, and by thei
 TEXT_WEIGHT = 0.05  # of the best match among captions, where a cosine counts 1: see docs/find.md
 AT_ONCE = 1 << 12  # rows that are compared with as many others
 AGAIN = "what is indexed stays: make room, or wait for another lcm index, and give the same command again"
-MIN_COSINE = 0.95  # of photos that are listed as copies
-
-
-class Found(NamedTuple):
-    """A photo that was found."""
-
-    photo: str  # the path of its file
-    caption: str
-    contributed: bool  # people gave the caption
-    score: float  # its cosine to what was asked for, and of words what its captions add
+MIN_COSINES = 1.7  # of vectors and outlines of photos that look alike
 
 
 class PhotoIndex:
@@ -80,16 +70,12 @@ class PhotoIndex:
         self._vectors, self._model = self.folder / "vectors.f16", manifest.name
 
     def update(self, given: Sequence[str], images: Sequence[str]) -> tuple[str, list[tuple[str, BadImageError]]]:
-        """Take in what is new of the `images` that the folders `given` hold, and forget what is gone from there.
-
-        Returns a line on what has changed, and what could not be read.
-        """
+        """Take in new `images`, forget what is gone from the folders `given`; returns what changed, and failures."""
         captioner, failures = load_captioner(self._bundle, threads=1), []
         given = tuple(os.path.join(os.path.abspath(path), "") for path in given)  # noqa: PTH100, PTH118
         images = [os.path.abspath(path) for path in images]  # noqa: PTH100
         with explained(self.folder, AGAIN), _opened(self.folder) as database, FileLock(self.folder / "lock", timeout=0):
-            found = database.execute("SELECT path, stamp, sha256, row FROM files")
-            files = {os.fsdecode(path): its for path, *its in found}
+            files = {os.fsdecode(path): its for path, *its in database.execute("SELECT * FROM files")}
             left = [path for path in images if path not in files or _stamp(path) != files[path][0]]
             rows = {sha256: row for _, sha256, row in files.values()}
             before = top = max(rows.values(), default=-1) + 1
@@ -120,7 +106,7 @@ class PhotoIndex:
             (there,) = database.execute("SELECT count(DISTINCT row) FROM files").fetchone()
         return f"photos in the index of {self._model}: {there}; new: {top - before}; files gone: {len(gone)}", failures
 
-    def search(self, query: str, most: int = 20) -> tuple[list[Found], str]:
+    def search(self, query: str, most: int = 20) -> tuple[list[dict[str, object]], str]:
         """Return the photos that fit words, or a picture by its path, the best first; and a note on words not known.
 
         Photos with a contributed caption that has all content words come first, then others by their cosine and, a
@@ -143,12 +129,15 @@ class PhotoIndex:
             best = max(matches.values(), default=1.0)
             scores = dict.fromkeys(first, 0.0) | {row: TEXT_WEIGHT * match / best for row, match in matches.items()}
             if vector.any():
-                cosines = np.einsum("rd,d->r", vectors, vector, dtype=np.float32, casting="same_kind")  # in small bits
+                cosines = np.einsum("rd,d->r", vectors[:, : len(vector)], vector, dtype=np.float32)  # in small bits
                 nearest = rows[np.argsort(-cosines[rows])[:NEAREST]].tolist()
                 scores = {row: scores.get(row, 0.0) + float(cosines[row]) for row in {*scores, *nearest}}
             ranked = sorted(scores, key=lambda row: (row in first, scores[row]), reverse=True)[:most]
             shown = ((*database.execute(SHOWN, (row,)).fetchone(), scores[row]) for row in ranked)
-            return [Found(os.fsdecode(path), text, bool(number), score) for path, text, number, score in shown], note
+            return [
+                {"photo": os.fsdecode(path), "caption": text, "contributed": bool(is_theirs), "score": round(score, 6)}
+                for path, text, is_theirs, score in shown
+            ], note
 
     def copies(self) -> list[list[str]]:
         """Return groups of files whose photos look alike, in a time that grows with the square of their number."""
@@ -160,7 +149,7 @@ class PhotoIndex:
             part = vectors[start : start + AT_ONCE].astype(np.float32)
             for before in range(0, start + 1, AT_ONCE):
                 others = vectors[before : before + AT_ONCE].astype(np.float32)
-                places, alike = np.nonzero(part @ others.T >= MIN_COSINE)
+                places, alike = np.nonzero(part @ others.T >= MIN_COSINES)
                 np.minimum.at(first, start + places, before + alike)
         groups: dict[int, list[str]] = {}
         for row, path in files:
@@ -169,11 +158,11 @@ class PhotoIndex:
         return [group for group in groups.values() if len(group) > 1]
 
     def _rows(self, database: sqlite3.Connection) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of photos, and the vectors, memory-mapped float16 [R, D]."""
+        """Return which rows are photos', and all of them, memory-mapped float16 [R, D]."""
         rows = np.array([row for (row,) in database.execute("SELECT DISTINCT row FROM files ORDER BY row")], np.int64)
         if not len(rows):
             raise DataError(f"nothing is indexed by {self._model}, the model that answers; give: lcm index PHOTOS")
-        shape = rows[-1] + 1, self._scorer.text_vectors([""]).shape[1]
+        shape = rows[-1] + 1, self._scorer.text_vectors([""]).shape[1] + COARSE**2
         return rows, np.memmap(self._vectors, np.float16, "r", shape=shape)
 
 
@@ -202,14 +191,15 @@ def _look(captioner: Captioner, known: Container[bytes], paths: Sequence[str]) -
         except BadImageError as error:
             sha256 = error
         looks.append((path, stamp, sha256))
-    vectors = [captioner.tag_scorer.image_vector(one).astype(np.float16) for one in new.values()]
+    both = [(captioner.tag_scorer.image_vector(one), outline_of(thumbnail(one.pixels))) for one in new.values()]
+    vectors = [np.concatenate(its).astype(np.float16) for its in both]
     written = captioner.write([*new.values()], 0, captioner.languages[0]) if new else ()
     said = {key: (vector, texts[0]) for key, vector, (texts, _) in zip(new, vectors, written, strict=True)}
     return [(*look, *said.get(look[-1], (None, ""))) for look in looks]
 
 
 def _take_contributions(database: sqlite3.Connection) -> None:
-    """Let the captions of people be those that the store has now; user_version tells its last change, in a way."""
+    """Let the captions of people be those that the store has now; user_version tells when that last changed."""
     path = home() / "contributions" / DATABASE
     state = path.stat().st_mtime_ns // 10**6 % 2**31 if path.exists() else 1
     if database.execute("PRAGMA user_version").fetchone() != (state,):
@@ -230,16 +220,14 @@ def _match(database: sqlite3.Connection, query: str, joined: str, below: int) ->
     found: dict[int, float] = {}
     for (language,) in database.execute("SELECT DISTINCT language FROM captions").fetchall():
         content = [f'"{word}"' for word in words(query, language) if is_content_word(word, language)]
-        limits = joined.join(content), language, below, NEAREST
-        for row, score in database.execute(MATCHES, limits) if content else ():
+        wanted = joined.join(content), language, below, NEAREST
+        for row, score in database.execute(MATCHES, wanted) if content else ():
             found[row] = max(score, found.get(row, 0.0))
     return found
 
 
 def _stamp(path: str) -> str:
     """Return size and time of the last change of a file, empty where it is not there, or cannot be looked at."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return ""
-    return f"{found.st_size} {found.st_mtime_ns}"
+    with suppress(OSError):
+        return "{0.st_size} {0.st_mtime_ns}".format(Path(path).stat())
+    return ""

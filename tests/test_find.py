@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from lcm.captioning.captioner import BundleCaptioner
 from lcm.cli import main
 from lcm.contributions.store import ContributionStore
+from tests.fakes.altered import alter, scene
 from tests.fakes.tiny_graphs import TAGGER, make_picture, save_bundle, use_tiny_encoder
 from tests.fakes.tiny_versions import save_version
 
@@ -161,13 +161,17 @@ def test_each_model_has_its_own_index(photos, lcm, tmp_path, monkeypatch):
 
 
 def test_copies_and_photos_that_look_alike_are_listed(photos, lcm):
+    for seed in range(5):
+        (photos / f"{seed}.png").write_bytes(scene(seed))
+    (photos / "2 small.jpg").write_bytes(alter(scene(2), "to a half"))
+    (photos / "more" / "2 again.jpg").write_bytes(alter(scene(2), "jpeg 30"))
+    (photos / "3 next.jpg").write_bytes(alter(scene(3), "of area"))
     shutil.copy(photos / "red.png", photos / "same.png")
-    Image.open(photos / "red.png").resize((80, 48)).save(photos / "larger.jpg")
-    make_picture(photos / "a burst.png", (0, 250, 20))
     lcm("index", photos)
     code, printed, _ = lcm("search", "--copies", "--json")
     groups = sorted(sorted(Path(path).name for path in json.loads(line)) for line in printed.splitlines())
-    assert (code, groups) == (0, [["a burst.png", "green.png"], ["larger.jpg", "red.png", "same.png"]])
+    copies = [["2 again.jpg", "2 small.jpg", "2.png"], ["3 next.jpg", "3.png"], ["red.png", "same.png"]]
+    assert (code, groups) == (0, copies)
     assert lcm("search", "--copies", "red")[0] == lcm("search")[0] == 2
 
 
