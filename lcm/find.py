@@ -53,7 +53,7 @@ NEAREST = 1000  # photos that are ranked: the best by their vectors, and by thei
 TEXT_WEIGHT = 0.05  # of the best match among captions, where a cosine counts 1: see docs/find.md
 AT_ONCE = 1 << 12  # rows that are compared with as many others
 AGAIN = "what is indexed stays: make room, or wait for another lcm index, and give the same command again"
-MIN_COSINES = 1.7  # of vectors and outlines of photos that look alike
+MIN_COSINES = 1.68  # of vectors and outlines of photos that look alike: see docs/find.md
 
 
 class PhotoIndex:
@@ -129,7 +129,7 @@ class PhotoIndex:
             best = max(matches.values(), default=1.0)
             scores = dict.fromkeys(first, 0.0) | {row: TEXT_WEIGHT * match / best for row, match in matches.items()}
             if vector.any():
-                cosines = np.einsum("rd,d->r", vectors[:, : len(vector)], vector, dtype=np.float32)  # in small bits
+                cosines = np.einsum("rd,d->r", vectors[:, : len(vector)], vector, dtype=np.float32)
                 nearest = rows[np.argsort(-cosines[rows])[:NEAREST]].tolist()
                 scores = {row: scores.get(row, 0.0) + float(cosines[row]) for row in {*scores, *nearest}}
             ranked = sorted(scores, key=lambda row: (row in first, scores[row]), reverse=True)[:most]
