@@ -71,7 +71,7 @@ class PhotoIndex:
 
     def update(self, given: Sequence[str], images: Sequence[str]) -> tuple[str, list[tuple[str, BadImageError]]]:
         """Take in new `images`, forget what is gone from the folders `given`; returns what changed, and failures."""
-        captioner, failures = load_captioner(self._bundle, threads=1), []
+        captioner, failures, read = load_captioner(self._bundle, threads=1), [], set()
         given = tuple(os.path.join(os.path.abspath(path), "") for path in given)  # noqa: PTH100, PTH118
         images = [os.path.abspath(path) for path in images]  # noqa: PTH100
         with explained(self.folder, AGAIN), _opened(self.folder) as database, FileLock(self.folder / "lock", timeout=0):
@@ -85,8 +85,8 @@ class PhotoIndex:
                     for path, stamp, sha256, vector, caption in part:
                         if isinstance(sha256, BadImageError):
                             failures.append((path, sha256))
-                            database.execute("DELETE FROM files WHERE path = ?", (os.fsencode(path),))
                             continue
+                        read.add(sha256)
                         row = rows.setdefault(sha256, top)
                         if row == top:
                             top += 1
@@ -99,8 +99,9 @@ class PhotoIndex:
                     database.execute("PRAGMA user_version = 0")  # contributions are to be taken again
                     database.commit()
                     progress.update(len(part))
-            gone = [(os.fsencode(path),) for path in files if not _stamp(path) and path.startswith(given)]
-            database.executemany("DELETE FROM files WHERE path = ?", gone)
+            gone = [path for path in files if not _stamp(path) and (path.startswith(given) or files[path][1] in read)]
+            dropped = [(os.fsencode(path),) for path in (*gone, *dict(failures))]
+            database.executemany("DELETE FROM files WHERE path = ?", dropped)
             database.execute("DELETE FROM captions WHERE row NOT IN (SELECT row FROM files)")
             database.commit()
             (there,) = database.execute("SELECT count(DISTINCT row) FROM files").fetchone()

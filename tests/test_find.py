@@ -101,7 +101,13 @@ def test_what_moved_is_known_and_what_is_gone_is_forgotten(photos, lcm, found):
         "grün.png": "a blue square",
         odd: "a red square",
     }
-    shutil.rmtree(photos)
+    photos.rename(photos.with_name("elsewhere"))
+    assert lcm("index", photos.with_name("elsewhere"))[:2] == (0, said(2, gone=2))
+    assert {one["photo"] for one in found("blue").values()} == {
+        str(photos.with_name("elsewhere") / name) for name in ("more/grün.png", odd)
+    }
+    shutil.rmtree(photos.with_name("elsewhere"))
+    photos = photos.with_name("elsewhere")
     photos.mkdir()  # as a disk that is not mounted
     code, printed, complained = lcm("index", photos)
     assert (code, printed) == (1, said(2))
