@@ -253,7 +253,7 @@ def caption(
 @lcm.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PHOTOS...")
 def index(paths: Sequence[str]) -> int:
-    """Index photos, with sub-folders, for lcm search; again, it takes in what is new and forgets what is gone."""
+    """Index photos and sub-folders for lcm search; again, take in what has changed."""
     with _interrupts_kept():
         from lcm import batch
         from lcm.data.files import list_images
@@ -262,7 +262,7 @@ def index(paths: Sequence[str]) -> int:
         photos = PhotoIndex()
     listing = list_images(paths, recursive=True)
     empty = dict(listing.problems)  # what was in such a folder stays: its disk may be away
-    changed, failures = photos.update([path for path in paths if path not in empty], listing.images)
+    changed, failures = photos.update([path for path in paths if Path(path).as_posix() not in empty], listing.images)
     _say(changed)
     complaints = batch.list_failures([*listing.problems, *failures], "not indexed") + batch.list_left_out(listing)
     if complaints:
@@ -271,7 +271,7 @@ def index(paths: Sequence[str]) -> int:
 
 
 @lcm.command()
-@click.argument("query", nargs=-1, metavar="WORDS|PHOTO")
+@click.argument("query", nargs=-1, metavar="[WORDS|PHOTO]...")
 @click.option("--count", type=click.IntRange(1), default=20, show_default=True, help="Photos, at most.")
 @click.option("--copies", is_flag=True, help="List photos that look alike instead: copies and bursts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line; of copies, a list.")

@@ -109,7 +109,7 @@ def test_what_moved_is_known_and_what_is_gone_is_forgotten(photos, lcm, found):
     shutil.rmtree(photos.with_name("elsewhere"))
     photos = photos.with_name("elsewhere")
     photos.mkdir()  # as a disk that is not mounted
-    code, printed, complained = lcm("index", photos)
+    code, printed, complained = lcm("index", f"{photos}/")
     assert (code, printed) == (1, said(2))
     assert "holds no image" in complained
 
