@@ -5,7 +5,8 @@ their thumbnails decide. A copy shows a part of the original, so each of its pos
 original, across and down. These four numbers are found by Gauss-Newton on the differences of brightness (Lucas and
 Kanade, "An Iterative Image Registration Technique", IJCAI 1981), first on coarse thumbnails. Then the colours must
 agree, as a whole and in each of 8 x 8 blocks: two moments of one scene agree as a whole, and differ where something has
-moved.
+moved. That keeps copies in one split, where a frame of a burst too many does no harm; whether two files show the same
+photo, `is_same` says at a larger size, and more strictly.
 
 Features are kept as WIDTH sums of all their numbers with random signs, which keep angles (Achlioptas,
 "Database-friendly random projections", PODS 2001): 51 MB for 100,000 images. Thumbnails, 7 kB each, are in a temporary
@@ -23,7 +24,7 @@ from functools import cache
 import numpy as np
 
 from lcm.captioning.description import SeenImage
-from lcm.data.images import THUMBNAIL_SIDE, thumbnail
+from lcm.data.images import THUMBNAIL_SIDE, Source, read_image, thumbnail
 from lcm.features.encoders import EncoderIdentity
 
 SIDE = THUMBNAIL_SIDE  # T
@@ -40,6 +41,12 @@ WIDTH = 128
 CANDIDATES = 16  # thumbnails that are compared: of 250 photos halved in size, among 6,000, none had a place after 8
 MIN_COSINE = 0.4  # of candidates; copies have 0.58 at least, and a picture without features has 0
 MIN_OUTLINE_COSINE = 0.98  # copies of photos that were saved anew or resized have 0.999 at least
+# Of two files that show the same photo: reports/memory.md has what was measured.
+LARGE = 128  # T
+MAX_OUTSIDE = 0.0025  # share of a side that the copy shows beyond the original
+MAX_CHANGE = 0.45  # mean square of the difference in any of 16 x 16 blocks, as a share of the variance there
+MAX_MOTION = 0.0045  # of what any of 8 x 8 blocks shows, as a share of a side
+CHANGE_NOISE = 10.0  # grey levels that count as variance of any block
 Read = Callable[[np.ndarray], np.ndarray]  # gives the thumbnails [K, SIDE, SIDE, 3] of some images
 
 
@@ -80,10 +87,48 @@ def find_originals(cosines: np.ndarray, small: np.ndarray, read: Read, least: fl
     return [int(best[rank]) for rank in np.argsort(-found.fit, kind="stable") if found.is_copy[rank]]
 
 
-def _shrink(pictures: np.ndarray) -> np.ndarray:
-    """Return [..., COARSE, COARSE, 3] of [..., SIDE, SIDE, 3]."""
-    step = SIDE // COARSE
-    return pictures.reshape(*pictures.shape[:-3], COARSE, step, COARSE, step, 3).mean((-4, -2))
+def is_same(copy: Source, original: Source) -> bool:
+    """Return whether a picture is a photo that was saved anew, resized or cut, with nothing in it changed or moved.
+
+    The next frame of a burst is another photo: it shows a little beyond the other's edges, is turned, or something in
+    it has moved. So is one in which a small patch has changed.
+    """
+    pictures = [read_image(source, LARGE).astype(np.float32) for source in (copy, original)]
+    place = np.float32([[1, 0, 1, 0]])
+    for side, steps in ((COARSE, COARSE_STEPS), (LARGE // 2, FINE_STEPS), (LARGE, FINE_STEPS)):
+        grey, original_grey = (_smooth(_shrink(picture, side).mean(-1)) for picture in pictures)
+        place = _register(grey, original_grey[None], place, steps)
+    scales, shifts = place[0, ::2], place[0, 1::2]
+    copied, (laid,) = _lay(pictures[0], pictures[1][None], place)
+    change = _means((copied - laid) ** 2, 16).mean(0)
+    variance = [(_means(each**2, 16) - _means(each, 16) ** 2).mean(0) for each in (copied, laid)]
+    return bool(
+        max(*-shifts, *(scales + shifts - 1)) <= MAX_OUTSIDE
+        and (change / (np.maximum(*variance) + CHANGE_NOISE**2)).max() <= MAX_CHANGE
+        and _motion(copied.mean(0), laid.mean(0)) <= MAX_MOTION
+    )
+
+
+def _motion(copy: np.ndarray, laid: np.ndarray) -> float:
+    """Return how far that of 8 x 8 blocks has moved which moved most, by one step of Lucas and Kanade in each."""
+    slopes = np.stack(np.gradient((copy + laid) / 2))  # [2, T, T]
+    normal, wanted = _means(slopes[:, None] * slopes, BLOCKS), _means(slopes * (copy - laid), BLOCKS)
+    damping = 4 + 0.02 * (normal[0, 0] + normal[1, 1])  # squared grey levels a pixel: what has no slopes never moves
+    normal += damping * np.eye(2)[:, :, None, None]
+    steps = np.linalg.solve(normal.T, wanted.T[..., None])  # [BLOCKS, BLOCKS, 2, 1]
+    return float(np.linalg.norm(steps, axis=2).max() / len(copy))
+
+
+def _means(values: np.ndarray, blocks: int) -> np.ndarray:
+    """Return the means [..., blocks, blocks] of squares of values [..., T, T]."""
+    part = values.shape[-1] // blocks
+    return values.reshape(*values.shape[:-2], blocks, part, blocks, part).mean((-3, -1))
+
+
+def _shrink(pictures: np.ndarray, side: int = COARSE) -> np.ndarray:
+    """Return [..., side, side, 3] of pictures [..., T, T, 3]."""
+    step = pictures.shape[-2] // side
+    return pictures.reshape(*pictures.shape[:-3], side, step, side, step, 3).mean((-4, -2))
 
 
 def _smooth(pictures: np.ndarray) -> np.ndarray:
@@ -122,17 +167,20 @@ def _register(copy: np.ndarray, originals: np.ndarray, places: np.ndarray, steps
     return places
 
 
-def _agreement(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return fit and worst block [K] of pictures [T, T, 3] and [K, T, T, 3] that are laid upon one another."""
+def _lay(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the picture [3, T, T], and originals [K, 3, T, T] laid upon it, of [T, T, 3] and [K, T, T, 3]; smoothed."""
     side = copy.shape[0]
     across = _samplers(places[:, 0], places[:, 1], side).transpose(0, 2, 1)[:, None]
     down = _samplers(places[:, 2], places[:, 3], side)[:, None]
-    copy = _smooth(copy.transpose(2, 0, 1))  # [3, T, T]
-    laid = _smooth(down @ originals.transpose(0, 3, 1, 2) @ across)  # [K, 3, T, T]
+    return _smooth(copy.transpose(2, 0, 1)), _smooth(down @ originals.transpose(0, 3, 1, 2) @ across)
+
+
+def _agreement(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return fit and worst block [K] of pictures [T, T, 3] and [K, T, T, 3] that are laid upon one another."""
+    copy, laid = _lay(copy, originals, places)
     squares = (copy - laid) ** 2
     variance = ((copy - copy.mean((1, 2), keepdims=True)) ** 2).mean() + NOISE**2
-    part = side // BLOCKS
-    blocks = squares.reshape(len(laid), 3, BLOCKS, part, BLOCKS, part).mean((1, 3, 5))  # [K, BLOCKS, BLOCKS]
+    blocks = _means(squares, BLOCKS).mean(1)  # [K, BLOCKS, BLOCKS]
     return 1 - squares.mean((1, 2, 3)) / variance, np.sqrt(blocks.max((1, 2)))
 
 

@@ -1,7 +1,8 @@
 """Corrections at once: an image that someone has captioned gets that caption, before any training.
 
-An image is the sha256 of its bytes. Copies of it (saved anew, scaled) are found by signatures of what the captioner
-sees, and share the newest caption of all. Only copies are helped, not similar images: see reports/memory.md.
+An image is the sha256 of its bytes. Copies of it (saved anew, scaled, cut) are found by signatures of what the
+captioner sees, then compared as they are stored, and share the newest caption of all. Only copies are helped, not
+similar images, such as a burst's next frame: see reports/memory.md.
 
 Captions are read from the store when they are asked for, so that what other processes contribute and revoke counts too.
 Signatures, which need the image to be encoded, are made after each contribution before its reply, and of the others in
@@ -20,7 +21,7 @@ from operator import attrgetter
 from typing import Any
 
 from lcm.captioning.description import Captioner, Description, SeeingCaptioner, SeenImage
-from lcm.contributions.duplicates import Signatures
+from lcm.contributions.duplicates import Signatures, is_same
 from lcm.contributions.store import Contribution, ContributionStore
 from lcm.data.text import ENGLISH, candidates, language_code, standardise
 from lcm.errors import LcmError
@@ -83,10 +84,14 @@ class Recall:
         self._try(lambda: self._sign(hashlib.sha256(image).hexdigest(), image))
 
     def _find(self, captioner: Captioner, image: bytes, seen: SeenImage | None) -> list[Contribution]:
-        signatures = self._signatures
+        signatures, own = self._signatures, hashlib.sha256(image).hexdigest()
         is_its = seen and signatures and signatures.encoder == captioner.encoder
-        images = {hashlib.sha256(image).hexdigest(), *(signatures.copies(seen) if is_its else [])}
-        return sorted((one for each in images for one in self._store.of_image(each)), key=attrgetter("id"))
+        found = self._store.of_image(own)
+        for each in signatures.copies(seen) if is_its else ():
+            its = self._store.of_image(each) if each != own else []
+            if its and is_same(image, self._store.read_image(its[0])):
+                found += its
+        return sorted(found, key=attrgetter("id"))
 
     def _work(self) -> None:
         while True:
