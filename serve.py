@@ -75,8 +75,8 @@ def contribute() -> tuple[Response, dict[str, str]]:
 @routes.post("/learning-model")
 def describe() -> tuple[Response, dict[str, str]]:
     """Describe an image."""
-    description, model, unread = engine().describe(http.read_body(), request.accept_languages)
-    return jsonify(answer_body(description)), answer_headers(description, model.version, unread)
+    description, model, unread, style = engine().describe(http.read_body(), request.accept_languages)
+    return jsonify(answer_body(description, style)), answer_headers(description, model.version, unread)
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ from lcm.data.files import IMAGE_SUFFIXES, Listing, shorten, to_cell
 from lcm.errors import BadImageError, ConfigError
 from lcm.paths import AGAIN, explained, lock
 
+ALT_TEXT = "alt_text"  # a column more, where it is asked for
 COLUMNS = ("image", "language", "caption", "confidence", "tags", "english_captions", "model", "settings")
 FORMATS = (".csv", ".jsonl")
 FAILURES_SHOWN = 20
@@ -40,8 +41,8 @@ def escape(text: str) -> str:
     return _ESCAPED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def as_record(image: str, description: Description) -> dict[str, Any]:
-    """Return what JSON says of an image."""
+def as_record(image: str, description: Description, style: str = "plain") -> dict[str, Any]:
+    """Return what JSON says of an image; in the style "alt", its alternative text too."""
     return {
         "image": image,
         "language": description.language,
@@ -50,10 +51,10 @@ def as_record(image: str, description: Description) -> dict[str, Any]:
         "english_captions": list(description.english_captions),
         "tags": [[word, round(score, 6)] for word, score in description.tags],
         "model": description.model,
-    }
+    } | ({ALT_TEXT: description.alt_text} if style == "alt" else {})
 
 
-def list_failures(failures: Sequence[Failure]) -> list[str]:
+def list_failures(failures: Sequence[Failure], what: str = "not captioned") -> list[str]:
     """Return lines on how many images have no description, and why the first of them have none; none without any."""
     lines = []
     for path, reason in failures[:FAILURES_SHOWN]:
@@ -62,8 +63,8 @@ def list_failures(failures: Sequence[Failure]) -> list[str]:
     if len(failures) > FAILURES_SHOWN:
         lines.append(f"and {len(failures) - FAILURES_SHOWN} more")
     if len(lines) < 2:
-        return [f"not captioned: {line}" for line in lines]
-    return [f"not captioned: {len(failures)}", *(f"  {line}" for line in lines)]
+        return [f"{what}: {line}" for line in lines]
+    return [f"{what}: {len(failures)}", *(f"  {line}" for line in lines)]
 
 
 def list_left_out(listing: Listing) -> list[str]:
@@ -107,6 +108,7 @@ def describe_into_file(
     language: str = "",
     scores: str = SHARE,
     min_score: float | None = None,
+    style: str = "plain",
 ) -> str:
     """Describe the images that have no row in `out` yet, with a progress bar; returns a line on what is in it now.
 
@@ -121,7 +123,7 @@ def describe_into_file(
     name = escape(str(out))
     with explained(name, f"rows that are in it stay: {AGAIN}"), out.open("a+b") as file:
         lock(file, f"lcm caption is writing to {name}")
-        there = _rows_in(file, out, made)
+        there = _rows_in(file, out, made, (*COLUMNS, ALT_TEXT) if style == "alt" else COLUMNS)
         missing = {image for image in images if _text(image, out) not in there}
         # In the company that an image would have had without the stop, its scores are the same to the last digit.
         parts = [images[start : start + PART] for start in range(0, len(images), PART)]
@@ -133,7 +135,7 @@ def describe_into_file(
                 if image in missing and isinstance(answer, BadImageError):
                     failures.append((image, answer))
                 elif image in missing:
-                    file.write(_line(as_record(image, answer) | made, out))
+                    file.write(_line(as_record(image, answer, style) | made, out))
                     file.flush()
                     added += 1
                 progress.update()
@@ -174,31 +176,32 @@ def _line(record: Mapping[str, Any], out: Path) -> bytes:
         "english_captions": " | ".join(record["english_captions"]),
     }
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow([_text(texts[name], out) for name in COLUMNS])
+    cells = [_text(texts[name], out) for name in (*COLUMNS, ALT_TEXT) if name in texts]
+    csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(cells)
     return line.getvalue().encode()
 
 
-def _row(line: bytes, out: Path) -> Mapping[str, Any]:
+def _row(line: bytes, out: Path, columns: Sequence[str]) -> Mapping[str, Any]:
     """Return a line's columns; raises ValueError or csv.Error when it is no row."""
     if not _is_csv(out):
         row = json.loads(line)
-        if not isinstance(row, dict) or set(row) != set(COLUMNS):
+        if not isinstance(row, dict) or set(row) != set(columns):
             raise ValueError("other fields")
         return row
     csv.field_size_limit(MAX_CELL_CHARS)
-    return dict(zip(COLUMNS, next(csv.reader([line.decode()], strict=True)), strict=True))
+    return dict(zip(columns, next(csv.reader([line.decode()], strict=True)), strict=True))
 
 
-def _rows_in(file: BinaryIO, out: Path, made: Mapping[str, str]) -> set[str]:
+def _rows_in(file: BinaryIO, out: Path, made: Mapping[str, str], columns: Sequence[str]) -> set[str]:
     """Return the images that have a row, once half a row at the end is cut off and a new file has its header."""
-    header = (",".join(COLUMNS) + "\n").encode() if _is_csv(out) else b""
+    header = (",".join(columns) + "\n").encode() if _is_csv(out) else b""
     images, whole = set(), 0  # `whole`: bytes of whole rows
     file.seek(0)
     for number, line in enumerate(file, 1):
         if number > 1 and not line.endswith(b"\n"):  # what a kill or a full disk has cut
             break
         if number > 1 or line != header:
-            images.add(_image_of(line, number, out, made))
+            images.add(_image_of(line, number, out, made, columns))
         whole += len(line)
     file.truncate(whole)
     if not whole:
@@ -207,16 +210,16 @@ def _rows_in(file: BinaryIO, out: Path, made: Mapping[str, str]) -> set[str]:
     return images
 
 
-def _image_of(line: bytes, number: int, out: Path, made: Mapping[str, str]) -> str:
+def _image_of(line: bytes, number: int, out: Path, made: Mapping[str, str], columns: Sequence[str]) -> str:
     """Return the image of a row; raises ConfigError unless it is one and was made as this file's rows are to be."""
     try:
         if not line.endswith(b"\n") or (number == 1 and _is_csv(out)):
             raise ValueError("no row")
-        row = _row(line, out)
+        row = _row(line, out, columns)
     except (ValueError, RecursionError, csv.Error) as error:
         raise ConfigError(
-            f"{escape(str(out))} is there, and its line {number} is nothing that lcm caption writes; it was left as it "
-            "is: choose another --out"
+            f"{escape(str(out))} is there, and its line {number} is nothing that lcm caption writes with such "
+            "options; it was left as it is: choose another --out"
         ) from error
     theirs, ours = [row[name] for name in made], [_text(value, out) for value in made.values()]
     if theirs != ours:

@@ -159,7 +159,7 @@ def parse_value(text: str) -> Any:
 @click.option(
     "--language", default="", metavar="CODE", help="Language of the captions: en, fr, … (default: the model's first)."
 )
-@click.option("--scores", metavar="KIND", default="share", help="Of tags: share (the default) or probability.")
+@click.option("--scores", metavar="KIND", help="Of tags: share (the default) or probability (that with --write).")
 @click.option("--min-score", type=float, metavar="NUMBER", help="Least probability of a tag (default: 0.5).")
 @click.option("--tagger", metavar="NAME", help="What scores tags: dual_encoder, clip, none, … (default: the bundle's).")
 @click.option(
@@ -168,8 +168,13 @@ def parse_value(text: str) -> Any:
     help="current, a version, a bundle's folder or address (hf://OWNER/NAME), blip, blip:CHECKPOINT or nearest:RUN_DIR "
     "(default: LCM_BUNDLE, else current, which is the shipped bundle at first).",
 )
+@click.option("--style", type=click.Choice(["plain", "alt"]), default="plain", help="alt: as alternative text.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--out", type=PATH, metavar="FILE", help="Write to a .csv or .jsonl file; resumes where it was stopped.")
+@click.option("--write", type=click.Choice(["sidecar", "embed"]), help="Metadata: beside the photos, or in them.")
+@click.option("--overwrite", is_flag=True, help="With --write: replace captions and keywords that people wrote, too.")
+@click.option("--line", default="{caption}", help="With --write: the description; '[{city}: ]{caption}[ ({credit})]'.")
+@click.option("--dry-run", is_flag=True, help="With --write: only say what would be written.")
 def caption(
     paths: Sequence[str],
     recursive: bool,
@@ -177,8 +182,13 @@ def caption(
     language: str,
     tagger: str | None,
     captioner: str | None,
+    style: str,
     as_json: bool,
     out: Path | None,
+    write: str | None,
+    overwrite: bool,
+    line: str,
+    dry_run: bool,
     **asked: Any,
 ) -> int:
     """Caption and tag images and folders of images."""
@@ -192,31 +202,50 @@ def caption(
             batch.check_out(out)
             if as_json:
                 raise ConfigError("--json is for what is printed; with --out, the file's name says the format")
+        if write and out:
+            raise ConfigError("--write and --out are for runs of their own; give one of them")
+        if not write and (overwrite or dry_run):
+            raise ConfigError("--overwrite and --dry-run are for --write sidecar or --write embed; give one too")
+        if write:
+            from lcm.metadata import Writer
+
+            writer = Writer(write == "embed", overwrite, dry_run, line)
         asked["labels"] = read_labels(labels) if labels else None
         listing = list_images(paths, recursive)
         failures: list[batch.Failure] = [*listing.problems]
+        unwritten: list[batch.Failure] = []
         left_out = batch.list_left_out(listing)
         if not listing.images:
             raise DataError("\n".join([*batch.list_failures(failures), *left_out]))
         threads = 1 if len(listing.images) > 1 else 0  # cores for one image: several are encoded at once
         is_utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
         describer = load_captioner(captioner, tagger, threads)
+        can_say_no = getattr(describer.tag_scorer, "curves", None)
+        asked["scores"] = asked["scores"] or ("probability" if write and can_say_no else "share")
         asked["language"] = describer.checked_language(language)
     if asked["labels"] and (note := batch.check_labels(describer, asked["labels"])):
         print(f"lcm: {note}", file=sys.stderr)
     try:
         if out:
-            _say(batch.describe_into_file(out, describer, listing.images, failures, **asked))
+            _say(batch.describe_into_file(out, describer, listing.images, failures, style=style, **asked))
         else:
             for image, answer in describer.describe_many(listing.images, workers=0, **asked):
                 if isinstance(answer, BadImageError):
                     failures.append((image, answer))
-                elif as_json:
-                    _say(json.dumps(batch.as_record(image, answer), ensure_ascii=not is_utf8))
+                    continue
+                done = ""
+                try:
+                    done = writer.write(image, answer) if write else ""
+                except DataError as error:
+                    unwritten.append((image, error))
+                if as_json:
+                    record = batch.as_record(image, answer, style) | ({"metadata": done} if write else {})
+                    _say(json.dumps(record, ensure_ascii=not is_utf8))
                 else:
-                    _say(_for_people(image, answer))
+                    _say(_for_people(image, answer, style) + f"\n    {batch.escape(done)}" * bool(done))
     finally:
-        if complaints := [*batch.list_failures(failures), *left_out]:
+        unwritten = batch.list_failures(unwritten, "not written")
+        if complaints := [*batch.list_failures(failures), *unwritten, *left_out]:
             print("lcm:", "\n".join(complaints), file=sys.stderr)
     return 1 if complaints else 0
 
@@ -244,17 +273,37 @@ def _interrupts_kept() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
-def _for_people(image: str, description: "Description") -> str:
+def _for_people(image: str, description: "Description", style: str) -> str:
     """Return what is said of an image: a line with its caption, and one with its tags where it has any."""
     from lcm.batch import escape
     from lcm.captioning.description import sureness
 
     sure = "" if description.confidence is None else f" ({sureness(description.confidence)})"
-    line = f"{escape(image)}: {escape(description.caption)}{sure}"
+    caption = description.alt_text if style == "alt" else description.caption
+    line = f"{escape(image)}: {escape(caption)}{sure}"
     shown = ", ".join(f"{escape(word)} {score:.2f}" for word, score in description.tags[:TAGS_SHOWN])
     shown = shown or "(no tag is probable enough)" * (description.scores == "probability")
     more = ", …" * (len(description.tags) > TAGS_SHOWN)
     return f"{line}\n    {shown}{more}" if shown else line
+
+
+@lcm.group()
+def metadata() -> None:
+    """What lcm caption --write has written into photos and beside them: undo it."""
+
+
+@metadata.command()
+def undo() -> int:
+    """Put the files back that the last run with --write has changed, to the last byte."""
+    from lcm.batch import escape, list_failures
+    from lcm.metadata import undo
+
+    files, failures = undo()
+    for file in files:
+        _say(f"as before: {escape(file)}")
+    if complaints := list_failures(failures, "not put back"):
+        print("lcm:", "\n".join(complaints), file=sys.stderr)
+    return 1 if complaints else 0
 
 
 @lcm.command()

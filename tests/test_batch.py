@@ -115,6 +115,22 @@ def test_both_formats_are_as_they_are_documented(tmp_path, caption):
     assert "“" in text
 
 
+@SUFFIXES
+@pytest.mark.usefixtures("fake")
+def test_alternative_texts_are_a_column_or_a_field_more_on_request(suffix, tmp_path, caption):
+    folder, out = make_files(tmp_path / "photos", 2), tmp_path / f"out{suffix}"
+    assert caption(folder, "--style", "alt", "--out", out)[0] == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file)) if suffix == ".csv" else [json.loads(line) for line in file]
+    assert [row["alt_text"] for row in rows] == 2 * ["Picture 3, in it a “dog”."]
+    assert rows[0].keys() == {*COLUMNS, "alt_text"}
+    assert "all images (2) are there already" in caption(folder, "--style", "alt", "--out", out)[1]
+    assert "nothing that lcm caption writes with such options" in caption(folder, "--out", out)[2]
+    assert f"{folder}/0000.jpg: Picture 3, in it a “dog”.\n" in caption(folder, "--style", "alt")[1]
+    row = json.loads(caption(folder, "--style", "alt", "--json")[1].splitlines()[0])
+    assert (row["caption"], row["alt_text"]) == ("picture 3, in it a “dog”", "Picture 3, in it a “dog”.")
+
+
 @pytest.mark.usefixtures("fake")
 def test_probabilities_are_asked_for_by_name(tmp_path, caption):
     folder, out, asked = make_files(tmp_path / "photos", 2), tmp_path / "out.csv", ("--scores", "probability")
@@ -319,7 +335,7 @@ def test_a_file_of_someone_else_is_left_as_it_is(name, content, tmp_path, fake, 
     out.write_bytes(content)
     code, _, complained = caption(folder, "--out", out)
     assert code == 1
-    assert "nothing that lcm caption writes; it was left as it is: choose another --out" in complained
+    assert "nothing that lcm caption writes with such options; it was left as it is: choose another --out" in complained
     assert (out.read_bytes(), fake.asked) == (content, [])
 
 
@@ -427,13 +443,13 @@ def test_what_is_left_out_is_counted_and_named_and_the_captions_beside_are_not(o
     (folder / "captions.tsv").write_text("0000.jpg\ta dog\n")
     assert caption("photos", *out)[0] == 0
     for number in range(7):
-        (folder / f"IMG_{number}.HEIC").touch()
+        (folder / f"IMG_{number}.PSD").touch()
     code, printed, complained = caption("photos", *out)
     assert code == 1
     assert printed
     assert complained.splitlines()[-1] == (
-        "lcm: files left out: 7 (photos/IMG_0.HEIC, photos/IMG_1.HEIC, photos/IMG_2.HEIC, photos/IMG_3.HEIC, "
-        f"photos/IMG_4.HEIC and 2 more); names that do not end in {SUFFIXES_NAMED}: convert them, or give images "
+        "lcm: files left out: 7 (photos/IMG_0.PSD, photos/IMG_1.PSD, photos/IMG_2.PSD, photos/IMG_3.PSD, "
+        f"photos/IMG_4.PSD and 2 more); names that do not end in {SUFFIXES_NAMED}: convert them, or give images "
         "without a suffix by their own paths"
     )
 

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,22 @@ def test_the_service_answers_as_shown(photos, tmp_path):
     assert "\tŁucja 李\t" in listed
     for line in commands(PAGES["docs/corrections.md"], "lcm contributions"):
         run(line, photos, **environment)
+
+
+@pytest.mark.skipif(not find_spec("exiv2"), reason="the extra `photos` is not installed")
+def test_the_photo_desk_s_commands_run_as_shown(photos, tmp_path):
+    environment = {"LCM_HOME": str(tmp_path / "state")}
+    before, photo = {*(photos / "photos").iterdir()}, (photos / "photo.jpg").read_bytes()
+    printed = [run(line, photos, **environment) for line in commands(PAGES["docs/photos.md"], "lcm")]
+    assert [text.count("\n    w") for text in printed[:4]] == [31, 31, 1, 0], "a second run has nothing to add"
+    assert {*(photos / "photos").iterdir()} == before | {
+        path.with_suffix(".xmp") for path in before if path.suffix == ".jpg"
+    }
+    assert printed[4].endswith("/photo.jpg\n")
+    assert (photos / "photo.jpg").read_bytes() == photo
+    assert re.fullmatch(r"photo.jpg: [A-Z].*\.(?: \(.*\))?\n.*\n", printed[5])
+    assert json.loads(printed[6])["language"] == "fr"
+    assert (photos / "alt.csv").read_text().splitlines()[0].endswith(",settings,alt_text")
 
 
 def test_the_versions_commands_run_as_shown(photos, tmp_path):

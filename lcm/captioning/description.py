@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from lcm.captioning.alt_text import alt_text
 from lcm.captioning.tagging import SHARE, SeenImage, Tag, TagRequest, TagScorer, rank, tag_candidates, tag_request
 from lcm.captioning.translation import load_translator
 from lcm.data.images import KINDS, Source, read_stream
@@ -91,6 +92,11 @@ class Description:
     contribution: int | None = None  # number of the contribution that gave the caption; None: the captioner wrote it
     language: str = ENGLISH  # of the caption and of the tags
     scores: str = SHARE  # what those of the tags are, one of SCORES
+
+    @property
+    def alt_text(self) -> str:
+        """The caption as alternative text: one sentence, mostly of 125 characters at most."""
+        return alt_text(self.caption)
 
 
 class Captioner(ABC):

@@ -27,7 +27,7 @@ from typing import Any, Self
 from filelock import FileLock
 
 from lcm.contributions.text import clean_language, clean_text
-from lcm.data.images import image_format, read_image, scan
+from lcm.data.images import FORMATS, image_format, read_image, scan
 from lcm.data.text import language_code
 from lcm.errors import ConfigError, DataError, StoreBusyError, StoreDamagedError, StoreError, StoreFullError
 from lcm.paths import cache_dir, home, sync_folder
@@ -48,7 +48,7 @@ CHECKED_WHOLE_BYTES = 500_000_000  # of a file: read at each opening; of a large
 PAGE = 1000  # rows read at once: a commit has to wait while others read
 MIRROR_PAGE = 100  # contributions by their ids, in each file of records that a mirror has
 DECODED_SIDE = 32  # pixels; small, for the picture is only decoded to see that it is whole
-SUFFIXES = {"jpeg": ".jpg", "png": ".png", "gif": ".gif", "webp": ".webp"}  # by the keys of images.FORMATS
+SUFFIXES = {name: {"jpeg": ".jpg", "heif": ".heic", "raw": ".dng"}.get(name, f".{name}") for name in FORMATS}
 SHARD = 3  # hexadecimal digits: 4,096 folders in exports and mirrors, each with under 10,000 of 40 million images
 
 # Images have their own table, and what is known of them stands in each row too: lists then read no page of an image.

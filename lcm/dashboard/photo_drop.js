@@ -15,7 +15,7 @@ function render({ model, el }) {
   drop.append(element("span", "", text("Drop a photo here, paste one, or choose a file")));
   const input = element("input");
   input.type = "file";
-  input.accept = "image/jpeg,image/png,image/gif,image/webp";
+  input.accept = "image/*,.heic,.cr2,.cr3,.nef,.nrw,.arw,.dng,.raf,.orf,.rw2,.pef,.srw";
   drop.append(input);
 
   const title = element("h3", "", text("Or try an example"));

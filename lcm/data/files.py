@@ -7,8 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-# What cameras, Windows, browsers and Pillow call JPEG and PNG; an MPO's first picture is an ordinary JPEG.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".gif", ".webp")
+# What cameras, Windows, browsers and Pillow call the formats of lcm.data.images; an MPO's first picture is a JPEG.
+RAW_SUFFIXES = (".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".gif", ".webp", ".tif")
+IMAGE_SUFFIXES += (".tiff", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif")
+IMAGE_SUFFIXES += RAW_SUFFIXES
 NAMES_SHOWN = 5  # of a list of file names in a message
 
 

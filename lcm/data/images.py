@@ -4,7 +4,7 @@ Training and serving share one resize and one filter. All else that a file holds
 frames. Format and sides are read here, before Pillow is asked, and only what a picture needs is handed to it: left to
 itself Pillow 13.0 takes 220 MB for 12 MB of JPEG comments, 500 MB for a GIF comment of 12 MB, and 160 MB for a GIF of
 42 bytes before any check. Notes, that is which way is up and what the colours are, it reads apart from the pixels, so
-that broken ones never refuse a good picture.
+that broken ones never refuse a good picture. HEIC and the previews of raw files need the extra `photos`.
 """
 
 import io
@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps
+from PIL import AvifImagePlugin, BmpImagePlugin, Image, ImageChops, ImageCms, ImageOps
 
-from lcm.errors import BadImageError
+from lcm.errors import BadImageError, ConfigError, require
 
 Source = str | Path | bytes | BinaryIO | Image.Image | np.ndarray  # of a picture
 KINDS = "a path, bytes, a binary file object, a PIL image or an array [H, W, 3] of uint8"  # the same, for messages
-FORMATS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP"}  # what cameras write and browsers show
+FORMATS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP", "tiff": "TIFF", "bmp": "BMP", "avif": "AVIF"}
+FORMATS |= {"heif": "HEIC", "raw": "camera raw"}  # by the extra `photos`; of raw files, the preview
+_NAMED = {name: f"a{'n' * label.startswith('A')} {label}" for name, label in FORMATS.items()}
 MAX_PIXELS = 40_000_000  # 160 MB as Pillow holds them, at four bytes each
 MAX_JPEG_PIXELS = 64_000_000  # phones reach 50 million; an ordinary JPEG is decoded row by row at reduced size
 MAX_WEBP_PIXELS = 16_000_000  # 240 MB: Pillow's WebP reader takes 15 bytes a pixel, even for a file of 38 bytes
+MAX_HEIF_PIXELS = 25_000_000  # 250 MB: of HEIC libheif takes 8 bytes a pixel, of AVIF Pillow 10; phones reach 24.5
 MAX_SEGMENTS = 20_000  # of a file; libpng's chunks of 8 KB make 160 MB of them, a hostile file has millions
 MAX_SCANS = 50  # of a JPEG; libjpeg's progressive files have 10, and one of 60 bytes costs 22 ms at MAX_PIXELS
 MAX_ASPECT = 200  # long side over short; panoramas stay below 20, and a square holds nothing of a thread
@@ -41,15 +44,24 @@ _SIGNATURES = {  # those in capitals are refused; people do send them, so the me
     "png": rb"\x89PNG\r\n\x1a\n",
     "gif": rb"GIF8[79]a",
     "webp": rb"RIFF[\s\S]{4}WEBP",
-    "HEIC or AVIF": rb"[\s\S]{4}ftyp",
-    "TIFF": rb"II\*\0|MM\0\*",
-    "BMP": rb"BM",
+    "avif": rb"[\s\S]{4}ftyp(avi[fs]|m[is]f1[\s\S]{4}([\s\S]{4}){0,7}avi[fs])",
+    "heif": rb"[\s\S]{4}ftyp(he[iv][cfmsx]|m[is]f1)",
+    # Canon's (the film-like one, and its TIFF), Fujifilm's, Olympus's and Panasonic's; others look like TIFF at first.
+    "raw": rb"[\s\S]{4}ftypcrx |II\*\0[\s\S]{4}CR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0",
+    "MP4, MOV or another film": rb"[\s\S]{4}ftyp",
+    "tiff": rb"II\*\0|MM\0\*",
+    "bmp": rb"BM",
     "SVG, XML or HTML": rb"\s*<",
 }
 _JPEG_FRAMES = {*range(0xC0, 0xD0), 0xDE} - {0xC4, 0xC8, 0xCC}  # T.81 table B.1, the markers with a picture's sides
 _JPEG_METADATA = {*range(0xE1, 0xF0), 0xFE} - {0xEE}  # APP0 (JFIF) and APP14 (Adobe) say how colours are stored
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan FF 00 and FF D0 to D7 are data; FF FF fills
 _JPEG_SCAN = b"\xff\xda"  # begins one
+# What a TIFF's pixels are (TIFF 6.0), which way is up, the colour profile, and what tells a raw file.
+_TIFF_LISTS = {258, 273, 279, 320, 324, 325, 338, 339, 347, 530, 532, 34675, 50706}  # the tags of several values
+_TIFF_TAGS = {254, 256, 257, 259, 262, 266, 274, 277, 278, 284, 317, 322, 323, 332, 531} | _TIFF_LISTS
+_TIFF_OF_RAW = {6, 32767, 32769, 32770, 34713, 65535}  # old JPEG, of previews, and Sony's, Nikon's, Pentax's
+_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG, Deflate, PackBits
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Where notes stand: of each kind the first counts; a JPEG's profile may lie in up to 16 segments, which are numbered.
 _JPEG_NOTES = re.compile(rb"(?s)\xff[\xe1\xe2]..(Exif\0\0|http://ns\.adobe\.com/xap/1\.0/\0|ICC_PROFILE\0[\1-\x10])")
@@ -70,6 +82,11 @@ class Header:
 def image_format(data: bytes) -> str:
     """Return the key of FORMATS that `data` begins as, whatever its sender calls it; raises BadImageError for none."""
     name = next((name for name, signature in _SIGNATURES.items() if re.match(signature, data)), "unknown kind")
+    if name == "tiff":
+        with suppress(struct.error):  # DNG; or the first picture is a preview, or what a sensor saw
+            tags = {tag: value for tag, (_, value) in _tiff_tags(data).items()}
+            of_sensor = tags.get(259) in _TIFF_OF_RAW or tags.get(262) == 32803
+            return "raw" if 50706 in tags or tags.get(254, 0) % 2 or of_sensor else name
     if name in FORMATS:
         return name
     accepted = ", ".join(FORMATS.values())
@@ -169,7 +186,71 @@ def _scan_webp(data: bytes) -> Header:
     return Header(sides, data, max_pixels=MAX_WEBP_PIXELS)
 
 
-_SCANNERS = {"jpeg": _scan_jpeg, "png": _scan_png, "gif": _scan_gif, "webp": _scan_webp}
+def _tiff_tags(data: bytes) -> dict[int, tuple[bytes, int]]:
+    """Return what pixels need of a TIFF's first directory: each tag's entry, and its largest number; 0: none."""
+    order, tags = "<" if data[:1] == b"I" else ">", {}
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, at)
+    for place in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", data, place)
+        letter = {1: "B", 3: "H", 4: "I"}.get(kind, "s")
+        size = number * struct.calcsize(letter)
+        where = place + 8 if size <= 4 else struct.unpack_from(f"{order}I", data, place + 8)[0]
+        is_usual = size <= min(1 << 20, len(data) - where) and (number == 1 or tag in _TIFF_LISTS)
+        if tag in _TIFF_TAGS and tag not in tags and is_usual:
+            values = struct.unpack_from(f"{order}{number}{letter}", data, where)
+            tags[tag] = data[place : place + 12], 0 if letter == "s" else max(values, default=0)
+    return tags
+
+
+def _scan_tiff(data: bytes) -> Header:
+    """Keep the first page, under a directory of its own at the end: other tags may name the whole file each."""
+    tags, order, end = _tiff_tags(data), "<" if data[:1] == b"I" else ">", len(data) + len(data) % 2
+    known = dict.fromkeys((258, 259, 277, 322, 323, 339), 1) | {tag: value for tag, (_, value) in tags.items()}
+    is_rare = known[259] not in _TIFF_COMPRESSIONS or known[258] > 16 or known[277] > 5 or known[339] > 1
+    if is_rare or known[322] * known[323] > MAX_PIXELS:
+        raise ValueError("a rare compression, over 16 bits or 5 colours, no whole numbers, or a tile of any size")
+    directory = struct.pack(f"{order}H", len(tags)) + b"".join(tags[tag][0] for tag in sorted(tags)) + bytes(4)
+    stream = b"".join([data[:4], struct.pack(f"{order}I", end), data[8:], bytes(len(data) % 2), directory])
+    return Header((known[256], known[257]), stream)
+
+
+def _scan_by_reader(data: bytes) -> Header:
+    """Ask Pillow's reader for the sides, which decodes no pixel for that; Image.open would warn of large ones."""
+    name, readers = image_format(data), {"bmp": BmpImagePlugin.BmpImageFile, "avif": AvifImagePlugin.AvifImageFile}
+    if name == "heif":
+        heif = require("pillow_heif", "photos")
+        heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+        readers[name] = heif.HeifImageFile
+    picture = readers[name](io.BytesIO(data))
+    if picture.info.get("compression") in (1, 2):
+        raise ValueError("run lengths, which Pillow reads a byte at a time")
+    return Header(picture.size, data, max_pixels=MAX_PIXELS if name == "bmp" else MAX_HEIF_PIXELS)
+
+
+def _scan_raw(data: bytes) -> Header:
+    """Take the largest JPEG that a camera put into its raw file, turned as the file says."""
+    exiv2, raw = require("exiv2", "photos"), open_metadata(data)
+    previews = exiv2.PreviewManager(raw)
+    found = [one for one in previews.getPreviewProperties() if one.mimeType_ == "image/jpeg"]
+    jpeg = bytes(previews.getPreviewImage(max(found, key=lambda one: one.width_ * one.height_)).data())
+    notes, key = raw.exifData(), "Exif.Image.Orientation"
+    turned = notes[key].toUint32() % 65536 if key in notes else 1
+    exif = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 274, 3, 1, turned, 0, 0)
+    return _scan_jpeg(jpeg[:2] + struct.pack(">HH", 0xFFE1, len(exif) + 8) + b"Exif\0\0" + exif + jpeg[2:])
+
+
+def open_metadata(data: bytes) -> "exiv2.Image":  # noqa: F821
+    """Return what exiv2 reads of a photo or an XMP sidecar; raises ConfigError without the extra, else exiv2's own."""
+    exiv2 = require("exiv2", "photos")
+    exiv2.LogMsg.setLevel(exiv2.LogMsg.Level.mute)
+    image = exiv2.ImageFactory.open(data)
+    image.readMetadata()
+    return image
+
+
+_SCANNERS = {"jpeg": _scan_jpeg, "png": _scan_png, "gif": _scan_gif, "webp": _scan_webp, "tiff": _scan_tiff}
+_SCANNERS |= dict.fromkeys(("bmp", "avif", "heif"), _scan_by_reader) | {"raw": _scan_raw}
 
 
 def read_image(source: Source, size: int) -> np.ndarray:
@@ -287,9 +368,10 @@ def _decode(data: bytes, wanted: int | None) -> Image.Image:
     name = image_format(data)
     try:
         header = scan(data, name)
-        _check_limits(FORMATS[name], header)
+        _check_limits(_NAMED[name], header)
+        name = "jpeg" if name == "raw" else name
         image = Image.open(io.BytesIO(header.stream), formats=(name.upper(),))
-        if image.size != header.sides:
+        if image.size != header.sides and (name != "tiff" or image.size[::-1] != header.sides):  # Pillow turns a TIFF
             raise ValueError("Pillow sees other sides than those that were checked")
         if wanted:  # JPEG decodes at 1/2, 1/4 or 1/8, down to twice what is wanted, so that the filter has its say
             image.draft(None, (2 * wanted, 2 * wanted))
@@ -303,11 +385,14 @@ def _decode(data: bytes, wanted: int | None) -> Image.Image:
         return _flatten(image)
     except BadImageError:
         raise
+    except ConfigError:  # its message names a library, which no client is told
+        extra = "install what reads it (pip install 'lcm[photos]'), or save it as JPEG"
+        raise BadImageError(f"received {_NAMED[name]} file ({len(data):,} bytes); {extra}") from None
     except Exception:
         # Decoders trip over a damaged file wherever they did not expect it: OSError, SyntaxError, ValueError, KeyError,
         # struct.error, zlib.error, MemoryError and more. Pillow's messages hold memory addresses, so none is repeated.
         raise BadImageError(
-            f"received a {FORMATS[name]} file ({len(data):,} bytes) that is damaged, cut short or of a rare kind; "
+            f"received {_NAMED[name]} file ({len(data):,} bytes) that is damaged, cut short or of a rare kind; "
             "only whole pictures are accepted: send it again, or save it anew in an image editor"
         ) from None
 
@@ -327,7 +412,7 @@ def _take(picture: Image.Image | np.ndarray) -> Image.Image:
         raise BadImageError(f"{received}, in which no value is known to be white; make it one of mode L or RGB")
     try:
         # As many pixels as there are: they are in memory, or Pillow's own limit has let them pass.
-        _check_limits("decoded", Header(picture.size, b"", max_pixels=picture.width * picture.height))
+        _check_limits("a decoded", Header(picture.size, b"", max_pixels=picture.width * picture.height))
         return _flatten(picture.copy())  # which loads it: a PNG has its notes only then
     except BadImageError:
         raise
@@ -339,7 +424,7 @@ def _take(picture: Image.Image | np.ndarray) -> Image.Image:
 
 def _check_limits(label: str, header: Header) -> None:
     (width, height), limit = header.sides, header.max_pixels
-    received = f"received a {label} picture of {width:,} x {height:,} pixels"
+    received = f"received {label} picture of {width:,} x {height:,} pixels"
     if min(header.sides) < 1:
         raise ValueError("no pixels")
     if width * height > limit:

@@ -72,12 +72,12 @@ class Engine:
             if part:
                 part.start()
 
-    def describe(self, body: bytes, accepted: Accept) -> tuple[Description, Model, list[int]]:
-        """Return what a request's body and Accept-Language ask for, the model, and the numbers of unreadable labels."""
+    def describe(self, body: bytes, accepted: Accept) -> tuple[Description, Model, list[int], str]:
+        """Return what a body and Accept-Language ask for, the model, numbers of unreadable labels, and the style."""
         model = self.models.require()
         captioner = model.captioner
 
-        def answer() -> tuple[Description, Model, list[int]]:
+        def answer() -> tuple[Description, Model, list[int], str]:
             asked = DescribeRequest.read(body, self._max_image)
             wish, scored = Wish(asked.language, accepted, self._language), (asked.scores, asked.min_score)
             try:
@@ -95,7 +95,7 @@ class Engine:
                 raise
             except LcmError as error:  # such as a DataError about the word vectors: not the client's mistake
                 raise LcmError(str(error)) from error
-            return description, model, unread
+            return description, model, unread, asked.style
 
         return self._predictions.run(answer)
 

@@ -43,6 +43,7 @@ _RULES = {
     "samples": f"must be a whole number from 0 to {MAX_SAMPLES}; the default is {SAMPLES}",
     "scores": f"must be {' or '.join(SCORES)}; the default is {SHARE}",
     "min_score": f"must be a number from 0 to 1; the default is {MIN_SCORE}",
+    "style": "must be plain (the default) or alt, which adds alt_text to the answer",
 }
 _CONTRIBUTOR_RULE = (
     f"{CONTRIBUTOR} must be a name in ASCII, or one encoded as in RFC 8187, such as UTF-8''%C3%89va; or send the name "
@@ -172,6 +173,7 @@ class DescribeRequest(Request):
     scores: Literal[SCORES] = SHARE
     min_score: Annotated[float, Field(strict=True, ge=0, le=1)] = None  # None: MIN_SCORE, for probabilities
     language: Language = ""  # empty: not sent
+    style: Literal["plain", "alt"] = "plain"
     image: Image
 
 
@@ -231,15 +233,15 @@ def read_contributor(header: str) -> str:
     return _contributor(header)
 
 
-def answer_body(description: Description) -> dict[str, Any]:
-    """Return the three keys of the answer; raises LcmError when it breaks the contract, as fault_of says."""
+def answer_body(description: Description, style: str = "plain") -> dict[str, Any]:
+    """Return the keys of the answer, alt_text in that style alone; raises LcmError where fault_of finds a fault."""
     if fault := fault_of(description):
         raise LcmError(fault)
     return {
         "tags": [[word, score] for word, score in description.tags],
         "captions": [description.caption],
         "english_captions": list(description.english_captions),
-    }
+    } | ({"alt_text": description.alt_text} if style == "alt" else {})
 
 
 def answer_headers(description: Description, version: str, unread: Iterable[int] = ()) -> dict[str, str]:

@@ -10,7 +10,18 @@ from lcm.data.files import IMAGE_SUFFIXES, find_files, list_images, with_suffix
 from lcm.data.images import read_image
 from lcm.errors import BadImageError
 
-KINDS = ("JPEG", "MPO", "PNG", "GIF", "WEBP")  # what lcm reads, as Pillow calls it
+KINDS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "GIF",
+    "WEBP",
+    "TIFF",
+    "BMP",
+    "DIB",
+    "AVIF",
+    "HEIF",
+)  # what lcm reads, as Pillow calls it
 NAMES = "b.jpg a.PNG .hidden.jpg ._a.jpg .DS_Store notes.txt sub/d.webp sub/c.gif sub/x/e.jpeg .trash/f.jpg z/g.jpg"
 
 
@@ -45,7 +56,7 @@ def test_a_folder_s_images_are_taken_by_name(photos, monkeypatch):
 
 def test_an_image_is_told_by_every_suffix_that_programs_give_it(tmp_path):
     names = [f"1{suffix}" for suffix in IMAGE_SUFFIXES] + ["2.JFIF", "2.Jpe"]
-    for name in [*names, "3.heic", "jpg", "4.jpg.txt"]:
+    for name in [*names, "3.psd", "jpg", "4.jpg.txt"]:
         (tmp_path / name).touch()
     assert {suffix for suffix in Image.registered_extensions() if Image.EXTENSION[suffix] in KINDS} <= {*IMAGE_SUFFIXES}
     assert sorted(Path(image).name for image in list_images([tmp_path]).images) == sorted(names)
@@ -95,22 +106,22 @@ def test_a_folder_without_images_and_one_that_cannot_be_read_are_named(photos, m
 
 
 def test_whatever_else_may_be_an_image_is_left_out_by_name_and_each_once(photos):
-    for name in ("c.heic", "DSC_1", "captions.TSV", "a.xmp", "Thumbs.db", "sub/x/old", "texts/a.txt"):
+    for name in ("c.psd", "DSC_1", "captions.TSV", "a.xmp", "Thumbs.db", "sub/x/old", "texts/a.txt"):
         (photos / name).parent.mkdir(exist_ok=True)
         (photos / name).touch()
     (photos / "again").symlink_to(photos / "sub")
     listing = list_images(["photos"])
-    assert listing.other_files == ["photos/DSC_1", "photos/c.heic"]
+    assert listing.other_files == ["photos/DSC_1", "photos/c.psd"]
     assert listing.sub_folders == ["photos/sub", "photos/z"], "one without images needs no word"
     listing = list_images(["photos"], recursive=True)
-    assert listing.other_files == ["photos/DSC_1", "photos/c.heic", "photos/sub/x/old"]
+    assert listing.other_files == ["photos/DSC_1", "photos/c.psd", "photos/sub/x/old"]
     assert listing.sub_folders == []
     Path("elsewhere").mkdir()
     Path("elsewhere/a.jpg").touch()
     (photos / "album").symlink_to(Path("elsewhere").resolve())
     assert list_images(["photos"], recursive=True).sub_folders == ["photos/album"]
     listing = list_images(["photos", "photos/DSC_1", "photos/sub/x/old", "photos/album", "photos/z"])
-    assert (listing.other_files, listing.sub_folders) == (["photos/c.heic"], ["photos/sub"]), "what is given is taken"
+    assert (listing.other_files, listing.sub_folders) == (["photos/c.psd"], ["photos/sub"]), "what is given is taken"
 
 
 @pytest.mark.parametrize(("given", "said"), [("photo", "'photo': no such file"), ("https://host/a.jpg", "an address")])

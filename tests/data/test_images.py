@@ -164,7 +164,7 @@ def test_e01_e08_e21_e22_what_is_no_image_of_ours_is_named(name):
     data, received = (NOT_IMAGES | FOREIGN)[name]
     message = refusal(data)
     assert received in message
-    assert "JPEG, PNG, GIF, WebP are accepted" in message
+    assert "JPEG, PNG, GIF, WebP, TIFF, BMP, AVIF, HEIC, camera raw are accepted" in message
 
 
 @pytest.mark.parametrize("kind", SCENES)

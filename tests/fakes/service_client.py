@@ -142,8 +142,8 @@ class Caller:
 
 
 def check_description(body: Any, language: str, is_share: bool = True) -> None:
-    """E26: the contract of POST /learning-model."""
-    assert set(body) == {"tags", "captions", "english_captions"}
+    """E26: the contract of POST /learning-model; alt_text where it is asked for."""
+    assert {*body} - {"alt_text"} == {"tags", "captions", "english_captions"}
     words, scores = [tag[0] for tag in body["tags"]], [tag[1] for tag in body["tags"]]
     assert all(len(tag) == 2 and isinstance(tag[0], str) for tag in body["tags"])
     assert all(isinstance(score, float) and math.isfinite(score) and 0 <= score <= 1 for score in scores)

@@ -86,6 +86,7 @@ FIELDS = [  # (row, route, field, its values)
     ("C07", LEARN, "samples", [None, -1, 11, 1.0, True, "5"]),
     ("C07", LEARN, "labels", [None, "dog", [], [1], ["dog", "  "], ["a" * 101], ["dog"] * 1001, ["a\0b"], ["\ud800"]]),
     ("C07", LEARN, "scores", [None, 1, "odds"]),
+    ("C07", LEARN, "style", [None, "long"]),
     ("C07", LEARN, "min_score", [None, True, "0.5", -0.1, 1.1, 0.5]),
     ("F04", CAPTION, "caption", ["", " ", "\n\t", "\u200b", "\0", "\x1b\x7f", "\u202e", "...", "\u0301"]),
     ("F05", CAPTION, "caption", ["c" * 1001, "e f " * (1 << 18)]),

@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes import image_files as files
 from tests.fakes.naughty_texts import NAUGHTY
+from tests.fakes.photo_files import TWINS
 from tests.fakes.service_client import ROUTES, Caller, body_for, caption_body, png, question_body, text_of
 
 JPEG, PNG = files.SCENES["jpeg"](), files.SCENES["png"]()
@@ -88,9 +89,9 @@ def accepts(caller: Caller, data: bytes, kind: str) -> dict:
     return caller.answers("/learning-model", question_body(image=text_of(data)))
 
 
-@pytest.mark.parametrize("kind", files.SCENES)
+@pytest.mark.parametrize("kind", [*files.SCENES, *TWINS])
 def test_every_format_is_accepted(caller, kind):
-    accepts(caller, files.SCENES[kind](), kind.split("-")[0])
+    accepts(caller, TWINS[kind][0]() if kind in TWINS else files.SCENES[kind](), kind.split("-")[0])
 
 
 def test_e17_gps_is_kept_private(caller, caplog):

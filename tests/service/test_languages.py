@@ -164,3 +164,10 @@ def test_what_the_model_does_not_write_is_translated(service, captioner, marian)
 def test_a_translator_that_cannot_be_loaded_stops_the_start(service, tmp_path):
     with pytest.raises(BundleError, match="as a Marian checkpoint: there is no such folder"):
         service(translator=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(("language", "alt_text"), [("en", "A red square."), ("fr", "Un carré rouge.")])
+def test_alternative_text_is_in_the_answer_on_request_and_in_its_language(language, alt_text, service, bilingual):
+    caller = service(captioner=bilingual)
+    assert ask(caller, style="alt", language=language)[1].json["alt_text"] == alt_text
+    assert "alt_text" not in ask(caller, style="plain", language=language)[1].json
