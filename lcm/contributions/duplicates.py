@@ -18,7 +18,6 @@ Shapes: T pixels a side of a thumbnail, K originals, R images, D numbers in pool
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -50,41 +49,31 @@ CHANGE_NOISE = 10.0  # grey levels that count as variance of any block
 Read = Callable[[np.ndarray], np.ndarray]  # gives the thumbnails [K, SIDE, SIDE, 3] of some images
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How well originals agree with a picture, once they are laid upon it."""
+def compare(copy: np.ndarray, originals: np.ndarray) -> np.ndarray:
+    """Return the share of a picture's variance that each of the originals [K, SIDE, SIDE, 3] explains, once laid on it.
 
-    fit: np.ndarray  # [K]: 1 where they agree, below 0 where anything agrees better
-    block: np.ndarray  # [K]: of the block that differs most, its root mean square in grey levels
-
-    @property
-    def is_copy(self) -> np.ndarray:
-        """Which originals the picture is a copy of, bool [K]."""
-        return (self.fit >= MIN_FIT) & (self.block <= MAX_BLOCK)
-
-
-def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
-    """Lay originals [K, SIDE, SIDE, 3] upon a picture, all thumbnails; where none fits coarsely, block is infinite."""
-    copy, originals = copy.astype(np.float32), originals.astype(np.float32)
-    coarse, coarse_originals = _shrink(copy), _shrink(originals)
+    All are thumbnails. It is 0 for those that the picture is no copy of.
+    """
+    copy, originals = _planes(copy), _planes(originals)
+    coarse, coarse_originals = _means(copy, COARSE), _means(originals, COARSE)
     unmoved = np.tile(np.float32([1, 0, 1, 0]), (len(originals), 1))  # scale and shift across, down, as shares of sides
-    places = _register(coarse.mean(-1), coarse_originals.mean(-1), unmoved, COARSE_STEPS)
+    places = _register(coarse.mean(0), coarse_originals.mean(1), unmoved, COARSE_STEPS)
     fit, _ = _agreement(coarse, coarse_originals, places)
-    block = np.full(len(originals), np.inf)
-    close = np.flatnonzero(fit >= COARSE_FIT)
+    close, found = np.flatnonzero(fit >= COARSE_FIT), np.zeros(len(originals))
     if len(close):
         near = originals[close]
-        fine = _register(_smooth(copy.mean(-1)), _smooth(near.mean(-1)), places[close], FINE_STEPS)
-        fit[close], block[close] = _agreement(copy, near, fine)
-    return Fit(fit, block)
+        fine = _register(_smooth(copy.mean(0)), _smooth(near.mean(1)), places[close], FINE_STEPS)
+        fit, block = _agreement(copy, near, fine)
+        found[close] = fit * ((fit >= MIN_FIT) & (block <= MAX_BLOCK))
+    return found
 
 
 def find_originals(cosines: np.ndarray, small: np.ndarray, read: Read, least: float = MIN_COSINE) -> list[int]:
     """Return which of R images the one with the thumbnail `small` is a copy of, the best first, by its cosines [R]."""
     close = np.flatnonzero(cosines >= least)
     best = close[np.argsort(-cosines[close], kind="stable")[:CANDIDATES]]
-    found = compare(small, read(best))
-    return [int(best[rank]) for rank in np.argsort(-found.fit, kind="stable") if found.is_copy[rank]]
+    fit = compare(small, read(best))
+    return [int(best[rank]) for rank in np.argsort(-fit, kind="stable") if fit[rank]]
 
 
 def is_same(copy: Source, original: Source) -> bool:
@@ -93,13 +82,13 @@ def is_same(copy: Source, original: Source) -> bool:
     The next frame of a burst is another photo: it shows a little beyond the other's edges, is turned, or something in
     it has moved. So is one in which a small patch has changed.
     """
-    pictures = [read_image(source, LARGE).astype(np.float32) for source in (copy, original)]
+    copied, original = (_planes(read_image(source, LARGE)) for source in (copy, original))
     place = np.float32([[1, 0, 1, 0]])
     for side, steps in ((COARSE, COARSE_STEPS), (LARGE // 2, FINE_STEPS), (LARGE, FINE_STEPS)):
-        grey, original_grey = (_smooth(_shrink(picture, side).mean(-1)) for picture in pictures)
+        grey, original_grey = (_smooth(_means(planes.mean(0), side)) for planes in (copied, original))
         place = _register(grey, original_grey[None], place, steps)
     scales, shifts = place[0, ::2], place[0, 1::2]
-    copied, (laid,) = _lay(pictures[0], pictures[1][None], place)
+    copied, (laid,) = _smooth(copied), _lay(original[None], place)
     change = _means((copied - laid) ** 2, 16).mean(0)
     variance = [(_means(each**2, 16) - _means(each, 16) ** 2).mean(0) for each in (copied, laid)]
     return bool(
@@ -119,16 +108,15 @@ def _motion(copy: np.ndarray, laid: np.ndarray) -> float:
     return float(np.linalg.norm(steps, axis=2).max() / len(copy))
 
 
+def _planes(pictures: np.ndarray) -> np.ndarray:
+    """Return [..., 3, T, T] of pictures [..., T, T, 3]."""
+    return np.moveaxis(pictures, -1, -3).astype(np.float32)
+
+
 def _means(values: np.ndarray, blocks: int) -> np.ndarray:
     """Return the means [..., blocks, blocks] of squares of values [..., T, T]."""
     part = values.shape[-1] // blocks
     return values.reshape(*values.shape[:-2], blocks, part, blocks, part).mean((-3, -1))
-
-
-def _shrink(pictures: np.ndarray, side: int = COARSE) -> np.ndarray:
-    """Return [..., side, side, 3] of pictures [..., T, T, 3]."""
-    step = pictures.shape[-2] // side
-    return pictures.reshape(*pictures.shape[:-3], side, step, side, step, 3).mean((-4, -2))
 
 
 def _smooth(pictures: np.ndarray) -> np.ndarray:
@@ -167,21 +155,20 @@ def _register(copy: np.ndarray, originals: np.ndarray, places: np.ndarray, steps
     return places
 
 
-def _lay(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the picture [3, T, T], and originals [K, 3, T, T] laid upon it, of [T, T, 3] and [K, T, T, 3]; smoothed."""
-    side = copy.shape[0]
+def _lay(originals: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return what the places are of originals [K, 3, T, T], smoothed."""
+    side = originals.shape[-1]
     across = _samplers(places[:, 0], places[:, 1], side).transpose(0, 2, 1)[:, None]
     down = _samplers(places[:, 2], places[:, 3], side)[:, None]
-    return _smooth(copy.transpose(2, 0, 1)), _smooth(down @ originals.transpose(0, 3, 1, 2) @ across)
+    return _smooth(down @ originals @ across)
 
 
 def _agreement(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return fit and worst block [K] of pictures [T, T, 3] and [K, T, T, 3] that are laid upon one another."""
-    copy, laid = _lay(copy, originals, places)
-    squares = (copy - laid) ** 2
+    """Return fit and worst block [K] of a picture [3, T, T] and originals [K, 3, T, T] that are laid upon it."""
+    copy = _smooth(copy)
+    squares = (copy - _lay(originals, places)) ** 2
     variance = ((copy - copy.mean((1, 2), keepdims=True)) ** 2).mean() + NOISE**2
-    blocks = _means(squares, BLOCKS).mean(1)  # [K, BLOCKS, BLOCKS]
-    return 1 - squares.mean((1, 2, 3)) / variance, np.sqrt(blocks.max((1, 2)))
+    return 1 - squares.mean((1, 2, 3)) / variance, np.sqrt(_means(squares, BLOCKS).mean(1).max((1, 2)))
 
 
 class Signatures:
@@ -245,6 +232,6 @@ def direction_of(features: np.ndarray) -> np.ndarray:
 
 def outline_of(small: np.ndarray) -> np.ndarray:
     """Return a thumbnail's coarse greys less their mean, [COARSE * COARSE], of length 1, or 0 without any edge."""
-    greys = _shrink(small.astype(np.float32)).mean(-1).ravel()
+    greys = _means(_planes(small).mean(0), COARSE).ravel()
     greys -= greys.mean()
     return greys / max(np.linalg.norm(greys), 1e-3)

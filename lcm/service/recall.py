@@ -1,8 +1,7 @@
 """Corrections at once: an image that someone has captioned gets that caption, before any training.
 
-An image is the sha256 of its bytes. Copies of it (saved anew, scaled, cut) are found by signatures of what the
-captioner sees, then compared as they are stored, and share the newest caption of all. Only copies are helped, not
-similar images, such as a burst's next frame: see reports/memory.md.
+An image is the sha256 of its bytes. Copies of it (saved anew, scaled, cut) are found by signatures of what is seen,
+then compared themselves, and share the newest caption of all. Only the same photo is helped: see reports/memory.md.
 
 Captions are read from the store when they are asked for, so that what other processes contribute and revoke counts too.
 Signatures, which need the image to be encoded, are made after each contribution before its reply, and of the others in
@@ -21,9 +20,10 @@ from operator import attrgetter
 from typing import Any
 
 from lcm.captioning.description import Captioner, Description, SeeingCaptioner, SeenImage
+from lcm.captioning.tagging import tag_candidates
 from lcm.contributions.duplicates import Signatures, is_same
 from lcm.contributions.store import Contribution, ContributionStore
-from lcm.data.text import ENGLISH, candidates, language_code, standardise
+from lcm.data.text import ENGLISH, language_code, standardise
 from lcm.errors import LcmError
 from lcm.service.http import LOG, escape, stack_of
 from lcm.service.model_loader import ModelLoader
@@ -65,9 +65,9 @@ class Recall:
         fitting = [one for one in found if language_code(one.language) == wanted] or (not wish.is_named and found)
         newest = fitting[-1] if fitting else None
         if newest:
-            words = candidates([newest.caption], newest.language)
-            unknown = set(captioner.unknown_labels(words)) if words else set()
-            labels = labels or [word for word in words if word not in unknown] or None
+            texts = tag_candidates([newest.caption], None, newest.language, captioner.terms, newest.language)
+            unknown = set(captioner.unknown_labels([*texts.values()])) if texts else set()
+            labels = labels or {shown: text for shown, text in texts.items() if text not in unknown} or None
             code = language_code(newest.language)
             language = code if code in captioner.languages else captioner.translated_from
         own = captioner.describe(seen or image, asked.samples, labels, language, asked.scores, asked.min_score)

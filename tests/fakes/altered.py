@@ -49,8 +49,6 @@ CROPPED: dict[str, Callable[[Image.Image], bytes]] = {  # by 10 % of a side, of 
 ALTERED = SAVED_ANEW | RESIZED | CROPPED
 
 
-
-
 def turned_by_exif(picture: Image.Image) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: to be turned by a quarter
@@ -96,10 +94,10 @@ def moved(picture: Image.Image, by: float, seed: int) -> Image.Image:
 def patched(picture: Image.Image, other: Image.Image, seed: int) -> Image.Image:
     """The picture with one of another's patches: 60 x 40 pixels where its longer side has 500."""
     size = tuple(round(side * max(picture.size) / 500) for side in (60, 40))
-    random, places = np.random.default_rng(seed), []
-    for one in (picture, other):
-        places.append(random.integers(0, (one.width - size[0], one.height - size[1])).tolist())
-    (left, top), (x, y) = places
+    random = np.random.default_rng(seed)
+    (left, top), (x, y) = (
+        random.integers(0, (one.width - size[0], one.height - size[1])).tolist() for one in (picture, other)
+    )
     after = picture.copy()
     after.paste(other.crop((x, y, x + size[0], y + size[1])), (left, top))
     return after
