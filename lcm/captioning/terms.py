@@ -39,7 +39,7 @@ class Terms:
                 if any(row.values()):
                     self._add(row)
         except (DataError, csv.Error) as error:
-            raise ConfigError(f"the vocabulary {path}, line {max(1, rows.line_num)}: {error}") from None
+            raise ConfigError(f"the vocabulary {path}, line {max(1, rows.reader.line_num)}: {error}") from None
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         self._listed = [key for key, term in self._terms.items() if term["rule"] == [ALLOW]]
         self._allowed = set(self._listed or (key for key, term in self._terms.items() if not term["rule"]))

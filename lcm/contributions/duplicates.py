@@ -43,8 +43,8 @@ MIN_OUTLINE_COSINE = 0.98  # copies of photos that were saved anew or resized ha
 # Of two files that show the same photo: reports/memory.md has what was measured.
 LARGE = 128  # T
 MAX_OUTSIDE = 0.0025  # share of a side that the copy shows beyond the original
-MAX_CHANGE = 0.45  # mean square of the difference in any of 16 x 16 blocks, as a share of the variance there
-MAX_MOTION = 0.0045  # of what any of 8 x 8 blocks shows, as a share of a side
+MAX_CHANGE = 0.4  # mean square of the difference in any of 16 x 16 blocks, as a share of the variance there
+MAX_MOTION = 0.0035  # of what any of 8 x 8 blocks shows, as a share of a side
 CHANGE_NOISE = 10.0  # grey levels that count as variance of any block
 Read = Callable[[np.ndarray], np.ndarray]  # gives the thumbnails [K, SIDE, SIDE, 3] of some images
 
