@@ -128,3 +128,27 @@ def test_command_and_service_map_tags(tmp_path, monkeypatch, read, photo, capsys
     read("term,rule\nzeppelin,allow\n")
     assert cli.main(asked) == 1
     assert "does not know zeppelin: none of the 1 labels" in capsys.readouterr().err
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "tags.md").read_text(encoding="utf-8")
+TOPICS = [  # in IPTC's shape, a child before its parent
+    ("3", "skiing", "ski", ["1", "9"], {}),
+    ("1", "sport", "sport", [], {}),
+    ("9", "winter games", "", [], {"retired": "2020-01-01"}),
+    ("4", "arts, culture", "arts, culture", [], {}),
+]
+
+
+def test_the_document_s_example_and_its_way_from_media_topics(read, tmp_path, monkeypatch):
+    example, script = (re.search(rf"```{kind}\n(.*?)```", DOCUMENT, re.DOTALL)[1] for kind in ("csv", "python"))
+    captions = ["a crowd with two puppies", "a fire truck"]
+    assert list(read(example).find(captions, "en", "en")) == ["animals > dogs", "vehicles > fire engine"]
+    monkeypatch.chdir(tmp_path)
+    topics = [
+        {"uri": uri, "prefLabel": {"en-GB": english, "fr": french}, "broader": above} | more
+        for uri, english, french, above, more in TOPICS
+    ]
+    Path("mediatopic.json").write_text(json.dumps({"conceptSet": topics}))
+    exec(script, {})
+    found = Terms("vocabulary.csv").find(["skiing in arts, culture", "winter games"], "en", "fr")
+    assert list(found) == ["sport > ski", "arts, culture", "winter", "game"]

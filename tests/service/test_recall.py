@@ -146,6 +146,13 @@ def test_the_newest_caption_of_all_copies_is_given(caller):
     assert [ask(caller, image).caption for image in (scene(1), copy, alter(copy, "left"))] == ["third"] * 3
 
 
+def test_the_words_of_a_contributed_caption_are_terms_of_the_vocabulary(start, tmp_path):
+    (tmp_path / "terms.csv").write_text("term,synonyms,parent\ncolours,,\nazure,blue,colours\n")
+    caller = start(vocabulary=str(tmp_path / "terms.csv"))
+    contribute(caller, RED, "A blue lamp glows.")
+    assert ask(caller, RED).tags == ["colours > azure"]
+
+
 def test_what_is_revoked_is_given_no_more(caller, tmp_path):
     """Another process revokes, as `lcm contributions revoke` does."""
     first = contribute(caller, scene(1), "first")
