@@ -127,7 +127,7 @@ def test_other_images_are_left_to_the_model(caller):
     assert ask(caller, png("blue")).source == "bundle"
 
 
-@pytest.mark.parametrize("how", ["2 % down", "a patch"])
+@pytest.mark.parametrize("how", ["1 % to the right", "2 % down"])
 def test_the_next_of_a_burst_is_left_to_the_model(start, how):
     caller = start(poll_s=60)
     first, after = (in_burst(scene(1), one, scene(101), 1) for one in ("first", how))
