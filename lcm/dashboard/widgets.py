@@ -36,9 +36,8 @@ def answer_card(photo: bytes, name: str, answer: Answer, asked: str = "") -> str
     others = "".join(f"<li>{escape(one)}</li>" for one in answer.others)
     what = say("Other captions") if answer.language in ("", ENGLISH) else say("In English")
     more = f"<details><summary>{what} ({len(answer.others)})</summary><ol>{others}</ol></details>"
-    most = max((score for _, score in answer.tags), default=1.0) or 1.0
-    bars = "".join(  # the longest is the best tag's
-        f'<li style="--share: {score / most:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}&nbsp;%</span></li>'
+    bars = "".join(
+        f'<li style="--share: {score:.1%}"><span>{escape(word)}</span><span>{100 * score:.0f}&nbsp;%</span></li>'
         for word, score in answer.tags[:TAGS_SHOWN]
     )
     tags = f'<ol class="bars">{bars}</ol>' if bars else f"<p>{say('none')}</p>"

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,14 @@ class WordTable:
     words: tuple[str, ...]
     learned: int  # the first so many are the vocabulary's
     vectors: np.ndarray  # [W, E]; zeros for a word of the vocabulary that the embedding does not know
-    key_words: tuple[str, ...]  # of them, the lemmas of the vocabulary's content words, as tags have them
+    key_words: tuple[str, ...]  # the lemmas of the vocabulary's content words, as tags have them
+    read_as: Mapping[str, str] = field(default_factory=dict)  # lemma that is in no text: the form of it in most texts
 
     @cached_property
     def ids(self) -> dict[str, int]:
         """Word, as it is compared, to id; ids begin at 1, 0 is no word."""
-        return {comparison_form(word): place for place, word in enumerate(self.words, start=1)}
+        ids = {comparison_form(word): place for place, word in enumerate(self.words, start=1)}
+        return {lemma: ids[comparison_form(word)] for lemma, word in self.read_as.items()} | ids
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the words of a text that the table holds."""
@@ -60,12 +62,14 @@ class WordTable:
 def build_word_table(labelled: LabelledFeatures, vocabulary: Vocabulary, word_embedding: str) -> WordTable:
     """Return the table for the captions of `labelled`, the train split: all their words that can be read."""
     own = vocabulary.own_words
-    seen, key_words = [], {}
+    seen, key_words, read_as = [], {}, {}
     for language in vocabulary.starts:
         texts = (text for image in labelled.images if image.language == language for text in image.captions)
         counts = count_words(texts, language)
         seen += counts
-        key_words |= content_words(" ".join(word for word in own if word in counts), language)
+        for word in filter(counts.__contains__, own):  # the most frequent first
+            key_words |= (lemmas := content_words(word, language))
+            read_as = dict.fromkeys(lemmas, word) | read_as
     found = find_vectors([*own, *seen, *key_words.values()], word_embedding)
     others = sorted(word for word in found if comparison_form(word) not in vocabulary.ids)
     width = len(next(iter(found.values()), [0.0]))  # where it knows no word at all, each has a zero
@@ -75,7 +79,8 @@ def build_word_table(labelled: LabelledFeatures, vocabulary: Vocabulary, word_em
         (*own, *others),
         len(own),
         np.array(vectors, np.float32).reshape(len(own) + len(others), width),
-        tuple(word for form, word in key_words.items() if form in known),
+        tuple(key_words.values()),
+        {lemma: word for lemma, word in read_as.items() if lemma not in known},
     )
 
 

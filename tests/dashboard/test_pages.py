@@ -49,7 +49,7 @@ def test_every_text_is_escaped():
 
 def test_an_answer_tells_who_wrote_it_and_its_tags():
     card = widgets.answer_card(picture(), "photo", ANSWER)
-    assert card.index("--share: 100.0%") < card.index("80&nbsp;%") < card.index("--share: 25.0%")
+    assert card.index("--share: 80.0%") < card.index("80&nbsp;%") < card.index("--share: 20.0%")
     assert "A person wrote this" not in card
     card = widgets.answer_card(picture(), "photo", replace(ANSWER, tags=(), contributed=True))
     assert "A person wrote this" in card

@@ -105,6 +105,15 @@ def test_the_table_holds_the_vocabulary_first_then_what_the_embedding_knows(tmp_
     assert table.encode("blick") == []
 
 
+def test_a_lemma_that_neither_captions_nor_the_embedding_have_is_read_as_its_word(tmp_path):
+    labelled = label([("two dogs", "red bricks"), ("one dog",)])
+    embedding = write_embedding(tmp_path / "glove.txt", "red")
+    table = build_word_table(labelled, Vocabulary((*RESERVED, "dogs", "dog", "bricks", "red")), embedding)
+    assert table.key_words == ("dog", "brick", "red")
+    assert table.ids["brick"] == table.ids["bricks"]
+    assert table.ids["dog"] != table.ids["dogs"], "which captions have"
+
+
 # Training
 
 
