@@ -15,7 +15,7 @@ from lcm.data.text import candidates, clean_label, comparison_form, language_cod
 from lcm.errors import ConfigError, DataError
 
 COLUMNS = ("term", "synonyms", "parent", "rule")
-RULES = ALLOW, DENY = ("allow", "deny")
+RULES = ALLOW, _ = ("allow", "deny")
 Texts = Sequence[str] | Mapping[str, str]  # what is shown; with what is scored, where that is another text
 
 
@@ -28,16 +28,15 @@ class Terms:
         self._tables = {}  # language -> what _in returns
         try:
             text = read_text(Path(path).expanduser())
-        except OSError as error:
-            raise ConfigError(f"the vocabulary {path} cannot be read ({error.strerror}); give a CSV file") from error
-        rows = csv.DictReader(text.splitlines(keepends=True), restval="", strict=True)
-        try:
+            rows = csv.DictReader(text.splitlines(keepends=True), restval="", strict=True)
             columns = rows.fieldnames or []
             if "term" not in columns or not all(name in COLUMNS or language_code(name) for name in columns):
                 raise DataError(f"the columns are {columns}; choose from {', '.join(COLUMNS)}, fr and other codes")
             for row in rows:
                 if any(row.values()):
                     self._add(row)
+        except OSError as error:
+            raise ConfigError(f"the vocabulary {path} cannot be read ({error.strerror}); give a CSV file") from error
         except (DataError, csv.Error) as error:
             raise ConfigError(f"the vocabulary {path}, line {max(1, rows.reader.line_num)}: {error}") from None
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:8]

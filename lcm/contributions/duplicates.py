@@ -50,10 +50,7 @@ Read = Callable[[np.ndarray], np.ndarray]  # gives the thumbnails [K, SIDE, SIDE
 
 
 def compare(copy: np.ndarray, originals: np.ndarray) -> np.ndarray:
-    """Return the share of a picture's variance that each of the originals [K, SIDE, SIDE, 3] explains, once laid on it.
-
-    All are thumbnails. It is 0 for those that the picture is no copy of.
-    """
+    """Return the share of a thumbnail's variance that others [K, SIDE, SIDE, 3] explain, 0 where it is no copy, [K]."""
     copy, originals = _planes(copy), _planes(originals)
     coarse, coarse_originals = _means(copy, COARSE), _means(originals, COARSE)
     unmoved = np.tile(np.float32([1, 0, 1, 0]), (len(originals), 1))  # scale and shift across, down, as shares of sides
@@ -77,11 +74,7 @@ def find_originals(cosines: np.ndarray, small: np.ndarray, read: Read, least: fl
 
 
 def is_same(copy: Source, original: Source) -> bool:
-    """Return whether a picture is a photo that was saved anew, resized or cut, with nothing in it changed or moved.
-
-    The next frame of a burst is another photo: it shows a little beyond the other's edges, is turned, or something in
-    it has moved. So is one in which a small patch has changed.
-    """
+    """Return whether a picture is a photo saved anew, resized or cut, and not the next of its burst, or one patched."""
     copied, original = (_planes(read_image(source, LARGE)) for source in (copy, original))
     place = np.float32([[1, 0, 1, 0]])
     for side, steps in ((COARSE, COARSE_STEPS), (LARGE // 2, FINE_STEPS), (LARGE, FINE_STEPS)):

@@ -12,10 +12,8 @@ alone.
 import hashlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -30,7 +28,6 @@ from lcm.service.model_loader import ModelLoader
 from lcm.service.schemas import DescribeRequest, Wish
 
 POLL_S = 1.0  # between two looks at the store
-AT_ONCE = 100  # contributions that a look takes up
 
 
 class Recall:
@@ -40,8 +37,8 @@ class Recall:
         self._models, self._store = models, store
         self._signatures: Signatures | None = None  # of the images, by the encoder in use
         self._lock = threading.Lock()  # for their change
-        self._unsigned: deque[Contribution] = deque()  # the next whose images may have no signature in `_signed`
-        self._signed, self._last = self._signatures, 0  # of the thread: the id of the contribution looked at last
+        # Of the thread: the contributions whose images may have no signature in `_signed`, the id looked at last.
+        self._unsigned, self._signed, self._last = store.contributions(), self._signatures, 0
         self._failure, self._stop = "", threading.Event()
 
     def start(self) -> None:
@@ -106,21 +103,15 @@ class Recall:
     def _sign_next(self) -> bool:
         """Make the signature of the next image without one; returns False where there is none just now."""
         _, signatures = self._index()
-        if signatures is None:
-            return False
         if signatures is not self._signed:
-            self._signed, self._last = signatures, 0
-            self._unsigned.clear()
-        if not self._unsigned:
-            self._unsigned.extend(islice(self._store.contributions(self._last), AT_ONCE))
-        has_looked = bool(self._unsigned)
-        while self._unsigned:
-            one = self._unsigned.popleft()
+            self._signed, self._last, self._unsigned = signatures, 0, self._store.contributions()
+        for one in self._unsigned if signatures else ():
             self._last = one.id
             if one.image_sha256 not in signatures and self._store.get(one.id):
                 self._sign(one.image_sha256, self._store.read_image(one))
-                break
-        return has_looked
+                return True
+        self._unsigned = self._store.contributions(self._last)
+        return False
 
     def _forget(self) -> None:
         """Drop the signatures of images that were revoked."""
