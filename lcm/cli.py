@@ -214,7 +214,6 @@ def caption(
 
             writer = Writer(write == "embed", overwrite, dry_run, line)
         asked["labels"] = read_labels(labels) if labels else None
-        terms = Terms(vocabulary) if vocabulary else None
         listing = list_images(paths, recursive)
         failures: list[batch.Failure] = [*listing.problems]
         unwritten: list[batch.Failure] = []
@@ -227,8 +226,8 @@ def caption(
         can_say_no = getattr(describer.tag_scorer, "curves", None)
         asked["scores"] = asked["scores"] or ("probability" if write and can_say_no else "share")
         asked["language"] = describer.checked_language(language)
-        describer.terms = terms
-        scored = asked["labels"] or (terms and [*(describer.listed_terms(asked["language"]) or {}).values()])
+        describer.terms = Terms(vocabulary) if vocabulary else None
+        scored = asked["labels"] or (describer.terms and [*(describer.listed_terms(asked["language"]) or {}).values()])
     if scored and (note := batch.check_labels(describer, scored)):
         print(f"lcm: {note}", file=sys.stderr)
     try:

@@ -32,9 +32,8 @@ class Terms:
             columns = rows.fieldnames or []
             if "term" not in columns or not all(name in COLUMNS or language_code(name) for name in columns):
                 raise DataError(f"the columns are {columns}; choose from {', '.join(COLUMNS)}, fr and other codes")
-            for row in rows:
-                if any(row.values()):
-                    self._add(row)
+            for row in filter(lambda row: any(row.values()), rows):  # a spreadsheet may end with rows of commas
+                self._add(row)
         except OSError as error:
             raise ConfigError(f"the vocabulary {path} cannot be read ({error.strerror}); give a CSV file") from error
         except (DataError, csv.Error) as error:

@@ -40,8 +40,7 @@ WIDTH = 128
 CANDIDATES = 16  # thumbnails that are compared: of 250 photos halved in size, among 6,000, none had a place after 8
 MIN_COSINE = 0.4  # of candidates; copies have 0.58 at least, and a picture without features has 0
 MIN_OUTLINE_COSINE = 0.98  # copies of photos that were saved anew or resized have 0.999 at least
-# Of two files that show the same photo: reports/memory.md has what was measured.
-LARGE = 128  # T
+LARGE = 128  # T of two files that may show the same photo; the limits for them are measured in reports/memory.md
 MAX_OUTSIDE = 0.0025  # share of a side that the copy shows beyond the original
 MAX_CHANGE = 0.4  # mean square of the difference in any of 16 x 16 blocks, as a share of the variance there
 MAX_MOTION = 0.0035  # of what any of 8 x 8 blocks shows, as a share of a side
@@ -51,7 +50,7 @@ Read = Callable[[np.ndarray], np.ndarray]  # gives the thumbnails [K, SIDE, SIDE
 
 def compare(copy: np.ndarray, originals: np.ndarray) -> np.ndarray:
     """Return the share of a thumbnail's variance that others [K, SIDE, SIDE, 3] explain, 0 where it is no copy, [K]."""
-    copy, originals = _planes(copy), _planes(originals)
+    copy, originals = (np.moveaxis(each, -1, -3).astype(np.float32) for each in (copy, originals))  # [..., 3, T, T]
     coarse, coarse_originals = _means(copy, COARSE), _means(originals, COARSE)
     unmoved = np.tile(np.float32([1, 0, 1, 0]), (len(originals), 1))  # scale and shift across, down, as shares of sides
     places = _register(coarse.mean(0), coarse_originals.mean(1), unmoved, COARSE_STEPS)
@@ -75,7 +74,7 @@ def find_originals(cosines: np.ndarray, small: np.ndarray, read: Read, least: fl
 
 def is_same(copy: Source, original: Source) -> bool:
     """Return whether a picture is a photo saved anew, resized or cut, and not the next of its burst, or one patched."""
-    copied, original = (_planes(read_image(source, LARGE)) for source in (copy, original))
+    copied, original = (read_image(one, LARGE).transpose(2, 0, 1).astype(np.float32) for one in (copy, original))
     place = np.float32([[1, 0, 1, 0]])
     for side, steps in ((COARSE, COARSE_STEPS), (LARGE // 2, FINE_STEPS), (LARGE, FINE_STEPS)):
         grey, original_grey = (_smooth(_means(planes.mean(0), side)) for planes in (copied, original))
@@ -99,11 +98,6 @@ def _motion(copy: np.ndarray, laid: np.ndarray) -> float:
     normal += damping * np.eye(2)[:, :, None, None]
     steps = np.linalg.solve(normal.T, wanted.T[..., None])  # [BLOCKS, BLOCKS, 2, 1]
     return float(np.linalg.norm(steps, axis=2).max() / len(copy))
-
-
-def _planes(pictures: np.ndarray) -> np.ndarray:
-    """Return [..., 3, T, T] of pictures [..., T, T, 3]."""
-    return np.moveaxis(pictures, -1, -3).astype(np.float32)
 
 
 def _means(values: np.ndarray, blocks: int) -> np.ndarray:
@@ -225,6 +219,6 @@ def direction_of(features: np.ndarray) -> np.ndarray:
 
 def outline_of(small: np.ndarray) -> np.ndarray:
     """Return a thumbnail's coarse greys less their mean, [COARSE * COARSE], of length 1, or 0 without any edge."""
-    greys = _means(_planes(small).mean(0), COARSE).ravel()
+    greys = _means(small.mean(-1, dtype=np.float32), COARSE).ravel()
     greys -= greys.mean()
     return greys / max(np.linalg.norm(greys), 1e-3)
