@@ -200,7 +200,7 @@ def test_switched_off(start):
 class Plain:
     """A captioner with three captions that does not tell what it sees; its tag scorer knows four words."""
 
-    name, languages, tag_scorer, terms = "plain-1", ("en",), None, None
+    name, languages, tag_scorer, encoder, terms = "plain-1", ("en",), None, None, None
     offered = languages
     known = ("dog", "grass", "ball", "frisbee")
 
