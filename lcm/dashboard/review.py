@@ -1,28 +1,40 @@
-"""The page of contributions: those that the current model has not learned from, odd ones first, to approve or revoke.
+"""The page "Review": captions of many photos, to accept, edit or reject by keys, those that the model is least sure of
+first; and the contributions that the current model has not learned from, odd ones first.
 
-A contribution is revoked for good only after a second click.
+desk.js draws the grid, knows the keys and says when the service is asked about which photo. Here its wishes are
+fulfilled, from drafts (lcm.dashboard.drafts) and the contribution store: what takes long in threads, so that the page
+answers meanwhile.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
-from html import escape
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
-import ipywidgets as widgets
+import anywidget
+import traitlets
 
+from lcm.batch import as_record, whole_file
+from lcm.captioning.description import UNSURE, Description
 from lcm.contributions.store import Contribution, ContributionStore
-from lcm.dashboard.client import ServiceClient
-from lcm.dashboard.language import name_of, say
-from lcm.dashboard.widgets import SENT_ON_LEAVING, error_note, image, note
-from lcm.errors import LcmError
+from lcm.dashboard.client import MAX_PHOTO, ServiceClient, ServiceError
+from lcm.dashboard.drafts import APPROVED, OPEN, SENT, Draft, Drafts
+from lcm.dashboard.language import PAGE, SENTENCES, say
+from lcm.dashboard.widgets import message_for
+from lcm.data.files import list_images
+from lcm.data.text import ENGLISH
+from lcm.errors import DataError, LcmError
 from lcm.evaluation.gallery import thumbnail
 from lcm.paths import newest_first
 from lcm.retraining.select import KEPT_OUT, QUARANTINED, SUSPECTS, current_parent
 
-PAGE_SIZE = 10  # contributions that are shown at first, and then more
+CONTRIBUTIONS = "contributions"  # what the grid may show beside the batches of drafts
+THREADS = 4  # two more than photos that desk.js has the service asked about at once: pictures have their turn
+SLOW = ("open", "picture", "describe", "send", "save")  # what they are for
 
 
 @dataclass(frozen=True)
@@ -63,96 +75,166 @@ def latest_reasons(runs: Path) -> Mapping[int, str]:
     return found
 
 
-class ReviewPage:
-    """The widgets of contributions, in `view`; nothing is read before `draw`."""
+class Desk(anywidget.AnyWidget):
+    """The grid with its keys. Lists and pictures come as messages, and what a person does goes back as one each."""
 
-    def __init__(self, client: ServiceClient, runs: Path):
-        self._runs, self._shown = runs, PAGE_SIZE
-        self._where = say(
-            "These are the contributions in this machine's folder LCM_HOME. Corrections go to the service at {place}; "
-            "if it keeps them in another folder or on another machine, they are approved and revoked there.",
-            place=client.place,
-        )
-        self.summary, self.said, self.list = widgets.HTML(), widgets.HTML(), widgets.VBox()
-        self.more = widgets.Button(description=say("Show more"))
-        self.more.on_click(lambda _: self.draw(PAGE_SIZE))
-        self.view = widgets.VBox([self.summary, self.said, self.list, self.more])
+    _esm = Path(__file__).with_name("desk.js")
+    limit = traitlets.Int(MAX_PHOTO).tag(sync=True)  # bytes of a photo that is dropped
+    sentences = traitlets.Dict().tag(sync=True)  # English to what is said instead
+    language = traitlets.Unicode(ENGLISH).tag(sync=True)  # of captions that are written here
+    place = traitlets.Unicode().tag(sync=True)  # of the service
+    unsure = traitlets.Float(UNSURE).tag(sync=True)  # confidence below which a caption is called so
+    source = traitlets.Unicode().tag(sync=True)  # what is shown: a batch of drafts, or CONTRIBUTIONS
+
+
+class ReviewPage:
+    """The widgets of a review, in `view`; nothing is read before it is seen."""
+
+    def __init__(self, client: ServiceClient, runs: Path, language: str = ENGLISH, source: str = ""):
+        self._client, self._runs, self._language = client, runs, language
+        self._threads = ThreadPoolExecutor(THREADS)
+        told = {"sentences": SENTENCES[PAGE.language], "language": language, "place": client.place, "source": source}
+        self.view = self.desk = Desk(**told)
+        wishes = {"look": self.look, "open": self.open_folder, "drop": self.drop, "put": self.put, "save": self.save}
+        wishes |= {"picture": self.send_picture, "describe": self.describe, "send": self.contribute}
+        self._wishes = wishes | {"approve": self.approve, "revoke": self.revoke}
+        self.desk.on_msg(self.receive)
+
+    @cached_property
+    def drafts(self) -> Drafts:
+        return Drafts()
 
     @cached_property
     def store(self) -> ContributionStore:
         return ContributionStore()
 
-    def draw(self, more: int = 0) -> None:
-        """Read the store and show what is pending, so many more than before, or why it cannot be read."""
-        self._shown += more
-        try:
-            found = read_pending(self.store, self._runs)
-            rows = tuple(self._row(one) for one in found[: self._shown])
-        except Exception as error:  # whatever it is, the page stays usable
-            self.summary.value, self.list.children = error_note(error), ()
-            return
-        summary = f"<p>{say('Nothing waits: the current model has seen all contributions.')}</p>"
-        if found:
-            counts = say("Contributions that wait for retraining: {count}. To be looked at first: {flagged}.")
-            shown = counts.format(count=len(found), flagged=sum(one.is_flagged for one in found))
-            retrain = say("Retrain with <code>lcm run --params retrain</code>: what is approved here takes part.")
-            summary = f"<p><b>{shown}</b> {retrain}</p>"
-        self.summary.value, self.list.children = summary + note(self._where), rows
-        self.more.layout.display = None if self._shown < len(found) else "none"
+    def receive(self, _widget: Any, wish: Mapping[str, Any], buffers: Sequence[memoryview]) -> None:
+        work = partial(self._wishes[wish["do"]], *wish["with"], *map(bytes, buffers))
+        if wish["do"] in SLOW:
+            self._threads.submit(self._fulfil, work, wish)
+        else:
+            self._fulfil(work, wish)
 
-    def approve(self, number: int, approved: bool) -> None:
-        takes_part = say("Contribution {number} takes part in the next retraining.")
-        said = takes_part if approved else say("Contribution {number} is kept out of the next retraining.")
-        self._do(lambda: self.store.approve([number], approved=approved), said.format(number=number))
-
-    def revoke(self, number: int, reason: str) -> None:
-        said = say("Contribution {number} is revoked: image and caption are gone.", number=number)
-        self._do(lambda: self.store.revoke(number, reason), said)
-
-    def _do(self, work: Callable[[], object], text: str) -> None:
-        """Do something, draw the list as it is then, and only then say what was done, or why it was not."""
+    def _fulfil(self, work: Callable[[], object], wish: Mapping[str, Any]) -> None:
         try:
             work()
-            said = note(text, "good")
-        except Exception as error:  # as above
-            said = error_note(error)
-        self.draw()
-        self.said.value = said
+        except Exception as error:  # whatever it is, the page stays usable
+            self.desk.send({"failed": message_for(error), "wish": wish})
 
-    def _row(self, one: Pending) -> widgets.Widget:
-        number, buttons = one.contribution.id, widgets.HBox().add_class("buttons")
-        revoke = widgets.Button(description=say("Revoke {number} …", number=number), button_style="danger")
-        revoke.on_click(lambda _: self._confirm(buttons, number))
-        buttons.children = [revoke]
-        if one.reason:  # what is not odd needs no approval
-            words = say("Do not approve {number}") if one.contribution.approved else say("Approve {number}")
-            change = widgets.Button(description=words.format(number=number))
-            change.on_click(lambda _: self.approve(number, not one.contribution.approved))
-            buttons.children = [change, revoke]
-        return widgets.VBox([widgets.HTML(self._card(one)), buttons]).add_class("pending-row")
+    # What the grid shows
 
-    def _confirm(self, buttons: widgets.HBox, number: int) -> None:
-        """Ask for the reason and a second click in the place of the buttons."""
-        why, usual = say("Why is {number} revoked?", number=number), say("revoked on the dashboard")
-        reason = widgets.Text(description=why, placeholder=usual, **SENT_ON_LEAVING)
-        revoke = widgets.Button(description=say("Revoke {number} for good", number=number), button_style="danger")
-        keep = widgets.Button(description=say("Keep it"))
-        revoke.on_click(lambda _: self.revoke(number, reason.value.strip() or usual))
-        keep.on_click(lambda _: self.draw())
-        buttons.children = [reason, revoke, keep]
+    def look(self, source: str = "") -> None:
+        """Send the list of a source; where none is named, of the newest drafts that wait, else of contributions."""
+        waiting = self.drafts.waiting()
+        source = source or next(iter(waiting), CONTRIBUTIONS)
+        if source == CONTRIBUTIONS:
+            items = [
+                asdict(one.contribution) | {"state": APPROVED if one.contribution.approved else OPEN, "why": one.reason}
+                for one in read_pending(self.store, self._runs)
+            ]
+        else:
+            items = self.drafts.of(source)
+        self.desk.send({"source": source, "waiting": {source: 0} | waiting, "items": items})
 
-    def _card(self, one: Pending) -> str:
-        its = one.contribution
-        when = f"{its.received[:16].replace('T', ' ')} UTC"
-        kind, words = ("bad", say("To be looked at:")) if one.is_flagged else ("good", say("Approved. It was odd:"))
-        state = f'<p class="{kind}">{words} {escape(one.reason)}</p>' if one.reason else ""
+    def send_picture(self, source: str, number: int) -> None:
+        if source == CONTRIBUTIONS:
+            photo = self.store.read_image(self.store.get(number))
+        else:
+            photo = self.drafts.read_photo(self.drafts.get(number))
+        self.desk.send({"picture": number, "of": source, "jpeg": thumbnail(photo)})
+
+    def open_folder(self, folder: str) -> None:
+        path = Path(folder.strip()).expanduser().resolve()
+        if not folder.strip() or not path.is_dir():
+            raise DataError(say("{folder} is no folder of this machine; give its whole path.", folder=repr(folder)))
+        listing = list_images([path])
+        problems = self.drafts.open_folder(str(path), listing.images)
+        problems += [f"{name}: {why}" for name, why in listing.problems]
+        self.look(str(path))
+        self.desk.send({"opened": len(listing.images), "problems": problems, "folders": len(listing.sub_folders)})
+
+    def drop(self, name: str, photo: bytes) -> None:
+        self._changed(self.drafts.drop(name, photo))
+
+    def _changed(self, draft: Draft, **more: Any) -> None:
+        self.desk.send({"changed": draft} | more)
+
+    # What a person decides
+
+    def put(self, number: int, state: str, caption: str, by_person: bool, language: str) -> None:
+        values = {"state": state, "caption": caption, "by_person": by_person, "language": language}
+        self._changed(self.drafts.change(number, **values))
+
+    def approve(self, number: int, approved: bool) -> None:
+        self.store.approve([number], approved=approved)
+
+    def revoke(self, number: int, reason: str) -> None:
+        self.store.revoke(number, reason.strip() or say("revoked on the dashboard"))
+        self.desk.send({"revoked": number})
+
+    # What the service is asked
+
+    def describe(self, number: int) -> None:
+        """Have a photo captioned, unless a person is faster."""
+
+        def ask(draft: Draft) -> Draft:
+            answer = self._client.describe(self.drafts.read_photo(draft), self._language)
+            said = {name: getattr(answer, name) for name in ("caption", "language", "confidence", "model")}
+            said |= {"by_person": answer.contributed, "tags": json.dumps(answer.tags)}
+            now = self.drafts.get(number)
+            return {"asked": self._language} | (said if now["state"] == OPEN and not now["by_person"] else {})
+
+        self._ask(number, ask)
+
+    def contribute(self, number: int, contributor: str) -> None:
+        """Have the service keep an approved photo, unless a person takes that back before."""
+
+        def ask(draft: Draft) -> Draft:
+            if draft["state"] != APPROVED:
+                return {}
+            sent = self.drafts.read_photo(draft), draft["caption"], contributor.strip(), draft["language"]
+            self._client.contribute(*sent)
+            return {"state": SENT}
+
+        self._ask(number, ask)
+
+    def _ask(self, number: int, ask: Callable[[Draft], Draft]) -> None:
+        """Change a draft as the answer to a question has it; where no service is there, say so instead."""
+        changed, away = {}, ""
         try:
-            picture = image(thumbnail(self.store.read_image(its)), its.caption)
-        except LcmError as error:  # the others are shown
-            unread = say("The image cannot be read: {error}", error=error)
-            picture = f'<span class="bad">{escape(unread)}</span>'
-        return (
-            f'<div class="pending">{picture}<div><p><b>{escape(its.caption)}</b></p>{state}'
-            f'<p class="quiet">{its.id} · {escape(when)} · {escape(its.source)} · {escape(name_of(its.language))}</p>'
-            "</div></div>"
-        )
+            changed = ask(self.drafts.get(number))
+        except Exception as error:  # of one photo; the others have their turn
+            if isinstance(error, ServiceError) and not self._client.health().get("ready"):
+                away = message_for(error)
+            else:
+                changed = {"trouble": message_for(error)}
+        self._changed(self.drafts.change(number, **{"trouble": ""} | changed), answered=True, away=away)
+
+    # Files
+
+    def save(self, source: str, kind: str) -> None:
+        """Write the approved captions: "xmp" as sidecars beside their photos, else as a file that the browser keeps."""
+        approved = self.drafts.of(source, (APPROVED, SENT))
+        if kind == "xmp":
+            from lcm.metadata import Writer  # needs the extra photos
+
+            writer, failures, files = Writer(embed=False), [], [one for one in approved if one["path"]]
+            for one in files:
+                try:
+                    writer.write(one["path"], said_of(one))
+                except DataError as error:
+                    failures.append(str(error))
+            self.desk.send({"sidecars": len(files), "dropped": len(approved) - len(files), "failures": failures})
+        else:
+            made = ("approved", "edited and approved")
+            records = (as_record(one["path"] or one["name"], said_of(one)) for one in approved)
+            rows = [row | {"settings": made[one["by_person"]]} for one, row in zip(approved, records, strict=True)]
+            self.desk.send({"file": kind}, [whole_file(Path(kind), rows)])
+
+
+def said_of(one: Draft) -> Description:
+    """Return a draft as what is written of a photo; a person's caption has no confidence."""
+    english = (one["caption"],) if one["language"] == ENGLISH else ()
+    confidence = None if one["by_person"] else one["confidence"]
+    tags = tuple((word, score) for word, score in one["tags"])
+    return Description(one["caption"], english, tags, one["model"], confidence, language=one["language"])
