@@ -45,6 +45,7 @@ function render({ model, el }) {
   let total = 0;
   const asking = new Set(); // numbers that the service is asked about
   let isStopped = false;
+  let isTouched = false; // whether a person has begun with this list, so that its head stays as it is
   let timer = 0; // of what is typed
   let sorting = 0;
   const own = model.get("language");
@@ -58,15 +59,18 @@ function render({ model, el }) {
   const folder = element("input");
   folder.placeholder = "/photos/2026";
   const open = element("form", "field");
-  open.append(labelled(text("Folder on this machine"), folder));
+  open.append(labelled(text("Folder on this machine"), folder, "field"));
   open.append(button(text("Open"), () => open.requestSubmit()));
   const files = element("input");
   files.type = "file";
   files.multiple = true;
   files.accept = "image/*,.heic,.cr2,.cr3,.nef,.nrw,.arw,.dng,.raf,.orf,.rw2,.pef,.srw";
   const from = element("div", "from");
-  from.append(labelled(text("Shown here"), sources, "field"), open);
-  from.append(labelled(text("Or drop photos here, paste them, or choose files"), files, "field files"));
+  const others = element("details", "others");
+  const ways = element("div", "from");
+  ways.append(open, labelled(text("Or drop, paste or choose photos"), files, "field"));
+  others.append(element("summary", "", text("Other photos")), ways);
+  from.append(labelled(text("Shown here"), sources, "field"), others);
   const about = element("div", "about");
   const status = element("p", "said");
   status.setAttribute("role", "status");
@@ -141,7 +145,12 @@ function render({ model, el }) {
     one.append(...pressed.split(" ").map((key) => element("kbd", "", key)), what);
     keys.append(one);
   }
-  desk.append(element("h2", "", text("Captions to review")), from, about, status, working, filters, out, body, keys);
+  const where = text("These are the contributions in this machine's folder LCM_HOME. Corrections go to the service at {place}; if it keeps them in another folder or on another machine, they are approved and revoked there.", {
+    place: model.get("place"),
+  });
+  const here = element("p", "quiet", where);
+  const title = element("h2", "", text("Captions to review"));
+  desk.append(title, from, about, status, working, filters, out, body, keys, here);
   el.append(desk);
 
   function say(said, kind = "") {
@@ -229,7 +238,7 @@ function render({ model, el }) {
   }
 
   const places = new Map(); // of contributions, which come in their order
-  const place = (one) => places.get(one.id) ?? (one.by_person ? LAST : (one.confidence ?? LAST));
+  const place = (one) => places.get(one.id) ?? one.confidence ?? LAST;
 
   // Put the cards of the filter in order; with `keep`, those up to the current one stay where they are.
   function arrange(keep = false) {
@@ -279,14 +288,12 @@ function render({ model, el }) {
     const line = element("p");
     for (const [at, part] of facts.join(" ").split(/<\/?code>/).entries())
       line.append(at % 2 ? element("code", "", part) : part);
-    const here = text(
-      "These are the contributions in this machine's folder LCM_HOME. Corrections go to the service at {place}; if it keeps them in another folder or on another machine, they are approved and revoked there.",
-      { place: model.get("place") },
-    );
-    about.replaceChildren(line, element("p", "quiet", here));
+    about.replaceChildren(line);
+    here.hidden = about.hidden;
   }
 
   function choose(state) {
+    if (state === "rejected" && reviewsContributions()) return; // none is kept
     leave();
     filter = state;
     current = null;
@@ -295,6 +302,7 @@ function render({ model, el }) {
   }
 
   function select(id, focus) {
+    isTouched ||= focus;
     if (id !== current) leave();
     cards.get(current)?.setAttribute("aria-selected", "false");
     if (cards.has(current)) cards.get(current).tabIndex = -1;
@@ -378,6 +386,7 @@ function render({ model, el }) {
       reason.focus();
       return;
     }
+    const before = snapshot(one);
     leave();
     if (state === "approved" && !one.caption) {
       say(text("Write a caption first."), "bad");
@@ -385,7 +394,8 @@ function render({ model, el }) {
       return;
     }
     if (state === one.state) return move(1);
-    past.push(snapshot(one));
+    // A caption that was just typed is undone together with what was decided.
+    if (past.at(-1)?.id !== one.id || past.at(-1).caption === one.caption) past.push(before);
     put(one, { state });
     const told = {
       approved: reviewsContributions()
@@ -482,7 +492,11 @@ function render({ model, el }) {
     labels.push([CONTRIBUTIONS, text("Contributions that wait")]);
     sources.replaceChildren(...labels.map(([value, label]) => new Option(label, value, false, value === source)));
     if (isNew) {
+      current = null;
+      isTouched = false;
       past = [];
+      others.open = !found.length || matchMedia("(min-width: 46em)").matches;
+      say("");
       queue = queue.filter(([what]) => what === "send");
       filter = "open";
     }
@@ -498,7 +512,7 @@ function render({ model, el }) {
       keep({ ...one, picture: pictures.get(one.id), isAsked: Boolean(pictures.get(one.id)) });
     }
     arrange();
-    showCurrent();
+    select(current, false);
     if (source !== CONTRIBUTIONS && (isNew || !isStopped))
       enqueue([...items.values()].filter(isDue).sort((one, other) => one.id - other.id).map((one) => ["describe", one.id]));
     pump();
@@ -512,11 +526,16 @@ function render({ model, el }) {
   function change(one) {
     const isNew = !items.has(one.id);
     const typed = one.id === current && document.activeElement === caption && caption.value.trim();
-    keep(typed ? { ...one, caption: items.get(one.id).caption } : one);
+    const mine = items.get(one.id); // where a person was faster than the answer
+    const isMine = mine && one.state === "open" && (mine.state !== "open" || mine.by_person || typed);
+    keep(isMine ? { ...one, ...snapshot(mine) } : one);
     if (isNew && isDue(one)) enqueue([["describe", one.id]]);
     if (one.id === current) showCurrent();
     clearTimeout(sorting);
-    sorting = setTimeout(() => arrange(current !== null && shown[0] !== undefined), 150);
+    sorting = setTimeout(() => {
+      arrange(isTouched);
+      if (!isTouched) select(shown[0] ?? null, false);
+    }, 150);
   }
 
   function receive(said, buffers) {
@@ -566,6 +585,7 @@ function render({ model, el }) {
       asking.delete(said.wish.with[0]);
       if (said.wish.do === "picture" && items.has(number)) keep({ id: number, trouble: said.failed, why: said.failed });
       else say(said.failed, "bad");
+      if (["put", "approve"].includes(said.wish.do)) wish("look", model.get("source")); // what is kept is another
       pump();
     }
   }
@@ -586,7 +606,7 @@ function render({ model, el }) {
       else if (field === reason && event.key === "Enter") action = revoke;
     } else if (isCommand || event.altKey) {
       if (isCommand && event.key.toLowerCase() === "z" && !event.shiftKey) action = takeBack;
-    } else if (!(event.target.closest?.("button") && ["Enter", " "].includes(event.key))) {
+    } else if (!(event.target.closest?.("button, summary") && ["Enter", " "].includes(event.key))) {
       const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
       const states = Object.keys(STATES);
       action = {
@@ -671,7 +691,9 @@ function render({ model, el }) {
   model.on("msg:custom", receive);
   // Nothing is asked before the desk is seen, and it is asked anew when people come back to it.
   const watched = new IntersectionObserver((entries) => {
-    if (entries.at(-1).isIntersecting) wish("look", model.get("source"));
+    const { isIntersecting } = entries.at(-1);
+    el.closest(".lcm-dash")?.classList.toggle("wide", isIntersecting);
+    if (isIntersecting) wish("look", model.get("source"));
   });
   watched.observe(desk);
   revoking.hidden = true;

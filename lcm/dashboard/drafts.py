@@ -20,6 +20,7 @@ from lcm.paths import home
 
 DROPPED = "dropped"  # the batch of photos that came without a folder
 OPEN, APPROVED, REJECTED, SENT = STATES = ("open", "approved", "rejected", "sent")
+UNDECIDED = f"state = '{OPEN}' AND NOT by_person"
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS drafts (
     id INTEGER PRIMARY KEY,
@@ -89,12 +90,12 @@ class Drafts:
         with self._connection() as connection:
             return dict(connection.execute(query, (OPEN, APPROVED)).fetchall())
 
-    def change(self, number: int, **values: Any) -> Draft:
-        """Set columns of a draft; a photo that was dropped goes once it is sent."""
+    def change(self, number: int, condition: str = "1", **values: Any) -> Draft:
+        """Set columns of a draft, where a condition holds; a photo that was dropped goes once it is sent."""
         values |= {"photo": b""} if values.get("state") == SENT else {}
         columns = ", ".join(f"{name} = ?" for name in values)
         with self._connection() as connection:
-            connection.execute(f"UPDATE drafts SET {columns} WHERE id = ?", (*values.values(), number))
+            connection.execute(f"UPDATE drafts SET {columns} WHERE id = ? AND {condition}", (*values.values(), number))
         return self.get(number)
 
     def read_photo(self, one: Draft) -> bytes:

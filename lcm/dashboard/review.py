@@ -22,7 +22,7 @@ from lcm.batch import as_record, whole_file
 from lcm.captioning.description import UNSURE, Description
 from lcm.contributions.store import Contribution, ContributionStore
 from lcm.dashboard.client import MAX_PHOTO, ServiceClient, ServiceError
-from lcm.dashboard.drafts import APPROVED, OPEN, SENT, Draft, Drafts
+from lcm.dashboard.drafts import APPROVED, OPEN, SENT, UNDECIDED, Draft, Drafts
 from lcm.dashboard.language import PAGE, SENTENCES, say
 from lcm.dashboard.widgets import message_for
 from lcm.data.files import list_images
@@ -163,7 +163,7 @@ class ReviewPage:
 
     def put(self, number: int, state: str, caption: str, by_person: bool, language: str) -> None:
         values = {"state": state, "caption": caption, "by_person": by_person, "language": language}
-        self._changed(self.drafts.change(number, **values))
+        self.drafts.change(number, **values)
 
     def approve(self, number: int, approved: bool) -> None:
         self.store.approve([number], approved=approved)
@@ -181,8 +181,8 @@ class ReviewPage:
             answer = self._client.describe(self.drafts.read_photo(draft), self._language)
             said = {name: getattr(answer, name) for name in ("caption", "language", "confidence", "model")}
             said |= {"by_person": answer.contributed, "tags": json.dumps(answer.tags)}
-            now = self.drafts.get(number)
-            return {"asked": self._language} | (said if now["state"] == OPEN and not now["by_person"] else {})
+            self.drafts.change(number, UNDECIDED, **said)
+            return {"asked": self._language}
 
         self._ask(number, ask)
 
