@@ -94,7 +94,7 @@ function render({ model, el }) {
   const submit = button("", () => sendApproved(), "", "mod-primary");
   const out = element("div", "out");
   const save = element("span", "save", text("Save the approved captions:"));
-  for (const [kind, name] of [["csv", "CSV"], ["jsonl", "JSON Lines"], ["xmp", text("XMP sidecars")]])
+  for (const [kind, name] of [["captions.csv", "CSV"], ["captions.jsonl", "JSON Lines"], ["xmp", text("XMP sidecars")]])
     save.append(button(name, () => wish("save", model.get("source"), kind)));
   out.append(labelled(text("Your name, if you like"), contributor, "field"), submit, save);
 
@@ -113,7 +113,7 @@ function render({ model, el }) {
   const facts = element("p", "quiet");
   const tags = element("p", "tags");
   const accept = button(text("Accept"), () => decide("approved"), "A", "mod-primary");
-  const edit = button(text("Edit"), () => caption.focus(), "E");
+  const edit = button(text("Edit"), () => caption.focus(), "E", "edit");
   const reject = button(text("Reject"), () => decide("rejected"), "R");
   const undo = button(text("Undo"), () => takeBack(), "U");
   const actions = element("div", "actions");
@@ -313,7 +313,7 @@ function render({ model, el }) {
     card.setAttribute("aria-selected", "true");
     card.tabIndex = 0;
     if (focus) {
-      card.focus({ preventScroll: true });
+      focusCard();
       card.scrollIntoView({ block: "nearest" });
     }
     showCurrent();
@@ -371,8 +371,11 @@ function render({ model, el }) {
     edited = null;
     revoking.hidden = true;
     actions.hidden = false;
-    if (desk.contains(document.activeElement) && document.activeElement.matches("input, textarea"))
-      cards.get(current)?.focus({ preventScroll: true });
+    if ([caption, reason].includes(document.activeElement)) focusCard();
+  }
+
+  function focusCard() {
+    cards.get(current)?.focus({ preventScroll: true });
   }
 
   function decide(state) {
@@ -425,7 +428,6 @@ function render({ model, el }) {
     caption.value = before.caption;
     put(one, before);
     if (!STATES[filter].includes(one.state)) filter = one.state;
-    current = one.id;
     arrange();
     select(one.id, true);
     say(text("Undone: {caption}", one));
@@ -513,6 +515,7 @@ function render({ model, el }) {
     }
     arrange();
     select(current, false);
+    if (isNew && [folder, document.body].includes(document.activeElement)) focusCard(); // for the keys
     if (source !== CONTRIBUTIONS && (isNew || !isStopped))
       enqueue([...items.values()].filter(isDue).sort((one, other) => one.id - other.id).map((one) => ["describe", one.id]));
     pump();
@@ -568,7 +571,7 @@ function render({ model, el }) {
     }
     if (said.file) {
       const link = element("a");
-      link.download = `captions.${said.file.split(".").pop()}`;
+      link.download = said.file;
       link.href = URL.createObjectURL(new Blob([buffers[0]]));
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60000);
@@ -600,7 +603,7 @@ function render({ model, el }) {
     const isCommand = event.ctrlKey || event.metaKey;
     let action = null;
     if (field) {
-      if (event.key === "Escape") action = leave;
+      if (event.key === "Escape") action = leaveField;
       else if (field === caption && event.key === "Enter" && !event.shiftKey && !event.isComposing)
         action = () => decide("approved");
       else if (field === reason && event.key === "Enter") action = revoke;
@@ -624,7 +627,7 @@ function render({ model, el }) {
         r: () => decide("rejected"),
         Delete: () => decide("rejected"),
         u: takeBack,
-        Escape: leave,
+        Escape: leaveField,
         1: () => choose(states[0]),
         2: () => choose(states[1]),
         3: () => choose(states[2]),
@@ -638,6 +641,11 @@ function render({ model, el }) {
     event.preventDefault();
     event.stopPropagation();
     action();
+  }
+
+  function leaveField() {
+    leave();
+    focusCard();
   }
 
   async function take(files) {
