@@ -54,7 +54,6 @@ function render({ model, el }) {
   // The page
 
   const desk = element("section", "desk");
-  desk.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys, which would cut cells
   const sources = element("select");
   const folder = element("input");
   folder.placeholder = "/photos/2026";
@@ -419,14 +418,13 @@ function render({ model, el }) {
   }
 
   function takeBack() {
+    leave();
     const before = past.pop();
     const one = items.get(before?.id);
     if (!one) return say(text("There is nothing to undo."));
     if (one.state === "sent") return say(text("It was sent."));
-    edited = null;
-    if (document.activeElement === caption) caption.blur();
-    caption.value = before.caption;
     put(one, before);
+    showCurrent(); // before another is, so that the field holds nothing that was undone
     if (!STATES[filter].includes(one.state)) filter = one.state;
     arrange();
     select(one.id, true);
@@ -515,7 +513,7 @@ function render({ model, el }) {
     }
     arrange();
     select(current, false);
-    if (isNew && [folder, document.body].includes(document.activeElement)) focusCard(); // for the keys
+    if (isNew && [folder, sources, document.body].includes(document.activeElement)) focusCard(); // for the keys
     if (source !== CONTRIBUTIONS && (isNew || !isStopped))
       enqueue([...items.values()].filter(isDue).sort((one, other) => one.id - other.id).map((one) => ["describe", one.id]));
     pump();
@@ -597,7 +595,7 @@ function render({ model, el }) {
 
   function onKey(event) {
     if (!el.isConnected || !desk.checkVisibility()) return;
-    const isOurs = desk.contains(event.target);
+    const isOurs = el.closest(".lcm-dash")?.contains(event.target);
     if (!isOurs && !(event.target === document.body && "voila" in document.body.dataset)) return;
     const field = event.target.closest?.("input, textarea, select");
     const isCommand = event.ctrlKey || event.metaKey;
@@ -700,7 +698,9 @@ function render({ model, el }) {
   // Nothing is asked before the desk is seen, and it is asked anew when people come back to it.
   const watched = new IntersectionObserver((entries) => {
     const { isIntersecting } = entries.at(-1);
-    el.closest(".lcm-dash")?.classList.toggle("wide", isIntersecting);
+    const dash = el.closest(".lcm-dash");
+    dash?.classList.toggle("wide", isIntersecting);
+    dash?.toggleAttribute("data-lm-suppress-shortcuts", isIntersecting); // JupyterLab's, which would cut cells
     if (isIntersecting) wish("look", model.get("source"));
   });
   watched.observe(desk);

@@ -305,7 +305,11 @@ def test_what_was_decided_stays_when_the_page_is_closed_and_when_photos_move(des
     desk.do("put", 1, "approved", "a red square", False, "en")
     desk.do("put", 2, "rejected", "a red square", False, "en")
     desk.do("put", 3, "open", "a stamp", True, "en")
-    decided = [("0.png", "approved", "a red square"), ("1.png", "rejected", "a red square"), ("2.png", "open", "a stamp")]
+    decided = [
+        ("0.png", "approved", "a red square"),
+        ("1.png", "rejected", "a red square"),
+        ("2.png", "open", "a stamp"),
+    ]
     assert rows(desk.do("look", "")) == decided
     there = desk.folder.rename(tmp_path / "elsewhere")
     desk.do("open", str(there))
@@ -364,15 +368,15 @@ def test_approved_captions_become_files_and_sidecars(desk):
     for number in (1, 2, 3):
         desk.do("describe", number)
     desk.do("put", 1, "approved", "a red square", False, "en")
-    desk.do("put", 2, "approved", "a stamp, \"red\"", True, "en")
+    desk.do("put", 2, "approved", 'a stamp, "red"', True, "en")
     source = str(desk.folder)
     assert desk.do("save", source, "captions.jsonl") == {"file": "captions.jsonl"}
     first, second = map(json.loads, desk.files[-1].splitlines())
     assert (first["image"], first["confidence"], first["settings"]) == (f"{source}/0.png", 0.25, "approved")
-    assert (second["caption"], second["confidence"]) == ("a stamp, \"red\"", None)
+    assert (second["caption"], second["confidence"]) == ('a stamp, "red"', None)
     desk.do("save", source, "captions.csv")
     lines = list(csv.DictReader(desk.files[-1].decode().splitlines()))
-    assert [one["caption"] for one in lines] == ["a red square", "a stamp, \"red\""]
+    assert [one["caption"] for one in lines] == ["a red square", 'a stamp, "red"']
     desk.do("put", desk.do("drop", "x.png", photo=picture("blue"))["changed"]["id"], "approved", "x", True, "en")
     assert desk.do("save", source, "xmp") == {"sidecars": 2, "dropped": 0, "failures": []}
     assert "A red square." in (desk.folder / "0.xmp").read_text()
