@@ -432,7 +432,7 @@ function render({ model, el }) {
   }
 
   function revoke() {
-    wish("revoke", current, reason.value);
+    wish("revoke", current, reason.value.trim() || reason.placeholder);
     leave();
   }
 
@@ -539,10 +539,11 @@ function render({ model, el }) {
     }, 150);
   }
 
-  function receive(said, buffers) {
+  function receive(said) {
+    const { do: what, with: values } = said.wish;
     if (said.items) list(said.source, said.waiting, said.items);
     if (said.changed) {
-      if (said.answered) asking.delete(said.changed.id);
+      asking.delete(said.changed.id);
       if (said.changed.batch === model.get("source")) change(said.changed);
       if (said.away) {
         say(said.away, "bad");
@@ -550,43 +551,43 @@ function render({ model, el }) {
       }
       pump();
     }
-    if (said.picture !== undefined && said.of === model.get("source") && items.has(said.picture)) {
-      const one = items.get(said.picture);
+    if (said.jpeg && values[0] === model.get("source") && items.has(values[1])) {
+      const one = items.get(values[1]);
       one.picture = `data:image/jpeg;base64,${said.jpeg}`;
       draw(one);
       if (one.id === current) showCurrent();
     }
-    if (said.opened !== undefined) {
+    if (said.problems) {
       const left = text("Sub-folders were left out ({folders}): open them by their own paths.", said);
       const problems = said.problems.length ? text("Not shown: {count}; {first}", { count: said.problems.length, first: said.problems[0] }) : "";
       say([said.folders ? left : "", problems].filter(Boolean).join(" "), problems ? "bad" : "");
     }
     if (said.revoked !== undefined) {
-      goOn(said.revoked);
-      items.delete(said.revoked);
+      const number = said.revoked;
+      goOn(number);
+      items.delete(number);
       arrange(true);
-      say(text("Contribution {number} is revoked: image and caption are gone.", { number: said.revoked }), "good");
+      say(text("Contribution {number} is revoked: image and caption are gone.", { number }), "good");
     }
     if (said.file) {
       const link = element("a");
       link.download = said.file;
-      link.href = URL.createObjectURL(new Blob([buffers[0]]));
+      link.href = URL.createObjectURL(new Blob([said.text]));
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60000);
     }
     if (said.sidecars !== undefined) {
       const { failures, dropped } = said;
-      const parts = [text("Sidecars of {count} photos are up to date.", { count: said.sidecars - failures.length })];
+      const parts = [text("Sidecars of {count} photos are up to date.", { count: said.sidecars })];
       if (dropped) parts.push(text("{count} dropped photos have no folder for one.", { count: dropped }));
       if (failures.length) parts.push(text("Not written: {count}; {first}", { count: failures.length, first: failures[0] }));
       say(parts.join(" "), failures.length ? "bad" : "good");
     }
     if (said.failed) {
-      const [, number] = said.wish.with;
-      asking.delete(said.wish.with[0]);
-      if (said.wish.do === "picture" && items.has(number)) keep({ id: number, trouble: said.failed, why: said.failed });
+      asking.delete(values[0]);
+      if (what === "picture" && items.has(values[1])) keep({ id: values[1], trouble: said.failed, why: said.failed });
       else say(said.failed, "bad");
-      if (["put", "approve"].includes(said.wish.do)) wish("look", model.get("source")); // what is kept is another
+      if (["put", "approve"].includes(what)) wish("look", model.get("source")); // what is kept is another
       pump();
     }
   }

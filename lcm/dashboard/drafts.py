@@ -100,11 +100,9 @@ class Drafts:
 
     def read_photo(self, one: Draft) -> bytes:
         """Return the bytes of a draft's photo; raises BadImageError or DataError where they are no longer there."""
-        if one["path"]:
-            photo = read_file(Path(one["path"]))
-        else:
-            with self._connection() as connection:
-                (photo,) = connection.execute("SELECT photo FROM drafts WHERE id = ?", (one["id"],)).fetchone()
+        with self._connection() as connection:
+            (kept,) = connection.execute("SELECT photo FROM drafts WHERE id = ?", (one["id"],)).fetchone()
+        photo = read_file(Path(one["path"])) if one["path"] else kept
         if hashlib.sha256(photo).hexdigest() != one["sha256"]:
             why = "the file was changed: open the folder again" if one["path"] else "it was sent: drop it again"
             raise DataError(f"the photo is not here any more; {why}")

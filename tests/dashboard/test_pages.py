@@ -251,11 +251,8 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     cut = "\n".join([*lines, '{"id": 3, "reason": "\N{EURO SIGN}']).encode()[:-1]  # inside a letter: a run is writing
     (run / "suspects.jsonl").write_bytes(cut)
     store.approve([2])
-    found = [
-        (one.contribution.id, one.is_flagged, one.contribution.approved)
-        for one in read_pending(store, tmp_path / "runs")
-    ]
-    assert found == [(1, True, False), (4, False, False), (3, False, False), (2, False, True)]
+    found = [(one.id, reason, one.approved) for one, reason in read_pending(store, tmp_path / "runs")]
+    assert found == [(1, "odd", False), (4, "", False), (3, "", False), (2, "odd", True)]
     assert latest_reasons(tmp_path / "nothing") == {}
 
 
@@ -271,8 +268,8 @@ def desk(tmp_path, monkeypatch) -> SimpleNamespace:
     """A page for a service that finds a square red; `do` says what a person does and returns what the desk is told."""
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(review, "ThreadPoolExecutor", Inline)
-    told, files, kept = [], [], []
-    monkeypatch.setattr(review.Desk, "send", lambda _desk, said, buffers=(): (told.append(said), files.extend(buffers)))
+    told, kept = [], []
+    monkeypatch.setattr(review.Desk, "send", lambda _desk, said: told.append(said))
     client = SimpleNamespace(
         place="HERE",
         health=lambda: {"ready": True},
@@ -280,16 +277,16 @@ def desk(tmp_path, monkeypatch) -> SimpleNamespace:
         contribute=lambda *sent: (kept.append(sent), (len(kept), False))[1],
     )
 
-    def do(what: str, *values: object, photo: bytes | None = None, page: ReviewPage | None = None) -> dict:
-        page = page or ReviewPage(client, tmp_path / "runs")
+    def do(what: str, *values: object, photo: bytes | None = None) -> dict:
+        page = ReviewPage(client, tmp_path / "runs")
         page.receive(page.desk, {"do": what, "with": values}, [] if photo is None else [memoryview(photo)])
-        return told[-1]
+        return told.pop()
 
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(3):
         (folder / f"{number}.png").write_bytes(picture(side=40 + number))
-    return SimpleNamespace(do=do, told=told, files=files, kept=kept, folder=folder, client=client)
+    return SimpleNamespace(do=do, kept=kept, folder=folder, client=client)
 
 
 def rows(said: dict) -> list[tuple[str, str, str]]:
@@ -298,8 +295,7 @@ def rows(said: dict) -> list[tuple[str, str, str]]:
 
 def test_what_was_decided_stays_when_the_page_is_closed_and_when_photos_move(desk, tmp_path):
     """Each wish comes from a page of its own."""
-    desk.do("open", str(desk.folder))
-    assert desk.told[-2]["waiting"] == {str(desk.folder): 3}
+    assert desk.do("open", str(desk.folder))["waiting"] == {str(desk.folder): 3}
     for number in (1, 2):
         assert desk.do("describe", number)["changed"]["confidence"] == 0.25
     desk.do("put", 1, "approved", "a red square", False, "en")
@@ -312,8 +308,8 @@ def test_what_was_decided_stays_when_the_page_is_closed_and_when_photos_move(des
     ]
     assert rows(desk.do("look", "")) == decided
     there = desk.folder.rename(tmp_path / "elsewhere")
-    desk.do("open", str(there))
-    assert (rows(desk.told[-2]), desk.told[-2]["waiting"]) == (decided, {str(there): 2})
+    said = desk.do("open", str(there))
+    assert (rows(said), said["waiting"]) == (decided, {str(there): 2})
 
 
 def test_a_person_who_is_faster_than_the_service_has_the_last_word(desk):
@@ -370,18 +366,17 @@ def test_approved_captions_become_files_and_sidecars(desk):
     desk.do("put", 1, "approved", "a red square", False, "en")
     desk.do("put", 2, "approved", 'a stamp, "red"', True, "en")
     source = str(desk.folder)
-    assert desk.do("save", source, "captions.jsonl") == {"file": "captions.jsonl"}
-    first, second = map(json.loads, desk.files[-1].splitlines())
+    first, second = map(json.loads, desk.do("save", source, "captions.jsonl")["text"].splitlines())
     assert (first["image"], first["confidence"], first["settings"]) == (f"{source}/0.png", 0.25, "approved")
     assert (second["caption"], second["confidence"]) == ('a stamp, "red"', None)
-    desk.do("save", source, "captions.csv")
-    lines = list(csv.DictReader(desk.files[-1].decode().splitlines()))
+    lines = csv.DictReader(desk.do("save", source, "captions.csv")["text"].splitlines())
     assert [one["caption"] for one in lines] == ["a red square", 'a stamp, "red"']
     desk.do("put", desk.do("drop", "x.png", photo=picture("blue"))["changed"]["id"], "approved", "x", True, "en")
-    assert desk.do("save", source, "xmp") == {"sidecars": 2, "dropped": 0, "failures": []}
+    said = desk.do("save", source, "xmp")
+    assert (said["sidecars"], said["dropped"], said["failures"]) == (2, 0, [])
     assert "A red square." in (desk.folder / "0.xmp").read_text()
     assert {path.name for path in desk.folder.glob("*.xmp")} == {"0.xmp", "1.xmp"}
-    assert desk.do("save", "dropped", "xmp") == {"sidecars": 0, "dropped": 1, "failures": []}
+    assert desk.do("save", "dropped", "xmp")["dropped"] == 1
 
 
 def test_contributions_are_approved_and_revoked_on_the_desk(desk, store, tmp_path):
@@ -396,8 +391,8 @@ def test_contributions_are_approved_and_revoked_on_the_desk(desk, store, tmp_pat
     assert desk.do("picture", "contributions", 1)["jpeg"]
     desk.do("approve", 1, True)
     assert store.get(1).approved
-    assert desk.do("revoke", 2, "  ") == {"revoked": 2}
-    assert [one.reason for one in store.revoked()] == ["revoked on the dashboard"]
+    assert desk.do("revoke", 2, "a test") == {"wish": {"do": "revoke", "with": (2, "a test")}, "revoked": 2}
+    assert [one.reason for one in store.revoked()] == ["a test"]
     assert "there is no contribution 7" in desk.do("approve", 7, True)["failed"]
 
 
@@ -413,7 +408,7 @@ def test_what_of_a_folder_is_not_shown_is_told(desk):
     (desk.folder / "more").mkdir()
     (desk.folder / "more" / "one.png").write_bytes(picture("blue"))
     said = desk.do("open", str(desk.folder))
-    assert (said["opened"], said["folders"], len(said["problems"])) == (4, 1, 1)
+    assert (len(said["items"]), said["folders"], len(said["problems"])) == (3, 1, 1)
     assert said["problems"][0].startswith("gone.jpg: ")
 
 
