@@ -61,10 +61,10 @@ class Dashboard:
         self.photo = PhotoPage(self._client, self._reports / "examples", language)
         self.review = ReviewPage(self._client, self._reports / "runs", language, source)
         self.quality = QualityPage(self._client, self._reports)
-        self._views.children = self.photo.view, self.review.view, self.quality.view
         self.language.description = say("Language")
-        self.choice.language = PAGE.language
+        self.choice.language = PAGE.language  # before the pages, whose scripts look there
         self.choice.pages = [say("Photo"), say("Review"), say("Model quality")]
+        self._views.children = self.photo.view, self.review.view, self.quality.view
         answers = note(say("Answers come from the service at {place}.", place=self._client.place))
         self.who.value = answers if self._client.health() else note(self._client.no_answer(), "bad")
         self.show(self.choice.page)

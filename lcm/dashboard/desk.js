@@ -107,7 +107,7 @@ function render({ model, el }) {
   const picture = element("img");
   const caption = element("textarea");
   caption.rows = 3;
-  const captionLabel = labelled(text("Caption, in {language}", { language: nameOf(own) }), caption, "field");
+  const captionLabel = labelled("", caption, "field");
   const why = element("p", "bad");
   const facts = element("p", "quiet");
   const tags = element("p", "tags");
@@ -229,7 +229,7 @@ function render({ model, el }) {
     if (one.picture) image.src = one.picture;
     words.textContent = one.caption || (one.trouble ? "" : "…");
     const odd = reasonOf(one);
-    card.classList.toggle("odd", Boolean(odd) && one.state !== "approved");
+    card.classList.toggle("odd", Boolean(odd) && !(reviewsContributions() && one.state === "approved"));
     card.classList.toggle("decided", one.state !== "open");
     const isTold = !odd && !one.by_person && one.confidence !== null && one.confidence !== undefined;
     sure.textContent = odd || (isTold ? sureness(one.confidence) : one.state === "sent" ? text("It was sent.") : "");
@@ -328,6 +328,8 @@ function render({ model, el }) {
     // A caption in another language is no beginning of one in this.
     const isOther = !reviewsContributions() && one.language && one.language !== own;
     if (document.activeElement !== caption) caption.value = isOther ? "" : one.caption;
+    const language = nameOf(reviewsContributions() ? one.language : own);
+    captionLabel.firstChild.textContent = text("Caption, in {language}", { language });
     caption.placeholder = isOther ? one.caption : "";
     caption.readOnly = reviewsContributions() || one.state === "sent";
     edit.hidden = reviewsContributions();
