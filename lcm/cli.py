@@ -250,6 +250,52 @@ def caption(
     return 1 if complaints else 0
 
 
+@lcm.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PHOTOS...")
+def index(paths: Sequence[str]) -> int:
+    """Index photos and sub-folders for lcm search; again, take in what has changed."""
+    with _interrupts_kept():
+        from lcm import batch
+        from lcm.data.files import list_images
+        from lcm.find import PhotoIndex
+
+        photos = PhotoIndex()
+    listing = list_images(paths, recursive=True)
+    empty = dict(listing.problems)  # what was in such a folder stays: its disk may be away
+    changed, failures = photos.update([path for path in paths if Path(path).as_posix() not in empty], listing.images)
+    _say(changed)
+    complaints = batch.list_failures([*listing.problems, *failures], "not indexed") + batch.list_left_out(listing)
+    if complaints:
+        print("lcm:", "\n".join(complaints), file=sys.stderr)
+    return 1 if complaints else 0
+
+
+@lcm.command()
+@click.argument("query", nargs=-1, metavar="[WORDS|PHOTO]...")
+@click.option("--count", type=click.IntRange(1), default=20, show_default=True, help="Photos, at most.")
+@click.option("--copies", is_flag=True, help="List photos that look alike instead: copies and bursts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line; of copies, a list.")
+def search(query: Sequence[str], count: int, copies: bool, as_json: bool) -> int:
+    """Find indexed photos by words, in a language that the model reads, or by a photo."""
+    if bool(query) == copies:
+        raise click.UsageError("Give words, or the path of a photo, or --copies.")
+    from lcm.batch import escape
+    from lcm.find import PhotoIndex
+
+    photos = PhotoIndex()
+    if copies:
+        for group in photos.copies():
+            _say(json.dumps(group) if as_json else "\n".join(map(escape, [*group, ""])))
+        return 0
+    found, note = photos.search(" ".join(query), count)
+    for one in found:
+        said = "{photo}: {caption} ({score:.2f})".format(**one) + " contributed" * one["contributed"]
+        _say(json.dumps(one) if as_json else escape(said))
+    if note:
+        print(f"lcm: {note}", file=sys.stderr)
+    return 0 if found else 1
+
+
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
     """Raise KeyboardInterrupt at the end if one came on the way, whatever has become of it.

@@ -158,6 +158,14 @@ def test_the_photo_desk_s_commands_run_as_shown(photos, tmp_path):
     assert (photos / "alt.csv").read_text().splitlines()[0].endswith(",settings,alt_text")
 
 
+def test_the_searches_run_as_shown(photos, tmp_path):
+    environment = {"LCM_HOME": str(tmp_path / "state")}
+    printed = [run(line, photos, **environment) for line in commands(PAGES["docs/find.md"], "lcm")]
+    assert printed[0].startswith("photos in the index of transformer-")
+    assert [len(text.splitlines()) for text in printed[1:5]] == [20, 5, 20, 20]
+    assert str(photos / "photos" / "beach.jpg") in printed[5]  # a copy of another one
+
+
 def test_the_versions_commands_run_as_shown(photos, tmp_path):
     environment = {"LCM_HOME": str(tmp_path / "state")}
     shutil.copytree(ROOT / SHIPPED_BUNDLE, photos / "reports" / "runs" / "photos" / "bundle", dirs_exist_ok=True)
