@@ -66,6 +66,7 @@ function render({ model, el }) {
   files.accept = "image/*,.heic,.cr2,.cr3,.nef,.nrw,.arw,.dng,.raf,.orf,.rw2,.pef,.srw";
   const from = element("div", "from");
   const others = element("details", "others");
+  others.open = matchMedia("(min-width: 46em)").matches;
   const ways = element("div", "from");
   ways.append(open, labelled(text("Or drop, paste or choose photos"), files, "field"));
   others.append(element("summary", "", text("Other photos")), ways);
@@ -105,6 +106,7 @@ function render({ model, el }) {
   left.append(grid, nothing);
 
   const picture = element("img");
+  picture.alt = text("Photo");
   const caption = element("textarea");
   caption.rows = 3;
   const captionLabel = labelled("", caption, "field");
@@ -484,7 +486,7 @@ function render({ model, el }) {
 
   // What comes from the kernel
 
-  function list(source, waiting, found) {
+  function list(source, waiting, found, isOpened) {
     const isNew = source !== model.get("source");
     model.set("source", source);
     model.save_changes();
@@ -497,7 +499,7 @@ function render({ model, el }) {
       current = null;
       isTouched = false;
       past = [];
-      others.open = !found.length || matchMedia("(min-width: 46em)").matches;
+      others.open ||= !found.length;
       say("");
       queue = queue.filter(([what]) => what === "send");
       filter = "open";
@@ -515,7 +517,9 @@ function render({ model, el }) {
     }
     arrange();
     select(current, false);
-    if (isNew && [folder, sources, document.body].includes(document.activeElement)) focusCard(); // for the keys
+    // For the keys; but a folder that is being typed is not taken from its field.
+    const free = [sources, document.body, ...(isOpened ? [folder] : [])];
+    if (isNew && free.includes(document.activeElement)) focusCard();
     if (source !== CONTRIBUTIONS && (isNew || !isStopped))
       enqueue([...items.values()].filter(isDue).sort((one, other) => one.id - other.id).map((one) => ["describe", one.id]));
     pump();
@@ -543,7 +547,7 @@ function render({ model, el }) {
 
   function receive(said) {
     const { do: what, with: values } = said.wish;
-    if (said.items) list(said.source, said.waiting, said.items);
+    if (said.items) list(said.source, said.waiting, said.items, what === "open");
     if (said.changed) {
       asking.delete(said.changed.id);
       if (said.changed.batch === model.get("source")) change(said.changed);
