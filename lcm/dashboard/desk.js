@@ -279,7 +279,7 @@ function render({ model, el }) {
         : text("No photos yet: open a folder, or drop some.");
     const flagged = [...items.values()].filter((one) => one.why && one.state === "open").length;
     about.hidden = !reviewsContributions();
-    const facts = [
+    const sentences = [
       text("Contributions that wait for retraining: {count}. To be looked at first: {flagged}.", {
         count: items.size,
         flagged,
@@ -287,7 +287,7 @@ function render({ model, el }) {
       text("Retrain with <code>lcm run --params retrain</code>: what is approved here takes part."),
     ];
     const line = element("p");
-    for (const [at, part] of facts.join(" ").split(/<\/?code>/).entries())
+    for (const [at, part] of sentences.join(" ").split(/<\/?code>/).entries())
       line.append(at % 2 ? element("code", "", part) : part);
     about.replaceChildren(line);
     here.hidden = about.hidden;
@@ -521,7 +521,7 @@ function render({ model, el }) {
     const free = [sources, document.body, ...(isOpened ? [folder] : [])];
     if (isNew && free.includes(document.activeElement)) focusCard();
     if (source !== CONTRIBUTIONS && (isNew || !isStopped))
-      enqueue([...items.values()].filter(isDue).sort((one, other) => one.id - other.id).map((one) => ["describe", one.id]));
+      enqueue([...items.values()].filter(isDue).map((one) => ["describe", one.id]));
     pump();
   }
 
@@ -564,9 +564,10 @@ function render({ model, el }) {
       if (one.id === current) showCurrent();
     }
     if (said.problems) {
-      const left = text("Sub-folders were left out ({folders}): open them by their own paths.", said);
-      const problems = said.problems.length ? text("Not shown: {count}; {first}", { count: said.problems.length, first: said.problems[0] }) : "";
-      say([said.folders ? left : "", problems].filter(Boolean).join(" "), problems ? "bad" : "");
+      const leftOut = text("Sub-folders were left out ({folders}): open them by their own paths.", said);
+      const { length: count, 0: first } = said.problems;
+      const problems = count ? text("Not shown: {count}; {first}", { count, first }) : "";
+      say([said.folders ? leftOut : "", problems].filter(Boolean).join(" "), problems ? "bad" : "");
     }
     if (said.revoked !== undefined) {
       const number = said.revoked;
@@ -586,7 +587,8 @@ function render({ model, el }) {
       const { failures, dropped } = said;
       const parts = [text("Sidecars of {count} photos are up to date.", { count: said.sidecars })];
       if (dropped) parts.push(text("{count} dropped photos have no folder for one.", { count: dropped }));
-      if (failures.length) parts.push(text("Not written: {count}; {first}", { count: failures.length, first: failures[0] }));
+      const { length: count, 0: first } = failures;
+      if (count) parts.push(text("Not written: {count}; {first}", { count, first }));
       say(parts.join(" "), failures.length ? "bad" : "good");
     }
     if (said.failed) {

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,18 +65,16 @@ class Drafts:
                 rows.append((digest, os.fsencode(file), b"", folder, shorten([file.name])))
             except BadImageError as error:
                 problems.append(f"{shorten([file.name])}: {error}")
-        self._add(rows)
+        with self._connection() as connection:
+            connection.executemany(ADD, rows)
         return problems
 
     def drop(self, name: str, photo: bytes) -> Draft:
         """Keep a photo without a folder; of one that is known, what was decided stays."""
         digest = hashlib.sha256(photo).hexdigest()
-        self._add([(digest, b"", photo, DROPPED, name)])
-        return self._find("sha256 = ?", digest)[0]
-
-    def _add(self, rows: Iterable[Sequence[Any]]) -> None:
         with self._connection() as connection:
-            connection.executemany(ADD, rows)
+            connection.execute(ADD, (digest, b"", photo, DROPPED, name))
+        return self._find("sha256 = ?", digest)[0]
 
     def get(self, number: int) -> Draft:
         return self._find("id = ?", number)[0]
