@@ -66,7 +66,7 @@ def measure(subject: str, options: argparse.Namespace) -> str:
 
         train, vectors = prepared.labelled_features("train", "pooled"), np.load(RunDir.at(options.run).embedding)
         return training.section(train, prepared.vocabulary, vectors, options.rounds)
-    paths = prepared.labelled_features("dev", "pooled").paths[: options.photos]
+    paths = [image.path for image in prepared.labelled_features("dev", "pooled").images[: options.photos]]
     if subject == "encoding":
         from benchmarks import encoding
 

@@ -113,11 +113,11 @@ def train(images: int, _folder: Path) -> tuple[int, Callable[[], None]]:
     batches = CaptionBatches(labelled, vocabulary, STEP_CAPTIONS)
     trainer = Supervised(model, batches, batches, lambda: None, TrainConfig(run_dir="", epochs=1000))
     for length in batches.buckets:
-        trainer.step(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
+        trainer.step(*next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
 
     def work() -> None:
         for each in islice(batches.epoch(0, 1), TRAIN_STEPS):
-            float(trainer.step(each))
+            float(trainer.step(*each))
 
     return min(TRAIN_STEPS * STEP_CAPTIONS // CAPTIONS, images), work
 

@@ -74,12 +74,12 @@ def ours(model, batches: CaptionBatches) -> Callable[[], float]:
     """Return our training, whose graphs, one a length, are compiled before any clock runs."""
     trainer = Supervised(model, batches, batches, lambda: None, TrainConfig(run_dir="", epochs=1000))
     for length in batches.buckets:
-        trainer.step(next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
+        trainer.step(*next(batch for batch in batches.epoch(0, 0) if batch.inputs.shape[-1] == length))
     images = _images(list(islice(batches.epoch(0, 1), STEPS)), batches)
 
     def train() -> float:
         for batch in islice(batches.epoch(0, 1), STEPS):  # making batches is part of the work
-            loss = trainer.step(batch)
+            loss = trainer.step(*batch)
         float(loss)
         return images
 
@@ -170,7 +170,7 @@ def compare_losses(
     longest = max(group.inputs.shape[-1] for group in groups)
     for group, (prefixes, next_words) in zip(groups, stream, strict=False):
         inputs, targets, weights = padded_rows([group], longest)
-        losses["lcm"].append(float(trainer.step(Batch(group.features, group.inputs, group.targets))))
+        losses["lcm"].append(float(trainer.step(group.features, group.inputs, group.targets)))
         losses["Keras"].append(_step(theirs, inputs, targets, weights))
         losses["the original"].append(_step(original, prefixes, next_words))
     return losses
@@ -195,4 +195,4 @@ def _step(model: keras.Model, inputs, targets, weights=None) -> float:
 def _images(some: Sequence[Batch], batches: CaptionBatches) -> float:
     """Return how many images the captions of some batches are worth: an image has as many as it has on average."""
     captions = sum(int((batch.targets != PAD).any(-1).sum()) for batch in some)
-    return captions / batches.captions_per_image
+    return captions * batches.images / batches.captions

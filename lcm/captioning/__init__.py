@@ -1,1 +1,1 @@
-"""Images to captions: decoding, the exported bundle, captioners; ONNX Runtime alone, but for CLIP and BLIP."""
+"""Images to captions: decoding, the exported bundle, captioners; ONNX Runtime alone, but for BLIP and Marian."""

@@ -83,7 +83,7 @@ def load_captioner(captioner: str | Path | None = None, tagger: str | None = Non
 
     A bundle is what find_bundle takes, alone or after "bundle:". blip:CHECKPOINT is a name on the model hub or a folder
     (default: BLIP_CHECKPOINT), nearest:RUN_DIR a run's folder that 01_prepare has filled. `tagger` is a name in
-    taggers.TAG_SCORERS, or the name or the folder of a CLIP checkpoint; without one, a bundle's own is used. `threads`
+    taggers.TAG_SCORERS, or the name or the folder of a CLIP or SigLIP 2; without one, a bundle's own is used. `threads`
     is the number of cores one call uses (0: all). Raises ConfigError for an unknown kind, version or tagger,
     BundleError when there is no whole bundle or checkpoint, DataError when a run is not prepared.
     """

@@ -7,18 +7,18 @@ says what "right" means and fits the curve.
 import math
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from lcm.captioning.alt_text import alt_text
-from lcm.captioning.tagging import SHARE, SeenImage, Tag, TagRequest, TagScorer, rank, tag_candidates, tag_request
+from lcm.captioning.taggers import DualEncoder
+from lcm.captioning.tagging import SHARE, SeenImage, Tag, TagRequest, rank, tag_candidates, tag_request
 from lcm.captioning.translation import load_translator
-from lcm.data.images import KINDS, Source, read_stream
+from lcm.data.images import Source, read_stream
 from lcm.data.text import ENGLISH, candidates, is_broken, join_words, language_code, standardise, words
 from lcm.errors import BadImageError, ConfigError
 from lcm.features.cache import map_in_order
@@ -103,9 +103,11 @@ class Captioner(ABC):
     """Anything that captions images. The same image gets the same description, alone or among others."""
 
     name: str  # and version, shown with every answer
-    tag_scorer: TagScorer | None  # None: descriptions have no tags
+    tag_scorer: DualEncoder | None  # None: descriptions have no tags
     languages: tuple[str, ...] = (ENGLISH,)  # that it writes, the first where none is asked for
     translator_names = ""  # of the Marian checkpoints for other languages, as load_translator takes them
+    encoder: EncoderIdentity | None = None  # whose features it describes images by; None: it has no image encoder
+    feature_kinds: tuple[str, ...] = ()  # of these features
     runs_on = ""  # provider of ONNX Runtime; empty: it uses none
     part = 1  # images that a thread describes at once
 
@@ -146,14 +148,9 @@ class Captioner(ABC):
         choose tags from. `labels`, words or phrases of any kind, are scored in place of these. `language` is one
         of `languages`, or one that the translator has: then the caption is translated and gives the tags, as far as
         the tag scorer can read it. With `scores` "probability", each tag has one of its own, of `min_score` (MIN_SCORE)
-        or more. Raises BadImageError when it is no image, ConfigError for several images, for samples that are no such
-        number, for labels that are no list of texts or an empty one, for another language, and as tag_request.
+        or more. Raises BadImageError when it is no image, ConfigError for samples that are no such number, for labels
+        that are no list of texts or an empty one, for another language, and as tag_request.
         """
-        if isinstance(image, list | tuple):
-            raise ConfigError(
-                f"received a {type(image).__name__} of {len(image)}; describe takes one picture, {KINDS}: "
-                "give several to describe_many"
-            )
         ((_, description),) = self.describe_many([image], samples, labels, 1, language, scores, min_score)
         if isinstance(description, BadImageError):
             raise description
@@ -251,14 +248,3 @@ def _checked_labels(labels: Sequence[str]) -> list[str]:
     if not checked:
         raise ConfigError("labels is empty; give at least one word, or leave labels out")
     return checked
-
-
-@runtime_checkable
-class SeeingCaptioner(Protocol):
-    """A captioner whose features are an image encoder's, so that they may come from a cache or find copies."""
-
-    name: str
-    encoder: EncoderIdentity
-    feature_kinds: tuple[str, ...]  # that it describes an image by
-    describe: Callable[..., Description]  # as Captioner's
-    see: Callable[[Source], SeenImage]  # as Captioner's

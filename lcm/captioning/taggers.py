@@ -1,11 +1,11 @@
-"""Tag scorers: the dual encoder or the text tower that a bundle carries, CLIP, and the table of their names.
+"""Tag scorers: the dual encoder or the text tower that a bundle carries, checkpoints, and the table of their names.
 
 Shapes: B images, K texts, T words or tokens in a text, W words of the table, F numbers in the pooled features, E in a
 word's row, D in a vector.
 """
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,43 +13,28 @@ from typing import Any
 import numpy as np
 
 from lcm.captioning.bundle import IMAGE_TOWER, TEXT_TOWER, TOKENIZER, TOWER, WORD_ROWS, WORDS, Manifest
-from lcm.captioning.tagging import Reranker, SeenImage, TagScorer, probability
-from lcm.data.images import open_image
+from lcm.captioning.tagging import Curves, Reranker, SeenImage, probability
 from lcm.data.text import comparison_form, words
 from lcm.data.word_vectors import find_vectors
 from lcm.errors import BundleError, ConfigError, DataError, LcmError, require
-from lcm.features import checkpoints
-from lcm.features.encoders import open_session
+from lcm.features.encoders import load_encoder, open_session
+from lcm.features.text_towers import find_text_tower
 
 CACHED_TEXTS = 50_000  # vectors that are kept: 100 MB at D = 512
-TEXTS_AT_ONCE = 64  # through a text model; more would only take more memory
-
-
-class _TextCache:
-    """Vectors of texts, made when first asked for and kept; safe to call from several threads."""
-
-    def __init__(self, encode: Callable[[Sequence[str]], Mapping[str, np.ndarray]]):
-        """`encode` returns the vectors [D] of some different texts, of those that it can read."""
-        self._encode, self._known = encode, {}
-        self._lock = Lock()  # a tokenizer that pads is not safe from threads either
-
-    def __call__(self, texts: Sequence[str]) -> list[np.ndarray | None]:
-        """Return the vector of each text, None for one that cannot be read."""
-        with self._lock:
-            if len(self._known) > CACHED_TEXTS:
-                self._known = {}
-            new = [text for text in dict.fromkeys(texts) if text not in self._known]
-            for start in range(0, len(new), TEXTS_AT_ONCE):
-                part = new[start : start + TEXTS_AT_ONCE]
-                self._known |= dict.fromkeys(part) | self._encode(part)
-            return [self._known[text] for text in texts]
+TEXTS_AT_ONCE = 64  # through a text tower; more would only take more memory
 
 
 class DualEncoder:
-    """The tag scorer of a bundle, two towers with a table of words; safe to call from several threads."""
+    """A tag scorer of two towers: images and texts become vectors, and a cosine says how well two fit.
+
+    Texts are read by a table of words, and what it cannot read is zeros. Safe to call from several threads.
+    """
 
     threads = 1  # that one call of the text tower uses
-    sigmoid: Sequence[float] | None = None
+    name: str
+    scale: float  # what cosines are multiplied by before the softmax: one over the model's own temperature
+    curves: Curves | None  # None: it has no probabilities
+    sigmoid: Sequence[float] | None = None  # what a SigLIP was trained with, for words and labels; None: it is none
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]):
         """Load the towers; `settings` are the manifest's: name, scale, perhaps curves, and what `_load` reads.
@@ -70,7 +55,7 @@ class DualEncoder:
             raise BundleError(
                 f"{folder} holds a tag scorer that cannot be loaded ({type(error).__name__}); export it again"
             ) from error
-        self._look_up = _TextCache(self._encode)
+        self._cached, self._lock = {}, Lock()  # a tokenizer that pads is not safe from threads either
 
     def _load(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Load the table of words; the settings are word_embedding and embedding_dim."""
@@ -93,7 +78,14 @@ class DualEncoder:
 
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text, a word or a sentence, as a unit vector [K, D]; zeros where no word of it is known."""
-        vectors = [self._nothing if vector is None else vector for vector in self._look_up(texts)]
+        with self._lock:
+            if len(self._cached) > CACHED_TEXTS:
+                self._cached = {}
+            new = [text for text in dict.fromkeys(texts) if text not in self._cached]
+            for start in range(0, len(new), TEXTS_AT_ONCE):
+                part = new[start : start + TEXTS_AT_ONCE]
+                self._cached |= dict.fromkeys(part, self._nothing) | self._encode(part)
+            vectors = [self._cached[text] for text in texts]
         return np.array(vectors, np.float32).reshape(len(texts), len(self._nothing))
 
     def _encode(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -156,52 +148,19 @@ class TextTower(DualEncoder):
 
 
 CLIP_CHECKPOINT = "openai/clip-vit-large-patch14"  # Radford et al. 2021, arXiv 2103.00020; 1.7 GB
-CLIP = checkpoints.Kind(
-    label="CLIP",
-    example=CLIP_CHECKPOINT,
-    model="CLIPModel",
-    processor="CLIPImageProcessorPil",  # torchvision is not needed
-    tokenizer="CLIPTokenizer",
-)
 
 
-class ClipScorer:
-    """A loaded CLIP; safe to call from several threads. A text's score is softmax(scale * cosine) over the texts."""
-
-    curves = sigmoid = None
+class CheckpointScorer(TextTower):
+    """Both sides of a checkpoint of CLIP or SigLIP 2, which sees a picture with its own encoder."""
 
     def __init__(self, checkpoint: str = CLIP_CHECKPOINT):
-        """Load a checkpoint: a folder that holds one, or a name on the model hub, downloaded on first use.
-
-        Raises BundleError when it cannot be had or is no CLIP, and ConfigError when the packages are missing.
-        """
-        loaded = checkpoints.load(checkpoint, CLIP)
-        self.name, self._torch, self._device = loaded.name, loaded.torch, loaded.device
-        self._model, self._processor, self._tokenizer = loaded.model, loaded.processor, loaded.tokenizer
-        self.scale = float(self._model.logit_scale.detach().exp())
-        self._look_up = _TextCache(self._encode)
+        """Convert a checkpoint on first use, as load_encoder and find_text_tower do, and raise what they raise."""
+        self._encoder = load_encoder(checkpoint)
+        folder, facts = find_text_tower(self._encoder.identity)
+        super().__init__(folder, facts | {"name": self._encoder.identity.name})
 
     def image_vector(self, image: SeenImage) -> np.ndarray:
-        """Return the unit vector of the picture at its own size, float32 [D]; its middle counts."""
-        pixels = self._processor(images=open_image(image.source), return_tensors="pt")["pixel_values"]
-        with self._torch.inference_mode():
-            return _unit(self._model.get_image_features(pixel_values=pixels.to(self._device)).pooler_output)[0]
-
-    def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the unit vectors of texts taken as they are, float32 [K, D]; the end of a very long one is cut off."""
-        return np.array(self._look_up(texts), np.float32).reshape(len(texts), self._model.config.projection_dim)
-
-    def _encode(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        longest = self._model.config.text_config.max_position_embeddings
-        tokens = self._tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        with self._torch.inference_mode():
-            vectors = _unit(self._model.get_text_features(**tokens.to(self._device)).pooler_output)
-        return dict(zip(texts, vectors, strict=True))
-
-
-def _unit(vectors: Any) -> np.ndarray:
-    """Return a tensor's vectors at length 1, float32 [K, D]."""
-    return (vectors / vectors.norm(dim=-1, keepdim=True)).cpu().numpy()
+        return self.image_vectors(self._encoder.encode(self._encoder.read(image.source)[None])["pooled"])[0]
 
 
 BUNDLED, NONE = "dual_encoder", "none"
@@ -210,30 +169,31 @@ TAG_SCORERS = (BUNDLED, TOWER, "clip", NONE)
 
 def load_tag_scorer(
     tagger: str | None, folder: Path | None = None, manifest: Manifest | None = None
-) -> TagScorer | None:
-    """Return the tag scorer of a name in TAG_SCORERS, or of a CLIP checkpoint's name ("owner/name") or folder.
+) -> DualEncoder | None:
+    """Return the tag scorer of a name in TAG_SCORERS, or of a checkpoint's name ("owner/name") or folder.
 
     Without a name it is that of the bundle in `folder`; None where it has none or there is no bundle, and for "none".
     Raises ConfigError for an unknown name, BundleError when there is nothing to load.
     """
-    if tagger == NONE or not (tagger or (manifest and manifest.tagger)):
+    own = manifest.tagger if manifest else {}
+    its = TOWER if own.get("name") == TOWER else BUNDLED
+    if tagger == NONE or not (tagger or own):
         return None
-    clip = "the name (owner/name) or the folder of a CLIP checkpoint"
-    if not tagger or tagger in (BUNDLED, TOWER):
-        its = TOWER if manifest and manifest.tagger.get("name") == TOWER else BUNDLED
-        if manifest and manifest.tagger and tagger in (None, "", its):
-            return (TextTower if its == TOWER else DualEncoder)(folder, manifest.tagger)
+    if own and tagger in (None, "", its):
+        return (TextTower if its == TOWER else DualEncoder)(folder, own)
+    checkpoint = "the name (owner/name) or the folder of a checkpoint of CLIP or SigLIP 2"
+    if tagger in (BUNDLED, TOWER):
         raise BundleError(
             f"{folder or 'a captioner without a bundle'} has no {tagger} of its own; train a bundle with -p tagger "
-            f"{tagger}, or give clip, or {clip}"
+            f"{tagger}, or give clip, or {checkpoint}"
         )
     if tagger != "clip" and "/" not in tagger and not Path(tagger).is_dir():
-        raise ConfigError(f"unknown tagger {tagger!r}; choose from {', '.join(TAG_SCORERS)}, or give {clip}")
-    return ClipScorer() if tagger == "clip" else ClipScorer(tagger)
+        raise ConfigError(f"unknown tagger {tagger!r}; choose from {', '.join(TAG_SCORERS)}, or give {checkpoint}")
+    return CheckpointScorer() if tagger == "clip" else CheckpointScorer(tagger)
 
 
 def load_reranker(
-    folder: Path, manifest: Manifest, scorer: TagScorer | None, weight: float, length_power: float
+    folder: Path, manifest: Manifest, scorer: DualEncoder | None, weight: float, length_power: float
 ) -> Reranker | None:
     """Return what chooses among the beam's captions: the bundle's own tag scorer, whichever one scores the tags.
 
@@ -246,5 +206,6 @@ def load_reranker(
             f"{folder} was trained without a tag scorer, which rerank_weight {weight:g} asks; train with -p tagger "
             f"{BUNDLED}, or evaluate with -p rerank_weight 0"
         )
-    model = scorer if isinstance(scorer, DualEncoder) else load_tag_scorer(None, folder, manifest)
+    is_own = scorer and not isinstance(scorer, CheckpointScorer)
+    model = scorer if is_own else load_tag_scorer(None, folder, manifest)
     return Reranker(model, weight, length_power)

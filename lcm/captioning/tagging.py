@@ -9,13 +9,16 @@ Shapes: B images, K candidates, F numbers in the pooled features, D in a vector.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lcm.data.images import Source
 from lcm.data.text import ENGLISH, candidates, standardise
 from lcm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lcm.captioning.taggers import DualEncoder
 
 Tag = tuple[str, float]  # word, score
 SHARE, PROBABILITY = SCORES = ("share", "probability")
@@ -35,24 +38,7 @@ class SeenImage:
     features: Mapping[str, np.ndarray]  # kind -> features of this image, those that its captioner or tag scorer reads
 
 
-class TagScorer(Protocol):
-    """A zero-shot image-text model: images and texts become vectors, and a cosine says how well two fit."""
-
-    name: str
-    scale: float  # what cosines are multiplied by before the softmax: one over the model's own temperature
-    curves: Curves | None  # None: it has no probabilities
-    sigmoid: Sequence[float] | None  # the curve that a SigLIP was trained with, for words and labels; None: it is none
-
-    def image_vector(self, image: SeenImage) -> np.ndarray:
-        """Return the image as a unit vector, [D] float32."""
-        ...
-
-    def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
-        """Return each text as a unit vector, [K, D] float32; a text that it cannot read is all zeros."""
-        ...
-
-
-def tag_request(scorer: TagScorer | None, labels: Sequence[str] | None, scores: str, min_score: Any) -> TagRequest:
+def tag_request(scorer: "DualEncoder | None", labels: Sequence[str] | None, scores: str, min_score: Any) -> TagRequest:
     """Return what is wanted of tags; raises ConfigError for what cannot be had, as probabilities without curves."""
     if scores == SHARE and min_score is None:
         return labels, scores, 0.0
@@ -78,7 +64,9 @@ def probability(curve: Sequence[float], own: np.ndarray, typical: np.ndarray) ->
     return (1 + np.tanh((curve[0] * own + curve[1] * typical + curve[2]) / 2)) / 2  # e ** x would overflow
 
 
-def rank(scorer: TagScorer, vector: np.ndarray, texts: Sequence[str], wanted: TagRequest = SHARES) -> tuple[Tag, ...]:
+def rank(
+    scorer: "DualEncoder", vector: np.ndarray, texts: Sequence[str], wanted: TagRequest = SHARES
+) -> tuple[Tag, ...]:
     """Return texts with scores, best first, equal ones as given; what is unknown or scores too low is left out."""
     vectors = scorer.text_vectors(texts)
     known = np.flatnonzero(vectors.any(1))
@@ -117,7 +105,7 @@ class Reranker:
     The captioner knows which sentences are usual, the dual encoder was trained to tell images apart.
     """
 
-    model: Any  # a bundle's own scorer: it gives image_vectors and text_vectors
+    model: "DualEncoder"  # a bundle's own
     weight: float  # of the cosine, in units of a hypothesis's score: about nats a word
     length_power: float  # of the score: see Hypothesis.score_at
 

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lcm.captioning.captioner import load_captioner
-from lcm.captioning.description import Captioner, SeeingCaptioner, SeenImage
+from lcm.captioning.description import Captioner, SeenImage
 from lcm.data.dataset import Dataset, LabelledImage
 from lcm.data.text import ENGLISH
 from lcm.errors import BadImageError, ConfigError
@@ -259,9 +259,8 @@ def caption_and_time(name: str, spec: str, photos: list[Path], timed: int, langu
 
 def caption_photos(captioner: Captioner, photos: Sequence[Path], name: str, language: str = "") -> list[str]:
     """Return the caption of each photo in `language` or the captioner's first; empty where it cannot be read."""
-    stores = {}
-    if isinstance(captioner, SeeingCaptioner):  # 01_prepare may have encoded the photos for it
-        stores = {kind: open_store(captioner.encoder, kind) for kind in captioner.feature_kinds}
+    # 01_prepare may have encoded the photos for it
+    stores = {kind: open_store(captioner.encoder, kind) for kind in captioner.feature_kinds}
     features = (find_features(photo, stores) if stores else None for photo in photos)
     seen = (SeenImage(photo, None, known) if known else photo for photo, known in zip(photos, features, strict=True))
     language = language if language in captioner.languages else ""

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lcm.captioning.tagging import MIN_SCORE, Curves, SeenImage, Tag, TagScorer, probability, rank, tag_candidates
+from lcm.captioning.taggers import DualEncoder
+from lcm.captioning.tagging import MIN_SCORE, Curves, SeenImage, Tag, probability, rank, tag_candidates
 from lcm.data.text import ENGLISH, candidates, comparison_form, content_words
 from lcm.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from lcm.evaluation.calibration import BINS, LEAST, Bin, bin_up, cross_fit, fit_curve
@@ -82,7 +83,7 @@ class TagReport:
     bins: Mapping[str, Sequence[Bin]] = field(default_factory=dict)  # of each curve, a tenth of the probabilities each
 
 
-def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: Sequence[Sequence[str]]) -> TagReport:
+def report_tags(scorer: DualEncoder | None, held_out: LabelledFeatures, captions: Sequence[Sequence[str]]) -> TagReport:
     """Measure `scorer` on held-out images of one language, with pooled features and captions of each, best first."""
     if scorer is None or not captions:
         reason = "there are no images" if scorer else "the bundle has no tag scorer"
@@ -101,7 +102,7 @@ def report_tags(scorer: TagScorer | None, held_out: LabelledFeatures, captions: 
     return TagReport(tags, metrics | reliability, curves, bins)
 
 
-def _fit_curves(scorer: TagScorer, vectors: np.ndarray, held_out: LabelledFeatures, captions: Sequence) -> tuple:
+def _fit_curves(scorer: DualEncoder, vectors: np.ndarray, held_out: LabelledFeatures, captions: Sequence) -> tuple:
     """Return `TagReport.curves`, `bins` and their metrics; arguments are as in report_tags, `vectors` [B, D]."""
     language, references = held_out.images[0].language, held_out.references
     said = [set().union(*(content_words(text, language) for text in each)) for each in references]

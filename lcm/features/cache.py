@@ -303,11 +303,6 @@ class LabelledFeatures:
         return len(np.atleast_2d(self.rows)) - 1
 
     @property
-    def paths(self) -> list[Path]:
-        """The image files, in order."""
-        return [image.path for image in self.images]
-
-    @property
     def references(self) -> list[tuple[str, ...]]:
         """The captions that people wrote, image by image."""
         return [image.captions for image in self.images]

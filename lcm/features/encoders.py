@@ -239,21 +239,14 @@ def file_name(encoder: str) -> str:
 
 
 def _convert(name: str, weights: str, checkpoint: str, folder: Path) -> None:
-    """Convert into a temporary folder and rename it: the cache holds whole encoders or none.
-
-    The caller holds the lock, so a temporary folder that is there is what an interruption left.
-    """
+    """Write an encoder into the cache; without the record, which comes last, a graph there is no encoder."""
     print(f"converting the encoder {name} to ONNX, once", file=sys.stderr)
-    temporary = folder.with_name(f".{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    folder.mkdir(exist_ok=True)
     if spec := ENCODERS.get(name):
-        source_sha256, found = spec.convert(name, spec.size, weights, temporary / GRAPH), {}
+        source_sha256, found = spec.convert(name, spec.size, weights, folder / GRAPH), {}
     else:
-        source_sha256, found = convert.convert_checkpoint(checkpoint, temporary / GRAPH)
-    _write_record(temporary, EncoderIdentity(name, weights, source_sha256, ()), found)
-    shutil.rmtree(folder, ignore_errors=True)  # what keep_encoder did not finish
-    temporary.replace(folder)
+        source_sha256, found = convert.convert_checkpoint(checkpoint, folder / GRAPH)
+    _write_record(folder, EncoderIdentity(name, weights, source_sha256, ()), found)
 
 
 def _write_record(folder: Path, identity: EncoderIdentity, found: Mapping[str, Any] | None = None) -> None:

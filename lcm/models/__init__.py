@@ -9,8 +9,8 @@ all of them. It has (merge.py shows it in short):
   the words;
 - `take_word_vectors`, to use pretrained ones as it likes;
 - `hidden`, `logits` and `call`, over whole texts;
-- `start` and `step`, word by word: `start` gives what is held of the images, `step` the rows, which begin as zeros;
-- `step_attention`, where it looks at a grid: `step`, and how much it looked where.
+- `start` and `step`, word by word: `start` gives what is held of the images, `step` log-probabilities, the rows, which
+  begin as zeros, and where the model looks at a grid how much it looked where.
 
 A tagger has what dual_encoder.py shows.
 """
@@ -51,7 +51,7 @@ from lcm.models.transformer import Transformer
 
 MODELS = {"merge": Merge, "transformer": Transformer}
 KEPT, ADAPTED = "kept", "adapted"  # the tagger of the model that training continues from, as it is or trained on
-TAGGERS = {"dual_encoder": DualEncoder, "text_tower": None, ADAPTED: None, KEPT: None, "none": None}
+TAGGERS = dict.fromkeys(("dual_encoder", "text_tower", ADAPTED, KEPT, "none"))  # the first one is trained from scratch
 # Of a feature, as a share of the mean over all features: of ten images, some features hardly vary or not at all, and
 # another image's would be divided by next to nothing and drown all others. In 8,000 photos the least has 0.03.
 LEAST_VARIANCE = 0.01
@@ -76,18 +76,15 @@ def build_model(name: str, feature_shape: tuple[int, ...], word_vectors: np.ndar
     return model
 
 
-def build_tagger(
-    name: str, features: np.ndarray, word_vectors: np.ndarray, learned_words: int, seed: int
-) -> DualEncoder:
-    """Return a tagger of TAGGERS with fresh weights, the same for the same `seed`; "none" has none to build.
+def build_tagger(features: np.ndarray, word_vectors: np.ndarray, learned_words: int, seed: int) -> DualEncoder:
+    """Return a dual encoder with fresh weights, the same for the same `seed`.
 
     `features` [images, F] are those it will be trained with, for their mean and spread; `word_vectors` [W, E] are
-    copied in, one row a word, of which the first `learned_words` get a learned part. Raises ConfigError for an unknown
-    name.
+    copied in, one row a word, of which the first `learned_words` get a learned part.
     """
     keras.utils.set_random_seed(seed)
     table_size, embedding_dim = word_vectors.shape
-    model = choose(TAGGERS, name, "tagger")(features.shape[1], table_size, learned_words, embedding_dim)
+    model = DualEncoder(features.shape[1], table_size, learned_words, embedding_dim)
     model((np.zeros((1, features.shape[1]), np.float32), np.ones((1, 1), np.int32)))  # gives the layers their weights
     variance = features.var(axis=0)
     model.mean.assign(features.mean(axis=0))

@@ -39,10 +39,6 @@ class Attention(keras.layers.Layer):
         """Return keys and values [X, H, K, E] of what can be looked at, [X * K, D]; `times` is X."""
         return self._split(self.key(rows), times), self._split(self.value(rows), times)
 
-    def queries(self, rows: Tensor, times: Tensor | int) -> Tensor:
-        """Return what each head looks for, [X, H, Q, E], from [X * Q, D]; `times` is X."""
-        return self._split(self.query(rows), times)
-
     def weights_of(self, queries: Tensor, keys: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Return how much each head looks where, [..., Q, K], from queries [..., Q, E] and keys [..., K, E].
 
@@ -52,15 +48,19 @@ class Attention(keras.layers.Layer):
         return ops.softmax(scores if hidden is None else scores + hidden)
 
     def look(
-        self, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None = None
+        self, rows: Tensor, times: Tensor | int, keys: Tensor, values: Tensor, hidden: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return what is found, [X * Q, D], from queries [X, H, Q, E], keys and values [X, H, K, E].
+        """Return what rows [X * Q, D] find, [X * Q, D], in keys and values [X, H, K, E]; `times` is X.
 
         And how much each head looked where, [X, H, Q, K].
         """
-        weights = self.weights_of(queries, keys, hidden)
+        weights = self.weights_of(self._split(self.query(rows), times), keys, hidden)
         found = ops.matmul(weights, values)  # [X, H, Q, E]
         return self._join(ops.transpose(found, (0, 2, 1, 3))), weights
+
+    def look_within(self, rows: Tensor, times: Tensor | int, hidden: Tensor | None = None) -> Tensor:
+        """Return what rows [X * K, D] find among themselves, [X * K, D]; `times` is X."""
+        return self.look(rows, times, *self.keys_values(rows, times), hidden)[0]
 
     def look_back(
         self, rows: Tensor, before: tuple[Tensor, Tensor], texts: tuple
@@ -110,10 +110,8 @@ class EncoderLayer(_Block):
 
     def call(self, seen: Tensor, training: bool = False) -> Tensor:
         """Return [B, N, D] from [B, N, D]."""
-        rows, images = as_rows(seen), ops.shape(seen)[0]
-        normal = self.look_norm(rows)
-        queries, image = self.attention.queries(normal, images), self.attention.keys_values(normal, images)
-        found, _ = self.attention.look(queries, *image)
+        rows = as_rows(seen)
+        found = self.attention.look_within(self.look_norm(rows), ops.shape(seen)[0])
         return ops.reshape(self.think(rows + self.dropout(found, training=training), training), ops.shape(seen))
 
 
@@ -133,7 +131,11 @@ class DecoderLayer(_Block):
 
     def call(self, hidden: Tensor, image: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
         """Return [B, W, T, D] from [B, W, T, D] and the image's keys and values [B, H, N, E]."""
-        rows, _ = self._look_and_think(self._read_before(hidden, training), image, ops.shape(hidden)[0], training)
+        batch, texts, length, _ = ops.shape(hidden)
+        ahead = -1e9 * ops.cast(ops.arange(length)[:, None] < ops.arange(length)[None], hidden.dtype)  # [T, T]
+        rows = as_rows(hidden)
+        found = self.read.look_within(self.read_norm(rows), batch * texts, ahead)
+        rows, _ = self._look_and_think(rows + self.dropout(found, training=training), image, batch, training)
         return ops.reshape(rows, ops.shape(hidden))
 
     def step(
@@ -148,20 +150,11 @@ class DecoderLayer(_Block):
         rows, weights = self._look_and_think(rows + found, image, texts[0], False)
         return rows, words, ops.mean(weights, axis=1)
 
-    def _read_before(self, hidden: Tensor, training: bool) -> Tensor:
-        """Return [B * W * T, D], from [B, W, T, D], with what each word finds in itself and those before it."""
-        batch, texts, length, _ = ops.shape(hidden)
-        ahead = -1e9 * ops.cast(ops.arange(length)[:, None] < ops.arange(length)[None], hidden.dtype)  # [T, T]
-        rows, times = as_rows(hidden), batch * texts
-        normal = self.read_norm(rows)
-        found, _ = self.read.look(self.read.queries(normal, times), *self.read.keys_values(normal, times), ahead)
-        return rows + self.dropout(found, training=training)
-
     def _look_and_think(
         self, rows: Tensor, image: tuple[Tensor, Tensor], images: Tensor | int, training: bool
     ) -> tuple[Tensor, Tensor]:
         """Return [R, D] with what is found in the image, and how much each head looked where; `images` is B."""
-        found, weights = self.look.look(self.look.queries(self.look_norm(rows), images), *image)
+        found, weights = self.look.look(self.look_norm(rows), images, *image)
         return self.think(rows + self.dropout(found, training=training), training), weights
 
 

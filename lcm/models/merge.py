@@ -36,13 +36,8 @@ class Merge(keras.Model):
     ):
         """Make the layers; `feature_shape` is (F,), `width` is D. The word embedding is frozen."""
         super().__init__()
-        self.settings = {
-            "feature_shape": list(feature_shape),
-            "vocabulary_size": vocabulary_size,
-            "embedding_dim": embedding_dim,
-            "width": width,
-            "dropout": dropout,
-        }
+        self.settings = {"feature_shape": list(feature_shape), "vocabulary_size": vocabulary_size}
+        self.settings |= {"embedding_dim": embedding_dim, "width": width, "dropout": dropout}
         self.feature_shape = tuple(feature_shape)
         self.row_shapes = ((width,), (width,))  # of what a step remembers of a text: the LSTM's hidden and cell state
         self.image_dropout = keras.layers.Dropout(dropout, name="image_dropout")

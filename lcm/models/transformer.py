@@ -45,17 +45,10 @@ class Transformer(keras.Model):
     ):
         """Make the layers; `feature_shape` is (N, F), `width` is D. Words learn their vectors."""
         super().__init__()
-        self.settings = {
-            "feature_shape": list(feature_shape),
-            "vocabulary_size": vocabulary_size,
-            "embedding_dim": embedding_dim,
-            "width": width,
-            "heads": heads,
-            "encoder_layers": encoder_layers,
-            "decoder_layers": decoder_layers,
-            "dropout": dropout,
-            "feature_dropout": feature_dropout,
-        }
+        self.settings = {"feature_shape": list(feature_shape), "vocabulary_size": vocabulary_size}
+        self.settings |= {"embedding_dim": embedding_dim, "width": width, "heads": heads}
+        self.settings |= {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
+        self.settings |= {"dropout": dropout, "feature_dropout": feature_dropout}
         self.feature_shape = tuple(feature_shape)
         # Of what a step remembers of a text: keys and values of each layer, one more a word.
         self.row_shapes = ((heads, None, width // heads),) * (2 * decoder_layers)
@@ -114,15 +107,11 @@ class Transformer(keras.Model):
 
     def step(
         self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next rows."""
-        log_probs, next_rows, _ = self.step_attention(token_ids, images, rows)
-        return log_probs, next_rows
-
-    def step_attention(
-        self, token_ids: Tensor, images: tuple[Tensor, ...], rows: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-        """Return what `step` does, and where the last layer looked, the mean over heads [B, W, N], sums are 1."""
+        """Return log-probabilities [B, W, V] of the word after `token_ids` [B, W], and the next rows.
+
+        And where the last layer looked, the mean over heads [B, W, N], sums are 1.
+        """
         hidden = as_rows(self.read(token_ids[..., None], ops.shape(rows[0])[3]))  # [B * W, D]
         next_rows, looked = [], None
         for place, layer in enumerate(self.decoder):

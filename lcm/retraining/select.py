@@ -23,7 +23,7 @@ from lcm.captioning.bundle import ENCODER_GRAPH, WEIGHTS, Manifest
 from lcm.captioning.captioner import SHIPPED, current_version, models_folder, version_folder
 from lcm.captioning.taggers import DualEncoder, load_tag_scorer
 from lcm.captioning.translation import Translator, load_translator
-from lcm.config import PrepareConfig
+from lcm.config import PrepareConfig, TrainConfig
 from lcm.contributions.store import ContributedImage, Contribution, ContributionStore
 from lcm.contributions.text import id_ranges, parse_id_ranges
 from lcm.data.dataset import Dataset, LabelledImage
@@ -95,6 +95,11 @@ class ParentVersion:
         encoder = self.manifest.encoder
         same = {"encoder": encoder.name, "encoder_weights": encoder.weights, "features": self.manifest.feature_kind}
         return replace(config, **same, tune_epochs=0)
+
+    def followed_by(self, config: TrainConfig) -> TrainConfig:
+        """Return the parameters with its architecture, and with the decoding that its metrics were measured with."""
+        its = self.manifest
+        return replace(config, model=its.model, dev_beam_width=its.beam_width, max_words=its.max_words)
 
 
 def current_parent() -> ParentVersion:

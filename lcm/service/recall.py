@@ -19,7 +19,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
-from lcm.captioning.description import Captioner, Description, SeeingCaptioner, SeenImage
+from lcm.captioning.description import Captioner, Description, SeenImage
 from lcm.contributions.duplicates import Signatures
 from lcm.contributions.store import Contribution, ContributionStore
 from lcm.data.text import ENGLISH, candidates, language_code, standardise
@@ -58,7 +58,7 @@ class Recall:
         newest English one comes first among the English captions. Raises what the captioner raises.
         """
         image, labels = asked.image, asked.labels
-        seen = captioner.see(image) if isinstance(captioner, SeeingCaptioner) else None
+        seen = captioner.see(image) if captioner.encoder else None
         found = self._try(lambda: self._find(captioner, image, seen)) or []
         wanted = wish.choose(one.language for one in found) or language
         fitting = [one for one in found if language_code(one.language) == wanted] or (not wish.is_named and found)
@@ -129,10 +129,10 @@ class Recall:
         if signatures is not None and image not in signatures:
             signatures.add(image, captioner.see(data))
 
-    def _index(self) -> tuple[SeeingCaptioner, Signatures] | tuple[None, None]:
+    def _index(self) -> tuple[Captioner, Signatures] | tuple[None, None]:
         """Return the captioner, if it tells what it sees, and signatures by its encoder; another one begins anew."""
         model = self._models.model
-        if not (model and isinstance(model.captioner, SeeingCaptioner)):
+        if not (model and model.captioner.encoder):
             return None, None
         with self._lock:
             if self._signatures is None or self._signatures.encoder != model.captioner.encoder:

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=home, description="state folder: contributions, models and cache")
     bundle: str = setting("", "captioner's folder or address; none: `models/current` in LCM_HOME, else the shipped one")
     tagger: str = setting(
-        "", "tag scorer: `dual_encoder`, `text_tower`, `clip`, `none`, or a CLIP checkpoint; none: the bundle's own"
+        "", "tag scorer: `dual_encoder`, `text_tower`, `clip`, `none`, or a CLIP or SigLIP 2; none: the bundle's own"
     )
     language: str = setting(ENGLISH, "language of answers and contributions where a request says none, as `fr`")
     translator: str = setting("", "Marian checkpoints, separated by commas, for languages that the captioner lacks")

@@ -10,7 +10,7 @@ Shapes: B images, W texts of each, T positions, P real positions of a batch, V w
 a unit vector.
 """
 
-import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, count, cycle
 from pathlib import Path
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import onnx
 import tensorflow as tf
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from lcm.captioning import taggers
-from lcm.captioning.bundle import TAGGER_FILES, WEIGHTS, Bundle, Manifest
+from lcm.captioning.bundle import WEIGHTS, Bundle, Manifest
 from lcm.captioning.decoding import caption_features
 from lcm.config import TrainConfig
 from lcm.data.text import Vocabulary, comparison_form, content_words
@@ -31,6 +31,7 @@ from lcm.errors import BundleError
 from lcm.features.cache import LabelledFeatures, PreparedRun
 from lcm.models import ADAPTED, build_model
 from lcm.paths import RunDir
+from lcm.retraining.select import ParentVersion
 from lcm.training.batches import CaptionBatches
 from lcm.training.contrastive import (
     CLIP_NORM,
@@ -39,6 +40,7 @@ from lcm.training.contrastive import (
     contrastive_loss,
     key_word_loss,
     key_word_shares,
+    share_rows,
 )
 from lcm.training.loop import (
     NOT_LEARNED,
@@ -47,7 +49,6 @@ from lcm.training.loop import (
     Stop,
     caption_loss,
     compile_step,
-    gradients_of,
     load_weights,
     make_adam,
     open_log,
@@ -60,23 +61,12 @@ OWN_BEAM_WIDTH, OWN_SAMPLES = 3, 2
 FEATURE_DROPOUT = 0.5  # of the tag scorer's image side, as when it was trained
 
 
-@dataclass(frozen=True)
-class ParentModel:
-    """The model that training continues from."""
-
-    folder: Path
-    manifest: Manifest
-
-    def followed_by(self, config: TrainConfig) -> TrainConfig:
-        """Return the parameters with its architecture, and with the decoding that its metrics were measured with."""
-        its = self.manifest
-        return replace(config, model=its.model, dev_beam_width=its.beam_width, max_words=its.max_words)
-
-
-def find_parent_model(run: RunDir) -> ParentModel | None:
+def find_parent_model(run: RunDir) -> ParentVersion | None:
     """Return the model that 01_prepare says to continue from, None where training is from scratch."""
-    start_from = run.read_metrics().get("start_from")
-    return ParentModel(Path(start_from), Manifest.load(Path(start_from))) if start_from else None
+    metrics = run.read_metrics()
+    if not (start_from := metrics.get("start_from")):
+        return None
+    return ParentVersion(metrics["start_version"], Path(start_from), Manifest.load(Path(start_from)))
 
 
 class Adaptation(Stage):
@@ -94,8 +84,7 @@ class Adaptation(Stage):
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
         steps, stays = config.epochs * len(learned), config.constant_rate
         optimizer = make_adam(config.learning_rate, steps, 0, config.clip_norm, stays)
-        super().__init__(model, optimizer, learned.images, stop, recipe)
-        self.log = open_log(config, "adapt")
+        super().__init__(model, optimizer, learned.images, stop, recipe, open_log(config, "adapt"))
         self._teacher, self._learned, self._config = teacher, learned, config
         self._learn, self._keep = (compile_step(step, model.unrolled) for step in (self._learning, self._keeping))
         self._apply = tf.function(self._step)
@@ -105,22 +94,23 @@ class Adaptation(Stage):
     def train_epoch(self, number: int) -> dict[str, float]:
         losses = []
         for batch in under_progress(self._learned, self._config, number):
-            loss, learning = self._learn(batch)
-            self._apply(learning, self._keep(next(self._drawn)))
+            loss, learning = self._learn(*batch)
+            self._apply(learning, self._keep(*next(self._drawn)))
             losses.append(float(loss))
         return {"train_loss": float(np.mean(losses))}
 
     def _learning(self, features, inputs, targets):
-        with tf.GradientTape() as tape:
-            loss = caption_loss(self.model, features, inputs, targets, self._config.adapt_dropout)
-        return loss, gradients_of(tape, loss, self.model)
+        dropout = self._config.adapt_dropout
+        return self.gradients_of(lambda: caption_loss(self.model, features, inputs, targets, dropout))
 
     def _keeping(self, features, inputs, targets):
         before = tf.nn.softmax(real_logits(self._teacher, features, inputs, targets))  # [P, V]
-        with tf.GradientTape() as tape:
+
+        def loss_of():
             now = real_logits(self.model, features, inputs, targets, self._config.adapt_dropout)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(before, now))
-        return gradients_of(tape, loss, self.model)
+            return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(before, now))
+
+        return self.gradients_of(loss_of)[1]
 
     def _step(self, learning, keeping):
         weight = self._config.keep_weight
@@ -128,7 +118,7 @@ class Adaptation(Stage):
 
 
 def adapt(
-    model, train: LabelledFeatures, vocabulary: Vocabulary, parent: ParentModel, config: TrainConfig, checkpoint: Path
+    model, train: LabelledFeatures, vocabulary: Vocabulary, parent: ParentVersion, config: TrainConfig, checkpoint: Path
 ) -> History:
     """Train `model` from the weights of `parent`: on the contributed images of `train`, or on all where none is.
 
@@ -154,13 +144,9 @@ def adapt(
     base = replace(base, images=[replace(image, language=language) for image, language in spoken])
     said, _ = caption_features(bundle, base, OWN_BEAM_WIDTH, config.max_words, OWN_SAMPLES)
     own = [replace(image, captions=tuple(its)) for image, its in zip(base.images, said, strict=True)]
-    learned, kept = (
-        _batches(labelled, vocabulary, config.batch_size * share, model.captions_together)
-        for labelled, share in (
-            (train.at(to_learn), config.new_share),
-            (replace(base, images=own), 1 - config.new_share),
-        )
-    )
+    size, together = config.batch_size, model.captions_together
+    learned = _batches(train.at(to_learn), vocabulary, size * config.new_share, together)
+    kept = _batches(replace(base, images=own), vocabulary, size * (1 - config.new_share), together)
     history = Adaptation(model, teacher, learned, kept, config, parent.manifest.name).fit(checkpoint)
     model.set_weights(_mean_with(before, model.get_weights(), config.parent_images, len(to_learn)))
     return history
@@ -188,79 +174,54 @@ def cap_contributed(train: LabelledFeatures, share: float) -> LabelledFeatures:
 
 @dataclass(frozen=True)
 class AdaptedTagger:
-    """The parent's tag scorer with another image side, and with the key words that it has not had in its table."""
+    """What the parent's tag scorer gets: another image side, and the key words that it has not had in its table."""
 
-    parent: ParentModel
-    kernel: np.ndarray  # [F, D]
-    bias: np.ndarray  # [D]
-    new_words: tuple[str, ...]
-    losses: tuple[float, ...]  # of the first and of the last step
-
-    @property
-    def weights(self) -> list[np.ndarray]:
-        """The arrays that were trained."""
-        return [self.kernel, self.bias]
+    weights: list[np.ndarray]  # kernel [F, D] and bias [D]
+    new_words: Sequence[str] = ()
+    loss: float | None = None  # of the last step; None: there was none
 
     def as_metrics(self) -> dict[str, float]:
         """Return what a run is known by, under the keys of metrics.json."""
-        return {"tagger_loss": self.losses[-1]} if self.losses else {}
+        return {} if self.loss is None else {"tagger_loss": self.loss}
 
-    def export(self, folder: Path) -> dict[str, Any]:
-        """Write the bundle's files of it; returns the manifest's settings."""
-        its = self.parent.manifest.tagger
-        for name in TAGGER_FILES:
-            shutil.copyfile(self.parent.folder / name, folder / name)
-        tower = _ImageTower.read(self.parent.folder)
-        tower.replace(self.kernel, self.bias)
-        onnx.save(tower.model, folder / taggers.IMAGE_TOWER)
-        if not self.new_words:
-            return dict(its)
-        known = find_vectors(self.new_words, its["word_embedding"])
+    def change(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Change the parent's files in a bundle's folder; returns what changes in the manifest's `settings` of it."""
+        model, arrays = _read_image_tower(folder)
+        for operation, values in zip(("MatMul", "Add"), self.weights, strict=True):
+            array = arrays[operation]
+            kind = helper.tensor_dtype_to_np_dtype(array.data_type)
+            array.CopyFrom(numpy_helper.from_array(values.astype(kind), array.name))
+        onnx.save(model, folder / taggers.IMAGE_TOWER)
+        known = find_vectors(self.new_words, settings["word_embedding"]) if self.new_words else {}
         words = [word for word in self.new_words if word in known]
         rows = np.load(folder / taggers.WORD_ROWS)
         new_rows = np.zeros((len(words), rows.shape[1]), rows.dtype)  # what training learns of a word: nothing
-        new_rows[:, : its["embedding_dim"]] = [known[word] for word in words] or 0
+        new_rows[:, : settings["embedding_dim"]] = [known[word] for word in words] or 0
         np.save(folder / taggers.WORD_ROWS, np.vstack([rows, new_rows]))
         with (folder / taggers.WORDS).open("a", encoding="utf-8") as lines:
             lines.writelines(f"{word}\n" for word in words)
-        return dict(its) | {"words": len(rows) + len(words)}
+        return {"words": len(rows) + len(words)}
 
 
-@dataclass(frozen=True)
-class _ImageTower:
-    """The graph of a dual encoder's image side: (features - mean) * scale, a dense layer, length 1."""
+def _read_image_tower(folder: Path) -> tuple[onnx.ModelProto, dict[str, onnx.TensorProto]]:
+    """Return the graph of a dual encoder's image side: (features - mean) * scale, a dense layer, length 1.
 
-    model: onnx.ModelProto
-    names: dict[str, str]  # operation -> the array that it is done with: Sub, Mul, MatMul, Add
-
-    @classmethod
-    def read(cls, folder: Path) -> "_ImageTower":
-        model = onnx.load(folder / taggers.IMAGE_TOWER)
-        arrays = {array.name for array in model.graph.initializer}
-        widened = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
-        used = [(node.op_type, widened.get(name, name)) for node in model.graph.node for name in node.input]
-        names = {operation: name for operation, name in used if name in arrays}
-        if missing := {"Sub", "Mul", "MatMul", "Add"} - names.keys():
-            raise BundleError(
-                f"{folder} holds a tag scorer that cannot be adapted ({', '.join(sorted(missing))} not found); keep it "
-                "with -p tagger kept, or export it again with this version of lcm"
-            )
-        return cls(model, names)
-
-    def array(self, operation: str) -> np.ndarray:
-        """Return the array of an operation, float32."""
-        found = next(one for one in self.model.graph.initializer if one.name == self.names[operation])
-        return numpy_helper.to_array(found).astype(np.float32)
-
-    def replace(self, kernel: np.ndarray, bias: np.ndarray) -> None:
-        """Put other numbers into the dense layer, as wide as those that were there."""
-        for operation, values in (("MatMul", kernel), ("Add", bias)):
-            (array,) = (one for one in self.model.graph.initializer if one.name == self.names[operation])
-            kind = numpy_helper.to_array(array).dtype
-            array.CopyFrom(numpy_helper.from_array(values.astype(kind), array.name))
+    And its arrays by the operation that they are for: Sub, Mul, MatMul, Add.
+    """
+    model = onnx.load(folder / taggers.IMAGE_TOWER)
+    arrays = {array.name: array for array in model.graph.initializer}
+    widened = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
+    used = [(node.op_type, widened.get(name, name)) for node in model.graph.node for name in node.input]
+    found = {operation: arrays[name] for operation, name in used if name in arrays}
+    if missing := {"Sub", "Mul", "MatMul", "Add"} - found.keys():
+        raise BundleError(
+            f"{folder} holds a tag scorer that cannot be adapted ({', '.join(sorted(missing))} not found); keep it "
+            "with -p tagger kept, or export it again with this version of lcm"
+        )
+    return model, found
 
 
-def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: TrainConfig) -> AdaptedTagger | None:
+def adapt_tagger(prepared: PreparedRun, parent: ParentVersion | None, config: TrainConfig) -> AdaptedTagger | None:
     """Train the image side of the parent's tag scorer on the train split, from where it is.
 
     As contrastive.Contrastive trains one from scratch, with the parent's scales. None unless `config.tagger` is
@@ -271,20 +232,25 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
     settings = parent.manifest.tagger
     if not settings:
         raise BundleError(f"{parent.folder} was trained without a tag scorer; train one with -p tagger dual_encoder")
-    scorer, tower = taggers.load_tag_scorer(None, parent.folder, parent.manifest), _ImageTower.read(parent.folder)
+    scorer, (_, arrays) = (
+        taggers.load_tag_scorer(None, parent.folder, parent.manifest),
+        _read_image_tower(parent.folder),
+    )
+    tower = {operation: numpy_helper.to_array(array).astype(np.float32) for operation, array in arrays.items()}
+    before = [tower["MatMul"], tower["Add"]]
     train = prepared.labelled_features("train", "pooled")
     reads = settings.get("languages", [prepared.vocabulary.language])
     train = train.at(np.flatnonzero([image.language in reads for image in train.images]))
     if not len(train):  # all are in a language that its text side does not read
-        return AdaptedTagger(parent, tower.array("MatMul"), tower.array("Add"), (), ())
-    features = (train.read(slice(None)) - tower.array("Sub")) * tower.array("Mul")  # [images, F]
+        return AdaptedTagger(before)
+    features = (train.read(slice(None)) - tower["Sub"]) * tower["Mul"]  # [images, F]
     captions = [scorer.text_vectors(image.captions) for image in train.images]
     texts = ((caption, image.language) for image in train.images for caption in image.captions)
     words = sorted({word for text in texts for word in content_words(*text)})
-    word_vectors = scorer.text_vectors(words) if words else np.zeros((0, tower.array("Add").size), np.float32)
+    word_vectors = scorer.text_vectors(words) if words else np.zeros((0, tower["Add"].size), np.float32)
     columns = {word: column for column, word in enumerate(words)}
     held = [key_word_shares(image, columns) for image in train.images]
-    kernel, bias = (tf.Variable(tower.array(operation)) for operation in ("MatMul", "Add"))
+    kernel, bias = map(tf.Variable, before)
     size = min(IMAGES_PER_STEP, len(train))
     steps = config.tagger_epochs * (len(train) // size)
     optimizer = make_adam(LEARNING_RATE, steps, max(steps // 10, 1), CLIP_NORM)
@@ -302,18 +268,15 @@ def adapt_tagger(prepared: PreparedRun, parent: ParentModel | None, config: Trai
         optimizer.apply_gradients(zip(tape.gradient(loss, [kernel, bias]), [kernel, bias], strict=True))
         return loss
 
-    random, losses = np.random.default_rng(config.seed), []
+    random, loss = np.random.default_rng(config.seed), None
     for _ in range(config.tagger_epochs):
         order = random.permutation(len(train))
         for start in range(0, len(order) - size + 1, size):
             places = order[start : start + size]
             texts = np.stack([captions[place][random.integers(len(captions[place]))] for place in places])
-            shares = np.zeros((size, len(words)), np.float32)
-            for row, place in enumerate(places):
-                shares[row, [*held[place]]] = [*held[place].values()]
-            losses.append(float(step(features[places], texts, shares, random.integers(2**31, size=2))))
-    before = [tower.array("MatMul"), tower.array("Add")]
+            shares = share_rows([held[place] for place in places], len(words))
+            loss = float(step(features[places], texts, shares, random.integers(2**31, size=2)))
     own = _mean_with(before, [kernel.numpy(), bias.numpy()], config.parent_images, len(train))
     known = set(map(comparison_form, (parent.folder / taggers.WORDS).read_text(encoding="utf-8").splitlines()))
-    new_words = tuple(word for word in words if word in prepared.vocabulary.ids and word not in known)
-    return AdaptedTagger(parent, *own, new_words, tuple(losses[:1] + losses[-1:]))
+    new_words = [word for word in words if word in prepared.vocabulary.ids and word not in known]
+    return AdaptedTagger(own, new_words, loss)

@@ -7,7 +7,7 @@ Shapes: B rows of a batch (an image with one of its captions, or with all of the
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ FINGERPRINT_IMAGES = 16  # about so many, evenly spaced: enough to tell encoders
 MIN_BUCKET_SHARE = 0.03  # of all rows; a rarer length joins the next longer one: each costs a compiled graph
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Rows of one bucket: captions with the features of their images."""
 
     features: np.ndarray  # [B, ...]
@@ -55,29 +54,18 @@ class CaptionBatches:
         """
         self.images = len(labelled)
         self._labelled, self._word_dropout, self._view_share = labelled, word_dropout, view_share
-        kept: list[tuple[int, list[np.ndarray]]] = []  # the place of each row's image, and its captions as ids
-        row_of: dict[str, list[np.ndarray]] = {}
+        kept: dict[Any, tuple[int, list[np.ndarray]]] = {}  # the place of each row's image, and its captions as ids
         for place, image in enumerate(labelled.images):
             encoded = (vocabulary.encode(caption, image.language) for caption in image.captions)
-            texts = [np.array(ids[: MAX_CAPTION_WORDS + 2], dtype=np.int32) for ids in encoded if len(ids) > 2]
-            if not together:
-                kept += [(place, [ids]) for ids in texts]
-            elif texts and image.image_id in row_of:
-                row_of[image.image_id] += texts
-            elif texts:
-                row_of[image.image_id] = texts
-                kept.append((place, texts))
-        self._places = np.array([place for place, _ in kept], dtype=np.int64)
-        self._texts = [texts for _, texts in kept]
-        captions = sum(map(len, self._texts))
-        self._batch_rows = max(1, round(batch_size * len(kept) / max(captions, 1)))
+            for number, ids in enumerate(ids for ids in encoded if len(ids) > 2):
+                _, texts = kept.setdefault(image.image_id if together else (place, number), (place, []))
+                texts.append(np.array(ids[: MAX_CAPTION_WORDS + 2], dtype=np.int32))
+        self._places = np.array([place for place, _ in kept.values()], dtype=np.int64)
+        self._texts = [texts for _, texts in kept.values()]
+        self.captions = sum(map(len, self._texts))
+        self._batch_rows = max(1, round(batch_size * len(kept) / max(self.captions, 1)))
         longest = [max(map(len, texts)) - 1 for texts in self._texts]
         self.buckets = make_buckets(np.array(longest, dtype=np.int64), self._batch_rows)
-
-    @property
-    def captions_per_image(self) -> float:
-        """How many captions an image has, on average."""
-        return sum(map(len, self._texts)) / self.images
 
     def __len__(self) -> int:
         """Number of batches an epoch."""

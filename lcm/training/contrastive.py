@@ -22,12 +22,11 @@ from lcm.config import TrainConfig
 from lcm.data.dataset import LabelledImage
 from lcm.data.text import Vocabulary, comparison_form, content_words, count_words, standardise
 from lcm.data.word_vectors import find_vectors
-from lcm.errors import choose
 from lcm.features.cache import LabelledFeatures, PreparedRun
-from lcm.models import TAGGERS, build_tagger
+from lcm.models import build_tagger
 from lcm.models.dual_encoder import DualEncoder
 from lcm.paths import RunDir
-from lcm.training.loop import Epoch, History, Stage, Stop, make_adam, open_log
+from lcm.training.loop import Epoch, History, Stage, Stop, compile_step, make_adam, open_log
 
 MAX_WORDS = 20  # of a caption; the rest is not read: a batch is as long as its longest caption
 IMAGES_PER_STEP = 256
@@ -106,16 +105,13 @@ class TrainedTagger:
 
 
 def train_tagger(prepared: PreparedRun, config: TrainConfig, run: RunDir) -> TrainedTagger | None:
-    """Train the tag scorer `config.tagger` on the train split's pooled features; None for "none".
-
-    Raises ConfigError for an unknown tagger.
-    """
-    if choose(TAGGERS, config.tagger, "tagger") is None:
+    """Train a dual encoder on the train split's pooled features; None where `config.tagger` is another."""
+    if config.tagger != "dual_encoder":
         return None
     train = prepared.labelled_features("train", "pooled")
     table = build_word_table(train, prepared.vocabulary, config.word_embedding)
     train = readable(train, table)
-    model = build_tagger(config.tagger, train.read(slice(None)), table.vectors, table.learned, config.seed)
+    model = build_tagger(train.read(slice(None)), table.vectors, table.learned, config.seed)
     stage = Contrastive(model, train, table, config)
     return TrainedTagger(model, table, stage.fit(run.checkpoint / "tagger"), stage.images)
 
@@ -138,13 +134,14 @@ class Contrastive(Stage):
         train: LabelledFeatures,
         table: WordTable,
         config: TrainConfig,
-        batch_size: int = IMAGES_PER_STEP,
         rate: float = LEARNING_RATE,
+        scorer: DualEncoder | None = None,
     ):
         """Compile the step; the learning `rate` rises for WARMUP_STEPS, at most a quarter of all, then falls to zero.
 
-        `train` are images with readable captions; `batch_size` counts images.
+        `train` are images with readable captions. `scorer` is the tag scorer that `model` holds, where it is not one.
         """
+        self._scorer = scorer or model
         columns = {comparison_form(word): column for column, word in enumerate(table.key_words)}
         digest = hashlib.sha256(json.dumps([train.references, table.words]).encode())
         places: dict[str, list[int]] = {}  # of an image's records, one a language
@@ -152,7 +149,8 @@ class Contrastive(Stage):
             places.setdefault(image.image_id, []).append(place)
         records = [[train.images[place] for place in its] for its in places.values()]
         train = train.at(np.array([first for first, *_ in places.values()]))
-        self._train, self._table, self._config, self._batch_size = train, table, config, min(batch_size, len(train))
+        self._train, self._table, self._config = train, table, config
+        self._batch_size = min(IMAGES_PER_STEP, len(train))
         self._captions = [[list(filter(None, map(table.encode, one.captions))) for one in its] for its in records]
         self._shares = [_mean_shares([key_word_shares(one, columns) for one in its]) for its in records]
         total_steps = config.tagger_epochs * (len(train) // self._batch_size)
@@ -161,19 +159,12 @@ class Contrastive(Stage):
         epochs, views = config.tagger_epochs, config.view_share if train.views else 0.0
         for array in (train.read(slice(None)), table.vectors):
             digest.update(np.ascontiguousarray(array))
-        recipe = {
-            "epochs": epochs,
-            "rate": rate,
-            "seed": config.seed,
-            "view_share": views,
-            "fingerprint": digest.hexdigest(),
-        }
-        super().__init__(model, optimizer, len(train), Stop(epochs, epochs, AVERAGED_EPOCHS), recipe)
-        self.log = open_log(config, "tagger")
+        recipe = {"epochs": epochs, "rate": rate, "seed": config.seed, "view_share": views}
+        recipe["fingerprint"] = digest.hexdigest()
+        stop = Stop(epochs, epochs, AVERAGED_EPOCHS)
+        super().__init__(model, optimizer, len(train), stop, recipe, open_log(config, "tagger"))
         self._key_word_ids = tf.constant(np.array([table.ids[word] for word in columns], np.int32).reshape(-1, 1))
-        features = tf.TensorSpec([None, *train.shape], tf.float32)
-        texts, shares = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, len(columns)], tf.float32)
-        self._step = tf.function(self._take_step, input_signature=[features, texts, shares])
+        self._step = compile_step(self._take_step, unrolled=False)
 
     def fit(self, checkpoint: Path) -> History:
         with tqdm(total=self._config.tagger_epochs, desc="tagger", unit=" epochs") as self._progress:
@@ -196,10 +187,9 @@ class Contrastive(Stage):
             languages = [_one_of(self._captions[place], random) for place in places]
             captions = [_one_of(its, random) for its in languages]
             word_ids = np.zeros((len(places), max(map(len, captions))), np.int32)
-            shares = np.zeros((len(places), len(self._table.key_words)), np.float32)
-            for row, (place, ids) in enumerate(zip(places, captions, strict=True)):
-                word_ids[row, : len(ids)] = ids
-                shares[row, [*self._shares[place]]] = [*self._shares[place].values()]
+            for row, ids in zip(word_ids, captions, strict=True):
+                row[: len(ids)] = ids
+            shares = share_rows([self._shares[place] for place in places], len(self._table.key_words))
             views = self._train.draw_views(len(places), self._config.view_share, random)
             yield self._train.read(places, views), word_ids, shares
 
@@ -209,10 +199,10 @@ class Contrastive(Stage):
     def _take_step(self, features, word_ids, key_words):
         def loss_of():
             images, texts = self.model((features, word_ids), training=True)
-            scales = ops.exp(self.model.log_scales)
+            scales = ops.exp(self._scorer.log_scales)
             loss = contrastive_loss(images, texts, scales[0])
             if len(self._key_word_ids):
-                words = self.model.read(self._key_word_ids, training=True)
+                words = self._scorer.read(self._key_word_ids, training=True)
                 loss += KEY_WORD_WEIGHT * key_word_loss(images, words, scales[1], key_words)
             return loss
 
@@ -224,6 +214,14 @@ def key_word_shares(image: LabelledImage, columns: Mapping[str, int]) -> dict[in
     words = (word for caption in image.captions for word in content_words(caption, image.language))
     counts = Counter(columns[word] for word in words if word in columns)
     return {column: times / counts.total() for column, times in counts.items()}
+
+
+def share_rows(shares: Sequence[Mapping[int, float]], key_words: int) -> np.ndarray:
+    """Return the shares of the key words, by column, of some images as an array [B, C]."""
+    rows = np.zeros((len(shares), key_words), np.float32)
+    for row, its in zip(rows, shares, strict=True):
+        row[[*its]] = [*its.values()]
+    return rows
 
 
 def _mean_shares(several: Sequence[Mapping[int, float]]) -> dict[int, float]:

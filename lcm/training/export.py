@@ -22,8 +22,8 @@ from lcm.features.encoders import find_encoder, open_session
 from lcm.features.text_towers import TOWER, find_text_tower
 from lcm.models import ADAPTED, KEPT, MODELS, TAGGERS
 from lcm.paths import RunDir
-from lcm.retraining.select import CONTRIBUTIONS
-from lcm.training.adapt import AdaptedTagger, ParentModel
+from lcm.retraining.select import CONTRIBUTIONS, ParentVersion
+from lcm.training.adapt import AdaptedTagger
 from lcm.training.contrastive import TrainedTagger
 from lcm.training.loop import NOT_LEARNED, save_weights
 
@@ -90,7 +90,7 @@ def store_fp16(model: onnx.ModelProto) -> None:
         model.graph.node.insert(0, node)
 
 
-def check_parameters(config: TrainConfig, parent: ParentModel | None = None, run: PreparedRun | None = None) -> None:
+def check_parameters(config: TrainConfig, parent: ParentVersion | None = None, run: PreparedRun | None = None) -> None:
     """Raise ConfigError or BundleError, before any training, for what could not be exported after it."""
     choose(MODELS, config.model, "model")
     choose(TAGGERS, config.tagger, "tagger")
@@ -106,7 +106,7 @@ def export_bundle(
     prepared: PreparedRun,
     config: TrainConfig,
     run: RunDir,
-    parent: ParentModel | None = None,
+    parent: ParentVersion | None = None,
 ) -> bundle.Manifest:
     """Write `model` with its tag scorer as the bundle of a run that has none yet.
 
@@ -119,14 +119,11 @@ def export_bundle(
     shutil.copyfile(find_encoder(prepared.encoded.encoder).path, folder / bundle.ENCODER_GRAPH)
     start, step = _graphs(model)
     _export_graph(start, folder / bundle.START_GRAPH)
-    attention = bundle.ATTENTION if hasattr(model, "step_attention") else ""
-    _export_graph(step, folder / bundle.STEP_GRAPH, attention)
+    _export_graph(step, folder / bundle.STEP_GRAPH, bundle.ATTENTION if model.feature_kind == "grid" else "")
     prepared.vocabulary.save(folder / bundle.VOCABULARY)
     save_weights(model, folder / bundle.WEIGHTS)
-    settings: dict[str, Any] = {}
-    if isinstance(tagger, AdaptedTagger):
-        settings = tagger.export(folder)
-    elif tagger:
+    settings, source = {}, None  # of the tag scorer, and where its files are already
+    if isinstance(tagger, TrainedTagger):
         settings = _export_tagger(tagger, config.word_embedding, folder)
         settings["languages"] = [*prepared.vocabulary.starts]
     elif config.tagger == TOWER:
@@ -134,8 +131,10 @@ def export_bundle(
         settings = {"name": TOWER, **facts, "languages": [*prepared.vocabulary.starts]}
     elif parent and config.tagger in (KEPT, ADAPTED):
         source, settings = parent.folder, dict(parent.manifest.tagger)
-    for name in bundle.tagger_files(settings) if not tagger else ():
+    for name in bundle.tagger_files(settings) if source else ():
         shutil.copyfile(source / name, folder / name)
+    if isinstance(tagger, AdaptedTagger):
+        settings |= tagger.change(folder, settings)
     return bundle.seal(folder, _describe(model, tagger, settings, prepared, config, run, parent))
 
 
@@ -152,7 +151,7 @@ def _describe(model, tagger, settings, prepared, config, run, parent) -> bundle.
     data |= {name: metrics[name] for name in CONTRIBUTIONS if name in metrics}
     choice = {}
     if parent:
-        data |= {"started_from": parent.manifest.name, "start_version": metrics.get("start_version", "")}
+        data |= {"started_from": parent.manifest.name, "start_version": parent.version}
         before = dict(parent.manifest.training_data)
         learned = f"{before.get('train_images')} train images, {before.get('train_captions')} captions"
         data["learned_before"] = before.get("learned_before", {}) | {str(before.get("source")): learned}
@@ -188,8 +187,7 @@ def _graphs(model) -> tuple[keras.Model, keras.Model]:
         for place, array in enumerate(start.outputs)
     )
     rows = tuple(keras.Input((None, *shape), name=f"row_{place}") for place, shape in enumerate(model.row_shapes))
-    method = getattr(model, "step_attention", model.step)
-    log_probs, next_rows, *attention = _Method(model, method)((token_ids, images, rows))
+    log_probs, next_rows, *attention = _Method(model, model.step)((token_ids, images, rows))
     return start, keras.Model([token_ids, *images, *rows], [log_probs, *next_rows, *attention])
 
 

@@ -37,11 +37,8 @@ TUNED_BLOCKS = 5  # the last ones, and the convolution after them: a third of th
 VIEWS = 8  # of each image, beside the whole
 VIEW_AREA = (0.4, 1.0)  # share of the picture that a view shows
 COLOUR = 0.3  # light, contrast and saturation are multiplied by 1 - COLOUR to 1 + COLOUR
-HEAD_EPOCHS = (
-    20  # of the tag scorer, first, on what the encoder gives as it is: a fresh one would only spoil the blocks
-)
+HEAD_EPOCHS = 20  # of the tag scorer, first, on the encoder as it is: a fresh one would only spoil the blocks
 LEARNING_RATE = 4e-4  # of blocks and tag scorer together, at its highest
-PART = 4  # images that a worker reads in one call
 
 
 class Blocks(keras.layers.Layer):
@@ -52,22 +49,19 @@ class Blocks(keras.layers.Layer):
         super().__init__(name="blocks")
         onnx = require("onnx", "encoder")
         arrays = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
-        blocks = 1 + max(
-            [int(name.split(".")[2]) for name in arrays if name.startswith("network._blocks.")], default=-1
-        )
         names = [node.input[1] if node.op_type == "Conv" else "" for node in graph.node]
-        first = f"network._blocks.{blocks - TUNED_BLOCKS}._expand_conv.weight"
-        if first not in names:
+        first = [place for place, name in enumerate(names) if name.endswith("._expand_conv.weight")][-TUNED_BLOCKS:]
+        if len(first) < TUNED_BLOCKS:
             raise ConfigError(
                 "tune_epochs is for efficientnet_lite0 and efficientnet_lite2; set it to 0 for another encoder"
             )
-        start, end = names.index(first), [node.op_type for node in graph.node].index("Reshape")
+        start, end = first[0], [node.op_type for node in graph.node].index("Reshape")
         self.nodes = list(graph.node)[start:end]
         self.starts_at = self.nodes[0].input[0]  # the name of what the blocks read
-        self.kernels = {}
+        self.kernels = {}  # and biases, as ONNX has them: [filters, channels, height, width]
         for node in self.nodes:
             for name in node.input[1:] if node.op_type == "Conv" else ():
-                array = to_tensorflow(arrays[name])
+                array = arrays[name]
                 self.kernels[name] = self.add_weight(array.shape, keras.initializers.Constant(array), name=name)
 
     def call(self, inputs):
@@ -78,33 +72,14 @@ class Blocks(keras.layers.Layer):
             if node.op_type == "Conv":
                 kernel, bias = (self.kernels[name] for name in node.input[1:])
                 stride = next(each.ints[0] for each in node.attribute if each.name == "strides")
-                convolve = tf.nn.depthwise_conv2d if kernel.shape[3] == 1 else tf.nn.conv2d
+                is_depthwise = kernel.shape[1] == 1  # its filters see one channel each
+                kernel = tf.transpose(kernel, (2, 3, 0, 1) if is_depthwise else (2, 3, 1, 0))
+                convolve = tf.nn.depthwise_conv2d if is_depthwise else tf.nn.conv2d
                 seen = convolve(seen, kernel, [1, stride, stride, 1], "SAME") + bias
             else:
                 seen = tf.nn.relu6(seen) if node.op_type == "Clip" else seen + values[node.input[1]]
             values[node.output[0]] = seen
         return ops.reshape(seen, (-1, seen.shape[1] * seen.shape[2], seen.shape[3]))
-
-    def as_initializers(self) -> dict[str, np.ndarray]:
-        """Return the arrays by name, as the graph has them."""
-        return {name: to_onnx(kernel.numpy()) for name, kernel in self.kernels.items()}
-
-
-def to_tensorflow(array: np.ndarray) -> np.ndarray:
-    """Return a kernel of ONNX, [filters, channels, height, width], with the axes of TensorFlow; a bias as it is.
-
-    [height, width, channels, filters]; of a depthwise convolution, whose filters see one channel each, with 1 filter.
-    """
-    if array.ndim == 1:
-        return array
-    return array.transpose((2, 3, 0, 1) if array.shape[1] == 1 else (2, 3, 1, 0))
-
-
-def to_onnx(array: np.ndarray) -> np.ndarray:
-    """Return what to_tensorflow has made of a kernel or a bias as it was."""
-    if array.ndim == 1:
-        return array
-    return array.transpose((2, 3, 0, 1) if array.shape[3] == 1 else (3, 2, 0, 1))
 
 
 class Eyes(keras.Model):
@@ -114,15 +89,6 @@ class Eyes(keras.Model):
         """Put one before the other."""
         super().__init__()
         self.scorer, self.blocks = scorer, blocks
-
-    @property
-    def log_scales(self) -> keras.Variable:
-        """The tag scorer's."""
-        return self.scorer.log_scales
-
-    def read(self, word_ids, training: bool = False):
-        """Return what the tag scorer does of texts."""
-        return self.scorer.read(word_ids, training)
 
     def call(self, inputs, training: bool = False):
         """Return unit vectors of images and texts, from (what the blocks read [B, S, S, C], word ids [B, T])."""
@@ -150,7 +116,7 @@ def tune_eyes(prepared: PreparedRun, encoder: Encoder, config: PrepareConfig, ru
     blocks = Blocks(model.graph)
     table = build_word_table(pooled, prepared.vocabulary, config.word_embedding)
     pooled = readable(pooled, table)
-    scorer = build_tagger("dual_encoder", pooled.read(slice(None)), table.vectors, table.learned, config.seed)
+    scorer = build_tagger(pooled.read(slice(None)), table.vectors, table.learned, config.seed)
     training = TrainConfig(str(run.path), tagger_epochs=HEAD_EPOCHS, seed=config.seed)
     Contrastive(scorer, pooled, table, training).fit(run.checkpoint / "eyes_scorer")
     with tempfile.TemporaryDirectory(dir=run.path) as folder:
@@ -158,11 +124,10 @@ def tune_eyes(prepared: PreparedRun, encoder: Encoder, config: PrepareConfig, ru
         features = read_below(pooled.images, prepared.encoded.keys, Path(folder) / GRAPH, encoder)
         training = replace(training, tagger_epochs=config.tune_epochs)
         eyes = Eyes(scorer, blocks)
-        Contrastive(eyes, features, table, training, rate=LEARNING_RATE).fit(run.checkpoint / "eyes")
-    tuned = blocks.as_initializers()
+        Contrastive(eyes, features, table, training, rate=LEARNING_RATE, scorer=scorer).fit(run.checkpoint / "eyes")
     for one in model.graph.initializer:
-        if one.name in tuned:
-            one.CopyFrom(onnx.numpy_helper.from_array(tuned[one.name], one.name))
+        if one.name in blocks.kernels:
+            one.CopyFrom(onnx.numpy_helper.from_array(blocks.kernels[one.name].numpy(), one.name))
     keep_tuned(encoder.identity.name, weights, model.SerializeToString())
     return load_encoder(encoder.identity.name, weights, threads=1)
 
@@ -175,33 +140,27 @@ def read_below(
     `graph` is the encoder's up to the blocks. It is a file beside `graph`, memory-mapped, in half precision.
     """
     session = open_session(graph, threads=1)
-    shape = session.get_outputs()[0].shape[1:]  # [C, S, S]
-    paths = {image.image_id: image.path for image in images}
+    channels, *sides = session.get_outputs()[0].shape[1:]
+    paths = {image.image_id: image.path for image in images}  # there is an image for each language
     with_sides = {image.image_id for image in images if tells_sides(image)}
-    store = np.lib.format.open_memmap(
-        graph.with_suffix(".npy"), "w+", np.float16, (len(paths) * (1 + VIEWS), *shape[1:], shape[0])
-    )
+    shape = (len(paths), 1 + VIEWS, *sides, channels)
+    store = np.lib.format.open_memmap(graph.with_suffix(".npy"), "w+", np.float16, shape)
 
-    def work(part: Sequence[tuple[str, Path]]) -> list[np.ndarray]:
-        return [look(path, keys[image_id], image_id in with_sides) for image_id, path in part]
-
-    def look(path: Path, key: str, has_sides: bool) -> np.ndarray:
-        views = [view_of(one, VIEW_AREA) for one in view_keys(key, VIEWS)[1:]]
-        pictures = read_views(path, encoder.square, [WHOLE, *(box for box, _ in views)])
-        for picture, view_key, (_, mirrored) in zip(pictures[1:], view_keys(key, VIEWS)[1:], views, strict=True):
-            picture[:] = recolour(picture[:, ::-1] if mirrored and not has_sides else picture, view_key)
+    def work(part: Sequence[str]) -> np.ndarray:
+        (image_id,) = part
+        views = view_keys(keys[image_id], VIEWS)[1:]
+        boxes, mirrored = zip(*(view_of(key, VIEW_AREA) for key in views), strict=True)
+        pictures = read_views(paths[image_id], encoder.square, [WHOLE, *boxes])
+        for picture, key, is_mirrored in zip(pictures[1:], views, mirrored, strict=True):
+            picture[:] = recolour(picture[:, ::-1] if is_mirrored and image_id not in with_sides else picture, key)
         return session.run(None, {"image": pictures})[0].transpose(0, 2, 3, 1)
 
-    place = 0
-    with tqdm(total=len(paths), unit=" images", desc="views for the eyes") as progress:
-        for each in map_in_order(work, paths.items(), PART):
-            for rows in each:
-                store[place : place + len(rows)] = rows
-                place += len(rows)
-            progress.update(len(each))
-    first = {image_id: number * (1 + VIEWS) for number, image_id in enumerate(paths)}
-    places = np.array([first[image.image_id] for image in images])
-    return LabelledFeatures(images, places + np.arange(1 + VIEWS)[:, None], store)
+    seen = tqdm(map_in_order(work, paths, 1), "views for the eyes", len(paths), unit=" images")
+    for of_image, its in zip(store, seen, strict=True):
+        of_image[:] = its
+    first = {image_id: place * (1 + VIEWS) for place, image_id in enumerate(paths)}
+    places = np.array([first[image.image_id] for image in images]) + np.arange(1 + VIEWS)[:, None]
+    return LabelledFeatures(images, places, store.reshape(-1, *shape[2:]))
 
 
 def recolour(picture: np.ndarray, key: str) -> np.ndarray:

@@ -32,6 +32,7 @@ from lcm.features.cache import LabelledFeatures
 from lcm.paths import in_clone, open_atomic
 from lcm.training.batches import Batch, CaptionBatches
 
+DevScorer = Callable[[], float | None]  # gives the CIDEr on dev of a model as it now is; None without a dev split
 NOT_LEARNED = ("run_dir", "tensorboard")  # parameters of which nothing that is learned depends
 
 
@@ -95,28 +96,29 @@ def load_weights(model: keras.Model, path: Path, likeness: np.ndarray | None = N
 
 def _may_grow(known: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether an array may become one of `shape`: longer along one axis, or the same."""
-    longer = [now - before for before, now in zip(known, shape, strict=False) if now != before]
-    return len(known) == len(shape) and len(longer) <= 1 and all(more > 0 for more in longer)
+    longer = np.subtract(shape, known) if len(known) == len(shape) else np.array([-1])
+    return bool((longer >= 0).all()) and np.count_nonzero(longer) <= 1
 
 
 def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return {f"{place:04}": array for place, array in enumerate(arrays)}
 
 
-def compile_step(step: Callable, unrolled: bool) -> Callable[[Batch], Any]:
-    """Return `step(features [B, ...], inputs [B, W, T], targets [B, W, T])` as a function of a batch.
+def compile_step(step: Callable, unrolled: bool) -> Callable[..., Any]:
+    """Return `step(features [B, ...], ids, ...)` compiled: but for the features, any axis may have any size.
 
-    `unrolled` is the model's: whether a compiled graph of it holds for one T only.
+    `unrolled` is the model's: whether a graph of it holds for one T only; ids are [B, W, T] then, as all that has a T.
     """
     graphs = {}
 
-    def run(batch: Batch) -> Any:
-        length = batch.inputs.shape[-1] if unrolled else None
+    def run(features: np.ndarray, ids: np.ndarray, *more: np.ndarray) -> Any:
+        length = ids.shape[-1] if unrolled else None
         if length not in graphs:
-            ids = tf.TensorSpec([None, None, length], tf.int32)
-            features = tf.TensorSpec([None, *batch.features.shape[1:]], tf.float32)
-            graphs[length] = tf.function(step, input_signature=[features, ids, ids])
-        return graphs[length](batch.features, batch.inputs, batch.targets)
+            shapes = [[None, *features.shape[1:]], *([None, None, length][: one.ndim] for one in (ids, *more))]
+            kinds = zip(shapes, (features, ids, *more), strict=True)
+            signature = [tf.TensorSpec(shape, one.dtype) for shape, one in kinds]
+            graphs[length] = tf.function(step, input_signature=signature)
+        return graphs[length](features, ids, *more)
 
     return run
 
@@ -212,10 +214,6 @@ class History:
         """The number of epochs since the best one."""
         return len(self.epochs) - self.best_epoch
 
-    def as_record(self) -> dict:
-        """Return plain numbers, for JSON and for plots."""
-        return asdict(self)
-
     def as_metrics(self, prefix: str = "") -> dict[str, float | None]:
         """Return what a run is known by, under the keys of metrics.json, each with `prefix` before it."""
         metrics = {
@@ -250,21 +248,36 @@ def few_images(images: int) -> str:
     )
 
 
-def open_log(config: TrainConfig, stage: str) -> tf.summary.SummaryWriter:
-    """Return what writes the epochs of a stage for TensorBoard, or nothing where that is not asked for."""
+def open_log(config: TrainConfig, stage: str) -> tf.summary.SummaryWriter | None:
+    """Return what writes the epochs of a stage for TensorBoard, where that is asked for."""
     folder = in_clone(config.run_dir) / "tensorboard" / stage
-    return tf.summary.create_file_writer(str(folder)) if config.tensorboard else tf.summary.create_noop_writer()
+    return tf.summary.create_file_writer(str(folder)) if config.tensorboard else None
+
+
+def log_epoch(log: tf.summary.SummaryWriter, epoch: Epoch) -> None:
+    """Write an epoch for TensorBoard, whose package tf.summary.scalar would want here too."""
+    numbers = {name: number for name, number in asdict(epoch).items() if name != "epoch" and number is not None}
+    values = [tf.compat.v1.Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
+    with log.as_default():
+        tf.summary.experimental.write_raw_pb(tf.compat.v1.Summary(value=values).SerializeToString(), epoch.epoch)
+        tf.summary.flush()
 
 
 class Stage(ABC):
     """One way of training a model; a subclass says what an epoch does and how the model is measured."""
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, images: int, stop: Stop, recipe: dict[str, Any]
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        images: int,
+        stop: Stop,
+        recipe: dict[str, Any],
+        log: tf.summary.SummaryWriter | None = None,
     ):
         """Build the optimizer; an epoch trains on `images`, and `recipe`, which JSON can hold, tells runs apart."""
         self.model, self.optimizer, self.images, self._stop, self._recipe = model, optimizer, images, stop, recipe
-        self.log = tf.summary.create_noop_writer()  # or what open_log returns
+        self._log = log
         optimizer.build(model.trainable_variables)
         self._recent: deque[list[np.ndarray]] = deque(maxlen=stop.averaged)  # weights after the latest epochs
 
@@ -280,16 +293,6 @@ class Stage(ABC):
     def show(self, epoch: Epoch) -> None:
         """Tell of an epoch that is over."""
         print(epoch, flush=True)
-
-    def _log(self, epoch: Epoch) -> None:
-        """Write an epoch for TensorBoard, whose package tf.summary.scalar would want here too."""
-        value, numbers = tf.compat.v1.Summary.Value, asdict(epoch)
-        step = numbers.pop("epoch")
-        values = [value(tag=name, simple_value=number) for name, number in numbers.items() if number is not None]
-        with self.log.as_default():
-            written = tf.compat.v1.Summary(value=values).SerializeToString()
-            tf.summary.experimental.write_raw_pb(written, step)
-            tf.summary.flush()
 
     def fit(self, checkpoint: Path) -> History:
         """Train as long as it helps; the model keeps the best weights.
@@ -311,18 +314,26 @@ class Stage(ABC):
                 save_checkpoint(checkpoint / "best.npz", self.model.get_weights(), {"epoch": number})
             self.model.set_weights(own)
             self.show(epoch)
-            self._log(epoch)
-            self._save(checkpoint / "last.npz", history)
+            if self._log:
+                log_epoch(self._log, epoch)
+            arrays = [*(variable.numpy() for variable in self._state()), *chain(*self._recent)]
+            save_checkpoint(checkpoint / "last.npz", arrays, {"recipe": self._recipe, "history": asdict(history)})
         best_weights, _ = load_checkpoint(checkpoint / "best.npz")
         self.model.set_weights(best_weights)
         return history
 
     def descend(self, loss_of: Callable[[], tf.Tensor]) -> tf.Tensor:
         """Take a step down the gradient of a loss; returns what the loss was before it."""
+        loss, gradients = self.gradients_of(loss_of)
+        self.apply(gradients)
+        return loss
+
+    def gradients_of(self, loss_of: Callable[[], tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Return a loss, and its gradient by the weights that are trained, each a dense array."""
         with tf.GradientTape() as tape:
             loss = loss_of()
-        self.apply(gradients_of(tape, loss, self.model))
-        return loss
+        gradients = tape.gradient(loss, self.model.trainable_variables)
+        return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def apply(self, gradients: Sequence[tf.Tensor]) -> None:
         """Take a step along the gradients of the weights that are trained."""
@@ -331,13 +342,8 @@ class Stage(ABC):
     def _state(self) -> list:
         return [*self.model.variables, *self.optimizer.variables]  # dropout's random states and moments among them
 
-    def _save(self, last: Path, history: History) -> None:
-        """Write everything that a resumed run needs."""
-        arrays = [*(variable.numpy() for variable in self._state()), *chain(*self._recent)]
-        save_checkpoint(last, arrays, {"recipe": self._recipe, "history": history.as_record()})
-
     def _resume(self, last: Path) -> History:
-        """Go back to what `_save` wrote, where the recipe is the same."""
+        """Go back to the last whole epoch that is in a checkpoint, where the recipe is the same."""
         stored = load_checkpoint(last)
         if stored is None:
             return History()
@@ -366,11 +372,6 @@ def make_adam(rate: float, steps: int, rising: int, clip_norm: float, stays: boo
     return keras.optimizers.Adam(schedule, global_clipnorm=clip_norm or None)
 
 
-def gradients_of(tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model) -> list[tf.Tensor]:
-    """Return the gradient of a loss by the weights that are trained, each a dense array."""
-    return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, model.trainable_variables)]
-
-
 def under_progress(batches: CaptionBatches, config: TrainConfig, number: int, passes: int = 1) -> Iterable[Batch]:
     """Return the batches of an epoch, which may be several passes, with a progress bar."""
     label, first = f"epoch {number}/{config.epochs}", (number - 1) * passes + 1
@@ -393,13 +394,11 @@ class KerasDecoder:
     def step(self, token_ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Return log-probabilities [B, W, V] of the word after each text's last, [B, W], and the next state."""
         images, rows = (tuple(map(tf.constant, arrays)) for arrays in (state.images, state.rows))
-        log_probs, next_rows = self._step(tf.constant(token_ids, tf.int32), images, rows)
+        log_probs, next_rows, *_ = self._step(tf.constant(token_ids, tf.int32), images, rows)
         return log_probs.numpy(), State(state.images, tuple(array.numpy() for array in next_rows))
 
 
-def make_dev_scorer(
-    model, dev: LabelledFeatures, vocabulary: Vocabulary, beam_width: int, max_words: int
-) -> Callable[[], float | None]:
+def make_dev_scorer(model, dev: LabelledFeatures, vocabulary: Vocabulary, beam_width: int, max_words: int) -> DevScorer:
     """Return a function that gives the model's CIDEr on `dev` as it now is, the mean over languages; None without."""
     decoder = KerasDecoder(model, vocabulary)
 
@@ -415,14 +414,7 @@ def make_dev_scorer(
 class Supervised(Stage):
     """The first stage: every caption once an epoch."""
 
-    def __init__(
-        self,
-        model,
-        train: CaptionBatches,
-        dev: CaptionBatches,
-        dev_cider: Callable[[], float | None],
-        config: TrainConfig,
-    ):
+    def __init__(self, model, train: CaptionBatches, dev: CaptionBatches, dev_cider: DevScorer, config: TrainConfig):
         """Compile nothing yet; over all steps the learning rate rises, then falls to zero or stays."""
         of_others = (*NOT_LEARNED, "word_embedding", "new", "keep", "parent", "adapt", "reinforce", "tagger")
         recipe = {name: value for name, value in asdict(config).items() if not name.startswith(of_others)}
@@ -432,8 +424,7 @@ class Supervised(Stage):
         rising = round(config.warm_up * total_steps)
         optimizer = make_adam(config.learning_rate, total_steps, rising, config.clip_norm, config.constant_rate)
         stop = Stop(config.epochs, config.patience, config.averaged_epochs)
-        super().__init__(model, optimizer, self._passes * train.images, stop, recipe)
-        self.log = open_log(config, "captions")
+        super().__init__(model, optimizer, self._passes * train.images, stop, recipe, open_log(config, "captions"))
         self._train, self._dev, self._dev_cider, self._config = train, dev, dev_cider, config
         # Both return the loss of a batch: `step` that before the step that it takes, `loss_of` with dropout off.
         self.step = compile_step(self._take_step, model.unrolled)
@@ -445,12 +436,12 @@ class Supervised(Stage):
 
     def train_epoch(self, number: int) -> dict[str, float]:
         batches = under_progress(self._train, self._config, number, self._passes)
-        return {"train_loss": _mean([(self.step(batch), batch.positions) for batch in batches])}
+        return {"train_loss": _mean([(self.step(*batch), batch.positions) for batch in batches])}
 
     def measure(self) -> dict[str, float | None]:
         if not len(self._dev):
             return {}
-        losses = [(self.loss_of(batch), batch.positions) for batch in self._dev.epoch(0, 0)]
+        losses = [(self.loss_of(*batch), batch.positions) for batch in self._dev.epoch(0, 0)]
         return {"dev_loss": _mean(losses), "dev_cider": self._dev_cider()}
 
 

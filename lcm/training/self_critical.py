@@ -12,7 +12,7 @@ Shapes: B images in a batch, S captions sampled for each, T positions, V words, 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,9 +26,9 @@ from lcm.data.text import END, PAD, Vocabulary
 from lcm.errors import DataError
 from lcm.evaluation.metrics import CiderD
 from lcm.features.cache import LabelledFeatures
-from lcm.training.loop import History, Stage, Stop, open_log
+from lcm.training.loop import DevScorer, History, Stage, Stop, compile_step, open_log, real_logits
 
-LENGTH_STEP = 4  # samples are padded to a multiple of it: each length costs a compiled graph
+LENGTH_STEP = 4  # samples are padded to a multiple of it: of an unrolled model, each length costs a compiled graph
 # Parameters; whatever else there is has its say in the weights that the first stage leaves.
 _OWN = ("reinforce", "view_share", "averaged_epochs", "patience", "dev_beam_width", "max_words", "seed")
 
@@ -73,7 +73,7 @@ class Sampler:
 
     def _draw(self, last, images, rows, seed):
         """Return a word for each text [B, S] by the Gumbel-max trick, and the next rows."""
-        log_probs, rows = self._model.step(last, images, rows)
+        log_probs, rows, *_ = self._model.step(last, images, rows)
         uniform = tf.random.stateless_uniform(tf.shape(log_probs), seed, minval=1e-9)
         return tf.argmax(self.logits(log_probs) - tf.math.log(-tf.math.log(uniform)), 2, tf.int32), rows
 
@@ -82,12 +82,7 @@ class SelfCritical(Stage):
     """Samples, their rewards, and steps towards those that earn more than an image's others."""
 
     def __init__(
-        self,
-        model,
-        train: LabelledFeatures,
-        vocabulary: Vocabulary,
-        dev_cider: Callable[[], float | None],
-        config: TrainConfig,
+        self, model, train: LabelledFeatures, vocabulary: Vocabulary, dev_cider: DevScorer, config: TrainConfig
     ):
         """Count the n-grams of the train captions; the images are those that have one with words.
 
@@ -107,13 +102,12 @@ class SelfCritical(Stage):
         recipe |= {"images": len(train), "first_stage": digest}
         optimizer = keras.optimizers.Adam(config.reinforce_learning_rate)
         stop = Stop(config.reinforce_epochs, config.patience, config.averaged_epochs)
-        super().__init__(model, optimizer, len(self._places), stop, recipe)
-        self.log = open_log(config, "reinforce")
+        super().__init__(model, optimizer, len(self._places), stop, recipe, open_log(config, "reinforce"))
         self._reward = CiderD(references)
         self._train, self._dev_cider, self._config = train, dev_cider, config
         never, temperature = vocabulary.never_written, config.reinforce_temperature
         self._sampler = Sampler(model, never, config.reinforce_samples, config.max_words + 1, temperature)
-        self._steps: dict[int, Callable] = {}  # by T
+        self._step = compile_step(self._take_step, model.unrolled)
 
     def train_epoch(self, number: int) -> dict[str, float]:
         rewards, config = [], self._config
@@ -143,23 +137,17 @@ class SelfCritical(Stage):
         From features [B, ...], start tokens [B], captions [B, S, T] and advantages [B, S].
         """
         length = -(-written.shape[2] // LENGTH_STEP) * LENGTH_STEP
-        if length not in self._steps:
-            texts, numbers = tf.TensorSpec([None, None, length], tf.int32), tf.TensorSpec([None, None], tf.float32)
-            images, first = tf.TensorSpec([None, *self._train.shape], tf.float32), tf.TensorSpec([None], tf.int32)
-            self._steps[length] = tf.function(self._take_step, input_signature=[images, first, texts, numbers])
         padding = ((0, 0), (0, 0), (0, length - written.shape[2]))
-        self._steps[length](features, starts, np.pad(written, padding, constant_values=PAD), advantages)
+        self._step(features, np.pad(written, padding, constant_values=PAD), starts, advantages)
 
-    def _take_step(self, features, starts, written, advantages):
+    def _take_step(self, features, written, starts, advantages):
         before = tf.broadcast_to(starts[:, None, None], tf.concat([tf.shape(written)[:2], [1]], 0))
         inputs = tf.concat([before, written[:, :, :-1]], 2)
         real = tf.where(written != PAD)  # [P, 3]
-        model = self.model
 
         def loss_of():
-            logits = model.logits(tf.gather_nd(model.hidden(features, inputs), real))  # [P, V]
-            words = tf.gather_nd(written, real)
-            surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(words, self._sampler.logits(logits))
+            logits = self._sampler.logits(real_logits(self.model, features, inputs, written))  # [P, V]
+            surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(written, real), logits)
             return tf.reduce_mean(surprise * tf.gather_nd(advantages, real[:, :2]))
 
         self.descend(loss_of)
@@ -172,12 +160,7 @@ def advantages(rewards: np.ndarray) -> np.ndarray:
 
 
 def train_self_critical(
-    model,
-    train: LabelledFeatures,
-    vocabulary: Vocabulary,
-    dev_cider: Callable[[], float | None],
-    config: TrainConfig,
-    checkpoint: Path,
+    model, train: LabelledFeatures, vocabulary: Vocabulary, dev_cider: DevScorer, config: TrainConfig, checkpoint: Path
 ) -> History | None:
     """Train `model`, as the first stage left it, on what its own captions earn; it keeps the best epoch's weights.
 

@@ -21,7 +21,6 @@ from lcm.captioning.decoding import (
     decode_beam,
     decode_nucleus,
     draw,
-    empty_rows,
     write_captions,
 )
 from lcm.data.dataset import LabelledImage
@@ -83,16 +82,6 @@ def best(distribution, max_words=20, beam_width=3) -> Hypothesis:
 
 def log(*probabilities: float) -> float:
     return pytest.approx(sum(map(math.log, probabilities)), rel=1e-6)
-
-
-# States
-
-
-def test_rows_before_the_first_word_are_zeros_and_what_grows_is_empty():
-    one, cache = empty_rows(3, [(5,), (None, 2)])
-    assert (one.shape, cache.shape) == ((3, 1, 5), (3, 1, 0, 2))
-    assert not one.any()
-    assert one.dtype == cache.dtype == np.float32
 
 
 # By hand
@@ -188,14 +177,6 @@ def first_words(probabilities: dict, nucleus: float, samples: int = 4000) -> dic
     (hypotheses,) = decode_nucleus(step_over(always(probabilities)), state_of(0), 1, numbers, nucleus)
     words = [one.token_ids[0] if one.token_ids else END for one in hypotheses]
     return {word: words.count(word) / samples for word in set(words)}
-
-
-@pytest.mark.parametrize(
-    ("nucleus", "words"), [(0.1, {B}), (0.39, {B}), (0.41, {A, B}), (0.69, {A, B}), (0.71, {A, B, END}), (0.91, None)]
-)
-def test_the_nucleus_is_the_smallest_set_that_reaches_the_probability(nucleus, words):
-    probabilities = {A: 0.3, B: 0.4, C: 0.1, END: 0.2}  # added up from the highest: 0.4, 0.7, 0.9, 1
-    assert set(first_words(probabilities, nucleus, samples=300)) == (words or set(probabilities))
 
 
 def test_words_come_as_often_as_their_share_of_the_nucleus_says():

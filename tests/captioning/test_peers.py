@@ -20,8 +20,8 @@ from lcm.features.cache import PreparedRun, encode_dataset
 from lcm.features.encoders import load_encoder
 from lcm.paths import RunDir
 from tests.fakes.tiny_blip import PROMPT, SIDE, make_blip
-from tests.fakes.tiny_clip import make_clip
 from tests.fakes.tiny_graphs import make_picture, use_tiny_encoder
+from tests.fakes.tiny_towers import make_towers
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +112,9 @@ def test_many_images_get_what_each_gets_alone(captioner, folder, tmp_path, monke
     assert BlipCaptioner(".").name == "blip:tiny"
 
 
-def test_blip_and_clip_read_every_kind_of_source(folder, tmp_path):
-    captioner = BlipCaptioner(str(folder), str(make_clip(tmp_path / "clip")))
+def test_blip_and_clip_read_every_kind_of_source(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
+    captioner = BlipCaptioner(str(folder), str(make_towers(tmp_path / "clip", "clip")))
     (tmp_path / "photo.png").write_bytes(PICTURES[0])
     expected = captioner.describe(PICTURES[0], labels=["a dog", "a cat"])
     assert len(expected.tags) == 2

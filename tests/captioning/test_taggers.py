@@ -1,21 +1,16 @@
-"""The dual encoder on tiny towers, CLIP against transformers on a tiny one, and which tag scorer a name gives."""
+"""The dual encoder on tiny towers, and which tag scorer a name gives."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lcm.captioning import taggers
-from lcm.captioning.taggers import ClipScorer, DualEncoder, load_reranker, load_tag_scorer
-from lcm.captioning.tagging import SeenImage
+from lcm.captioning.taggers import DualEncoder, load_reranker, load_tag_scorer
 from lcm.data import word_vectors
 from lcm.errors import BundleError, ConfigError
 from lcm.features.encoders import EncoderIdentity
-from tests.fakes.tiny_clip import LONGEST, SIDE, make_clip
-from tests.fakes.tiny_clip import WIDTH as CLIP_WIDTH
 from tests.fakes.tiny_graphs import CURVES, PROBABLE, TAGGER, save_tag_files, tiny_manifest
 
 # The dual encoder
@@ -47,6 +42,14 @@ def test_texts_of_which_no_word_is_known_are_zeros(folder):
     expected[1, 0] = expected[4, 3] = 1
     np.testing.assert_array_equal(scorer.text_vectors(texts), expected)
     assert scorer.text_vectors([]).shape == (0, 4)
+
+
+def test_texts_keep_their_order_and_may_repeat_however_many_there_are(folder, monkeypatch):
+    scorer, texts = DualEncoder(folder, TAGGER), ["red", "red square", "green", "crimson", "square"]
+    vectors = scorer.text_vectors(texts)
+    monkeypatch.setattr(taggers, "CACHED_TEXTS", 3)
+    for order in ([3, 0, 0, 4, 3], [1, 2], [0, 4]):
+        np.testing.assert_allclose(scorer.text_vectors([texts[number] for number in order]), vectors[order], atol=1e-6)
 
 
 def test_a_word_outside_the_table_comes_from_the_word_embedding(folder, glove):
@@ -95,7 +98,7 @@ def manifest():
 def checkpoints(monkeypatch) -> list[tuple]:
     """What CLIP is asked to load."""
     asked = []
-    monkeypatch.setattr(taggers, "ClipScorer", lambda *checkpoint: asked.append(checkpoint) or "a CLIP")
+    monkeypatch.setattr(taggers, "CheckpointScorer", lambda *checkpoint: asked.append(checkpoint) or "a CLIP")
     return asked
 
 
@@ -136,58 +139,3 @@ def test_an_unknown_name_is_refused_with_the_choices(tagger, folder, manifest):
 def test_without_a_scorer_nothing_chooses_captions(folder, manifest):
     with pytest.raises(BundleError, match=r"without a tag scorer, which rerank_weight 2 asks; train .*or evaluate"):
         load_reranker(folder, replace(manifest, tagger={}), None, 2.0, 0.5)
-
-
-# CLIP, against transformers itself
-
-TEXTS = ["dog", "a dog runs", "the cat sat on a mat by the sea", "a photo of a cat", "s"]
-
-
-def noise(width: int, height: int, seed: int = 0) -> SeenImage:
-    file = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    Image.fromarray(pixels).save(file, "PNG")
-    return SeenImage(file.getvalue(), None, {})
-
-
-PICTURES = [noise(SIDE, SIDE), noise(40, 90, 1), noise(200, 50, 2), noise(7, 3, 3), noise(1, 1, 4)]
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clip") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def scorer(clip_folder) -> ClipScorer:
-    return ClipScorer(str(clip_folder))
-
-
-def test_scores_are_those_of_transformers(clip_folder, scorer):
-    import torch
-    import transformers
-
-    model = transformers.CLIPModel.from_pretrained(clip_folder)
-    processor = transformers.CLIPProcessor(
-        transformers.CLIPImageProcessorPil.from_pretrained(clip_folder),
-        transformers.CLIPTokenizer.from_pretrained(clip_folder),
-    )
-    cut = {"padding": True, "truncation": True, "max_length": LONGEST}
-    inputs = processor(
-        text=TEXTS, images=[Image.open(io.BytesIO(each.source)) for each in PICTURES], return_tensors="pt", **cut
-    )
-    with torch.inference_mode():
-        expected = model(**inputs).logits_per_image.softmax(-1)
-    images = np.stack([scorer.image_vector(picture) for picture in PICTURES])
-    logits = torch.tensor(scorer.scale * images @ scorer.text_vectors(TEXTS).T)
-    np.testing.assert_allclose(logits.softmax(-1), expected, atol=1e-5)
-    assert expected.std(-1).min() > 0.05, "the texts must differ for this to mean anything"
-    assert expected.std(0).max() > 0.01
-
-
-def test_texts_keep_their_order_and_may_repeat_however_many_there_are(scorer, monkeypatch):
-    vectors = scorer.text_vectors(TEXTS)
-    monkeypatch.setattr(taggers, "CACHED_TEXTS", 3)
-    for order in ([3, 0, 0, 4, 3], [1, 2], [0, 4]):
-        np.testing.assert_allclose(scorer.text_vectors([TEXTS[number] for number in order]), vectors[order], atol=1e-6)
-    assert scorer.text_vectors([]).shape == (0, CLIP_WIDTH)

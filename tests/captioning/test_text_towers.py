@@ -15,7 +15,7 @@ import pytest
 
 from lcm.captioning.bundle import MODEL_CARD, Manifest
 from lcm.captioning.captioner import load_captioner
-from lcm.captioning.taggers import TextTower
+from lcm.captioning.taggers import CheckpointScorer, TextTower
 from lcm.captioning.tagging import SeenImage, rank
 from lcm.config import TrainConfig
 from lcm.data.images import open_image
@@ -86,6 +86,11 @@ def test_vectors_logits_and_sigmoid_are_those_of_transformers(family, made):
     ):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert np.ptp(logits, axis=1).min() > 1  # what is compared tells the texts apart
+    by_name = CheckpointScorer(str(folder))
+    assert by_name.name == encoder.identity.name
+    np.testing.assert_array_equal(by_name.text_vectors(TEXTS), texts)
+    seen = by_name.image_vector(SeenImage(PHOTOS[0], None, {}))  # which another encoder may have encoded
+    np.testing.assert_allclose(seen, its.image_embeds[0], atol=1e-4)
 
     vector = tower.image_vector(SeenImage(PHOTOS[0], None, {"pooled": pooled[0]}))
     shares = dict(rank(tower, vector, TEXTS))

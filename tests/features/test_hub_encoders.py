@@ -177,18 +177,24 @@ def load_all(*names: str, **settings: str) -> tuple[list, str]:
 
 
 def test_a_name_is_downloaded_and_converted_once_and_then_needs_neither_network_nor_torch(tmp_path):
-    handler = type("Hub", (FakeHub,), {"folder": make_vision(tmp_path / "vit", "vit"), "asked": []})
+    vit = make_vision(tmp_path / "vit", "vit")
+    (vit / "pytorch_model.bin").write_bytes(b"not to be downloaded")
+    handler = type("Hub", (FakeHub,), {"folder": vit, "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     home = {"HF_HOME": str(tmp_path / "home")}
     online = home | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
     names = ["hf:nobody/vit@v1.0", "nobody/vit"]
-    found, _ = load_all(*names, **online)
+    (*found, missing), said = load_all(*names, "nobody/none", **online)
     server.shutdown()
     server.server_close()
     expected = [[name.removeprefix("hf:"), FakeHub.commit, "apache-2.0"] for name in names]
     assert found == expected
+    assert missing.startswith("cannot use 'nobody/none' as a vision checkpoint: 404 Client Error")
     assert any("/revision/v1.0" in path for path in handler.asked)
+    fetched = {path.rpartition("/")[2] for path in handler.asked if "/resolve/" in path}
+    assert fetched == {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
+    assert "downloading the vision checkpoint nobody/vit, once\n" in said
     again, said = load_all(*names, **home, HF_HUB_OFFLINE="1")
     assert again == expected
     assert said == "False\n"

@@ -20,7 +20,7 @@ def ids(*texts: list[int]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def model() -> DualEncoder:
-    return build_tagger("dual_encoder", FEATURES, WORD_VECTORS, LEARNED_WORDS, seed=3)
+    return build_tagger(FEATURES, WORD_VECTORS, LEARNED_WORDS, seed=3)
 
 
 # Vectors
@@ -58,7 +58,7 @@ def test_training_hides_the_learned_part_of_a_word_whole_or_not_at_all(model):
 
 
 def test_word_dropout_hides_words_but_never_the_first():
-    model = build_tagger("dual_encoder", FEATURES, WORD_VECTORS, LEARNED_WORDS, seed=3)
+    model = build_tagger(FEATURES, WORD_VECTORS, LEARNED_WORDS, seed=3)
     model.word_dropout.rate, model.text_dropout.rate, model.learned_dropout.rate = 0.999, 0, 0
     one_word = model.read(ids([3]))
     np.testing.assert_allclose(model.read(ids([3]), training=True), one_word, atol=1e-6)
@@ -83,7 +83,7 @@ def test_the_pretrained_vectors_are_frozen_and_all_else_gets_a_gradient(model):
 
 def test_a_feature_that_hardly_varies_in_training_does_not_drown_the_others():
     """Variances of 1 and 0, so 0.5 in the mean: the second counts as 0.005, and 6 is 1 / sqrt(0.005) from its mean."""
-    few = build_tagger("dual_encoder", np.array([[0.0, 5.0], [2.0, 5.0]]), WORD_VECTORS, LEARNED_WORDS, seed=0)
+    few = build_tagger(np.array([[0.0, 5.0], [2.0, 5.0]]), WORD_VECTORS, LEARNED_WORDS, seed=0)
     np.testing.assert_allclose((np.array([[2.0, 6.0]]) - few.mean) / few.spread, [[1, 200**0.5]], rtol=1e-5)
-    same = build_tagger("dual_encoder", np.array([[1.0, 5.0], [1.0, 5.0]]), WORD_VECTORS, LEARNED_WORDS, seed=0)
+    same = build_tagger(np.array([[1.0, 5.0], [1.0, 5.0]]), WORD_VECTORS, LEARNED_WORDS, seed=0)
     np.testing.assert_allclose((np.array([[2.0, 3.0]]) - same.mean) / same.spread, [[1, -2]], rtol=1e-5)

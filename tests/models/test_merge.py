@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from benchmarks.original import build_prefix_model, prefix_examples
 from lcm.data.text import END, PAD, START
@@ -20,10 +19,6 @@ VOCABULARY_SIZE, FEATURE_DIM = 23, 12
 def model():
     vectors = np.random.default_rng(0).normal(size=(VOCABULARY_SIZE, 50)).astype(np.float32)
     return build_model("merge", (FEATURE_DIM,), vectors, seed=3)
-
-
-def ids(*words: int) -> np.ndarray:
-    return np.array([[words]], dtype=np.int32)  # [1, 1, T]
 
 
 def several_texts() -> np.ndarray:
@@ -77,14 +72,6 @@ def test_the_loss_is_that_of_one_prefix_at_a_time(model):
         (np.concatenate(repeated), np.concatenate(prefixes)), np.concatenate(next_words), batch_size=99, verbose=0
     )
     assert ours == pytest.approx(reference, abs=1e-5)
-
-
-def test_the_word_embedding_is_frozen_and_gets_no_gradient(model):
-    with tf.GradientTape() as tape:
-        loss = caption_loss(model, random_features(1), ids(START, 6), ids(6, END), training=True)
-    gradients = tape.gradient(loss, model.trainable_variables)
-    assert all(gradient is not None for gradient in gradients)
-    assert "word_embedding" not in {variable.path.split("/")[-2] for variable in model.trainable_variables}
 
 
 def test_another_backend_of_keras_is_one_sentence():

@@ -51,7 +51,7 @@ def assert_word_by_word_is_whole(model, features: np.ndarray, token_ids: np.ndar
     images, rows = model.start(features), empty_rows(len(features), model.row_shapes)
     rows = [np.repeat(row, token_ids.shape[1], axis=1) for row in rows]
     for position in range(token_ids.shape[2]):
-        log_probs, rows = model.step(token_ids[:, :, position], images, rows)
+        log_probs, rows, _ = model.step(token_ids[:, :, position], images, rows)
         np.testing.assert_allclose(log_probs, whole[:, :, position], atol=1e-4)
 
 

@@ -206,7 +206,7 @@ GOOD_DESCRIPTION = Description("a dog", ("a dog", "a cat"), (("dog", 0.75), ("ca
 class Odd:
     """A captioner that does what it is told to."""
 
-    name, languages, tag_scorer, runs_on = "odd-1", ("en",), None, ""
+    name, languages, tag_scorer, encoder, runs_on = "odd-1", ("en",), None, None, ""
     offered = languages
 
     def __init__(self, act=lambda: GOOD_DESCRIPTION):

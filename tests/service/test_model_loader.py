@@ -226,7 +226,7 @@ def test_i05_files_replaced_while_they_are_loaded(running, monkeypatch):
 class Waiting:
     """A captioner that waits with its answer until it may continue."""
 
-    tag_scorer, languages, runs_on = None, ("en",), "cpu"
+    tag_scorer, encoder, languages, runs_on = None, None, ("en",), "cpu"
     offered = languages
 
     def __init__(self, name: str):

@@ -184,7 +184,7 @@ def test_switched_off(start):
 class Plain:
     """A captioner with three captions that does not tell what it sees; its tag scorer knows four words."""
 
-    name, languages, tag_scorer = "plain-1", ("en",), None
+    name, languages, tag_scorer, encoder = "plain-1", ("en",), None, None
     offered = languages
     known = ("dog", "grass", "ball", "frisbee")
 

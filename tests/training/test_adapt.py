@@ -14,8 +14,9 @@ from lcm.data.word_vectors import liken
 from lcm.errors import BundleError
 from lcm.features.cache import EncodedImages, LabelledFeatures, PreparedRun
 from lcm.paths import RunDir
+from lcm.retraining.select import ParentVersion
 from lcm.training import adapt as adapting
-from lcm.training.adapt import Adaptation, ParentModel, adapt, cap_contributed
+from lcm.training.adapt import Adaptation, adapt, cap_contributed
 from lcm.training.batches import CaptionBatches
 from lcm.training.export import export_bundle
 from lcm.training.loop import KerasDecoder, Supervised, caption_loss, load_weights, real_logits, save_weights
@@ -193,5 +194,5 @@ def test_a_new_language_is_learned_and_those_before_are_kept(tmp_path, monkeypat
     larger = build("transformer", vocabulary=vocabulary)
     monkeypatch.setattr(adapting, "build_model", lambda *_: build("transformer", vocabulary=vocabulary))  # as small
     config = replace(config, epochs=100, new_share=0.5, keep_weight=1.0, learning_rate=0.02, batch_size=18)
-    adapt(larger, train, vocabulary, ParentModel(run.bundle, manifest), config, tmp_path / "adapted")
+    adapt(larger, train, vocabulary, ParentVersion("", run.bundle, manifest), config, tmp_path / "adapted")
     assert {code: written(larger, vocabulary, code) for code in SAID} == SAID

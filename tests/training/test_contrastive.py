@@ -16,6 +16,7 @@ from lcm.evaluation.tags import retrieval
 from lcm.features.cache import LabelledFeatures
 from lcm.models.dual_encoder import DualEncoder
 from lcm.paths import RunDir
+from lcm.training import contrastive
 from lcm.training.contrastive import (
     Contrastive,
     TrainedTagger,
@@ -123,7 +124,9 @@ def make_stage(labelled: LabelledFeatures, table: WordTable, **parameters) -> Co
     keras.utils.set_random_seed(config.seed)
     model = DualEncoder(labelled.shape[0], len(table.words), table.learned, embedding_dim=3, learned_dim=32, width=64)
     model((labelled.store[:1], np.ones((1, 1), np.int32)))
-    return Contrastive(model, readable(labelled, table), table, config, batch_size=10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrastive, "IMAGES_PER_STEP", 10)
+        return Contrastive(model, readable(labelled, table), table, config)
 
 
 def test_a_batch_has_each_readable_image_with_one_of_its_captions():

@@ -28,8 +28,9 @@ from lcm.features.encoders import EncoderIdentity, open_session
 from lcm.models import build_tagger
 from lcm.models.transformer import Transformer
 from lcm.paths import RunDir
+from lcm.retraining.select import ParentVersion
 from lcm.training.contrastive import TrainedTagger, build_word_table
-from lcm.training.export import LEAST, ParentModel, check_parameters, export_bundle, store_fp16
+from lcm.training.export import LEAST, check_parameters, export_bundle, store_fp16
 from lcm.training.loop import History, KerasDecoder
 from tests.fakes.attention import attention
 from tests.fakes.tiny_graphs import VOCABULARY, use_tiny_encoder
@@ -99,9 +100,9 @@ def test_a_model_that_goes_on_names_its_parent_and_what_that_had_learned_from(
     data["learned_before"] = {"base": "6000 train images, 30000 captions", "mine": "5 train images, 5 captions"}
     curve = {"slope": 4.5, "intercept": 1.0}
     changed = {"name": "parent-1", "training_data": data, "calibration": curve}
-    parent = ParentModel(folder, replace(Bundle(folder).manifest, **changed))
+    parent = ParentVersion("shipped", folder, replace(Bundle(folder).manifest, **changed))
     run = RunDir.at(tmp_path)
-    run.add_metrics(start_version="shipped", data_source="new")
+    run.add_metrics(data_source="new")
     config = TrainConfig(run_dir="", model="transformer")
     manifest = export_bundle(transformer, None, prepared, config, run, parent)
     assert manifest.calibration == curve
@@ -185,7 +186,7 @@ def tagged(tiny_encoder, tmp_path_factory) -> SimpleNamespace:
 def make_tagger(labelled: LabelledFeatures, prepared: PreparedRun, word_embedding: str = "glove_6b_50d"):
     """A tagger as it is before training, but for its scales."""
     table = build_word_table(labelled, prepared.vocabulary, word_embedding)
-    model = build_tagger("dual_encoder", labelled.read(slice(None)), table.vectors, table.learned, seed=0)
+    model = build_tagger(labelled.read(slice(None)), table.vectors, table.learned, seed=0)
     model.log_scales.assign(np.log([20.0, 30.0]))
     return TrainedTagger(model, table, History(), 0)
 

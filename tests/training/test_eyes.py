@@ -27,7 +27,7 @@ def encoder() -> Encoder:
 
 
 def test_the_blocks_give_what_the_encoder_gives(encoder: Encoder, tmp_path: Path):
-    """From what the graph before them makes of two pictures; and their kernels go back as they came."""
+    """From what the graph before them makes of two pictures."""
     graph = onnx.load(encoder.path).graph
     blocks = eyes.Blocks(graph)
     below = tmp_path / "below.onnx"
@@ -35,8 +35,6 @@ def test_the_blocks_give_what_the_encoder_gives(encoder: Encoder, tmp_path: Path
     pictures = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
     seen = eyes.open_session(below).run(None, {"image": pictures})[0].transpose(0, 2, 3, 1)
     assert np.allclose(blocks(seen), encoder.encode(pictures, ["grid"])["grid"], atol=1e-4)
-    arrays = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
-    assert all(np.array_equal(array, arrays[name]) for name, array in blocks.as_initializers().items())
 
 
 def test_another_network_is_refused():
