@@ -1,7 +1,8 @@
 """Measure how well contributed images are found again: `python benchmarks/memory_report.py [IMAGES]`; no test.
 
 Contributes IMAGES (all 6,000) train images of Flickr8k, then asks for each of them as it is, saved anew or resized in
-one of the ways of altered.py, and cropped in another, and for the dev images. Prints the tables of reports/memory.md.
+one of the ways of altered.py, and cropped in another, and for the dev images. Before it, of BURSTS photos, every way in
+which one is the same photo, and every next frame. Prints the tables of reports/memory.md.
 """
 
 import gc
@@ -17,12 +18,13 @@ import numpy as np
 
 from lcm.captioning.captioner import load_captioner
 from lcm.captioning.description import SeenImage
-from lcm.contributions.duplicates import SIDE, Signatures
+from lcm.contributions.duplicates import SIDE, Signatures, is_same
 from lcm.features.cache import map_in_order
-from tests.fakes.altered import CROPPED, RESIZED, SAVED_ANEW, alter
+from tests.fakes.altered import CROPPED, NEXT, RESIZED, SAVED_ANEW, TOUCHED, alter, in_burst
 
 FLICKR8K = Path(os.environ.get("LCM_FLICKR8K") or Path(__file__).resolve().parents[2] / "shared" / "flickr8k")
 MANY = 100_000
+BURSTS = 200
 
 
 def names(split: str) -> list[str]:
@@ -55,6 +57,34 @@ def contribute(captioner, signatures, train) -> dict[str, str]:
         name_of[image] = name
         signatures.add(image, seen)
     return name_of
+
+
+def tell_bursts(captioner, count: int) -> None:
+    """Print how many variants and next frames of photos have the looks of a copy, and how many are the same photo."""
+    train = names("train")
+    photos = [read(name) for name in train[:: len(train) // count][:count]]
+    firsts = [in_burst(photo, "first") for photo in photos]
+    print("\n| | asked | by looks | the same photo |\n|---|---|---|---|")
+    spent = []
+    for ways, originals in ((SAVED_ANEW | TOUCHED | RESIZED, photos), (CROPPED, photos), (NEXT, firsts)):
+        signatures = Signatures(captioner.encoder)
+        for place, data in enumerate(originals):
+            signatures.add(str(place), captioner.see(data))
+
+        total = np.zeros(2, int)
+        for way in ways:
+            counts = np.zeros(2, int)
+            for place, (photo, original) in enumerate(zip(photos, originals, strict=True)):
+                data = in_burst(photo, way, photos[place - 1], place) if ways is NEXT else alter(photo, way)
+                found = str(place) in signatures.copies(captioner.see(data))
+                started = time.perf_counter()
+                is_its = is_same(data, original)
+                spent.append(1000 * (time.perf_counter() - started))
+                counts += found, found and is_its
+            total += counts
+            print(f"| {way} | {count} | {counts[0]} | {counts[1]} |", flush=True)
+        print(f"| **all** | {count * len(ways):,} | {total[0]:,} | {total[1]:,} |", flush=True)
+    print(f"\nwhether two files are the same photo: {np.median(spent):.1f} ms, 95 %: {np.quantile(spent, 0.95):.1f} ms")
 
 
 def time_many(captioner) -> None:
@@ -107,6 +137,7 @@ def main(count: int) -> None:
     train = names("train")
     train = train[:: max(1, len(train) // count)][:count]
     captioner = load_captioner(threads=1)
+    tell_bursts(captioner, min(count, BURSTS))
     signatures = Signatures(captioner.encoder)
     name_of = contribute(captioner, signatures, train)
     print(f"{len(train):,} train images contributed, {len(name_of):,} different")

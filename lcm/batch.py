@@ -156,6 +156,8 @@ def _settings_of(captioner: Captioner, samples: int, wanted: TagRequest) -> str:
     if labels is not None:
         digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()
         parts.append(f"labels {digest[:8]} ({len(labels)})")
+    if captioner.terms:
+        parts.append(f"vocabulary {captioner.terms.digest}")
     if scores != SHARE:
         parts.append(f"{scores} from {min_score:g}")
     return ", ".join(parts)

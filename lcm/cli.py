@@ -156,6 +156,7 @@ def parse_value(text: str) -> Any:
 @click.option("--recursive", is_flag=True, help="Take the sub-folders of a folder too.")
 @click.option("--samples", type=click.IntRange(0, 10), default=5, show_default=True, help="Captions beside the best.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Score these labels, one a line, not the captions' words.")
+@click.option("--vocabulary", envvar="LCM_VOCABULARY", default="", metavar="FILE", help="CSV of the terms of tags.")
 @click.option(
     "--language", default="", metavar="CODE", help="Language of the captions: en, fr, … (default: the model's first)."
 )
@@ -179,6 +180,7 @@ def caption(
     paths: Sequence[str],
     recursive: bool,
     labels: Path | None,
+    vocabulary: str,
     language: str,
     tagger: str | None,
     captioner: str | None,
@@ -195,6 +197,7 @@ def caption(
     with _interrupts_kept():
         from lcm import batch
         from lcm.captioning.captioner import load_captioner
+        from lcm.captioning.terms import Terms
         from lcm.data.files import list_images
         from lcm.data.text import read_labels
 
@@ -223,7 +226,9 @@ def caption(
         can_say_no = getattr(describer.tag_scorer, "curves", None)
         asked["scores"] = asked["scores"] or ("probability" if write and can_say_no else "share")
         asked["language"] = describer.checked_language(language)
-    if asked["labels"] and (note := batch.check_labels(describer, asked["labels"])):
+        describer.terms = Terms(vocabulary) if vocabulary else None
+        scored = asked["labels"] or (describer.terms and [*(describer.listed_terms(asked["language"]) or {}).values()])
+    if scored and (note := batch.check_labels(describer, scored)):
         print(f"lcm: {note}", file=sys.stderr)
     try:
         if out:

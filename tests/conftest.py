@@ -1,6 +1,7 @@
 """What several test modules share."""
 
 import os
+import sqlite3  # noqa: F401 - before TensorFlow, which brings another SQLite along, without full text search
 from pathlib import Path
 
 import pytest

@@ -7,7 +7,7 @@ says what "right" means and fits the curve.
 import math
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
@@ -17,9 +17,10 @@ import numpy as np
 from lcm.captioning.alt_text import alt_text
 from lcm.captioning.taggers import DualEncoder
 from lcm.captioning.tagging import SHARE, SeenImage, Tag, TagRequest, rank, tag_candidates, tag_request
+from lcm.captioning.terms import Terms, Texts
 from lcm.captioning.translation import load_translator
 from lcm.data.images import Source, read_stream
-from lcm.data.text import ENGLISH, candidates, is_broken, join_words, language_code, standardise, words
+from lcm.data.text import ENGLISH, is_broken, join_words, language_code, standardise, words
 from lcm.errors import BadImageError, ConfigError
 from lcm.features.cache import map_in_order
 from lcm.features.encoders import EncoderIdentity
@@ -106,6 +107,7 @@ class Captioner(ABC):
     tag_scorer: DualEncoder | None  # None: descriptions have no tags
     languages: tuple[str, ...] = (ENGLISH,)  # that it writes, the first where none is asked for
     translator_names = ""  # of the Marian checkpoints for other languages, as load_translator takes them
+    terms: Terms | None = None  # that tags are mapped to
     encoder: EncoderIdentity | None = None  # whose features it describes images by; None: it has no image encoder
     feature_kinds: tuple[str, ...] = ()  # of these features
     runs_on = ""  # provider of ONNX Runtime; empty: it uses none
@@ -137,7 +139,7 @@ class Captioner(ABC):
         self,
         image: Source | SeenImage,
         samples: int = SAMPLES,
-        labels: Sequence[str] | None = None,
+        labels: Texts | None = None,
         language: str = "",
         scores: str = SHARE,
         min_score: float | None = None,
@@ -145,11 +147,12 @@ class Captioner(ABC):
         """Return caption, other captions and tags of an image, given in any way of Source, or as `see` has seen it.
 
         Up to `samples` (0 to MAX_SAMPLES) other captions are drawn beside the best one: they give more key words to
-        choose tags from. `labels`, words or phrases of any kind, are scored in place of these. `language` is one
-        of `languages`, or one that the translator has: then the caption is translated and gives the tags, as far as
-        the tag scorer can read it. With `scores` "probability", each tag has one of its own, of `min_score` (MIN_SCORE)
-        or more. Raises BadImageError when it is no image, ConfigError for samples that are no such number, for labels
-        that are no list of texts or an empty one, for another language, and as tag_request.
+        choose tags from. `labels`, words or phrases of any kind, are scored in place of these; a mapping says what is
+        scored for each. `language` is one of `languages`, or one that the translator has: then the caption is
+        translated and gives the tags, as far as the tag scorer can read it. With `scores` "probability", each tag has
+        one of its own, of `min_score` (MIN_SCORE) or more. Raises BadImageError when it is no image, ConfigError for
+        samples that are no such number, for labels that are no list of texts or an empty one, for another language, and
+        as tag_request.
         """
         ((_, description),) = self.describe_many([image], samples, labels, 1, language, scores, min_score)
         if isinstance(description, BadImageError):
@@ -160,7 +163,7 @@ class Captioner(ABC):
         self,
         images: Iterable[Source | SeenImage],
         samples: int = SAMPLES,
-        labels: Sequence[str] | None = None,
+        labels: Texts | None = None,
         workers: int = 1,
         language: str = "",
         scores: str = SHARE,
@@ -177,8 +180,9 @@ class Captioner(ABC):
             )
         if isinstance(samples, bool) or not isinstance(samples, Integral) or not 0 <= samples <= MAX_SAMPLES:
             raise ConfigError(f"samples is {samples!r}; it must be a whole number, 0 to {MAX_SAMPLES}")
-        labels = None if labels is None else _checked_labels(labels)
-        wanted, language = tag_request(self.tag_scorer, labels, scores, min_score), self.checked_language(language)
+        language = self.checked_language(language)
+        labels = self.listed_terms(language) if labels is None else _checked_labels(labels)
+        wanted = tag_request(self.tag_scorer, labels, scores, min_score)
         work = partial(self._describe_part, samples=samples, wanted=wanted, language=language)
         return (answer for part in map_in_order(work, images, self.part, workers) for answer in part)
 
@@ -194,6 +198,10 @@ class Captioner(ABC):
         """Return the labels that the tag scorer does not know: they get no score."""
         known = self.tag_scorer.text_vectors(labels).any(1) if self.tag_scorer else [False] * len(labels)
         return tuple(label for label, is_known in zip(labels, known, strict=True) if not is_known)
+
+    def listed_terms(self, language: str) -> dict[str, str] | None:
+        """Return the labels that an allow list says, as they are shown and as they are scored; None without one."""
+        return self.terms.labels(language, self.unknown_labels) if self.terms else None
 
     def _describe_part(
         self, images: Sequence[Source | SeenImage], samples: int, wanted: TagRequest, language: str
@@ -219,7 +227,7 @@ class Captioner(ABC):
             english = [captions for captions, _ in in_english] or [()] * len(written)
         described = []
         for (captions, confidence), its_english, vector in zip(written, english, vectors, strict=True):
-            texts = tag_candidates(captions, labels, own)
+            texts = tag_candidates(captions, labels, own, self.terms, language)
             tags = rank(self.tag_scorer, vector, texts, wanted) if self.tag_scorer else ()
             one = Description(captions[0], tuple(its_english), tags, self.name, confidence, None, own, scores)
             described.append(one if own == language else self._translated(one, vector, wanted, language))
@@ -232,16 +240,17 @@ class Captioner(ABC):
         """Return a description in a language of the translator; of an image of this vector."""
         translator = load_translator(self.translator_names)
         caption = join_words(words(*translator.to_language([own.caption], own.language, language), language))
-        found = candidates([caption], language) if self.tag_scorer and wanted[0] is None else []
-        is_read = found and self.tag_scorer.text_vectors(found).any()
+        words_only = self.tag_scorer and wanted[0] is None
+        found = tag_candidates([caption], None, language, self.terms, language) if words_only else {}
+        is_read = found and self.tag_scorer.text_vectors([*found.values()]).any()
         tags = rank(self.tag_scorer, vector, found, wanted) if is_read else own.tags
         model = f"{own.model} with {translator.name}"
         return replace(own, caption=caption, tags=tags, model=model, language=language)
 
 
-def _checked_labels(labels: Sequence[str]) -> list[str]:
+def _checked_labels(labels: Texts) -> Texts:
     is_list = isinstance(labels, Iterable) and not isinstance(labels, str | bytes)
-    checked = list(labels) if is_list else []
+    checked = labels if isinstance(labels, Mapping) else list(labels) if is_list else []
     if not is_list or not all(isinstance(label, str) for label in checked):
         received = reprlib.repr(labels)
         raise ConfigError(f"labels is {received}; it must be a list of words or phrases, as ['dog', 'red car']")

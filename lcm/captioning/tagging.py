@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lcm.captioning.terms import Terms, Texts
 from lcm.data.images import Source
-from lcm.data.text import ENGLISH, candidates, standardise
+from lcm.data.text import candidates, standardise
 from lcm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Tag = tuple[str, float]  # word, score
 SHARE, PROBABILITY = SCORES = ("share", "probability")
 MIN_SCORE = 0.5  # least probability of a tag, where nobody says another: it rather fits than not
-TagRequest = tuple[Sequence[str] | None, str, float]  # labels, None: the captions' words; one of SCORES; least score
+TagRequest = tuple[Texts | None, str, float]  # labels, None: the captions' words; one of SCORES; least score
 SHARES: TagRequest = (None, SHARE, 0.0)
 # Numbers for `probability`: of "words" that a captioner wrote, of "labels" that a person asks about, and "mean_image".
 Curves = Mapping[str, Sequence[float]]
@@ -38,7 +39,7 @@ class SeenImage:
     features: Mapping[str, np.ndarray]  # kind -> features of this image, those that its captioner or tag scorer reads
 
 
-def tag_request(scorer: "DualEncoder | None", labels: Sequence[str] | None, scores: str, min_score: Any) -> TagRequest:
+def tag_request(scorer: "DualEncoder | None", labels: Texts | None, scores: str, min_score: Any) -> TagRequest:
     """Return what is wanted of tags; raises ConfigError for what cannot be had, as probabilities without curves."""
     if scores == SHARE and min_score is None:
         return labels, scores, 0.0
@@ -64,11 +65,10 @@ def probability(curve: Sequence[float], own: np.ndarray, typical: np.ndarray) ->
     return (1 + np.tanh((curve[0] * own + curve[1] * typical + curve[2]) / 2)) / 2  # e ** x would overflow
 
 
-def rank(
-    scorer: "DualEncoder", vector: np.ndarray, texts: Sequence[str], wanted: TagRequest = SHARES
-) -> tuple[Tag, ...]:
+def rank(scorer: "DualEncoder", vector: np.ndarray, texts: Texts, wanted: TagRequest = SHARES) -> tuple[Tag, ...]:
     """Return texts with scores, best first, equal ones as given; what is unknown or scores too low is left out."""
-    vectors = scorer.text_vectors(texts)
+    shown = [*texts]
+    vectors = scorer.text_vectors([*texts.values()] if isinstance(texts, Mapping) else shown)
     known = np.flatnonzero(vectors.any(1))
     if not len(known):
         return ()
@@ -81,21 +81,25 @@ def rank(
         weights = np.exp(logits - logits.max())
         scores = weights / weights.sum()
     order = np.argsort(-scores, kind="stable")
-    return tuple((texts[known[place]], float(scores[place])) for place in order if not scores[place] < least)
+    return tuple((shown[known[place]], float(scores[place])) for place in order if not scores[place] < least)
 
 
-def tag_candidates(captions: Sequence[str], labels: Sequence[str] | None = None, language: str = ENGLISH) -> list[str]:
+def tag_candidates(
+    captions: Sequence[str], labels: Texts | None, language: str, terms: Terms | None = None, shown_in: str = ""
+) -> dict[str, str]:
     """Return what an image's tags are chosen from: the user's `labels`, else the content words of all its captions.
 
-    Labels that differ only in case or punctuation are one, as first written. Captions without any content word give
-    none.
+    Each has the text that is scored. What is one of the `terms` is shown as such, in the language `shown_in`. Labels
+    that differ only in case or punctuation are one, as first written.
     """
+    if labels is None and terms:
+        return terms.find(captions, language, shown_in)
     if labels is None:
-        return candidates(captions, language)
+        return {word: word for word in candidates(captions, language)}
     different: dict[str, str] = {}
     for label in labels:
         different.setdefault(" ".join(standardise(label)) or label, label)
-    return list(different.values())
+    return {label: labels[label] if isinstance(labels, Mapping) else label for label in different.values()}
 
 
 @dataclass(frozen=True)

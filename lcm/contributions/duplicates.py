@@ -5,7 +5,8 @@ their thumbnails decide. A copy shows a part of the original, so each of its pos
 original, across and down. These four numbers are found by Gauss-Newton on the differences of brightness (Lucas and
 Kanade, "An Iterative Image Registration Technique", IJCAI 1981), first on coarse thumbnails. Then the colours must
 agree, as a whole and in each of 8 x 8 blocks: two moments of one scene agree as a whole, and differ where something has
-moved.
+moved. That keeps copies in one split, where a frame of a burst too many does no harm; whether two files show the same
+photo, `is_same` says at a larger size, and more strictly.
 
 Features are kept as WIDTH sums of all their numbers with random signs, which keep angles (Achlioptas,
 "Database-friendly random projections", PODS 2001): 51 MB for 100,000 images. Thumbnails, 7 kB each, are in a temporary
@@ -17,13 +18,12 @@ Shapes: T pixels a side of a thumbnail, K originals, R images, D numbers in pool
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from lcm.captioning.description import SeenImage
-from lcm.data.images import THUMBNAIL_SIDE, thumbnail
+from lcm.data.images import THUMBNAIL_SIDE, Source, read_image, thumbnail
 from lcm.features.encoders import EncoderIdentity
 
 SIDE = THUMBNAIL_SIDE  # T
@@ -40,50 +40,70 @@ WIDTH = 128
 CANDIDATES = 16  # thumbnails that are compared: of 250 photos halved in size, among 6,000, none had a place after 8
 MIN_COSINE = 0.4  # of candidates; copies have 0.58 at least, and a picture without features has 0
 MIN_OUTLINE_COSINE = 0.98  # copies of photos that were saved anew or resized have 0.999 at least
+LARGE = 128  # T of two files that may show the same photo; the limits for them are measured in reports/memory.md
+MAX_OUTSIDE = 0.0025  # share of a side that the copy shows beyond the original
+MAX_CHANGE = 0.4  # mean square of the difference in any of 16 x 16 blocks, as a share of the variance there
+MAX_MOTION = 0.0035  # of what any of 8 x 8 blocks shows, as a share of a side
+CHANGE_NOISE = 10.0  # grey levels that count as variance of any block
 Read = Callable[[np.ndarray], np.ndarray]  # gives the thumbnails [K, SIDE, SIDE, 3] of some images
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How well originals agree with a picture, once they are laid upon it."""
-
-    fit: np.ndarray  # [K]: 1 where they agree, below 0 where anything agrees better
-    block: np.ndarray  # [K]: of the block that differs most, its root mean square in grey levels
-
-    @property
-    def is_copy(self) -> np.ndarray:
-        """Which originals the picture is a copy of, bool [K]."""
-        return (self.fit >= MIN_FIT) & (self.block <= MAX_BLOCK)
-
-
-def compare(copy: np.ndarray, originals: np.ndarray) -> Fit:
-    """Lay originals [K, SIDE, SIDE, 3] upon a picture, all thumbnails; where none fits coarsely, block is infinite."""
-    copy, originals = copy.astype(np.float32), originals.astype(np.float32)
-    coarse, coarse_originals = _shrink(copy), _shrink(originals)
+def compare(copy: np.ndarray, originals: np.ndarray) -> np.ndarray:
+    """Return the share of a thumbnail's variance that others [K, SIDE, SIDE, 3] explain, 0 where it is no copy, [K]."""
+    copy, originals = (np.moveaxis(each, -1, -3).astype(np.float32) for each in (copy, originals))  # [..., 3, T, T]
+    coarse, coarse_originals = _means(copy, COARSE), _means(originals, COARSE)
     unmoved = np.tile(np.float32([1, 0, 1, 0]), (len(originals), 1))  # scale and shift across, down, as shares of sides
-    places = _register(coarse.mean(-1), coarse_originals.mean(-1), unmoved, COARSE_STEPS)
+    places = _register(coarse.mean(0), coarse_originals.mean(1), unmoved, COARSE_STEPS)
     fit, _ = _agreement(coarse, coarse_originals, places)
-    block = np.full(len(originals), np.inf)
-    close = np.flatnonzero(fit >= COARSE_FIT)
+    close, found = np.flatnonzero(fit >= COARSE_FIT), np.zeros(len(originals))
     if len(close):
         near = originals[close]
-        fine = _register(_smooth(copy.mean(-1)), _smooth(near.mean(-1)), places[close], FINE_STEPS)
-        fit[close], block[close] = _agreement(copy, near, fine)
-    return Fit(fit, block)
+        fine = _register(_smooth(copy.mean(0)), _smooth(near.mean(1)), places[close], FINE_STEPS)
+        fit, block = _agreement(copy, near, fine)
+        found[close] = fit * ((fit >= MIN_FIT) & (block <= MAX_BLOCK))
+    return found
 
 
 def find_originals(cosines: np.ndarray, small: np.ndarray, read: Read, least: float = MIN_COSINE) -> list[int]:
     """Return which of R images the one with the thumbnail `small` is a copy of, the best first, by its cosines [R]."""
     close = np.flatnonzero(cosines >= least)
     best = close[np.argsort(-cosines[close], kind="stable")[:CANDIDATES]]
-    found = compare(small, read(best))
-    return [int(best[rank]) for rank in np.argsort(-found.fit, kind="stable") if found.is_copy[rank]]
+    fit = compare(small, read(best))
+    return [int(best[rank]) for rank in np.argsort(-fit, kind="stable") if fit[rank]]
 
 
-def _shrink(pictures: np.ndarray) -> np.ndarray:
-    """Return [..., COARSE, COARSE, 3] of [..., SIDE, SIDE, 3]."""
-    step = SIDE // COARSE
-    return pictures.reshape(*pictures.shape[:-3], COARSE, step, COARSE, step, 3).mean((-4, -2))
+def is_same(copy: Source, original: Source) -> bool:
+    """Return whether a picture is a photo saved anew, resized or cut, and not the next of its burst, or one patched."""
+    copied, original = (read_image(one, LARGE).transpose(2, 0, 1).astype(np.float32) for one in (copy, original))
+    place = np.float32([[1, 0, 1, 0]])
+    for side, steps in ((COARSE, COARSE_STEPS), (LARGE // 2, FINE_STEPS), (LARGE, FINE_STEPS)):
+        grey, original_grey = (_smooth(_means(planes.mean(0), side)) for planes in (copied, original))
+        place = _register(grey, original_grey[None], place, steps)
+    scales, shifts = place[0, ::2], place[0, 1::2]
+    copied, (laid,) = _smooth(copied), _lay(original[None], place)
+    change = _means((copied - laid) ** 2, 16).mean(0)
+    variance = [(_means(each**2, 16) - _means(each, 16) ** 2).mean(0) for each in (copied, laid)]
+    return bool(
+        max(*-shifts, *(scales + shifts - 1)) <= MAX_OUTSIDE
+        and (change / (np.maximum(*variance) + CHANGE_NOISE**2)).max() <= MAX_CHANGE
+        and _motion(copied.mean(0), laid.mean(0)) <= MAX_MOTION
+    )
+
+
+def _motion(copy: np.ndarray, laid: np.ndarray) -> float:
+    """Return how far that of 8 x 8 blocks has moved which moved most, by one step of Lucas and Kanade in each."""
+    slopes = np.stack(np.gradient((copy + laid) / 2))  # [2, T, T]
+    normal, wanted = _means(slopes[:, None] * slopes, BLOCKS), _means(slopes * (copy - laid), BLOCKS)
+    damping = 4 + 0.02 * (normal[0, 0] + normal[1, 1])  # squared grey levels a pixel: what has no slopes never moves
+    normal += damping * np.eye(2)[:, :, None, None]
+    steps = np.linalg.solve(normal.T, wanted.T[..., None])  # [BLOCKS, BLOCKS, 2, 1]
+    return float(np.linalg.norm(steps, axis=2).max() / len(copy))
+
+
+def _means(values: np.ndarray, blocks: int) -> np.ndarray:
+    """Return the means [..., blocks, blocks] of squares of values [..., T, T]."""
+    part = values.shape[-1] // blocks
+    return values.reshape(*values.shape[:-2], blocks, part, blocks, part).mean((-3, -1))
 
 
 def _smooth(pictures: np.ndarray) -> np.ndarray:
@@ -122,18 +142,20 @@ def _register(copy: np.ndarray, originals: np.ndarray, places: np.ndarray, steps
     return places
 
 
-def _agreement(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return fit and worst block [K] of pictures [T, T, 3] and [K, T, T, 3] that are laid upon one another."""
-    side = copy.shape[0]
+def _lay(originals: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return what the places are of originals [K, 3, T, T], smoothed."""
+    side = originals.shape[-1]
     across = _samplers(places[:, 0], places[:, 1], side).transpose(0, 2, 1)[:, None]
     down = _samplers(places[:, 2], places[:, 3], side)[:, None]
-    copy = _smooth(copy.transpose(2, 0, 1))  # [3, T, T]
-    laid = _smooth(down @ originals.transpose(0, 3, 1, 2) @ across)  # [K, 3, T, T]
-    squares = (copy - laid) ** 2
+    return _smooth(down @ originals @ across)
+
+
+def _agreement(copy: np.ndarray, originals: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return fit and worst block [K] of a picture [3, T, T] and originals [K, 3, T, T] that are laid upon it."""
+    copy = _smooth(copy)
+    squares = (copy - _lay(originals, places)) ** 2
     variance = ((copy - copy.mean((1, 2), keepdims=True)) ** 2).mean() + NOISE**2
-    part = side // BLOCKS
-    blocks = squares.reshape(len(laid), 3, BLOCKS, part, BLOCKS, part).mean((1, 3, 5))  # [K, BLOCKS, BLOCKS]
-    return 1 - squares.mean((1, 2, 3)) / variance, np.sqrt(blocks.max((1, 2)))
+    return 1 - squares.mean((1, 2, 3)) / variance, np.sqrt(_means(squares, BLOCKS).mean(1).max((1, 2)))
 
 
 class Signatures:
@@ -197,6 +219,6 @@ def direction_of(features: np.ndarray) -> np.ndarray:
 
 def outline_of(small: np.ndarray) -> np.ndarray:
     """Return a thumbnail's coarse greys less their mean, [COARSE * COARSE], of length 1, or 0 without any edge."""
-    greys = _shrink(small.astype(np.float32)).mean(-1).ravel()
+    greys = _means(small.mean(-1, dtype=np.float32), COARSE).ravel()
     greys -= greys.mean()
     return greys / max(np.linalg.norm(greys), 1e-3)

@@ -92,7 +92,7 @@ def report_tags(scorer: DualEncoder | None, held_out: LabelledFeatures, captions
     photos = [SeenImage(image.path, None, {"pooled": row}) for image, row in zip(held_out.images, pooled, strict=True)]
     vectors = np.stack([scorer.image_vector(photo) for photo in photos])  # [B, D]
     language = held_out.images[0].language
-    texts_of = (tag_candidates(of, language=language) for of in captions)
+    texts_of = (tag_candidates(of, None, language) for of in captions)
     tags = [rank(scorer, vector, of) for vector, of in zip(vectors, texts_of, strict=True)]
     texts = [text for each in references for text in each]
     owner = np.repeat(np.arange(len(references)), [len(each) for each in references])
@@ -106,7 +106,7 @@ def _fit_curves(scorer: DualEncoder, vectors: np.ndarray, held_out: LabelledFeat
     """Return `TagReport.curves`, `bins` and their metrics; arguments are as in report_tags, `vectors` [B, D]."""
     language, references = held_out.images[0].language, held_out.references
     said = [set().union(*(content_words(text, language) for text in each)) for each in references]
-    words = [(place, word) for place, its in enumerate(captions) for word in tag_candidates(its, language=language)]
+    words = [(place, word) for place, its in enumerate(captions) for word in tag_candidates(its, None, language)]
     asked = _ask(said, [sorted(gold_tags(each, language)) for each in references])
     if len({place for place, _ in asked}) < LEAST or not words:
         return None, {}, {}

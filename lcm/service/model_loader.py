@@ -23,6 +23,7 @@ from pathlib import Path
 from lcm.captioning.captioner import current_version, find_bundle, load_tested, version_folder
 from lcm.captioning.description import Captioner
 from lcm.captioning.taggers import TAG_SCORERS
+from lcm.captioning.terms import Terms
 from lcm.errors import BundleError, ConfigError, LcmError
 from lcm.registry import read_history, short_digest, versions_before
 from lcm.service.http import LOG, escape, stack_of
@@ -56,8 +57,9 @@ class ModelLoader:
                 "(owner/name) or the folder of a CLIP checkpoint"
             )
         self._settings, self._models, self._is_fixed = settings, settings.home / "models", captioner is not None
+        self._terms = Terms(settings.vocabulary) if settings.vocabulary else None
         if captioner:
-            captioner.translator_names = settings.translator
+            captioner.translator_names, captioner.terms = settings.translator, self._terms
         self.model = Model(captioner) if captioner else None
         self._loaded: State | None = None  # of the folder that the model is from
         self._seen: State | None = None  # at the latest look
@@ -129,7 +131,7 @@ class ModelLoader:
 
     def _load(self, folder: Path) -> Model:
         captioner = load_tested(folder, self._settings.tagger or None, self._settings.threads)
-        captioner.translator_names = self._settings.translator
+        captioner.translator_names, captioner.terms = self._settings.translator, self._terms
         return Model(captioner, short_digest(folder))
 
     def _fall_back(self) -> str:

@@ -1,7 +1,7 @@
 """Corrections at once: an image that someone has captioned gets that caption, before any training.
 
-An image is the sha256 of its bytes. Copies of it (saved anew, scaled) are found by signatures of what the captioner
-sees, and share the newest caption of all. Only copies are helped, not similar images: see reports/memory.md.
+An image is the sha256 of its bytes. Copies of it (saved anew, scaled, cut) are found by signatures of what is seen,
+then compared themselves, and share the newest caption of all. Only the same photo is helped: see reports/memory.md.
 
 Captions are read from the store when they are asked for, so that what other processes contribute and revoke counts too.
 Signatures, which need the image to be encoded, are made after each contribution before its reply, and of the others in
@@ -12,24 +12,22 @@ alone.
 import hashlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from operator import attrgetter
 from typing import Any
 
 from lcm.captioning.description import Captioner, Description, SeenImage
-from lcm.contributions.duplicates import Signatures
+from lcm.captioning.tagging import tag_candidates
+from lcm.contributions.duplicates import Signatures, is_same
 from lcm.contributions.store import Contribution, ContributionStore
-from lcm.data.text import ENGLISH, candidates, language_code, standardise
+from lcm.data.text import ENGLISH, language_code, standardise
 from lcm.errors import LcmError
 from lcm.service.http import LOG, escape, stack_of
 from lcm.service.model_loader import ModelLoader
 from lcm.service.schemas import DescribeRequest, Wish
 
 POLL_S = 1.0  # between two looks at the store
-AT_ONCE = 100  # contributions that a look takes up
 
 
 class Recall:
@@ -39,8 +37,8 @@ class Recall:
         self._models, self._store = models, store
         self._signatures: Signatures | None = None  # of the images, by the encoder in use
         self._lock = threading.Lock()  # for their change
-        self._unsigned: deque[Contribution] = deque()  # the next whose images may have no signature in `_signed`
-        self._signed, self._last = self._signatures, 0  # of the thread: the id of the contribution looked at last
+        # Of the thread: the contributions whose images may have no signature in `_signed`, the id looked at last.
+        self._unsigned, self._signed, self._last = store.contributions(), self._signatures, 0
         self._failure, self._stop = "", threading.Event()
 
     def start(self) -> None:
@@ -64,9 +62,9 @@ class Recall:
         fitting = [one for one in found if language_code(one.language) == wanted] or (not wish.is_named and found)
         newest = fitting[-1] if fitting else None
         if newest:
-            words = candidates([newest.caption], newest.language)
-            unknown = set(captioner.unknown_labels(words)) if words else set()
-            labels = labels or [word for word in words if word not in unknown] or None
+            texts = tag_candidates([newest.caption], None, newest.language, captioner.terms, newest.language)
+            unknown = set(captioner.unknown_labels([*texts.values()])) if texts else set()
+            labels = labels or {shown: text for shown, text in texts.items() if text not in unknown} or None
             code = language_code(newest.language)
             language = code if code in captioner.languages else captioner.translated_from
         own = captioner.describe(seen or image, asked.samples, labels, language, asked.scores, asked.min_score)
@@ -83,10 +81,14 @@ class Recall:
         self._try(lambda: self._sign(hashlib.sha256(image).hexdigest(), image))
 
     def _find(self, captioner: Captioner, image: bytes, seen: SeenImage | None) -> list[Contribution]:
-        signatures = self._signatures
+        signatures, own = self._signatures, hashlib.sha256(image).hexdigest()
         is_its = seen and signatures and signatures.encoder == captioner.encoder
-        images = {hashlib.sha256(image).hexdigest(), *(signatures.copies(seen) if is_its else [])}
-        return sorted((one for each in images for one in self._store.of_image(each)), key=attrgetter("id"))
+        found = self._store.of_image(own)
+        for each in signatures.copies(seen) if is_its else ():
+            its = self._store.of_image(each) if each != own else []
+            if its and is_same(image, self._store.read_image(its[0])):
+                found += its
+        return sorted(found, key=attrgetter("id"))
 
     def _work(self) -> None:
         while True:
@@ -101,21 +103,15 @@ class Recall:
     def _sign_next(self) -> bool:
         """Make the signature of the next image without one; returns False where there is none just now."""
         _, signatures = self._index()
-        if signatures is None:
-            return False
         if signatures is not self._signed:
-            self._signed, self._last = signatures, 0
-            self._unsigned.clear()
-        if not self._unsigned:
-            self._unsigned.extend(islice(self._store.contributions(self._last), AT_ONCE))
-        has_looked = bool(self._unsigned)
-        while self._unsigned:
-            one = self._unsigned.popleft()
+            self._signed, self._last, self._unsigned = signatures, 0, self._store.contributions()
+        for one in self._unsigned if signatures else ():
             self._last = one.id
             if one.image_sha256 not in signatures and self._store.get(one.id):
                 self._sign(one.image_sha256, self._store.read_image(one))
-                break
-        return has_looked
+                return True
+        self._unsigned = self._store.contributions(self._last)
+        return False
 
     def _forget(self) -> None:
         """Drop the signatures of images that were revoked."""

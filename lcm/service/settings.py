@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     )
     language: str = setting(ENGLISH, "language of answers and contributions where a request says none, as `fr`")
     translator: str = setting("", "Marian checkpoints, separated by commas, for languages that the captioner lacks")
+    vocabulary: str = setting("", "CSV of the terms that tags are mapped to")
     store_url: str = setting(
         "", "where contributions are copied to: `az://…`, `s3://…`, `gs://…`, `file://…`", secret=True
     )

@@ -38,14 +38,14 @@ def test_what_the_scorer_does_not_know_gets_no_share():
 
 
 def test_tags_are_chosen_from_the_content_words_of_all_captions():
-    assert tag_candidates(["two dogs", "in the", "a dog on grass"]) == ["dog", "grass"]
-    assert tag_candidates(["there they are", ""]) == []
+    assert list(tag_candidates(["two dogs", "in the", "a dog on grass"], None, "en")) == ["dog", "grass"]
+    assert tag_candidates(["there they are", ""], None, "en") == {}
 
 
 def test_labels_take_the_place_of_the_words_and_stay_as_they_are():
     labels = ["red", "The Dogs", "red", "in the", "ice cream"]
-    assert tag_candidates(["a dog"], labels) == ["red", "The Dogs", "in the", "ice cream"]
-    assert tag_candidates([], ("x",)) == ["x"]
+    assert list(tag_candidates(["a dog"], labels, "en")) == ["red", "The Dogs", "in the", "ice cream"]
+    assert tag_candidates([], ("x",), "en") == {"x": "x"}
 
 
 # Choosing among captions, with vectors in the plane

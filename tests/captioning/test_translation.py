@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lcm.captioning.captioner import load_captioner
+from lcm.captioning.terms import Terms
 from lcm.captioning.translation import Translator, load_translator
 from lcm.errors import ConfigError
 from tests.fakes.tiny_graphs import CURVES, make_picture, use_tiny_encoder
@@ -108,6 +109,13 @@ def test_a_captioner_answers_in_languages_that_the_translator_has(marian, tmp_pa
     english_only = lambda texts: read(texts) * np.array([[text not in french_words] for text in texts])  # noqa: E731
     monkeypatch.setattr(captioner.tag_scorer, "text_vectors", english_only)
     assert captioner.describe(photo, language="fr").tags == english.tags
+    (tmp_path / "terms.csv").write_text(
+        "term,synonyms,parent,fr\ncolours,,,couleurs\nvermilion,red,colours,vermillon|rouge\n"
+    )
+    captioner.terms = Terms(str(tmp_path / "terms.csv"))
+    assert [word for word, _ in captioner.describe(photo, language="fr").tags] == ["couleurs > vermillon", "square"]
+    monkeypatch.setattr(captioner.tag_scorer, "text_vectors", read)
+    assert [word for word, _ in captioner.describe(photo, language="fr").tags] == ["couleurs > vermillon", "carré"]
 
 
 def test_without_names_nothing_is_translated():

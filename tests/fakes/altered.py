@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter
 
 
 def as_file(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -49,6 +49,85 @@ CROPPED: dict[str, Callable[[Image.Image], bytes]] = {  # by 10 % of a side, of 
 ALTERED = SAVED_ANEW | RESIZED | CROPPED
 
 
+def turned_by_exif(picture: Image.Image) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by a quarter
+    return as_file(picture.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=92, exif=exif)
+
+
+TOUCHED: dict[str, Callable[[Image.Image], bytes]] = {
+    "jpeg 95": lambda picture: as_file(picture, "JPEG", quality=95),
+    "jpeg 50": lambda picture: as_file(picture, "JPEG", quality=50),
+    "webp 90": lambda picture: as_file(picture, "WEBP", quality=90),
+    "png": as_file,
+    "half as png": lambda picture: as_file(resized(picture, 0.5)),
+    "turned by exif": turned_by_exif,
+    "sharpened": lambda picture: as_file(picture.filter(ImageFilter.UnsharpMask(1.5, 60, 2)), "JPEG", quality=90),
+}
+
+
+def frame(picture: Image.Image, across: float = 0.0, down: float = 0.0) -> Image.Image:
+    """What a camera sees of a picture, nine tenths of its sides: turned aside by shares of what it sees."""
+    width, height = (round(0.9 * side) for side in picture.size)
+    left, top = round((0.05 + 0.9 * across) * picture.width), round((0.05 + 0.9 * down) * picture.height)
+    return picture.crop((left, top, left + width, top + height))
+
+
+def brightened(picture: Image.Image, gain: float) -> Image.Image:
+    return ImageEnhance.Brightness(picture).enhance(gain)
+
+
+def moved(picture: Image.Image, by: float, seed: int) -> Image.Image:
+    """The picture with what is somewhere in it, 0.3 of both sides, moved across by a share of the width."""
+    width, height = picture.size
+    sides = round(0.3 * width), round(0.3 * height)
+    left, top = np.random.default_rng(seed).integers(0, (width - sides[0], height - sides[1])).tolist()
+    to = left + round(by * width) * (1 if left + sides[0] + by * width <= width else -1)
+    mask = Image.new("L", sides)
+    mask.paste(255, (3, 3, sides[0] - 3, sides[1] - 3))
+    after = picture.copy()
+    part = picture.crop((left, top, left + sides[0], top + sides[1]))
+    after.paste(part, (to, top), mask.filter(ImageFilter.GaussianBlur(2)))
+    return after
+
+
+def patched(picture: Image.Image, other: Image.Image, seed: int) -> Image.Image:
+    """The picture with one of another's patches: 60 x 40 pixels where its longer side has 500."""
+    size = tuple(round(side * max(picture.size) / 500) for side in (60, 40))
+    random = np.random.default_rng(seed)
+    (left, top), (x, y) = (
+        random.integers(0, (one.width - size[0], one.height - size[1])).tolist() for one in (picture, other)
+    )
+    after = picture.copy()
+    after.paste(other.crop((x, y, x + size[0], y + size[1])), (left, top))
+    return after
+
+
+# What comes after `frame` of a picture: of the picture, another one, and a number that says where.
+NEXT: dict[str, Callable[[Image.Image, Image.Image, int], Image.Image]] = {
+    "1 % to the right": lambda picture, *_: frame(picture, 0.01),
+    "2 % down": lambda picture, *_: frame(picture, 0, 0.02),
+    "3 % aslant": lambda picture, *_: frame(picture, 0.02, -0.02),
+    "4 % to the left": lambda picture, *_: frame(picture, -0.04),
+    "turned by 1 degree": lambda picture, *_: frame(picture.rotate(1, Image.Resampling.BICUBIC)),
+    "turned by 1.5 degrees": lambda picture, *_: frame(picture.rotate(-1.5, Image.Resampling.BICUBIC)),
+    "turned by 2 degrees": lambda picture, *_: frame(picture.rotate(2, Image.Resampling.BICUBIC)),
+    "moved by 3 %": lambda picture, _, seed: moved(frame(picture), 0.03, seed),
+    "5 % brighter, moved by 3 %": lambda picture, _, seed: brightened(moved(frame(picture), 0.03, seed), 1.05),
+    "7 % darker, moved by 5 %": lambda picture, _, seed: brightened(moved(frame(picture), 0.05, seed), 0.93),
+    "5 % darker, 1 % to the right": lambda picture, *_: brightened(frame(picture, 0.01), 0.95),
+    "a patch": lambda picture, other, seed: patched(frame(picture), other, seed),
+    "another patch": lambda picture, other, seed: patched(frame(picture), other, seed + 10_000),
+}
+BURST = ["first", *NEXT]
+
+
 def alter(data: bytes, how: str) -> bytes:
     with Image.open(io.BytesIO(data)) as picture:
-        return ALTERED[how](picture.convert("RGB"))
+        return (ALTERED | TOUCHED)[how](picture.convert("RGB"))
+
+
+def in_burst(data: bytes, how: str, other: bytes = b"", seed: int = 0) -> bytes:
+    """Return a frame of a burst as a camera's JPEG; `how` is in BURST."""
+    first, second = (Image.open(io.BytesIO(each or data)).convert("RGB") for each in (data, other))
+    return as_file(NEXT[how](first, second, seed) if how in NEXT else frame(first), "JPEG", quality=92)

@@ -43,7 +43,7 @@ class FakeCaptioner:
         self.asked, self.confidence, self.waits_after = [], None, waits_after
 
     languages = offered = ("en", "fr")
-    translated_from = "en"
+    translated_from, terms = "en", None
     checked_language = Captioner.checked_language
 
     def unknown_labels(self, labels) -> tuple[str, ...]:

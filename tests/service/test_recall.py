@@ -18,7 +18,7 @@ from lcm.contributions.store import ContributionStore
 from lcm.service import recall
 from lcm.service.model_loader import Model
 from tests.fakes import tiny_graphs
-from tests.fakes.altered import ALTERED, alter, as_file, scene
+from tests.fakes.altered import ALTERED, alter, as_file, in_burst, scene
 from tests.fakes.service_client import (
     Caller,
     caption_body,
@@ -127,6 +127,15 @@ def test_other_images_are_left_to_the_model(caller):
     assert ask(caller, png("blue")).source == "bundle"
 
 
+@pytest.mark.parametrize("how", ["1 % to the right", "2 % down"])
+def test_the_next_of_a_burst_is_left_to_the_model(start, how):
+    caller = start(poll_s=60)
+    first, after = (in_burst(scene(1), one, scene(101), 1) for one in ("first", how))
+    contribute(caller, first, "one")
+    assert caller.engine._recall._signatures.copies(caller.engine.models.model.captioner.see(after))
+    assert (ask(caller, after).source, ask(caller, first).source) == ("bundle", "contribution")
+
+
 def test_the_newest_caption_of_all_copies_is_given(caller):
     copy = alter(scene(1), "jpeg 75")
     contribute(caller, scene(1), "first")
@@ -135,6 +144,13 @@ def test_the_newest_caption_of_all_copies_is_given(caller):
     assert [ask(caller, image).caption for image in (scene(1), copy, alter(copy, "left"))] == ["second"] * 3
     contribute(caller, scene(1), "third")
     assert [ask(caller, image).caption for image in (scene(1), copy, alter(copy, "left"))] == ["third"] * 3
+
+
+def test_the_words_of_a_contributed_caption_are_terms_of_the_vocabulary(start, tmp_path):
+    (tmp_path / "terms.csv").write_text("term,synonyms,parent\ncolours,,\nazure,blue,colours\n")
+    caller = start(vocabulary=str(tmp_path / "terms.csv"))
+    contribute(caller, RED, "A blue lamp glows.")
+    assert ask(caller, RED).tags == ["colours > azure"]
 
 
 def test_what_is_revoked_is_given_no_more(caller, tmp_path):
@@ -184,7 +200,7 @@ def test_switched_off(start):
 class Plain:
     """A captioner with three captions that does not tell what it sees; its tag scorer knows four words."""
 
-    name, languages, tag_scorer, encoder = "plain-1", ("en",), None, None
+    name, languages, tag_scorer, encoder, terms = "plain-1", ("en",), None, None, None
     offered = languages
     known = ("dog", "grass", "ball", "frisbee")
 

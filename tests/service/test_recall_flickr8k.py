@@ -2,11 +2,13 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 
 from lcm.captioning.captioner import load_captioner
-from lcm.contributions.duplicates import Signatures
-from tests.fakes.altered import CROPPED, RESIZED, SAVED_ANEW, alter
+from lcm.contributions.duplicates import Signatures, is_same
+from lcm.data.images import read_image
+from tests.fakes.altered import CROPPED, NEXT, RESIZED, SAVED_ANEW, TOUCHED, alter, in_burst
 
 COUNT = 80
 
@@ -37,3 +39,19 @@ def test_contributed_photos_are_found_by_their_looks_and_no_others(captioner, co
             assert found[-1] in ([image], []), "another one"
         assert sum(map(bool, found)) >= least * len(contributed)
     assert [one for data in read(flickr8k, "dev") if (one := signatures.copies(captioner.see(data)))] == []
+
+
+def test_what_was_made_of_a_photo_is_the_same_one_and_the_next_of_its_burst_is_not(contributed):
+    """Of patches and what moves, some cannot be seen: sky within sky."""
+    photos = list(contributed.values())
+    for ways, least in ((SAVED_ANEW | TOUCHED | RESIZED, 1.0), (CROPPED, 0.97)):
+        same = [is_same(alter(photo, list(ways)[place % len(ways)]), photo) for place, photo in enumerate(photos)]
+        assert sum(same) >= least * len(same)
+    taken = []
+    for place, photo in enumerate(photos):
+        way = list(NEXT)[place % len(NEXT)]
+        first, after = (in_burst(photo, one, photos[place - 1], place) for one in ("first", way))
+        changes = np.abs(np.int16(read_image(first, 400)) - read_image(after, 400)).max(-1)
+        if is_same(after, first) and (changes > 20).mean() > 0.001:
+            taken.append(way)
+    assert taken == []
