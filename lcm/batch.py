@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -144,6 +144,11 @@ def describe_into_file(
     return f"{name}: images captioned: {added}" + f"; there already: {done}" * bool(done)
 
 
+def whole_file(out: Path, records: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return a file of this name with these rows: COLUMNS, as `as_record` has them, and settings."""
+    return _header(out, COLUMNS) + b"".join(_line(record, out) for record in records)
+
+
 def _settings_of(captioner: Captioner, samples: int, wanted: TagRequest) -> str:
     """Return, short and readable, what answers depend on beside image and model."""
     scorer, (labels, scores, min_score) = captioner.tag_scorer, wanted
@@ -160,6 +165,10 @@ def _settings_of(captioner: Captioner, samples: int, wanted: TagRequest) -> str:
 
 def _is_csv(out: Path) -> bool:
     return out.suffix.lower() == ".csv"
+
+
+def _header(out: Path, columns: Sequence[str]) -> bytes:
+    return (",".join(columns) + "\n").encode() if _is_csv(out) else b""
 
 
 def _text(value: str, out: Path) -> str:
@@ -196,7 +205,7 @@ def _row(line: bytes, out: Path, columns: Sequence[str]) -> Mapping[str, Any]:
 
 def _rows_in(file: BinaryIO, out: Path, made: Mapping[str, str], columns: Sequence[str]) -> set[str]:
     """Return the images that have a row, once half a row at the end is cut off and a new file has its header."""
-    header = (",".join(columns) + "\n").encode() if _is_csv(out) else b""
+    header = _header(out, columns)
     images, whole = set(), 0  # `whole`: bytes of whole rows
     file.seek(0)
     for number, line in enumerate(file, 1):

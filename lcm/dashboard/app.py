@@ -56,15 +56,15 @@ class Dashboard:
 
     def speak(self, language: str) -> None:
         """Make the pages in a language, English where they have no other words, and ask for captions in it."""
-        asked = self.photo.asked if self.photo else ()
+        asked, source = (self.photo.asked, self.review.desk.source) if self.photo else ((), "")
         PAGE.language = language if language in SENTENCES else ENGLISH
         self.photo = PhotoPage(self._client, self._reports / "examples", language)
-        self.review = ReviewPage(self._client, self._reports / "runs")
+        self.review = ReviewPage(self._client, self._reports / "runs", language, source)
         self.quality = QualityPage(self._client, self._reports)
-        self._views.children = self.photo.view, self.review.view, self.quality.view
         self.language.description = say("Language")
-        self.choice.language = PAGE.language
-        self.choice.pages = [say("Photo"), say("Contributions"), say("Model quality")]
+        self.choice.language = PAGE.language  # before the pages, whose scripts look there
+        self.choice.pages = [say("Photo"), say("Review"), say("Model quality")]
+        self._views.children = self.photo.view, self.review.view, self.quality.view
         answers = note(say("Answers come from the service at {place}.", place=self._client.place))
         self.who.value = answers if self._client.health() else note(self._client.no_answer(), "bad")
         self.show(self.choice.page)
@@ -76,8 +76,8 @@ class Dashboard:
         for each, page in enumerate(pages):
             page.view.layout.display = None if each == place else "none"
         self.busy.value = note(say("One moment …"))
-        if place:  # the answer about a photo stays when people come back to it
-            pages[place].draw()
+        if pages[place] is self.quality:  # a photo's answer stays when people come back to it, the desk looks itself
+            self.quality.draw()
         self.busy.value = ""
 
 

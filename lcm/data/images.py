@@ -296,12 +296,13 @@ def read_views(
     return views
 
 
-def open_image(source: Source, square: Square | None = None) -> Image.Image:
+def open_image(source: Source, square: Square | None = None, wanted: int | None = None) -> Image.Image:
     """Return the picture at its own size in mode RGB, for people to look at; otherwise as read_image.
 
-    With `square`, only what is left where an image encoder cuts the middle out.
+    With `square`, only what is left where an image encoder cuts the middle out. Where only so many pixels a side are
+    `wanted`, it may come out smaller, but not below twice that, and sooner.
     """
-    picture = _read(source, None, None)
+    picture = _read(source, wanted, None)
     if not (square and square.shorter):
         return picture
     side = round(min(picture.size) * square.size / square.shorter)

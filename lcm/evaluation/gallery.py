@@ -96,7 +96,7 @@ def _card(card: PhotoCard) -> str:
 
 def thumbnail(image: str | Path | bytes) -> str:
     """Return the picture, small, as base64 of a JPEG."""
-    picture = open_image(image)
+    picture = open_image(image, wanted=SIDE)
     picture.thumbnail((SIDE, SIDE))
     return as_jpeg(picture)
 

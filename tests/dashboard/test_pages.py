@@ -1,6 +1,7 @@
 """The pages without a browser: what they show, and what the dashboard's kernel never loads."""
 
 import ast
+import csv
 import json
 import os
 import re
@@ -18,12 +19,12 @@ from PIL import Image
 from lcm.captioning.bundle import Bundle, Manifest
 from lcm.captioning.captioner import SHIPPED_BUNDLE
 from lcm.captioning.description import percent
-from lcm.dashboard import photo, quality, widgets
+from lcm.dashboard import photo, quality, review, widgets
 from lcm.dashboard.app import Dashboard, dashboard
 from lcm.dashboard.client import Answer, ServiceClient, ServiceError
 from lcm.dashboard.language import FRENCH, PAGE, SENTENCES
 from lcm.dashboard.review import ReviewPage, latest_reasons, read_pending
-from lcm.errors import DataError, StoreError
+from lcm.errors import DataError
 from lcm.registry import Version, short_digest
 from tests.fakes.service_client import make_tiny_bundle
 from tests.fakes.service_process import ROOT, free_port
@@ -122,15 +123,15 @@ def texts_of(widget) -> Iterator[str]:
         yield from texts_of(child)
 
 
-def test_no_word_on_the_pages_goes_unsaid(store, tmp_path, monkeypatch):
-    """Data are in capitals here, and so is all that the pages say: what is not has no French form."""
+def test_no_word_on_the_pages_goes_unsaid(tmp_path, monkeypatch):
+    """Data are in capitals here, and so is all that the pages say: what is not has no French form.
+
+    What desk.js says is in the test before.
+    """
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
     monkeypatch.setitem(SENTENCES, FRENCH, {english: loud(english) for english in SENTENCES[FRENCH]})
-    for number, words in enumerate(("A DOG", "UN CHIEN")):
-        store.add(picture(side=50 + number), words, ("en", "fr")[number])
     run = tmp_path / "runs" / "retrain"
     run.mkdir(parents=True)
-    (run / "suspects.jsonl").write_text(json.dumps({"id": 1, "reason": "ODD"}))
     (run / "metrics.json").write_text("{}")
     (run / "gate.json").write_text(json.dumps({"publish": False, "reason": "WORSE", "checks": []}))
     answer = replace(ANSWER, caption="A RED", others=("A",), tags=(("RED", 1.0),), model="TINY", language="en")
@@ -150,8 +151,6 @@ def test_no_word_on_the_pages_goes_unsaid(store, tmp_path, monkeypatch):
     board.photo.contribute()
     for page in range(3):
         board.choice.page = page
-    (row, *_) = board.review.list.children
-    row.children[1].children[-1].click()
     hidden = re.compile(r"<(code|style)>.*?</\1>|<.*?>|{.*?}|&.*?;", re.DOTALL)
     texts = "\n".join(hidden.sub(" ", one) for one in texts_of(board.view))
     assert set(re.findall(r"\b[a-zà-ÿ]{2,}\b", texts)) <= DATA
@@ -238,7 +237,7 @@ def test_why_no_attention_is_shown_is_said(tmp_path, monkeypatch, version, words
     assert words in page.maps.value
 
 
-# Contributions
+# Review
 
 
 def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
@@ -252,39 +251,171 @@ def test_flagged_contributions_come_first(store, tmp_path, monkeypatch):
     cut = "\n".join([*lines, '{"id": 3, "reason": "\N{EURO SIGN}']).encode()[:-1]  # inside a letter: a run is writing
     (run / "suspects.jsonl").write_bytes(cut)
     store.approve([2])
-    found = [
-        (one.contribution.id, one.is_flagged, one.contribution.approved)
-        for one in read_pending(store, tmp_path / "runs")
-    ]
-    assert found == [(1, True, False), (4, False, False), (3, False, False), (2, False, True)]
+    found = [(one.id, reason, one.approved) for one, reason in read_pending(store, tmp_path / "runs")]
+    assert found == [(1, "odd", False), (4, "", False), (3, "", False), (2, "odd", True)]
     assert latest_reasons(tmp_path / "nothing") == {}
 
 
-def test_ten_contributions_are_shown_and_then_more(store, tmp_path, monkeypatch):
+class Inline:
+    """A pool of threads that has none: what is submitted is done at once."""
+
+    def __init__(self, _threads: int):
+        self.submit = lambda work, *values: work(*values)
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> SimpleNamespace:
+    """A page for a service that finds a square red; `do` says what a person does and returns what the desk is told."""
     monkeypatch.setenv("LCM_HOME", str(tmp_path / "home"))
-    for number in range(12):
-        store.add(picture(side=40 + number), f"caption {number}")
-    page = ReviewPage(ServiceClient(), tmp_path)
-    page.draw()
-    assert (len(page.list.children), page.more.layout.display) == (10, None)
-    page.more.click()
-    assert (len(page.list.children), page.more.layout.display) == (12, "none")
+    monkeypatch.setattr(review, "ThreadPoolExecutor", Inline)
+    told, kept = [], []
+    monkeypatch.setattr(review.Desk, "send", lambda _desk, said: told.append(said))
+    client = SimpleNamespace(
+        place="HERE",
+        health=lambda: {"ready": True},
+        describe=lambda *_: replace(ANSWER, language="en", confidence=0.25),
+        contribute=lambda *sent: (kept.append(sent), (len(kept), False))[1],
+    )
+
+    def do(what: str, *values: object, photo: bytes | None = None) -> dict:
+        page = ReviewPage(client, tmp_path / "runs")
+        page.receive(page.desk, {"do": what, "with": values}, [] if photo is None else [memoryview(photo)])
+        return told.pop()
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(picture(side=40 + number))
+    return SimpleNamespace(do=do, kept=kept, folder=folder, client=client)
 
 
-def test_an_image_or_a_store_that_cannot_be_read_is_told(store, tmp_path, monkeypatch):
-    def fail(*_):
-        raise StoreError("the disk is away")
+def rows(said: dict) -> list[tuple[str, str, str]]:
+    return [(one["name"], one["state"], one["caption"]) for one in said["items"]]
 
-    store.add(picture(), "a dog")
-    page = ReviewPage(ServiceClient(), tmp_path)
-    page.store = store
-    monkeypatch.setattr(store, "read_image", fail)
-    page.draw()
-    (row,) = page.list.children
-    assert "The image cannot be read: the disk is away" in row.children[0].value
-    monkeypatch.setattr(store, "contributions", fail)
-    page.draw()
-    assert ("the disk is away" in page.summary.value, page.list.children) == (True, ())
+
+def test_what_was_decided_stays_when_the_page_is_closed_and_when_photos_move(desk, tmp_path):
+    """Each wish comes from a page of its own."""
+    assert desk.do("open", str(desk.folder))["waiting"] == {str(desk.folder): 3}
+    for number in (1, 2):
+        assert desk.do("describe", number)["changed"]["confidence"] == 0.25
+    desk.do("put", 1, "approved", "a red square", False, "en")
+    desk.do("put", 2, "rejected", "a red square", False, "en")
+    desk.do("put", 3, "open", "a stamp", True, "en")
+    decided = [
+        ("0.png", "approved", "a red square"),
+        ("1.png", "rejected", "a red square"),
+        ("2.png", "open", "a stamp"),
+    ]
+    assert rows(desk.do("look", "")) == decided
+    there = desk.folder.rename(tmp_path / "elsewhere")
+    said = desk.do("open", str(there))
+    assert (rows(said), said["waiting"]) == (decided, {str(there): 2})
+
+
+def test_a_person_who_is_faster_than_the_service_has_the_last_word(desk):
+    desk.do("open", str(desk.folder))
+
+    def describe(*_) -> Answer:
+        desk.do("put", 1, "open", "a stamp", True, "en")
+        desk.do("put", 2, "rejected", "", False, "")
+        return replace(ANSWER, language="en")
+
+    desk.client.describe = describe
+    said = [desk.do("describe", number)["changed"] for number in (1, 2, 3)]
+    assert [(one["state"], one["caption"]) for one in said] == [
+        ("open", "a stamp"),
+        ("rejected", ""),
+        ("open", "a red square"),
+    ]
+
+
+def test_what_is_approved_is_sent_once_and_a_dropped_photo_goes_then(desk):
+    photo = picture("green")
+    number = desk.do("drop", "green.png", photo=photo)["changed"]["id"]
+    assert desk.do("picture", "dropped", number)["jpeg"]
+    desk.do("send", number, "ann")
+    assert desk.kept == []  # nobody has approved it
+    desk.do("put", number, "approved", "un carré", True, "fr")
+    assert desk.do("send", number, " ann ")["changed"]["state"] == "sent"
+    desk.do("send", number, "ann")
+    assert desk.kept == [(photo, "un carré", "ann", "fr")]
+    assert "drop it again" in desk.do("picture", "dropped", number)["failed"]
+    assert desk.do("drop", "again.png", photo=photo)["changed"]["state"] == "sent"  # not asked again
+
+
+def test_a_photo_in_trouble_is_told_of_and_a_service_that_is_away_is_no_trouble_of_the_photo(desk):
+    def fail(*_) -> Answer:
+        raise ServiceError("no such picture")
+
+    desk.do("open", str(desk.folder))
+    (desk.folder / "1.png").write_bytes(picture("blue"))
+    assert "the file was changed" in desk.do("describe", 2)["changed"]["trouble"]
+    desk.client.describe = fail
+    said = desk.do("describe", 1)
+    assert (said["changed"]["trouble"], said["away"]) == ("no such picture", "")
+    desk.client.health = dict
+    said = desk.do("describe", 1)
+    assert (said["changed"]["trouble"], said["away"]) == ("", "no such picture")
+
+
+def test_approved_captions_become_files_and_sidecars(desk):
+    pytest.importorskip("exiv2", reason="needs the extra photos")
+    desk.do("open", str(desk.folder))
+    for number in (1, 2, 3):
+        desk.do("describe", number)
+    desk.do("put", 1, "approved", "a red square", False, "en")
+    desk.do("put", 2, "approved", 'a stamp, "red"', True, "en")
+    source = str(desk.folder)
+    first, second = map(json.loads, desk.do("save", source, "captions.jsonl")["text"].splitlines())
+    assert (first["image"], first["confidence"], first["settings"]) == (f"{source}/0.png", 0.25, "approved")
+    assert (second["caption"], second["confidence"]) == ('a stamp, "red"', None)
+    lines = csv.DictReader(desk.do("save", source, "captions.csv")["text"].splitlines())
+    assert [one["caption"] for one in lines] == ["a red square", 'a stamp, "red"']
+    desk.do("put", desk.do("drop", "x.png", photo=picture("blue"))["changed"]["id"], "approved", "x", True, "en")
+    said = desk.do("save", source, "xmp")
+    assert (said["sidecars"], said["dropped"], said["failures"]) == (2, 0, [])
+    assert "A red square." in (desk.folder / "0.xmp").read_text()
+    assert {path.name for path in desk.folder.glob("*.xmp")} == {"0.xmp", "1.xmp"}
+    assert desk.do("save", "dropped", "xmp")["dropped"] == 1
+
+
+def test_contributions_are_approved_and_revoked_on_the_desk(desk, store, tmp_path):
+    for number in range(2):
+        store.add(picture(side=50 + number), f"caption {number}")
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / "suspects.jsonl").write_text(json.dumps({"id": 1, "reason": "odd"}))
+    said = desk.do("look", "")
+    assert said["source"] == "contributions"  # no draft waits
+    assert [(one["id"], one["state"], one["why"]) for one in said["items"]] == [(1, "open", "odd"), (2, "open", "")]
+    assert desk.do("picture", "contributions", 1)["jpeg"]
+    desk.do("approve", 1, True)
+    assert store.get(1).approved
+    assert desk.do("revoke", 2, "a test") == {"wish": {"do": "revoke", "with": (2, "a test")}, "revoked": 2}
+    assert [one.reason for one in store.revoked()] == ["a test"]
+    assert "there is no contribution 7" in desk.do("approve", 7, True)["failed"]
+
+
+@pytest.mark.parametrize("folder", ["", " ", "/no/such/folder"])
+def test_a_folder_that_is_none_is_told(desk, folder):
+    said = desk.do("open", folder)
+    assert f"{folder!r} is no folder of this machine" in said["failed"]
+    assert said["wish"] == {"do": "open", "with": (folder,)}
+
+
+def test_what_of_a_folder_is_not_shown_is_told(desk):
+    (desk.folder / "gone.jpg").symlink_to("nowhere")
+    (desk.folder / "more").mkdir()
+    (desk.folder / "more" / "one.png").write_bytes(picture("blue"))
+    said = desk.do("open", str(desk.folder))
+    assert (len(said["items"]), said["folders"], len(said["problems"])) == (3, 1, 1)
+    assert said["problems"][0].startswith("gone.jpg: ")
+
+
+def test_drafts_that_cannot_be_read_are_told(desk, tmp_path):
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home" / "review.sqlite").write_bytes(b"no database" * 100)
+    assert "move the file away to begin anew" in desk.do("look", "")["failed"]
 
 
 # Quality
