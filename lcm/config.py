@@ -127,7 +127,7 @@ class TrainConfig(Params):
     adapt_dropout: bool = param(False, "whether a resumed model trains with dropout")
     tagger: str = param(
         "dual_encoder",
-        "dual_encoder trains one, text_tower takes the text side of the encoder's checkpoint (CLIP, SigLIP), adapted "
+        "dual_encoder trains one, text_tower takes the text side of the encoder's checkpoint (CLIP, SigLIP 2), adapted "
         "trains that of the model before on, kept takes it, or none",
     )
     tagger_epochs: int = param(30, "passes over the training images, one caption each, for the tag scorer", "above 0")

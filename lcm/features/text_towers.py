@@ -1,4 +1,4 @@
-"""The text side of a CLIP or SigLIP checkpoint whose image side is an encoder, made into ONNX files beside it, once.
+"""The text side of a CLIP or SigLIP 2 checkpoint whose image side is an encoder, made into ONNX files beside it, once.
 
 What serves them needs neither torch nor transformers: the package tokenizers cuts texts into tokens.
 
@@ -23,7 +23,7 @@ TOWER = "text_tower"  # as parameters and bundles call it
 IMAGE_TOWER = "tag_image.onnx"  # pooled features [B, F] -> unit vectors [B, D]
 TEXT_TOWER = "tag_text.onnx"  # tokens [K, T] -> unit vectors [K, D]
 TOKENIZER = "tag_tokenizer.json"
-READERS = {"clip": "CLIPModel", "siglip": "SiglipModel"}  # SigLIP 2 of a fixed size too, with another tokenizer
+READERS = {"clip": "CLIPModel", "siglip": "SiglipModel"}  # as SigLIP 2 of a fixed size calls itself
 MANY_WORDS = 100_000  # of a table that is stored in 16 bits: SigLIP 2's, two thirds of its text side
 PROBES = ["a dog", "two cats' toys,  don't!", "ein hund läuft über die straße", "½ собака 犬", "", "a long text " * 99]
 
@@ -42,7 +42,7 @@ def find_text_tower(encoder: EncoderIdentity) -> tuple[Path, dict[str, Any]]:
         if not checkpoint:
             raise ConfigError(
                 f"the encoder {encoder.name} has no text tower here; choose the tagger dual_encoder, or kept, or run "
-                "01_prepare with a checkpoint of CLIP or SigLIP, by its name on the hub or its folder, as the encoder"
+                "01_prepare with a checkpoint of CLIP or SigLIP 2, by its name on the hub or its folder, as the encoder"
             )
         with FileLock(f"{folder}.lock"):
             if not record.exists():
